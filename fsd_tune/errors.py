@@ -1,0 +1,41 @@
+"""The errors that a user can cause or meet: the command line turns each into a message and an exit code."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class FsdTuneError(Exception):
+    """Something failed midway; whatever was finished is kept.
+
+    Attributes:
+        exit_code: what the command line exits with.
+        hint: what to do next, often the command that continues; empty when there is nothing to say.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class InputError(FsdTuneError):
+    """Wrong input, found before any work starts. It holds every problem found, one line each.
+
+    A line reads `place: what was found, what is accepted, nearest valid name`, where place is a file and line
+    (`space.yaml:12: space.alpha`), a flag (`--alpha`) or a folder.
+    """
+
+    exit_code = 2
+
+    def __init__(self, problems: str | Iterable[str], hint: str = "") -> None:
+        self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
+        assert self.problems, "an InputError needs at least one problem"
+        super().__init__("\n".join(self.problems), hint)
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """` Did you mean X?` for the closest of `names`, or nothing when none is close. Begins with a space."""
+    by_lower = {candidate.lower(): candidate for candidate in names}
+    close = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.6)
+    return f" Did you mean `{by_lower[close[0]]}`?" if close else ""
