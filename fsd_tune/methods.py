@@ -23,19 +23,13 @@ class Hyperparameter:
 
 
 _LOSS = {
-    "alpha": Hyperparameter(
-        float, 0.0, 1.0, 0.5, "weight of the task loss; 1 - alpha weighs the soft targets"
-    ),
+    "alpha": Hyperparameter(float, 0.0, 1.0, 0.5, "weight of the task loss; 1 - alpha weighs the soft targets"),
     "temperature": Hyperparameter(float, 0.0, 1000.0, 5.0, "softening of the soft targets", low_open=True),
     "beta": Hyperparameter(float, 0.0, 1e6, 30.0, "weight of the structure terms (1 for fsd_il and fsd_ilg)"),
     "gamma_i": Hyperparameter(float, 0.0, 1e6, 1.0, "weight of the intra-feature term L_I inside beta"),
     "gamma_l": Hyperparameter(float, 0.0, 1e6, 1.0, "weight of the local inter-feature term L_L inside beta"),
-    "gamma_g": Hyperparameter(
-        float, 0.0, 1e6, 1.0, "weight of the global inter-feature term L_G inside beta"
-    ),
-    "gamma_m": Hyperparameter(
-        float, 0.0, 1.0, 0.5, "share of the distances in L_G; 1 - gamma_m for the cosines"
-    ),
+    "gamma_g": Hyperparameter(float, 0.0, 1e6, 1.0, "weight of the global inter-feature term L_G inside beta"),
+    "gamma_m": Hyperparameter(float, 0.0, 1.0, 0.5, "share of the distances in L_G; 1 - gamma_m for the cosines"),
 }
 
 OPTIMISATION = {
@@ -44,7 +38,9 @@ OPTIMISATION = {
     "batch_size": Hyperparameter(int, 1, 65536, 32, "examples of a step"),
     "warmup_ratio": Hyperparameter(float, 0.0, 1.0, 0.0, "share of the steps that warm up"),
     "weight_decay": Hyperparameter(float, 0.0, 10.0, 0.0, "AdamW's, not on biases and LayerNorm"),
-    "gradient_accumulation": Hyperparameter(int, 1, 4096, 1, "parts that a batch is split into"),
+    "gradient_accumulation": Hyperparameter(
+        int, 1, 4096, 1, "batches whose gradients are averaged into one optimiser step"
+    ),
 }
 
 HYPERPARAMETERS = _LOSS | OPTIMISATION

@@ -1,0 +1,177 @@
+"""The terms of feature structure distillation and the methods that add them up (method.md, "The terms").
+
+Losses receive tensors, never models. Shapes: B examples, n tokens, H and H' hidden sizes of teacher and student,
+D and D' flattened feature widths, K centroids, C classes. Half-precision inputs are computed in float32.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fsd_tune.cka import CentredGram, centred_gram, cka_loss, cka_of, widen
+
+
+def task_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of logits [B, C] with labels int64 [B]; MSE for regression (C = 1, labels float [B])."""
+    logits = widen(logits)
+    if logits.shape[-1] == 1:
+        return F.mse_loss(logits.squeeze(-1), labels.to(logits.dtype))
+    return F.cross_entropy(logits, labels)
+
+
+def kd_loss(teacher_logits: Tensor, student_logits: Tensor, temperature: float) -> Tensor:
+    """T^2 KL(softmax(teacher / T) || softmax(student / T)), summed over classes, averaged over the batch.
+
+    For regression (C = 1) the MSE between the two logits; a softmax over one logit would be constant, so the
+    temperature has no effect.
+
+    Args:
+        teacher_logits, student_logits: [B, C].
+        temperature: above 0.
+    """
+    teacher, student = widen(teacher_logits), widen(student_logits)
+    if student.shape[-1] == 1:
+        return F.mse_loss(student, teacher)
+    soft = F.kl_div(
+        F.log_softmax(student / temperature, -1),
+        F.log_softmax(teacher / temperature, -1),
+        reduction="batchmean",
+        log_target=True,
+    )
+    return soft * temperature**2
+
+
+def intra_loss(teacher: Tensor, student: Tensor, mask: Tensor | None = None) -> Tensor:
+    """L_I: for each example, CKA between its token matrices; -log of the batch's mean.
+
+    Args:
+        teacher, student: [B, n, H] and [B, n, H'].
+        mask: [B, n], nonzero at real tokens; None counts every position.
+    """
+    return cka_loss(*cka_of(centred_gram(teacher, mask), centred_gram(student, mask)))
+
+
+def local_loss(teacher: Tensor, student: Tensor, mask: Tensor | None = None) -> Tensor:
+    """L_L: CKA over the examples of a batch, each flattened to one vector with zeros at padded positions.
+
+    Args:
+        teacher, student: [B, n, H] and [B, n, H'].
+        mask: [B, n], nonzero at real tokens; None keeps every position.
+    """
+    return cka_loss(*cka_of(centred_gram(flatten(teacher, mask)), centred_gram(flatten(student, mask))))
+
+
+def flatten(feature: Tensor, mask: Tensor | None = None) -> Tensor:
+    """[B, n, H] to [B, n*H] in at least float32, with zeros at padded positions (mask [B, n])."""
+    feature = widen(feature)
+    if mask is not None:
+        feature = torch.where(mask.unsqueeze(-1) > 0, feature, 0.0)
+    return feature.flatten(1)
+
+
+def distances_and_cosines(feature: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+    """Euclidean distances and cosines between each flattened feature and each centroid, both [B, K].
+
+    A feature narrower than the memory (a batch padded to its own longest example) counts as zero beyond its end,
+    so the product needs only the positions that the batch touches. The cosine with a zero vector is 0.
+
+    Args:
+        feature: [B, d] with d <= D.
+        memory: [K, D].
+    """
+    with torch.autocast(feature.device.type, enabled=False):
+        feature, memory = widen(feature), widen(memory)
+        assert feature.shape[-1] <= memory.shape[-1], (feature.shape, memory.shape)
+        product = feature @ memory[:, : feature.shape[-1]].T
+        feature_square = feature.square().sum(-1, keepdim=True)
+        memory_square = memory.square().sum(-1)
+        # Rounding may leave a tiny negative square; below the clamp the gradient is zero, as at a true minimum.
+        tiny = torch.finfo(feature.dtype).tiny
+        distances = (feature_square + memory_square - 2 * product).clamp(min=tiny).sqrt()
+        cosines = product / (feature_square.clamp(min=1e-16).sqrt() * memory_square.clamp(min=1e-16).sqrt())
+        return distances, cosines
+
+
+@dataclass(frozen=True)
+class GlobalTargets:
+    """What the teacher contributes to L_G for one batch: distances and cosines [B, K], its memory's Gram [K, K]."""
+
+    distances: Tensor
+    cosines: Tensor
+    memory_gram: CentredGram
+
+
+def global_terms(
+    targets: GlobalTargets, student_feature: Tensor, student_memory: Tensor, distance: str = "raw"
+) -> dict[str, Tensor]:
+    """The three parts of L_G: `memory` (CKA of the memories), `distance` and `cosine` (MSEs), each a scalar.
+
+    Args:
+        targets: the teacher's part.
+        student_feature: [B, d'] with d' <= D'.
+        student_memory: [K, D'].
+        distance: "raw", or "relative": each side's distances divided by their own mean over the B x K entries, the
+            gradient going through the student's.
+    """
+    distances, cosines = distances_and_cosines(student_feature, student_memory)
+    target = targets.distances.to(distances.dtype)
+    if distance == "relative":
+        distances = distances / distances.mean()
+        target = target / target.mean()
+    else:
+        assert distance == "raw", distance
+    return {
+        "memory": cka_loss(*cka_of(targets.memory_gram, centred_gram(student_memory))),
+        "distance": F.mse_loss(distances, target),
+        "cosine": F.mse_loss(cosines, targets.cosines.to(cosines.dtype)),
+    }
+
+
+def global_sum(parts: Mapping[str, Tensor], gamma_m: float) -> Tensor:
+    """L_G of its parts: CKA loss + gamma_m * distance MSE + (1 - gamma_m) * cosine MSE (method.md, "L_G")."""
+    return parts["memory"] + gamma_m * parts["distance"] + (1 - gamma_m) * parts["cosine"]
+
+
+def global_loss(
+    teacher_feature: Tensor,
+    student_feature: Tensor,
+    teacher_memory: Tensor,
+    student_memory: Tensor,
+    gamma_m: float,
+    distance: str = "raw",
+) -> Tensor:
+    """L_G against the memories of teacher and student (method.md, "L_G").
+
+    Args:
+        teacher_feature, student_feature: flattened features [B, D] and [B, D'].
+        teacher_memory, student_memory: [K, D] and [K, D'].
+        gamma_m: share of the distances, in 0..1.
+        distance: "raw" or "relative", see `global_terms`.
+    """
+    targets = GlobalTargets(*distances_and_cosines(teacher_feature, teacher_memory), centred_gram(teacher_memory))
+    return global_sum(global_terms(targets, student_feature, student_memory, distance), gamma_m)
+
+
+def weights(method: str, config: Mapping[str, float]) -> dict[str, float]:
+    """The factor of each term in the total loss of `method` (method.md's table): keys task, kd, intra, local, global.
+
+    Args:
+        method: a name of `methods.METHODS`.
+        config: the method's hyperparameters.
+    """
+    if method == "ce":
+        return {"task": 1.0}
+    factors = {"task": config["alpha"], "kd": 1 - config["alpha"]}
+    if method == "kd":
+        return factors
+    single = {"fsd_i": "intra", "fsd_l": "local", "fsd_g": "global"}
+    if method in single:
+        return factors | {single[method]: config["beta"]}
+    factors |= {"intra": config["beta"] * config["gamma_i"], "local": config["beta"] * config["gamma_l"]}
+    if method == "fsd_il":
+        return factors
+    assert method == "fsd_ilg", method
+    return factors | {"global": config["beta"] * config["gamma_g"]}
