@@ -1,0 +1,130 @@
+"""A tokenised split, the order of its batches, and their collation.
+
+GLUE fits in memory as integers, so there are no loader workers (they would outlive a killed trial).
+Padding (method.md, "Padding"): `masked` pads a batch to its own longest example, `published` to the maximum length.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fsd_tune.glue import Split
+
+# Which rows `train_limit` keeps must not depend on the search's seed: a confirmation on other seeds trains on them too.
+LIMIT_SEED = 0
+
+
+@dataclass(frozen=True)
+class Tokenised:
+    """A split as ragged token ids.
+
+    Attributes:
+        ids: int32 [tokens of all examples], special tokens included, cut to the maximum length.
+        types: int8, as `ids`: 0 for the first text, 1 for the second; None for models without token types.
+        offsets: int64 [N + 1]; example i is ids[offsets[i]:offsets[i + 1]].
+        labels: int64 [N], or float32 [N] for regression.
+        pad_id: the token id of padding.
+        max_length: tokens that an example may have.
+    """
+
+    ids: NDArray[np.int32]
+    types: NDArray[np.int8] | None
+    offsets: NDArray[np.int64]
+    labels: NDArray[Any]
+    pad_id: int
+    max_length: int
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each example, int64 [N]."""
+        return np.diff(self.offsets)
+
+
+def tokenise(split: Split, tokenizer: Any, max_length: int, limit: int | None = None) -> Tokenised:
+    """Token ids of a labelled split by a transformers tokenizer.
+
+    Args:
+        split: texts and labels.
+        tokenizer: a fast or slow transformers tokenizer.
+        max_length: longer examples are cut, the longer of two texts first.
+        limit: keep the first `limit` examples of a seeded shuffle (`data.train_limit`); None keeps all, in order.
+    """
+    assert split.labels is not None, "a split without labels is for prediction only"
+    rows = np.arange(len(split.first))
+    if limit is not None and limit < len(rows):
+        rows = np.random.default_rng(LIMIT_SEED).permutation(len(rows))[:limit]
+    first = [split.first[row] for row in rows]
+    second = None if split.second is None else [split.second[row] for row in rows]
+    with_types = "token_type_ids" in tokenizer.model_input_names
+    encoded = tokenizer(
+        first,
+        second,
+        truncation=True,
+        max_length=max_length,
+        return_attention_mask=False,
+        return_token_type_ids=with_types,
+    )
+    lengths = [len(ids) for ids in encoded["input_ids"]]
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return Tokenised(
+        ids=np.concatenate([np.asarray(ids, np.int32) for ids in encoded["input_ids"]]),
+        types=np.concatenate([np.asarray(t, np.int8) for t in encoded["token_type_ids"]]) if with_types else None,
+        offsets=offsets,
+        labels=split.labels[rows],
+        pad_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0,
+        max_length=max_length,
+    )
+
+
+def epoch_order(examples: int, seed: int, batch_size: int, epoch: int) -> list[NDArray[np.int64]]:
+    """The batches of one epoch, as row indices: a function of its arguments alone.
+
+    Every trial of a search thus sees the same batches (common random numbers), which makes comparing trials less
+    noisy. The last batch may be smaller.
+    """
+    order = np.random.default_rng([seed, batch_size, epoch]).permutation(examples)
+    return [order[start : start + batch_size] for start in range(0, examples, batch_size)]
+
+
+def by_length(lengths: NDArray[np.int64], batch_size: int) -> Iterator[NDArray[np.int64]]:
+    """All rows in batches of similar length, longest first (so that memory runs out at once or never)."""
+    order = np.argsort(-lengths, kind="stable")
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
+
+
+def collate(
+    data: Tokenised, rows: NDArray[np.int64], device: torch.device, pad_to: int | None = None
+) -> dict[str, Tensor]:
+    """One batch as a model's inputs plus `labels`.
+
+    Args:
+        data: the split.
+        rows: int64 [B].
+        device: where the tensors go.
+        pad_to: number of positions n; None for the batch's own longest example.
+
+    Returns:
+        input_ids, attention_mask and (where the model has them) token_type_ids, int64 [B, n]; labels [B].
+    """
+    lengths = data.lengths[rows]
+    width = int(lengths.max()) if pad_to is None else pad_to
+    mask = np.arange(width) < lengths[:, None]
+    ids = np.full(mask.shape, data.pad_id, np.int64)
+    flat = np.concatenate([np.arange(data.offsets[row], data.offsets[row + 1]) for row in rows])
+    ids[mask] = data.ids[flat]
+    batch = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask.astype(np.int64))}
+    if data.types is not None:
+        types = np.zeros(mask.shape, np.int64)
+        types[mask] = data.types[flat]
+        batch["token_type_ids"] = torch.from_numpy(types)
+    batch["labels"] = torch.from_numpy(data.labels[rows])
+    return {name: value.to(device, non_blocking=True) for name, value in batch.items()}

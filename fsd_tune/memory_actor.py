@@ -1,0 +1,171 @@
+"""One memory per task on a Ray cluster: built at most once, served by reference, reloaded after a crash.
+
+The actor is thin: a build task that ends does the work (and holds the GPU while it does), `prepare.py` knows how.
+"""
+
+import contextlib
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray.exceptions import GetTimeoutError, ObjectLostError, RayActorError
+
+from fsd_tune import files
+from fsd_tune.errors import FsdTuneError
+from fsd_tune.prepare import Prepared, Spec, prepare
+from fsd_tune.student_run import Arrays, open_arrays
+from fsd_tune.teacher_outputs import Progress
+
+NAMESPACE = "fsd_tune"
+# Served through the object store up to here, as memory-mapped files of the node beyond.
+_STORE_BYTES = 2 << 30
+_STORE_SHARE = 0.3
+_TRIES = 60
+
+
+@ray.remote(max_retries=3)  # type: ignore[untyped-decorator]
+def _build(spec: Spec, cpus: int, progress_file: str) -> Prepared:
+    torch.set_num_threads(max(1, cpus))
+    last = 0.0
+
+    def write(what: str, done: int, total: int) -> None:
+        nonlocal last
+        if done >= total or time.monotonic() - last > 0.5:
+            last = time.monotonic()
+            files.write_json(Path(progress_file), [what, done, total])
+
+    return prepare(spec, write)
+
+
+class _Memory:
+    """The actor's state: what was built, the references that it serves, the searches that use it.
+
+    Its constructor takes nothing and `serve` little, so that a restarted actor needs nothing that died with the first.
+    """
+
+    def __init__(self) -> None:
+        self._prepared: Prepared | None = None
+        self._served: tuple[str, Any] | None = None
+        self._searches: set[str] = set()
+
+    def attach(self, search: str) -> None:
+        """A search begins to use this memory; the actor stays until the last one has left."""
+        self._searches.add(search)
+
+    def leave(self, search: str) -> None:
+        """A search ends; without any, the actor ends too."""
+        self._searches.discard(search)
+        if not self._searches:
+            ray.actor.exit_actor()
+
+    def prepare(self, spec: Spec, cpus: int, gpus: float, progress_file: str) -> Prepared:
+        """Build at the first call; every other search finds it built."""
+        if self._prepared is None:
+            build = _build.options(num_cpus=cpus, num_gpus=gpus)
+            self._prepared = ray.get(build.remote(spec, cpus, progress_file))
+            return self._prepared
+        # What another search has paid is not this one's to count.
+        return dataclasses.replace(self._prepared, passes=0)
+
+    def serve(self, prepared: Prepared) -> tuple[str, Any]:
+        """("store", [reference to Arrays]), or ("files", Prepared) when they are too large for the object store."""
+        if self._served is None:
+            room = min(_STORE_BYTES, _STORE_SHARE * ray.cluster_resources().get("object_store_memory", 0))
+            if open_arrays(prepared, mapped=True).nbytes > room:
+                self._served = ("files", prepared)
+            else:
+                self._served = ("store", [ray.put(open_arrays(prepared, mapped=False))])
+        return self._served
+
+
+def name_of(spec: Spec) -> str:
+    """The actor's name: one for everything that the artefacts depend on, and where they lie."""
+    student = spec.student.model_dump(mode="json")
+    facts = [
+        spec.teacher.path, spec.task, spec.layers, spec.pairs, spec.memory_pair, spec.centroids, student, spec.padding,
+        spec.algorithm, spec.precision, spec.seed, str(spec.folder.resolve()), spec.train.max_length,
+    ]  # fmt: skip
+    return f"memory-{files.digest(facts, spec.train.ids, spec.train.offsets, spec.dev.ids)}"
+
+
+def start(spec: Spec, search: str) -> Any:
+    """The actor of a memory, created if there is none, with `search` attached to it.
+
+    Raises:
+        FsdTuneError: Ray does not start it.
+    """
+    actor_class = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Memory)
+    for _ in range(_TRIES):
+        # Another search may create it, or let it end, between the look and the call: then look again.
+        with contextlib.suppress(ValueError, RayActorError):
+            actor = actor_class.options(
+                name=name_of(spec), namespace=NAMESPACE, get_if_exists=True, lifetime="detached"
+            ).remote()
+            ray.get(actor.attach.remote(search))
+            return actor
+        time.sleep(0.2)
+    raise FsdTuneError("The memory actor could not be started.", hint="Ray's logs say why.")
+
+
+def build(actor: Any, spec: Spec, cpus: int, gpus: float, progress_file: Path, progress: Progress) -> Prepared:
+    """Have the memory built, or found, and show the progress meanwhile.
+
+    Args:
+        actor: the memory's.
+        spec: what to build.
+        cpus, gpus: what the build task holds while it runs.
+        progress_file: where the task tells how far it is.
+        progress: where that is shown.
+
+    Raises:
+        FsdTuneError: the build failed; a user's error is raised as it was.
+    """
+    reference, shown = actor.prepare.remote(spec, cpus, gpus, str(progress_file)), None
+    while True:
+        done, _ = ray.wait([reference], timeout=0.5)
+        with contextlib.suppress(OSError, ValueError):
+            state = json.loads(progress_file.read_text(encoding="utf-8"))
+            if state != shown:
+                shown = state
+                progress(*state)
+        if done:
+            progress_file.unlink(missing_ok=True)
+            break
+    try:
+        prepared: Prepared = ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, FsdTuneError):
+            cause = cause.cause if isinstance(cause, ray.exceptions.RayTaskError) else cause.__cause__
+        if isinstance(cause, FsdTuneError):
+            raise cause from None
+        raise FsdTuneError(f"Building the teacher memory failed: {str(error).splitlines()[-1]}") from error
+    return prepared
+
+
+def leave(actor: Any, search: str) -> None:
+    """The search needs the memory no more."""
+    with contextlib.suppress(RayActorError):
+        # Not to be tried again: ending the actor is how the call succeeds.
+        ray.get(actor.leave.options(max_task_retries=0).remote(search))
+
+
+def fetch(actor: Any, prepared: Prepared) -> Arrays:
+    """The served arrays, zero-copy and read-only; asks again while the actor restarts.
+
+    Raises:
+        FsdTuneError: the actor did not come back within a minute or two.
+    """
+    for attempt in range(_TRIES):
+        try:
+            kind, what = ray.get(actor.serve.remote(prepared), timeout=600)
+            arrays: Arrays = ray.get(what[0]) if kind == "store" else open_arrays(what, mapped=True)
+            return arrays
+        except (RayActorError, ObjectLostError, GetTimeoutError):
+            # What a dead owner had put is lost (OwnerDiedError is an ObjectLostError): the restarted actor puts anew.
+            time.sleep(min(2.0, 0.1 * 2**attempt))
+    raise FsdTuneError("The memory actor does not answer.", hint="Run the same search command again to continue.")

@@ -1,0 +1,253 @@
+"""What every trial of a task shares, built once: teacher outputs, teacher memory, the student memory's start.
+
+Each is an artefact named by its content in the memories' folder; what is already there is used again. Knows nothing
+of Ray: the memory actor, `fsd-tune memory` and `fsd-tune distill` all call it.
+"""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fsd_tune import device as devices
+from fsd_tune import files, glue, memory, teacher_outputs
+from fsd_tune.batches import Tokenised, by_length, collate
+from fsd_tune.layers import global_pair, layer_pairs
+from fsd_tune.losses import flatten
+from fsd_tune.methods import USES_FEATURES, USES_MEMORY
+from fsd_tune.models import TeacherInfo, build_student, label_order, load_classifier, refuse_permuted
+from fsd_tune.sections import Student
+from fsd_tune.settings import Settings
+from fsd_tune.teacher_outputs import Progress
+
+_WEIGHTS = ("config.json", "*.safetensors", "pytorch_model*.bin")
+_EVALUATION_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Spec:
+    """All that the shared artefacts depend on.
+
+    Attributes:
+        teacher: the teacher's description.
+        task: id of the task.
+        train, dev: the tokenised splits.
+        layers: teacher `hidden_states` indices to store.
+        pairs: (t, s) of the intra and local terms; empty when no method of the search uses features.
+        memory_pair: (t, s) that the memories stand for; None when no method of the search has one.
+        centroids: K, already at most the number of training examples; ours when no method has a memory, too.
+        student: how students start (the matched start of their memory is theirs).
+        padding, algorithm, precision, device, seed: settings, resolved.
+        folder: where artefacts lie.
+    """
+
+    teacher: TeacherInfo
+    task: str
+    train: Tokenised
+    dev: Tokenised
+    layers: tuple[int, ...]
+    pairs: tuple[tuple[int, int], ...]
+    memory_pair: tuple[int, int] | None
+    centroids: int
+    student: Student
+    padding: str
+    algorithm: str
+    precision: str
+    device: str
+    seed: int
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Where the artefacts lie and what they cost.
+
+    Attributes:
+        outputs, memory, start: folders; None where the methods have no use for one.
+        passes: teacher passes over the training split that this call paid: 0 or 1.
+        passes_ever: passes that were ever paid for these outputs in this folder.
+        teacher_metrics: the teacher's metrics on dev.
+        facts: figures for people: fingerprint, sizes, seconds.
+    """
+
+    outputs: Path
+    memory: Path | None
+    start: Path | None
+    passes: int
+    passes_ever: int
+    teacher_metrics: dict[str, float]
+    facts: dict[str, Any]
+
+
+def spec_for(
+    settings: Settings, teacher: TeacherInfo, task: str, train: Tokenised, dev: Tokenised, folder: Path, device: str
+) -> tuple[Spec, list[str]]:
+    """The artefacts that a search or a run with these settings needs, and notes on what was adapted."""
+    methods = set(settings.methods)
+    lt, ls = teacher.layers, settings.student.layers
+    pairs = layer_pairs(settings.loss.layers, lt, ls) if methods & USES_FEATURES else ()
+    pair = global_pair(settings.loss.layers, lt, ls)
+    wanted = settings.memory.centroids or glue.get_task(task).default_centroids
+    notes = []
+    if wanted > len(train) and methods & USES_MEMORY:
+        notes.append(f"memory.centroids: {wanted} lowered to {len(train)}, the number of training examples.")
+    where = devices.pick(device)
+    spec = Spec(
+        teacher=teacher,
+        task=task,
+        train=train,
+        dev=dev,
+        # The memory's layer is always stored: a later search with a memory then needs no second pass.
+        layers=tuple(sorted({pair[0]} | {t for t, _ in pairs})),
+        pairs=pairs,
+        memory_pair=pair if methods & USES_MEMORY else None,
+        centroids=min(wanted, len(train)),
+        student=settings.student,
+        padding=settings.data.padding,
+        algorithm=settings.memory.algorithm,
+        precision=devices.resolve_precision(settings.precision, where),
+        device=where.type,
+        seed=settings.search.seed,
+        folder=folder,
+    )
+    return spec, notes
+
+
+def fingerprint(path: str) -> str:
+    """A name for a model's weights: the digest of its files, or of a hub id and its commit."""
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return files.folder_digest(folder, _WEIGHTS)
+    from transformers import AutoConfig
+
+    return files.digest(path, getattr(AutoConfig.from_pretrained(path), "_commit_hash", None))
+
+
+def prepare(spec: Spec, progress: Progress) -> Prepared:
+    """Build what is missing and say what was paid.
+
+    Raises:
+        InputError: the teacher does not fit the task, as its predictions on dev show.
+        FsdTuneError: no space left.
+    """
+    started = time.monotonic()
+    task, order = glue.get_task(spec.task), label_order(spec.teacher, glue.get_task(spec.task))
+    name = fingerprint(spec.teacher.path)
+    holder = _Teacher(spec)
+    dev_folder = spec.folder / f"dev-{files.digest(name, list(order), spec.precision, spec.dev.ids, spec.dev.offsets)}"
+    with files.locked(dev_folder):
+        if files.facts_of(dev_folder) is None:
+            _write_dev(dev_folder, spec, holder.model, order, progress)
+    logits = np.load(dev_folder / "logits.npy")
+    refuse_permuted(spec.teacher, task, logits, spec.dev.labels)
+
+    outputs_key = teacher_outputs.key(name, order, spec.train, spec.layers, spec.padding, spec.precision)
+    outputs = spec.folder / f"outputs-{outputs_key}"
+    paid, log = 0, spec.folder / "passes.jsonl"
+    with files.locked(outputs):
+        if files.facts_of(outputs) is None:
+            where = torch.device(spec.device)
+            teacher_outputs.write(
+                outputs, holder.model, order, spec.train, spec.layers, spec.padding, spec.precision, where, progress
+            )
+            paid = 1
+            with log.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps({"outputs": outputs_key, "time": time.time()}) + "\n")
+    facts: dict[str, Any] = {"fingerprint": outputs_key, "examples": len(spec.train)}
+    memory_folder = start = None
+    if spec.memory_pair is not None:
+        memory_key = memory.key(outputs_key, spec.memory_pair[0], spec.centroids, spec.algorithm)
+        memory_folder = spec.folder / f"memory-{memory_key}"
+        with files.locked(memory_folder):
+            if files.facts_of(memory_folder) is None:
+                held = teacher_outputs.read(outputs, mapped=True)
+                memory.write(memory_folder, held, spec.memory_pair[0], spec.centroids, progress)
+        built = files.facts_of(memory_folder)
+        assert built is not None
+        facts |= {"fingerprint": memory_key} | {key: built[key] for key in ("centroids", "sizes", "inertia")}
+        if spec.student.memory_start == "matched":
+            start = _student_start(spec, memory_key, memory_folder, progress)
+    facts["build_seconds"] = round(time.monotonic() - started, 3)
+    ever = sum(json.loads(line)["outputs"] == outputs_key for line in log.read_text(encoding="utf-8").splitlines())
+    return Prepared(outputs, memory_folder, start, paid, ever, glue.evaluate(task, logits, spec.dev.labels), facts)
+
+
+class _Teacher:
+    """Loads the teacher when it is first needed: not at all when everything is there."""
+
+    def __init__(self, spec: Spec) -> None:
+        self._spec = spec
+        self._model: Any = None
+
+    @property
+    def model(self) -> Any:
+        if self._model is None:
+            self._model = load_classifier(self._spec.teacher.path, glue.get_task(self._spec.task))
+            assert self._model is not None
+            self._model.to(torch.device(self._spec.device)).eval()
+        return self._model
+
+
+def predict(model: Any, data: Tokenised, precision: str, device: torch.device) -> NDArray[np.float32]:
+    """Logits float32 [N, C] of a model in eval mode, in the split's order; batches are sorted by length."""
+    model.eval()
+    parts, rows = [], []
+    with torch.inference_mode(), devices.autocast(precision, device):
+        for chosen in by_length(data.lengths, _EVALUATION_BATCH):
+            batch = collate(data, chosen, device)
+            batch.pop("labels")
+            parts.append(model(**batch).logits.float())
+            rows.append(chosen)
+    logits = torch.cat(parts).cpu().numpy()
+    out = np.empty_like(logits)
+    out[np.concatenate(rows)] = logits
+    return out
+
+
+def _write_dev(folder: Path, spec: Spec, model: Any, order: tuple[int, ...], progress: Progress) -> None:
+    progress("teacher on dev", 0, 1)
+    with files.writing(folder) as (temporary, facts):
+        logits = predict(model, spec.dev, spec.precision, torch.device(spec.device))[:, list(order)]
+        np.save(temporary / "logits.npy", logits)
+        facts.update(examples=len(logits))
+    progress("teacher on dev", 1, 1)
+
+
+def _student_start(spec: Spec, memory_key: str, memory_folder: Path, progress: Progress) -> Path:
+    """The matched start of the student memory: the student's own features averaged over each teacher cluster.
+
+    method.md, "Scale": one student inference pass for a (student start, data), shared by all trials.
+    """
+    assert spec.memory_pair is not None
+    source = spec.student.model or spec.teacher.base if spec.student.start != "teacher" else None
+    student = spec.student.model_dump(mode="json") | {"model": fingerprint(source or spec.teacher.path)}
+    seed = spec.seed if spec.student.start == "random" else None
+    layer = spec.memory_pair[1]
+    folder = spec.folder / f"start-{files.digest(memory_key, student, seed, layer, spec.precision)}"
+    with files.locked(folder):
+        if files.facts_of(folder) is None:
+            where = torch.device(spec.device)
+            model = build_student(spec.student, spec.teacher, glue.get_task(spec.task), spec.seed).to(where).eval()
+            clusters = np.load(memory_folder / "clusters.npy")
+            width = spec.train.max_length if spec.padding == "published" else int(spec.train.lengths.max())
+            sums = torch.zeros(int(clusters.max()) + 1, width * model.config.hidden_size, device=where)
+            counts = torch.bincount(torch.tensor(clusters), minlength=len(sums)).to(where)
+            done = 0
+            for rows in by_length(spec.train.lengths, _EVALUATION_BATCH):
+                batch = collate(spec.train, rows, where, pad_to=width if spec.padding == "published" else None)
+                batch.pop("labels")
+                with torch.inference_mode(), devices.autocast(spec.precision, where):
+                    hidden = model(**batch, output_hidden_states=True).hidden_states[layer]
+                feature = flatten(hidden, batch["attention_mask"] if spec.padding == "masked" else None)
+                sums[:, : feature.shape[1]].index_add_(0, torch.tensor(clusters[rows]).to(where).long(), feature)
+                done += len(rows)
+                progress("student memory", done, len(spec.train))
+            with files.writing(folder, bytes_needed=sums.nbytes) as (temporary, facts):
+                np.save(temporary / "start.npy", (sums / counts[:, None]).cpu().numpy())
+                facts.update(shape=list(sums.shape))
+    return folder

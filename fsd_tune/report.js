@@ -1,0 +1,77 @@
+"use strict";
+
+// The tables sort by a click or the keyboard; without this script they stay tables, best trial first.
+for (const table of document.querySelectorAll("table.sortable")) {
+  const body = table.tBodies[0];
+  const headings = [...table.tHead.rows[0].cells];
+
+  const compare = (a, b) => {
+    const [x, y] = [Number(a), Number(b)];
+    return Number.isNaN(x) || Number.isNaN(y) ? a.localeCompare(b) : x - y;
+  };
+
+  headings.forEach((heading, column) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = heading.textContent;
+    heading.replaceChildren(button);
+    button.addEventListener("click", () => {
+      // Scores read best from the highest, all others from the lowest.
+      const first = ["score", "best seen"].includes(button.textContent) ? "descending" : "ascending";
+      const other = first === "ascending" ? "descending" : "ascending";
+      const order = heading.getAttribute("aria-sort") === first ? other : first;
+      headings.forEach((each) => each.removeAttribute("aria-sort"));
+      heading.setAttribute("aria-sort", order);
+      const sign = order === "ascending" ? 1 : -1;
+      const value = (row) => row.cells[column].dataset.value;
+      const rows = [...body.rows].sort((a, b) => {
+        const [x, y] = [value(a), value(b)];
+        if (x === "" || y === "") return (x === "") - (y === "");
+        return sign * compare(x, y);
+      });
+      body.append(...rows);
+    });
+  });
+}
+
+// The charts take text and grid colours from the page, and follow it between light and dark.
+const dark = window.matchMedia("(prefers-color-scheme: dark)");
+
+function themed(layout) {
+  const style = getComputedStyle(document.documentElement);
+  const [ink, soft, line, page] = ["--ink", "--soft", "--line", "--page"].map((name) => style.getPropertyValue(name).trim());
+  const family = getComputedStyle(document.body).fontFamily;
+  const colours = {
+    "font.color": soft,
+    "font.family": family,
+    "hoverlabel.bgcolor": page,
+    "hoverlabel.bordercolor": line,
+    "hoverlabel.font.color": ink,
+    "hoverlabel.font.family": family,
+  };
+  for (const axis of Object.keys(layout).filter((name) => /^[xy]axis\d*$/.test(name))) {
+    colours[`${axis}.gridcolor`] = line;
+    colours[`${axis}.linecolor`] = line;
+    colours[`${axis}.tickcolor`] = line;
+  }
+  return colours;
+}
+
+function draw(plot) {
+  const figure = JSON.parse(document.getElementById(plot.dataset.figure).textContent);
+  const config = { responsive: true, displayModeBar: false, displaylogo: false, showSendToCloud: false, plotlyServerURL: "" };
+  return Plotly.newPlot(plot, figure.data, figure.layout, config).then(() => Plotly.relayout(plot, themed(plot.layout)));
+}
+
+// One after the other, so that the page can be read and scrolled while large charts are drawn.
+async function drawAll() {
+  const plots = [...document.querySelectorAll(".plot")];
+  for (const plot of plots) {
+    await draw(plot);
+    await new Promise((resume) => setTimeout(resume));
+  }
+  dark.addEventListener("change", () => plots.forEach((plot) => Plotly.relayout(plot, themed(plot.layout))));
+  document.documentElement.dataset.drawn = plots.length;
+}
+
+drawAll();

@@ -1,0 +1,236 @@
+"""What a search found, for people: `leaderboard.csv` and `report.html`, one page that needs no network.
+
+Made from the search's folder alone, during the search or after it. Everything that comes from files is escaped by the
+template; the page forbids itself every request (Content-Security-Policy).
+"""
+
+import datetime
+import itertools
+import math
+import shlex
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+import plotly.offline
+
+from fsd_tune.charts import Chart, charts
+from fsd_tune.results import Results, load
+
+__all__ = ["Results", "distill_command", "leaderboard", "load", "write"]
+
+_NOTHING = "–"
+# Options of the search's command line that a single run needs too.
+_SHARED_OPTIONS = ("--task", "--teacher", "--data", "--memory")
+
+
+def leaderboard(results: Results) -> pd.DataFrame:
+    """One row a trial, best first: rank (of the finished ones, NA for others), then the columns of `Results.trials`."""
+    table = results.trials.rename(columns={"number": "trial"})
+    finished = (table["state"] == "finished") & table["score"].notna()
+    table.insert(0, "rank", finished.cumsum().where(finished).astype("Int64"))
+    return table
+
+
+def write(source: Results | Path | str) -> Path:
+    """Write `leaderboard.csv` and `report.html` into the search's folder, each beside its old version and then renamed.
+
+    Args:
+        source: a search's folder, or what `load` read from it.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        InputError: the folder holds no search.
+    """
+    results = source if isinstance(source, Results) else load(source)
+    _replace(results.folder / "leaderboard.csv", leaderboard(results).to_csv(index=False))
+    return _replace(results.folder / "report.html", _page(results))
+
+
+def distill_command(results: Results, row: "pd.Series[Any]") -> str:
+    """The command line that trains the configuration of `row`, a row of `Results.trials`, again."""
+    given = _options(results.command)
+    shared = {"--task": results.summary.get("task"), "--teacher": _mapping(results, "teacher").get("name")}
+    if (results.folder / "memory").is_dir():
+        shared["--memory"] = str(results.folder / "memory")
+    words = ["fsd-tune", "distill", str(results.folder / "settings.yaml")]
+    for name in _SHARED_OPTIONS:
+        value = given.get(name) or shared.get(name)
+        words += [name, str(value)] if value else []
+    for name in results.hyperparameters:
+        if not _missing(row[name]):
+            words += [f"--{name.replace('_', '-')}", _exact(row[name])]
+    return shlex.join([*words, "--output", f"{results.folder}-trial-{row['number']}"])
+
+
+def _replace(path: Path, text: str) -> Path:
+    beside = path.with_name(f".{path.name}.new")
+    beside.write_text(text, encoding="utf-8")
+    return beside.replace(path)
+
+
+def _options(command: str) -> dict[str, str]:
+    """`--name value` and `--name=value` of a command line."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return {}
+    joined = dict(word.split("=", 1) for word in words if word.startswith("--") and "=" in word)
+    return joined | {word: after for word, after in itertools.pairwise(words) if word.startswith("--")}
+
+
+def _page(results: Results) -> str:
+    package = resources.files("fsd_tune")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.filters |= {"seconds": _duration, "value": _value, "missing": _missing, "plain": _plain}
+    digits = _score_digits(results)
+    drawn = charts(results)
+    best = results.best
+    varied = [name for name in results.hyperparameters if results.trials[name].nunique(dropna=False) > 1]
+    # `</` would end a script early, whatever string it stands in.
+    script = plotly.offline.get_plotlyjs().replace("</", r"<\/") if any(c.figure for c in drawn.values()) else ""
+    return environment.from_string((package / "report_template.html").read_text(encoding="utf-8")).render(
+        style=(package / "report.css").read_text(encoding="utf-8"),
+        script=(package / "report.js").read_text(encoding="utf-8"),
+        plotly=script,
+        results=results,
+        summary=results.summary,
+        name=results.summary.get("name") or results.folder.name,
+        subtitle=_subtitle(results),
+        made=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        metric=results.metric.replace("_", " "),
+        score=lambda value: _NOTHING if _missing(value) else f"{value:.{digits}f}".replace("-", "−"),
+        best=best,
+        best_configuration=[] if best is None else _configuration(best, results.hyperparameters),
+        command=None if best is None else distill_command(results, best),
+        facts=_facts(results, digits),
+        rows=leaderboard(results).to_dict("records"),
+        varied=varied,
+        constant=_configuration(results.trials.iloc[0], [n for n in results.hyperparameters if n not in varied])
+        if len(results.trials)
+        else [],
+        failures=results.trials[results.trials["state"] == "failed"].to_dict("records"),
+        memory=_mapping(results, "memory"),
+        charts=drawn,
+        figures={key: _figure_json(chart) for key, chart in drawn.items() if chart.figure is not None},
+    )
+
+
+def _figure_json(chart: Chart) -> str:
+    """A figure for a `<script type="application/json">`: no `<` in it may open or close a tag."""
+    return str(chart.figure.to_json()).replace("<", r"\u003c")  # type: ignore[union-attr]
+
+
+def _facts(results: Results, digits: int) -> list[tuple[str, str, str]]:
+    """The headline's figures: what, the figure, and a remark."""
+    summary, saved = results.summary, results.saved
+    teacher, memory = _mapping(results, "teacher"), _mapping(results, "memory")
+    facts = []
+    if teacher:
+        score = teacher.get("score")
+        facts.append(
+            ("Teacher", _NOTHING if _missing(score) else f"{score:.{digits}f}", str(teacher.get("name") or ""))
+        )
+        if results.best is not None and score is not None and math.isfinite(score):
+            difference = float(results.best["score"]) - score
+            side = "student ahead" if difference > 0 else "student behind" if difference < 0 else "equal"
+            facts.append(("Student minus teacher", f"{difference:+.{digits}f}".replace("-", "−"), side))
+    counts = [f"{saved[state]:,.0f} {state}" for state in ("finished", "stopped", "failed", "running", "interrupted")]
+    asked = summary.get("trials")
+    facts.append(
+        (
+            "Trials",
+            f"{len(results.trials):,}" + (f" of {asked:,}" if isinstance(asked, int) else ""),
+            ", ".join(count for count in counts if not count.startswith("0 ")),
+        )
+    )
+    if saved["steps_if_all_ran"]:
+        run, whole = saved["steps_run"], saved["steps_if_all_ran"]
+        facts.append(("Steps saved by ASHA", f"{saved['share']:.0%}", f"{run:,.0f} run instead of {whole:,.0f}"))
+    passes = memory.get("passes")
+    if passes is not None:
+        seconds = memory.get("build_seconds")
+        remark = "memory reused" if passes == 0 else f"memory built in {_duration(seconds)}" if seconds else ""
+        facts.append(("Teacher passes paid", f"{passes:,}", remark))
+    workers = summary.get("workers")
+    facts.append(("Wall time", _duration(summary.get("wall_seconds")), _plural(workers, "worker") if workers else ""))
+    train, selection = summary.get("train_examples"), summary.get("selection_examples")
+    remark = f"{selection:,} to select on ({_select_on(summary)})" if isinstance(selection, int) else ""
+    facts.append(("Training examples", f"{train:,}" if isinstance(train, int) else _NOTHING, remark))
+    layers = _mapping(results, "student").get("layers")
+    if layers:
+        facts.append(("Student", _plural(layers, "layer"), str(summary.get("precision") or "")))
+    return facts
+
+
+def _subtitle(results: Results) -> str:
+    method = results.settings.get("method")
+    names = method.get("choice", []) if isinstance(method, dict) else [method]
+    parts = [results.summary.get("task"), *names]
+    return " · ".join(str(part) for part in parts if part)
+
+
+def _select_on(summary: dict[str, Any]) -> str:
+    where = summary.get("select_on")
+    return (
+        f"held out: {where['holdout']:.0%}" if isinstance(where, dict) and "holdout" in where else str(where or "dev")
+    )
+
+
+def _score_digits(results: Results) -> int:
+    """Three decimals, four where the split is large enough to tell them apart."""
+    examples = results.summary.get("selection_examples")
+    return 4 if isinstance(examples, int) and examples > 5000 else 3
+
+
+def _configuration(row: "pd.Series[Any]", names: Sequence[str]) -> list[tuple[str, str]]:
+    return [(name, _value(row[name])) for name in names if not _missing(row[name])]
+
+
+def _mapping(results: Results, key: str) -> dict[str, Any]:
+    value = results.summary.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _missing(value: Any) -> bool:
+    return value is None or value is pd.NA or (isinstance(value, float) and not math.isfinite(value))
+
+
+def _plural(count: Any, noun: str) -> str:
+    return f"{count} {noun}" + ("" if count == 1 else "s")
+
+
+def _exact(value: Any) -> str:
+    """A hyperparameter as it is typed again: every digit, whole numbers without a point."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _value(value: Any) -> str:
+    """A hyperparameter for reading: four significant digits."""
+    if _missing(value):
+        return _NOTHING
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _plain(value: Any) -> str:
+    """A cell's value to sort by; empty sorts last."""
+    return "" if _missing(value) else str(value)
+
+
+def _duration(seconds: Any) -> str:
+    """Seconds as people say them: `41 s`, `6 min 53 s`, `2 h 05 min`."""
+    if _missing(seconds) or not isinstance(seconds, int | float):
+        return _NOTHING
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -1,0 +1,86 @@
+"""Writes what happens to the trials into the search's folder as it happens, and shows it.
+
+Ray keeps its own result files in a staging folder and copies them now and then; a killed driver would lose rows. So
+each report is appended here at once, to the trial's folder under `results/`.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ray.tune import Callback
+
+from fsd_tune import files
+from fsd_tune.progress import SearchProgress
+from fsd_tune.results import judge
+from fsd_tune.searcher import DriverOnly, TruthfulAsha, ended
+
+_RAYS_OWN = ("config", "hist_stats", "should_checkpoint", "done", "training_iteration")
+
+
+class Scribe(DriverOnly, Callback):  # type: ignore[misc]
+    """Tune's callback in the driver: `params.json`, `reports.jsonl` and `trial.json` of each trial."""
+
+    def __init__(
+        self,
+        results: Path,
+        metric: str,
+        reports: int,
+        judge_by: str,
+        asha: TruthfulAsha | None,
+        progress: SearchProgress,
+    ) -> None:
+        self._results, self._metric, self._reports, self._judge_by = results, metric, reports, judge_by
+        self._asha, self._progress = asha, progress
+        self._values: dict[str, dict[int, float]] = {}
+
+    def _folder(self, trial: Any) -> Path:
+        return self._results / str(trial.storage.trial_dir_name)
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial starts, or starts again after a crash of its worker."""
+        self._values.setdefault(trial.trial_id, {})
+        files.write_json(self._folder(trial) / "params.json", trial.config)
+        self._progress.started(trial.config["trial"], trial.config["config"])
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """A report."""
+        row = {
+            name: value
+            for name, value in result.items()
+            if name not in _RAYS_OWN and isinstance(value, bool | int | float | str)
+        }
+        with (self._folder(trial) / "reports.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(row) + "\n")
+        self._values[trial.trial_id][result["report"]] = result[self._metric]
+        self._progress.reported(trial.config["trial"], result["report"], result[self._metric])
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial ended by itself, by ASHA or by the time budget."""
+        result = trial.last_result or {}
+        state = ended(result, False, self._reports)
+        reason = ""
+        if state == "failed":
+            reason = f"diverged: {result['diverged']}" if "diverged" in result else "ended without a report"
+        elif state == "stopped":
+            at = None if self._asha is None else self._asha.stopped.get(trial.trial_id)
+            reason = f"ASHA at report {at}" if at is not None else f"time budget at report {result['report']}"
+        if state != "finished":
+            # It is never continued nor exported: its checkpoints would only fill the disk.
+            for checkpoint in self._folder(trial).glob("checkpoint_*"):
+                shutil.rmtree(checkpoint, ignore_errors=True)
+        self._end(trial, state, reason)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial failed more often than it may be tried."""
+        lines = [line for line in str(trial.get_error() or "").splitlines() if line.strip()]
+        self._end(trial, "failed", lines[-1].strip()[:500] if lines else "its worker died")
+
+    def _end(self, trial: Any, state: str, reason: str) -> None:
+        values = self._values.get(trial.trial_id, {})
+        score = judge([values[report] for report in sorted(values)], self._judge_by) if state == "finished" else None
+        files.write_json(self._folder(trial) / "trial.json", {"state": state, "reason": reason, "score": score})
+        self._progress.ended(trial.config["trial"], state, reason, score)

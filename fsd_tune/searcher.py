@@ -1,0 +1,110 @@
+"""Optuna as Tune's searcher and ASHA as its scheduler, told the truth about stopped and failed trials."""
+
+import math
+from typing import Any, Self
+
+from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from fsd_tune.study import Known, Record
+
+
+def rungs(grace: int, reduction_factor: float, reports: int) -> list[int]:
+    """The reports at which ASHA judges: grace, grace * factor, ... up to `reports`."""
+    found, rung = [], float(grace)
+    while rung < reports:
+        found.append(math.ceil(rung))
+        rung *= reduction_factor
+    return found
+
+
+class DriverOnly:
+    """Lives in the driver: Tune's copies of it are itself, and its snapshots are empty (the truth is on disk)."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class TruthfulAsha(DriverOnly, AsyncHyperBandScheduler):  # type: ignore[misc]
+    """Ray's ASHA that remembers whom it stopped where, and that knows the trials of an earlier part of the search.
+
+    Attributes:
+        stopped: the report at which each stopped trial was stopped, by Tune's trial id.
+    """
+
+    def __init__(self, metric: str, reports: int, grace: int, reduction_factor: float, past: dict[int, Known]) -> None:
+        super().__init__(
+            time_attr="report",
+            metric=metric,
+            mode="max",
+            max_t=reports,
+            grace_period=grace,
+            reduction_factor=reduction_factor,
+        )
+        self.stopped: dict[str, int] = {}
+        for milestone, recorded in self._brackets[0]._rungs:
+            for number, trial in past.items():
+                # A trial that is asked for again will report anew.
+                reached = [report for report in sorted(trial.values) if report >= milestone]
+                if trial.state != "running" and reached and math.isfinite(trial.values[reached[0]]):
+                    recorded[f"past-{number}"] = trial.values[reached[0]]
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """ASHA's decision, remembered when it is to stop a trial."""
+        action: str = super().on_trial_result(tune_controller, trial, result)
+        if action == TrialScheduler.STOP:
+            self.stopped[trial.trial_id] = result["report"]
+        return action
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """A diverged trial sets no bar for the others."""
+        if "diverged" in result:
+            self.on_trial_remove(tune_controller, trial)
+        else:
+            super().on_trial_complete(tune_controller, trial, result)
+
+
+class TruthfulSearcher(DriverOnly, Searcher):  # type: ignore[misc]
+    """Hands out the record's trials and tells it how each ended."""
+
+    def __init__(self, record: Record, metric: str, reports: int) -> None:
+        super().__init__(metric=metric, mode="max")
+        self._record, self._name, self._reports = record, metric, reports
+        self._numbers: dict[str, int] = {}
+
+    def set_search_properties(self, metric: str | None, mode: str | None, config: Any, **spec: Any) -> bool:
+        """Metric and mode are this searcher's already; Tune may say them again."""
+        return True
+
+    def suggest(self, trial_id: str) -> dict[str, Any]:
+        """The next trial's configuration: `trial`, its number in the study, and `config`, flat."""
+        number, config = self._record.ask()
+        self._numbers[trial_id] = number
+        return {"trial": number, "config": config}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """A report of a running trial."""
+        self._record.report(self._numbers[trial_id], result["report"], result[self._name])
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """The trial ended; its last report arrives here and nowhere else."""
+        number = self._numbers.pop(trial_id)
+        if result and "report" in result:
+            self._record.report(number, result["report"], result[self._name])
+        self._record.tell(number, ended(result, error, self._reports))
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: the study is rebuilt from the results on disk."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """See `save`."""
+
+
+def ended(result: dict[str, Any] | None, error: bool, reports: int) -> str:
+    """How a trial ended: `failed` (crashed or diverged), `finished` (all its reports made) or `stopped`."""
+    if error or not result or "report" not in result or "diverged" in result:
+        return "failed"
+    return "finished" if result["report"] >= reports else "stopped"

@@ -1,0 +1,66 @@
+"""The student that a user takes away: a plain transformers folder with its label words, metrics and hyperparameters."""
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from fsd_tune import files
+from fsd_tune.models import RECORD, load_tokenizer, quiet_transformers
+from fsd_tune.results import Results
+
+
+def export_best(results: Results, tokenizer: str) -> Path | None:
+    """Copy the best finished trial's student to `best/`; None when no trial has finished.
+
+    Args:
+        results: of the search.
+        tokenizer: folder or hub id whose tokenizer the student uses.
+    """
+    best = results.best
+    if best is None:
+        return None
+    trial = results.folder / "results" / str(best["folder"])
+    checkpoints = sorted(trial.glob("checkpoint_*/student"))
+    assert checkpoints, f"the finished trial in {trial} has no student"
+    from transformers import AutoModelForSequenceClassification
+
+    rows = results.reports[results.reports["trial"] == best["number"]]
+    params = json.loads((trial / "params.json").read_text(encoding="utf-8"))
+    record = {
+        "task": results.summary.get("task"),
+        "metric": results.metric,
+        "score": best["score"],
+        "last_report": json.loads(rows.iloc[-1].dropna().to_json()),
+        "trial": int(best["number"]),
+        "config": params["config"],
+        "teacher": results.summary.get("teacher"),
+        "seed": results.settings["search"]["seed"],
+        "max_length": results.settings["data"]["max_length"],
+        "versions": results.versions,
+    }
+    quiet_transformers()
+    student = AutoModelForSequenceClassification.from_pretrained(checkpoints[-1])
+    return write_model(results.folder / "best", student, load_tokenizer(tokenizer), record)
+
+
+def write_model(folder: Path, model: Any, tokenizer: Any, record: dict[str, Any]) -> Path:
+    """Write a teacher's or student's folder beside and rename it.
+
+    Args:
+        folder: where it goes; replaced when it is there.
+        model, tokenizer: of transformers.
+        record: what `fsd_tune.json` in it says of its making.
+    """
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        model.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+        files.write_json(temporary / RECORD, record)
+        temporary.chmod(0o755)
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder

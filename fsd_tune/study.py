@@ -1,0 +1,176 @@
+"""The Optuna side of a search: the true record (a SQLite study) and what the sampler is told. Knows nothing of Ray.
+
+The record says what happened. The sampler learns from a study in memory that is made anew for each suggestion from
+the same trials: what it makes of a stopped trial is a strategy (`search.learn_from`), not a fact.
+"""
+
+import math
+import statistics
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from fsd_tune.results import judge
+from fsd_tune.settings import Settings
+from fsd_tune.space import distributions, first_configurations, sample
+
+STATES = {
+    "finished": TrialState.COMPLETE,
+    "stopped": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+    "running": TrialState.RUNNING,
+}
+
+
+@dataclass
+class Known:
+    """One trial as the search knows it.
+
+    Attributes:
+        params: its searched parameters.
+        state: running, finished, stopped or failed.
+        values: the selection metric at each report, by report index.
+    """
+
+    params: dict[str, Any]
+    state: str = "running"
+    values: dict[int, float] = field(default_factory=dict)
+
+    def series(self, until: int | None = None) -> list[float]:
+        """The values in the order of their reports, up to report `until`."""
+        return [self.values[report] for report in sorted(self.values) if until is None or report <= until]
+
+
+def expected_end(trial: Known, finished: Sequence[Known], learn_from: str, judge_by: str) -> float | None:
+    """The score that the sampler is told for a stopped trial; None tells it PRUNED.
+
+    `last` takes the stopped value as final. `extrapolated` adds the median gain that the finished trials made from
+    that report to their score; before any has finished, the stopped value itself.
+    """
+    if learn_from == "pruned" or not trial.values:
+        return None
+    at = max(trial.values)
+    value = trial.values[at]
+    gains = [judge(other.series(), judge_by) - other.values[at] for other in finished if at in other.values]
+    return value + (statistics.median(gains) if learn_from == "extrapolated" and gains else 0.0)
+
+
+def start_up_trials(trials: int) -> int:
+    """Random trials before TPE's model: Optuna's 10, fewer when the budget is small, or it would all be random."""
+    return min(10, max(4, trials // 4))
+
+
+class Record:
+    """The study of a search."""
+
+    def __init__(self, settings: Settings, path: Path, name: str, past: dict[int, Known]) -> None:
+        """Write the study anew from what is known, which is the truth on disk.
+
+        Args:
+            settings: of the search.
+            path: the SQLite file; an old one is replaced.
+            name: of the study: the search's, so that two searches never merge.
+            past: trials by number, from the results on disk. A number that is missing or whose trial was interrupted
+                (state running) is asked for again, with its parameters where they are known.
+        """
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+        self.settings, self.trials = settings, dict(past)
+        self._distributions = distributions(settings)
+        self._first = first_configurations(settings)
+        path.unlink(missing_ok=True)
+        self.study = optuna.create_study(study_name=name, storage=f"sqlite:///{path}", direction="maximize")
+        self._asked: dict[int, optuna.Trial] = {}
+        self._waiting: dict[int, dict[str, Any]] = {}
+        for number in range(max(past, default=-1) + 1):
+            trial = past.get(number)
+            if trial is None or trial.state == "running":
+                # Its number is kept for it: a waiting trial is what the next ask() takes.
+                self.study.enqueue_trial({})
+                self._waiting[number] = {} if trial is None else trial.params
+            else:
+                self.study.add_trial(self._frozen(trial, self._truth(trial)))
+
+    def ask(self) -> tuple[int, dict[str, Any]]:
+        """The next trial: its number and its flat configuration. A function of seed, number and what is known."""
+        number = min(self._waiting) if self._waiting else len(self.study.get_trials(deepcopy=False))
+        params = self._waiting.pop(number, {})
+        if not params:
+            params = self._suggest(number)
+        base = optuna.samplers.RandomSampler(seed=self._seed(number))
+        self.study.sampler = optuna.samplers.PartialFixedSampler(params, base)
+        trial = self.study.ask()
+        assert trial.number == number, (trial.number, number)
+        config = sample(self.settings, trial)
+        self._asked[number], self.trials[number] = trial, Known(dict(trial.params))
+        return number, config
+
+    def report(self, number: int, report: int, value: float) -> None:
+        """A running trial's value at a report; one that is not finite stays out of the study (the trial will FAIL)."""
+        known = self.trials[number].values
+        if report not in known and math.isfinite(value):
+            self._asked[number].report(value, report)
+        known[report] = value
+
+    def tell(self, number: int, state: str) -> None:
+        """A trial has ended: finished, stopped or failed. The record gets every reported value at its step."""
+        trial = self.trials[number]
+        trial.state = state
+        self.study.tell(self._asked.pop(number), values=self._truth(trial), state=STATES[state])
+
+    def _truth(self, trial: Known) -> float | None:
+        return judge(trial.series(), self.settings.search.judge_by) if trial.state == "finished" else None
+
+    def _frozen(self, trial: Known, value: float | None, state: str | None = None) -> FrozenTrial:
+        state = state or trial.state
+        finite = {report: v for report, v in trial.values.items() if math.isfinite(v)}
+        if state == "stopped" and finite:
+            value = finite[max(finite)]
+        return create_trial(
+            state=STATES[state],
+            value=value,
+            params=trial.params,
+            distributions=self._of(trial.params),
+            intermediate_values=finite,
+        )
+
+    def _of(self, params: dict[str, Any]) -> dict[str, BaseDistribution]:
+        return {name: self._distributions[name] for name in params}
+
+    def _seed(self, number: int) -> int:
+        return int(np.random.SeedSequence([self.settings.search.seed, number]).generate_state(1)[0])
+
+    def _suggest(self, number: int) -> dict[str, Any]:
+        if not self._distributions:
+            return {}
+        belief = optuna.create_study(direction="maximize", sampler=self._sampler(number))
+        search = self.settings.search
+        finished = [trial for trial in self.trials.values() if trial.state == "finished"]
+        for other in sorted(self.trials):
+            trial = self.trials[other]
+            value = self._truth(trial)
+            state = trial.state
+            if state == "stopped":
+                value = expected_end(trial, finished, search.learn_from, search.judge_by)
+                state = "stopped" if value is None else "finished"
+            belief.add_trial(self._frozen(trial, value, state))
+        if number < len(self._first):
+            belief.enqueue_trial(self._first[number])
+        asked = belief.ask()
+        sample(self.settings, asked)
+        return dict(asked.params)
+
+    def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
+        seed = self._seed(number)
+        if self.settings.search.sampler == "random":
+            return optuna.samplers.RandomSampler(seed=seed)
+        assert self.settings.search.sampler == "tpe", "search.check refuses the others"
+        start_up = start_up_trials(self.settings.search.trials)
+        return optuna.samplers.TPESampler(seed=seed, n_startup_trials=start_up, group=True, constant_liar=True)

@@ -1,0 +1,131 @@
+"""Fine-tuning a teacher: the plain `ce` run of distill.py on a whole pretrained model."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fsd_tune import device as devices
+from fsd_tune import glue
+from fsd_tune.batches import tokenise
+from fsd_tune.distill import Distiller, Run
+from fsd_tune.errors import InputError
+from fsd_tune.inputs import load_splits
+from fsd_tune.models import describe_model, load_classifier, load_tokenizer, quiet_transformers
+from fsd_tune.progress import Display
+from fsd_tune.student_folder import write_model
+
+
+@dataclass(frozen=True)
+class TeacherRun:
+    """What a teacher is made of.
+
+    Attributes:
+        model: the pretrained model, folder or hub id.
+        task: id of the task.
+        data: the folder that holds `SST-2/` and so on; None for the hub.
+        output: the teacher's folder, new.
+        config: the optimisation hyperparameters, complete.
+        max_length: tokens of an example at most.
+        freeze_embeddings: leave the word embeddings as they start.
+        seed: of head, batch order and dropout.
+        reports: evaluations on dev.
+        device, precision: as in settings, unresolved.
+    """
+
+    model: str
+    task: str
+    data: Path | None
+    output: Path
+    config: Mapping[str, Any]
+    max_length: int
+    freeze_embeddings: bool
+    seed: int
+    reports: int
+    device: str
+    precision: str
+
+
+def fine_tune(run: TeacherRun, overwrite: bool, display: Display) -> dict[str, Any]:
+    """Train a teacher and write its folder, in which `fsd_tune.json` records its base, scores and making.
+
+    Returns:
+        What `fsd_tune.json` holds.
+
+    Raises:
+        InputError: with every problem of task, data, model and output found before training.
+    """
+    problems: list[str] = []
+    if run.output.exists() and not overwrite and (not run.output.is_dir() or any(run.output.iterdir())):
+        problems.append(f"--output: {run.output} is not empty; give a new folder, or --overwrite.")
+    task = splits = None
+    try:
+        task = glue.get_task(run.task)
+        splits = load_splits(task, run.data)
+    except InputError as error:
+        problems += error.problems
+    quiet_transformers()
+    try:
+        positions = describe_model(run.model, "--model")
+        if positions is not None and run.max_length > positions:
+            problems.append(f"--max-length: found {run.max_length}, but the model takes at most {positions}.")
+    except InputError as error:
+        problems += error.problems
+    if problems or task is None or splits is None:
+        raise InputError(problems)
+
+    where = devices.pick(run.device)
+    precision = devices.resolve_precision(run.precision, where)
+    tokenizer = load_tokenizer(run.model)
+    data = {name: tokenise(split, tokenizer, run.max_length) for name, split in splits.items()}
+    model = load_classifier(run.model, task, run.seed)
+    if run.freeze_embeddings:
+        model.get_input_embeddings().requires_grad_(False)
+    training = Run(
+        task=task,
+        train=data["train"],
+        dev=data["dev"],
+        config={"method": "ce", **run.config},
+        source=None,
+        pairs=(),
+        memory_layer=0,
+        distance="relative",
+        padding="masked",
+        reports=run.reports,
+        seed=run.seed,
+        precision=precision,
+        device=where,
+    )
+    distiller = Distiller(training, model, None)
+    display.line(
+        f"teacher: {len(data['train'])} examples, {distiller.steps_total} steps on {where.type} in {precision}, "
+        f"evaluated on {len(data['dev'])}"
+    )
+
+    def step(done: int) -> None:
+        display.stage("training", done, distiller.steps_total)
+
+    reports = []
+    while not distiller.done:
+        record = distiller.advance(step)
+        reports.append(record)
+        display.line(
+            f"  epoch {record['epoch']:.2f}: {task.metric} {record[task.metric]:.4f}, loss {record['loss']:.4f}"
+        )
+        if "diverged" in record:
+            raise InputError(f"--learning-rate: training diverged ({record['diverged']}); lower it.")
+    display.close()
+    made = {
+        "base": str(Path(run.model).expanduser().resolve()) if Path(run.model).expanduser().is_dir() else run.model,
+        "task": task.id,
+        "metric": task.metric,
+        "score": reports[-1][task.metric],
+        "reports": reports,
+        "config": dict(run.config),
+        "max_length": run.max_length,
+        "seed": run.seed,
+        "precision": precision,
+    }
+    run.output.parent.mkdir(parents=True, exist_ok=True)
+    write_model(run.output, model, tokenizer, made)
+    return made

@@ -1,0 +1,67 @@
+"""A Ray Tune trial: one student's distillation behind `tune.Trainable`. It holds no teacher."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+
+from fsd_tune.distill import Distiller
+from fsd_tune.memory_actor import fetch
+from fsd_tune.models import quiet_transformers
+from fsd_tune.prepare import Prepared, Spec
+from fsd_tune.settings import Settings
+from fsd_tune.student_run import Workbench
+
+
+class DistillTrial(tune.Trainable):  # type: ignore[misc]
+    """Reports at equal fractions of its steps; reused by the next trial, so that a worker loads its model once."""
+
+    _bench: Workbench
+    _distiller: Distiller
+
+    def setup(
+        self,
+        config: dict[str, Any],
+        settings: Settings | None = None,
+        spec: Spec | None = None,
+        memory: tuple[Any, Prepared] | None = None,
+        reports: int = 1,
+        checkpoints: tuple[int, ...] = (),
+    ) -> None:
+        """Start a run.
+
+        Args:
+            config: `trial`, the study's number, and `config`, the flat configuration.
+            settings, spec: of the search.
+            memory: the memory's actor and what it has prepared; None for a search of `ce` alone.
+            reports: evaluations of a trial.
+            checkpoints: reports after which a checkpoint is saved (ASHA's rungs and the last).
+        """
+        assert settings is not None and spec is not None
+        quiet_transformers()
+        torch.set_num_threads(max(1, int(settings.resources.cpus_per_trial)))
+        self._reports, self._checkpoints = reports, checkpoints
+        self._bench = Workbench(settings, spec, None if memory is None else fetch(*memory))
+        self._distiller = self._bench.distiller(config["config"], reports)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Start another run in the same worker: the same numbers as in a fresh one."""
+        self._distiller = self._bench.distiller(new_config["config"], self._reports)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Train to the next report."""
+        record = self._distiller.advance()
+        return record | {
+            "done": self._distiller.done or "diverged" in record,
+            "should_checkpoint": record["report"] in self._checkpoints and "diverged" not in record,
+        }
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Everything that continuing needs; see `Distiller.save`."""
+        self._distiller.save(Path(checkpoint_dir))
+
+    def load_checkpoint(self, checkpoint_dir: str) -> None:
+        """Continue where the checkpoint was saved."""
+        self._distiller.load(Path(checkpoint_dir))

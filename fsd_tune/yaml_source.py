@@ -1,0 +1,246 @@
+"""YAML text to plain data and the line of every key.
+
+Values follow YAML 1.2 rather than PyYAML's 1.1, because 1.1 surprises: there `1e-4` is text, `off` is false and
+`1:30` is 90. `dump` writes text that both readings understand alike.
+"""
+
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from fsd_tune.errors import InputError, nearest
+
+KeyPath = tuple[str | int, ...]
+Lines = dict[KeyPath, int]
+
+MAX_BYTES = 256 * 1024
+MAX_VALUES = 10_000
+MAX_DEPTH = 50
+
+_TAG = "tag:yaml.org,2002:"
+_PLAIN_SCALARS = (
+    ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
+    ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", list("tTfF")),
+    ("int", r"^[-+]?(?:0|[1-9][0-9_]*)$", list("-+0123456789")),
+    (
+        "float",
+        r"^(?:[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*|[0-9][0-9_]*(?=[eE]))(?:[eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$",
+        list("-+0123456789."),
+    ),
+    ("merge", r"^<<$", ["<"]),
+)
+
+
+class Issue(NamedTuple):
+    """Something wrong with the text itself that leaves the rest readable.
+
+    `unusable` says that the value at `path` could not be read, so that nothing more can be said about it.
+    """
+
+    line: int
+    path: KeyPath
+    message: str
+    unusable: bool
+
+
+class Document(NamedTuple):
+    """The data of one YAML file, the line (from 1) of each key path and list item, and what is wrong with the text."""
+
+    data: dict[str, Any]
+    lines: Lines
+    issues: list[Issue]
+
+
+class _Loader(yaml.SafeLoader):
+    yaml_implicit_resolvers = {}  # noqa: RUF012  (PyYAML's own class attribute, replaced on purpose)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that YAML 1.1 or 1.2 would read as something else, and writes no aliases."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+for _kind, _pattern, _first in _PLAIN_SCALARS:
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(_TAG + _kind, re.compile(_pattern), _first)
+
+
+class Flow(dict[str, Any]):
+    """A mapping that `dump` writes on one line."""
+
+
+_Dumper.add_representer(Flow, lambda dumper, data: dumper.represent_mapping(_TAG + "map", data, flow_style=True))
+_Dumper.add_representer(list, lambda dumper, data: dumper.represent_sequence(_TAG + "seq", data, flow_style=True))
+
+
+class _TooMuchError(Exception):
+    """The text expands to more than any settings file holds."""
+
+
+def read(path: Path | str) -> Document:
+    """The data of the YAML file at `path`, whose top level must be a mapping; UTF-8, with or without a mark or CRLF.
+
+    Duplicate keys, tags and keys that are not text are returned as issues. An InputError is raised where nothing can
+    be read: a missing or empty file, a folder, binary data, text that is not YAML.
+    """
+    text = _text(Path(path))
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+        if node is None:
+            raise InputError(f"{path}: is empty, but must hold at least `method:`.")
+        if not isinstance(node, yaml.MappingNode):
+            found = "a list" if isinstance(node, yaml.SequenceNode) else "a single value"
+            raise InputError(f"{path}:{_line(node)}: found {found}, but must be a mapping of keys such as `method:`.")
+        builder = _Builder()
+        data = builder.build(node, ())
+    except (yaml.YAMLError, RecursionError, _TooMuchError) as error:
+        line, reason = _reason(error, text)
+        raise InputError(f"{path}{f':{line}' if line else ''}: {reason}") from None
+    return Document(data if isinstance(data, dict) else {}, builder.lines, builder.issues)
+
+
+def parse_value(text: str) -> Any:
+    """The value that a flag's text stands for, read as YAML. ValueError says why it cannot be read."""
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+        builder = _Builder()
+        value = None if node is None else builder.build(node, ())
+    except (yaml.YAMLError, RecursionError, _TooMuchError) as error:
+        raise ValueError(_reason(error, text)[1]) from None
+    if builder.issues:
+        raise ValueError(builder.issues[0].message)
+    return value
+
+
+def dump(data: dict[str, Any]) -> str:
+    """YAML text of plain data: mappings as blocks, lists and `Flow` mappings on one line, keys in their order."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110, default_flow_style=False)
+
+
+def _text(path: Path) -> str:
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder, but must be a YAML file.")
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        folder = path.parent
+        names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+        raise InputError(f"{path}: no such file.{nearest(path.name, names)}") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}.") from None
+    if b"\0" in raw:
+        raise InputError(f"{path}: is binary or not saved as UTF-8, but must be YAML text in UTF-8.")
+    if len(raw) > MAX_BYTES:
+        raise InputError(f"{path}: is larger than {MAX_BYTES // 1024} KiB, which no settings file needs.")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise InputError(f"{path}:{line}: is binary or not saved as UTF-8, but must be YAML text in UTF-8.") from None
+
+
+def _line(node: yaml.Node) -> int:
+    return int(node.start_mark.line) + 1
+
+
+def _reason(error: Exception, text: str) -> tuple[int | None, str]:
+    """The line (when known) and the sentence for text that PyYAML or the builder gave up on."""
+    if isinstance(error, yaml.reader.ReaderError):
+        line = text.count("\n", 0, error.position) + 1
+        return line, f"found the control character {chr(int(error.character))!r}, but must be plain text."
+    if isinstance(error, yaml.MarkedYAMLError):
+        mark = error.problem_mark or error.context_mark
+        line_number = mark.line + 1 if mark else None
+        problem = error.problem or error.context or "cannot be parsed"
+        if "'\\t'" in problem:
+            return line_number, "found a tab, but YAML wants spaces."
+        if "expected a single document" in (error.context or ""):
+            return line_number, "found a second document after `---`, but must hold one."
+        return line_number, f"is not YAML: {problem}."
+    if isinstance(error, RecursionError):
+        return None, f"is nested more than {MAX_DEPTH} deep."
+    return None, str(error)
+
+
+class _Builder:
+    """Builds plain data from a node tree, giving each alias its own copy, and notes lines and issues."""
+
+    def __init__(self) -> None:
+        self.lines: Lines = {}
+        self.issues: list[Issue] = []
+        self._values = 0
+
+    def build(self, node: yaml.Node, path: KeyPath) -> Any:
+        self._values += 1
+        if self._values > MAX_VALUES:
+            raise _TooMuchError(f"expands to more than {MAX_VALUES} values, which no settings file needs.")
+        if len(path) > MAX_DEPTH:
+            raise RecursionError
+        self.lines.setdefault(path, _line(node))
+        kind = node.tag.removeprefix(_TAG)
+        if isinstance(node, yaml.MappingNode) and kind == "map":
+            return self._mapping(node, path)
+        if isinstance(node, yaml.SequenceNode) and kind == "seq":
+            return [self.build(item, (*path, index)) for index, item in enumerate(node.value)]
+        if isinstance(node, yaml.ScalarNode):
+            try:
+                return _scalar(kind, node.value)
+            except (ValueError, KeyError):
+                pass
+        tag = node.tag.replace(_TAG, "!!", 1)
+        self._issue(node, path, f"found the tag `{tag}`, but must be plain text, a number, a list or a mapping.", True)
+        return None
+
+    def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
+        merged: dict[str, Any] = {}
+        own: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            if key_node.tag == _TAG + "merge":
+                sources = value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
+                for source in sources:
+                    values = self.build(source, path)
+                    if isinstance(values, dict):
+                        merged = values | merged
+                    else:
+                        self._issue(source, path, "found `<<` with a value, but must be with a mapping.", True)
+                continue
+            if not isinstance(key_node, yaml.ScalarNode) or not key_node.tag.startswith(_TAG):
+                self._issue(key_node, path, "found a key that is not plain text.", True)
+                continue
+            key, line = key_node.value, _line(key_node)
+            if key in own:
+                first = self.lines[(*path, key)]
+                self._issue(key_node, (*path, key), f"found twice, on lines {first} and {line}, but must be once.")
+                continue
+            self.lines[(*path, key)] = line
+            own[key] = self.build(value_node, (*path, key))
+        return merged | own
+
+    def _issue(self, node: yaml.Node, path: KeyPath, message: str, unusable: bool = False) -> None:
+        self.issues.append(Issue(_line(node), path, message, unusable))
+
+
+def _scalar(kind: str, text: str) -> Any:
+    """The value of a scalar of YAML type `kind`. ValueError or KeyError for what its text cannot be."""
+    if kind in ("str", "merge"):
+        return text
+    if kind == "null":
+        return None
+    if kind == "bool":
+        return {"true": True, "false": False}[text.lower()]
+    digits = text.replace("_", "")
+    if kind == "int":
+        # Beyond Python's digit limit it is out of every range: infinity is refused just as well.
+        return int(digits) if len(digits) < 1000 else float("inf")
+    if kind == "float":
+        word = digits.lower().lstrip("+-")
+        if word in (".inf", ".nan"):
+            return float(digits.replace(".", ""))
+        return float(digits)
+    raise ValueError(kind)

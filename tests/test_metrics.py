@@ -1,0 +1,92 @@
+import math
+import warnings
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn import metrics as sklearn_metrics
+
+from fsd_tune.glue import TASKS, evaluate
+
+
+@pytest.fixture(autouse=True)
+def _warnings_are_errors():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_classification_metrics_are_those_of_scikit_learn(dtype):
+    generator = np.random.default_rng(0)
+    logits = generator.normal(size=(200, 2)).astype(dtype)
+    labels = generator.integers(2, size=200)
+    predicted = logits.argmax(axis=1)
+    accuracy = sklearn_metrics.accuracy_score(labels, predicted)
+    f1 = sklearn_metrics.f1_score(labels, predicted)
+    matthews = sklearn_metrics.matthews_corrcoef(labels, predicted)
+    assert list(evaluate(TASKS["mrpc"], logits, labels)) == ["f1", "accuracy"]
+    assert evaluate(TASKS["qqp"], logits, labels) == pytest.approx({"f1": f1, "accuracy": accuracy})
+    assert evaluate(TASKS["cola"], logits, labels) == pytest.approx(
+        {"matthews_correlation": matthews, "accuracy": accuracy}
+    )
+    assert evaluate(TASKS["rte"], logits, labels) == pytest.approx({"accuracy": accuracy})
+
+
+def test_three_classes():
+    logits = np.eye(3)[[0, 1, 2, 2]]
+    assert evaluate(TASKS["mnli"], logits, np.array([0, 1, 2, 0])) == {"accuracy": 0.75}
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_regression_metrics_are_those_of_scipy_and_scores_are_not_clipped(dtype):
+    generator = np.random.default_rng(1)
+    labels = generator.uniform(0, 5, size=100).astype(np.float32)
+    logits = (3 * labels - 4 + generator.normal(size=100)).astype(dtype)[:, None]
+    assert logits.max() > 5 and logits.min() < 0
+    scores = logits[:, 0].astype(np.float64)
+    expected = {
+        "pearson": stats.pearsonr(labels.astype(np.float64), scores).statistic,
+        "spearman": stats.spearmanr(labels, scores).statistic,
+    }
+    assert evaluate(TASKS["stsb"], logits, labels) == pytest.approx(expected, abs=1e-12)
+
+
+def test_metrics_do_not_depend_on_the_order_of_examples():
+    generator = np.random.default_rng(2)
+    order = generator.permutation(50)
+    for task in TASKS.values():
+        logits = generator.normal(size=(50, task.num_labels))
+        labels = generator.uniform(0, 5, 50) if task.regression else generator.integers(task.num_labels, size=50)
+        assert evaluate(task, logits[order], labels[order]) == pytest.approx(evaluate(task, logits, labels))
+
+
+def test_constant_predictions_give_defined_values():
+    labels = np.array([0, 1, 1, 0])
+    negative = np.tile([1.0, 0.0], (4, 1))
+    assert evaluate(TASKS["cola"], negative, labels) == {"matthews_correlation": 0.0, "accuracy": 0.5}
+    assert evaluate(TASKS["mrpc"], negative, labels) == {"f1": 0.0, "accuracy": 0.5}
+    assert evaluate(TASKS["cola"], negative, np.zeros(4, int)) == {"matthews_correlation": 0.0, "accuracy": 1.0}
+    assert evaluate(TASKS["mrpc"], negative, np.zeros(4, int)) == {"f1": 0.0, "accuracy": 1.0}
+    scores = np.array([1, 2, 3, 5], dtype=np.float32)
+    nothing = {"pearson": 0.0, "spearman": 0.0}
+    assert evaluate(TASKS["stsb"], np.full((4, 1), 2.5), scores) == nothing
+    assert evaluate(TASKS["stsb"], scores[:, None], np.full(4, 2.5, np.float32)) == nothing
+    assert evaluate(TASKS["stsb"], np.ones((1, 1)), np.ones(1, np.float32)) == nothing
+
+
+def test_nearly_constant_or_huge_scores_warn_of_nothing():
+    scores = np.array([1, 2, 3, 5], dtype=np.float32)
+    for logits in (1 + np.arange(4) * 1e-16, np.array([1e300, -1e300, 1e300, 1.0])):
+        values = evaluate(TASKS["stsb"], logits[:, None], scores)
+        assert all(-1 <= value <= 1 for value in values.values())
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_diverged_logits_give_nan_for_every_metric(bad):
+    for task in TASKS.values():
+        logits = np.zeros((3, task.num_labels), np.float32)
+        logits[1, 0] = bad
+        values = evaluate(task, logits, np.array([0, 1, 0]))
+        assert tuple(values) == task.metrics
+        assert all(math.isnan(value) for value in values.values())
