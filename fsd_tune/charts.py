@@ -5,23 +5,18 @@ never stops the others. Colours are mid-tones that read on a light and on a dark
 colours of text and grid.
 """
 
+import functools
 import html
 import math
-import shutil
-import sqlite3
-import tempfile
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import optuna
 import plotly.colors
 import plotly.graph_objects as go
 
 from fsd_tune.results import Results
+from fsd_tune.study_file import UndrawableError, measured_study, quiet_optuna
 
 ACCENT, AMBER, RED, BLUE, VIOLET, PINK, GREY = (
     "#0d9488",
@@ -36,14 +31,11 @@ STATE_COLOURS = {"finished": GREY, "stopped": AMBER, "failed": RED, "running": B
 _LOSS_TERMS = {
     "task": ("task", GREY),
     "kd": ("KD", BLUE),
-    "intra": ("L_I, intra-feature", ACCENT),
-    "local": ("L_L, local inter-feature", AMBER),
-    "global": ("L_G, global inter-feature", VIOLET),
+    "intra": ("L_I (intra)", ACCENT),
+    "local": ("L_L (local)", AMBER),
+    "global": ("L_G (global)", VIOLET),
 }
-
-
-class UndrawableError(Exception):
-    """Why a chart cannot be drawn from this search, as a sentence for the page."""
+_DASHES = ("dot", "dash", "dashdot")
 
 
 @dataclass(frozen=True)
@@ -67,15 +59,13 @@ class Chart:
 
 def charts(results: Results) -> dict[str, Chart]:
     """All charts by key, in the page's order."""
-    try:
-        study: optuna.study.Study | UndrawableError = _study(results)
-    except UndrawableError as reason:
-        study = reason
+    # Read once, and inside the guard: an unreadable study takes no chart with it that does not need it.
+    study = functools.cache(lambda: measured_study(results))
     makers: list[tuple[str, str, Callable[[], Chart]]] = [
-        ("history", "Optimisation history", lambda: _history(results, _drawable(study))),
-        ("curves", "Learning curves", lambda: _curves(results, _drawable(study))),
-        ("importances", "Hyperparameter importances", lambda: _importances(results, _drawable(study))),
-        ("parallel", "Parallel coordinates", lambda: _parallel(results, _drawable(study))),
+        ("history", "Optimisation history", lambda: _history(results, study())),
+        ("curves", "Learning curves", lambda: _curves(results, study())),
+        ("importances", "Hyperparameter importances", lambda: _importances(results, study())),
+        ("parallel", "Parallel coordinates", lambda: _parallel(results, study())),
         ("losses", "Loss terms of the best trial", lambda: _losses(results)),
         ("clusters", "Cluster sizes of the teacher memory", lambda: _clusters(results)),
     ]
@@ -84,108 +74,13 @@ def charts(results: Results) -> dict[str, Chart]:
 
 def _guarded(key: str, title: str, make: Callable[[], Chart]) -> Chart:
     try:
-        with _quiet_optuna():
+        with quiet_optuna():
             return make()
     except UndrawableError as reason:
         return Chart(key, title, str(reason), None)
     except Exception as error:  # a chart is worth less than the page: say what happened and draw the others
         first_line = next(iter(str(error).splitlines()), "")
         return Chart(key, title, f"Not drawn: {type(error).__name__}: {first_line}", None)
-
-
-def _drawable(study: "optuna.study.Study | UndrawableError") -> optuna.study.Study:
-    if isinstance(study, UndrawableError):
-        raise study
-    return study
-
-
-@contextmanager
-def _quiet_optuna() -> Iterator[None]:
-    """Optuna's remarks on studies that are small or young belong in captions, not in the terminal."""
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        optuna.logging.set_verbosity(verbosity)
-
-
-def _study(results: Results) -> optuna.study.Study:
-    """The study in memory, its states, scores and intermediate values those of the results on disk.
-
-    What the sampler was told of a stopped trial may be an extrapolation; the charts show what was measured.
-    """
-    path = results.folder / "study.db"
-    if not path.is_file():
-        raise UndrawableError("Not drawn: the folder has no study.db.")
-    try:
-        with _quiet_optuna(), tempfile.TemporaryDirectory() as folder:
-            stored = _stored_trials(_copy(path, Path(folder)), str(results.summary.get("name", "")))
-    except (sqlite3.Error, OSError) as error:
-        raise UndrawableError(f"Not drawn: study.db cannot be read: {error}") from error
-    with _quiet_optuna():
-        study = optuna.create_study(direction="minimize" if results.lower_is_better else "maximize")
-    rows = {int(row["number"]): row for _, row in results.trials.iterrows()}
-    values: dict[int, dict[int, float]] = {}
-    if results.metric in results.reports.columns:
-        for number, index, value in results.reports[["trial", "report", results.metric]].itertuples(index=False):
-            if isinstance(value, float) and math.isfinite(value):
-                values.setdefault(int(number), {})[int(index)] = value
-    study.add_trials([_measured(trial, rows.get(trial.number), values.get(trial.number, {})) for trial in stored])
-    return study
-
-
-def _copy(path: Path, folder: Path) -> Path:
-    """A copy of an SQLite file, which is never written to itself."""
-    copy = folder / path.name
-    try:
-        with (
-            closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as source,
-            closing(sqlite3.connect(copy)) as target,
-        ):
-            source.backup(target)
-    except sqlite3.OperationalError:
-        # A killed writer leaves a journal that a reader may not roll back: that is done in the copy.
-        for name in (path.name, f"{path.name}-journal", f"{path.name}-wal"):
-            if (path.parent / name).exists():
-                shutil.copyfile(path.parent / name, folder / name)
-    return copy
-
-
-def _stored_trials(path: Path, name: str) -> list[optuna.trial.FrozenTrial]:
-    storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
-    try:
-        names = optuna.get_all_study_names(storage)
-        if name not in names:
-            found = ", ".join(f"`{other}`" for other in names) or "none"
-            raise UndrawableError(f"Not drawn: study.db has no study `{name}`; it has {found}.")
-        trials: list[optuna.trial.FrozenTrial] = optuna.load_study(study_name=name, storage=storage).trials
-        return trials
-    finally:
-        storage.remove_session()
-        storage.engine.dispose()
-
-
-def _measured(trial: optuna.trial.FrozenTrial, row: Any, values: dict[int, float]) -> optuna.trial.FrozenTrial:
-    """The study's record of a trial with what its files say; unchanged where it has none (not started yet)."""
-    if row is None:
-        return trial
-    states = optuna.trial.TrialState
-    score = float(row["score"])
-    state = {"finished": states.COMPLETE, "stopped": states.PRUNED, "failed": states.FAIL}.get(
-        row["state"], states.RUNNING
-    )
-    if state == states.COMPLETE and math.isnan(score):
-        state = states.FAIL
-    return optuna.trial.create_trial(
-        state=state,
-        value=score if state == states.COMPLETE else None,
-        params=trial.params,
-        distributions=trial.distributions,
-        intermediate_values=values,
-    )
 
 
 def _finished(study: optuna.study.Study, at_least: int) -> int:
@@ -260,14 +155,19 @@ def _curves(results: Results, study: optuna.study.Study) -> Chart:
     figure.data = sorted(figure.data, key=lambda trace: trace.legendrank, reverse=True)
     rungs = [rung for rung in results.summary.get("rungs") or [] if isinstance(rung, int | float)]
     for rung in rungs:
-        figure.add_vline(rung, line={"color": GREY, "width": 1, "dash": "dot"}, layer="below")
+        figure.add_vline(
+            rung,
+            line={"color": GREY, "width": 1.5, "dash": "dot"},
+            layer="below",
+            annotation={"text": "rung", "yref": "paper", "y": 0, "yanchor": "bottom", "xanchor": "left", "xshift": 2},
+        )
     reports = results.summary.get("reports")
     figure.update_layout(showlegend=True)
-    figure.update_xaxes(title="report" + (f" (1 to {reports}, equal parts of a trial's steps)" if reports else ""))
+    figure.update_xaxes(title="report" + (f" (of {reports})" if reports else ""))
     if len({int(value) for value in results.reports["report"]}) <= 20:
         figure.update_xaxes(dtick=1)
     figure.update_yaxes(title=_label(results))
-    caption = "Each line is one trial's evaluations as it trains. "
+    caption = "Each line is one trial's evaluations, at equal parts of its steps. "
     if rungs:
         places = ", ".join(f"{rung:g}" for rung in rungs)
         caption += (
@@ -288,7 +188,7 @@ def _importances(results: Results, study: optuna.study.Study) -> Chart:
     figure = optuna.visualization.plot_param_importances(study, target_name=_label(results))
     figure.data[0].update(marker={"color": ACCENT}, width=0.55)
     figure.update_xaxes(title="share of the importance", rangemode="tozero", range=[0, 1.15 * max(figure.data[0].x)])
-    figure.update_yaxes(title="", ticklabelstandoff=6)
+    figure.update_yaxes(title="", ticklabelstandoff=6, showgrid=False)
     caption = (
         "How much each hyperparameter decides whether a finished trial is among the best (PED-ANOVA; the bars add up "
         "to 1). Search the long ones more finely; fix the short ones. "
@@ -304,17 +204,17 @@ def _parallel(results: Results, study: optuna.study.Study) -> Chart:
     if not figure.data:
         raise UndrawableError("Not drawn: the search varies no hyperparameter.")
     scale = [GREY, ACCENT]
-    for trace in figure.data:
-        if trace.mode == "lines":
-            # The first axis is the score, scaled to 0..1.
-            goodness = 1 - trace.y[0] if results.lower_is_better else trace.y[0]
-            colour = plotly.colors.sample_colorscale(scale, [goodness])[0]
-            trace.update(line={"color": colour, "width": 1 + 1.5 * goodness}, opacity=0.35 + 0.6 * goodness)
-        else:
-            trace.marker.update(colorscale=scale, reversescale=results.lower_is_better, showscale=False)
+    lines = [trace for trace in figure.data if trace.mode == "lines"]
+    # The first axis is the score. Among many lines only the best few stand out, and they are drawn last, on top.
+    lines.sort(key=lambda trace: trace.y[0], reverse=results.lower_is_better)
+    for place, trace in enumerate(lines, start=1):
+        weight = (place / len(lines)) ** (1 + len(lines) / 40)
+        colour = plotly.colors.sample_colorscale(scale, [weight])[0]
+        trace.update(line={"color": colour, "width": 1 + 1.5 * weight}, opacity=0.3 + 0.7 * weight)
+    figure.data = lines
     figure.update_annotations(font={"size": 11, "color": None})
     axes = len(figure.layout.xaxis.tickvals)
-    figure.update_xaxes(side="top", tickfont={"size": 12}, range=[-0.55, axes - 0.75])
+    figure.update_xaxes(side="top", tickfont={"size": 12}, ticks="", showline=False, range=[-0.55, axes - 0.75])
     caption = (
         "One line per finished trial, from its score (left) through its hyperparameters; the better, the greener and "
         "thicker. Where the green lines pass through a narrow part of an axis, that hyperparameter matters and the "
@@ -335,15 +235,18 @@ def _losses(results: Results) -> Chart:
         if not values.notna().any():
             continue
         term = str(column).removeprefix("loss/")
-        name, colour = _LOSS_TERMS.get(term, (term.replace("_", " "), PINK))
+        whole, _, part = term.partition("/")
+        name, colour = _LOSS_TERMS.get(whole, (whole, PINK))
+        if part:
+            name = f"{name.split(' ')[0]}: {part}"
         figure.add_scatter(
             x=reports["step"].tolist(),
             y=values.tolist(),
             name=html.escape(name),
             mode="lines+markers",
-            line={"color": colour, "width": 2},
+            line={"color": colour, "width": 2, "dash": _DASHES[len(figure.data) % 3] if part else "solid"},
             marker={"size": 5},
-            visible=True if term in _LOSS_TERMS else "legendonly",
+            visible="legendonly" if part else True,
             hovertemplate="step %{x}: %{y:.4g}",
         )
         lowest, highest = min(lowest, values.min()), max(highest, values.max())
@@ -355,6 +258,8 @@ def _losses(results: Results) -> Chart:
         f"The terms of trial {best['number']}'s loss before their weights. A term that falls is being learnt; one that "
         "stays flat is too weakly weighted, or already met. Their sizes do not compare: each has a scale of its own."
     )
+    if any(trace.visible == "legendonly" for trace in figure.data):
+        caption += " Faint names in the legend are parts of a term: click one to see it."
     if lowest > 0 and highest > 30 * lowest:
         figure.update_yaxes(type="log", rangemode="normal")
         caption += " The axis is logarithmic."
@@ -390,6 +295,6 @@ def _styled(figure: go.Figure) -> go.Figure:
         legend={"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"},
         font={"size": 13},
     )
-    figure.update_xaxes(automargin=True, zeroline=False)
-    figure.update_yaxes(automargin=True, zeroline=False)
+    figure.update_xaxes(automargin=True, zeroline=False, showgrid=False, title_font_size=13)
+    figure.update_yaxes(automargin=True, zeroline=False, title_font_size=13)
     return figure

@@ -111,7 +111,7 @@ def _base(folder: Path) -> str | None:
     return str(base) if base else None
 
 
-def label_order(info: TeacherInfo, task: Task) -> tuple[int, ...]:
+def label_order(info: TeacherInfo, task: Task, place: str = "--teacher") -> tuple[int, ...]:
     """For each label of the task the index of the teacher's logit for it.
 
     A teacher's own label words decide; LABEL_0.. and digits stand for the task's order.
@@ -121,7 +121,7 @@ def label_order(info: TeacherInfo, task: Task) -> tuple[int, ...]:
     """
     if len(info.labels) != task.num_labels:
         raise InputError(
-            f"--teacher: {info.path} has {len(info.labels)} labels ({', '.join(info.labels)}), but {task.id} has "
+            f"{place}: {info.path} has {len(info.labels)} labels ({', '.join(info.labels)}), but {task.id} has "
             f"{task.num_labels}{' (' + ', '.join(task.labels) + ')' if task.labels else ' (regression)'}."
         )
     identity = tuple(range(task.num_labels))
@@ -130,7 +130,7 @@ def label_order(info: TeacherInfo, task: Task) -> tuple[int, ...]:
     own = {word.lower(): index for index, word in enumerate(info.labels)}
     if set(own) != {word.lower() for word in task.labels}:
         raise InputError(
-            f"--teacher: {info.path} has the labels {', '.join(info.labels)}, but {task.id} has "
+            f"{place}: {info.path} has the labels {', '.join(info.labels)}, but {task.id} has "
             f"{', '.join(task.labels)}; set id2label in its config.json."
         )
     return tuple(own[word.lower()] for word in task.labels)

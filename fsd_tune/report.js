@@ -39,7 +39,10 @@ const dark = window.matchMedia("(prefers-color-scheme: dark)");
 
 function themed(layout) {
   const style = getComputedStyle(document.documentElement);
-  const [ink, soft, line, page] = ["--ink", "--soft", "--line", "--page"].map((name) => style.getPropertyValue(name).trim());
+  return coloured(layout, ...["--ink", "--soft", "--line", "--page"].map((name) => style.getPropertyValue(name).trim()));
+}
+
+function coloured(layout, ink, soft, line, page) {
   const family = getComputedStyle(document.body).fontFamily;
   const colours = {
     "font.color": soft,
@@ -70,7 +73,13 @@ async function drawAll() {
     await draw(plot);
     await new Promise((resume) => setTimeout(resume));
   }
-  dark.addEventListener("change", () => plots.forEach((plot) => Plotly.relayout(plot, themed(plot.layout))));
+  const restyle = (style) => plots.forEach((plot) => Plotly.relayout(plot, style(plot.layout)));
+  dark.addEventListener("change", () => restyle(themed));
+  // Paper is light, and narrower than most windows.
+  window.addEventListener("beforeprint", () =>
+    restyle((layout) => ({ ...coloured(layout, "#000", "#444", "#ccc", "#fff"), autosize: false, width: 660 })),
+  );
+  window.addEventListener("afterprint", () => restyle((layout) => ({ ...themed(layout), autosize: true, width: null })));
   document.documentElement.dataset.drawn = plots.length;
 }
 

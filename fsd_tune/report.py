@@ -8,6 +8,7 @@ import datetime
 import itertools
 import math
 import shlex
+from collections import defaultdict
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -17,7 +18,9 @@ import jinja2
 import pandas as pd
 import plotly.offline
 
+from fsd_tune import files
 from fsd_tune.charts import Chart, charts
+from fsd_tune.progress import duration
 from fsd_tune.results import Results, load
 
 __all__ = ["Results", "distill_command", "leaderboard", "load", "write"]
@@ -48,8 +51,10 @@ def write(source: Results | Path | str) -> Path:
         InputError: the folder holds no search.
     """
     results = source if isinstance(source, Results) else load(source)
-    _replace(results.folder / "leaderboard.csv", leaderboard(results).to_csv(index=False))
-    return _replace(results.folder / "report.html", _page(results))
+    page = results.folder / "report.html"
+    files.write_text(results.folder / "leaderboard.csv", leaderboard(results).to_csv(index=False))
+    files.write_text(page, _page(results))
+    return page
 
 
 def distill_command(results: Results, row: "pd.Series[Any]") -> str:
@@ -66,12 +71,6 @@ def distill_command(results: Results, row: "pd.Series[Any]") -> str:
         if not _missing(row[name]):
             words += [f"--{name.replace('_', '-')}", _exact(row[name])]
     return shlex.join([*words, "--output", f"{results.folder}-trial-{row['number']}"])
-
-
-def _replace(path: Path, text: str) -> Path:
-    beside = path.with_name(f".{path.name}.new")
-    beside.write_text(text, encoding="utf-8")
-    return beside.replace(path)
 
 
 def _options(command: str) -> dict[str, str]:
@@ -99,7 +98,7 @@ def _page(results: Results) -> str:
         script=(package / "report.js").read_text(encoding="utf-8"),
         plotly=script,
         results=results,
-        summary=results.summary,
+        summary=defaultdict(lambda: None, results.summary),  # any key may be missing while a search is young
         name=results.summary.get("name") or results.folder.name,
         subtitle=_subtitle(results),
         made=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -115,7 +114,7 @@ def _page(results: Results) -> str:
         if len(results.trials)
         else [],
         failures=results.trials[results.trials["state"] == "failed"].to_dict("records"),
-        memory=_mapping(results, "memory"),
+        memory=defaultdict(lambda: None, _mapping(results, "memory")),
         charts=drawn,
         figures={key: _figure_json(chart) for key, chart in drawn.items() if chart.figure is not None},
     )
@@ -223,14 +222,4 @@ def _plain(value: Any) -> str:
 
 
 def _duration(seconds: Any) -> str:
-    """Seconds as people say them: `41 s`, `6 min 53 s`, `2 h 05 min`."""
-    if _missing(seconds) or not isinstance(seconds, int | float):
-        return _NOTHING
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return duration(seconds) if isinstance(seconds, int | float) and math.isfinite(seconds) else _NOTHING

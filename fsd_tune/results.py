@@ -1,8 +1,8 @@
 """A search's folder read back from disk, as it is: during a search, after it, or after a crash.
 
-Ray's own files (`results/<trial>/params.json`, `result.json`) are the truth; nothing here imports ray or torch.
-Whatever is missing stays empty, and whatever cannot be read is named in `Results.problems`: one damaged file never
-hides the other trials.
+The trials' own files (`params.json`, `reports.jsonl`, `trial.json` below `results/`) are the truth; nothing here
+imports ray or torch. Whatever is missing stays empty, and whatever cannot be read is named in `Results.problems`: one
+damaged file never hides the other trials.
 """
 
 import json
@@ -63,7 +63,7 @@ class Results:
             `evaluation_seconds`, `reason` (why it stopped or failed), `folder` (below `results/`), then `method` and
             one column per hyperparameter, NaN or None where the trial does not use it.
         reports: one row an evaluation, by trial and report: `trial` (its number), `report` (from 1), then every
-            scalar of Ray's `result.json`.
+            scalar of the trial's `reports.jsonl` (of Ray's `result.json` where there is none).
         settings: the resolved settings; `settings_text` is their YAML.
         summary: `summary.json`; any key may be missing while the search is young.
         versions: package to version.
@@ -231,7 +231,10 @@ class _Reader:
         return value if isinstance(value, dict) else {}
 
     def reports(self, path: Path) -> list[dict[str, Any]]:
-        """The evaluations in `result.json`, by index. A resumed trial repeats some: the later line holds."""
+        """The evaluations in a file of one JSON object a line, by index.
+
+        A resumed trial repeats some: the later line holds.
+        """
         reports: dict[int, dict[str, Any]] = {}
         lines = self.text(path).splitlines()
         for place, line in enumerate(lines, start=1):
@@ -256,12 +259,13 @@ def _trials(reader: _Reader) -> Iterator[_Trial]:
             if content:
                 reader.problem(params, "names no `trial` number or no `config`")
             continue
+        own = params.parent / "reports.jsonl"
         yield _Trial(
             params.parent,
             number,
             config,
             ending=reader.mapping(params.parent / "trial.json"),
-            reports=reader.reports(params.parent / "result.json"),
+            reports=reader.reports(own if own.exists() else params.parent / "result.json"),
         )
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shlex
 import shutil
 import sys
 import time
@@ -133,7 +134,7 @@ def _open_folder(folder: Path, settings: Settings, spec: Spec, overwrite: bool) 
         raise InputError(f"--output: {folder} cannot be written: {error.strerror}.") from error
     command = folder / "command.txt"
     if not command.exists():
-        files.write_text(command, " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]) + "\n")
+        files.write_text(command, shlex.join(["fsd-tune", *sys.argv[1:]]) + "\n")
     versions = {name: _version(name) for name in _PACKAGES} | {"python": platform.python_version()}
     files.write_json(folder / "versions.json", versions)
     if not (folder / "summary.json").exists():

@@ -20,7 +20,7 @@ DISTRIBUTIONS: dict[str, optuna.distributions.BaseDistribution] = {
     "learning_rate": optuna.distributions.FloatDistribution(1e-5, 1e-3, log=True),
     "batch_size": optuna.distributions.CategoricalDistribution([16, 32]),
 }
-_TERMS = {"task": 0.69, "kd": 2.4, "intra": 0.42, "local": 0.9, "global": 1.7, "global_cka": 0.8}
+_TERMS = {"task": 0.69, "kd": 2.4, "intra": 0.42, "local": 0.9, "global": 1.7, "global/memory": 0.8}
 
 
 def summary(**changes: Any) -> dict[str, Any]:

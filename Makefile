@@ -1,0 +1,40 @@
+# What people run. `make demo` and `make test` are all that a newcomer needs; each makes .venv when it is missing.
+SHELL := /bin/bash
+PYTHON ?= python3.11
+PIP := .venv/bin/python -m pip --disable-pip-version-check
+
+.PHONY: demo test test-slow check format clean
+
+# torch is installed first and by itself: pip then keeps that build (a CPU one where an index offers it).
+.venv/installed: pyproject.toml constraints.txt
+	@echo "installing dependencies into .venv (a few minutes the first time)"
+	@command -v $(PYTHON) > /dev/null || { echo "make: $(PYTHON) not found; give another with PYTHON=python3.12"; exit 2; }
+	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@$(PIP) install --quiet --constraint constraints.txt torch
+	@$(PIP) install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+.venv/installed-test: .venv/installed
+	@$(PIP) install --quiet --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+demo: .venv/installed
+	@.venv/bin/fsd-tune demo
+
+test: .venv/installed-test
+	.venv/bin/python -m pytest
+
+test-slow: .venv/installed-test
+	.venv/bin/python -m pytest -m slow
+
+check: .venv/installed-test
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+format: .venv/installed-test
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+clean:
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache

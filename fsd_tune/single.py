@@ -1,0 +1,155 @@
+"""The verbs that need no Ray: build a memory, distil one student, evaluate one."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fsd_tune import device as devices
+from fsd_tune import glue
+from fsd_tune.batches import tokenise
+from fsd_tune.errors import FsdTuneError, InputError
+from fsd_tune.inputs import Inputs, gather, load_splits
+from fsd_tune.methods import USES_TEACHER
+from fsd_tune.models import RECORD, describe, label_order, load_tokenizer, quiet_transformers
+from fsd_tune.prepare import Prepared, Spec, predict, prepare, spec_for
+from fsd_tune.progress import Display, short
+from fsd_tune.results import judge
+from fsd_tune.settings import Settings
+from fsd_tune.space import resolve
+from fsd_tune.student_folder import write_model
+from fsd_tune.student_run import Workbench, open_arrays
+
+_DEFAULT_REPORTS = 10
+
+
+def gathered(
+    settings: Settings, task: str, teacher: str, data: Path | None, memory: Path, device: str, display: Display
+) -> tuple[Inputs, Spec]:
+    """Inputs checked and loaded, and the artefacts that they need; notes are shown."""
+    inputs = gather(settings, task, teacher, data)
+    spec, notes = spec_for(settings, inputs.teacher, inputs.task.id, inputs.train, inputs.dev, memory, device)
+    for note in (*inputs.notes, *notes):
+        display.line(f"note: {note}")
+    return inputs, spec
+
+
+def build_memory(spec: Spec, display: Display) -> Prepared:
+    """Teacher outputs and memory in `spec.folder`: built, or found.
+
+    Raises:
+        FsdTuneError: no space left.
+    """
+    prepared = prepare(spec, display.stage)
+    display.close()
+    return prepared
+
+
+def distill(
+    settings: Settings,
+    *,
+    task: str,
+    teacher: str,
+    data: Path | None,
+    output: Path,
+    memory: Path | None,
+    device: str,
+    overwrite: bool,
+    display: Display,
+) -> dict[str, Any]:
+    """Distil one student with the configuration that the settings fix; the student's folder is `output`.
+
+    Returns:
+        What `fsd_tune.json` in it holds: score, reports, configuration.
+
+    Raises:
+        InputError: with every problem found before training; a hyperparameter that is still searched.
+        FsdTuneError: training diverged.
+    """
+    config = resolve(settings)
+    if output.exists() and not overwrite and (not output.is_dir() or any(output.iterdir())):
+        raise InputError(f"--output: {output} is not empty; give a new folder, or --overwrite.")
+    store = memory or output.parent / "memory"
+    inputs, spec = gathered(settings, task, teacher, data, store, device, display)
+    arrays, teacher_score = None, None
+    if config["method"] in USES_TEACHER:
+        prepared = build_memory(spec, display)
+        arrays = open_arrays(prepared, mapped=True)
+        teacher_score = prepared.teacher_metrics[inputs.task.metric]
+    reports = settings.asha.reports if settings.asha else _DEFAULT_REPORTS
+    distiller = Workbench(settings, spec, arrays).distiller(config, reports)
+    display.line(f"distil: {short(config)}, {distiller.steps_total} steps on {spec.device} in {spec.precision}")
+
+    def step(done: int) -> None:
+        display.stage("training", done, distiller.steps_total)
+
+    rows = []
+    while not distiller.done:
+        rows.append(distiller.advance(step))
+        last = rows[-1]
+        display.line(
+            f"  epoch {last['epoch']:.2f}: {inputs.task.metric} {last[inputs.task.metric]:.4f}, loss {last['loss']:.4f}"
+        )
+        if "diverged" in last:
+            raise FsdTuneError(f"Training diverged: {last['diverged']}.", hint="Lower --learning-rate.")
+    display.close()
+    made = {
+        "task": inputs.task.id,
+        "metric": inputs.task.metric,
+        "score": judge([row[inputs.task.metric] for row in rows], settings.search.judge_by),
+        "teacher": {"name": teacher, "score": teacher_score},
+        "config": config,
+        "seed": settings.search.seed,
+        "max_length": settings.data.max_length,
+        "precision": spec.precision,
+        "reports": rows,
+    }
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_model(output, distiller.model, load_tokenizer(teacher), made)
+    return made
+
+
+def evaluate(student: str, task_name: str, data: Path | None, device: str, precision: str) -> dict[str, Any]:
+    """Metrics of a student (or teacher) on the task's dev splits.
+
+    Returns:
+        {"task", "metric", "splits": {split: {metric: value}}, "examples": {split: N}}
+
+    Raises:
+        InputError: the folder, the data or their labels do not fit.
+    """
+    problems: list[str] = []
+    task = info = splits = None
+    try:
+        task = glue.get_task(task_name)
+        splits = {name: split for name, split in load_splits(task, data).items() if name != "train"}
+    except InputError as error:
+        problems += error.problems
+    quiet_transformers()
+    try:
+        info = describe(student, "--student")
+    except InputError as error:
+        problems += error.problems
+    if problems or task is None or info is None or splits is None:
+        raise InputError(problems)
+    order = list(label_order(info, task, "--student"))
+    from transformers import AutoModelForSequenceClassification
+
+    where = devices.pick(device)
+    model = AutoModelForSequenceClassification.from_pretrained(student, dtype=torch.float32).to(where)
+    tokenizer = load_tokenizer(student)
+    length = _trained_length(student) or min(info.positions or 128, 128)
+    scores, examples = {}, {}
+    for name, split in splits.items():
+        tokens = tokenise(split, tokenizer, length)
+        logits = predict(model, tokens, devices.resolve_precision(precision, where), where)[:, order]
+        scores[name], examples[name] = glue.evaluate(task, logits, tokens.labels), len(tokens)
+    return {"task": task.id, "metric": task.metric, "splits": scores, "examples": examples}
+
+
+def _trained_length(student: str) -> int | None:
+    try:
+        return int(json.loads((Path(student) / RECORD).read_text(encoding="utf-8"))["max_length"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

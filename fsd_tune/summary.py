@@ -1,0 +1,81 @@
+"""What a search has come to, in the lines that its end prints."""
+
+from typing import Any
+
+from fsd_tune.progress import duration, short
+from fsd_tune.results import Results
+
+
+def lines(results: Results) -> list[str]:
+    """The end of a search: best against teacher, what ASHA and the single teacher pass saved, where things lie."""
+    summary, saved, best = results.summary, results.saved, results.best
+    folder = results.folder
+    out = [f"{summary.get('name')}: {summary.get('state')} after {duration(summary.get('wall_seconds', 0))}"]
+    teacher = summary.get("teacher") or {}
+    if best is None:
+        out.append("  best student    none: no trial has finished")
+    else:
+        chosen = {name: best[name] for name in results.hyperparameters if _present(best[name])}
+        error = results.standard_error
+        spread = f" (standard error {error:.4f})" if error is not None else ""
+        out += [
+            f"  best student    {results.metric} {best['score']:.4f}{spread}, trial {best['number']}",
+            f"                  {short(chosen)}",
+        ]
+    if teacher.get("score") is not None:
+        kept = f"; the student keeps {best['score'] / teacher['score']:.1%}" if best is not None else ""
+        out.append(f"  teacher         {results.metric} {teacher['score']:.4f}{kept}")
+    if isinstance(summary.get("judge_by"), str) and best is not None and summary["judge_by"] != "last":
+        out.append(
+            f"                  a score is the mean of a trial's last three evaluations; the last is {best['last']:.4f}"
+        )
+    counts = ", ".join(f"{int(saved[state])} {state}" for state in ("finished", "stopped", "failed") if saved[state])
+    out.append(
+        f"  trials          {len(results.trials)} of {summary.get('trials')}: {counts or 'none ended'}; stopping early "
+        f"saved {saved['share']:.0%} of the steps ({int(saved['steps_saved'])} of {int(saved['steps_if_all_ran'])})"
+    )
+    memory = summary.get("memory")
+    if memory:
+        reused = "" if memory.get("passes") else f" (reused; {memory.get('passes_ever')} was paid when it was built)"
+        out.append(
+            f"  teacher passes  {memory.get('passes')} over the training split, for {len(results.trials)} trials{reused}"
+        )
+    train, evaluation = (float(results.trials[name].sum()) for name in ("train_seconds", "evaluation_seconds"))
+    if train:
+        share = evaluation / (train + evaluation)
+        out.append(f"  trials' time    {duration(train + evaluation)}, of it {share:.0%} in evaluations")
+    for name, what in (("report.html", "report"), ("study.db", "study"), ("best", "best student's folder")):
+        if (folder / name).exists():
+            out.append(f"  {what + ' ':.<24s} {folder / name}")
+    return out
+
+
+def document(results: Results) -> dict[str, Any]:
+    """The same for machines: one JSON document."""
+    best = results.best
+    return {
+        "output": str(results.folder),
+        "state": results.summary.get("state"),
+        "task": results.summary.get("task"),
+        "metric": results.metric,
+        "best": None
+        if best is None
+        else {
+            "trial": int(best["number"]),
+            "score": float(best["score"]),
+            "config": {name: _plain(best[name]) for name in results.hyperparameters if _present(best[name])},
+        },
+        "teacher": results.summary.get("teacher"),
+        "trials": results.saved,
+        "teacher_passes": (results.summary.get("memory") or {}).get("passes"),
+        "wall_seconds": results.summary.get("wall_seconds"),
+    }
+
+
+def _present(value: Any) -> bool:
+    # NaN and None stand for a hyperparameter that the trial's method does not use.
+    return value is not None and value == value
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value

@@ -1,0 +1,53 @@
+import os
+
+# Before anything imports a hub library: no test may wait for the network (the ones that need it say so).
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+import torch
+
+from fsd_tune import settings as settings_module
+from tests import glue_folders, tiny
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def glue(tmp_path_factory):
+    """The nine tasks in the official layout."""
+    folder = tmp_path_factory.mktemp("glue")
+    glue_folders.write_glue(folder, train=40, dev=24)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory):
+    return tiny.write_base(tmp_path_factory.mktemp("base") / "model")
+
+
+@pytest.fixture(scope="session")
+def teacher(tmp_path_factory, base):
+    return tiny.write_teacher(tmp_path_factory.mktemp("teacher") / "model", base)
+
+
+@pytest.fixture
+def load_settings(tmp_path):
+    """Settings of a small YAML: `load_settings(method="kd", **{"student.layers": "2"})`."""
+
+    def load(method="fsd_ilg", **overrides):
+        small = {
+            "student.layers": "2",
+            "data.max_length": "32",
+            "memory.centroids": "5",
+            "batch_size": "8",
+            "epochs": "2",
+            "precision": "float32",
+            "asha.reports": "4",
+            "learning_rate": "1e-3",
+        }
+        flags = small | {key: str(value) for key, value in overrides.items()} | {"method": method}
+        arguments = [f"--{key.replace('.', '-').replace('_', '-')}={value}" for key, value in flags.items()]
+        return settings_module.load(None, settings_module.parse_flags(arguments))
+
+    return load

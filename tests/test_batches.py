@@ -1,0 +1,61 @@
+import numpy as np
+import torch
+
+from fsd_tune import glue as tasks
+from fsd_tune.batches import by_length, collate, epoch_order, tokenise
+from fsd_tune.models import load_tokenizer
+
+CPU = torch.device("cpu")
+
+
+def split_of(glue, task, name="train"):
+    return tasks.load_split(tasks.get_task(task), name, glue)
+
+
+def test_tokens_and_types_equal_the_tokenizers_own_batch(glue, teacher):
+    tokenizer = load_tokenizer(str(teacher))
+    split = split_of(glue, "rte")
+    data = tokenise(split, tokenizer, 32)
+    rows = np.array([3, 0, 11])
+    expected = tokenizer(
+        [split.first[i] for i in rows],
+        [split.second[i] for i in rows],
+        truncation=True,
+        max_length=32,
+        padding=True,
+        return_tensors="pt",
+    )
+    batch = collate(data, rows, CPU)
+    for name in ("input_ids", "attention_mask", "token_type_ids"):
+        assert torch.equal(batch[name], expected[name]), name
+    assert batch["labels"].tolist() == split.labels[rows].tolist()
+
+
+def test_padding_to_a_given_width(glue, teacher):
+    data = tokenise(split_of(glue, "sst2"), load_tokenizer(str(teacher)), 32)
+    batch = collate(data, np.arange(4), CPU, pad_to=32)
+    assert batch["input_ids"].shape == (4, 32)
+    assert batch["attention_mask"].sum(-1).tolist() == data.lengths[:4].tolist()
+
+
+def test_every_example_once_an_epoch_and_orders_differ_by_epoch_and_seed_only():
+    first = epoch_order(50, 0, 16, 0)
+    assert [len(batch) for batch in first] == [16, 16, 16, 2]
+    assert sorted(np.concatenate(first)) == list(range(50))
+    assert all(np.array_equal(a, b) for a, b in zip(first, epoch_order(50, 0, 16, 0), strict=True))
+    assert not np.array_equal(first[0], epoch_order(50, 0, 16, 1)[0])
+    assert not np.array_equal(first[0], epoch_order(50, 1, 16, 0)[0])
+
+
+def test_limit_keeps_a_fixed_sample(glue, teacher):
+    tokenizer, split = load_tokenizer(str(teacher)), split_of(glue, "sst2")
+    full, some, fewer = (tokenise(split, tokenizer, 32, limit) for limit in (None, 20, 10))
+    assert (len(full), len(some), len(fewer)) == (len(split.first), 20, 10)
+    assert np.array_equal(some.ids[: len(fewer.ids)], fewer.ids)
+    assert not np.array_equal(full.ids[: len(fewer.ids)], fewer.ids)
+
+
+def test_length_order_covers_all_rows_longest_first():
+    lengths = np.array([3, 9, 1, 4, 9])
+    batches = list(by_length(lengths, 2))
+    assert np.concatenate(batches).tolist() == [1, 4, 3, 0, 2]

@@ -1,0 +1,240 @@
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from fsd_tune import distill, losses
+from fsd_tune import glue as tasks
+from fsd_tune.batches import collate
+from fsd_tune.inputs import gather
+from fsd_tune.layers import layer_pairs
+from fsd_tune.methods import METHODS
+from fsd_tune.models import label_order, load_classifier
+from fsd_tune.prepare import prepare, spec_for
+from fsd_tune.sources import LiveTeacher
+from fsd_tune.space import resolve
+from fsd_tune.student_run import Workbench, open_arrays
+
+CPU = torch.device("cpu")
+TIMES = ("train_seconds", "evaluation_seconds")
+
+
+def quiet(what, done, total):
+    pass
+
+
+@pytest.fixture
+def bench(load_settings, glue, teacher, tmp_path):
+    def make(method="fsd_ilg", task="sst2", used_teacher=teacher, folder=tmp_path / "memory", **overrides):
+        settings = load_settings(method=method, **overrides)
+        inputs = gather(settings, task, str(used_teacher), glue)
+        spec, _ = spec_for(settings, inputs.teacher, task, inputs.train, inputs.dev, folder, "cpu")
+        prepared = prepare(spec, quiet)
+        return Workbench(settings, spec, open_arrays(prepared, mapped=True)), resolve(settings)
+
+    return make
+
+
+def run(distiller):
+    records = []
+    while not distiller.done:
+        records.append({k: v for k, v in distiller.advance().items() if k not in TIMES})
+    return records
+
+
+def values(distiller, rows):
+    return {name: value.item() for name, value in distiller._terms(rows).items()}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_reports_at_equal_fractions_with_the_methods_total(bench, method):
+    workbench, config = bench(method)
+    records = run(workbench.distiller(config, 4))
+    total = math.ceil(40 / 8) * 2
+    assert [record["report"] for record in records] == [1, 2, 3, 4]
+    assert [record["step"] for record in records] == [math.ceil(total * r / 4) for r in (1, 2, 3, 4)]
+    factors = losses.weights(method, config)
+    for record in records:
+        assert record["loss"] == pytest.approx(
+            sum(weight * record[f"loss/{name}"] for name, weight in factors.items()), rel=1e-4
+        )
+        assert {name for name in record if name.startswith("weighted/")} == {f"weighted/{name}" for name in factors}
+        assert 0 <= record["accuracy"] <= 1
+
+
+def test_learning_happens(bench):
+    workbench, config = bench("fsd_ilg", epochs=12, learning_rate=3e-3)
+    records = run(workbench.distiller(config, 4))
+    assert records[-1]["loss"] < 0.8 * records[0]["loss"]
+    assert records[-1]["loss/intra"] < records[0]["loss/intra"]
+    assert records[-1]["accuracy"] > 0.9, "the generated sentences give their label away"
+
+
+@pytest.mark.parametrize("method", ["ce", "fsd_ilg"])
+@pytest.mark.parametrize("accumulation", [1, 3])
+def test_restored_equals_uninterrupted(bench, tmp_path, method, accumulation):
+    workbench, config = bench(method, gradient_accumulation=accumulation, warmup_ratio=0.2)
+    whole = run(workbench.distiller(config, 4))
+    first = workbench.distiller(config, 4)
+    first.advance()
+    first.advance()
+    first.save(tmp_path / "checkpoint")
+    # Something else in between must not matter: another run in the same process uses the random state.
+    run(workbench.distiller(config, 2))
+    second = workbench.distiller(config, 4)
+    second.load(tmp_path / "checkpoint")
+    assert run(second) == whole[2:]
+
+
+def test_reused_equals_fresh(bench):
+    workbench, config = bench("fsd_ilg")
+    other = config | {"method": "kd", "learning_rate": 5e-3}
+    run(workbench.distiller(other, 2))
+    reused = run(workbench.distiller(config, 4))
+    fresh, _ = bench("fsd_ilg")
+    assert run(fresh.distiller(config, 4)) == reused
+
+
+@pytest.mark.parametrize("padding", ["masked", "published"])
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "ce"])
+def test_served_equals_live(bench, teacher, method, padding):
+    workbench, config = bench(method, **{"data.padding": padding, "loss.distance": "relative", "loss.layers": "all"})
+    distiller = workbench.distiller(config, 1)
+    distiller.model.eval()
+    spec = workbench.spec
+    held = workbench.arrays.memory
+    live = LiveTeacher(
+        load_classifier(str(teacher), tasks.get_task("sst2")).eval(),
+        label_order(spec.teacher, tasks.get_task("sst2")),
+        held,
+        [t for t, _ in spec.pairs],
+        spec.memory_pair[0] if spec.memory_pair else 0,
+        padding,
+        "float32",
+        CPU,
+    )
+    for seed in range(3):
+        rows = np.random.default_rng(seed).permutation(40)[:8]
+        served = values(distiller, rows)
+        kept, distiller.run = distiller.run, replace(distiller.run, source=live)
+        running = values(distiller, rows)
+        distiller.run = kept
+        assert served.keys() == running.keys()
+        for name, value in running.items():
+            # Features are stored in half precision: 2^-11 relative, a little more after a logarithm.
+            assert served[name] == pytest.approx(value, rel=5e-3, abs=5e-4), name
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_padding_to_the_batch_equals_padding_to_the_maximum(bench, method, monkeypatch):
+    workbench, config = bench(method)
+    distiller = workbench.distiller(config, 1)
+    distiller.model.eval()
+    rows = np.arange(8)
+    short = values(distiller, rows)
+    # The student memory ends at the longest example of the split: nothing lies beyond it in any batch.
+    width = int(workbench.spec.train.lengths.max())
+    monkeypatch.setattr(distill, "collate", lambda *a, pad_to=None: collate(*a, pad_to=width))
+    full = values(distiller, rows)
+    assert short == pytest.approx(full, rel=1e-4, abs=1e-6)
+
+
+def test_total_loss_equals_a_hand_written_step(bench, teacher):
+    workbench, config = bench("fsd_ilg")
+    distiller = workbench.distiller(config, 1)
+    distiller.model.eval()
+    spec, rows = workbench.spec, np.arange(8)
+    terms = distiller._terms(rows)
+    batch = collate(spec.train, rows, CPU)
+    labels = batch.pop("labels")
+    student = distiller.model(**batch, output_hidden_states=True)
+    with torch.no_grad():
+        own = load_classifier(str(teacher), tasks.get_task("sst2")).eval()(**batch, output_hidden_states=True)
+    mask = batch["attention_mask"]
+    ((t, s),) = layer_pairs("penultimate", 4, 2)
+    held = workbench.arrays.memory
+    flat_t, flat_s = losses.flatten(own.hidden_states[t], mask), losses.flatten(student.hidden_states[s], mask)
+    expected = (
+        0.5 * losses.task_loss(student.logits, labels)
+        + 0.5 * losses.kd_loss(own.logits, student.logits, 5.0)
+        + losses.intra_loss(own.hidden_states[t], student.hidden_states[s], mask)
+        + losses.local_loss(own.hidden_states[t], student.hidden_states[s], mask)
+        + losses.global_loss(flat_t, flat_s, torch.tensor(held.centroids), distiller.memory, 0.5, "relative")
+    )
+    total = sum(weight * terms[name] for name, weight in distiller.weights.items())
+    torch.testing.assert_close(total, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_the_matched_start_is_the_students_mean_over_each_cluster(bench):
+    workbench, config = bench("fsd_ilg")
+    distiller = workbench.distiller(config, 1)
+    distiller.model.eval()
+    spec, held = workbench.spec, workbench.arrays.memory
+    batch = collate(spec.train, np.arange(len(spec.train)), CPU)
+    mask = batch["attention_mask"]
+    batch.pop("labels")
+    with torch.no_grad():
+        hidden = distiller.model(**batch, output_hidden_states=True).hidden_states[1]
+    flat = losses.flatten(hidden, mask).numpy()
+    for cluster in range(len(held.sizes)):
+        expected = flat[held.clusters == cluster].mean(0)
+        np.testing.assert_allclose(distiller.memory[cluster].detach().numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_student_memory_and_every_layer_are_trained_frozen_embeddings_are_not(bench):
+    workbench, config = bench("fsd_ilg", **{"student.freeze_embeddings": "true"})
+    distiller = workbench.distiller(config, 1)
+    before = {name: value.clone() for name, value in distiller.model.state_dict().items()}
+    memory = distiller.memory.detach().clone()
+    distiller.advance()
+    changed = {name for name, value in distiller.model.state_dict().items() if not torch.equal(value, before[name])}
+    assert "bert.embeddings.word_embeddings.weight" not in changed
+    assert {"bert.encoder.layer.0.output.dense.weight", "classifier.weight"} <= changed
+    assert not torch.equal(memory, distiller.memory)
+
+
+def test_a_diverging_run_says_so(bench):
+    workbench, config = bench("kd", learning_rate=1.0)
+    distiller = workbench.distiller(config | {"learning_rate": 1e30}, 4)
+    record = distiller.advance()
+    while "diverged" not in record and not distiller.done:
+        record = distiller.advance()
+    assert "is nan at step" in record["diverged"] or "is inf" in record["diverged"]
+
+
+def test_regression_and_pairs_of_sentences(bench, tmp_path, base):
+    from tests import tiny
+
+    teacher = tiny.write_teacher(tmp_path / "regressor", base, num_labels=1, problem_type="regression")
+    workbench, config = bench("fsd_ilg", task="stsb", used_teacher=teacher)
+    records = run(workbench.distiller(config, 2))
+    assert set(tasks.get_task("stsb").metrics) <= set(records[-1])
+    assert all(math.isfinite(records[-1][name]) for name in tasks.get_task("stsb").metrics)
+
+
+def test_bf16_is_close_to_float32(bench, tmp_path):
+    exact, config = bench("fsd_ilg")
+    rough, _ = bench("fsd_ilg", precision="bf16", folder=tmp_path / "other")
+    rows = np.arange(8)
+    results = []
+    for workbench in (exact, rough):
+        distiller = workbench.distiller(config, 1)
+        distiller.model.eval()
+        results.append(values(distiller, rows))
+    for name, value in results[0].items():
+        assert results[1][name] == pytest.approx(value, rel=0.1, abs=0.02), name
+
+
+def test_the_checkpoint_of_a_finished_run_is_a_plain_student(bench, tmp_path):
+    workbench, config = bench("kd")
+    distiller = workbench.distiller(config, 2)
+    distiller.advance()
+    distiller.save(tmp_path / "middle")
+    distiller.advance()
+    distiller.save(tmp_path / "end")
+    assert (tmp_path / "middle" / "state.pt").is_file() and not (tmp_path / "end" / "state.pt").exists()
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "end" / "student")
+    assert loaded.config.id2label == {0: "negative", 1: "positive"}

@@ -1,0 +1,77 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from fsd_tune import files
+from fsd_tune.errors import FsdTuneError
+
+
+def build(folder, text="hello"):
+    with files.writing(folder) as (temporary, facts):
+        (temporary / "data.txt").write_text(text)
+        facts["size"] = len(text)
+
+
+def test_an_artefact_is_whole_or_absent(tmp_path):
+    folder = tmp_path / "artefact"
+    assert files.facts_of(folder) is None
+    build(folder)
+    assert files.facts_of(folder) == {"size": 5}
+    with pytest.raises(RuntimeError), files.writing(folder) as (temporary, _):
+        (temporary / "data.txt").write_text("half")
+        raise RuntimeError
+    assert files.facts_of(folder) == {"size": 5}
+    assert [path.name for path in tmp_path.iterdir()] == ["artefact"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "data.txt").write_text("hellO"),
+        lambda folder: (folder / "data.txt").write_text("hell"),
+        lambda folder: (folder / "data.txt").unlink(),
+        lambda folder: (folder / "manifest.json").write_text('{"files": {}'),
+        lambda folder: (folder / "manifest.json").write_text("[]"),
+    ],
+)
+def test_damage_is_detected_and_rebuilt(tmp_path, damage):
+    folder = tmp_path / "artefact"
+    build(folder)
+    damage(folder)
+    assert files.facts_of(folder) is None
+    build(folder)
+    assert files.facts_of(folder) == {"size": 5}
+
+
+def test_names_follow_content():
+    a = np.arange(6)
+    assert files.digest(a) == files.digest(a.copy())
+    others = [a.reshape(2, 3), a.astype(np.int32), a[::-1], a.tolist()]
+    assert len({files.digest(a), *(files.digest(other) for other in others)}) == 5
+    assert files.digest("ab", "c") != files.digest("a", "bc")
+
+
+def test_no_room_is_said_before_the_work(tmp_path):
+    with pytest.raises(FsdTuneError, match="no space left: 1000000000.0 GB needed"):
+        files.require_space(tmp_path, 10**18)
+
+
+def test_only_one_process_builds(tmp_path):
+    code = """
+import sys, time
+from pathlib import Path
+from fsd_tune import files
+folder = Path(sys.argv[1]) / "artefact"
+with files.locked(folder):
+    if files.facts_of(folder) is None:
+        with files.writing(folder) as (temporary, facts):
+            time.sleep(0.5)
+            (temporary / "data.txt").write_text("built")
+        with (Path(sys.argv[1]) / "count").open("a") as stream:
+            stream.write("built\\n")
+"""
+    processes = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)]) for _ in range(3)]
+    assert [process.wait() for process in processes] == [0, 0, 0]
+    assert (tmp_path / "count").read_text() == "built\n"

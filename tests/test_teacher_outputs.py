@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+import torch
+
+from fsd_tune import files, teacher_outputs
+from fsd_tune import glue as tasks
+from fsd_tune.batches import collate, tokenise
+from fsd_tune.models import load_classifier, load_tokenizer
+
+CPU = torch.device("cpu")
+SST2 = tasks.get_task("sst2")
+
+
+@pytest.fixture(scope="module")
+def data(glue, teacher):
+    return tokenise(tasks.load_split(SST2, "train", glue), load_tokenizer(str(teacher)), 32)
+
+
+def write(folder, teacher, data, padding="masked", order=(0, 1)):
+    model = load_classifier(str(teacher), SST2)
+    seen = []
+    teacher_outputs.write(
+        folder,
+        model,
+        order,
+        data,
+        (2, 3),
+        padding,
+        "float32",
+        CPU,
+        lambda what, done, total: seen.append((done, total)),
+    )
+    return model, seen
+
+
+@pytest.mark.parametrize("padding", ["masked", "published"])
+@pytest.mark.parametrize("shard_bytes", [1 << 30, 2000])
+def test_every_example_keeps_its_own_logits_and_features(tmp_path, teacher, data, padding, shard_bytes, monkeypatch):
+    monkeypatch.setattr(teacher_outputs, "SHARD_BYTES", shard_bytes)
+    model, seen = write(tmp_path / "o", teacher, data, padding, order=(1, 0))
+    outputs = teacher_outputs.read(tmp_path / "o", mapped=True)
+    assert seen[-1] == (len(data), len(data))
+    assert (len(outputs.shards[2]) > 1) == (shard_bytes == 2000)
+    width = 32
+    for row in range(len(data)):
+        batch = collate(data, np.array([row]), CPU, pad_to=width)
+        batch.pop("labels")
+        with torch.no_grad():
+            out = model(**batch, output_hidden_states=True)
+        np.testing.assert_allclose(outputs.logits[row], out.logits[0].numpy()[[1, 0]], atol=1e-4)
+        for layer in (2, 3):
+            expected = out.hidden_states[layer][0].numpy()
+            if padding == "masked":
+                expected = expected * batch["attention_mask"][0].numpy()[:, None]
+            got = outputs.features(layer, np.array([row]), width)[0]
+            np.testing.assert_allclose(got, expected, rtol=2e-3, atol=2e-3)
+
+
+def test_the_name_follows_everything_that_the_outputs_depend_on(data, glue, teacher):
+    other = tokenise(tasks.load_split(SST2, "dev", glue), load_tokenizer(str(teacher)), 32)
+    shorter = tokenise(tasks.load_split(SST2, "train", glue), load_tokenizer(str(teacher)), 31)
+    plain = ("t", (0, 1), data, (3,), "masked", "float32")
+    variants = [
+        plain,
+        ("u", *plain[1:]),
+        ("t", (1, 0), *plain[2:]),
+        ("t", (0, 1), other, *plain[3:]),
+        ("t", (0, 1), shorter, *plain[3:]),
+        (*plain[:3], (2, 3), "masked", "float32"),
+        (*plain[:4], "published", "float32"),
+        (*plain[:5], "bf16"),
+    ]
+    assert len({teacher_outputs.key(*variant) for variant in variants}) == len(variants)
+    assert teacher_outputs.key(*plain) == teacher_outputs.key(*plain)
+
+
+def test_bytes_are_what_the_formula_says(tmp_path, teacher, data):
+    write(tmp_path / "o", teacher, data)
+    outputs = teacher_outputs.read(tmp_path / "o", mapped=False)
+    tokens, hidden, layers, classes = int(data.offsets[-1]), 16, 2, 2
+    n = len(data)
+    assert outputs.nbytes == 2 * tokens * hidden * layers + 4 * n * classes + 8 * (n + 1)
+    facts = files.facts_of(tmp_path / "o")
+    assert facts is not None and facts["tokens"] == tokens
