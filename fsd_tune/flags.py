@@ -10,7 +10,8 @@ from fsd_tune.sections import SECTIONS
 def flags() -> list[tuple[str, str, str]]:
     """Every flag as (flag, dotted key, one line of documentation), in the order of the settings file.
 
-    The keys of the search section have a short flag (`--trials`) before the full one (`--search-trials`).
+    The keys of the sections `search` and `resources` have a short flag (`--trials`) before the full one
+    (`--search-trials`), and so has the mode of `wandb` (`--wandb`).
     """
     rows = [("--method", "method", "method of the paper, or {choice: [..]} of several")]
     rows += [(_flag(name), f"space.{name}", h.doc) for name, h in HYPERPARAMETERS.items()]
@@ -19,8 +20,10 @@ def flags() -> list[tuple[str, str, str]]:
             rows.append(("--asha", "asha", "on or off: early stopping"))
         for key, field in model.model_fields.items():
             doc = field.description or ""
-            if section == "search":
+            if section in ("search", "resources"):
                 rows.append((_flag(key), f"{section}.{key}", doc))
+            if (section, key) == ("wandb", "mode"):
+                rows.append(("--wandb", "wandb.mode", doc))
             rows.append((_flag(f"{section}-{key}"), f"{section}.{key}", doc))
     rows.append(("--precision", "precision", "auto (bf16 where it runs natively), float32 or bf16"))
     return rows

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
+from fsd_tune import hub
 from fsd_tune.errors import InputError
 from fsd_tune.glue_tasks import Split, Task, quoted
 
 HUB = "nyu-mll/glue"
-TIMEOUT_S = 10.0
 
 _HUB_SPLITS = {"dev": "validation"}
 _HUB_SPLITS_MNLI = {
@@ -34,9 +32,9 @@ def load_from_hub(task: Task, name: str) -> Split:
     source = f"{HUB} {task.id} {hub_split}"
     datasets.disable_progress_bars()
     disable_progress_bars()
-    unreachable = _unreachable()
+    unreachable = hub.unreachable("dataset", HUB)
     try:
-        with _offline(bool(unreachable)):
+        with hub.offline(bool(unreachable)):
             dataset = datasets.load_dataset(HUB, task.id, split=hub_split)
     except Exception as error:  # whatever went wrong inside datasets, the user can do the same about it
         reason = unreachable or (str(error).splitlines() or [type(error).__name__])[0]
@@ -72,34 +70,3 @@ def from_dataset(task: Task, name: str, dataset: Any, source: str) -> Split:
         row = int(np.flatnonzero(~((values >= low) & (values <= high)))[0])
         raise InputError(f"{source}: row {row}: label {values[row]:g}, must be from {low} to {high}")
     return Split(task, name, texts[0], texts[1] if len(texts) == 2 else None, labels, 0, source)
-
-
-def _unreachable() -> str:
-    """Why the hub does not answer, empty when it does.
-
-    One request with a time limit: `datasets` itself would try six times, waiting longer each time.
-    """
-    import huggingface_hub
-
-    try:
-        huggingface_hub.HfApi().dataset_info(HUB, timeout=TIMEOUT_S)
-    except Exception as error:
-        return (str(error).splitlines() or [type(error).__name__])[0]
-    return ""
-
-
-@contextmanager
-def _offline(enabled: bool) -> Iterator[None]:
-    """Makes `datasets` look into its local cache only. Both libraries read their switch at import: set it here."""
-    import datasets
-    import huggingface_hub
-
-    switches = [datasets.config, huggingface_hub.constants]
-    before = [module.HF_HUB_OFFLINE for module in switches]
-    try:
-        for module, value in zip(switches, before, strict=True):
-            module.HF_HUB_OFFLINE = enabled or value
-        yield
-    finally:
-        for module, value in zip(switches, before, strict=True):
-            module.HF_HUB_OFFLINE = value

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
+from fsd_tune import hub
 from fsd_tune.errors import InputError
 from fsd_tune.glue import Task
 from fsd_tune.layers import start_layers
@@ -94,12 +95,35 @@ def _config(path: str, place: str) -> Any:
             problems.append(f"{place}: {path} holds no weights (model.safetensors or pytorch_model.bin).")
         if problems:
             raise InputError(problems)
-    elif path.startswith((".", "/", "~")) or path.count("/") > 1 or folder.exists():
+    elif path.startswith((".", "/", "~")) or path.count("/") > 1 or folder.exists() or _in_folder(folder):
         raise InputError(f"{place}: {path} is no folder, but must be a model's folder or a hub id.")
+    else:
+        return _hub_config(path, place)
     try:
-        return AutoConfig.from_pretrained(str(folder) if folder.is_dir() else path)
+        return AutoConfig.from_pretrained(str(folder))
     except (OSError, ValueError) as error:
         raise InputError(f"{place}: {path} cannot be loaded: {str(error).splitlines()[0]}") from error
+
+
+def _in_folder(path: Path) -> bool:
+    """Whether a relative path begins with a folder that exists: then it is no hub id."""
+    return len(path.parts) > 1 and Path(path.parts[0]).is_dir()
+
+
+def _hub_config(name: str, place: str) -> Any:
+    from transformers import AutoConfig
+
+    unreachable = hub.unreachable("model", name)
+    try:
+        with hub.offline(bool(unreachable)):
+            config = AutoConfig.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        reason = unreachable or str(error).splitlines()[0]
+        raise InputError(f"{place}: {name} is no folder, and cannot be loaded from the hub ({reason}).") from error
+    if unreachable:
+        # It is in the local cache: loading its weights, here and in workers, is not to wait for the hub again.
+        hub.stay_offline()
+    return config
 
 
 def _base(folder: Path) -> str | None:

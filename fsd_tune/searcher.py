@@ -8,14 +8,17 @@ from ray.tune.search import Searcher
 
 from fsd_tune.study import Known, Record
 
+_SETS_BARS = ("finished", "stopped")
+
 
 def rungs(grace: int, reduction_factor: float, reports: int) -> list[int]:
-    """The reports at which ASHA judges: grace, grace * factor, ... up to `reports`."""
+    """The reports at which ASHA judges: grace, grace * factor, ... below `reports`, each rounded up, each once."""
     found, rung = [], float(grace)
-    while rung < reports:
-        found.append(math.ceil(rung))
+    # Rounded first: 10 * 1.1 is 11, whatever floats make of it.
+    while (report := math.ceil(round(rung, 9))) < reports:
+        found.append(report)
         rung *= reduction_factor
-    return found
+    return sorted(set(found))
 
 
 class DriverOnly:
@@ -45,12 +48,16 @@ class TruthfulAsha(DriverOnly, AsyncHyperBandScheduler):  # type: ignore[misc]
             reduction_factor=reduction_factor,
         )
         self.stopped: dict[str, int] = {}
-        for milestone, recorded in self._brackets[0]._rungs:
-            for number, trial in past.items():
-                # A trial that is asked for again will report anew.
-                reached = [report for report in sorted(trial.values) if report >= milestone]
-                if trial.state != "running" and reached and math.isfinite(trial.values[reached[0]]):
-                    recorded[f"past-{number}"] = trial.values[reached[0]]
+        # Ray's own rungs are fractions for a fractional factor, several of them between two reports: the ones left
+        # over there would judge trials at other reports than `rungs` says.
+        own = [(rung, self._bars(rung, past)) for rung in rungs(grace, reduction_factor, reports)]
+        self._brackets[0]._rungs = own[::-1]
+
+    @staticmethod
+    def _bars(rung: int, past: dict[int, Known]) -> dict[str, float]:
+        """What earlier trials had at a rung. A trial that is asked for again will report anew."""
+        ended = {f"past-{number}": trial.values for number, trial in past.items() if trial.state in _SETS_BARS}
+        return {name: values[rung] for name, values in ended.items() if rung in values}
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """ASHA's decision, remembered when it is to stop a trial."""
@@ -60,11 +67,21 @@ class TruthfulAsha(DriverOnly, AsyncHyperBandScheduler):  # type: ignore[misc]
         return action
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        """A diverged trial sets no bar for the others."""
+        """A trial ended by itself or was stopped; a diverged one sets no bar for the others."""
         if "diverged" in result:
+            self._forget(trial)
             self.on_trial_remove(tune_controller, trial)
         else:
             super().on_trial_complete(tune_controller, trial, result)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """A worker died; a trial that is not tried again sets no bar for the others."""
+        if not trial.should_recover():
+            self._forget(trial)
+
+    def _forget(self, trial: Any) -> None:
+        for _, recorded in self._brackets[0]._rungs:
+            recorded.pop(trial.trial_id, None)
 
 
 class TruthfulSearcher(DriverOnly, Searcher):  # type: ignore[misc]

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+import sqlalchemy
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -86,7 +87,9 @@ class Record:
         self._distributions = distributions(settings)
         self._first = first_configurations(settings)
         path.unlink(missing_ok=True)
-        self.study = optuna.create_study(study_name=name, storage=f"sqlite:///{path}", direction="maximize")
+        # Not an f-string: a folder's name may hold what means something in a URL.
+        url = sqlalchemy.URL.create("sqlite", database=str(path)).render_as_string()
+        self.study = optuna.create_study(study_name=name, storage=url, direction="maximize")
         self._asked: dict[int, optuna.Trial] = {}
         self._waiting: dict[int, dict[str, Any]] = {}
         for number in range(max(past, default=-1) + 1):

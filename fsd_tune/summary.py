@@ -37,9 +37,8 @@ def lines(results: Results) -> list[str]:
     memory = summary.get("memory")
     if memory:
         reused = "" if memory.get("passes") else f" (reused; {memory.get('passes_ever')} was paid when it was built)"
-        out.append(
-            f"  teacher passes  {memory.get('passes')} over the training split, for {len(results.trials)} trials{reused}"
-        )
+        served = f"for {len(results.trials)} trials{reused}"
+        out.append(f"  teacher passes  {memory.get('passes')} over the training split, {served}")
     train, evaluation = (float(results.trials[name].sum()) for name in ("train_seconds", "evaluation_seconds"))
     if train:
         share = evaluation / (train + evaluation)

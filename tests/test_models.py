@@ -80,7 +80,7 @@ def test_a_permuted_teacher_without_words_is_refused_with_the_permutation(tmp_pa
     # Its index 0 is contradiction (2), 1 entailment (0), 2 neutral (1): the published code's order.
     own = np.array([1, 2, 0])[labels]
     logits = np.eye(3)[own]
-    with pytest.raises(InputError, match="scores 1.000 on dev") as error:
+    with pytest.raises(InputError, match=r"scores 1\.000 on dev") as error:
         refuse_permuted(info, MNLI, logits, labels)
     assert "{0: 'contradiction', 1: 'entailment', 2: 'neutral'}" in str(error.value)
     refuse_permuted(info, MNLI, np.eye(3)[labels], labels)

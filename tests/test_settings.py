@@ -9,7 +9,7 @@ import yaml
 
 from fsd_tune.errors import InputError
 from fsd_tune.methods import HYPERPARAMETERS, METHODS, default
-from fsd_tune.sections import SECTIONS, seconds
+from fsd_tune.sections import SECTIONS, Resources, seconds
 from fsd_tune.settings import Choice, Fixed, Range, Settings, dump, flags, load, parse_flags
 
 KD = "method: kd\nspace:\n  alpha: 0.5\n  temperature: {low: 1, high: 10}\n"
@@ -430,6 +430,10 @@ def test_every_key_has_a_documented_flag() -> None:
     assert named["--student-layers"] == "student.layers"
     assert named["--trials"] == named["--search-trials"] == "search.trials"
     assert named["--gamma-i"] == "space.gamma_i"
+    for key in Resources.model_fields:
+        flag = "--" + key.replace("_", "-")
+        assert named[flag] == named[f"--resources{flag[1:]}"] == f"resources.{key}"
+    assert named["--wandb"] == named["--wandb-mode"] == "wandb.mode"
     assert not {"--task", "--teacher", "--data", "--memory", "--output", "--device", "--json"} & set(named)
 
 
@@ -476,6 +480,22 @@ def test_overrides_apply(tmp_path: Path) -> None:
     assert settings.asha is None
     assert settings.search.trials == 5
     assert settings.loss.layers == ((2, 1),)
+
+
+def test_short_flags_of_resources_and_tracking(tmp_path: Path) -> None:
+    overrides = parse_flags(
+        ["--cpus-per-trial", "2", "--gpus-per-trial=0.5", "--max-concurrent", "3", "--wandb", "offline"]
+    )
+    settings = _load(tmp_path, KD, **overrides)
+    assert settings.resources == Resources(cpus_per_trial=2, gpus_per_trial=0.5, max_concurrent=3)
+    assert settings.wandb.mode == "offline"
+    assert _load(tmp_path, KD, **parse_flags(["--wandb", "off"])).wandb.mode == "off"
+    with pytest.raises(InputError, match="--wandb-mode: is given twice"):
+        parse_flags(["--wandb", "off", "--wandb-mode", "online"])
+    assert _problems(tmp_path, KD, {"resources.max_concurrent": "0", "wandb.mode": "of"}) == (
+        "--max-concurrent: found 0, but must be in 1..1000000.",
+        "--wandb: found of, but must be one of off, offline, online. Did you mean `off`?",
+    )
 
 
 def test_asha_flags(tmp_path: Path) -> None:

@@ -19,17 +19,11 @@ def data(glue, teacher):
 def write(folder, teacher, data, padding="masked", order=(0, 1)):
     model = load_classifier(str(teacher), SST2)
     seen = []
-    teacher_outputs.write(
-        folder,
-        model,
-        order,
-        data,
-        (2, 3),
-        padding,
-        "float32",
-        CPU,
-        lambda what, done, total: seen.append((done, total)),
-    )
+
+    def progress(what, done, total):
+        seen.append((done, total))
+
+    teacher_outputs.write(folder, model, order, data, (2, 3), padding, "float32", CPU, progress)
     return model, seen
 
 

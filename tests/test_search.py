@@ -1,0 +1,329 @@
+"""Searches end to end on a real local Ray, with tiny models; one Ray instance for the module."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from fsd_tune import cluster, search
+from fsd_tune import settings as settings_module
+from fsd_tune.errors import InputError
+from fsd_tune.results import load
+from fsd_tune.space import resolve
+from fsd_tune.student_run import Workbench, open_arrays
+
+SPACE = """
+method: {choice: [fsd_ilg, kd, ce]}
+space:
+  alpha: {low: 0.1, high: 0.9}
+  temperature: {low: 1, high: 8}
+  beta: 1
+  gamma_i: {low: 0.1, high: 10, log: true}
+  gamma_l: 1
+  gamma_g: 1
+  gamma_m: 0.5
+  learning_rate: {low: 1e-4, high: 1e-2, log: true}
+  batch_size: 8
+  epochs: 2
+student: {layers: 2}
+data: {max_length: 32}
+memory: {centroids: 5}
+search: {trials: 6}
+asha: {reports: 4}
+precision: float32
+"""
+
+
+def short_folder():
+    # Ray's sockets lie below it, and a socket's path has at most 107 bytes.
+    return tempfile.TemporaryDirectory(prefix="r", dir="/tmp")
+
+
+@pytest.fixture(scope="module")
+def ray_session():
+    with short_folder() as folder, cluster.connected(temporary=Path(folder)):
+        yield
+
+
+@pytest.fixture
+def space(tmp_path):
+    def write(text=SPACE, *flags):
+        path = tmp_path / "space.yaml"
+        path.write_text(text, encoding="utf-8")
+        return settings_module.load(path, settings_module.parse_flags(flags))
+
+    return write
+
+
+@pytest.fixture
+def run(ray_session, glue, teacher, tmp_path):
+    def start(settings, folder="R", **more):
+        arguments = {"task": "sst2", "teacher": str(teacher), "data": glue, "output": tmp_path / folder} | more
+        return search.run(settings, **arguments)
+
+    return start
+
+
+def agree(results):
+    """The study and the results on disk say the same of every trial."""
+    name = results.summary["name"]
+    study = optuna.load_study(study_name=name, storage=f"sqlite:///{results.folder / 'study.db'}")
+    states = {"finished": "COMPLETE", "stopped": "PRUNED", "failed": "FAIL"}
+    rows = results.trials.set_index("number")
+    assert sorted(rows.index) == [trial.number for trial in study.trials]
+    for trial in study.trials:
+        row = rows.loc[trial.number]
+        assert trial.state.name == states[row["state"]]
+        reports = results.reports[results.reports["trial"] == trial.number]
+        values = dict(zip(reports["report"], reports[results.metric], strict=True))
+        assert trial.intermediate_values == {r: v for r, v in values.items() if np.isfinite(v)}
+        if row["state"] == "finished":
+            assert trial.value == pytest.approx(row["score"])
+        for parameter, value in trial.params.items():
+            assert row[parameter] == value
+
+
+def test_the_main_job(run, space, tmp_path, teacher):
+    results = run(space())
+    assert len(results.trials) == 6 and set(results.trials["state"]) <= {"finished", "stopped"}
+    assert results.summary["state"] == "done"
+    assert results.summary["memory"]["passes"] == 1 and results.summary["teacher"]["score"] >= 0
+    assert len((tmp_path / "R" / "memory" / "passes.jsonl").read_text().splitlines()) == 1
+    agree(results)
+    names = {path.name for path in (tmp_path / "R").iterdir() if not path.name.startswith(".")}
+    assert names == {
+        "settings.yaml", "command.txt", "versions.json", "summary.json", "results", "study.db", "leaderboard.csv",
+        "report.html", "best", "memory",
+    }  # fmt: skip
+    best = tmp_path / "R" / "best"
+    model = AutoModelForSequenceClassification.from_pretrained(best)
+    assert model.config.num_hidden_layers == 2 and model.config.id2label == {0: "negative", 1: "positive"}
+    assert AutoTokenizer.from_pretrained(best)("a film")["input_ids"]
+    record = json.loads((best / "fsd_tune.json").read_text())
+    assert record["score"] == results.best["score"] and record["config"]["method"] == results.best["method"]
+
+
+def test_the_student_scores_what_the_search_said(run, space, tmp_path, glue):
+    from fsd_tune.single import evaluate
+
+    results = run(space(SPACE, "--trials=2", "--judge-by=last"))
+    found = evaluate(str(tmp_path / "R" / "best"), "sst2", glue, "cpu", "float32")
+    assert found["splits"]["dev"]["accuracy"] == results.best["score"]
+
+
+def test_a_trial_equals_a_single_run(run, space, tmp_path, glue):
+    """Reused workers give the numbers of a fresh process: no state leaks from trial to trial."""
+    settings = space(SPACE, "--asha=off", "--trials=4", "--resources-max-concurrent=1")
+    results = run(settings)
+    from fsd_tune.inputs import gather
+    from fsd_tune.prepare import prepare, spec_for
+
+    folder = tmp_path / "R"
+    inputs = gather(settings, "sst2", results.summary["teacher"]["name"], glue)
+    spec, _ = spec_for(settings, inputs.teacher, "sst2", inputs.train, inputs.dev, folder / "memory", "cpu")
+    prepared = prepare(spec, lambda *_: None)
+    assert prepared.passes == 0
+    for number in (0, 3):
+        row = results.trials[results.trials["number"] == number].iloc[0]
+        config = json.loads((folder / "results" / row["folder"] / "params.json").read_text())["config"]
+        distiller = Workbench(settings, spec, open_arrays(prepared, mapped=True)).distiller(config, 10)
+        reports = results.reports[results.reports["trial"] == number].sort_values("report")
+        for _, expected in reports.iterrows():
+            record = distiller.advance()
+            assert record["accuracy"] == expected["accuracy"]
+            assert record["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_deterministic_with_one_worker(run, space):
+    settings = space(SPACE, "--trials=4", "--resources-max-concurrent=1")
+    first, second = run(settings, "A"), run(settings, "B")
+    columns = ["number", "state", "score", *first.hyperparameters]
+    assert first.trials[columns].equals(second.trials[columns])
+
+
+def test_again_continues_and_pays_nothing(run, space):
+    first = run(space(SPACE, "--trials=3"))
+    more = run(space(SPACE, "--trials=5"))
+    assert len(more.trials) == 5
+    kept = more.trials.set_index("number").loc[sorted(first.trials["number"])]
+    assert kept["folder"].tolist() == first.trials.set_index("number").sort_index()["folder"].tolist()
+    assert more.summary["memory"]["passes"] == 1, "the pass that this search paid before stays its only one"
+    agree(more)
+    with pytest.raises(InputError, match="holds another search"):
+        run(space(SPACE, "--alpha=0.3"))
+
+
+def test_diverging_trials_fail_and_the_search_goes_on(run, space):
+    text = SPACE.replace("learning_rate: {low: 1e-4, high: 1e-2, log: true}", "learning_rate: {choice: [1e-3, 1]}")
+    text = text.replace("search: {trials: 6}", "search: {trials: 4, first: [{method: kd, learning_rate: 1}]}")
+    text = text.replace("epochs: 2", "epochs: 4\n  weight_decay: {choice: [0, 10]}")
+    results = run(space(text.replace("learning_rate: 1}", "learning_rate: 1, weight_decay: 10}")))
+    agree(results)
+    for _, row in results.trials.iterrows():
+        assert (row["state"] == "failed") == ("diverged" in row["reason"])
+
+
+@pytest.mark.slow
+def test_a_crashed_worker_loses_no_trial(run, space, tmp_path):
+    """The worker's process is killed by id while it trains; its trial is tried again and ends."""
+    killed = []
+
+    def kill_one():
+        deadline = time.monotonic() + 60
+        while not killed and time.monotonic() < deadline:
+            for path in (tmp_path / "R" / "results").glob("*/reports.jsonl"):
+                pid = json.loads(path.read_text().splitlines()[0])["pid"]
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+                break
+            time.sleep(0.05)
+
+    thread = threading.Thread(target=kill_one)
+    thread.start()
+    results = run(space(SPACE, "--asha=off", "--trials=3", "--epochs=10"))
+    thread.join()
+    assert killed
+    assert results.trials["state"].tolist() == ["finished"] * 3
+    agree(results)
+
+
+@pytest.mark.slow
+def test_the_memory_actor_killed_during_a_search(run, space, tmp_path):
+    import ray
+
+    killed = []
+
+    def kill_actor():
+        deadline = time.monotonic() + 60
+        while not killed and time.monotonic() < deadline:
+            if list((tmp_path / "R" / "results").glob("*/reports.jsonl")):
+                for actor in ray.util.list_named_actors(all_namespaces=True):
+                    if actor["name"].startswith("memory-"):
+                        ray.kill(ray.get_actor(**actor), no_restart=False)
+                        killed.append(actor["name"])
+            time.sleep(0.05)
+
+    thread = threading.Thread(target=kill_actor)
+    thread.start()
+    # A worker each for the trials, so that later ones must fetch from the restarted actor.
+    results = run(space(SPACE, "--asha=off", "--trials=4", "--epochs=6"))
+    thread.join()
+    assert killed
+    assert results.trials["state"].tolist() == ["finished"] * 4
+    assert results.summary["memory"]["passes"] == 1
+    assert ray.util.list_named_actors(all_namespaces=True) == []
+
+
+def test_more_than_the_cluster_has_is_said_at_once(run, space):
+    began = time.monotonic()
+    with pytest.raises(InputError) as error:
+        run(space(SPACE, "--resources-cpus-per-trial=64", "--resources-gpus-per-trial=1"), device="cpu")
+    assert time.monotonic() - began < 5
+    assert [problem.split(":")[0] for problem in error.value.problems] == [
+        "resources.cpus_per_trial",
+        "resources.gpus_per_trial",
+    ]
+
+
+def test_fewer_examples_than_centroids(run, space):
+    results = run(space(SPACE, "--trials=1", "--memory-centroids=300"))
+    assert results.summary["memory"]["centroids"] == 40
+    assert "lowered to 40" in results.summary["notes"][0]
+
+
+def _command(glue, teacher, output, space_file, temporary, *flags):
+    script = Path(sys.executable).parent / "fsd-tune"
+    return [
+        script, "search", space_file, "--task", "sst2", "--teacher", teacher, "--data", glue, "--output", output,
+        "--temp-dir", temporary, *flags,
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_two_searches_at_once_build_one_memory(glue, teacher, tmp_path):
+    """Two drivers with a Ray of their own each; the folder's lock is what they share."""
+    space_file = tmp_path / "space.yaml"
+    space_file.write_text(SPACE)
+    with (
+        tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as a,
+        tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as b,
+    ):
+        memory = tmp_path / "memory"
+        drivers = [
+            subprocess.Popen(
+                _command(glue, teacher, tmp_path / name, space_file, temporary, "--memory", memory, "--trials=1"),
+                stderr=subprocess.DEVNULL,
+            )
+            for name, temporary in (("A", a), ("B", b))
+        ]
+        assert [driver.wait(timeout=120) for driver in drivers] == [0, 0]
+    assert len((memory / "passes.jsonl").read_text().splitlines()) == 1
+    paid = [load(tmp_path / name).summary["memory"]["passes"] for name in ("A", "B")]
+    assert sorted(paid) == [0, 1]
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_what_is_finished_and_the_same_command_continues(glue, teacher, tmp_path):
+    space_file = tmp_path / "space.yaml"
+    space_file.write_text(SPACE.replace("epochs: 2", "epochs: 8"))
+    with short_folder() as temporary:
+        command = _command(glue, teacher, tmp_path / "R", space_file, temporary, "--asha=off", "--trials=4")
+        driver = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        deadline = time.monotonic() + 90
+        while not list((tmp_path / "R" / "results").glob("*/trial.json")):
+            assert time.monotonic() < deadline and driver.poll() is None
+            time.sleep(0.1)
+        os.kill(driver.pid, signal.SIGINT)
+        _, printed = driver.communicate(timeout=60)
+        assert driver.returncode == 130, printed
+        assert "To continue: fsd-tune search" in printed and "Traceback" not in printed
+        assert _processes_of_group(driver.pid) == [], "children are gone"
+        kept = load(tmp_path / "R")
+        assert kept.summary["state"] == "interrupted" and kept.saved["finished"] >= 1
+        again = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=180, check=False)
+        assert again.returncode == 0, again.stderr
+    results = load(tmp_path / "R")
+    assert results.trials["state"].tolist() == ["finished"] * 4
+    for name in kept.trials[kept.trials["state"] == "finished"]["folder"]:
+        assert name in results.trials["folder"].tolist()
+    agree(results)
+
+
+def _processes_of_group(pid):
+    import psutil
+
+    time.sleep(1)
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if os.getsid(process.pid) == pid and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.name())
+        except (psutil.NoSuchProcess, ProcessLookupError):
+            continue
+    return found
+
+
+def test_a_search_of_one_fixed_configuration(run, space):
+    text = """
+method: ce
+space: {epochs: 1, batch_size: 8}
+student: {layers: 2}
+data: {max_length: 32}
+search: {trials: 1}
+asha: {reports: 2}
+"""
+    settings = space(text)
+    results = run(settings)
+    assert results.summary["memory"] is None
+    assert results.best["method"] == "ce" and resolve(settings)["epochs"] == 1

@@ -1,0 +1,322 @@
+"""The study of a search: what it records is what happened, whoever asks and however often it was interrupted."""
+
+import copy
+import math
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from fsd_tune import settings as settings_module
+from fsd_tune.results import judge
+from fsd_tune.space import distributions
+from fsd_tune.study import Known, Record, expected_end, start_up_trials
+
+KD = """
+method: kd
+space:
+  alpha: {low: 0, high: 1}
+  temperature: {low: 1, high: 10}
+  learning_rate: {low: 1e-5, high: 1e-3, log: true}
+  batch_size: {choice: [16, 32]}
+search: {trials: 8, first: [{alpha: 0.25, batch_size: 16}]}
+"""
+METHODS = """
+method: {choice: [ce, kd, fsd_g]}
+space:
+  alpha: {low: 0, high: 1}
+  temperature: 5
+  beta: {low: 0.1, high: 10, log: true}
+  gamma_m: 0.5
+  batch_size: {choice: [16, 32], when: {method: [ce]}}
+search: {trials: 40}
+"""
+FIXED = "method: kd\nspace: {alpha: 0.5, temperature: 5}\nsearch: {trials: 3}\n"
+REPORTS = 4
+
+
+@pytest.fixture
+def load(tmp_path):
+    def settings(text=KD, *flags):
+        path = tmp_path / "space.yaml"
+        path.write_text(text, encoding="utf-8")
+        return settings_module.load(path, settings_module.parse_flags(flags))
+
+    return settings
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Records, each in its own file below `tmp_path`."""
+
+    def record(settings, name="search", past=None, file="study.db"):
+        return Record(settings, tmp_path / file, name, past or {})
+
+    return record
+
+
+def stored(path, name="search"):
+    return optuna.load_study(study_name=name, storage=f"sqlite:///{path}").trials
+
+
+def quality(config):
+    """A smooth stand-in for what a trial scores."""
+    return 0.8 - (config.get("alpha", 0.5) - 0.4) ** 2 - 0.05 * (config["batch_size"] == 32)
+
+
+def play(record, trials, stop=lambda number: None, fail=lambda number: False):
+    """Asks, reports and tells as a search with one worker does; `stop` gives the report at which a trial is stopped."""
+    configs = {}
+    for _ in range(trials):
+        number, config = record.ask()
+        configs[number] = config
+        last = stop(number) or REPORTS
+        for report in range(1, last + 1):
+            record.report(number, report, quality(config) - 0.3 / report)
+        record.tell(number, "failed" if fail(number) else "stopped" if last < REPORTS else "finished")
+    return configs
+
+
+def test_the_record_says_what_happened(load, make, tmp_path):
+    record = make(load())
+    for values, state in (
+        ([0.5, 0.6, 0.7, 0.9], "finished"),
+        ([0.5, 0.4], "stopped"),
+        ([0.5, math.nan], "failed"),
+        ([], "failed"),
+    ):
+        number, _ = record.ask()
+        for report, value in enumerate(values, start=1):
+            record.report(number, report, value)
+        record.tell(number, state)
+    trials = stored(tmp_path / "study.db")
+    assert [trial.state for trial in trials] == [
+        TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.FAIL,
+    ]  # fmt: skip
+    assert trials[0].value == pytest.approx((0.6 + 0.7 + 0.9) / 3)
+    assert trials[1].value == 0.4
+    assert [trial.intermediate_values for trial in trials] == [
+        {1: 0.5, 2: 0.6, 3: 0.7, 4: 0.9},
+        {1: 0.5, 2: 0.4},
+        {1: 0.5},
+        {},
+    ]
+    assert all(set(trial.params) == set(distributions(load())) for trial in trials)
+
+
+def test_judged_by_the_last_evaluation(load, make, tmp_path):
+    record = make(load(KD, "--judge-by=last"))
+    number, _ = record.ask()
+    for report, value in enumerate([0.5, 0.6, 0.7, 0.9], start=1):
+        record.report(number, report, value)
+    record.tell(number, "finished")
+    assert stored(tmp_path / "study.db")[0].value == 0.9
+
+
+def test_reports_arrive_while_a_trial_runs_and_may_be_repeated(load, make, tmp_path):
+    record = make(load())
+    number, _ = record.ask()
+    record.report(number, 1, 0.5)
+    record.report(number, 2, 0.6)
+    running = stored(tmp_path / "study.db")[0]
+    assert running.state == TrialState.RUNNING and running.intermediate_values == {1: 0.5, 2: 0.6}
+    for report in (2, 3, 4):  # its worker died after report 2: it begins again at its checkpoint
+        record.report(number, report, 0.6)
+    record.tell(number, "finished")
+    assert stored(tmp_path / "study.db")[0].intermediate_values == {1: 0.5, 2: 0.6, 3: 0.6, 4: 0.6}
+
+
+def test_what_the_sampler_is_told_of_a_stopped_trial():
+    finished = [
+        Known({}, "finished", {1: 0.50, 2: 0.60, 3: 0.70, 4: 0.80}),
+        Known({}, "finished", {1: 0.40, 2: 0.70, 3: 0.70, 4: 0.70}),
+        Known({}, "finished", {1: 0.60, 2: 0.65, 3: 0.68, 4: 0.68}),
+    ]
+    stopped = Known({}, "stopped", {1: 0.30, 2: 0.40})
+    # The means of their last three are 0.70, 0.70 and 0.67, which is 0.10, 0.00 and 0.02 above their report 2.
+    assert expected_end(stopped, finished, "extrapolated", "mean_of_last_3") == pytest.approx(0.42)
+    # The last ones are 0.20, 0.00 and 0.03 above it.
+    assert expected_end(stopped, finished, "extrapolated", "last") == pytest.approx(0.43)
+    assert expected_end(stopped, [], "extrapolated", "last") == 0.40
+    assert expected_end(stopped, finished, "last", "last") == 0.40
+    assert expected_end(stopped, finished, "pruned", "last") is None
+    assert expected_end(Known({}, "stopped", {}), finished, "extrapolated", "last") is None
+
+
+@pytest.mark.parametrize("learn_from", ["extrapolated", "pruned", "last"])
+def test_a_record_rebuilt_from_the_past_is_the_record(load, make, tmp_path, learn_from):
+    settings = load(KD, f"--learn-from={learn_from}")
+    record = make(settings)
+    play(record, 8, stop=lambda n: {2: 1, 5: 2}.get(n), fail=lambda n: n == 3)
+    make(settings, past=copy.deepcopy(record.trials), file="again.db")
+    for live, rebuilt in zip(stored(tmp_path / "study.db"), stored(tmp_path / "again.db"), strict=True):
+        for name in ("number", "state", "value", "params", "distributions", "intermediate_values"):
+            assert getattr(live, name) == getattr(rebuilt, name), name
+    assert [trial.state for trial in stored(tmp_path / "again.db")].count(TrialState.PRUNED) == 2
+
+
+def test_a_continued_search_suggests_what_an_uninterrupted_one_does(load, make, tmp_path):
+    settings = load()
+    whole = make(settings)
+    configs = play(whole, 8)
+    first = make(settings, file="first.db")
+    play(first, 4)
+    again = make(settings, past=first.trials, file="again.db")
+    assert play(again, 4) == {number: configs[number] for number in range(4, 8)}
+    assert [t.value for t in stored(tmp_path / "again.db")] == [t.value for t in stored(tmp_path / "study.db")]
+
+
+def test_interrupted_trials_and_gaps_are_asked_again_under_their_numbers(load, make, tmp_path):
+    settings = load()
+    record = make(settings)
+    configs = play(record, 5)
+    past = copy.deepcopy(record.trials)
+    past[1] = Known(past[1].params)  # interrupted
+    del past[3]  # never written
+    past[4] = Known(past[4].params)
+    record = make(settings, past=past, file="again.db")
+    waiting = stored(tmp_path / "again.db")
+    assert [t.number for t in waiting if t.state == TrialState.WAITING] == [1, 3, 4]
+    asked = play(record, 4)
+    assert list(asked) == [1, 3, 4, 5]
+    assert asked[1] == configs[1] and asked[4] == configs[4]
+    trials = stored(tmp_path / "again.db")
+    assert [trial.number for trial in trials] == list(range(6))
+    assert {trial.state for trial in trials} == {TrialState.COMPLETE}
+    assert trials[1].params == record.trials[1].params == past[1].params
+    assert trials[1].intermediate_values == record.trials[1].values
+
+
+def test_several_trials_run_at_once(load, make, tmp_path):
+    record = make(load())
+    asked = [record.ask() for _ in range(3)]
+    assert [number for number, _ in asked] == [0, 1, 2]
+    assert len({config["learning_rate"] for _, config in asked}) == 3
+    for number, config in reversed(asked):
+        record.report(number, 1, quality(config))
+        record.tell(number, "stopped")
+    assert [trial.state for trial in stored(tmp_path / "study.db")] == [TrialState.PRUNED] * 3
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_suggestions_are_a_function_of_seed_and_history(load, make, sampler):
+    def suggestions(*flags, file):
+        record = make(load(KD, f"--sampler={sampler}", *flags), file=file)
+        return list(play(record, 7, stop=lambda n: 1 if n % 3 == 2 else None).values())
+
+    first = suggestions(file="a.db")
+    assert first == suggestions(file="b.db")
+    other = suggestions("--seed=1", file="c.db")
+    # The first is the defaults; the second leaves temperature and learning rate to the sampler.
+    assert other[0] == first[0]
+    assert all(mine["temperature"] != its["temperature"] for mine, its in zip(first[1:], other[1:], strict=True))
+
+
+def test_the_sampler_learns(load, make):
+    """Past its random start TPE stays near the optimum of `quality`."""
+    record = make(load(KD, "--trials=24"))
+    configs = play(record, 24)
+    late = [configs[number] for number in range(14, 24)]
+    assert sum(config["batch_size"] == 16 for config in late) > 7
+    assert sum(abs(config["alpha"] - 0.4) for config in late) / len(late) < 0.2
+
+
+def test_the_sampler_learns_by_the_strategy(load, make):
+    """Of three good trials each strategy thinks another the best: the suggestions differ."""
+
+    def known(alpha, state, *values):
+        params = {"alpha": alpha, "temperature": 5.0, "learning_rate": 1e-4, "batch_size": 16}
+        return Known(params, state, dict(enumerate(values, start=1)))
+
+    past = {
+        0: known(0.1, "finished", 0.3, 0.5, 0.6, 0.7),  # a gain of 0.3 from report 1, of 0.1 from report 2
+        1: known(0.5, "stopped", 0.65),  # extrapolated to 0.95
+        2: known(0.9, "stopped", 0.3, 0.7),  # extrapolated to 0.8
+        3: known(0.3, "stopped", 0.1),
+        4: known(0.7, "stopped", 0.1),
+    }
+    best = {"pruned": 0.1, "extrapolated": 0.5, "last": 0.9}
+    for learn_from, alpha in best.items():
+        suggested = [
+            make(load(KD, f"--learn-from={learn_from}", f"--seed={seed}"), past=past).ask()[1]["alpha"]
+            for seed in range(3)
+        ]
+        distances = {name: sum(abs(value - near) for value in suggested) for name, near in best.items()}
+        assert min(distances, key=distances.__getitem__) == learn_from, (alpha, suggested)
+
+
+def test_the_first_configurations_come_first(load, make):
+    record = make(load())
+    (_, defaults), (_, named) = record.ask(), record.ask()
+    assert defaults["alpha"] == 0.5 and defaults["temperature"] == 5 and defaults["learning_rate"] == 5e-5
+    assert defaults["batch_size"] == 32
+    assert named["alpha"] == 0.25 and named["batch_size"] == 16
+
+
+def test_start_up_leaves_trials_for_the_model():
+    assert [start_up_trials(trials) for trials in (1, 12, 24, 40, 64)] == [4, 4, 6, 10, 10]
+
+
+def test_studies_have_their_names_and_never_merge(load, make, tmp_path):
+    settings = load()
+    play(make(settings, "rte-kd", file="a.db"), 2)
+    play(make(settings, "sst2 é?", file="b.db"), 1)
+    assert len(stored(tmp_path / "a.db", "rte-kd")) == 2
+    assert len(stored(tmp_path / "b.db", "sst2 é?")) == 1
+    # A record is written anew from the truth on disk: what an old file holds is not added to it.
+    play(make(settings, "rte-kd", file="a.db"), 1)
+    assert len(stored(tmp_path / "a.db", "rte-kd")) == 1
+    assert optuna.get_all_study_names(f"sqlite:///{tmp_path / 'a.db'}") == ["rte-kd"]
+
+
+@pytest.mark.parametrize("folder", ["with space", "é", "a?b=c", "a%20b#c"])
+def test_any_folder_name_will_do(load, tmp_path, folder):
+    (tmp_path / folder).mkdir()
+    play(Record(load(), tmp_path / folder / "study.db", "search", {}), 1)
+    assert [path.name for path in (tmp_path / folder).iterdir()] == ["study.db"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([folder, "space.yaml"])
+
+
+def test_a_searched_method_has_only_its_own_parameters(load, make, tmp_path):
+    record = make(load(METHODS))
+    configs = play(record, 25)
+    wanted = {"ce": {"method", "batch_size"}, "kd": {"method", "alpha"}, "fsd_g": {"method", "alpha", "beta"}}
+    trials = stored(tmp_path / "study.db")
+    assert {config["method"] for config in configs.values()} == set(wanted)
+    for number, config in configs.items():
+        assert set(trials[number].params) == wanted[config["method"]]
+        assert all(config[name] == value for name, value in trials[number].params.items())
+    past = copy.deepcopy(record.trials)
+    past[7] = Known(past[7].params)
+    again = make(load(METHODS), past=past, file="again.db")
+    assert again.ask() == (7, configs[7])
+    for live, rebuilt in zip(trials, stored(tmp_path / "again.db"), strict=True):
+        assert live.params == rebuilt.params and live.distributions == rebuilt.distributions
+
+
+def test_a_space_without_anything_to_search(load, make, tmp_path):
+    settings = load(FIXED)
+    record = make(settings)
+    configs = play(record, 3)
+    assert configs[0] == configs[1] == configs[2] and configs[0]["alpha"] == 0.5
+    trials = stored(tmp_path / "study.db")
+    assert [trial.params for trial in trials] == [{}] * 3
+    assert all(trial.state == TrialState.COMPLETE for trial in trials)
+    again = make(settings, past={0: record.trials[0], 1: Known({})}, file="again.db")
+    assert play(again, 2) == {1: configs[0], 2: configs[0]}
+
+
+def test_a_failed_trial_keeps_the_others_suggestions_coming(load, make, tmp_path):
+    record = make(load(KD, "--trials=12"))
+    play(record, 12, fail=lambda n: n % 4 == 1)
+    states = [trial.state for trial in stored(tmp_path / "study.db")]
+    assert states.count(TrialState.FAIL) == 3 and states.count(TrialState.COMPLETE) == 9
+    scores = [trial.value for trial in stored(tmp_path / "study.db") if trial.state == TrialState.COMPLETE]
+    assert scores == [judge(t.series(), "mean_of_last_3") for t in record.trials.values() if t.state == "finished"]
+
+
+def test_an_unwritable_place_is_the_systems_error(load, tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OSError, match="Not a directory"):
+        Record(load(), Path(tmp_path / "file" / "study.db"), "search", {})
