@@ -2,6 +2,7 @@
 130 interrupted. What a verb does is imported when it runs, so that `--help` answers at once.
 """
 
+import errno
 import functools
 import inspect
 import json
@@ -15,14 +16,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.exceptions import TyperException
 
 from fsd_tune import settings as settings_module
 from fsd_tune.errors import FsdTuneError, InputError
+from fsd_tune.flags import unknown_flag
 from fsd_tune.progress import Display
 
 app = typer.Typer(
     help="Search over feature structure distillation (FSD): from a fine-tuned BERT to its best small student.",
-    no_args_is_help=True,
+    # Flags may be written with underscores, too.
+    context_settings={"token_normalize_func": lambda token: token.replace("_", "-")},
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -92,6 +96,7 @@ def _guarded(work: Callable[[], None], debug: bool) -> int:
     again = f"To continue: {shlex.join(['fsd-tune', *sys.argv[1:]])}"
     try:
         work()
+        sys.stdout.flush()
     except InputError as error:
         lines, code = [f"error: {problem}" for problem in error.problems], error.exit_code
         lines += [error.hint] if error.hint else []
@@ -99,8 +104,12 @@ def _guarded(work: Callable[[], None], debug: bool) -> int:
         lines, code = [f"failed: {error}", error.hint or again], error.exit_code
     except KeyboardInterrupt:
         lines, code = ["interrupted; what was finished is kept.", again], 130
+    except BrokenPipeError:
+        # A closed pipe (`fsd-tune validate F | head`) is no failure of ours. Python flushes once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
-        if error.errno != 28:
+        if error.errno != errno.ENOSPC:
             raise
         lines, code = [f"failed: no space left on the disk of {error.filename}.", again], 1
     else:
@@ -328,11 +337,35 @@ def _print(value: dict[str, Any], as_json: bool, lines: list[str]) -> None:
     print(json.dumps(value, indent=1) if as_json else "\n".join(lines))
 
 
+def _usage_problems(error: TyperException) -> list[str]:
+    """What is wrong with a command line, the flag first, in the words of our other errors."""
+    context, flag, parameter = (getattr(error, name, None) for name in ("ctx", "option_name", "param"))
+    message = error.format_message()
+    if context is not None and hasattr(error, "possibilities"):
+        known = [option for parameter in context.command.params for option in parameter.opts]
+        return [f"{flag}: {unknown_flag(str(flag), known)}"]
+    if context is not None and hasattr(error, "param_type"):
+        # Typer processes the given ones first: what is not there yet is missing, too.
+        missing = [other for other in context.command.params if other.required and other.name not in context.params]
+        return [f"{_name(other)}: is missing: {other.help}." for other in missing]
+    if parameter is not None or flag is not None:
+        place = flag if parameter is None else _name(parameter)
+        return [f"{place}: {error.message[:1].lower()}{error.message[1:].removesuffix('.')}."]
+    return [message[:1].lower() + message[1:]]
+
+
+def _name(parameter: Any) -> str:
+    return str(parameter.opts[0] if parameter.param_type_name == "option" else parameter.name.upper())
+
+
 def main() -> None:
     """The console script."""
-    # A closed pipe (`fsd-tune validate F | head`) is no failure of ours.
     try:
-        app()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(0) from None
+        code = app(args=sys.argv[1:] or ["--help"], prog_name="fsd-tune", standalone_mode=False)
+    except TyperException as error:
+        context = getattr(error, "ctx", None)
+        lines = [f"error: {problem}" for problem in _usage_problems(error)]
+        lines += [f"See `{context.command_path} --help`."] if context is not None else []
+        print("\n".join(lines), file=sys.stderr)
+        code = error.exit_code
+    raise SystemExit(code)

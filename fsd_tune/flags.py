@@ -1,6 +1,6 @@
 """The flags that override a settings file: `--student-layers 3`, `--trials=20`, `--alpha '{low: 0.1, high: 0.9}'`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from fsd_tune.errors import InputError, nearest
 from fsd_tune.methods import HYPERPARAMETERS
@@ -53,7 +53,7 @@ def parse_flags(arguments: Sequence[str]) -> dict[str, str]:
             value, equals = remaining.pop(0), "="
         flag = typed.replace("_", "-")
         if flag not in keys:
-            problems.append(f"{typed}: {_unknown(flag, keys)}")
+            problems.append(f"{typed}: {unknown_flag(flag, keys)}")
         elif not equals:
             problems.append(f"{typed}: needs a value.")
         elif keys[flag] in values:
@@ -65,10 +65,11 @@ def parse_flags(arguments: Sequence[str]) -> dict[str, str]:
     return values
 
 
-def _unknown(flag: str, keys: dict[str, str]) -> str:
+def unknown_flag(flag: str, known: Iterable[str]) -> str:
+    """What is said of a flag that is not among the `known`."""
     if flag == "--gamma":
         return "unknown flag: there are `--gamma-m`, `--gamma-i`, `--gamma-l` and `--gamma-g`."
-    return f"unknown flag.{nearest(flag, keys)}"
+    return f"unknown flag.{nearest(flag, known)}"
 
 
 def _flag(name: str) -> str:

@@ -83,6 +83,8 @@ def _config(path: str, place: str) -> Any:
     from transformers import AutoConfig
 
     folder = Path(path).expanduser()
+    if not path.strip():
+        raise InputError(f"{place}: is empty, but must be a model's folder or a hub id.")
     if folder.is_dir():
         problems = []
         if not (folder / "config.json").is_file():

@@ -5,7 +5,6 @@ import os
 import platform
 import shlex
 import shutil
-import sys
 import time
 from importlib import metadata
 from pathlib import Path
@@ -69,6 +68,7 @@ def run(
         Path(memory) if memory else folder / "memory", _device(settings, device),
     )  # fmt: skip
     _open_folder(folder, settings, spec, overwrite)
+    files.write_text(folder / "command.txt", _command(folder, task, teacher, data, memory, device) + "\n")
     for note in (*inputs.notes, *notes):
         display.line(f"note: {note}")
     summary = _summary(folder, settings, inputs, spec, [*inputs.notes, *notes])
@@ -95,6 +95,15 @@ def run(
         export_best(results, teacher)
         report.write(results)
     return load(folder)
+
+
+def _command(folder: Path, task: str, teacher: str, data: object, memory: object, device: str) -> str:
+    """The command line that makes (or continues) this search, whatever started it."""
+    words = ["fsd-tune", "search", folder / "settings.yaml", "--task", task, "--teacher", teacher]
+    words += ["--data", data] if data is not None else []
+    words += ["--memory", memory] if memory is not None else []
+    words += ["--device", device] if device != "auto" else []
+    return shlex.join(map(str, [*words, "--output", folder]))
 
 
 def _device(settings: Settings, device: str) -> str:
@@ -132,9 +141,6 @@ def _open_folder(folder: Path, settings: Settings, spec: Spec, overwrite: bool) 
         files.write_text(folder / "settings.yaml", text)
     except OSError as error:
         raise InputError(f"--output: {folder} cannot be written: {error.strerror}.") from error
-    command = folder / "command.txt"
-    if not command.exists():
-        files.write_text(command, shlex.join(["fsd-tune", *sys.argv[1:]]) + "\n")
     versions = {name: _version(name) for name in _PACKAGES} | {"python": platform.python_version()}
     files.write_json(folder / "versions.json", versions)
     if not (folder / "summary.json").exists():
