@@ -52,14 +52,29 @@ def centred_gram(x: Tensor, mask: Tensor | None = None) -> CentredGram:
             centred = (x - mean) * weight
             total = x.detach().square().sum((-2, -1))
         matrix = centred @ centred.transpose(-2, -1)
-        spread = matrix.detach().diagonal(dim1=-2, dim2=-1).sum(-1)
         # Equal rows leave the rounding of their mean behind, about eps per entry: that is no structure.
-        defined = spread > (8 * torch.finfo(x.dtype).eps) ** 2 * total
-        squared = matrix.square().sum((-2, -1))
-        # A norm may underflow where the spread does not.
-        defined = defined & (squared.detach() > 0)
-        norm = torch.where(defined, squared, 1.0).sqrt()
-        return CentredGram(matrix, norm, defined)
+        return _normed(matrix, (8 * torch.finfo(x.dtype).eps) ** 2 * total)
+
+
+def centre_gram(gram: Tensor) -> CentredGram:
+    """Double-centre a Gram matrix [..., n, n] by its row, column and grand means.
+
+    For matrices that exist anyway. Rows with much in common lose digits to cancellation here: their spread counts as
+    rounding below n eps of the whole, where `centred_gram` still resolves it.
+    """
+    rows = gram.mean(-1, keepdim=True)
+    matrix = gram - rows - rows.transpose(-2, -1) + rows.mean(-2, keepdim=True)
+    total = gram.detach().diagonal(dim1=-2, dim2=-1).sum(-1)
+    return _normed(matrix, gram.shape[-1] * torch.finfo(gram.dtype).eps * total)
+
+
+def _normed(matrix: Tensor, rounding: Tensor) -> CentredGram:
+    """A centred Gram matrix [..., n, n] with its norm; undefined where its trace is at most `rounding` [...]."""
+    spread = matrix.detach().diagonal(dim1=-2, dim2=-1).sum(-1)
+    squared = matrix.square().sum((-2, -1))
+    # A norm may underflow where the spread does not.
+    defined = (spread > rounding) & (squared.detach() > 0)
+    return CentredGram(matrix, torch.where(defined, squared, 1.0).sqrt(), defined)
 
 
 def cka_of(first: CentredGram, second: CentredGram) -> tuple[Tensor, Tensor]:

@@ -1,36 +1,18 @@
-"""The verbs of `fsd-tune`. An error becomes one line each and an exit code: 0 done, 1 failed midway, 2 wrong input,
-130 interrupted. What a verb does is imported when it runs, so that `--help` answers at once.
-"""
+"""The verbs of `fsd-tune`. What a verb does is imported when it runs, so that `--help` answers at once."""
 
-import errno
-import functools
-import inspect
 import json
-import os
-import shlex
-import signal
-import sys
-import traceback
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.exceptions import TyperException
 
+from fsd_tune import console, hub
 from fsd_tune import settings as settings_module
-from fsd_tune.errors import FsdTuneError, InputError
-from fsd_tune.flags import unknown_flag
+from fsd_tune.console import verb
+from fsd_tune.errors import InputError
 from fsd_tune.progress import Display
-
-app = typer.Typer(
-    help="Search over feature structure distillation (FSD): from a fine-tuned BERT to its best small student.",
-    # Flags may be written with underscores, too.
-    context_settings={"token_normalize_func": lambda token: token.replace("_", "-")},
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
 
 Space = Annotated[Path, typer.Argument(help="search-space YAML, such as search_spaces/fsd_ilg.yaml")]
 OptionalSpace = Annotated[Path | None, typer.Argument(help="YAML with the settings; flags override it")]
@@ -55,79 +37,29 @@ TemporaryFolder = Annotated[
 ]
 
 
-def _verb(settings_flags: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Registers a verb: adds --debug (and a flag for every setting), and turns errors into lines and exit codes.
-
-    A verb with settings flags takes them as `overrides`, {dotted key: YAML text}.
-    """
-
-    def register(function: Callable[..., None]) -> Callable[..., None]:
-        known = settings_module.flags() if settings_flags else []
-        keys = {flag.removeprefix("--").replace("-", "_"): key for flag, key, _ in known}
-
-        @functools.wraps(function)
-        def run(*, debug: bool, **arguments: Any) -> None:
-            given = {name: arguments.pop(name) for name in keys}
-            if settings_flags:
-                flat = [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]
-                arguments["overrides"] = functools.partial(settings_module.parse_flags, flat)
-            raise SystemExit(_guarded(functools.partial(function, **arguments), debug))
-
-        signature = inspect.signature(function, eval_str=True)
-        parameters = [value for name, value in signature.parameters.items() if name != "overrides"]
-        option = inspect.Parameter.KEYWORD_ONLY
-        debug_type = Annotated[bool, typer.Option("--debug", help="show the traceback of an error")]
-        parameters = [value.replace(kind=option) for value in parameters]
-        parameters.append(inspect.Parameter("debug", option, default=False, annotation=debug_type))
-        for flag, key, doc in known:
-            name = flag.removeprefix("--").replace("-", "_")
-            kind = Annotated[str | None, typer.Option(flag, help=f"{key}: {doc}", metavar="YAML", show_default=False)]
-            parameters.append(inspect.Parameter(name, option, default=None, annotation=kind))
-        run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        app.command(function.__name__)(run)
-        return function
-
-    return register
-
-
-def _guarded(work: Callable[[], None], debug: bool) -> int:
-    signal.signal(signal.SIGTERM, _terminated)
-    again = f"To continue: {shlex.join(['fsd-tune', *sys.argv[1:]])}"
-    try:
-        work()
-        sys.stdout.flush()
-    except InputError as error:
-        lines, code = [f"error: {problem}" for problem in error.problems], error.exit_code
-        lines += [error.hint] if error.hint else []
-    except FsdTuneError as error:
-        lines, code = [f"failed: {error}", error.hint or again], error.exit_code
-    except KeyboardInterrupt:
-        lines, code = ["interrupted; what was finished is kept.", again], 130
-    except BrokenPipeError:
-        # A closed pipe (`fsd-tune validate F | head`) is no failure of ours. Python flushes once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        lines, code = [f"failed: no space left on the disk of {error.filename}.", again], 1
-    else:
-        return 0
-    if debug:
-        traceback.print_exc()
-    print("\n".join(lines), file=sys.stderr)
-    return code
-
-
-def _terminated(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
-
-
 Overrides = Callable[[], dict[str, str]]
 
 
-@_verb()
+def _load(
+    space: Path | None, overrides: Overrides, task: str | None, teacher: str | None, data: Path | None
+) -> settings_module.Settings:
+    """The settings; where they are wrong, what is wrong with the other inputs at first sight is said with it."""
+    try:
+        return settings_module.load(space, overrides())
+    except InputError as error:
+        from fsd_tune import glue
+
+        problems = list(error.problems)
+        if task is not None:
+            try:
+                glue.load(glue.get_task(task), ("train", "dev") if data is not None else (), data)
+            except InputError as other:
+                problems += other.problems
+        problems += [] if teacher is None else hub.model_problems(teacher, "--teacher")
+        raise InputError(problems, error.hint) from error
+
+
+@verb()
 def teacher(
     *,
     model: Annotated[str, typer.Option("--model", help="pretrained model: folder or hub id")],
@@ -162,11 +94,12 @@ def teacher(
         "gradient_accumulation": 1,
     }
     run = TeacherRun(model, task, data, output, config, max_length, freeze_embeddings, seed, epochs, device, precision)
-    made = fine_tune(run, overwrite, Display(quiet))
+    with closing(Display(quiet)) as display:
+        made = fine_tune(run, overwrite, display)
     _print(made, as_json, [f"teacher: {made['metric']} {made['score']:.4f} on dev, in {output}"])
 
 
-@_verb(settings_flags=True)
+@verb(settings_flags=True)
 def memory(
     overrides: Overrides,
     *,
@@ -181,18 +114,19 @@ def memory(
 ) -> None:
     """Build a task's teacher outputs and memory ahead of a search, or find them built."""
     _one_of("--device", device, ("auto", "cpu", "cuda"))
-    settings = settings_module.load(space, overrides())
+    _folder_or_new("--memory", memory)
+    settings = _load(space, overrides, task, teacher, data)
     from fsd_tune.single import build_memory, gathered
 
-    display = Display(quiet)
-    _, spec = gathered(settings, task, teacher, data, memory, device, display)
-    built = build_memory(spec, display)
+    with closing(Display(quiet)) as display:
+        _, spec = gathered(settings, task, teacher, data, memory, device, display)
+        built = build_memory(spec, display)
     how = "built with one teacher pass" if built.passes else "reused, no teacher pass"
     facts = built.facts | {"passes": built.passes, "teacher": built.teacher_metrics, "folder": str(memory)}
     _print(facts, as_json, [f"teacher memory {facts['fingerprint']}: {how}, in {memory}"])
 
 
-@_verb(settings_flags=True)
+@verb(settings_flags=True)
 def distill(
     overrides: Overrides,
     *,
@@ -209,19 +143,21 @@ def distill(
 ) -> None:
     """Distil one student; every hyperparameter is fixed by the YAML or a flag."""
     _one_of("--device", device, ("auto", "cpu", "cuda"))
-    settings = settings_module.load(space, overrides())
+    _folder_or_new("--memory", memory)
+    settings = _load(space, overrides, task, teacher, data)
     from fsd_tune import single
 
-    made = single.distill(
-        settings, task=task, teacher=teacher, data=data, output=output, memory=memory, device=device,
-        overwrite=overwrite, display=Display(quiet),
-    )  # fmt: skip
+    with closing(Display(quiet)) as display:
+        made = single.distill(
+            settings, task=task, teacher=teacher, data=data, output=output, memory=memory, device=device,
+            overwrite=overwrite, display=display,
+        )  # fmt: skip
     score = made["teacher"]["score"]
     beside = "" if score is None else f" (teacher {score:.4f})"
     _print(made, as_json, [f"student: {made['metric']} {made['score']:.4f}{beside}, in {output}"])
 
 
-@_verb()
+@verb()
 def evaluate(
     *,
     student: Annotated[str, typer.Option("--student", help="student's (or teacher's) folder or hub id")],
@@ -245,7 +181,7 @@ def evaluate(
     _print(found, as_json, lines)
 
 
-@_verb(settings_flags=True)
+@verb(settings_flags=True)
 def search(
     overrides: Overrides,
     *,
@@ -266,19 +202,21 @@ def search(
 ) -> None:
     """Search a space on Ray; the same command again continues an interrupted search."""
     _one_of("--device", device, ("auto", "cpu", "cuda"))
-    settings = settings_module.load(space, overrides())
+    _folder_or_new("--memory", memory)
+    settings = _load(space, overrides, task, teacher, data)
     from fsd_tune import search as searching
     from fsd_tune import summary
 
-    results = searching.run(
-        settings, task=task, teacher=teacher, data=data, output=output or Path("runs") / f"{task}-{space.stem}",
-        memory=memory, device=device, overwrite=overwrite, address=address, ray_temporary=temp_dir,
-        display=Display(quiet),
-    )  # fmt: skip
+    with closing(Display(quiet)) as display:
+        results = searching.run(
+            settings, task=task, teacher=teacher, data=data, output=output or Path("runs") / f"{task}-{space.stem}",
+            memory=memory, device=device, overwrite=overwrite, address=address, ray_temporary=temp_dir,
+            display=display,
+        )  # fmt: skip
     _print(summary.document(results), as_json, summary.lines(results))
 
 
-@_verb()
+@verb()
 def report(
     *,
     folder: Annotated[Path, typer.Argument(help="a search's folder")],
@@ -293,7 +231,7 @@ def report(
     _print(summary.document(results), as_json, summary.lines(results))
 
 
-@_verb(settings_flags=True)
+@verb(settings_flags=True)
 def validate(
     overrides: Overrides,
     *,
@@ -303,7 +241,7 @@ def validate(
     data: DataFolder = None,
 ) -> None:
     """Check a YAML (and, with --task and --teacher, data and models) and print every setting with its value."""
-    settings = settings_module.load(space, overrides())
+    settings = _load(space, overrides, task, teacher, data)
     if (task is None) != (teacher is None):
         raise InputError("--task and --teacher: give both to check data and models, or neither.")
     if task is not None and teacher is not None:
@@ -313,7 +251,7 @@ def validate(
     print(settings_module.dump(settings), end="")
 
 
-@_verb()
+@verb()
 def demo(
     *,
     folder: Annotated[Path, typer.Option("--folder", help="where everything goes")] = Path("demo"),
@@ -324,8 +262,14 @@ def demo(
     from fsd_tune import demo as demonstration
     from fsd_tune import summary
 
-    results = demonstration.run(folder, temp_dir, Display(quiet))
+    with closing(Display(quiet)) as display:
+        results = demonstration.run(folder, temp_dir, display)
     print("\n".join(summary.lines(results)))
+
+
+def _folder_or_new(flag: str, path: Path | None) -> None:
+    if path is not None and path.exists() and not path.is_dir():
+        raise InputError(f"{flag}: {path} is a file, but must be a folder or new.")
 
 
 def _one_of(flag: str, found: str, accepted: tuple[str, ...]) -> None:
@@ -337,35 +281,6 @@ def _print(value: dict[str, Any], as_json: bool, lines: list[str]) -> None:
     print(json.dumps(value, indent=1) if as_json else "\n".join(lines))
 
 
-def _usage_problems(error: TyperException) -> list[str]:
-    """What is wrong with a command line, the flag first, in the words of our other errors."""
-    context, flag, parameter = (getattr(error, name, None) for name in ("ctx", "option_name", "param"))
-    message = error.format_message()
-    if context is not None and hasattr(error, "possibilities"):
-        known = [option for parameter in context.command.params for option in parameter.opts]
-        return [f"{flag}: {unknown_flag(str(flag), known)}"]
-    if context is not None and hasattr(error, "param_type"):
-        # Typer processes the given ones first: what is not there yet is missing, too.
-        missing = [other for other in context.command.params if other.required and other.name not in context.params]
-        return [f"{_name(other)}: is missing: {other.help}." for other in missing]
-    if parameter is not None or flag is not None:
-        place = flag if parameter is None else _name(parameter)
-        return [f"{place}: {error.message[:1].lower()}{error.message[1:].removesuffix('.')}."]
-    return [message[:1].lower() + message[1:]]
-
-
-def _name(parameter: Any) -> str:
-    return str(parameter.opts[0] if parameter.param_type_name == "option" else parameter.name.upper())
-
-
 def main() -> None:
     """The console script."""
-    try:
-        code = app(args=sys.argv[1:] or ["--help"], prog_name="fsd-tune", standalone_mode=False)
-    except TyperException as error:
-        context = getattr(error, "ctx", None)
-        lines = [f"error: {problem}" for problem in _usage_problems(error)]
-        lines += [f"See `{context.command_path} --help`."] if context is not None else []
-        print("\n".join(lines), file=sys.stderr)
-        code = error.exit_code
-    raise SystemExit(code)
+    console.run()

@@ -1,5 +1,6 @@
 """A verb's inputs checked and loaded before any work starts: task, data, teacher, and what settings ask of them."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from fsd_tune.batches import Tokenised, tokenise
 from fsd_tune.errors import InputError
 from fsd_tune.glue import Split, Task
 from fsd_tune.layers import layer_pairs
-from fsd_tune.models import TeacherInfo, check_fit, describe, load_tokenizer, quiet_transformers
+from fsd_tune.models import RECORD, TeacherInfo, check_fit, check_source, describe, load_tokenizer, quiet_transformers
 from fsd_tune.settings import Settings
 
 
@@ -58,8 +59,8 @@ def gather(settings: Settings, task_name: str, teacher: str, data: Path | None) 
     Raises:
         InputError: with all problems of data, teacher and settings.
     """
-    problems = unsupported(settings)
-    task = info = splits = None
+    problems, hint = unsupported(settings), ""
+    task = info = splits = tokenizer = None
     try:
         task = glue.get_task(task_name)
     except InputError as error:
@@ -74,18 +75,40 @@ def gather(settings: Settings, task_name: str, teacher: str, data: Path | None) 
             splits = load_splits(task, data)
         except InputError as error:
             problems += error.problems
+            hint = error.hint
     if task is not None and info is not None:
         problems += check_fit(info, task, settings)
         problems += _check_pairs(settings, info)
+        problems += check_source(settings.student, info, settings.data.max_length)
+        try:
+            tokenizer = load_tokenizer(teacher)
+        except Exception as error:  # tokenizers raises bare Exceptions for a damaged file
+            problems.append(f"--teacher: the tokenizer in {teacher} cannot be loaded: {str(error).splitlines()[0]}")
     if problems or task is None or info is None or splits is None:
-        raise InputError(problems)
-    tokenizer = load_tokenizer(teacher)
+        raise InputError(problems, hint)
     length = settings.data.max_length
     train = tokenise(splits["train"], tokenizer, length, settings.data.train_limit)
     dev = {name: tokenise(split, tokenizer, length) for name, split in splits.items() if name != "train"}
     skipped = [(name, split) for name, split in splits.items() if split.skipped]
     notes = tuple(f"{split.source}: {split.skipped} rows skipped (missing columns or labels)." for _, split in skipped)
     return Inputs(task, info, train, dev.pop("dev"), dev, notes)
+
+
+def check_output(output: Path, overwrite: bool) -> list[str]:
+    """Problems of a folder that a model is to be written to."""
+    above = next(path for path in output.absolute().parents if path.exists())
+    if output.is_dir():
+        ours = (output / RECORD).is_file()
+        if not any(output.iterdir()) or (overwrite and ours):
+            return []
+        # Only a model of ours is ever replaced: whatever else is there is not ours to delete.
+        held = "a model; give a new folder, or --overwrite" if ours else "other files; give a new folder"
+        return [f"--output: {output} holds {held}."]
+    if output.exists():
+        return [f"--output: {output} is a file, but must be a folder or new."]
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        return [f"--output: {output} cannot be made: {above} is no folder that may be written to."]
+    return []
 
 
 def load_splits(task: Task, data: Path | None) -> dict[str, Split]:

@@ -6,12 +6,13 @@ D and D' flattened feature widths, K centroids, C classes. Half-precision inputs
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fsd_tune.cka import CentredGram, centred_gram, cka_loss, cka_of, widen
+from fsd_tune.cka import CentredGram, centre_gram, centred_gram, cka_loss, cka_of, widen
 
 
 def task_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -72,6 +73,47 @@ def flatten(feature: Tensor, mask: Tensor | None = None) -> Tensor:
     return feature.flatten(1)
 
 
+class _Products(torch.autograd.Function):
+    """memory memory^T [K, K] and feature memory^T [B, K] with one pass over the memory's gradient.
+
+    The student memory is the largest trainable tensor beside the embeddings. Autograd would build its gradient from
+    five tensors of its size (two for the Gram matrix, its norms, its centring, the features' product padded to its
+    width); everything else in L_G is a function of these two small matrices.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, feature: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(feature, memory)
+        return memory @ memory.T, feature @ memory[:, : feature.shape[-1]].T
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        feature, memory = ctx.saved_tensors
+        gram, product = gradients
+        width = feature.shape[-1]
+        to_feature = product @ memory[:, :width] if ctx.needs_input_grad[0] else None
+        if not ctx.needs_input_grad[1]:
+            return to_feature, None
+        to_memory = (gram + gram.T) @ memory
+        to_memory[:, :width].addmm_(product.T, feature)
+        return to_feature, to_memory
+
+
+def _compare(feature: Tensor, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Distances and cosines [B, K] of `distances_and_cosines`, and the memory's Gram matrix [K, K], not centred."""
+    with torch.autocast(feature.device.type, enabled=False):
+        feature, memory = widen(feature), widen(memory)
+        assert feature.shape[-1] <= memory.shape[-1], (feature.shape, memory.shape)
+        gram, product = _Products.apply(feature, memory)  # type: ignore[no-untyped-call]
+        feature_square = feature.square().sum(-1, keepdim=True)
+        memory_square = gram.diagonal()
+        # Rounding may leave a tiny negative square; below the clamp the gradient is zero, as at a true minimum.
+        tiny = torch.finfo(feature.dtype).tiny
+        distances = (feature_square + memory_square - 2 * product).clamp(min=tiny).sqrt()
+        cosines = product / (feature_square.clamp(min=1e-16).sqrt() * memory_square.clamp(min=1e-16).sqrt())
+        return distances, cosines, gram
+
+
 def distances_and_cosines(feature: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
     """Euclidean distances and cosines between each flattened feature and each centroid, both [B, K].
 
@@ -82,17 +124,8 @@ def distances_and_cosines(feature: Tensor, memory: Tensor) -> tuple[Tensor, Tens
         feature: [B, d] with d <= D.
         memory: [K, D].
     """
-    with torch.autocast(feature.device.type, enabled=False):
-        feature, memory = widen(feature), widen(memory)
-        assert feature.shape[-1] <= memory.shape[-1], (feature.shape, memory.shape)
-        product = feature @ memory[:, : feature.shape[-1]].T
-        feature_square = feature.square().sum(-1, keepdim=True)
-        memory_square = memory.square().sum(-1)
-        # Rounding may leave a tiny negative square; below the clamp the gradient is zero, as at a true minimum.
-        tiny = torch.finfo(feature.dtype).tiny
-        distances = (feature_square + memory_square - 2 * product).clamp(min=tiny).sqrt()
-        cosines = product / (feature_square.clamp(min=1e-16).sqrt() * memory_square.clamp(min=1e-16).sqrt())
-        return distances, cosines
+    distances, cosines, _ = _compare(feature, memory)
+    return distances, cosines
 
 
 @dataclass(frozen=True)
@@ -116,7 +149,7 @@ def global_terms(
         distance: "raw", or "relative": each side's distances divided by their own mean over the B x K entries, the
             gradient going through the student's.
     """
-    distances, cosines = distances_and_cosines(student_feature, student_memory)
+    distances, cosines, gram = _compare(student_feature, student_memory)
     target = targets.distances.to(distances.dtype)
     if distance == "relative":
         distances = distances / distances.mean()
@@ -124,7 +157,7 @@ def global_terms(
     else:
         assert distance == "raw", distance
     return {
-        "memory": cka_loss(*cka_of(targets.memory_gram, centred_gram(student_memory))),
+        "memory": cka_loss(*cka_of(targets.memory_gram, centre_gram(gram))),
         "distance": F.mse_loss(distances, target),
         "cosine": F.mse_loss(cosines, targets.cosines.to(cosines.dtype)),
     }

@@ -4,6 +4,7 @@ Shapes: N examples, K centroids, D flattened width (longest example times hidden
 """
 
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,9 @@ def _blocks(outputs: TeacherOutputs, layer: int) -> list[NDArray[np.int64]]:
 def kmeans(
     outputs: TeacherOutputs, layer: int, k: int, progress: Progress, seed: int = 0
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """Centroids float32 [K, D] and the cluster of each example, int32 [N]; no cluster is empty.
+    """Centroids float32 [K', D] and the cluster of each example, int32 [N]; no cluster is empty.
+
+    K' is k, or the number of distinct examples when they are fewer.
 
     scikit-learn clusters the split, or a sample of it when all would not fit; then at most 10 sweeps over the stored
     features refine the sample's centroids on all examples.
@@ -73,6 +76,7 @@ def kmeans(
         seed: of the start; fixed by callers, for a memory is named by its content.
     """
     from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
 
     n, width = len(outputs), outputs.longest * outputs.width(layer)
     assert k <= n, (k, n)
@@ -81,7 +85,12 @@ def kmeans(
     sample = np.arange(n) if n <= room else np.sort(rng.choice(n, room, replace=False))
     progress("k-means", 0, 1)
     points = _dense(outputs, layer, sample)
-    labels = KMeans(k, n_init=_RESTARTS, random_state=seed).fit(_rotated(points)).labels_
+    with warnings.catch_warnings():
+        # Fewer distinct examples than centroids: the clusters that stay empty are dropped below.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        found = KMeans(k, n_init=_RESTARTS, random_state=seed).fit(_rotated(points)).labels_
+    labels = np.unique(found, return_inverse=True)[1]
+    k = int(labels.max()) + 1
     centroids = np.zeros((k, width), np.float32)
     for cluster in range(k):
         centroids[cluster] = points[labels == cluster].mean(0)
@@ -149,19 +158,19 @@ def write(folder: Path, outputs: TeacherOutputs, layer: int, k: int, progress: P
     n, width = len(outputs), outputs.longest * outputs.width(layer)
     with files.writing(folder, bytes_needed=4 * (k * width + 2 * n * k)) as (temporary, facts):
         centroids, clusters = kmeans(outputs, layer, k, progress)
-        distances, cosines = np.empty((n, k), np.float32), np.empty((n, k), np.float32)
+        distances, cosines = (np.empty((n, len(centroids)), np.float32) for _ in range(2))
         for rows in _blocks(outputs, layer):
             feature = torch.from_numpy(outputs.features(layer, rows, outputs.longest))
             d, c = distances_and_cosines(flatten(feature), torch.from_numpy(centroids))
             distances[rows], cosines[rows] = d.numpy(), c.numpy()
             progress("targets", int(rows[-1]) + 1, n)
-        sizes = np.bincount(clusters, minlength=k)
+        sizes = np.bincount(clusters)
         held = TeacherMemory(centroids, sizes, clusters, distances, cosines)
         for name, array in vars(held).items():
             np.save(temporary / f"{name}.npy", array)
         inertia = float((distances[np.arange(n), clusters].astype(np.float64) ** 2).sum())
         facts.update(
-            examples=n, centroids=k, width=width, layer=layer, inertia=inertia, sizes=sizes.tolist(),
+            examples=n, centroids=len(centroids), width=width, layer=layer, inertia=inertia, sizes=sizes.tolist(),
             seconds=round(time.monotonic() - started, 3),
         )  # fmt: skip
 

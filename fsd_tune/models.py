@@ -1,5 +1,6 @@
 """Teacher and student models: what a teacher folder holds, whether it fits the task, and the student's start."""
 
+import copy
 import itertools
 import json
 import re
@@ -19,7 +20,6 @@ from fsd_tune.settings import Settings
 
 # What `fsd-tune teacher` writes beside a teacher's weights: the pretrained base, its scores, how it was trained.
 RECORD = "fsd_tune.json"
-_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "spm.model")
 
 
 def quiet_transformers() -> None:
@@ -64,12 +64,46 @@ def describe(path: str, place: str = "--teacher") -> TeacherInfo:
     config = _config(path, place)
     labels = tuple(str(config.id2label[index]) for index in sorted(config.id2label))
     layers, hidden = config.num_hidden_layers, config.hidden_size
-    return TeacherInfo(path, layers, hidden, labels, _positions(config), _base(Path(path).expanduser()))
+    return TeacherInfo(path, layers, hidden, labels, _positions(config), _base(Path(path)))
 
 
 def describe_model(path: str, place: str) -> int | None:
     """Check a pretrained model's folder or hub id as `describe` does; the longest input that it takes, if it says."""
     return _positions(_config(path, place))
+
+
+def check_source(student: Student, teacher: TeacherInfo, max_length: int) -> list[str]:
+    """Problems of the pretrained model that students start from, as its configuration shows them.
+
+    Args:
+        student: the settings.
+        teacher: describes the teacher; its recorded base is the model where the settings name none.
+        max_length: tokens of an example.
+    """
+    source = student.model or (teacher.base if student.start not in ("teacher", "random") else teacher.path)
+    if source is None:  # `check_fit` says so
+        return []
+    place = "student.model" if student.model else f"student.model: the base that {teacher.path} records"
+    try:
+        config = _config(source, place, tokenizer=False)
+        if student.hidden_size is not None and student.hidden_size <= config.hidden_size:
+            _narrow(copy.deepcopy(config), student.hidden_size)
+    except InputError as error:
+        return list(error.problems)
+    if source == teacher.path:
+        return []
+    problems = []
+    # What the teacher does not allow either is said by `check_fit`.
+    if config.num_hidden_layers < student.layers <= teacher.layers:
+        problems.append(f"{place}: {source} has {config.num_hidden_layers} layers, but the student {student.layers}.")
+    positions, words, own = _positions(config), config.vocab_size, _config(teacher.path, "--teacher").vocab_size
+    if positions is not None and positions < max_length <= (teacher.positions or max_length):
+        problems.append(f"data.max_length: found {max_length}, but {source} takes at most {positions}.")
+    if words != own:
+        problems.append(
+            f"{place}: {source} has a vocabulary of {words}, but must share the teacher's, which has {own}."
+        )
+    return problems
 
 
 def _positions(config: Any) -> int | None:
@@ -79,37 +113,27 @@ def _positions(config: Any) -> int | None:
     return None if positions is None else positions - offset
 
 
-def _config(path: str, place: str) -> Any:
+def _config(path: str, place: str, tokenizer: bool = True) -> Any:
+    problems = hub.model_problems(path, place, tokenizer)
+    if problems:
+        raise InputError(problems)
+    folder = Path(path)
+    config = _folder_config(folder, place) if folder.is_dir() else _hub_config(path, place)
+    sizes = ("num_hidden_layers", "hidden_size", "num_attention_heads")
+    missing = [name for name in sizes if not isinstance(getattr(config, name, None), int)]
+    if missing:
+        raise InputError(f"{place}: {path} is no encoder: its config.json has no {', '.join(missing)}.")
+    return config
+
+
+def _folder_config(folder: Path, place: str) -> Any:
     from transformers import AutoConfig
 
-    folder = Path(path).expanduser()
-    if not path.strip():
-        raise InputError(f"{place}: is empty, but must be a model's folder or a hub id.")
-    if folder.is_dir():
-        problems = []
-        if not (folder / "config.json").is_file():
-            problems.append(f"{place}: {path} holds no config.json, but must be a folder saved by save_pretrained.")
-        if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
-            problems.append(
-                f"{place}: {path} holds no tokenizer; save it there with tokenizer.save_pretrained({path!r})."
-            )
-        if not [*folder.glob("*.safetensors"), *folder.glob("pytorch_model*.bin")]:
-            problems.append(f"{place}: {path} holds no weights (model.safetensors or pytorch_model.bin).")
-        if problems:
-            raise InputError(problems)
-    elif path.startswith((".", "/", "~")) or path.count("/") > 1 or folder.exists() or _in_folder(folder):
-        raise InputError(f"{place}: {path} is no folder, but must be a model's folder or a hub id.")
-    else:
-        return _hub_config(path, place)
     try:
         return AutoConfig.from_pretrained(str(folder))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{place}: {path} cannot be loaded: {str(error).splitlines()[0]}") from error
-
-
-def _in_folder(path: Path) -> bool:
-    """Whether a relative path begins with a folder that exists: then it is no hub id."""
-    return len(path.parts) > 1 and Path(path.parts[0]).is_dir()
+    except Exception as error:  # transformers raises many kinds for a malformed config.json
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"{place}: {folder / 'config.json'} cannot be used: {reason}") from error
 
 
 def _hub_config(name: str, place: str) -> Any:

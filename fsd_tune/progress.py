@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.status import Status
+from rich.text import Text
 
 _EVERY_SECONDS = 10.0
 
@@ -35,7 +36,7 @@ class Display:
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
         # To standard error: standard output is for results (`--json`).
-        self.console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+        self.console = Console(file=sys.stderr, highlight=False, emoji=False, soft_wrap=True)
         self._status: Status | None = None
         self._last = 0.0
         self._stage = ""
@@ -53,7 +54,7 @@ class Display:
             if self._status is None:
                 self._status = self.console.status("")
                 self._status.start()
-            self._status.update(text.replace("[", "\\["))
+            self._status.update(Text(text))
         elif force or time.monotonic() - self._last > _EVERY_SECONDS:
             self._last = time.monotonic()
             self.line(text)

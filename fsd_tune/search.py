@@ -1,21 +1,14 @@
 """A search from settings to the best student: one teacher pass, trials on Ray Tune, results that are kept."""
 
-import json
-import os
-import platform
-import shlex
-import shutil
 import time
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from fsd_tune import cluster, files, memory_actor, report
-from fsd_tune import settings as settings_module
+from fsd_tune import cluster, files, memory_actor, report, search_folder
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.inputs import Inputs, gather
 from fsd_tune.methods import USES_TEACHER
-from fsd_tune.prepare import Prepared, Spec, fingerprint, spec_for
+from fsd_tune.prepare import Prepared, Spec, spec_for
 from fsd_tune.progress import Display, SearchProgress, duration
 from fsd_tune.results import Results, load
 from fsd_tune.settings import Settings
@@ -23,7 +16,6 @@ from fsd_tune.space import distributions
 from fsd_tune.student_folder import export_best
 from fsd_tune.study import Known, Record
 
-_PACKAGES = ("fsd_tune", "ray", "torch", "transformers", "datasets", "optuna", "scikit-learn", "numpy", "wandb")
 _FAILURES_PER_TRIAL = 2
 
 
@@ -67,122 +59,55 @@ def run(
         settings, inputs.teacher, inputs.task.id, inputs.train, inputs.dev,
         Path(memory) if memory else folder / "memory", _device(settings, device),
     )  # fmt: skip
-    _open_folder(folder, settings, spec, overwrite)
-    files.write_text(folder / "command.txt", _command(folder, task, teacher, data, memory, device) + "\n")
-    for note in (*inputs.notes, *notes):
+    name = search_folder.identity(settings, spec)
+    search_folder.check(folder, name, overwrite)
+    if overwrite and folder.is_dir():
+        search_folder.clear(folder)
+    notes = [*inputs.notes, *notes]
+    for note in notes:
         display.line(f"note: {note}")
-    summary = _summary(folder, settings, inputs, spec, [*inputs.notes, *notes])
-    began, before = time.monotonic(), float(summary.get("wall_seconds", 0.0))
+    new = not (folder / "summary.json").exists()
+    with cluster.connected(address, ray_temporary):
+        workers = cluster.workers(settings)
+        command = search_folder.command_line(folder, task, teacher, data, memory, device)
+        summary = search_folder.begin(folder, name, settings, inputs, spec, notes, command)
+        began, before = time.monotonic(), float(summary.get("wall_seconds", 0.0))
 
-    def write(**news: Any) -> None:
-        summary.update(news, wall_seconds=round(before + time.monotonic() - began, 2))
-        files.write_json(folder / "summary.json", summary)
+        def write(**news: Any) -> None:
+            summary.update(news, wall_seconds=round(before + time.monotonic() - began, 2))
+            files.write_json(folder / "summary.json", summary)
 
-    state = "failed"
-    try:
-        with cluster.connected(address, ray_temporary):
-            workers = cluster.workers(settings)
+        state = "failed"
+        try:
             write(workers=workers)
             _trials(settings, inputs, spec, folder, workers, summary, write, display)
-        state = "done"
-    except KeyboardInterrupt:
-        state = "interrupted"
-        raise
-    finally:
-        display.close()
-        write(state=state)
-        results = load(folder)
-        export_best(results, teacher)
-        report.write(results)
-    return load(folder)
-
-
-def _command(folder: Path, task: str, teacher: str, data: object, memory: object, device: str) -> str:
-    """The command line that makes (or continues) this search, whatever started it."""
-    words = ["fsd-tune", "search", folder / "settings.yaml", "--task", task, "--teacher", teacher]
-    words += ["--data", data] if data is not None else []
-    words += ["--memory", memory] if memory is not None else []
-    words += ["--device", device] if device != "auto" else []
-    return shlex.join(map(str, [*words, "--output", folder]))
+            state = "done"
+        except KeyboardInterrupt:
+            state = "interrupted"
+            raise
+        except InputError:
+            # The teacher's predictions showed it: no trial has begun, so nothing of a new search stays.
+            state = "refused" if new else "failed"
+            raise
+        finally:
+            display.close()
+            if state == "refused":
+                search_folder.clear(folder)
+            else:
+                write(state=state)
+                results = load(folder)
+                export_best(results, teacher)
+                report.write(results)
+    results = load(folder)
+    if results.best is None:
+        reasons = results.trials.loc[results.trials["state"] == "failed", "reason"].unique()
+        why = f": {reasons[0]}" if len(reasons) else "; give it more time."
+        raise FsdTuneError(f"{folder}: no trial has finished{why}", hint="The reasons of all are in its report.html.")
+    return results
 
 
 def _device(settings: Settings, device: str) -> str:
     return device if device != "auto" else ("cuda" if settings.resources.gpus_per_trial > 0 else "cpu")
-
-
-def _open_folder(folder: Path, settings: Settings, spec: Spec, overwrite: bool) -> None:
-    """Make the search's folder, or accept one that holds the same search.
-
-    Trials, time and workers may differ: a search may be continued with more of them.
-    """
-    text = settings_module.dump(settings)
-    plain = settings.model_dump(mode="json", exclude={"resources": True, "wandb": True})
-    for key in ("trials", "time_budget"):
-        plain["search"].pop(key)
-    identity = files.digest(plain, spec.task, fingerprint(spec.teacher.path), spec.train.ids, spec.dev.ids)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--output: {folder} is a file, but must be a folder or new.")
-    if folder.is_dir() and any(path.name != "memory" for path in folder.iterdir()):
-        try:
-            held = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["identity"]
-        except (OSError, ValueError, KeyError, TypeError):
-            held = None
-        if held != identity:
-            if not overwrite:
-                what = "other files" if held is None else "another search (other settings, task, teacher or data)"
-                raise InputError(f"--output: {folder} holds {what}; give a new folder, or --overwrite.")
-            if held is None:
-                raise InputError(f"--output: {folder} holds no search of ours; it is not overwritten.")
-            for path in folder.iterdir():
-                if path.name != "memory":
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        files.write_text(folder / "settings.yaml", text)
-    except OSError as error:
-        raise InputError(f"--output: {folder} cannot be written: {error.strerror}.") from error
-    versions = {name: _version(name) for name in _PACKAGES} | {"python": platform.python_version()}
-    files.write_json(folder / "versions.json", versions)
-    if not (folder / "summary.json").exists():
-        files.write_json(folder / "summary.json", {"identity": identity, "state": "running"})
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "unknown"
-
-
-def _summary(folder: Path, settings: Settings, inputs: Inputs, spec: Spec, notes: list[str]) -> dict[str, Any]:
-    summary: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    asha = settings.asha
-    reports = asha.reports if asha else 10
-    from fsd_tune.searcher import rungs
-
-    summary.update(
-        name=summary.get("name") or folder.resolve().name,
-        task=inputs.task.id,
-        metric=inputs.task.metric,
-        mode="max",
-        state="running",
-        trials=settings.search.trials,
-        reports=reports,
-        rungs=rungs(asha.grace, asha.reduction_factor, reports) if asha else [],
-        judge_by=settings.search.judge_by,
-        select_on="dev",
-        selection_examples=len(inputs.dev),
-        train_examples=len(inputs.train),
-        precision=spec.precision,
-        device=spec.device,
-        student={"layers": settings.student.layers, "start": settings.student.start},
-        machine=f"{os.cpu_count()} CPUs, {platform.machine()}, {platform.system()}",
-        notes=notes,
-    )
-    summary.setdefault("started", time.time())
-    summary.setdefault("memory", None)
-    summary.setdefault("teacher", {"name": inputs.teacher.path})
-    return summary
 
 
 def _trials(
@@ -214,7 +139,7 @@ def _trials(
                         "path": str(prepared.memory or prepared.outputs)},
                 teacher={"name": spec.teacher.path, "score": score[inputs.task.metric], "metrics": score},
             )  # fmt: skip
-        past = _past(folder, settings)
+        past = search_folder.past(folder, settings)
         remaining = settings.search.trials - sum(trial.state != "running" for trial in past.values())
         if past:
             display.line(
@@ -237,23 +162,6 @@ def _say_memory(prepared: Prepared, display: Display) -> None:
         else f"reused ({prepared.passes_ever} teacher pass was paid for it before)"
     )
     display.line(f"teacher memory {facts['fingerprint']}: {how}, {kept}")
-
-
-def _past(folder: Path, settings: Settings) -> dict[int, Known]:
-    """Trials of an earlier part of the search by number; the folders of interrupted ones are cleared for a new run."""
-    results = load(folder)
-    searched = distributions(settings)
-    past = {}
-    for _, row in results.trials.iterrows():
-        ended = row["state"] in ("finished", "stopped", "failed")
-        rows = results.reports[results.reports["trial"] == row["number"]] if ended else results.reports[:0]
-        values = {int(r): float(v) for r, v in zip(rows["report"], rows.get(results.metric, []), strict=False)}
-        config = json.loads((folder / "results" / row["folder"] / "params.json").read_text(encoding="utf-8"))["config"]
-        params = {name: config[name] for name in searched if name in config}
-        past[int(row["number"])] = Known(params, str(row["state"]) if ended else "running", values)
-        if not ended:
-            shutil.rmtree(folder / "results" / row["folder"], ignore_errors=True)
-    return past
 
 
 def _tune(

@@ -10,7 +10,7 @@ from fsd_tune import device as devices
 from fsd_tune import glue
 from fsd_tune.batches import tokenise
 from fsd_tune.errors import FsdTuneError, InputError
-from fsd_tune.inputs import Inputs, gather, load_splits
+from fsd_tune.inputs import Inputs, check_output, gather
 from fsd_tune.methods import USES_TEACHER
 from fsd_tune.models import RECORD, describe, label_order, load_tokenizer, quiet_transformers
 from fsd_tune.prepare import Prepared, Spec, predict, prepare, spec_for
@@ -67,11 +67,18 @@ def distill(
         InputError: with every problem found before training; a hyperparameter that is still searched.
         FsdTuneError: training diverged.
     """
-    config = resolve(settings)
-    if output.exists() and not overwrite and (not output.is_dir() or any(output.iterdir())):
-        raise InputError(f"--output: {output} is not empty; give a new folder, or --overwrite.")
-    store = memory or output.parent / "memory"
-    inputs, spec = gathered(settings, task, teacher, data, store, device, display)
+    problems, hint = check_output(output, overwrite), ""
+    try:
+        config = resolve(settings)
+    except InputError as error:
+        problems += error.problems
+    try:
+        inputs, spec = gathered(settings, task, teacher, data, memory or output.parent / "memory", device, display)
+    except InputError as error:
+        problems += error.problems
+        hint = error.hint
+    if problems:
+        raise InputError(problems, hint)
     arrays, teacher_score = None, None
     if config["method"] in USES_TEACHER:
         prepared = build_memory(spec, display)
@@ -88,9 +95,9 @@ def distill(
     while not distiller.done:
         rows.append(distiller.advance(step))
         last = rows[-1]
-        display.line(
-            f"  epoch {last['epoch']:.2f}: {inputs.task.metric} {last[inputs.task.metric]:.4f}, loss {last['loss']:.4f}"
-        )
+        # Fewer steps than reports: some reports have no step of their own, hence no loss.
+        loss = f", loss {last['loss']:.4f}" if "loss" in last else ""
+        display.line(f"  epoch {last['epoch']:.2f}: {inputs.task.metric} {last[inputs.task.metric]:.4f}{loss}")
         if "diverged" in last:
             raise FsdTuneError(f"Training diverged: {last['diverged']}.", hint="Lower --learning-rate.")
     display.close()
@@ -120,19 +127,21 @@ def evaluate(student: str, task_name: str, data: Path | None, device: str, preci
         InputError: the folder, the data or their labels do not fit.
     """
     problems: list[str] = []
+    hint = ""
     task = info = splits = None
     try:
         task = glue.get_task(task_name)
-        splits = {name: split for name, split in load_splits(task, data).items() if name != "train"}
+        splits = glue.load(task, [name for name in task.splits if name.startswith("dev")], data)
     except InputError as error:
         problems += error.problems
+        hint = error.hint
     quiet_transformers()
     try:
         info = describe(student, "--student")
     except InputError as error:
         problems += error.problems
     if problems or task is None or info is None or splits is None:
-        raise InputError(problems)
+        raise InputError(problems, hint)
     order = list(label_order(info, task, "--student"))
     from transformers import AutoModelForSequenceClassification
 

@@ -10,7 +10,9 @@ def lines(results: Results) -> list[str]:
     """The end of a search: best against teacher, what ASHA and the single teacher pass saved, where things lie."""
     summary, saved, best = results.summary, results.saved, results.best
     folder = results.folder
-    out = [f"{summary.get('name')}: {summary.get('state')} after {duration(summary.get('wall_seconds', 0))}"]
+    # A search that was killed early, or is still young, has said little of itself.
+    name, state = summary.get("name") or folder.resolve().name, summary.get("state") or "state unknown"
+    out = [f"{name}: {state} after {duration(summary.get('wall_seconds') or 0)}"]
     teacher = summary.get("teacher") or {}
     if best is None:
         out.append("  best student    none: no trial has finished")
@@ -23,15 +25,18 @@ def lines(results: Results) -> list[str]:
             f"                  {short(chosen)}",
         ]
     if teacher.get("score") is not None:
-        kept = f"; the student keeps {best['score'] / teacher['score']:.1%}" if best is not None else ""
+        kept = ""
+        if best is not None and teacher["score"] > 0:
+            kept = f"; the student keeps {best['score'] / teacher['score']:.1%}"
         out.append(f"  teacher         {results.metric} {teacher['score']:.4f}{kept}")
     if isinstance(summary.get("judge_by"), str) and best is not None and summary["judge_by"] != "last":
         out.append(
             f"                  a score is the mean of a trial's last three evaluations; the last is {best['last']:.4f}"
         )
     counts = ", ".join(f"{int(saved[state])} {state}" for state in ("finished", "stopped", "failed") if saved[state])
+    asked = f" of {summary['trials']}" if summary.get("trials") else ""
     out.append(
-        f"  trials          {len(results.trials)} of {summary.get('trials')}: {counts or 'none ended'}; stopping early "
+        f"  trials          {len(results.trials)}{asked}: {counts or 'none ended'}; stopping early "
         f"saved {saved['share']:.0%} of the steps ({int(saved['steps_saved'])} of {int(saved['steps_if_all_ran'])})"
     )
     memory = summary.get("memory")

@@ -5,6 +5,7 @@ Half precision, ragged (real tokens only, or all positions with `padding: publis
 """
 
 import itertools
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -119,12 +120,7 @@ def write(
     with files.writing(folder, bytes_needed=needed) as (temporary, facts):
         shards = {
             layer: [
-                np.lib.format.open_memmap(
-                    temporary / f"layer_{layer:02d}_{index:04d}.npy",
-                    mode="w+",
-                    dtype=np.float16,
-                    shape=(int(offsets[end] - offsets[start]), hidden),
-                )
+                _reserved(temporary / f"layer_{layer:02d}_{index:04d}.npy", int(offsets[end] - offsets[start]), hidden)
                 for index, (start, end) in enumerate(itertools.pairwise(starts))
             ]
             for layer in layers
@@ -144,9 +140,6 @@ def write(
                     shards[layer][shard][begin : begin + lengths[row]] = features[i, : lengths[row]]
             done += len(rows)
             progress("teacher pass", done, len(data))
-        for pieces in shards.values():
-            for piece in pieces:
-                piece.flush()
         np.save(temporary / "logits.npy", logits)
         np.save(temporary / "offsets.npy", offsets)
         np.save(temporary / "shard_starts.npy", starts)
@@ -159,6 +152,17 @@ def write(
             precision=precision,
             seconds=round(time.monotonic() - started, 3),
         )
+
+
+def _reserved(path: Path, rows: int, width: int) -> NDArray[np.float16]:
+    """A new float16 file [rows, width], mapped for writing, whose room on the disk is taken now.
+
+    A mapped write to a disk that has become full would end the process (SIGBUS) where this raises OSError.
+    """
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(rows, width))
+    with path.open("r+b") as stream:
+        os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def _shard_starts(offsets: NDArray[np.int64], bytes_per_position: int) -> NDArray[np.int64]:

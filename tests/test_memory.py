@@ -59,10 +59,16 @@ def test_empty_clusters_of_a_sweep_get_the_farthest_example():
 
 
 @pytest.mark.parametrize("k", [1, 7, 12])
-def test_duplicates_and_as_many_centroids_as_examples(k):
+def test_as_many_centroids_as_examples(k):
+    centroids, labels = memory.kmeans(outputs_of([3] * 12), 3, k, quiet)
+    assert set(labels) == set(range(k)) and len(centroids) == k
+
+
+def test_fewer_distinct_examples_than_centroids():
     outputs = outputs_of([3] * 12)
-    _, labels = memory.kmeans(outputs, 3, k, quiet)
-    assert len(set(labels)) == k
+    outputs.shards[3][0][:] = np.tile(outputs.shards[3][0][:9], (4, 1))
+    centroids, labels = memory.kmeans(outputs, 3, 8, quiet)
+    assert set(labels) == {0, 1, 2} and len(centroids) == 3
 
 
 def test_fewer_dimensions_have_the_same_distances():

@@ -494,7 +494,7 @@ def test_short_flags_of_resources_and_tracking(tmp_path: Path) -> None:
         parse_flags(["--wandb", "off", "--wandb-mode", "online"])
     assert _problems(tmp_path, KD, {"resources.max_concurrent": "0", "wandb.mode": "of"}) == (
         "--max-concurrent: found 0, but must be in 1..1000000.",
-        "--wandb: found of, but must be one of off, offline, online. Did you mean `off`?",
+        "--wandb: found text 'of', but must be one of off, offline, online. Did you mean `off`?",
     )
 
 

@@ -240,7 +240,7 @@ def test_the_sampler_learns_by_the_strategy(load, make):
     for learn_from, alpha in best.items():
         suggested = [
             make(load(KD, f"--learn-from={learn_from}", f"--seed={seed}"), past=past).ask()[1]["alpha"]
-            for seed in range(3)
+            for seed in range(4)
         ]
         distances = {name: sum(abs(value - near) for value in suggested) for name, near in best.items()}
         assert min(distances, key=distances.__getitem__) == learn_from, (alpha, suggested)
@@ -280,7 +280,7 @@ def test_any_folder_name_will_do(load, tmp_path, folder):
 
 def test_a_searched_method_has_only_its_own_parameters(load, make, tmp_path):
     record = make(load(METHODS))
-    configs = play(record, 25)
+    configs = play(record, 15)
     wanted = {"ce": {"method", "batch_size"}, "kd": {"method", "alpha"}, "fsd_g": {"method", "alpha", "beta"}}
     trials = stored(tmp_path / "study.db")
     assert {config["method"] for config in configs.values()} == set(wanted)

@@ -1,0 +1,155 @@
+"""A search's folder: whether it may be used, what is written into it before trials start, what it holds already."""
+
+import json
+import os
+import platform
+import shlex
+import shutil
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from fsd_tune import files
+from fsd_tune import settings as settings_module
+from fsd_tune.errors import InputError
+from fsd_tune.inputs import Inputs
+from fsd_tune.prepare import Spec, fingerprint
+from fsd_tune.results import load
+from fsd_tune.settings import Settings
+from fsd_tune.space import distributions
+from fsd_tune.study import Known
+
+_PACKAGES = ("fsd_tune", "ray", "torch", "transformers", "datasets", "optuna", "scikit-learn", "numpy", "wandb")
+_DEFAULT_REPORTS = 10
+
+
+def identity(settings: Settings, spec: Spec) -> str:
+    """A name for what a search is: settings, task, teacher and data.
+
+    Trials, time and workers are left out: a search may be continued with more of them.
+    """
+    plain = settings.model_dump(mode="json", exclude={"resources": True, "wandb": True})
+    for key in ("trials", "time_budget"):
+        plain["search"].pop(key)
+    return files.digest(plain, spec.task, fingerprint(spec.teacher.path), spec.train.ids, spec.dev.ids)
+
+
+def check(folder: Path, name: str, overwrite: bool) -> None:
+    """Refuse a folder that holds anything but the search `name`, or a memory.
+
+    Raises:
+        InputError: it does (and `overwrite` is not given, or what it holds is no search), or cannot be written.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--output: {folder} is a file, but must be a folder or new.")
+    parent = next(path for path in (folder, *folder.resolve().parents) if path.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise InputError(f"--output: {folder} cannot be made, for {parent} cannot be written.")
+    if not folder.is_dir() or all(path.name == "memory" for path in folder.iterdir()):
+        return
+    try:
+        held = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["identity"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"--output: {folder} holds other files; give a new folder.") from None
+    if held != name and not overwrite:
+        raise InputError(
+            f"--output: {folder} holds another search (other settings, task, teacher or data); give a new folder, or "
+            "--overwrite."
+        )
+
+
+def begin(
+    folder: Path, name: str, settings: Settings, inputs: Inputs, spec: Spec, notes: list[str], command: str
+) -> dict[str, Any]:
+    """Make the folder or take it up again, and write what describes the search.
+
+    Returns:
+        The summary, as it stands in `summary.json`.
+    """
+    summary: dict[str, Any] = {}
+    if (folder / "summary.json").exists():
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write_text(folder / "settings.yaml", settings_module.dump(settings))
+    files.write_text(folder / "command.txt", command + "\n")
+    files.write_json(folder / "versions.json", versions())
+    asha = settings.asha
+    from fsd_tune.searcher import rungs
+
+    summary.update(
+        identity=name,
+        name=summary.get("name") or folder.resolve().name,
+        task=inputs.task.id,
+        metric=inputs.task.metric,
+        mode="max",
+        state="running",
+        trials=settings.search.trials,
+        reports=asha.reports if asha else _DEFAULT_REPORTS,
+        rungs=rungs(asha.grace, asha.reduction_factor, asha.reports) if asha else [],
+        judge_by=settings.search.judge_by,
+        select_on=settings.search.model_dump(mode="json")["select_on"],
+        selection_examples=len(inputs.dev),
+        train_examples=len(inputs.train),
+        precision=spec.precision,
+        device=spec.device,
+        student={"layers": settings.student.layers, "start": settings.student.start},
+        machine=f"{os.cpu_count()} CPUs, {platform.machine()}, {platform.system()}",
+        notes=notes,
+    )
+    summary.setdefault("started", time.time())
+    summary.setdefault("memory", None)
+    summary.setdefault("teacher", {"name": inputs.teacher.path})
+    files.write_json(folder / "summary.json", summary)
+    return summary
+
+
+def clear(folder: Path) -> None:
+    """Delete what a search has written; its memories stay, for they are named by content."""
+    for path in folder.iterdir():
+        if path.name == "memory":
+            continue
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide what a run computes."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "unknown"
+    return found
+
+
+def command_line(folder: Path, task: str, teacher: str, data: object, memory: object, device: str) -> str:
+    """The command that makes (or continues) a search, whatever started it."""
+    words = ["fsd-tune", "search", folder / "settings.yaml", "--task", task, "--teacher", teacher]
+    words += ["--data", data] if data is not None else []
+    words += ["--memory", memory] if memory is not None else []
+    words += ["--device", device] if device != "auto" else []
+    return shlex.join(map(str, [*words, "--output", folder]))
+
+
+def past(folder: Path, settings: Settings) -> dict[int, Known]:
+    """Trials of an earlier part of the search by number.
+
+    An interrupted one is returned as running, without values, and its folder is deleted: it will be run anew.
+    """
+    results = load(folder)
+    searched = distributions(settings)
+    found = {}
+    for _, row in results.trials.iterrows():
+        ended = row["state"] in ("finished", "stopped", "failed")
+        rows = results.reports[results.reports["trial"] == row["number"]] if ended else results.reports[:0]
+        values = {int(r): float(v) for r, v in zip(rows["report"], rows.get(results.metric, []), strict=False)}
+        config = json.loads((folder / "results" / row["folder"] / "params.json").read_text(encoding="utf-8"))["config"]
+        params = {name: config[name] for name in searched if name in config}
+        found[int(row["number"])] = Known(params, str(row["state"]) if ended else "running", values)
+        if not ended:
+            shutil.rmtree(folder / "results" / row["folder"], ignore_errors=True)
+    return found
