@@ -23,11 +23,12 @@ DataFolder = Annotated[
 ]
 Output = Annotated[Path, typer.Option("--output", help="folder to write; new, or holding the same thing")]
 MemoryFolder = Annotated[
-    Path | None, typer.Option("--memory", help="folder for teacher memories; default <output>/memory")
+    Path | None, typer.Option("--memory", help="folder for teacher memories; default: <output>/memory in a search, beside --output in distill")
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what --output holds")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="no progress")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="also every report of every trial")]
 AsJson = Annotated[bool, typer.Option("--json", help="the result as one JSON document on standard output")]
 Address = Annotated[
     str | None, typer.Option("--address", help="Ray cluster to run on; without it a local Ray, or RAY_ADDRESS")
@@ -78,7 +79,8 @@ def teacher(
     device: Device = "auto",
     overwrite: Overwrite = False,
     quiet: Quiet = False,
-    as_json: AsJson = False,
+    as_json: Verbose = Annotated[bool, typer.Option("--verbose", help="also every report of every trial")]
+AsJson = False,
 ) -> None:
     """Fine-tune a teacher on a task."""
     _one_of("--precision", precision, ("auto", "float32", "bf16"))
@@ -110,7 +112,8 @@ def memory(
     memory: Annotated[Path, typer.Option("--memory", help="folder for teacher memories")] = Path("memory"),
     device: Device = "auto",
     quiet: Quiet = False,
-    as_json: AsJson = False,
+    as_json: Verbose = Annotated[bool, typer.Option("--verbose", help="also every report of every trial")]
+AsJson = False,
 ) -> None:
     """Build a task's teacher outputs and memory ahead of a search, or find them built."""
     _one_of("--device", device, ("auto", "cpu", "cuda"))
@@ -139,7 +142,8 @@ def distill(
     device: Device = "auto",
     overwrite: Overwrite = False,
     quiet: Quiet = False,
-    as_json: AsJson = False,
+    as_json: Verbose = Annotated[bool, typer.Option("--verbose", help="also every report of every trial")]
+AsJson = False,
 ) -> None:
     """Distil one student; every hyperparameter is fixed by the YAML or a flag."""
     _one_of("--device", device, ("auto", "cpu", "cuda"))
@@ -165,7 +169,8 @@ def evaluate(
     data: DataFolder = None,
     precision: Annotated[str, typer.Option(help="auto, float32 or bf16")] = "float32",
     device: Device = "auto",
-    as_json: AsJson = False,
+    as_json: Verbose = Annotated[bool, typer.Option("--verbose", help="also every report of every trial")]
+AsJson = False,
 ) -> None:
     """Score a student on the task's dev splits."""
     _one_of("--precision", precision, ("auto", "float32", "bf16"))
@@ -198,7 +203,9 @@ def search(
     address: Address = None,
     temp_dir: TemporaryFolder = None,
     quiet: Quiet = False,
-    as_json: AsJson = False,
+    verbose: Verbose = False,
+    as_json: Verbose = Annotated[bool, typer.Option("--verbose", help="also every report of every trial")]
+AsJson = False,
 ) -> None:
     """Search a space on Ray; the same command again continues an interrupted search."""
     _one_of("--device", device, ("auto", "cpu", "cuda"))
@@ -207,7 +214,7 @@ def search(
     from fsd_tune import search as searching
     from fsd_tune import summary
 
-    with closing(Display(quiet)) as display:
+    with closing(Display(quiet, verbose)) as display:
         results = searching.run(
             settings, task=task, teacher=teacher, data=data, output=output or Path("runs") / f"{task}-{space.stem}",
             memory=memory, device=device, overwrite=overwrite, address=address, ray_temporary=temp_dir,
@@ -220,7 +227,8 @@ def search(
 def report(
     *,
     folder: Annotated[Path, typer.Argument(help="a search's folder")],
-    as_json: AsJson = False,
+    as_json: Verbose = Annotated[bool, typer.Option("--verbose", help="also every report of every trial")]
+AsJson = False,
 ) -> None:
     """Write a search's leaderboard and report.html, during it or after; from disk alone."""
     from fsd_tune import report as reporting

@@ -31,10 +31,10 @@ def short(config: Mapping[str, Any], names: list[str] | None = None) -> str:
 
 
 class Display:
-    """Prints lines; on a terminal also keeps one live line below them. Quiet prints nothing."""
+    """Prints lines; on a terminal also keeps one live line below them. Quiet prints nothing, verbose each report."""
 
-    def __init__(self, quiet: bool = False) -> None:
-        self.quiet = quiet
+    def __init__(self, quiet: bool = False, verbose: bool = False) -> None:
+        self.quiet, self.verbose = quiet, verbose and not quiet
         # To standard error: standard output is for results (`--json`).
         self.console = Console(file=sys.stderr, highlight=False, emoji=False, soft_wrap=True)
         self._status: Status | None = None
@@ -100,6 +100,8 @@ class SearchProgress:
     def reported(self, number: int, report: int, value: float) -> None:
         """A trial reported."""
         self._running[number] = report
+        if self._display.verbose:
+            self._display.line(f"  trial {number:3d} report {report}/{self._reports}: {self._metric} {value:.4f}")
         self._show()
 
     def ended(self, number: int, state: str, reason: str, score: float | None) -> None:

@@ -55,6 +55,7 @@ def write_model(folder: Path, model: Any, tokenizer: Any, record: dict[str, Any]
     """
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
+        quiet_transformers()
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
         files.write_json(temporary / RECORD, record)

@@ -10,7 +10,7 @@ from fsd_tune import glue
 from fsd_tune.batches import tokenise
 from fsd_tune.distill import Distiller, Run
 from fsd_tune.errors import InputError
-from fsd_tune.inputs import load_splits
+from fsd_tune.inputs import check_output, load_splits
 from fsd_tune.models import describe_model, load_classifier, load_tokenizer, quiet_transformers
 from fsd_tune.progress import Display
 from fsd_tune.student_folder import write_model
@@ -55,15 +55,13 @@ def fine_tune(run: TeacherRun, overwrite: bool, display: Display) -> dict[str, A
     Raises:
         InputError: with every problem of task, data, model and output found before training.
     """
-    problems: list[str] = []
-    if run.output.exists() and not overwrite and (not run.output.is_dir() or any(run.output.iterdir())):
-        problems.append(f"--output: {run.output} is not empty; give a new folder, or --overwrite.")
+    problems, hint = check_output(run.output, overwrite), ""
     task = splits = None
     try:
         task = glue.get_task(run.task)
         splits = load_splits(task, run.data)
     except InputError as error:
-        problems += error.problems
+        problems, hint = [*problems, *error.problems], error.hint
     quiet_transformers()
     try:
         positions = describe_model(run.model, "--model")
@@ -72,7 +70,7 @@ def fine_tune(run: TeacherRun, overwrite: bool, display: Display) -> dict[str, A
     except InputError as error:
         problems += error.problems
     if problems or task is None or splits is None:
-        raise InputError(problems)
+        raise InputError(problems, hint)
 
     where = devices.pick(run.device)
     precision = devices.resolve_precision(run.precision, where)

@@ -30,8 +30,10 @@ def test_every_file_samples_and_reads_back(path: Path, tmp_path: Path) -> None:
     for _ in range(50):
         configuration = sample(settings, study.ask())
         assert configuration["method"] in settings.methods
-        assert all(contains(entry, configuration[name]) for name, entry in settings.space.items())
-    assert all(len({trial.params[name] for trial in study.trials}) > 1 for name in distributions(settings))
+        held = {name: entry for name, entry in settings.space.items() if name in configuration}
+        assert all(contains(entry, configuration[name]) for name, entry in held.items())
+    for name in distributions(settings):
+        assert len({trial.params[name] for trial in study.trials if name in trial.params}) > 1
 
 
 @pytest.mark.parametrize("path", METHOD_FILES, ids=lambda path: path.stem)
