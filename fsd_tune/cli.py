@@ -23,7 +23,8 @@ DataFolder = Annotated[
 ]
 Output = Annotated[Path, typer.Option("--output", help="folder to write; new, or holding the same thing")]
 MemoryFolder = Annotated[
-    Path | None, typer.Option("--memory", help="folder for teacher memories; default: <output>/memory in a search, beside --output in distill")
+    Path | None,
+    typer.Option("--memory", help="folder for teacher memories; default: memory/ in --output, for distill beside it"),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what --output holds")]
@@ -79,8 +80,7 @@ def teacher(
     device: Device = "auto",
     overwrite: Overwrite = False,
     quiet: Quiet = False,
-    as_json: Verbose = Annotated[bool, typer.Option("--verbose", help="also every report of every trial")]
-AsJson = False,
+    as_json: AsJson = False,
 ) -> None:
     """Fine-tune a teacher on a task."""
     _one_of("--precision", precision, ("auto", "float32", "bf16"))
@@ -112,8 +112,7 @@ def memory(
     memory: Annotated[Path, typer.Option("--memory", help="folder for teacher memories")] = Path("memory"),
     device: Device = "auto",
     quiet: Quiet = False,
-    as_json: Verbose = Annotated[bool, typer.Option("--verbose", help="also every report of every trial")]
-AsJson = False,
+    as_json: AsJson = False,
 ) -> None:
     """Build a task's teacher outputs and memory ahead of a search, or find them built."""
     _one_of("--device", device, ("auto", "cpu", "cuda"))
@@ -142,8 +141,7 @@ def distill(
     device: Device = "auto",
     overwrite: Overwrite = False,
     quiet: Quiet = False,
-    as_json: Verbose = Annotated[bool, typer.Option("--verbose", help="also every report of every trial")]
-AsJson = False,
+    as_json: AsJson = False,
 ) -> None:
     """Distil one student; every hyperparameter is fixed by the YAML or a flag."""
     _one_of("--device", device, ("auto", "cpu", "cuda"))
@@ -169,8 +167,7 @@ def evaluate(
     data: DataFolder = None,
     precision: Annotated[str, typer.Option(help="auto, float32 or bf16")] = "float32",
     device: Device = "auto",
-    as_json: Verbose = Annotated[bool, typer.Option("--verbose", help="also every report of every trial")]
-AsJson = False,
+    as_json: AsJson = False,
 ) -> None:
     """Score a student on the task's dev splits."""
     _one_of("--precision", precision, ("auto", "float32", "bf16"))
@@ -204,8 +201,7 @@ def search(
     temp_dir: TemporaryFolder = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
-    as_json: Verbose = Annotated[bool, typer.Option("--verbose", help="also every report of every trial")]
-AsJson = False,
+    as_json: AsJson = False,
 ) -> None:
     """Search a space on Ray; the same command again continues an interrupted search."""
     _one_of("--device", device, ("auto", "cpu", "cuda"))
@@ -227,8 +223,7 @@ AsJson = False,
 def report(
     *,
     folder: Annotated[Path, typer.Argument(help="a search's folder")],
-    as_json: Verbose = Annotated[bool, typer.Option("--verbose", help="also every report of every trial")]
-AsJson = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write a search's leaderboard and report.html, during it or after; from disk alone."""
     from fsd_tune import report as reporting
