@@ -1,6 +1,10 @@
 """A search from settings to the best student: one teacher pass, trials on Ray Tune, results that are kept."""
 
+import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -66,38 +70,21 @@ def run(
     notes = [*inputs.notes, *notes]
     for note in notes:
         display.line(f"note: {note}")
-    new = not (folder / "summary.json").exists()
-    with cluster.connected(address, ray_temporary):
-        workers = cluster.workers(settings)
-        command = search_folder.command_line(folder, task, teacher, data, memory, device)
-        summary = search_folder.begin(folder, name, settings, inputs, spec, notes, command)
-        began, before = time.monotonic(), float(summary.get("wall_seconds", 0.0))
-
-        def write(**news: Any) -> None:
-            summary.update(news, wall_seconds=round(before + time.monotonic() - began, 2))
-            files.write_json(folder / "summary.json", summary)
-
-        state = "failed"
-        try:
-            write(workers=workers)
-            _trials(settings, inputs, spec, folder, workers, summary, write, display)
-            state = "done"
-        except KeyboardInterrupt:
-            state = "interrupted"
-            raise
-        except InputError:
-            # The teacher's predictions showed it: no trial has begun, so nothing of a new search stays.
-            state = "refused" if new else "failed"
-            raise
-        finally:
-            display.close()
-            if state == "refused":
-                search_folder.clear(folder)
-            else:
-                write(state=state)
-                results = load(folder)
-                export_best(results, teacher)
-                report.write(results)
+    command = search_folder.command_line(folder, task, teacher, data, memory, device)
+    past = search_folder.past(folder, settings) if (folder / "summary.json").exists() else {}
+    to_do = settings.search.trials - sum(trial.state != "running" for trial in past.values())
+    if past:
+        display.line(f"{folder}: {len(past)} trials were begun before; {max(to_do, 0)} to run now.")
+    if to_do > 0:
+        with cluster.connected(address, ray_temporary):
+            workers = cluster.workers(settings)
+            summary = search_folder.begin(folder, name, settings, inputs, spec, notes, command)
+            _Search(settings, inputs, spec, folder, summary, workers, past, to_do, display).run()
+    else:
+        # All trials have ended; a search that was killed after the last one still lacks what follows.
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        files.write_json(folder / "summary.json", summary | {"state": "done"})
+        _conclude(folder, teacher)
     results = load(folder)
     if results.best is None:
         reasons = results.trials.loc[results.trials["state"] == "failed", "reason"].unique()
@@ -106,126 +93,152 @@ def run(
     return results
 
 
+def _conclude(folder: Path, tokenizer: str) -> None:
+    """Best student, leaderboard and report from what is on disk."""
+    results = load(folder)
+    export_best(results, tokenizer)
+    report.write(results)
+
+
 def _device(settings: Settings, device: str) -> str:
     return device if device != "auto" else ("cuda" if settings.resources.gpus_per_trial > 0 else "cpu")
 
 
-def _trials(
-    settings: Settings,
-    inputs: Inputs,
-    spec: Spec,
-    folder: Path,
-    workers: int,
-    summary: dict[str, Any],
-    write: Any,
-    display: Display,
-) -> None:
-    """Build the memory, then run the trials that are still to do."""
-    progress_file = folder / ".build-progress.json"
-    name = str(folder.resolve())
-    actor = prepared = None
-    try:
-        if set(settings.methods) & USES_TEACHER:
-            cpus = cluster.largest_node_cpus()
-            gpus = 1 if spec.device == "cuda" else 0
-            actor = memory_actor.start(spec, name)
-            prepared = memory_actor.build(actor, spec, cpus, gpus, progress_file, display.stage)
-            _say_memory(prepared, display)
-            # A continued search adds no pass; its own earlier one stays counted.
-            passes = prepared.passes + ((summary["memory"] or {}).get("passes") or 0)
-            score = prepared.teacher_metrics
-            write(
-                memory={**prepared.facts, "passes": passes, "passes_ever": prepared.passes_ever,
-                        "path": str(prepared.memory or prepared.outputs)},
-                teacher={"name": spec.teacher.path, "score": score[inputs.task.metric], "metrics": score},
-            )  # fmt: skip
-        past = search_folder.past(folder, settings)
-        remaining = settings.search.trials - sum(trial.state != "running" for trial in past.values())
-        if past:
-            display.line(
-                f"{len(past)} trials were begun before: {max(remaining, 0)} of {settings.search.trials} to do."
-            )
-        if remaining > 0:
-            memory = None if prepared is None else (actor, prepared)
-            _tune(settings, inputs, spec, folder, workers, summary, memory, past, remaining, display)
-    finally:
-        if actor is not None:
-            memory_actor.leave(actor, name)
+@dataclass
+class _Search:
+    """A search on a connected cluster: `run` leaves the folder in order however it ends.
 
+    Attributes:
+        settings, inputs, spec: what is searched.
+        folder: the search's.
+        summary: what `summary.json` holds.
+        workers: trials side by side.
+        past: trials of an earlier part of the search.
+        to_do: trials still to run.
+        display: where progress goes.
+    """
 
-def _say_memory(prepared: Prepared, display: Display) -> None:
-    facts = prepared.facts
-    kept = f"{facts['centroids']} centroids" if "centroids" in facts else "no centroids needed"
-    how = (
-        f"built in {duration(facts['build_seconds'])} with one teacher pass over {facts['examples']} examples"
-        if prepared.passes
-        else f"reused ({prepared.passes_ever} teacher pass was paid for it before)"
-    )
-    display.line(f"teacher memory {facts['fingerprint']}: {how}, {kept}")
+    settings: Settings
+    inputs: Inputs
+    spec: Spec
+    folder: Path
+    summary: dict[str, Any]
+    workers: int
+    past: dict[int, Known]
+    to_do: int
+    display: Display
 
+    def run(self) -> None:
+        """Memory, trials, and then, whatever happened, summary, best student and report."""
+        self._began, self._before = time.monotonic(), float(self.summary.get("wall_seconds", 0.0))
+        state = "failed"
+        try:
+            self._write(workers=self.workers)
+            with self._memory() as memory:
+                self._tune(memory)
+            state = "done"
+        except KeyboardInterrupt:
+            state = "interrupted"
+            raise
+        except InputError:
+            # The teacher's predictions showed it: no trial has begun, so nothing of a new search stays.
+            state = "failed" if self.past else "refused"
+            raise
+        finally:
+            self.display.close()
+            if state == "refused":
+                search_folder.clear(self.folder)
+            else:
+                self._write(state=state)
+                _conclude(self.folder, self.spec.teacher.path)
 
-def _tune(
-    settings: Settings,
-    inputs: Inputs,
-    spec: Spec,
-    folder: Path,
-    workers: int,
-    summary: dict[str, Any],
-    memory: tuple[Any, Prepared] | None,
-    past: dict[int, Known],
-    remaining: int,
-    display: Display,
-) -> None:
-    from ray import tune
+    def _write(self, **news: Any) -> None:
+        wall = self._before + time.monotonic() - self._began
+        self.summary.update(news, wall_seconds=round(wall, 2))
+        files.write_json(self.folder / "summary.json", self.summary)
 
-    from fsd_tune.scribe import Scribe
-    from fsd_tune.searcher import TruthfulAsha, TruthfulSearcher
-    from fsd_tune.trial import DistillTrial
+    @contextmanager
+    def _memory(self) -> Iterator[tuple[Any, Prepared] | None]:
+        """The memory's actor and what it has prepared; None for a search of `ce` alone."""
+        if not set(self.settings.methods) & USES_TEACHER:
+            yield None
+            return
+        user = str(self.folder.resolve())
+        actor = memory_actor.start(self.spec, user)
+        try:
+            cpus, gpus = cluster.largest_node_cpus(), 1 if self.spec.device == "cuda" else 0
+            progress_file = self.folder / ".build-progress.json"
+            prepared = memory_actor.build(actor, self.spec, cpus, gpus, progress_file, self.display.stage)
+            self._say(prepared)
+            yield actor, prepared
+        finally:
+            memory_actor.leave(actor, user)
 
-    metric, reports = inputs.task.metric, summary["reports"]
-    record = Record(settings, folder / "study.db", summary["name"], past)
-    asha = settings.asha
-    scheduler = TruthfulAsha(metric, reports, asha.grace, asha.reduction_factor, past) if asha else None
-    progress = SearchProgress(display, settings.search.trials, metric, reports, list(distributions(settings)))
-    results = load(folder)
-    best = results.best
-    progress.past(
-        dict(results.trials["state"].value_counts()), None if best is None else (best["score"], best["number"])
-    )
-    scribe = Scribe(folder / "results", metric, reports, settings.search.judge_by, scheduler, progress)
-    trainable = tune.with_parameters(
-        DistillTrial,
-        settings=settings,
-        spec=spec,
-        memory=memory,
-        reports=reports,
-        checkpoints=(*summary["rungs"], reports),
-    )
-    asked = {"cpu": settings.resources.cpus_per_trial, "gpu": settings.resources.gpus_per_trial}
-    display.line(
-        f"search: {remaining} trials, {workers} at a time on {spec.device} in {spec.precision}, "
-        f"{len(inputs.train)} training and {len(inputs.dev)} dev examples"
-    )
-    try:
-        tune.Tuner(
-            tune.with_resources(trainable, asked),
-            tune_config=tune.TuneConfig(
-                num_samples=remaining,
-                search_alg=TruthfulSearcher(record, metric, reports),
-                scheduler=scheduler,
-                max_concurrent_trials=workers,
-                reuse_actors=True,
-                time_budget_s=settings.search.time_budget_seconds,
-                trial_dirname_creator=lambda trial: f"{trial.config['trial']:04d}_{trial.trial_id}",
-            ),
-            run_config=tune.RunConfig(
-                name="results",
-                storage_path=str(folder.resolve()),
-                callbacks=[scribe],
-                verbose=0,
-                failure_config=tune.FailureConfig(max_failures=_FAILURES_PER_TRIAL),
-                checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
-            ),
-        ).fit()
-    except tune.TuneError as error:
-        raise FsdTuneError(f"Ray Tune stopped the search: {str(error).splitlines()[0]}") from error
+    def _say(self, prepared: Prepared) -> None:
+        facts, scores = prepared.facts, prepared.teacher_metrics
+        kept = f"{facts['centroids']} centroids" if "centroids" in facts else "no centroids needed"
+        how = (
+            f"built in {duration(facts['build_seconds'])} with one teacher pass over {facts['examples']} examples"
+            if prepared.passes
+            else f"reused ({prepared.passes_ever} teacher pass was paid for it before)"
+        )
+        self.display.line(f"teacher memory {facts['fingerprint']}: {how}, {kept}")
+        # A continued search adds no pass; the one that it paid before stays counted.
+        paid = prepared.passes + ((self.summary["memory"] or {}).get("passes") or 0)
+        where = {"passes": paid, "passes_ever": prepared.passes_ever, "path": str(prepared.memory or prepared.outputs)}
+        score = scores[self.inputs.task.metric]
+        teacher = {"name": self.spec.teacher.path, "score": score, "metrics": scores}
+        self._write(memory=facts | where, teacher=teacher)
+
+    def _tune(self, memory: tuple[Any, Prepared] | None) -> None:
+        from ray import tune
+
+        from fsd_tune.scribe import Scribe
+        from fsd_tune.searcher import TruthfulAsha, TruthfulSearcher
+        from fsd_tune.trial import DistillTrial
+
+        settings, spec, asha = self.settings, self.spec, self.settings.asha
+        metric, reports = self.inputs.task.metric, self.summary["reports"]
+        record = Record(settings, self.folder / "study.db", self.summary["name"], self.past)
+        scheduler = TruthfulAsha(metric, reports, asha.grace, asha.reduction_factor, self.past) if asha else None
+        progress = SearchProgress(self.display, settings.search.trials, metric, reports, list(distributions(settings)))
+        results = load(self.folder)
+        best = None if results.best is None else (float(results.best["score"]), int(results.best["number"]))
+        progress.past(dict(results.trials["state"].value_counts()), best)
+        scribe = Scribe(self.folder / "results", metric, reports, settings.search.judge_by, scheduler, progress)
+        trainable = tune.with_parameters(
+            DistillTrial,
+            settings=settings,
+            spec=spec,
+            memory=memory,
+            reports=reports,
+            checkpoints=(*self.summary["rungs"], reports),
+        )
+        asked = {"cpu": settings.resources.cpus_per_trial, "gpu": settings.resources.gpus_per_trial}
+        self.display.line(
+            f"search: {self.to_do} trials, {self.workers} at a time on {spec.device} in {spec.precision}, "
+            f"{len(self.inputs.train)} training and {len(self.inputs.dev)} dev examples"
+        )
+        try:
+            tune.Tuner(
+                tune.with_resources(trainable, asked),
+                tune_config=tune.TuneConfig(
+                    num_samples=self.to_do,
+                    search_alg=TruthfulSearcher(record, metric, reports),
+                    scheduler=scheduler,
+                    max_concurrent_trials=self.workers,
+                    reuse_actors=True,
+                    time_budget_s=settings.search.time_budget_seconds,
+                    trial_dirname_creator=lambda trial: f"{trial.config['trial']:04d}_{trial.trial_id}",
+                ),
+                run_config=tune.RunConfig(
+                    name="results",
+                    storage_path=str(self.folder.resolve()),
+                    callbacks=[scribe],
+                    verbose=0,
+                    failure_config=tune.FailureConfig(max_failures=_FAILURES_PER_TRIAL),
+                    checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+                ),
+            ).fit()
+        except tune.TuneError as error:
+            raise FsdTuneError(f"Ray Tune stopped the search: {str(error).splitlines()[0]}") from error

@@ -1,0 +1,106 @@
+import json
+import subprocess
+
+import numpy as np
+import pytest
+
+from fsd_tune import glue as tasks
+from fsd_tune.errors import FsdTuneError
+from fsd_tune.inputs import gather
+from fsd_tune.prepare import prepare, spec_for
+from tests import tiny
+
+
+def quiet(what, done, total):
+    pass
+
+
+@pytest.fixture
+def spec(load_settings, glue, teacher, tmp_path):
+    def make(folder=tmp_path / "memory", task="sst2", used=teacher, **overrides):
+        settings = load_settings(**overrides)
+        inputs = gather(settings, task, str(used), glue)
+        return spec_for(settings, inputs.teacher, task, inputs.train, inputs.dev, folder, "cpu")[0]
+
+    return make
+
+
+def test_one_pass_serves_every_method_batch_size_seed_and_number_of_centroids(spec, tmp_path):
+    first = prepare(spec(method="kd"), quiet)
+    assert first.passes == 1 and first.memory is None
+    others = [
+        spec(method="fsd_ilg"),
+        spec(method="fsd_g", **{"memory.centroids": 7}),
+        spec(method="fsd_il", **{"batch_size": 4, "seed": 9}),
+        spec(method="fsd_ilg", **{"student.layers": 3}),
+        spec(method="fsd_ilg", **{"student.start": "teacher"}),
+    ]
+    prepared = [prepare(other, quiet) for other in others]
+    assert [done.passes for done in prepared] == [0] * len(others)
+    assert {done.outputs for done in prepared} == {first.outputs}
+    assert len((tmp_path / "memory" / "passes.jsonl").read_text().splitlines()) == 1
+    assert len({done.memory for done in prepared if done.memory}) == 2, "5 and 7 centroids"
+    assert len({done.start for done in prepared if done.start}) == 4
+
+
+def test_what_changes_the_outputs_costs_a_pass(spec):
+    assert prepare(spec(), quiet).passes == 1
+    for change in (
+        {"data.max_length": 8},
+        {"data.train_limit": 20},
+        {"loss.layers": "last"},
+        {"data.padding": "published"},
+    ):
+        assert prepare(spec(**change), quiet).passes == 1, change
+
+
+def test_the_teachers_score_is_that_of_its_own_predictions(spec, glue, teacher):
+    from fsd_tune.single import evaluate
+
+    found = evaluate(str(teacher), "sst2", glue, "cpu", "float32")["splits"]["dev"]
+    assert prepare(spec(), quiet).teacher_metrics == pytest.approx(found)
+
+
+@pytest.mark.parametrize("damaged", ["outputs", "memory", "start"])
+def test_a_truncated_artefact_is_rebuilt_and_the_others_stay(spec, damaged):
+    first = prepare(spec(), quiet)
+    folder = getattr(first, damaged)
+    largest = max(folder.glob("*.npy"), key=lambda path: path.stat().st_size)
+    before = np.load(largest).copy()
+    with largest.open("r+b") as stream:
+        stream.truncate(largest.stat().st_size // 2)
+    again = prepare(spec(), quiet)
+    assert again.passes == (damaged == "outputs")
+    assert getattr(again, damaged) == folder
+    np.testing.assert_array_equal(np.load(largest), before)
+
+
+def test_a_teacher_in_another_label_order_is_mapped(spec, base, tmp_path):
+    words = {0: "contradiction", 1: "entailment", 2: "neutral"}
+    used = tiny.write_teacher(tmp_path / "t", base, num_labels=3, id2label=words)
+    prepared = prepare(spec(task="mnli", used=used, folder=tmp_path / "a"), quiet)
+    config = json.loads((used / "config.json").read_text())
+    config["id2label"] = {str(index): word for index, word in enumerate(tasks.get_task("mnli").labels)}
+    config["label2id"] = {word: index for index, word in enumerate(tasks.get_task("mnli").labels)}
+    (used / "config.json").write_text(json.dumps(config))
+    plain = prepare(spec(task="mnli", used=used, folder=tmp_path / "b"), quiet)
+    mapped, unmapped = (np.load(done.outputs / "logits.npy") for done in (prepared, plain))
+    np.testing.assert_allclose(mapped, unmapped[:, [1, 2, 0]], atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("megabytes", [0.03, 0.1, 0.2])
+def test_a_full_disk_is_said_and_leaves_nothing_half_written(spec, tmp_path, megabytes):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    size = f"size={int(megabytes * 1e6)}"
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", disk], check=False).returncode:
+        pytest.skip("mounting a small disk needs root")
+    try:
+        with pytest.raises(FsdTuneError, match="no space left"):
+            prepare(spec(folder=disk), quiet)
+        left = [path.name for path in disk.iterdir() if not path.name.endswith((".lock", ".jsonl"))]
+        assert all(name.startswith(("dev-", "outputs-", "memory-")) for name in left), left
+    finally:
+        subprocess.run(["umount", disk], check=True)
+    assert prepare(spec(folder=tmp_path / "larger"), quiet).passes == 1
