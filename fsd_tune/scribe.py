@@ -7,6 +7,7 @@ each report is appended here at once, to the trial's folder under `results/`.
 import json
 import shutil
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from ray.tune import Callback
@@ -30,13 +31,19 @@ class Scribe(DriverOnly, Callback):  # type: ignore[misc]
         judge_by: str,
         asha: TruthfulAsha | None,
         progress: SearchProgress,
+        interrupted: Event,
     ) -> None:
         self._results, self._metric, self._reports, self._judge_by = results, metric, reports, judge_by
-        self._asha, self._progress = asha, progress
+        self._asha, self._progress, self._interrupted = asha, progress, interrupted
         self._values: dict[str, dict[int, float]] = {}
 
     def _folder(self, trial: Any) -> Path:
         return self._results / str(trial.storage.trial_dir_name)
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Between two steps of Tune's loop an interrupt is safe: raised anywhere, Ray's own code may swallow it."""
+        if self._interrupted.is_set():
+            raise KeyboardInterrupt
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial starts, or starts again after a crash of its worker."""

@@ -1,6 +1,8 @@
 """A search from settings to the best student: one teacher pass, trials on Ray Tune, results that are kept."""
 
 import json
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -205,7 +207,10 @@ class _Search:
         results = load(self.folder)
         best = None if results.best is None else (float(results.best["score"]), int(results.best["number"]))
         progress.past(dict(results.trials["state"].value_counts()), best)
-        scribe = Scribe(self.folder / "results", metric, reports, settings.search.judge_by, scheduler, progress)
+        interrupted = threading.Event()
+        scribe = Scribe(
+            self.folder / "results", metric, reports, settings.search.judge_by, scheduler, progress, interrupted
+        )
         trainable = tune.with_parameters(
             DistillTrial,
             settings=settings,
@@ -220,7 +225,7 @@ class _Search:
             f"{len(self.inputs.train)} training and {len(self.inputs.dev)} dev examples"
         )
         try:
-            tune.Tuner(
+            tuner = tune.Tuner(
                 tune.with_resources(trainable, asked),
                 tune_config=tune.TuneConfig(
                     num_samples=self.to_do,
@@ -239,6 +244,30 @@ class _Search:
                     failure_config=tune.FailureConfig(max_failures=_FAILURES_PER_TRIAL),
                     checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
                 ),
-            ).fit()
+            )
+            with _signals(interrupted):
+                tuner.fit()
         except tune.TuneError as error:
             raise FsdTuneError(f"Ray Tune stopped the search: {str(error).splitlines()[0]}") from error
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def _signals(interrupted: threading.Event) -> Iterator[None]:
+    """Ctrl-C and SIGTERM set `interrupted`; a second one ends at once. Handlers exist in the main thread only."""
+
+    def note(number: int, frame: object) -> None:
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+        interrupted.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

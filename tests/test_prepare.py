@@ -89,7 +89,7 @@ def test_a_teacher_in_another_label_order_is_mapped(spec, base, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("megabytes", [0.03, 0.1, 0.2])
+@pytest.mark.parametrize("megabytes", [0.009, 0.025, 0.04, 0.055])
 def test_a_full_disk_is_said_and_leaves_nothing_half_written(spec, tmp_path, megabytes):
     disk = tmp_path / "disk"
     disk.mkdir()

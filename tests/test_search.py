@@ -277,7 +277,7 @@ def test_two_searches_at_once_build_one_memory(glue, teacher, tmp_path):
 @pytest.mark.slow
 def test_ctrl_c_keeps_what_is_finished_and_the_same_command_continues(glue, teacher, tmp_path):
     space_file = tmp_path / "space.yaml"
-    space_file.write_text(SPACE.replace("epochs: 2", "epochs: 8"))
+    space_file.write_text(SPACE.replace("epochs: 2", "epochs: 40"))
     with short_folder() as temporary:
         command = _command(glue, teacher, tmp_path / "R", space_file, temporary, "--asha=off", "--trials=4")
         driver = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
