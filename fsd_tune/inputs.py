@@ -21,7 +21,6 @@ class Inputs:
         task: the task.
         teacher: the teacher's description.
         train, dev: tokenised splits; `train` has at most `data.train_limit` rows.
-        extra: further tokenised dev splits by name (`dev_mismatched` of MNLI).
         notes: what a user should know, such as rows that were skipped.
     """
 
@@ -29,7 +28,6 @@ class Inputs:
     teacher: TeacherInfo
     train: Tokenised
     dev: Tokenised
-    extra: dict[str, Tokenised]
     notes: tuple[str, ...]
 
 
@@ -88,10 +86,10 @@ def gather(settings: Settings, task_name: str, teacher: str, data: Path | None) 
         raise InputError(problems, hint)
     length = settings.data.max_length
     train = tokenise(splits["train"], tokenizer, length, settings.data.train_limit)
-    dev = {name: tokenise(split, tokenizer, length) for name, split in splits.items() if name != "train"}
-    skipped = [(name, split) for name, split in splits.items() if split.skipped]
-    notes = tuple(f"{split.source}: {split.skipped} rows skipped (missing columns or labels)." for _, split in skipped)
-    return Inputs(task, info, train, dev.pop("dev"), dev, notes)
+    dev = tokenise(splits["dev"], tokenizer, length)
+    skipped = [split for split in splits.values() if split.skipped]
+    notes = tuple(f"{split.source}: {split.skipped} rows skipped (missing columns or labels)." for split in skipped)
+    return Inputs(task, info, train, dev, notes)
 
 
 def check_output(output: Path, overwrite: bool) -> list[str]:
@@ -112,8 +110,8 @@ def check_output(output: Path, overwrite: bool) -> list[str]:
 
 
 def load_splits(task: Task, data: Path | None) -> dict[str, Split]:
-    """The labelled splits of a task: train, dev, and MNLI's second dev."""
-    return glue.load(task, [name for name in task.splits if not name.startswith("test")], data)
+    """The splits that training needs: train and dev."""
+    return glue.load(task, ("train", "dev"), data)
 
 
 def _check_pairs(settings: Settings, teacher: TeacherInfo) -> list[str]:

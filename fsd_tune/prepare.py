@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from fsd_tune import device as devices
 from fsd_tune import files, glue, memory, teacher_outputs
 from fsd_tune.batches import Tokenised, by_length, collate
+from fsd_tune.errors import InputError
 from fsd_tune.layers import global_pair, layer_pairs
 from fsd_tune.losses import flatten
-from fsd_tune.methods import USES_FEATURES, USES_MEMORY
+from fsd_tune.methods import USES_FEATURES, USES_MEMORY, USES_TEACHER
 from fsd_tune.models import TeacherInfo, build_student, label_order, load_classifier, refuse_permuted
 from fsd_tune.sections import Student
 from fsd_tune.settings import Settings
@@ -87,7 +88,11 @@ class Prepared:
 def spec_for(
     settings: Settings, teacher: TeacherInfo, task: str, train: Tokenised, dev: Tokenised, folder: Path, device: str
 ) -> tuple[Spec, list[str]]:
-    """The artefacts that a search or a run with these settings needs, and notes on what was adapted."""
+    """The artefacts that a search or a run with these settings needs, and notes on what was adapted.
+
+    Raises:
+        InputError: the outputs would be larger than `memory.spool_limit_gb`.
+    """
     methods = set(settings.methods)
     lt, ls = teacher.layers, settings.student.layers
     pairs = layer_pairs(settings.loss.layers, lt, ls) if methods & USES_FEATURES else ()
@@ -96,14 +101,22 @@ def spec_for(
     notes = []
     if wanted > len(train) and methods & USES_MEMORY:
         notes.append(f"memory.centroids: {wanted} lowered to {len(train)}, the number of training examples.")
+    # The memory's layer is always stored: a later search with a memory then needs no second pass.
+    layers = tuple(sorted({pair[0]} | {t for t, _ in pairs}))
+    positions = len(train) * train.max_length if settings.data.padding == "published" else int(train.offsets[-1])
+    size = teacher_outputs.bytes_needed(positions, len(train), teacher.hidden_size, len(layers), len(teacher.labels))
+    if methods & USES_TEACHER and size > settings.memory.spool_limit_gb * 1e9:
+        raise InputError(
+            f"memory.spool_limit_gb: found {settings.memory.spool_limit_gb:g}, but the teacher's outputs on "
+            f"{len(train)} examples take {size / 1e9:.3g} GB; raise it, or lower data.train_limit."
+        )
     where = devices.pick(device)
     spec = Spec(
         teacher=teacher,
         task=task,
         train=train,
         dev=dev,
-        # The memory's layer is always stored: a later search with a memory then needs no second pass.
-        layers=tuple(sorted({pair[0]} | {t for t, _ in pairs})),
+        layers=layers,
         pairs=pairs,
         memory_pair=pair if methods & USES_MEMORY else None,
         centroids=min(wanted, len(train)),

@@ -86,6 +86,11 @@ def key(
     return files.digest(facts, data.ids, data.offsets, types)
 
 
+def bytes_needed(positions: int, examples: int, hidden_size: int, layers: int, classes: int) -> int:
+    """Bytes of the outputs: float16 features at each stored position and layer, float32 logits, int64 offsets."""
+    return 2 * positions * hidden_size * layers + 4 * examples * classes + 8 * (examples + 1)
+
+
 def write(
     folder: Path,
     model: Any,
@@ -116,7 +121,7 @@ def write(
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     starts = _shard_starts(offsets, hidden * 2)
     logits = np.empty((len(data), len(order)), np.float32)
-    needed = int(offsets[-1]) * hidden * 2 * len(layers) + logits.nbytes
+    needed = bytes_needed(int(offsets[-1]), len(data), hidden, len(layers), len(order))
     with files.writing(folder, bytes_needed=needed) as (temporary, facts):
         shards = {
             layer: [

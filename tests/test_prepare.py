@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from fsd_tune import glue as tasks
-from fsd_tune.errors import FsdTuneError
+from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.inputs import gather
 from fsd_tune.prepare import prepare, spec_for
 from tests import tiny
@@ -104,3 +104,11 @@ def test_a_full_disk_is_said_and_leaves_nothing_half_written(spec, tmp_path, meg
     finally:
         subprocess.run(["umount", disk], check=True)
     assert prepare(spec(folder=tmp_path / "larger"), quiet).passes == 1
+
+
+def test_outputs_beyond_their_limit_are_refused_before_the_pass(spec):
+    with pytest.raises(
+        InputError, match=r"memory\.spool_limit_gb: found 1e-06, but the teacher's outputs on 40 examples"
+    ):
+        spec(**{"memory.spool_limit_gb": 1e-6})
+    spec(method="ce", **{"memory.spool_limit_gb": 1e-6})
