@@ -165,18 +165,21 @@ def evaluate(
     student: Annotated[str, typer.Option("--student", help="student's (or teacher's) folder or hub id")],
     task: TaskName,
     data: DataFolder = None,
-    precision: Annotated[str, typer.Option(help="auto, float32 or bf16")] = "float32",
+    precision: Annotated[
+        str | None, typer.Option(help="auto, float32 or bf16; default: what the folder records, else float32")
+    ] = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Score a student on the task's dev splits."""
-    _one_of("--precision", precision, ("auto", "float32", "bf16"))
+    if precision is not None:
+        _one_of("--precision", precision, ("auto", "float32", "bf16"))
     _one_of("--device", device, ("auto", "cpu", "cuda"))
     from fsd_tune import single
 
     found = single.evaluate(student, task, data, device, precision)
     lines = [
-        f"{split} ({found['examples'][split]} examples): "
+        f"{split} ({found['examples'][split]} examples, {found['precision']}): "
         + ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
         for split, scores in found["splits"].items()
     ]

@@ -1,6 +1,8 @@
 """Connecting to Ray: a local instance or a cluster, and whether it has what a search asks for."""
 
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,10 +56,17 @@ def connected(address: str | None = None, temporary: Path | None = None) -> Iter
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
         where = f"--address: {address}" if address else "Ray"
         raise FsdTuneError(f"{where} cannot be reached or started: {str(error).splitlines()[0]}") from error
+    if threading.current_thread() is threading.main_thread():
+        # ray.init takes SIGTERM for itself, to print a stack and die on the spot: folders would stay unfinished.
+        signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def workers(settings: Settings) -> int:

@@ -85,11 +85,14 @@ def _guarded(work: Callable[[], None], debug: bool) -> int:
 
 def _said(error: FsdTuneError | KeyboardInterrupt | OSError) -> tuple[list[str], int]:
     """What is printed of an error, and the exit code."""
-    again = f"To continue: {shlex.join(['fsd-tune', *sys.argv[1:]])}"
+    # A search keeps its trials, a memory its parts; a single training run is written at its end.
+    single = sys.argv[1:2] in (["teacher"], ["distill"])
+    again = f"{'To start again' if single else 'To continue'}: {shlex.join(['fsd-tune', *sys.argv[1:]])}"
     if isinstance(error, InputError):
         return [*(f"error: {problem}" for problem in error.problems), *([error.hint] if error.hint else [])], 2
     if isinstance(error, KeyboardInterrupt):
-        return ["interrupted; what was finished is kept.", again], 130
+        kept = "nothing was written" if single else "what was finished is kept"
+        return [f"interrupted; {kept}.", again], 130
     if isinstance(error, FsdTuneError):
         return [f"failed: {error}", error.hint or again], error.exit_code
     what = f"{error.filename}: {error.strerror}" if error.filename else str(error) or type(error).__name__

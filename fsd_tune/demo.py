@@ -46,7 +46,8 @@ def run(folder: Path, ray_temporary: Path | None, display: Display) -> Results:
         f"{sum(data.dev_counts)} for dev ({data.dev_counts[1]} positive)"
     )
     display.line("2/3 teacher: the encoder fine-tuned on the sentences")
-    teacher = folder / "teacher"
+    teacher, output = folder / "teacher", folder / "search"
+    changed = (output / "settings.yaml").is_file() and not _same(output / "settings.yaml", settings)
     if not _made_from(teacher, data.model):
         config = _TEACHER
         fine_tune(
@@ -54,19 +55,30 @@ def run(folder: Path, ray_temporary: Path | None, display: Display) -> Results:
             overwrite=True,
             display=display,
         )
+        changed = output.is_dir()
     else:
         display.line(f"  reused: {teacher}")
     display.line("3/3 search: memory, trials, report")
+    if changed:
+        display.line("  the teacher or the demo's space has changed: the search starts anew")
     return search.run(
         settings,
         task=TASK,
         teacher=str(teacher),
         data=data.data,
-        output=folder / "search",
+        output=output,
+        overwrite=changed,
         memory=folder / "memory",
         ray_temporary=ray_temporary,
         display=display,
     )
+
+
+def _same(file: Path, settings: settings_module.Settings) -> bool:
+    try:
+        return settings_module.load(file) == settings
+    except InputError:
+        return False
 
 
 def _made_from(teacher: Path, model: Path) -> bool:

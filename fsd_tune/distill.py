@@ -83,6 +83,7 @@ class Distiller:
         self.steps_total = math.ceil(self.batches_per_epoch * run.config["epochs"] / self.accumulation)
         self.step = self.report = 0
         self.seconds = {"train": 0.0, "evaluation": 0.0}
+        self._last: tuple[dict[str, float], dict[str, float]] | None = None
         self._order: tuple[int, list[NDArray[np.int64]]] = (-1, [])
         _seed(run.seed)
 
@@ -116,8 +117,11 @@ class Distiller:
                 on_step(self.step)
         means = {name: float(value) / (self.step - before) for name, value in sums.items()}
         trained = time.monotonic()
-        logits = predict(self.model, self.run.dev, self.run.precision, self.run.device)
-        metrics = evaluate(self.run.task, logits, self.run.dev.labels)
+        if self.step > before or self._last is None:
+            logits = predict(self.model, self.run.dev, self.run.precision, self.run.device)
+            self._last = (means, evaluate(self.run.task, logits, self.run.dev.labels))
+        # With fewer steps than reports nothing has changed: the same record again, without its cost.
+        means, metrics = self._last
         self.seconds["train"] += trained - started
         self.seconds["evaluation"] += time.monotonic() - trained
         record: dict[str, Any] = {

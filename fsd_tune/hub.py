@@ -4,6 +4,7 @@ The hub is asked once and with a time limit: its libraries would try six times, 
 """
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ def model_problems(path: str, place: str, tokenizer: bool = True) -> list[str]:
     if not folder.is_dir():
         # A relative path that begins with a folder that exists is no hub id.
         inside = len(folder.parts) > 1 and Path(folder.parts[0]).is_dir()
-        if path.startswith((".", "/", "~")) or path.count("/") > 1 or folder.exists() or inside:
+        if inside or folder.exists() or not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", path):
             return [f"{place}: {path} is no folder, but must be a model's folder or a hub id."]
         return []
     problems = []

@@ -228,7 +228,8 @@ def check_fit(info: TeacherInfo, task: Task, settings: Settings) -> list[str]:
         )
     if info.positions is not None and settings.data.max_length > info.positions:
         problems.append(
-            f"data.max_length: found {settings.data.max_length}, but the teacher takes at most {info.positions}."
+            f"data.max_length: found {settings.data.max_length}, but the teacher takes at most {info.positions}; give "
+            f"--data-max-length {info.positions}."
         )
     if settings.student.hidden_size is not None and settings.student.hidden_size > info.hidden_size:
         problems.append(

@@ -108,7 +108,8 @@ class SearchProgress:
         """A trial ended."""
         self._running.pop(number, None)
         self._counts[state] += 1
-        if score is not None and (self._best is None or score > self._best[0]):
+        # Among equals the first trial, as in the results.
+        if score is not None and (self._best is None or (score, -number) > (self._best[0], -self._best[1])):
             self._best = (score, number)
         outcome = f"{self._metric} {score:.4f}" if score is not None else reason
         config = self._configs.get(number, {})

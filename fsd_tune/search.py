@@ -66,27 +66,28 @@ def run(
         Path(memory) if memory else folder / "memory", _device(settings, device),
     )  # fmt: skip
     name = search_folder.identity(settings, spec)
-    search_folder.check(folder, name, overwrite)
-    if overwrite and folder.is_dir():
-        search_folder.clear(folder)
+    search_folder.check(folder, name, settings, overwrite)
     notes = [*inputs.notes, *notes]
     for note in notes:
         display.line(f"note: {note}")
     command = search_folder.command_line(folder, task, teacher, data, memory, device)
-    past = search_folder.past(folder, settings) if (folder / "summary.json").exists() else {}
-    to_do = settings.search.trials - sum(trial.state != "running" for trial in past.values())
-    if past:
-        display.line(f"{folder}: {len(past)} trials were begun before; {max(to_do, 0)} to run now.")
-    if to_do > 0:
-        with cluster.connected(address, ray_temporary):
-            workers = cluster.workers(settings)
-            summary = search_folder.begin(folder, name, settings, inputs, spec, notes, command)
-            _Search(settings, inputs, spec, folder, summary, workers, past, to_do, display).run()
-    else:
-        # All trials have ended; a search that was killed after the last one still lacks what follows.
-        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-        files.write_json(folder / "summary.json", summary | {"state": "done"})
-        _conclude(folder, teacher)
+    with search_folder.held(folder):
+        if overwrite and folder.is_dir():
+            search_folder.clear(folder)
+        past = search_folder.past(folder, settings) if (folder / "summary.json").exists() else {}
+        to_do = settings.search.trials - sum(trial.state != "running" for trial in past.values())
+        if past:
+            display.line(f"{folder}: {len(past)} trials were begun before; {max(to_do, 0)} to run now.")
+        if to_do > 0:
+            with cluster.connected(address, ray_temporary):
+                workers = cluster.workers(settings)
+                summary = search_folder.begin(folder, name, settings, inputs, spec, notes, command)
+                _Search(settings, inputs, spec, folder, summary, workers, past, to_do, display).run()
+        else:
+            # All trials have ended; a search that was killed after the last one still lacks what follows.
+            summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+            files.write_json(folder / "summary.json", summary | {"state": "done"})
+            _conclude(folder, teacher)
     results = load(folder)
     if results.best is None:
         reasons = results.trials.loc[results.trials["state"] == "failed", "reason"].unique()
@@ -248,7 +249,8 @@ class _Search:
             with _signals(interrupted):
                 tuner.fit()
         except tune.TuneError as error:
-            raise FsdTuneError(f"Ray Tune stopped the search: {str(error).splitlines()[0]}") from error
+            reason = [line for line in str(error).splitlines() if line.strip()][-1]
+            raise FsdTuneError(f"Ray Tune stopped the search: {reason.strip()}") from error
         if interrupted.is_set():
             raise KeyboardInterrupt
 

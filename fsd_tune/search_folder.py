@@ -6,9 +6,13 @@ import platform
 import shlex
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from fsd_tune import files
 from fsd_tune import settings as settings_module
@@ -35,7 +39,35 @@ def identity(settings: Settings, spec: Spec) -> str:
     return files.digest(plain, spec.task, fingerprint(spec.teacher.path), spec.train.ids, spec.dev.ids)
 
 
-def check(folder: Path, name: str, overwrite: bool) -> None:
+_KEPT = ("memory", ".lock")
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep a search's folder to this process; the lock goes with the process, however it ends.
+
+    Raises:
+        InputError: another process is searching in it.
+    """
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InputError(f"--output: another search is running in {folder}; wait for its end, or stop it.") from None
+    try:
+        yield
+    finally:
+        if [path.name for path in folder.iterdir()] == [".lock"]:
+            # Refused before anything was written: nothing stays behind.
+            (folder / ".lock").unlink()
+            folder.rmdir()
+        lock.release()
+
+
+def check(folder: Path, name: str, settings: Settings, overwrite: bool) -> None:
     """Refuse a folder that holds anything but the search `name`, or a memory.
 
     Raises:
@@ -46,7 +78,7 @@ def check(folder: Path, name: str, overwrite: bool) -> None:
     parent = next(path for path in (folder, *folder.resolve().parents) if path.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise InputError(f"--output: {folder} cannot be made, for {parent} cannot be written.")
-    if not folder.is_dir() or all(path.name == "memory" for path in folder.iterdir()):
+    if not folder.is_dir() or all(path.name in _KEPT for path in folder.iterdir()):
         return
     try:
         held = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["identity"]
@@ -54,9 +86,30 @@ def check(folder: Path, name: str, overwrite: bool) -> None:
         raise InputError(f"--output: {folder} holds other files; give a new folder.") from None
     if held != name and not overwrite:
         raise InputError(
-            f"--output: {folder} holds another search (other settings, task, teacher or data); give a new folder, or "
+            f"--output: {folder} holds another search ({_differences(folder, settings)}); give a new folder, or "
             "--overwrite."
         )
+
+
+def _differences(folder: Path, settings: Settings) -> str:
+    """Which keys another search's settings have differently; or that its settings are the same."""
+    try:
+        held = _flat(yaml.safe_load((folder / "settings.yaml").read_text(encoding="utf-8")))
+    except (OSError, yaml.YAMLError):
+        return "its settings cannot be read"
+    own = _flat(yaml.safe_load(settings_module.dump(settings)))
+    keys = [key for key in own | held if own.get(key) != held.get(key)]
+    shown = [f"{key} {held.get(key)} there, {own.get(key)} now" for key in keys[:3]]
+    more = [f"and {len(keys) - 3} more"] if len(keys) > 3 else []
+    return "; ".join([*shown, *more]) or "the same settings on another task, teacher or data"
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    return {
+        key: leaf for name, part in value.items() for key, leaf in _flat(part, f"{prefix}.{name}".strip(".")).items()
+    }
 
 
 def begin(
@@ -107,7 +160,7 @@ def begin(
 def clear(folder: Path) -> None:
     """Delete what a search has written; its memories stay, for they are named by content."""
     for path in folder.iterdir():
-        if path.name == "memory":
+        if path.name in _KEPT:
             continue
         if path.is_dir():
             shutil.rmtree(path)

@@ -77,6 +77,7 @@ def load(path: Path | str | None, overrides: Mapping[str, str] | None = None) ->
         flag_paths.setdefault(("method",), "--method")
     problems = Problems("" if path is None else str(path), document.lines, document.issues, flag_paths)
     data = document.data
+    written = data.get("method")
     _override(data, overrides, problems)
 
     method = None
@@ -88,6 +89,8 @@ def load(path: Path | str | None, overrides: Mapping[str, str] | None = None) ->
 
     if path is None and methods is not None:
         _fill_space(data, methods)
+    if "method" in overrides and methods is not None:
+        _leave_out_other_methods(data, written, methods, given=set(overrides))
     _imply_published(data)
     first = data["search"].pop("first", None) if isinstance(data.get("search"), dict) else None
     sections = {name: _section(name, data.get(name), problems) for name in SECTIONS if not _off(name, data)}
@@ -181,6 +184,26 @@ def _imply_published(data: dict[str, Any]) -> None:
             data[section] = {}
         if isinstance(data[section], dict):
             data[section].setdefault(key, value)
+
+
+def _leave_out_other_methods(data: dict[str, Any], written: Any, methods: tuple[str, ...], given: set[str]) -> None:
+    """What a file says for its own other methods is no mistake when a flag chooses among them."""
+    names = written.get("choice") if isinstance(written, dict) else [written]
+    known = [name for name in names if name in METHODS] if isinstance(names, list) else []
+    unused = {name for name in required(known) if name not in required(methods) and f"space.{name}" not in given}
+    space, search = data.get("space"), data.get("search")
+    if isinstance(space, dict):
+        data["space"] = _without(space, unused)
+    if isinstance(search, dict) and isinstance(search.get("first"), list):
+        search["first"] = [
+            _without(item, unused) if isinstance(item, dict) else item
+            for item in search["first"]
+            if not isinstance(item, dict) or item.get("method") in (None, *methods)
+        ]
+
+
+def _without(mapping: dict[str, Any], names: set[str]) -> dict[str, Any]:
+    return {name: value for name, value in mapping.items() if name not in names}
 
 
 def _section(name: str, raw: Any, problems: Problems) -> Any:

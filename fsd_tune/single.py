@@ -117,11 +117,13 @@ def distill(
     return made
 
 
-def evaluate(student: str, task_name: str, data: Path | None, device: str, precision: str) -> dict[str, Any]:
+def evaluate(student: str, task_name: str, data: Path | None, device: str, precision: str | None) -> dict[str, Any]:
     """Metrics of a student (or teacher) on the task's dev splits.
 
+    Without a `precision` in the one that its folder records, for which its scores were reported; else float32.
+
     Returns:
-        {"task", "metric", "splits": {split: {metric: value}}, "examples": {split: N}}
+        {"task", "metric", "precision", "splits": {split: {metric: value}}, "examples": {split: N}}
 
     Raises:
         InputError: the folder, the data or their labels do not fit.
@@ -148,17 +150,21 @@ def evaluate(student: str, task_name: str, data: Path | None, device: str, preci
     where = devices.pick(device)
     model = AutoModelForSequenceClassification.from_pretrained(student, dtype=torch.float32).to(where)
     tokenizer = load_tokenizer(student)
-    length = _trained_length(student) or min(info.positions or 128, 128)
+    made = _record(student)
+    length = int(made.get("max_length") or min(info.positions or 128, 128))
+    precision = devices.resolve_precision(precision or made.get("precision") or "float32", where)
     scores, examples = {}, {}
     for name, split in splits.items():
         tokens = tokenise(split, tokenizer, length)
-        logits = predict(model, tokens, devices.resolve_precision(precision, where), where)[:, order]
+        logits = predict(model, tokens, precision, where)[:, order]
         scores[name], examples[name] = glue.evaluate(task, logits, tokens.labels), len(tokens)
-    return {"task": task.id, "metric": task.metric, "splits": scores, "examples": examples}
+    return {"task": task.id, "metric": task.metric, "precision": precision, "splits": scores, "examples": examples}
 
 
-def _trained_length(student: str) -> int | None:
+def _record(student: str) -> dict[str, Any]:
+    """What `fsd_tune.json` in a model's folder says of its making; empty for models from elsewhere."""
     try:
-        return int(json.loads((Path(student) / RECORD).read_text(encoding="utf-8"))["max_length"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        made = json.loads((Path(student) / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return made if isinstance(made, dict) else {}

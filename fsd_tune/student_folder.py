@@ -37,6 +37,7 @@ def export_best(results: Results, tokenizer: str) -> Path | None:
         "config": params["config"],
         "teacher": results.summary.get("teacher"),
         "seed": results.settings["search"]["seed"],
+        "precision": results.summary.get("precision"),
         "max_length": results.settings["data"]["max_length"],
         "versions": results.versions,
     }

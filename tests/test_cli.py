@@ -416,7 +416,7 @@ def test_a_model_that_does_not_serve(fsd_tune, world, case):
 def test_evaluate_needs_no_training_split(fsd_tune, world):
     (world.glue / "SST-2/train.tsv").unlink()
     code, out, _ = fsd_tune("evaluate", "--student", world.teacher, "--task", "sst2", "--data", world.glue)
-    assert code == 0 and re.fullmatch(r"dev \(24 examples\): accuracy 0\.\d{4}\n", out)
+    assert code == 0 and re.fullmatch(r"dev \(24 examples, float32\): accuracy 0\.\d{4}\n", out)
 
 
 def test_problems_of_all_inputs_are_named_together(fsd_tune, world, kd):
@@ -463,7 +463,7 @@ def test_output_folders_that_are_taken(fsd_tune, world, kd):
         (search, "file/below", (), "cannot be made"),
         (search, "full", (), "holds other files; give a new folder"),
         (search, "full", ("--overwrite",), "holds "),
-        (search, "search", (), "holds another search (other settings, task, teacher or data); give a new folder, or"),
+        (search, "search", (), "holds another search (its settings cannot be read); give a new folder, or"),
     ):
         code, out, err = fsd_tune(*command, *flags, "--output", world.root / output)
         assert code == 2 and out == "" and len(err) == 1, err

@@ -13,7 +13,7 @@ from fsd_tune.inputs import gather
 from fsd_tune.layers import layer_pairs
 from fsd_tune.methods import METHODS
 from fsd_tune.models import label_order, load_classifier
-from fsd_tune.prepare import prepare, spec_for
+from fsd_tune.prepare import predict, prepare, spec_for
 from fsd_tune.sources import LiveTeacher
 from fsd_tune.space import resolve
 from fsd_tune.student_run import Workbench, open_arrays
@@ -238,3 +238,19 @@ def test_the_checkpoint_of_a_finished_run_is_a_plain_student(bench, tmp_path):
     assert (tmp_path / "middle" / "state.pt").is_file() and not (tmp_path / "end" / "state.pt").exists()
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "end" / "student")
     assert loaded.config.id2label == {0: "negative", 1: "positive"}
+
+
+def test_more_reports_than_steps_cost_no_more_evaluations(bench, monkeypatch):
+    workbench, config = bench("kd", epochs=1, batch_size=16)
+    distiller = workbench.distiller(config, 6)
+    calls = []
+
+    def counted(*arguments):
+        calls.append(1)
+        return predict(*arguments)
+
+    monkeypatch.setattr(distill, "predict", counted)
+    records = run(distiller)
+    assert distiller.steps_total == 3 and len(records) == 6 and len(calls) == 3
+    assert [record["step"] for record in records] == [1, 1, 2, 2, 3, 3]
+    assert records[0]["loss"] == records[1]["loss"] and records[4]["accuracy"] == records[5]["accuracy"]

@@ -328,3 +328,34 @@ asha: {reports: 2}
     results = run(settings)
     assert results.summary["memory"] is None
     assert results.best["method"] == "ce" and resolve(settings)["epochs"] == 1
+
+
+def test_a_folder_in_use_is_refused(space, glue, teacher, tmp_path):
+    from fsd_tune.search_folder import held
+
+    with held(tmp_path / "R"), pytest.raises(InputError, match="another search is running in"):
+        search.run(space(), task="sst2", teacher=str(teacher), data=glue, output=tmp_path / "R")
+    assert not (tmp_path / "R").exists(), "nothing was written"
+
+
+def test_what_differs_is_named(run, space):
+    text = SPACE.replace("method: {choice: [fsd_ilg, kd, ce]}", "method: fsd_ilg")
+    run(space(text, "--trials=1"))
+    with pytest.raises(InputError, match=r"space\.batch_size 8 there, 4 now; search\.seed 0 there, 3 now"):
+        run(space(text, "--trials=1", "--seed=3", "--batch-size=4"))
+    results = run(space(text, "--trials=1", "--seed=3"), overwrite=True)
+    assert len(results.trials) == 1 and results.settings["search"]["seed"] == 3
+
+
+def test_the_reports_command_trains_the_best_again(run, space, tmp_path):
+    import shlex
+
+    from fsd_tune.report import distill_command
+
+    results = run(space(SPACE, "--trials=2", "--asha=off", "--epochs=1"))
+    for _, row in results.trials.iterrows():
+        words = shlex.split(distill_command(results, row))
+        script = Path(sys.executable).parent / words[0]
+        done = subprocess.run([script, *words[1:], "--json"], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["score"] == pytest.approx(row["score"])

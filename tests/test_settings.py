@@ -581,3 +581,19 @@ def test_import_is_light() -> None:
     code = f"import sys, fsd_tune.settings; print([name for name in {heavy} if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_a_method_flag_leaves_out_what_the_file_says_for_its_other_methods(tmp_path: Path) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text(
+        "method: {choice: [fsd_ilg, kd]}\n"
+        "space:\n"
+        "  alpha: 0.5\n  temperature: 5\n  beta: 1\n  gamma_i: {low: 0.1, high: 1}\n  gamma_l: 1\n"
+        "  gamma_g: 1\n  gamma_m: 0.5\n"
+        "search:\n  first: [{method: fsd_ilg, gamma_i: 0.5}, {method: kd}]\n"
+    )
+    settings = load(path, {"method": "kd"})
+    assert settings.method == "kd" and set(settings.space) == {"alpha", "temperature"}
+    assert settings.search.first == ({"method": "kd"},)
+    with pytest.raises(InputError, match="--gamma-m: is not used by kd"):
+        load(path, {"method": "kd", "space.gamma_m": "0.5"})
