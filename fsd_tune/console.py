@@ -87,7 +87,9 @@ def _said(error: FsdTuneError | KeyboardInterrupt | OSError) -> tuple[list[str],
     """What is printed of an error, and the exit code."""
     # A search keeps its trials, a memory its parts; a single training run is written at its end.
     single = sys.argv[1:2] in (["teacher"], ["distill"])
-    again = f"{'To start again' if single else 'To continue'}: {shlex.join(['fsd-tune', *sys.argv[1:]])}"
+    # --overwrite would delete what the search is to be continued from.
+    words = [word for word in sys.argv[1:] if single or word != "--overwrite"]
+    again = f"{'To start again' if single else 'To continue'}: {shlex.join(['fsd-tune', *words])}"
     if isinstance(error, InputError):
         return [*(f"error: {problem}" for problem in error.problems), *([error.hint] if error.hint else [])], 2
     if isinstance(error, KeyboardInterrupt):

@@ -561,3 +561,18 @@ def test_a_path_in_a_folder_is_no_hub_id(fsd_tune, tmp_path, glue, monkeypatch):
         assert err == [f"error: --student: {name} is no folder, but must be a model's folder or a hub id."]
     code, _, err = fsd_tune("evaluate", "--student", "", "--task", "rte", "--data", glue)
     assert code == 2 and err == ["error: --student: is empty, but must be a model's folder or a hub id."]
+
+
+def test_the_command_that_continues_does_not_overwrite(monkeypatch):
+    from fsd_tune.console import _said
+
+    monkeypatch.setattr("sys.argv", ["fsd-tune", "search", "my space.yaml", "--overwrite", "--trials", "3"])
+    assert _said(KeyboardInterrupt()) == (
+        ["interrupted; what was finished is kept.", "To continue: fsd-tune search 'my space.yaml' --trials 3"],
+        130,
+    )
+    monkeypatch.setattr("sys.argv", ["fsd-tune", "distill", "--overwrite"])
+    assert _said(KeyboardInterrupt())[0] == [
+        "interrupted; nothing was written.",
+        "To start again: fsd-tune distill --overwrite",
+    ]
