@@ -3,8 +3,11 @@
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from fsd_tune.errors import InputError
 
@@ -47,3 +50,9 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
         return nullcontext()
     # The cast weights change every step: caching them across the context only costs memory at evaluation.
     return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def send(array: NDArray[Any], device: torch.device) -> Tensor:
+    """An array as a tensor on a device; to a GPU from pinned memory, so that the host need not wait for the copy."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fsd_tune.errors import FsdTuneError
 
@@ -88,6 +89,17 @@ def writing(folder: Path, bytes_needed: int = 0) -> Iterator[tuple[Path, dict[st
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def reserved(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
+    """A new .npy file of zeros, mapped for writing, whose room on the disk is taken now.
+
+    A mapped write to a disk that has become full would end the process (SIGBUS) where this raises OSError.
+    """
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    with path.open("r+b") as stream:
+        os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def require_space(folder: Path, bytes_needed: int) -> None:

@@ -16,7 +16,8 @@ from ray.exceptions import GetTimeoutError, ObjectLostError, RayActorError
 
 from fsd_tune import files
 from fsd_tune.errors import FsdTuneError
-from fsd_tune.prepare import Prepared, Spec, prepare
+from fsd_tune.prepare import Prepared, prepare
+from fsd_tune.spec import Spec
 from fsd_tune.student_run import Arrays, open_arrays
 from fsd_tune.teacher_outputs import Progress
 
@@ -87,7 +88,8 @@ def name_of(spec: Spec) -> str:
     student = spec.student.model_dump(mode="json")
     facts = [
         spec.teacher.path, spec.task, spec.layers, spec.pairs, spec.memory_pair, spec.centroids, student, spec.padding,
-        spec.algorithm, spec.precision, spec.seed, str(spec.folder.resolve()), spec.train.max_length,
+        spec.algorithm, spec.precision, spec.seed, spec.live, len(spec.stored), str(spec.folder.resolve()),
+        spec.train.max_length,
     ]  # fmt: skip
     return f"memory-{files.digest(facts, spec.train.ids, spec.train.offsets, spec.dev.ids)}"
 

@@ -17,51 +17,12 @@ from numpy.typing import NDArray
 from fsd_tune import device as devices
 from fsd_tune import files, glue, memory, teacher_outputs
 from fsd_tune.batches import Tokenised, by_length, collate
-from fsd_tune.errors import InputError
-from fsd_tune.layers import global_pair, layer_pairs
 from fsd_tune.losses import flatten
-from fsd_tune.methods import USES_FEATURES, USES_MEMORY, USES_TEACHER
-from fsd_tune.models import TeacherInfo, build_student, label_order, load_classifier, refuse_permuted
-from fsd_tune.sections import Student
-from fsd_tune.settings import Settings
+from fsd_tune.models import build_student, label_order, load_classifier, refuse_permuted
+from fsd_tune.spec import Spec, fingerprint
 from fsd_tune.teacher_outputs import Progress
 
-_WEIGHTS = ("config.json", "*.safetensors", "pytorch_model*.bin")
 _EVALUATION_BATCH = 64
-
-
-@dataclass(frozen=True)
-class Spec:
-    """All that the shared artefacts depend on.
-
-    Attributes:
-        teacher: the teacher's description.
-        task: id of the task.
-        train, dev: the tokenised splits.
-        layers: teacher `hidden_states` indices to store.
-        pairs: (t, s) of the intra and local terms; empty when no method of the search uses features.
-        memory_pair: (t, s) that the memories stand for; None when no method of the search has one.
-        centroids: K, already at most the number of training examples; ours when no method has a memory, too.
-        student: how students start (the matched start of their memory is theirs).
-        padding, algorithm, precision, device, seed: settings, resolved.
-        folder: where artefacts lie.
-    """
-
-    teacher: TeacherInfo
-    task: str
-    train: Tokenised
-    dev: Tokenised
-    layers: tuple[int, ...]
-    pairs: tuple[tuple[int, int], ...]
-    memory_pair: tuple[int, int] | None
-    centroids: int
-    student: Student
-    padding: str
-    algorithm: str
-    precision: str
-    device: str
-    seed: int
-    folder: Path
 
 
 @dataclass(frozen=True)
@@ -69,76 +30,21 @@ class Prepared:
     """Where the artefacts lie and what they cost.
 
     Attributes:
-        outputs, memory, start: folders; None where the methods have no use for one.
-        passes: teacher passes over the training split that this call paid: 0 or 1.
+        outputs, memory, start: folders; None where the methods have no use for one, and of a live teacher whose
+            outputs no memory needs.
+        passes: teacher passes over the training split that this call paid: 0 or 1; 0 for a live teacher.
         passes_ever: passes that were ever paid for these outputs in this folder.
         teacher_metrics: the teacher's metrics on dev.
         facts: figures for people: fingerprint, sizes, seconds.
     """
 
-    outputs: Path
+    outputs: Path | None
     memory: Path | None
     start: Path | None
     passes: int
     passes_ever: int
     teacher_metrics: dict[str, float]
     facts: dict[str, Any]
-
-
-def spec_for(
-    settings: Settings, teacher: TeacherInfo, task: str, train: Tokenised, dev: Tokenised, folder: Path, device: str
-) -> tuple[Spec, list[str]]:
-    """The artefacts that a search or a run with these settings needs, and notes on what was adapted.
-
-    Raises:
-        InputError: the outputs would be larger than `memory.spool_limit_gb`.
-    """
-    methods = set(settings.methods)
-    lt, ls = teacher.layers, settings.student.layers
-    pairs = layer_pairs(settings.loss.layers, lt, ls) if methods & USES_FEATURES else ()
-    pair = global_pair(settings.loss.layers, lt, ls)
-    wanted = settings.memory.centroids or glue.get_task(task).default_centroids
-    notes = []
-    if wanted > len(train) and methods & USES_MEMORY:
-        notes.append(f"memory.centroids: {wanted} lowered to {len(train)}, the number of training examples.")
-    # The memory's layer is always stored: a later search with a memory then needs no second pass.
-    layers = tuple(sorted({pair[0]} | {t for t, _ in pairs}))
-    positions = len(train) * train.max_length if settings.data.padding == "published" else int(train.offsets[-1])
-    size = teacher_outputs.bytes_needed(positions, len(train), teacher.hidden_size, len(layers), len(teacher.labels))
-    if methods & USES_TEACHER and size > settings.memory.spool_limit_gb * 1e9:
-        raise InputError(
-            f"memory.spool_limit_gb: found {settings.memory.spool_limit_gb:g}, but the teacher's outputs on "
-            f"{len(train)} examples take {size / 1e9:.3g} GB; raise it, or lower data.train_limit."
-        )
-    where = devices.pick(device)
-    spec = Spec(
-        teacher=teacher,
-        task=task,
-        train=train,
-        dev=dev,
-        layers=layers,
-        pairs=pairs,
-        memory_pair=pair if methods & USES_MEMORY else None,
-        centroids=min(wanted, len(train)),
-        student=settings.student,
-        padding=settings.data.padding,
-        algorithm=settings.memory.algorithm,
-        precision=devices.resolve_precision(settings.precision, where),
-        device=where.type,
-        seed=settings.search.seed,
-        folder=folder,
-    )
-    return spec, notes
-
-
-def fingerprint(path: str) -> str:
-    """A name for a model's weights: the digest of its files, or of a hub id and its commit."""
-    folder = Path(path).expanduser()
-    if folder.is_dir():
-        return files.folder_digest(folder, _WEIGHTS)
-    from transformers import AutoConfig
-
-    return files.digest(path, getattr(AutoConfig.from_pretrained(path), "_commit_hash", None))
 
 
 def prepare(spec: Spec, progress: Progress) -> Prepared:
@@ -159,19 +65,22 @@ def prepare(spec: Spec, progress: Progress) -> Prepared:
     logits = np.load(dev_folder / "logits.npy")
     refuse_permuted(spec.teacher, task, logits, spec.dev.labels)
 
-    outputs_key = teacher_outputs.key(name, order, spec.train, spec.layers, spec.padding, spec.precision)
+    outputs_key = teacher_outputs.key(name, order, spec.stored, spec.layers, spec.padding, spec.precision)
+    facts: dict[str, Any] = {"fingerprint": outputs_key, "examples": len(spec.stored), "live": spec.live}
+    if spec.live and spec.memory_pair is None:
+        facts["build_seconds"] = round(time.monotonic() - started, 3)
+        return Prepared(None, None, None, 0, 0, glue.evaluate(task, logits, spec.dev.labels), facts)
     outputs = spec.folder / f"outputs-{outputs_key}"
     paid, log = 0, spec.folder / "passes.jsonl"
     with files.locked(outputs):
         if files.facts_of(outputs) is None:
             where = torch.device(spec.device)
             teacher_outputs.write(
-                outputs, holder.model, order, spec.train, spec.layers, spec.padding, spec.precision, where, progress
+                outputs, holder.model, order, spec.stored, spec.layers, spec.padding, spec.precision, where, progress
             )
-            paid = 1
+            paid = 0 if spec.live else 1
             with log.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps({"outputs": outputs_key, "time": time.time()}) + "\n")
-    facts: dict[str, Any] = {"fingerprint": outputs_key, "examples": len(spec.train)}
+                stream.write(json.dumps({"outputs": outputs_key, "time": time.time(), "whole": not spec.live}) + "\n")
     memory_folder = start = None
     if spec.memory_pair is not None:
         memory_key = memory.key(outputs_key, spec.memory_pair[0], spec.centroids, spec.algorithm)
@@ -179,14 +88,16 @@ def prepare(spec: Spec, progress: Progress) -> Prepared:
         with files.locked(memory_folder):
             if files.facts_of(memory_folder) is None:
                 held = teacher_outputs.read(outputs, mapped=True)
-                memory.write(memory_folder, held, spec.memory_pair[0], spec.centroids, progress)
+                where = torch.device(spec.device)
+                memory.write(memory_folder, held, spec.memory_pair[0], spec.centroids, progress, where)
         built = files.facts_of(memory_folder)
         assert built is not None
         facts |= {"fingerprint": memory_key} | {key: built[key] for key in ("centroids", "sizes", "inertia")}
         if spec.student.memory_start == "matched":
             start = _student_start(spec, memory_key, memory_folder, progress)
     facts["build_seconds"] = round(time.monotonic() - started, 3)
-    ever = sum(json.loads(line)["outputs"] == outputs_key for line in log.read_text(encoding="utf-8").splitlines())
+    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    ever = sum(line["outputs"] == outputs_key and line.get("whole", True) for line in lines)
     return Prepared(outputs, memory_folder, start, paid, ever, glue.evaluate(task, logits, spec.dev.labels), facts)
 
 
@@ -234,7 +145,8 @@ def _write_dev(folder: Path, spec: Spec, model: Any, order: tuple[int, ...], pro
 def _student_start(spec: Spec, memory_key: str, memory_folder: Path, progress: Progress) -> Path:
     """The matched start of the student memory: the student's own features averaged over each teacher cluster.
 
-    method.md, "Scale": one student inference pass for a (student start, data), shared by all trials.
+    method.md, "Scale": one student inference pass over the stored examples for a (student start, data), shared by all
+    trials.
     """
     assert spec.memory_pair is not None
     source = spec.student.model or spec.teacher.base if spec.student.start != "teacher" else None
@@ -247,19 +159,19 @@ def _student_start(spec: Spec, memory_key: str, memory_folder: Path, progress: P
             where = torch.device(spec.device)
             model = build_student(spec.student, spec.teacher, glue.get_task(spec.task), spec.seed).to(where).eval()
             clusters = np.load(memory_folder / "clusters.npy")
-            width = spec.train.max_length if spec.padding == "published" else int(spec.train.lengths.max())
+            width = spec.stored.max_length if spec.padding == "published" else int(spec.stored.lengths.max())
             sums = torch.zeros(int(clusters.max()) + 1, width * model.config.hidden_size, device=where)
             counts = torch.bincount(torch.tensor(clusters), minlength=len(sums)).to(where)
             done = 0
-            for rows in by_length(spec.train.lengths, _EVALUATION_BATCH):
-                batch = collate(spec.train, rows, where, pad_to=width if spec.padding == "published" else None)
+            for rows in by_length(spec.stored.lengths, _EVALUATION_BATCH):
+                batch = collate(spec.stored, rows, where, pad_to=width if spec.padding == "published" else None)
                 batch.pop("labels")
                 with torch.inference_mode(), devices.autocast(spec.precision, where):
                     hidden = model(**batch, output_hidden_states=True).hidden_states[layer]
                 feature = flatten(hidden, batch["attention_mask"] if spec.padding == "masked" else None)
                 sums[:, : feature.shape[1]].index_add_(0, torch.tensor(clusters[rows]).to(where).long(), feature)
                 done += len(rows)
-                progress("student memory", done, len(spec.train))
+                progress("student memory", done, len(spec.stored))
             with files.writing(folder, bytes_needed=sums.nbytes) as (temporary, facts):
                 np.save(temporary / "start.npy", (sums / counts[:, None]).cpu().numpy())
                 facts.update(shape=list(sums.shape))

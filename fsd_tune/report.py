@@ -152,7 +152,9 @@ def _facts(results: Results, digits: int) -> list[tuple[str, str, str]]:
         run, whole = saved["steps_run"], saved["steps_if_all_ran"]
         facts.append(("Steps saved by ASHA", f"{saved['share']:.0%}", f"{run:,.0f} run instead of {whole:,.0f}"))
     passes = memory.get("passes")
-    if passes is not None:
+    if memory.get("live"):
+        facts.append(("Teacher passes paid", "live", "the teacher ran in every step: its outputs are over their limit"))
+    elif passes is not None:
         seconds = memory.get("build_seconds")
         remark = "memory reused" if passes == 0 else f"memory built in {_duration(seconds)}" if seconds else ""
         facts.append(("Teacher passes paid", f"{passes:,}", remark))

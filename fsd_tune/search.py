@@ -14,11 +14,12 @@ from fsd_tune import cluster, files, memory_actor, report, search_folder
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.inputs import Inputs, gather
 from fsd_tune.methods import USES_TEACHER
-from fsd_tune.prepare import Prepared, Spec, spec_for
+from fsd_tune.prepare import Prepared
 from fsd_tune.progress import Display, SearchProgress, duration
 from fsd_tune.results import Results, load
 from fsd_tune.settings import Settings
 from fsd_tune.space import distributions
+from fsd_tune.spec import Spec, spec_for
 from fsd_tune.student_folder import export_best
 from fsd_tune.study import Known, Record
 
@@ -180,8 +181,11 @@ class _Search:
     def _say(self, prepared: Prepared) -> None:
         facts, scores = prepared.facts, prepared.teacher_metrics
         kept = f"{facts['centroids']} centroids" if "centroids" in facts else "no centroids needed"
+        examples = f"{facts['examples']:,} examples"
         how = (
-            f"built in {duration(facts['build_seconds'])} with one teacher pass over {facts['examples']} examples"
+            f"made in {duration(facts['build_seconds'])} from {examples}; the teacher runs live"
+            if facts["live"]
+            else f"built in {duration(facts['build_seconds'])} with one teacher pass over {examples}"
             if prepared.passes
             else f"reused ({prepared.passes_ever} teacher pass was paid for it before)"
         )

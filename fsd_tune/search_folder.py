@@ -18,10 +18,10 @@ from fsd_tune import files
 from fsd_tune import settings as settings_module
 from fsd_tune.errors import InputError
 from fsd_tune.inputs import Inputs
-from fsd_tune.prepare import Spec, fingerprint
 from fsd_tune.results import load
 from fsd_tune.settings import Settings
 from fsd_tune.space import distributions
+from fsd_tune.spec import Spec, fingerprint
 from fsd_tune.study import Known
 
 _PACKAGES = ("fsd_tune", "ray", "torch", "transformers", "datasets", "optuna", "scikit-learn", "numpy", "wandb")

@@ -13,11 +13,12 @@ from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.inputs import Inputs, check_output, gather
 from fsd_tune.methods import USES_TEACHER
 from fsd_tune.models import RECORD, describe, label_order, load_tokenizer, quiet_transformers
-from fsd_tune.prepare import Prepared, Spec, predict, prepare, spec_for
+from fsd_tune.prepare import Prepared, predict, prepare
 from fsd_tune.progress import Display, short
 from fsd_tune.results import judge
 from fsd_tune.settings import Settings
 from fsd_tune.space import resolve
+from fsd_tune.spec import Spec, spec_for
 from fsd_tune.student_folder import write_model
 from fsd_tune.student_run import Workbench, open_arrays
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fsd_tune.cka import CentredGram, centred_gram
-from fsd_tune.device import autocast
+from fsd_tune.device import autocast, send
 from fsd_tune.losses import GlobalTargets, distances_and_cosines, flatten
 from fsd_tune.memory import TeacherMemory
 from fsd_tune.teacher_outputs import TeacherOutputs
@@ -67,18 +67,16 @@ class ServedTeacher:
     def batch(self, rows: NDArray[np.int64], inputs: Mapping[str, Tensor]) -> TeacherBatch:
         """See `TeacherSource`."""
         width = inputs["input_ids"].shape[1]
-        features = {
-            layer: torch.from_numpy(self.outputs.features(layer, rows, width)).to(self.device) for layer in self.layers
-        }
+        features = {layer: send(self.outputs.features(layer, rows, width), self.device) for layer in self.layers}
         targets = None
         if self.memory is not None:
             distances, cosines = self.memory.distances[rows], self.memory.cosines[rows]
             targets = GlobalTargets(
-                torch.from_numpy(distances).to(self.device),
-                torch.from_numpy(cosines).to(self.device),
+                send(distances, self.device),
+                send(cosines, self.device),
                 self._memory_gram,
             )
-        return TeacherBatch(torch.from_numpy(self.outputs.logits[rows]).to(self.device), features, targets)
+        return TeacherBatch(send(self.outputs.logits[rows], self.device), features, targets)
 
 
 @dataclass(frozen=True)
@@ -105,6 +103,12 @@ class LiveTeacher:
     precision: str
     device: torch.device
 
+    @cached_property
+    def _centroids(self) -> tuple[Tensor, CentredGram]:
+        assert self.memory is not None
+        centroids = torch.tensor(self.memory.centroids).to(self.device)
+        return centroids, centred_gram(centroids)
+
     def batch(self, rows: NDArray[np.int64], inputs: Mapping[str, Tensor]) -> TeacherBatch:
         """See `TeacherSource`."""
         self.model.eval()
@@ -114,8 +118,8 @@ class LiveTeacher:
         mask = inputs["attention_mask"] if self.padding == "masked" else None
         targets = None
         if self.memory is not None:
-            centroids = torch.tensor(self.memory.centroids).to(self.device)
+            centroids, gram = self._centroids
             feature = flatten(out.hidden_states[self.memory_layer], mask)
-            targets = GlobalTargets(*distances_and_cosines(feature, centroids), centred_gram(centroids))
+            targets = GlobalTargets(*distances_and_cosines(feature, centroids), gram)
         features = {layer: out.hidden_states[layer] for layer in self.layers}
         return TeacherBatch(out.logits.float()[:, list(self.order)], features, targets)

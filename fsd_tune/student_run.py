@@ -13,18 +13,22 @@ from fsd_tune.distill import Distiller, Run, start_memory
 from fsd_tune.layers import global_pair
 from fsd_tune.memory import TeacherMemory
 from fsd_tune.methods import USES_FEATURES, USES_MEMORY, USES_TEACHER
-from fsd_tune.models import build_student
-from fsd_tune.prepare import Prepared, Spec
+from fsd_tune.models import build_student, label_order, load_classifier
+from fsd_tune.prepare import Prepared
 from fsd_tune.settings import Settings
-from fsd_tune.sources import ServedTeacher
+from fsd_tune.sources import LiveTeacher, ServedTeacher, TeacherSource
+from fsd_tune.spec import Spec
 from fsd_tune.teacher_outputs import TeacherOutputs
 
 
 @dataclass(frozen=True)
 class Arrays:
-    """The served, read-only arrays: teacher outputs, teacher memory, the student memory's matched start."""
+    """The served, read-only arrays: teacher outputs, teacher memory, the student memory's matched start.
 
-    outputs: TeacherOutputs
+    With a live teacher the outputs stay where they are: nothing but the memory was made from them.
+    """
+
+    outputs: TeacherOutputs | None
     memory: TeacherMemory | None
     start: NDArray[np.float32] | None
 
@@ -33,13 +37,14 @@ class Arrays:
         """Bytes of all arrays."""
         parts = [] if self.memory is None else list(vars(self.memory).values())
         parts += [] if self.start is None else [self.start]
-        return self.outputs.nbytes + sum(int(part.nbytes) for part in parts)
+        return sum(int(part.nbytes) for part in parts) + (0 if self.outputs is None else self.outputs.nbytes)
 
 
 def open_arrays(prepared: Prepared, mapped: bool) -> Arrays:
     """The artefacts as arrays, memory-mapped or in memory."""
+    live = prepared.outputs is None or prepared.facts["live"]
     return Arrays(
-        teacher_outputs.read(prepared.outputs, mapped),
+        None if live or prepared.outputs is None else teacher_outputs.read(prepared.outputs, mapped),
         None if prepared.memory is None else memory.read(prepared.memory, mapped),
         None if prepared.start is None else np.load(prepared.start / "start.npy"),
     )
@@ -59,6 +64,7 @@ class Workbench:
     spec: Spec
     arrays: Arrays | None
     _start: Any = field(default=None, repr=False)
+    _teacher: Any = field(default=None, repr=False)
 
     def distiller(self, config: dict[str, Any], reports: int, seed: int | None = None) -> Distiller:
         """One run at step 0; the same whether the workbench is fresh or was used before.
@@ -79,8 +85,7 @@ class Workbench:
         if method in USES_TEACHER:
             assert self.arrays is not None, "every method but ce needs the teacher's outputs"
             held = self.arrays.memory if method in USES_MEMORY else None
-            layers = tuple(sorted({t for t, _ in pairs}))
-            source = ServedTeacher(self.arrays.outputs, held, layers, device)
+            source = self._source(held, tuple(sorted({t for t, _ in pairs})), device)
         run = Run(
             task=glue.get_task(spec.task),
             train=spec.train,
@@ -97,6 +102,21 @@ class Workbench:
             device=device,
         )
         return Distiller(run, model, None if held is None else self._memory_start(model, held, seed))
+
+    def _source(self, held: TeacherMemory | None, layers: tuple[int, ...], device: torch.device) -> TeacherSource:
+        spec, arrays = self.spec, self.arrays
+        assert arrays is not None
+        if arrays.outputs is not None:
+            return ServedTeacher(arrays.outputs, held, layers, device)
+        assert spec.live
+        task = glue.get_task(spec.task)
+        if self._teacher is None:
+            self._teacher = load_classifier(spec.teacher.path, task).to(device).eval()
+        memory_layer = spec.memory_pair[0] if spec.memory_pair is not None else 0
+        order = label_order(spec.teacher, task)
+        return LiveTeacher(
+            self._teacher, order, held, layers, memory_layer, spec.padding, spec.precision, device
+        )  # fmt: skip
 
     def _memory_start(self, model: Any, held: TeacherMemory, seed: int) -> torch.Tensor:
         assert self.arrays is not None

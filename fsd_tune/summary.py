@@ -40,7 +40,9 @@ def lines(results: Results) -> list[str]:
         f"saved {saved['share']:.0%} of the steps ({int(saved['steps_saved'])} of {int(saved['steps_if_all_ran'])})"
     )
     memory = summary.get("memory")
-    if memory:
+    if memory and memory.get("live"):
+        out.append("  teacher         ran live in every step: its outputs are over their disk limit (see the notes)")
+    elif memory:
         reused = "" if memory.get("passes") else f" (reused; {memory.get('passes_ever')} was paid when it was built)"
         served = f"for {len(results.trials)} trials{reused}"
         out.append(f"  teacher passes  {memory.get('passes')} over the training split, {served}")

@@ -5,7 +5,6 @@ Half precision, ragged (real tokens only, or all positions with `padding: publis
 """
 
 import itertools
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -55,14 +54,22 @@ class TeacherOutputs:
         """Hidden size of a layer."""
         return int(self.shards[layer][0].shape[-1])
 
-    def features(self, layer: int, rows: NDArray[np.int64], width: int) -> NDArray[np.float16]:
-        """Features of the given examples, float16 [B, width, H], zero beyond each one's stored positions."""
-        out = np.zeros((len(rows), width, self.width(layer)), np.float16)
+    def features(
+        self, layer: int, rows: NDArray[np.int64], width: int, first: int = 0, last: int | None = None
+    ) -> NDArray[np.float16]:
+        """Features of the given examples, float16 [B, width, H], zero beyond each one's stored positions.
+
+        With `first` and `last` only the positions first..last of those `width`.
+        """
+        last = width if last is None else min(last, width)
+        out = np.zeros((len(rows), last - first, self.width(layer)), np.float16)
         which = np.searchsorted(self.shard_starts, rows, "right") - 1
         for i, (row, shard) in enumerate(zip(rows, which, strict=True)):
             base = self.offsets[self.shard_starts[shard]]
-            start, end = self.offsets[row] - base, self.offsets[row + 1] - base
-            out[i, : end - start] = self.shards[layer][shard][start:end]
+            start, end = self.offsets[row] - base + first, self.offsets[row + 1] - base
+            end = min(end, start + last - first)
+            if end > start:
+                out[i, : end - start] = self.shards[layer][shard][start:end]
         return out
 
     @property
@@ -125,7 +132,11 @@ def write(
     with files.writing(folder, bytes_needed=needed) as (temporary, facts):
         shards = {
             layer: [
-                _reserved(temporary / f"layer_{layer:02d}_{index:04d}.npy", int(offsets[end] - offsets[start]), hidden)
+                files.reserved(
+                    temporary / f"layer_{layer:02d}_{index:04d}.npy",
+                    (int(offsets[end] - offsets[start]), hidden),
+                    np.float16,
+                )
                 for index, (start, end) in enumerate(itertools.pairwise(starts))
             ]
             for layer in layers
@@ -157,17 +168,6 @@ def write(
             precision=precision,
             seconds=round(time.monotonic() - started, 3),
         )
-
-
-def _reserved(path: Path, rows: int, width: int) -> NDArray[np.float16]:
-    """A new float16 file [rows, width], mapped for writing, whose room on the disk is taken now.
-
-    A mapped write to a disk that has become full would end the process (SIGBUS) where this raises OSError.
-    """
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(rows, width))
-    with path.open("r+b") as stream:
-        os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
-    return array
 
 
 def _shard_starts(offsets: NDArray[np.int64], bytes_per_position: int) -> NDArray[np.int64]:

@@ -9,8 +9,9 @@ from ray import tune
 from fsd_tune.distill import Distiller
 from fsd_tune.memory_actor import fetch
 from fsd_tune.models import quiet_transformers
-from fsd_tune.prepare import Prepared, Spec
+from fsd_tune.prepare import Prepared
 from fsd_tune.settings import Settings
+from fsd_tune.spec import Spec
 from fsd_tune.student_run import Workbench
 
 

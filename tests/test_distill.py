@@ -13,9 +13,10 @@ from fsd_tune.inputs import gather
 from fsd_tune.layers import layer_pairs
 from fsd_tune.methods import METHODS
 from fsd_tune.models import label_order, load_classifier
-from fsd_tune.prepare import predict, prepare, spec_for
+from fsd_tune.prepare import predict, prepare
 from fsd_tune.sources import LiveTeacher
 from fsd_tune.space import resolve
+from fsd_tune.spec import spec_for
 from fsd_tune.student_run import Workbench, open_arrays
 
 CPU = torch.device("cpu")
@@ -126,6 +127,17 @@ def test_served_equals_live(bench, teacher, method, padding):
         for name, value in running.items():
             # Features are stored in half precision: 2^-11 relative, a little more after a logarithm.
             assert served[name] == pytest.approx(value, rel=5e-3, abs=5e-4), name
+
+
+@pytest.mark.parametrize("method", [method for method in METHODS if method not in ("ce", "kd")])
+def test_outputs_over_their_limit_train_with_a_live_teacher(bench, method):
+    """As with served outputs; the memory too is the same when its sample is the whole split."""
+    limits = {"memory.spool_limit_gb": 1e-9, "memory.centroids": 40}
+    served, config = bench(method, **limits | {"memory.spool_limit_gb": 1})
+    live, _ = bench(method, **limits)
+    assert live.spec.live and live.arrays.outputs is None
+    for a, b in zip(run(served.distiller(config, 3)), run(live.distiller(config, 3)), strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-2), "features are stored in half precision"
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -1,13 +1,16 @@
 import json
 import subprocess
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from fsd_tune import glue as tasks
-from fsd_tune.errors import FsdTuneError, InputError
+from fsd_tune import teacher_outputs
+from fsd_tune.errors import FsdTuneError
 from fsd_tune.inputs import gather
-from fsd_tune.prepare import prepare, spec_for
+from fsd_tune.prepare import prepare
+from fsd_tune.spec import spec_for
 from tests import tiny
 
 
@@ -84,7 +87,7 @@ def test_a_teacher_in_another_label_order_is_mapped(spec, base, tmp_path):
     config["label2id"] = {word: index for index, word in enumerate(tasks.get_task("mnli").labels)}
     (used / "config.json").write_text(json.dumps(config))
     plain = prepare(spec(task="mnli", used=used, folder=tmp_path / "b"), quiet)
-    mapped, unmapped = (np.load(done.outputs / "logits.npy") for done in (prepared, plain))
+    mapped, unmapped = (np.load(str(done.outputs) + "/logits.npy") for done in (prepared, plain))
     np.testing.assert_allclose(mapped, unmapped[:, [1, 2, 0]], atol=1e-5)
 
 
@@ -106,9 +109,36 @@ def test_a_full_disk_is_said_and_leaves_nothing_half_written(spec, tmp_path, meg
     assert prepare(spec(folder=tmp_path / "larger"), quiet).passes == 1
 
 
-def test_outputs_beyond_their_limit_are_refused_before_the_pass(spec):
-    with pytest.raises(
-        InputError, match=r"memory\.spool_limit_gb: found 1e-06, but the teacher's outputs on 40 examples"
-    ):
-        spec(**{"memory.spool_limit_gb": 1e-6})
-    spec(method="ce", **{"memory.spool_limit_gb": 1e-6})
+def test_outputs_beyond_their_limit_are_not_stored(load_settings, glue, teacher, tmp_path):
+    def made(**overrides):
+        settings = load_settings(**overrides | {"memory.spool_limit_gb": 1e-6})
+        inputs = gather(settings, "sst2", str(teacher), glue)
+        return spec_for(settings, inputs.teacher, "sst2", inputs.train, inputs.dev, tmp_path / "memory", "cpu")
+
+    spec, notes = made(method="fsd_ilg", **{"memory.centroids": 7})
+    assert spec.live and len(spec.stored) == 7 and spec.stored.lengths.max() == spec.train.lengths.max()
+    assert "over memory.spool_limit_gb (1e-06)" in notes[0] and "teacher runs live" in notes[0]
+    prepared = prepare(spec, quiet)
+    assert prepared.passes == prepared.passes_ever == 0 and prepared.memory is not None
+    spec, _ = made(method="fsd_il")
+    prepared = prepare(spec, quiet)
+    assert spec.live and prepared.outputs is None and prepared.passes == 0
+    spec, notes = made(method="kd")
+    assert not spec.live and spec.layers == () and "only its logits are stored" in notes[0]
+    prepared = prepare(spec, quiet)
+    assert (
+        prepared.passes == 1
+        and prepared.outputs is not None
+        and len(teacher_outputs.read(prepared.outputs, mapped=True)) == len(spec.train)
+    )
+    spec, notes = made(method="ce")
+    assert not spec.live and notes == []
+
+
+def test_a_disk_without_room_for_the_outputs_is_found_before_the_pass(spec, tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(total=10**6, used=0, free=1000))
+    assert spec().live
+    monkeypatch.undo()
+    prepare(spec(), quiet)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(total=10**6, used=0, free=1000))
+    assert not spec().live, "what is there already needs no room"

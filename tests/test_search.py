@@ -126,7 +126,8 @@ def test_a_trial_equals_a_single_run(run, space, tmp_path, glue):
     settings = space(SPACE, "--asha=off", "--trials=4", "--resources-max-concurrent=1")
     results = run(settings)
     from fsd_tune.inputs import gather
-    from fsd_tune.prepare import prepare, spec_for
+    from fsd_tune.prepare import prepare
+    from fsd_tune.spec import spec_for
 
     folder = tmp_path / "R"
     inputs = gather(settings, "sst2", results.summary["teacher"]["name"], glue)

@@ -91,9 +91,10 @@ def bytes_of(rows: int, tokens: float, hidden: int, layers: int, classes: int, c
 def sizes(setting: Setting) -> list[str]:
     """Lines: the formula at BERT-base size for the nine tasks, and checked against this setting's files."""
     _, prepared, bench = settings.artefacts(setting, "fsd_ilg", "float32")
-    assert prepared is not None and prepared.memory is not None and bench.arrays is not None
-    outputs = bench.arrays.outputs
-    real = sum(path.stat().st_size for folder in (prepared.outputs, prepared.memory) for path in folder.glob("*.npy"))
+    assert prepared is not None and bench.arrays is not None
+    outputs, folders = bench.arrays.outputs, (prepared.outputs, prepared.memory)
+    assert outputs is not None
+    real = sum(path.stat().st_size for folder in folders if folder is not None for path in folder.glob("*.npy"))
     n, hidden = len(outputs), outputs.width(bench.spec.layers[0])
     tokens = float(outputs.offsets[-1]) / n
     said = bytes_of(n, tokens, hidden, len(bench.spec.layers), 2, bench.spec.centroids, outputs.longest)

@@ -13,8 +13,9 @@ from fsd_tune.batches import tokenise
 from fsd_tune.distill import Distiller
 from fsd_tune.inputs import load_splits
 from fsd_tune.models import TeacherInfo, load_classifier, load_tokenizer
-from fsd_tune.prepare import Prepared, Spec, prepare, spec_for
+from fsd_tune.prepare import Prepared, prepare
 from fsd_tune.space import resolve
+from fsd_tune.spec import Spec, spec_for
 from fsd_tune.student_folder import write_model
 from fsd_tune.student_run import Workbench, open_arrays
 
