@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3.11
 PIP := .venv/bin/python -m pip --disable-pip-version-check
 
-.PHONY: demo test test-slow bench check format clean
+.PHONY: demo test test-slow bench bench-scale check format clean
 
 # torch is installed first and by itself: pip then keeps that build (a CPU one where an index offers it).
 .venv/installed: pyproject.toml constraints.txt
@@ -30,6 +30,10 @@ test-slow: .venv/installed-test
 # What a trial costs beside plain fine-tuning. BENCH='--device cuda' or BENCH=--json for more.
 bench: .venv/installed-test
 	@.venv/bin/python -m tests.benchmarks $(BENCH)
+
+# Memory and time at MNLI's number of rows, from generated sentences.
+bench-scale: .venv/installed-test
+	@.venv/bin/python -m tests.benchmarks.scale $(BENCH)
 
 check: .venv/installed-test
 	.venv/bin/ruff check .

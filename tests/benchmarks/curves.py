@@ -35,7 +35,7 @@ from fsd_tune.teacher import TeacherRun, fine_tune
 
 PACKED = Path(__file__).parent / "curves.json.gz"
 GRID: dict[str, tuple[Any, ...]] = {
-    "learning_rate": (1.5e-4, 3e-4, 6e-4, 1.2e-3, 2.4e-3),
+    "learning_rate": (2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3),
     "alpha": (0.2, 0.8),
     "temperature": (2.0, 8.0),
     "beta": (0.03, 0.3, 1.0, 3.0, 10.0),
