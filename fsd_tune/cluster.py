@@ -69,15 +69,19 @@ def _interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def workers(settings: Settings) -> int:
+def workers(settings: Settings, gpus: float) -> int:
     """How many trials run side by side on the connected cluster.
+
+    Args:
+        settings: of the search.
+        gpus: of a trial.
 
     Raises:
         InputError: a trial asks for more than any node has. Said at once: Ray would wait for such a node for ever.
     """
     import ray
 
-    asked = {"CPU": settings.resources.cpus_per_trial, "GPU": settings.resources.gpus_per_trial}
+    asked = {"CPU": settings.resources.cpus_per_trial, "GPU": gpus}
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     problems = []
     for kind, amount in asked.items():

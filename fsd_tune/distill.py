@@ -144,11 +144,16 @@ class Distiller:
         """One optimiser step; the terms of its batches, detached, averaged (no synchronisation with the device)."""
         first = self.step * self.accumulation
         count = min(self.accumulation, self.batches_per_epoch * self.run.config["epochs"] - first)
+        return self.train_on(*(self._rows(index) for index in range(first, first + count)))
+
+    def train_on(self, *batches: NDArray[np.int64]) -> dict[str, Tensor]:
+        """One optimiser step on the given batches of training rows; the terms as `_train_step` gives them."""
         sums: dict[str, Tensor] = {}
-        for index in range(first, first + count):
-            terms = self._terms(self._rows(index))
+        count = len(batches)
+        for rows in batches:
+            terms = self._terms(rows)
             total = torch.stack([terms[name] * weight for name, weight in self.weights.items()]).sum()
-            (total / count).backward()
+            torch.autograd.backward(total / count)
             terms["total"] = total
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0) + value.detach() / count

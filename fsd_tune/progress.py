@@ -116,6 +116,10 @@ class SearchProgress:
         self._display.line(f"  trial {number:3d} {state:8s} {outcome}  {short(config, self._searched)}".rstrip())
         self._show(force=sum(self._counts.values()) == self._trials)
 
+    def note(self, text: str) -> None:
+        """Something that happened to the search as a whole."""
+        self._display.line(f"  {text}")
+
     def _show(self, force: bool = False) -> None:
         ended = sum(self._counts.values())
         best = f" · best {self._best[0]:.4f} (trial {self._best[1]})" if self._best else ""

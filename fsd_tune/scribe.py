@@ -15,7 +15,7 @@ from ray.tune import Callback
 from fsd_tune import files
 from fsd_tune.progress import SearchProgress
 from fsd_tune.results import judge
-from fsd_tune.searcher import DriverOnly, TruthfulAsha, ended
+from fsd_tune.searcher import DriverOnly, TruthfulAsha, TruthfulSearcher, ended
 
 _RAYS_OWN = ("config", "hist_stats", "should_checkpoint", "done", "training_iteration")
 
@@ -30,11 +30,13 @@ class Scribe(DriverOnly, Callback):  # type: ignore[misc]
         reports: int,
         judge_by: str,
         asha: TruthfulAsha | None,
+        searcher: TruthfulSearcher,
         progress: SearchProgress,
         interrupted: Event,
     ) -> None:
         self._results, self._metric, self._reports, self._judge_by = results, metric, reports, judge_by
-        self._asha, self._progress, self._interrupted = asha, progress, interrupted
+        self._asha, self._searcher = asha, searcher
+        self._progress, self._interrupted = progress, interrupted
         self._values: dict[str, dict[int, float]] = {}
 
     def _folder(self, trial: Any) -> Path:
@@ -81,13 +83,27 @@ class Scribe(DriverOnly, Callback):  # type: ignore[misc]
                 shutil.rmtree(checkpoint, ignore_errors=True)
         self._end(trial, state, reason)
 
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial failed and is tried again. Out of GPU memory among others is not its own failure."""
+        if "OutOfMemoryError" not in _last_line(trial):
+            return
+        most = self._searcher.back_off()
+        if most is not None:
+            trial.run_metadata.num_failures -= 1
+            self._progress.note(f"GPU memory ran out: at most {most} trials side by side from now on")
+
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial failed more often than it may be tried."""
-        lines = [line for line in str(trial.get_error() or "").splitlines() if line.strip()]
-        self._end(trial, "failed", lines[-1].strip()[:500] if lines else "its worker died")
+        self._end(trial, "failed", _last_line(trial) or "its worker died")
 
     def _end(self, trial: Any, state: str, reason: str) -> None:
         values = self._values.get(trial.trial_id, {})
         score = judge([values[report] for report in sorted(values)], self._judge_by) if state == "finished" else None
         files.write_json(self._folder(trial) / "trial.json", {"state": state, "reason": reason, "score": score})
         self._progress.ended(trial.config["trial"], state, reason, score)
+
+
+def _last_line(trial: Any) -> str:
+    """What a trial's latest failure says in its last line."""
+    lines = [line for line in str(trial.get_error() or "").splitlines() if line.strip()]
+    return lines[-1].strip()[:500] if lines else ""

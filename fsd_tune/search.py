@@ -81,9 +81,10 @@ def run(
             display.line(f"{folder}: {len(past)} trials were begun before; {max(to_do, 0)} to run now.")
         if to_do > 0:
             with cluster.connected(address, ray_temporary):
-                workers = cluster.workers(settings)
+                gpus = _gpus(settings, spec)
+                workers = cluster.workers(settings, gpus)
                 summary = search_folder.begin(folder, name, settings, inputs, spec, notes, command)
-                _Search(settings, inputs, spec, folder, summary, workers, past, to_do, display).run()
+                _Search(settings, inputs, spec, folder, summary, gpus, workers, past, to_do, display).run()
         else:
             # All trials have ended; a search that was killed after the last one still lacks what follows.
             summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
@@ -105,7 +106,15 @@ def _conclude(folder: Path, tokenizer: str) -> None:
 
 
 def _device(settings: Settings, device: str) -> str:
-    return device if device != "auto" else ("cuda" if settings.resources.gpus_per_trial > 0 else "cpu")
+    if device == "auto" and settings.resources.gpus_per_trial != "auto":
+        return "cuda" if settings.resources.gpus_per_trial else "cpu"
+    return device
+
+
+def _gpus(settings: Settings, spec: Spec) -> float:
+    """GPUs of a trial before anything is known of its memory: one whole where `auto` may share one."""
+    asked = settings.resources.gpus_per_trial
+    return asked if not isinstance(asked, str) else float(spec.device == "cuda")
 
 
 @dataclass
@@ -116,6 +125,7 @@ class _Search:
         settings, inputs, spec: what is searched.
         folder: the search's.
         summary: what `summary.json` holds.
+        gpus: of a trial.
         workers: trials side by side.
         past: trials of an earlier part of the search.
         to_do: trials still to run.
@@ -127,6 +137,7 @@ class _Search:
     spec: Spec
     folder: Path
     summary: dict[str, Any]
+    gpus: float
     workers: int
     past: dict[int, Known]
     to_do: int
@@ -139,6 +150,8 @@ class _Search:
         try:
             self._write(workers=self.workers)
             with self._memory() as memory:
+                if self.settings.resources.gpus_per_trial == "auto" and self.gpus:
+                    self._share(memory)
                 self._tune(memory)
             state = "done"
         except KeyboardInterrupt:
@@ -197,6 +210,22 @@ class _Search:
         teacher = {"name": self.spec.teacher.path, "score": score, "metrics": scores}
         self._write(memory=facts | where, teacher=teacher)
 
+    def _share(self, memory: tuple[Any, Prepared] | None) -> None:
+        """Choose how many trials share a GPU, by what the dearest of them takes."""
+        import ray
+
+        from fsd_tune import sharing
+        from fsd_tune.trial import probe
+
+        self.display.line("GPU memory: probing a trial's peak")
+        taken, total = ray.get(probe.remote(self.settings, self.spec, memory))
+        self.gpus = sharing.share(taken, total)
+        self.workers = cluster.workers(self.settings, self.gpus)
+        self.display.line(
+            f"GPU memory: a trial takes {taken / 1e9:.1f} of {total / 1e9:.1f} GB, so {round(1 / self.gpus)} share one"
+        )
+        self._write(workers=self.workers, gpus_per_trial=self.gpus)
+
     def _tune(self, memory: tuple[Any, Prepared] | None) -> None:
         from ray import tune
 
@@ -213,9 +242,9 @@ class _Search:
         best = None if results.best is None else (float(results.best["score"]), int(results.best["number"]))
         progress.past(dict(results.trials["state"].value_counts()), best)
         interrupted = threading.Event()
-        scribe = Scribe(
-            self.folder / "results", metric, reports, settings.search.judge_by, scheduler, progress, interrupted
-        )
+        searcher = TruthfulSearcher(record, metric, reports, self.workers)
+        judge_by = settings.search.judge_by
+        scribe = Scribe(self.folder / "results", metric, reports, judge_by, scheduler, searcher, progress, interrupted)
         trainable = tune.with_parameters(
             DistillTrial,
             settings=settings,
@@ -224,7 +253,7 @@ class _Search:
             reports=reports,
             checkpoints=(*self.summary["rungs"], reports),
         )
-        asked = {"cpu": settings.resources.cpus_per_trial, "gpu": settings.resources.gpus_per_trial}
+        asked = {"cpu": settings.resources.cpus_per_trial, "gpu": self.gpus}
         self.display.line(
             f"search: {self.to_do} trials, {self.workers} at a time on {spec.device} in {spec.precision}, "
             f"{len(self.inputs.train)} training and {len(self.inputs.dev)} dev examples"
@@ -234,7 +263,7 @@ class _Search:
                 tune.with_resources(trainable, asked),
                 tune_config=tune.TuneConfig(
                     num_samples=self.to_do,
-                    search_alg=TruthfulSearcher(record, metric, reports),
+                    search_alg=searcher,
                     scheduler=scheduler,
                     max_concurrent_trials=self.workers,
                     reuse_actors=True,

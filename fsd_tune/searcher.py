@@ -87,17 +87,30 @@ class TruthfulAsha(DriverOnly, AsyncHyperBandScheduler):  # type: ignore[misc]
 class TruthfulSearcher(DriverOnly, Searcher):  # type: ignore[misc]
     """Hands out the record's trials and tells it how each ended."""
 
-    def __init__(self, record: Record, metric: str, reports: int) -> None:
+    def __init__(self, record: Record, metric: str, reports: int, workers: int) -> None:
         super().__init__(metric=metric, mode="max")
-        self._record, self._name, self._reports = record, metric, reports
+        self._record, self._name, self._reports, self._most = record, metric, reports, workers
         self._numbers: dict[str, int] = {}
+
+    def back_off(self) -> int | None:
+        """Fewer trials side by side from now on, for a GPU that they share ran out of memory.
+
+        Returns:
+            How many; None when it was one already, so that the trial by itself takes too much.
+        """
+        if self._most <= 1:
+            return None
+        self._most = max(1, min(self._most, len(self._numbers)) - 1)
+        return self._most
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: Any, **spec: Any) -> bool:
         """Metric and mode are this searcher's already; Tune may say them again."""
         return True
 
-    def suggest(self, trial_id: str) -> dict[str, Any]:
-        """The next trial's configuration: `trial`, its number in the study, and `config`, flat."""
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        """The next trial's configuration: `trial`, its number in the study, and `config`, flat; None for not now."""
+        if len(self._numbers) >= self._most:
+            return None
         number, config = self._record.ask()
         self._numbers[trial_id] = number
         return {"trial": number, "config": config}

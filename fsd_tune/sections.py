@@ -102,8 +102,13 @@ def _share_of_weights(what: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-def _gpus(value: Any) -> float:
-    number: float = as_number(value, float, 0, 1024)
+def _gpus(value: Any) -> float | str:
+    if value == "auto":
+        return "auto"
+    try:
+        number: float = as_number(value, float, 0, 1024)
+    except ValueError as error:
+        raise ValueError(f"{error} or auto") from None
     if number > 1 and not number.is_integer():
         raise ValueError("must be a share of one GPU or a whole number of them")
     return number
@@ -262,8 +267,9 @@ class Resources(Section):
     cpus_per_trial: Annotated[float, _number(float, 0, 10_000, low_open=True)] = Field(
         default=1.0, description="CPUs of a trial"
     )
-    gpus_per_trial: Annotated[float, BeforeValidator(_gpus)] = Field(
-        default=0.0, description="GPUs of a trial; below 1, several trials share one"
+    gpus_per_trial: Annotated[float | Literal["auto"], BeforeValidator(_gpus)] = Field(
+        default=0.0,
+        description="GPUs of a trial; below 1, several trials share one; auto: as many share one as its memory holds",
     )
     max_concurrent: Annotated[int, _number(int, 1, 10**6)] | None = Field(
         default=None, description="trials at the same time at most; null: what the resources hold"

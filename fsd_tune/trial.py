@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import ray
 import torch
 from ray import tune
 
+from fsd_tune import sharing
 from fsd_tune.distill import Distiller
 from fsd_tune.memory_actor import fetch
 from fsd_tune.models import quiet_transformers
@@ -13,6 +15,15 @@ from fsd_tune.prepare import Prepared
 from fsd_tune.settings import Settings
 from fsd_tune.spec import Spec
 from fsd_tune.student_run import Workbench
+
+
+@ray.remote(num_gpus=1, max_retries=0)  # type: ignore[untyped-decorator]
+def probe(settings: Settings, spec: Spec, memory: tuple[Any, Prepared] | None) -> tuple[int, int]:
+    """Bytes of GPU memory that the dearest trial of the space takes, and that the GPU has; see `sharing`."""
+    quiet_transformers()
+    bench = Workbench(settings, spec, None if memory is None else fetch(*memory))
+    taken = sharing.peak(bench.distiller(sharing.dearest(settings), reports=1))
+    return taken, int(torch.cuda.get_device_properties(0).total_memory)
 
 
 class DistillTrial(tune.Trainable):  # type: ignore[misc]

@@ -174,7 +174,7 @@ def searcher(tmp_path):
     path = tmp_path / "space.yaml"
     path.write_text(SPACE, encoding="utf-8")
     record = Record(settings_module.load(path), tmp_path / "study.db", "search", {})
-    return TruthfulSearcher(record, "accuracy", 3)
+    return TruthfulSearcher(record, "accuracy", 3, workers=5)
 
 
 def test_the_searcher_tells_the_record_the_truth(searcher, tmp_path):
@@ -221,3 +221,15 @@ def test_copies_are_the_same_object_and_snapshots_are_empty(searcher, tmp_path):
     searcher.restore(str(tmp_path / "searcher"))
     assert not (tmp_path / "searcher").exists()
     assert searcher.suggest("a")["trial"] == 0
+
+
+def test_fewer_trials_at_a_time_after_a_gpu_ran_out_of_memory(searcher):
+    for name in "abc":
+        assert searcher.suggest(name) is not None
+    assert searcher.back_off() == 2, "three were running"
+    assert searcher.suggest("d") is None
+    for name in "ab":
+        searcher.on_trial_complete(name, {"report": 3, "accuracy": 0.5})
+    assert searcher.suggest("d") is not None
+    assert searcher.suggest("e") is None
+    assert searcher.back_off() == 1 and searcher.back_off() is None

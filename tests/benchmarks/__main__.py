@@ -11,7 +11,7 @@ from rich.table import Table
 
 from fsd_tune.device import cpu_has_bf16
 from fsd_tune.errors import InputError
-from tests.benchmarks import building, steps
+from tests.benchmarks import building, sharing, steps
 from tests.benchmarks import setting as settings
 
 
@@ -45,6 +45,9 @@ def main() -> None:
     rows += building.against_inference(setting, precisions[-1], 3)
     say("peak memory")
     rows.append(building.peak(setting, 2))
+    if given.device == "cuda":
+        say("trials that share the GPU")
+        rows += sharing.trials_an_hour(setting)
     searched = building.wall(given.folder / "search")
     rows += [searched] if searched else []
     lines = building.sizes(setting)

@@ -1,0 +1,37 @@
+import pytest
+
+from fsd_tune import settings as settings_module
+from fsd_tune import sharing
+from fsd_tune.errors import FsdTuneError
+
+SPACE = """
+method: {choice: [ce, fsd_ilg, kd]}
+space:
+  alpha: {low: 0.1, high: 0.9}
+  temperature: 5
+  beta: 1
+  gamma_i: {low: 0.1, high: 10, log: true}
+  gamma_l: 1
+  gamma_g: 1
+  gamma_m: 0.5
+  batch_size: {choice: [16, 64, 32]}
+resources: {gpus_per_trial: auto}
+"""
+GB = 10**9
+
+
+@pytest.mark.parametrize(("peak", "total", "expected"), [(1, 80, 1 / 4), (20, 80, 1 / 3), (30, 80, 1 / 2), (60, 80, 1)])
+def test_as_many_trials_as_fit_share_a_gpu(peak, total, expected):
+    assert sharing.share(peak * GB, total * GB) == pytest.approx(expected)
+
+
+def test_a_trial_that_fits_no_gpu_is_refused():
+    with pytest.raises(FsdTuneError, match=r"takes 79\.0 GB of GPU memory, but the GPU has 80\.0 GB"):
+        sharing.share(79 * GB, 80 * GB)
+
+
+def test_the_dearest_configuration_has_most_terms_and_the_largest_batch(tmp_path):
+    path = tmp_path / "space.yaml"
+    path.write_text(SPACE, encoding="utf-8")
+    config = sharing.dearest(settings_module.load(path))
+    assert (config["method"], config["batch_size"], config["alpha"]) == ("fsd_ilg", 64, 0.1)
