@@ -26,7 +26,7 @@ _SAMPLE_PER_CENTROID = 4
 _BLOCK_BYTES = 1 << 27
 _PROCEDURE = 2
 _SWEEPS = 10
-_RESTARTS = 2
+_RESTARTS = 3
 _CPU = torch.device("cpu")
 
 

@@ -1,4 +1,4 @@
-"""Trials an hour on one GPU that 1, 2, 4 and 8 of them share: what `sharing.MOST` should be. For `--device cuda` only."""
+"""Trials an hour on one GPU that 1, 2, 4 or 8 of them share: what `sharing.MOST` should be. Needs `--device cuda`."""
 
 import shutil
 import tempfile
