@@ -206,19 +206,45 @@ def search(
     verbose: Verbose = False,
     as_json: AsJson = False,
 ) -> None:
-    """Search a space on Ray; the same command again continues an interrupted search."""
+    """Search a space on Ray; the same command again, or `resume`, goes on with an interrupted search."""
     _one_of("--device", device, ("auto", "cpu", "cuda"))
     _folder_or_new("--memory", memory)
     settings = _load(space, overrides, task, teacher, data)
     from fsd_tune import search as searching
     from fsd_tune import summary
 
+    output = output or Path("runs") / f"{task}-{space.stem}"
+    console.searching(output)
     with closing(Display(quiet, verbose)) as display:
         results = searching.run(
-            settings, task=task, teacher=teacher, data=data, output=output or Path("runs") / f"{task}-{space.stem}",
+            settings, task=task, teacher=teacher, data=data, output=output,
             memory=memory, device=device, overwrite=overwrite, address=address, ray_temporary=temp_dir,
             display=display,
         )  # fmt: skip
+    _print(summary.document(results), as_json, summary.lines(results))
+
+
+@verb(settings_flags=True)
+def resume(
+    overrides: Overrides,
+    *,
+    folder: Annotated[Path, typer.Argument(help="a search's folder")],
+    errored: Annotated[bool, typer.Option("--errored", help="run failed trials again")] = False,
+    address: Address = None,
+    temp_dir: TemporaryFolder = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    as_json: AsJson = False,
+) -> None:
+    """Go on with a search that was interrupted, or with more --trials; of the settings only budgets and resources."""
+    from fsd_tune import search as searching
+    from fsd_tune import summary
+
+    console.searching(folder)
+    with closing(Display(quiet, verbose)) as display:
+        results = searching.resume(
+            folder, overrides(), errored=errored, address=address, ray_temporary=temp_dir, display=display
+        )
     _print(summary.document(results), as_json, summary.lines(results))
 
 

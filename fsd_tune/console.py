@@ -11,6 +11,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -28,6 +29,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+# The search that the running verb is at: once its folder describes it, `resume` goes on from there.
+_search: Path | None = None
+
+
+def searching(folder: Path) -> None:
+    """Say which search's folder `resume` would go on from if this verb is interrupted."""
+    global _search
+    _search = folder
 
 
 def verb(settings_flags: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -89,6 +100,8 @@ def _said(error: FsdTuneError | KeyboardInterrupt | OSError) -> tuple[list[str],
     single = sys.argv[1:2] in (["teacher"], ["distill"])
     # --overwrite would delete what the search is to be continued from.
     words = [word for word in sys.argv[1:] if single or word != "--overwrite"]
+    if _search is not None and (_search / "summary.json").is_file():
+        words = ["resume", str(_search)]
     again = f"{'To start again' if single else 'To continue'}: {shlex.join(['fsd-tune', *words])}"
     if isinstance(error, InputError):
         return [*(f"error: {problem}" for problem in error.problems), *([error.hint] if error.hint else [])], 2

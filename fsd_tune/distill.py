@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fsd_tune import losses
+from fsd_tune import checkpoints, losses
 from fsd_tune.batches import Tokenised, collate, epoch_order
 from fsd_tune.device import autocast
 from fsd_tune.glue import Task, evaluate
@@ -224,6 +224,7 @@ class Distiller:
         """
         self.model.save_pretrained(folder / "student")
         if self.done:
+            checkpoints.seal(folder, self.report)
             return
         state = {
             "step": self.step,
@@ -235,6 +236,7 @@ class Distiller:
             "cuda_random": torch.cuda.get_rng_state() if self.run.device.type == "cuda" else None,
         }
         torch.save(state, folder / "state.pt")
+        checkpoints.seal(folder, self.report)
 
     def load(self, folder: Path) -> None:
         """Continue from a checkpoint: weights, student memory, optimiser, position and random state."""

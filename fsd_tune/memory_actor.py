@@ -170,4 +170,4 @@ def fetch(actor: Any, prepared: Prepared) -> Arrays:
         except (RayActorError, ObjectLostError, GetTimeoutError):
             # What a dead owner had put is lost (OwnerDiedError is an ObjectLostError): the restarted actor puts anew.
             time.sleep(min(2.0, 0.1 * 2**attempt))
-    raise FsdTuneError("The memory actor does not answer.", hint="Run the same search command again to continue.")
+    raise FsdTuneError("The memory actor does not answer.", hint="`fsd-tune resume` goes on with the search.")

@@ -6,13 +6,14 @@ each report is appended here at once, to the trial's folder under `results/`.
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 from ray.tune import Callback
 
-from fsd_tune import files
+from fsd_tune import checkpoints, files
 from fsd_tune.progress import SearchProgress
 from fsd_tune.results import judge
 from fsd_tune.searcher import DriverOnly, TruthfulAsha, TruthfulSearcher, ended
@@ -31,11 +32,12 @@ class Scribe(DriverOnly, Callback):  # type: ignore[misc]
         judge_by: str,
         asha: TruthfulAsha | None,
         searcher: TruthfulSearcher,
+        earlier: Mapping[int, dict[int, float]],
         progress: SearchProgress,
         interrupted: Event,
     ) -> None:
         self._results, self._metric, self._reports, self._judge_by = results, metric, reports, judge_by
-        self._asha, self._searcher = asha, searcher
+        self._asha, self._searcher, self._earlier = asha, searcher, earlier
         self._progress, self._interrupted = progress, interrupted
         self._values: dict[str, dict[int, float]] = {}
 
@@ -48,15 +50,18 @@ class Scribe(DriverOnly, Callback):  # type: ignore[misc]
             raise KeyboardInterrupt
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial starts, or starts again after a crash of its worker."""
-        self._values.setdefault(trial.trial_id, {})
-        files.write_json(self._folder(trial) / "params.json", trial.config)
+        """A trial starts, goes on from an earlier part of the search, or starts again after a crash of its worker."""
+        number = trial.config["trial"]
+        self._values.setdefault(trial.trial_id, dict(self._earlier.get(number, {})))
+        files.write_json(self._folder(trial) / "params.json", {"trial": number, "config": trial.config["config"]})
         self._progress.started(trial.config["trial"], trial.config["config"])
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """A report."""
+        """A report. After a crash a trial makes some again, with the same values: they stand there already."""
+        if result["report"] in self._values[trial.trial_id]:
+            return
         row = {
             name: value
             for name, value in result.items()
@@ -97,6 +102,7 @@ class Scribe(DriverOnly, Callback):  # type: ignore[misc]
         self._end(trial, "failed", _last_line(trial) or "its worker died")
 
     def _end(self, trial: Any, state: str, reason: str) -> None:
+        shutil.rmtree(self._folder(trial) / checkpoints.RESTART, ignore_errors=True)
         values = self._values.get(trial.trial_id, {})
         score = judge([values[report] for report in sorted(values)], self._judge_by) if state == "finished" else None
         files.write_json(self._folder(trial) / "trial.json", {"state": state, "reason": reason, "score": score})

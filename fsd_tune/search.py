@@ -4,14 +4,18 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fsd_tune import cluster, files, memory_actor, report, search_folder
+from fsd_tune import cluster, continuation, files, memory_actor, report, search_folder
+from fsd_tune import settings as settings_module
+from fsd_tune.continuation import Past
 from fsd_tune.errors import FsdTuneError, InputError
+from fsd_tune.flags import flag_of
 from fsd_tune.inputs import Inputs, gather
 from fsd_tune.methods import USES_TEACHER
 from fsd_tune.prepare import Prepared
@@ -21,9 +25,11 @@ from fsd_tune.settings import Settings
 from fsd_tune.space import distributions
 from fsd_tune.spec import Spec, spec_for
 from fsd_tune.student_folder import export_best
-from fsd_tune.study import Known, Record
+from fsd_tune.study import Record
 
 _FAILURES_PER_TRIAL = 2
+# Settings that a search may be continued with other values of, beside all of `resources`.
+RESUMABLE = ("search.trials", "search.time_budget")
 
 
 def run(
@@ -36,6 +42,8 @@ def run(
     memory: Path | str | None = None,
     device: str = "auto",
     overwrite: bool = False,
+    errored: bool = False,
+    resuming: bool = False,
     address: str | None = None,
     ray_temporary: Path | None = None,
     display: Display | None = None,
@@ -51,6 +59,8 @@ def run(
         memory: the folder for teacher outputs and memories; None for `output/memory`.
         device: auto, cpu or cuda; auto is cuda when trials get a share of a GPU.
         overwrite: delete what `output` holds of another search.
+        errored: run failed trials of an earlier part of the search again.
+        resuming: `output` holds the search already; inputs that have changed since are an error.
         address: of a Ray cluster; None for a local instance.
         ray_temporary: Ray's folder for sockets and logs.
         display: where progress goes.
@@ -66,24 +76,36 @@ def run(
         settings, inputs.teacher, inputs.task.id, inputs.train, inputs.dev,
         Path(memory) if memory else folder / "memory", _device(settings, device),
     )  # fmt: skip
-    name = search_folder.identity(settings, spec)
-    search_folder.check(folder, name, settings, overwrite)
+    identity = search_folder.identity(settings, spec)
+    search_folder.check(folder, identity, overwrite, resuming)
+    given = {
+        "task": task,
+        "teacher": _absolute(teacher),
+        "data": _absolute(data),
+        "memory": _absolute(memory),
+        "device": device,
+    }
     notes = [*inputs.notes, *notes]
-    for note in notes:
-        display.line(f"note: {note}")
-    command = search_folder.command_line(folder, task, teacher, data, memory, device)
     with search_folder.held(folder):
         if overwrite and folder.is_dir():
             search_folder.clear(folder)
-        past = search_folder.past(folder, settings) if (folder / "summary.json").exists() else {}
-        to_do = settings.search.trials - sum(trial.state != "running" for trial in past.values())
-        if past:
-            display.line(f"{folder}: {len(past)} trials were begun before; {max(to_do, 0)} to run now.")
+        past = Past()
+        if (folder / "summary.json").exists():
+            past = continuation.take_up(folder, settings, errored)
+            notes += past.notes
+        for note in notes:
+            display.line(f"note: {note}")
+        to_do = settings.search.trials - past.ended
+        if past.trials:
+            display.line(
+                f"{folder}: {past.ended} trials have ended before; {max(to_do, 0)} to run now, "
+                f"{len(past.restarts)} of them from a checkpoint"
+            )
         if to_do > 0:
             with cluster.connected(address, ray_temporary):
                 gpus = _gpus(settings, spec)
                 workers = cluster.workers(settings, gpus)
-                summary = search_folder.begin(folder, name, settings, inputs, spec, notes, command)
+                summary = search_folder.begin(folder, identity, settings, inputs, spec, notes, given)
                 _Search(settings, inputs, spec, folder, summary, gpus, workers, past, to_do, display).run()
         else:
             # All trials have ended; a search that was killed after the last one still lacks what follows.
@@ -96,6 +118,50 @@ def run(
         why = f": {reasons[0]}" if len(reasons) else "; give it more time."
         raise FsdTuneError(f"{folder}: no trial has finished{why}", hint="The reasons of all are in its report.html.")
     return results
+
+
+def resume(
+    folder: Path | str,
+    overrides: Mapping[str, str] | None = None,
+    *,
+    errored: bool = False,
+    address: str | None = None,
+    ray_temporary: Path | None = None,
+    display: Display | None = None,
+) -> Results:
+    """Go on with a search from its folder alone, or add trials to one that is done.
+
+    Args:
+        folder: the search's.
+        overrides: settings that may differ from before, as {dotted key: YAML text}: `RESUMABLE`.
+        errored: run failed trials again, under their own numbers.
+        address, ray_temporary, display: as for `run`.
+
+    Raises:
+        InputError: no search is there, or settings, teacher or data are not those that it began with.
+        FsdTuneError: something failed midway; what was finished is kept.
+    """
+    folder = Path(folder)
+    given = search_folder.inputs(folder)
+    refused = [key for key in overrides or {} if key.rpartition(".")[0] != "resources" and key not in RESUMABLE]
+    if refused:
+        names = ", ".join(flag_of(key) for key in RESUMABLE)
+        raise InputError(
+            [f"{flag_of(key)}: cannot change in a search that has begun; {names} and resources can." for key in refused]
+        )
+    settings = settings_module.load(folder / "settings.yaml", overrides)
+    return run(
+        settings, **given, output=folder, errored=errored, resuming=True, address=address,
+        ray_temporary=ray_temporary, display=display,
+    )  # fmt: skip
+
+
+def _absolute(path: Path | str | None) -> str | None:
+    """A path that means the same from any working directory; a hub id as it is."""
+    if path is None:
+        return None
+    local = Path(path).expanduser()
+    return str(local.resolve()) if local.exists() or isinstance(path, Path) else str(path)
 
 
 def _conclude(folder: Path, tokenizer: str) -> None:
@@ -139,7 +205,7 @@ class _Search:
     summary: dict[str, Any]
     gpus: float
     workers: int
-    past: dict[int, Known]
+    past: Past
     to_do: int
     display: Display
 
@@ -159,7 +225,7 @@ class _Search:
             raise
         except InputError:
             # The teacher's predictions showed it: no trial has begun, so nothing of a new search stays.
-            state = "failed" if self.past else "refused"
+            state = "failed" if self.past.trials else "refused"
             raise
         finally:
             self.display.close()
@@ -235,16 +301,21 @@ class _Search:
 
         settings, spec, asha = self.settings, self.spec, self.settings.asha
         metric, reports = self.inputs.task.metric, self.summary["reports"]
-        record = Record(settings, self.folder / "study.db", self.summary["name"], self.past)
-        scheduler = TruthfulAsha(metric, reports, asha.grace, asha.reduction_factor, self.past) if asha else None
+        past = self.past.trials
+        record = Record(settings, self.folder / "study.db", self.summary["name"], past)
+        scheduler = TruthfulAsha(metric, reports, asha.grace, asha.reduction_factor, past) if asha else None
         progress = SearchProgress(self.display, settings.search.trials, metric, reports, list(distributions(settings)))
         results = load(self.folder)
         best = None if results.best is None else (float(results.best["score"]), int(results.best["number"]))
         progress.past(dict(results.trials["state"].value_counts()), best)
         interrupted = threading.Event()
-        searcher = TruthfulSearcher(record, metric, reports, self.workers)
+        searcher = TruthfulSearcher(record, metric, reports, self.workers, self.past.restarts)
         judge_by = settings.search.judge_by
-        scribe = Scribe(self.folder / "results", metric, reports, judge_by, scheduler, searcher, progress, interrupted)
+        folders = {number: restart.parent.name for number, restart in self.past.restarts.items()}
+        earlier = {number: trial.values for number, trial in past.items()}
+        scribe = Scribe(
+            self.folder / "results", metric, reports, judge_by, scheduler, searcher, earlier, progress, interrupted
+        )
         trainable = tune.with_parameters(
             DistillTrial,
             settings=settings,
@@ -268,7 +339,7 @@ class _Search:
                     max_concurrent_trials=self.workers,
                     reuse_actors=True,
                     time_budget_s=settings.search.time_budget_seconds,
-                    trial_dirname_creator=lambda trial: f"{trial.config['trial']:04d}_{trial.trial_id}",
+                    trial_dirname_creator=partial(_trial_folder, folders),
                 ),
                 run_config=tune.RunConfig(
                     name="results",
@@ -286,6 +357,12 @@ class _Search:
             raise FsdTuneError(f"Ray Tune stopped the search: {reason.strip()}") from error
         if interrupted.is_set():
             raise KeyboardInterrupt
+
+
+def _trial_folder(taken_up: Mapping[int, str], trial: Any) -> str:
+    """The name of a trial's folder; one that goes on does so in the folder that it has."""
+    number = trial.config["trial"]
+    return taken_up.get(number, f"{number:04d}_{trial.trial_id}")
 
 
 @contextmanager

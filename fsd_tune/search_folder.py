@@ -18,25 +18,30 @@ from fsd_tune import files
 from fsd_tune import settings as settings_module
 from fsd_tune.errors import InputError
 from fsd_tune.inputs import Inputs
-from fsd_tune.results import load
 from fsd_tune.settings import Settings
-from fsd_tune.space import distributions
 from fsd_tune.spec import Spec, fingerprint
-from fsd_tune.study import Known
 
 _PACKAGES = ("fsd_tune", "ray", "torch", "transformers", "datasets", "optuna", "scikit-learn", "numpy", "wandb")
 _DEFAULT_REPORTS = 10
 
 
-def identity(settings: Settings, spec: Spec) -> str:
-    """A name for what a search is: settings, task, teacher and data.
+def identity(settings: Settings, spec: Spec) -> dict[str, Any]:
+    """What a search is: settings, task, teacher and data, the last three by their content.
 
     Trials, time and workers are left out: a search may be continued with more of them.
     """
-    plain = settings.model_dump(mode="json", exclude={"resources": True, "wandb": True})
+    plain = yaml.safe_load(settings_module.dump(settings))
+    for section in ("resources", "wandb"):
+        plain.pop(section)
     for key in ("trials", "time_budget"):
         plain["search"].pop(key)
-    return files.digest(plain, spec.task, fingerprint(spec.teacher.path), spec.train.ids, spec.dev.ids)
+    return {
+        "settings": plain,
+        "task": spec.task,
+        "teacher": fingerprint(spec.teacher.path),
+        "training split": files.digest(spec.train.ids, spec.train.offsets),
+        "dev split": files.digest(spec.dev.ids, spec.dev.offsets),
+    }
 
 
 _KEPT = ("memory", ".lock")
@@ -67,8 +72,8 @@ def held(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def check(folder: Path, name: str, settings: Settings, overwrite: bool) -> None:
-    """Refuse a folder that holds anything but the search `name`, or a memory.
+def check(folder: Path, identity: dict[str, Any], overwrite: bool, resuming: bool = False) -> None:
+    """Refuse a folder that holds anything but the search of this `identity`, or a memory.
 
     Raises:
         InputError: it does (and `overwrite` is not given, or what it holds is no search), or cannot be written.
@@ -82,26 +87,25 @@ def check(folder: Path, name: str, settings: Settings, overwrite: bool) -> None:
         return
     try:
         held = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["identity"]
-    except (OSError, ValueError, KeyError, TypeError):
+        differences = _differences(held, identity)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise InputError(f"--output: {folder} holds other files; give a new folder.") from None
-    if held != name and not overwrite:
+    if differences and resuming:
+        raise InputError([f"{folder}: {difference}." for difference in differences], "Undo that, or search anew.")
+    if differences and not overwrite:
+        more = [f"and {len(differences) - 3} more"] if len(differences) > 3 else []
         raise InputError(
-            f"--output: {folder} holds another search ({_differences(folder, settings)}); give a new folder, or "
+            f"--output: {folder} holds another search ({'; '.join([*differences[:3], *more])}); give a new folder, or "
             "--overwrite."
         )
 
 
-def _differences(folder: Path, settings: Settings) -> str:
-    """Which keys another search's settings have differently; or that its settings are the same."""
-    try:
-        held = _flat(yaml.safe_load((folder / "settings.yaml").read_text(encoding="utf-8")))
-    except (OSError, yaml.YAMLError):
-        return "its settings cannot be read"
-    own = _flat(yaml.safe_load(settings_module.dump(settings)))
-    keys = [key for key in own | held if own.get(key) != held.get(key)]
-    shown = [f"{key} {held.get(key)} there, {own.get(key)} now" for key in keys[:3]]
-    more = [f"and {len(keys) - 3} more"] if len(keys) > 3 else []
-    return "; ".join([*shown, *more]) or "the same settings on another task, teacher or data"
+def _differences(held: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What is different now: settings by key, and other inputs by name."""
+    there, here = _flat(held["settings"]), _flat(now["settings"])
+    keys = [key for key in here | there if here.get(key) != there.get(key)]
+    found = [f"{key} {there.get(key)} there, {here.get(key)} now" for key in keys]
+    return found + [f"another {name}" for name in now if name != "settings" and held.get(name) != now[name]]
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -113,9 +117,22 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def begin(
-    folder: Path, name: str, settings: Settings, inputs: Inputs, spec: Spec, notes: list[str], command: str
+    folder: Path,
+    identity: dict[str, Any],
+    settings: Settings,
+    inputs: Inputs,
+    spec: Spec,
+    notes: list[str],
+    given: dict[str, Any],
 ) -> dict[str, Any]:
     """Make the folder or take it up again, and write what describes the search.
+
+    Args:
+        folder: the search's.
+        identity: as `identity` gives it.
+        settings, inputs, spec: of the search.
+        notes: for people.
+        given: task, teacher, data, memory and device, as the user gave them, with absolute paths.
 
     Returns:
         The summary, as it stands in `summary.json`.
@@ -125,13 +142,14 @@ def begin(
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     folder.mkdir(parents=True, exist_ok=True)
     files.write_text(folder / "settings.yaml", settings_module.dump(settings))
-    files.write_text(folder / "command.txt", command + "\n")
+    files.write_text(folder / "command.txt", command_line(folder, **given) + "\n")
     files.write_json(folder / "versions.json", versions())
     asha = settings.asha
     from fsd_tune.searcher import rungs
 
     summary.update(
-        identity=name,
+        identity=identity,
+        inputs=given,
         name=summary.get("name") or folder.resolve().name,
         task=inputs.task.id,
         metric=inputs.task.metric,
@@ -157,6 +175,24 @@ def begin(
     return summary
 
 
+def inputs(folder: Path) -> dict[str, Any]:
+    """Task, teacher, data, memory and device that a search was given, as keywords of `search.run`.
+
+    Raises:
+        InputError: no search is there, or its summary cannot be read.
+    """
+    try:
+        given = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["inputs"]
+        return {key: given[key] for key in ("task", "teacher", "data", "memory", "device")}
+    except FileNotFoundError:
+        raise InputError(f"{folder}: holds no search that has begun; give the `--output` folder of a search.") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{folder / 'summary.json'}: cannot be read ({type(error).__name__}); the command in "
+            f"{folder / 'command.txt'} starts the search in a new folder."
+        ) from None
+
+
 def clear(folder: Path) -> None:
     """Delete what a search has written; its memories stay, for they are named by content."""
     for path in folder.iterdir():
@@ -179,30 +215,10 @@ def versions() -> dict[str, str]:
     return found
 
 
-def command_line(folder: Path, task: str, teacher: str, data: object, memory: object, device: str) -> str:
-    """The command that makes (or continues) a search, whatever started it."""
+def command_line(folder: Path, task: str, teacher: str, data: str | None, memory: str | None, device: str) -> str:
+    """The command that makes a search, whatever started it."""
     words = ["fsd-tune", "search", folder / "settings.yaml", "--task", task, "--teacher", teacher]
     words += ["--data", data] if data is not None else []
     words += ["--memory", memory] if memory is not None else []
     words += ["--device", device] if device != "auto" else []
     return shlex.join(map(str, [*words, "--output", folder]))
-
-
-def past(folder: Path, settings: Settings) -> dict[int, Known]:
-    """Trials of an earlier part of the search by number.
-
-    An interrupted one is returned as running, without values, and its folder is deleted: it will be run anew.
-    """
-    results = load(folder)
-    searched = distributions(settings)
-    found = {}
-    for _, row in results.trials.iterrows():
-        ended = row["state"] in ("finished", "stopped", "failed")
-        rows = results.reports[results.reports["trial"] == row["number"]] if ended else results.reports[:0]
-        values = {int(r): float(v) for r, v in zip(rows["report"], rows.get(results.metric, []), strict=False)}
-        config = json.loads((folder / "results" / row["folder"] / "params.json").read_text(encoding="utf-8"))["config"]
-        params = {name: config[name] for name in searched if name in config}
-        found[int(row["number"])] = Known(params, str(row["state"]) if ended else "running", values)
-        if not ended:
-            shutil.rmtree(folder / "results" / row["folder"], ignore_errors=True)
-    return found

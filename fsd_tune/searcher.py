@@ -1,6 +1,8 @@
 """Optuna as Tune's searcher and ASHA as its scheduler, told the truth about stopped and failed trials."""
 
 import math
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Self
 
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
@@ -8,7 +10,8 @@ from ray.tune.search import Searcher
 
 from fsd_tune.study import Known, Record
 
-_SETS_BARS = ("finished", "stopped")
+# A trial that goes on from its checkpoint does not report again at the rungs that it has passed.
+_SETS_BARS = ("finished", "stopped", "running")
 
 
 def rungs(grace: int, reduction_factor: float, reports: int) -> list[int]:
@@ -55,7 +58,7 @@ class TruthfulAsha(DriverOnly, AsyncHyperBandScheduler):  # type: ignore[misc]
 
     @staticmethod
     def _bars(rung: int, past: dict[int, Known]) -> dict[str, float]:
-        """What earlier trials had at a rung. A trial that is asked for again will report anew."""
+        """What earlier trials had at a rung."""
         ended = {f"past-{number}": trial.values for number, trial in past.items() if trial.state in _SETS_BARS}
         return {name: values[rung] for name, values in ended.items() if rung in values}
 
@@ -87,8 +90,11 @@ class TruthfulAsha(DriverOnly, AsyncHyperBandScheduler):  # type: ignore[misc]
 class TruthfulSearcher(DriverOnly, Searcher):  # type: ignore[misc]
     """Hands out the record's trials and tells it how each ended."""
 
-    def __init__(self, record: Record, metric: str, reports: int, workers: int) -> None:
+    def __init__(
+        self, record: Record, metric: str, reports: int, workers: int, restarts: Mapping[int, Path] | None = None
+    ) -> None:
         super().__init__(metric=metric, mode="max")
+        self._restarts = restarts or {}
         self._record, self._name, self._reports, self._most = record, metric, reports, workers
         self._numbers: dict[str, int] = {}
 
@@ -108,12 +114,16 @@ class TruthfulSearcher(DriverOnly, Searcher):  # type: ignore[misc]
         return True
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """The next trial's configuration: `trial`, its number in the study, and `config`, flat; None for not now."""
+        """The next trial; None for not now.
+
+        Returns:
+            `trial`, its number in the study, `config`, flat, and `restart`, the checkpoint that it goes on from or "".
+        """
         if len(self._numbers) >= self._most:
             return None
         number, config = self._record.ask()
         self._numbers[trial_id] = number
-        return {"trial": number, "config": config}
+        return {"trial": number, "config": config, "restart": str(self._restarts.get(number, ""))}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """A report of a running trial."""

@@ -79,7 +79,7 @@ class Record:
             path: the SQLite file; an old one is replaced.
             name: of the study: the search's, so that two searches never merge.
             past: trials by number, from the results on disk. A number that is missing or whose trial was interrupted
-                (state running) is asked for again, with its parameters where they are known.
+                (state running) is asked for again, with its parameters and values where they are known.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
@@ -91,28 +91,29 @@ class Record:
         url = sqlalchemy.URL.create("sqlite", database=str(path)).render_as_string()
         self.study = optuna.create_study(study_name=name, storage=url, direction="maximize")
         self._asked: dict[int, optuna.Trial] = {}
-        self._waiting: dict[int, dict[str, Any]] = {}
+        self._waiting: dict[int, Known] = {}
         for number in range(max(past, default=-1) + 1):
             trial = past.get(number)
             if trial is None or trial.state == "running":
                 # Its number is kept for it: a waiting trial is what the next ask() takes.
                 self.study.enqueue_trial({})
-                self._waiting[number] = {} if trial is None else trial.params
+                self._waiting[number] = trial or Known({})
             else:
                 self.study.add_trial(self._frozen(trial, self._truth(trial)))
 
     def ask(self) -> tuple[int, dict[str, Any]]:
         """The next trial: its number and its flat configuration. A function of seed, number and what is known."""
         number = min(self._waiting) if self._waiting else len(self.study.get_trials(deepcopy=False))
-        params = self._waiting.pop(number, {})
-        if not params:
-            params = self._suggest(number)
+        known = self._waiting.pop(number, Known({}))
+        params = known.params or self._suggest(number)
         base = optuna.samplers.RandomSampler(seed=self._seed(number))
         self.study.sampler = optuna.samplers.PartialFixedSampler(params, base)
         trial = self.study.ask()
         assert trial.number == number, (trial.number, number)
         config = sample(self.settings, trial)
         self._asked[number], self.trials[number] = trial, Known(dict(trial.params))
+        for report, value in sorted(known.values.items()):
+            self.report(number, report, value)
         return number, config
 
     def report(self, number: int, report: int, value: float) -> None:

@@ -44,7 +44,8 @@ class DistillTrial(tune.Trainable):  # type: ignore[misc]
         """Start a run.
 
         Args:
-            config: `trial`, the study's number, and `config`, the flat configuration.
+            config: `trial`, the study's number, `config`, the flat configuration, and `restart`, the checkpoint of an
+                earlier part of the search that it goes on from, or "".
             settings, spec: of the search.
             memory: the memory's actor and what it has prepared; None for a search of `ce` alone.
             reports: evaluations of a trial.
@@ -55,11 +56,16 @@ class DistillTrial(tune.Trainable):  # type: ignore[misc]
         torch.set_num_threads(max(1, int(settings.resources.cpus_per_trial)))
         self._reports, self._checkpoints = reports, checkpoints
         self._bench = Workbench(settings, spec, None if memory is None else fetch(*memory))
-        self._distiller = self._bench.distiller(config["config"], reports)
+        self._begin(config)
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        self._distiller = self._bench.distiller(config["config"], self._reports)
+        if config["restart"]:
+            self._distiller.load(Path(config["restart"]))
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Start another run in the same worker: the same numbers as in a fresh one."""
-        self._distiller = self._bench.distiller(new_config["config"], self._reports)
+        self._begin(new_config)
         return True
 
     def step(self) -> dict[str, Any]:

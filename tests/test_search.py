@@ -10,8 +10,6 @@ import threading
 import time
 from pathlib import Path
 
-import numpy as np
-import optuna
 import pytest
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -21,32 +19,7 @@ from fsd_tune.errors import InputError
 from fsd_tune.results import load
 from fsd_tune.space import resolve
 from fsd_tune.student_run import Workbench, open_arrays
-
-SPACE = """
-method: {choice: [fsd_ilg, kd, ce]}
-space:
-  alpha: {low: 0.1, high: 0.9}
-  temperature: {low: 1, high: 8}
-  beta: 1
-  gamma_i: {low: 0.1, high: 10, log: true}
-  gamma_l: 1
-  gamma_g: 1
-  gamma_m: 0.5
-  learning_rate: {low: 1e-4, high: 1e-2, log: true}
-  batch_size: 8
-  epochs: 2
-student: {layers: 2}
-data: {max_length: 32}
-memory: {centroids: 5}
-search: {trials: 6}
-asha: {reports: 4}
-precision: float32
-"""
-
-
-def short_folder():
-    # Ray's sockets lie below it, and a socket's path has at most 107 bytes.
-    return tempfile.TemporaryDirectory(prefix="r", dir="/tmp")
+from tests.searching import SPACE, agree, command, processes_of, short_folder
 
 
 @pytest.fixture(scope="module")
@@ -72,25 +45,6 @@ def run(ray_session, glue, teacher, tmp_path):
         return search.run(settings, **arguments)
 
     return start
-
-
-def agree(results):
-    """The study and the results on disk say the same of every trial."""
-    name = results.summary["name"]
-    study = optuna.load_study(study_name=name, storage=f"sqlite:///{results.folder / 'study.db'}")
-    states = {"finished": "COMPLETE", "stopped": "PRUNED", "failed": "FAIL"}
-    rows = results.trials.set_index("number")
-    assert sorted(rows.index) == [trial.number for trial in study.trials]
-    for trial in study.trials:
-        row = rows.loc[trial.number]
-        assert trial.state.name == states[row["state"]]
-        reports = results.reports[results.reports["trial"] == trial.number]
-        values = dict(zip(reports["report"], reports[results.metric], strict=True))
-        assert trial.intermediate_values == {r: v for r, v in values.items() if np.isfinite(v)}
-        if row["state"] == "finished":
-            assert trial.value == pytest.approx(row["score"])
-        for parameter, value in trial.params.items():
-            assert row[parameter] == value
 
 
 def test_the_main_job(run, space, tmp_path, teacher):
@@ -244,14 +198,6 @@ def test_fewer_examples_than_centroids(run, space):
     assert "lowered to 40" in results.summary["notes"][0]
 
 
-def _command(glue, teacher, output, space_file, temporary, *flags):
-    script = Path(sys.executable).parent / "fsd-tune"
-    return [
-        script, "search", space_file, "--task", "sst2", "--teacher", teacher, "--data", glue, "--output", output,
-        "--temp-dir", temporary, *flags,
-    ]  # fmt: skip
-
-
 @pytest.mark.slow
 def test_two_searches_at_once_build_one_memory(glue, teacher, tmp_path):
     """Two drivers with a Ray of their own each; the folder's lock is what they share."""
@@ -264,7 +210,7 @@ def test_two_searches_at_once_build_one_memory(glue, teacher, tmp_path):
         memory = tmp_path / "memory"
         drivers = [
             subprocess.Popen(
-                _command(glue, teacher, tmp_path / name, space_file, temporary, "--memory", memory, "--trials=1"),
+                command(glue, teacher, tmp_path / name, space_file, temporary, "--memory", memory, "--trials=1"),
                 stderr=subprocess.DEVNULL,
             )
             for name, temporary in (("A", a), ("B", b))
@@ -280,8 +226,8 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_continues(glue, teac
     space_file = tmp_path / "space.yaml"
     space_file.write_text(SPACE.replace("epochs: 2", "epochs: 40"))
     with short_folder() as temporary:
-        command = _command(glue, teacher, tmp_path / "R", space_file, temporary, "--asha=off", "--trials=4")
-        driver = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        words = command(glue, teacher, tmp_path / "R", space_file, temporary, "--asha=off", "--trials=4")
+        driver = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
         deadline = time.monotonic() + 90
         while not list((tmp_path / "R" / "results").glob("*/trial.json")):
             assert time.monotonic() < deadline and driver.poll() is None
@@ -289,31 +235,18 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_continues(glue, teac
         os.kill(driver.pid, signal.SIGINT)
         _, printed = driver.communicate(timeout=60)
         assert driver.returncode == 130, printed
-        assert "To continue: fsd-tune search" in printed and "Traceback" not in printed
-        assert _processes_of_group(driver.pid) == [], "children are gone"
+        assert "To continue: fsd-tune resume" in printed and "Traceback" not in printed
+        time.sleep(1)
+        assert processes_of(driver.pid) == [], "children are gone"
         kept = load(tmp_path / "R")
         assert kept.summary["state"] == "interrupted" and kept.saved["finished"] >= 1
-        again = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=180, check=False)
+        again = subprocess.run(words, stderr=subprocess.PIPE, text=True, timeout=180, check=False)
         assert again.returncode == 0, again.stderr
     results = load(tmp_path / "R")
     assert results.trials["state"].tolist() == ["finished"] * 4
     for name in kept.trials[kept.trials["state"] == "finished"]["folder"]:
         assert name in results.trials["folder"].tolist()
     agree(results)
-
-
-def _processes_of_group(pid):
-    import psutil
-
-    time.sleep(1)
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if os.getsid(process.pid) == pid and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process.name())
-        except (psutil.NoSuchProcess, ProcessLookupError):
-            continue
-    return found
 
 
 def test_a_search_of_one_fixed_configuration(run, space):

@@ -1,0 +1,111 @@
+"""What tests of real searches share: a small space, the command line, what must hold of a search's folder."""
+
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import optuna
+import psutil
+import pytest
+
+SPACE = """
+method: {choice: [fsd_ilg, kd, ce]}
+space:
+  alpha: {low: 0.1, high: 0.9}
+  temperature: {low: 1, high: 8}
+  beta: 1
+  gamma_i: {low: 0.1, high: 10, log: true}
+  gamma_l: 1
+  gamma_g: 1
+  gamma_m: 0.5
+  learning_rate: {low: 1e-4, high: 1e-2, log: true}
+  batch_size: 8
+  epochs: 2
+student: {layers: 2}
+data: {max_length: 32}
+memory: {centroids: 5}
+search: {trials: 6}
+asha: {reports: 4}
+precision: float32
+"""
+SCRIPT = Path(sys.executable).parent / "fsd-tune"
+
+
+def short_folder():
+    # Ray's sockets lie below it, and a socket's path has at most 107 bytes.
+    return tempfile.TemporaryDirectory(prefix="r", dir="/tmp")
+
+
+def command(glue, teacher, output, space_file, temporary, *flags):
+    return [
+        SCRIPT, "search", space_file, "--task", "sst2", "--teacher", teacher, "--data", glue, "--output", output,
+        "--temp-dir", temporary, *flags,
+    ]  # fmt: skip
+
+
+def agree(results):
+    """The study and the results on disk say the same of every trial; each report and each trial is there once."""
+    name = results.summary["name"]
+    study = optuna.load_study(study_name=name, storage=f"sqlite:///{results.folder / 'study.db'}")
+    states = {"finished": "COMPLETE", "stopped": "PRUNED", "failed": "FAIL"}
+    rows = results.trials.set_index("number")
+    assert sorted(rows.index) == [trial.number for trial in study.trials] == list(range(len(rows)))
+    assert len(list((results.folder / "results").glob("*/params.json"))) == len(rows)
+    for trial in study.trials:
+        row = rows.loc[trial.number]
+        assert trial.state.name == states[row["state"]]
+        reports = results.reports[results.reports["trial"] == trial.number]
+        values = dict(zip(reports["report"], reports[results.metric], strict=True))
+        assert trial.intermediate_values == {r: v for r, v in values.items() if np.isfinite(v)}
+        lines = (results.folder / "results" / row["folder"] / "reports.jsonl").read_text().splitlines()
+        assert [json.loads(line)["report"] for line in lines] == sorted(values)
+        if row["state"] == "finished":
+            assert trial.value == pytest.approx(row["score"])
+        for parameter, value in trial.params.items():
+            assert row[parameter] == value
+
+
+def processes_of(session):
+    """Living processes of a session, and what they started in it."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if os.getsid(process.pid) == session and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (psutil.NoSuchProcess, ProcessLookupError):
+            continue
+    return found
+
+
+def kill(driver, target):
+    """SIGKILL by id: the `driver`, its `workers`, the memory `actor`, or `all` processes of its session."""
+    family = processes_of(driver.pid)
+    titles = {process: " ".join(process.cmdline()) if process.is_running() else "" for process in family}
+    chosen = {
+        "driver": [driver.pid],
+        "workers": [process.pid for process, title in titles.items() if "DistillTrial" in title],
+        "actor": [process.pid for process, title in titles.items() if "ray::_Memory" in title],
+        "all": [process.pid for process in family],
+    }[target]
+    for pid in chosen:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    return len(chosen)
+
+
+def gone(driver, seconds=30):
+    """Wait for a killed driver's processes to follow it; the ones left are ended by id."""
+    driver.wait(timeout=seconds)
+    deadline = time.monotonic() + seconds
+    while (left := processes_of(driver.pid)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    for process in left:
+        process.kill()
+    return left
