@@ -71,12 +71,12 @@ def start_up_trials(trials: int) -> int:
 class Record:
     """The study of a search."""
 
-    def __init__(self, settings: Settings, path: Path, name: str, past: dict[int, Known]) -> None:
+    def __init__(self, settings: Settings, path: Path | None, name: str, past: dict[int, Known]) -> None:
         """Write the study anew from what is known, which is the truth on disk.
 
         Args:
             settings: of the search.
-            path: the SQLite file; an old one is replaced.
+            path: the SQLite file; an old one is replaced. None keeps the study in memory.
             name: of the study: the search's, so that two searches never merge.
             past: trials by number, from the results on disk. A number that is missing or whose trial was interrupted
                 (state running) is asked for again, with its parameters and values where they are known.
@@ -86,9 +86,11 @@ class Record:
         self.settings, self.trials = settings, dict(past)
         self._distributions = distributions(settings)
         self._first = first_configurations(settings)
-        path.unlink(missing_ok=True)
-        # Not an f-string: a folder's name may hold what means something in a URL.
-        url = sqlalchemy.URL.create("sqlite", database=str(path)).render_as_string()
+        url = None
+        if path is not None:
+            path.unlink(missing_ok=True)
+            # Not an f-string: a folder's name may hold what means something in a URL.
+            url = sqlalchemy.URL.create("sqlite", database=str(path)).render_as_string()
         self.study = optuna.create_study(study_name=name, storage=url, direction="maximize")
         self._asked: dict[int, optuna.Trial] = {}
         self._waiting: dict[int, Known] = {}

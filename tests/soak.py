@@ -1,0 +1,80 @@
+"""`make soak`: one search killed at random moments, by process id, and resumed each time, until it is done.
+
+Prints a line for each kill and the tally; fails when anything was lost, is there twice, or differs from an
+uninterrupted run of the same configuration.
+"""
+
+import argparse
+import collections
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from fsd_tune.results import load
+from tests import glue_folders, tiny
+from tests.searching import SCRIPT, SPACE, agree, command, gone, kill, processes_of, short_folder
+
+TARGETS = ("driver", "workers", "actor", "all")
+
+
+def main() -> None:
+    """Kill and resume."""
+    parser = argparse.ArgumentParser(prog="make soak", description=__doc__)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--trials", type=int, default=24)
+    parser.add_argument("--longest", type=float, default=40, help="seconds until a kill at most")
+    given = parser.parse_args()
+    rng = random.Random(given.seed)
+    tally: collections.Counter[str] = collections.Counter()
+    with short_folder() as home:
+        root = Path(home)
+        glue_folders.write_glue(root / "glue", train=40, dev=24, tasks=("sst2",))
+        teacher = tiny.write_teacher(root / "teacher", tiny.write_base(root / "base"))
+        space_file, folder = root / "space.yaml", root / "R"
+        space_file.write_text(SPACE.replace("epochs: 2", "epochs: 60").replace("trials: 6", f"trials: {given.trials}"))
+        kills = 0
+        while True:
+            begun = (folder / "summary.json").is_file()
+            with short_folder() as temporary:
+                words = [SCRIPT, "resume", folder, "--temp-dir", temporary]
+                if not begun:
+                    words = command(root / "glue", teacher, folder, space_file, temporary)
+                driver = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
+                started, moment = time.monotonic(), rng.uniform(1, given.longest)
+                target = rng.choice(TARGETS) if kills < given.kills else "none"
+                while driver.poll() is None and (target == "none" or time.monotonic() - started < moment):
+                    time.sleep(0.1)
+                if driver.poll() is None and kill(driver, target):
+                    kills += 1
+                    tally[target] += 1
+                    print(f"{kills:3d}: {target} killed after {moment:.0f} s", flush=True)
+                    if target in ("workers", "actor"):
+                        # The search goes on by itself; it ends, or the driver is killed a little later.
+                        time.sleep(rng.uniform(1, 10))
+                        kill(driver, "driver")
+                elif driver.poll() is None:
+                    continue_later = processes_of(driver.pid)
+                    kill(driver, "driver")
+                    print(f"     no {target} to kill among {len(continue_later)} processes; driver killed", flush=True)
+                gone(driver)
+                assert driver.stderr is not None
+                said = driver.stderr.read()
+            if driver.returncode == 0:
+                break
+            assert driver.returncode == -9, f"exit code {driver.returncode}: {said[-3000:]}"
+        results = load(folder)
+        assert len(results.trials) == given.trials, len(results.trials)
+        assert results.problems == (), results.problems
+        agree(results)
+        states = dict(results.trials["state"].value_counts())
+        passes = len((folder / "memory" / "passes.jsonl").read_text(encoding="utf-8").splitlines())
+    print(f"{kills} kills: {dict(tally)}; {given.trials} trials, each once: {states}; teacher passes paid: {passes}")
+    if states.get("failed"):
+        sys.exit("trials failed")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""Searches killed by process id at different moments and resumed: nothing finished is lost, nothing is there twice."""
+
+import json
+import subprocess
+import time
+
+import pytest
+
+from fsd_tune import search
+from fsd_tune.errors import InputError
+from fsd_tune.inputs import gather
+from fsd_tune.prepare import prepare
+from fsd_tune.results import load
+from fsd_tune.settings import load as load_settings_file
+from fsd_tune.spec import spec_for
+from fsd_tune.student_run import Workbench, open_arrays
+from tests.searching import SCRIPT, SPACE, agree, command, gone, kill, short_folder
+
+TIMES = ("train_seconds", "evaluation_seconds")
+
+
+def until(condition, driver, seconds=240):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert driver.poll() is None, driver.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def uninterrupted(folder, glue, row):
+    """The reports of a trial's configuration in one go."""
+    settings = load_settings_file(folder / "settings.yaml")
+    summary = json.loads((folder / "summary.json").read_text())
+    inputs = gather(settings, "sst2", summary["inputs"]["teacher"], glue)
+    spec, _ = spec_for(settings, inputs.teacher, "sst2", inputs.train, inputs.dev, folder / "memory", "cpu")
+    config = json.loads((folder / "results" / row["folder"] / "params.json").read_text())["config"]
+    run = Workbench(settings, spec, open_arrays(prepare(spec, lambda *_: None), mapped=True)).distiller(config, 4)
+    return [run.advance() for _ in range(int(row["reports"]))]
+
+
+SAVED = "results/*/checkpoint_*/checkpoint.json"
+MOMENTS = {
+    # While the memory is built, in the middle of trials, with one of them ended, and everything at once.
+    "driver, building": ("driver", lambda folder: (folder / "memory").is_dir()),
+    "driver, after a checkpoint": (
+        "driver",
+        lambda folder: list(folder.glob(SAVED)),
+    ),
+    "workers and driver": ("workers", lambda folder: list(folder.glob(SAVED))),
+    "everything, a trial has ended": ("all", lambda folder: list(folder.glob("results/*/trial.json"))),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_killed_and_resumed(moment, glue, teacher, tmp_path):
+    target, reached = MOMENTS[moment]
+    folder, space_file = tmp_path / "R", tmp_path / "space.yaml"
+    space_file.write_text(SPACE.replace("epochs: 2", "epochs: 30").replace("trials: 6", "trials: 5"))
+    with short_folder() as temporary:
+        words = command(glue, teacher, folder, space_file, temporary)
+        driver = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        until(lambda: reached(folder), driver)
+        kill(driver, target)
+        kill(driver, "driver")
+        gone(driver)
+    before = {path: path.read_bytes() for path in folder.glob("results/*/trial.json")}
+    rows = {path.parent: (path.parent / "reports.jsonl").read_bytes() for path in before}
+    with short_folder() as temporary:
+        again = subprocess.run(
+            [SCRIPT, "resume", folder, "--temp-dir", temporary],
+            capture_output=True,
+            text=True,
+            timeout=400,
+            check=False,
+        )
+    assert again.returncode == 0, again.stderr
+    results = load(folder)
+    assert len(results.trials) == 5 and set(results.trials["state"]) <= {"finished", "stopped"}
+    agree(results)
+    assert {path: path.read_bytes() for path in before} == before, "what had ended was not run again"
+    assert {path: (path / "reports.jsonl").read_bytes() for path in rows} == rows
+    assert len((folder / "memory" / "passes.jsonl").read_text().splitlines()) == 1
+    if "checkpoint" in moment:
+        assert "1 of them from a checkpoint" in again.stderr or "2 of them from a checkpoint" in again.stderr
+    for _, row in results.trials.iterrows():
+        reports = results.reports[results.reports["trial"] == row["number"]].sort_values("report")
+        for record, (_, found) in zip(uninterrupted(folder, glue, row), reports.iterrows(), strict=True):
+            assert found["accuracy"] == record["accuracy"]
+            assert found["loss"] == pytest.approx(record["loss"], rel=1e-5)
+
+
+@pytest.fixture
+def finished(glue, teacher, tmp_path):
+    """A small search that is done, with a teacher and data of its own that may be changed."""
+    import shutil
+
+    shutil.copytree(glue / "SST-2", tmp_path / "data" / "SST-2")
+    shutil.copytree(teacher, tmp_path / "teacher")
+    space_file = tmp_path / "space.yaml"
+    space_file.write_text(SPACE)
+    from fsd_tune import cluster, settings
+
+    with short_folder() as temporary, cluster.connected(temporary=temporary):
+        search.run(
+            settings.load(space_file, {"search.trials": "2"}), task="sst2", teacher=str(tmp_path / "teacher"),
+            data=tmp_path / "data", output=tmp_path / "R",
+        )  # fmt: skip
+        yield tmp_path / "R"
+
+
+def test_resume_adds_trials_and_names_what_has_changed(finished, tmp_path):
+    more = search.resume(finished, {"search.trials": "3"})
+    assert len(more.trials) == 3
+    agree(more)
+    settings_file, teacher = finished / "settings.yaml", tmp_path / "teacher" / "config.json"
+    data, config = tmp_path / "data" / "SST-2" / "train.tsv", teacher.read_text()
+    with pytest.raises(InputError, match="--alpha: cannot change in a search that has begun; --trials, --time-budget"):
+        search.resume(finished, {"space.alpha": "0.3"})
+    text, lines = settings_file.read_text(), data.read_text()
+    settings_file.write_text(text.replace("batch_size: 8", "batch_size: 4"))
+    teacher.write_text(config.replace('"hidden_dropout_prob": 0.1', '"hidden_dropout_prob": 0.2'))
+    data.write_text(lines.replace("the film", "the dog"))
+    with pytest.raises(InputError) as error:
+        search.resume(finished, {"search.trials": "4"})
+    assert list(error.value.problems) == [
+        f"{finished}: space.batch_size 8 there, 4 now.",
+        f"{finished}: another teacher.",
+        f"{finished}: another training split.",
+    ]
+    settings_file.write_text(text)
+    teacher.write_text(config)
+    data.write_text(lines)
+    (finished / "study.db").write_bytes(b"damaged")
+    agree(search.resume(finished, {"search.trials": "4"}))
+    with pytest.raises(InputError, match="holds no search that has begun"):
+        search.resume(tmp_path)
