@@ -94,6 +94,11 @@ def workers(settings: Settings) -> int:
     return max(1, min(room, settings.search.trials, limit or room))
 
 
+def device_for(settings: Settings, device: str) -> str:
+    """Where trials run: `auto` is cuda when they get a share of a GPU."""
+    return device if device != "auto" else ("cuda" if settings.resources.gpus_per_trial > 0 else "cpu")
+
+
 def largest_node_cpus() -> int:
     """CPUs of the largest node, at least 1."""
     import ray

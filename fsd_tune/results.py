@@ -68,6 +68,7 @@ class Results:
         summary: `summary.json`; any key may be missing while the search is young.
         versions: package to version.
         command: the command line that started the search.
+        confirmation: `confirm/summary.json`; empty while the winner is not confirmed.
         problems: files that could not be read, one line each.
     """
 
@@ -79,6 +80,7 @@ class Results:
     summary: dict[str, Any]
     versions: dict[str, Any]
     command: str
+    confirmation: dict[str, Any]
     problems: tuple[str, ...]
 
     @property
@@ -174,6 +176,7 @@ def load(folder: Path | str) -> Results:
         summary=summary,
         versions=reader.mapping(folder / "versions.json"),
         command=reader.text(folder / "command.txt").strip(),
+        confirmation=reader.mapping(folder / "confirm" / "summary.json"),
         problems=tuple(reader.problems),
     )
 

@@ -64,7 +64,7 @@ def run(
     inputs = gather(settings, task, teacher, None if data is None else Path(data))
     spec, notes = spec_for(
         settings, inputs.teacher, inputs.task.id, inputs.train, inputs.dev,
-        Path(memory) if memory else folder / "memory", _device(settings, device),
+        Path(memory) if memory else folder / "memory", cluster.device_for(settings, device),
     )  # fmt: skip
     name = search_folder.identity(settings, spec)
     search_folder.check(folder, name, settings, overwrite)
@@ -72,6 +72,7 @@ def run(
     for note in notes:
         display.line(f"note: {note}")
     command = search_folder.command_line(folder, task, teacher, data, memory, device)
+    started_with = search_folder.given(task, teacher, data, memory, device)
     with search_folder.held(folder):
         if overwrite and folder.is_dir():
             search_folder.clear(folder)
@@ -82,12 +83,14 @@ def run(
         if to_do > 0:
             with cluster.connected(address, ray_temporary):
                 workers = cluster.workers(settings)
-                summary = search_folder.begin(folder, name, settings, inputs, spec, notes, command)
+                summary = search_folder.begin(folder, name, settings, inputs, spec, notes, command, started_with)
                 _Search(settings, inputs, spec, folder, summary, workers, past, to_do, display).run()
         else:
             # All trials have ended; a search that was killed after the last one still lacks what follows.
             summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-            files.write_json(folder / "summary.json", summary | {"state": "done"})
+            # Folders of earlier versions lack the inputs, which `confirm` needs.
+            news = {"state": "done", "parts": search_folder.parts(settings, spec), "inputs": started_with}
+            files.write_json(folder / "summary.json", summary | news)
             _conclude(folder, teacher)
     results = load(folder)
     if results.best is None:
@@ -102,10 +105,6 @@ def _conclude(folder: Path, tokenizer: str) -> None:
     results = load(folder)
     export_best(results, tokenizer)
     report.write(results)
-
-
-def _device(settings: Settings, device: str) -> str:
-    return device if device != "auto" else ("cuda" if settings.resources.gpus_per_trial > 0 else "cpu")
 
 
 @dataclass

@@ -33,10 +33,40 @@ def identity(settings: Settings, spec: Spec) -> str:
 
     Trials, time and workers are left out: a search may be continued with more of them.
     """
+    return files.digest(_plain(settings), spec.task, fingerprint(spec.teacher.path), spec.train.ids, spec.dev.ids)
+
+
+def parts(settings: Settings, spec: Spec) -> dict[str, str]:
+    """Digests of what a search is made of, so that what has changed can be named: settings, teacher, data."""
+    splits = [array for split in (spec.train, spec.dev) for array in (split.ids, split.offsets, split.labels)]
+    return {
+        "settings": files.digest(_plain(settings)),
+        "teacher": fingerprint(spec.teacher.path),
+        "data": files.digest(spec.task, *splits),
+    }
+
+
+def _plain(settings: Settings) -> dict[str, Any]:
     plain = settings.model_dump(mode="json", exclude={"resources": True, "wandb": True})
     for key in ("trials", "time_budget"):
         plain["search"].pop(key)
-    return files.digest(plain, spec.task, fingerprint(spec.teacher.path), spec.train.ids, spec.dev.ids)
+    return plain
+
+
+def given(task: str, teacher: str, data: object, memory: object, device: str) -> dict[str, str | None]:
+    """What a search was started with, with absolute paths, so that other verbs can work on its folder alone."""
+
+    def absolute(path: object) -> str | None:
+        return None if path is None else str(Path(str(path)).expanduser().absolute())
+
+    local = Path(teacher).expanduser().is_dir()  # else an id of the hub
+    return {
+        "task": task,
+        "teacher": absolute(teacher) if local else teacher,
+        "data": absolute(data),
+        "memory": absolute(memory),
+        "device": device,
+    }
 
 
 _KEPT = ("memory", ".lock")
@@ -113,9 +143,24 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def begin(
-    folder: Path, name: str, settings: Settings, inputs: Inputs, spec: Spec, notes: list[str], command: str
+    folder: Path,
+    name: str,
+    settings: Settings,
+    inputs: Inputs,
+    spec: Spec,
+    notes: list[str],
+    command: str,
+    started_with: dict[str, str | None],
 ) -> dict[str, Any]:
     """Make the folder or take it up again, and write what describes the search.
+
+    Args:
+        folder: the search's.
+        name: its identity.
+        settings, inputs, spec: what is searched.
+        notes: what was adapted.
+        command: that makes or continues it.
+        started_with: as `given` makes it.
 
     Returns:
         The summary, as it stands in `summary.json`.
@@ -132,6 +177,8 @@ def begin(
 
     summary.update(
         identity=name,
+        parts=parts(settings, spec),
+        inputs=started_with,
         name=summary.get("name") or folder.resolve().name,
         task=inputs.task.id,
         metric=inputs.task.metric,
