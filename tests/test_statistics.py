@@ -27,7 +27,7 @@ def logits_and_labels(task, seeds=3, examples=40, seed=0, skill=1.0):
 def test_mean_and_deviation():
     values = [0.5, 0.75, 0.625]
     mean, deviation = mean_and_deviation(values)
-    assert mean == pytest.approx(np.mean(values)) and deviation == pytest.approx(np.std(values, ddof=1))
+    assert (mean, deviation) == pytest.approx((np.mean(values), np.std(values, ddof=1)))
     assert mean_and_deviation([0.5])[0] == 0.5 and math.isnan(mean_and_deviation([0.5])[1])
     assert all(math.isnan(value) for value in mean_and_deviation([]))
 
@@ -38,7 +38,7 @@ def test_the_paired_interval_is_scipys():
     found = paired(first.tolist(), second.tolist())
     expected = stats.ttest_rel(first, second).confidence_interval(0.95)
     assert found.estimate == pytest.approx((first - second).mean())
-    assert (found.low, found.high) == (pytest.approx(expected.low), pytest.approx(expected.high))
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
 
 
 def test_differences_that_do_not_vary_have_an_interval_without_width():
@@ -61,7 +61,7 @@ def test_the_bootstrap_is_the_loop_through_the_metric(name):
         ]
         differences.append(means[0] - means[1])
     low, high = np.quantile(differences, [0.025, 0.975])
-    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+    assert (found.low, found.high) == pytest.approx((low, high))
     whole = [np.mean([evaluate(task, one, labels)[task.metric] for one in logits]) for logits in (first, second[:2])]
     assert found.estimate == pytest.approx(whole[0] - whole[1])
 
