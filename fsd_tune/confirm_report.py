@@ -13,6 +13,9 @@ _WHAT = (
     "An interval over seeds: what training anew with other seeds may change (paired t; judged scores). Over dev "
     "examples: what other examples may change (bootstrap of the last evaluation)."
 )
+_CHOSEN = (
+    "All configurations were chosen on these dev examples, which fresh seeds do not undo: expect less on new ones."
+)
 
 
 def lines(made: Confirmation, folder: Path) -> list[str]:
@@ -41,7 +44,7 @@ def lines(made: Confirmation, folder: Path) -> list[str]:
             f"    over seeds        {interval(one['seeds'])}",
             f"    over dev examples {interval(one['examples'])}",
         ]
-    out.append("  " + _WHAT)
+    out += [f"  {_WHAT}", f"  {_CHOSEN}"]
     optimism, runs = made["optimism"], made["runs"]
     promised = (
         "" if optimism["fresh"] is None else f"; the search promised {optimism['search'] - optimism['fresh']:+.4f}"

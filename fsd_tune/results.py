@@ -35,6 +35,8 @@ _TRIAL_COLUMNS = {
     "folder": "str",
 }
 
+_CONFIRMATION = ("metric", "winner", "configurations", "differences", "optimism", "selection_seeds", "fresh_seeds")
+
 
 def judge(values: Sequence[float], judge_by: str) -> float:
     """One score from a trial's evaluations, oldest first.
@@ -176,7 +178,7 @@ def load(folder: Path | str) -> Results:
         summary=summary,
         versions=reader.mapping(folder / "versions.json"),
         command=reader.text(folder / "command.txt").strip(),
-        confirmation=reader.mapping(folder / "confirm" / "summary.json"),
+        confirmation=reader.confirmation(folder / "confirm" / "summary.json"),
         problems=tuple(reader.problems),
     )
 
@@ -224,6 +226,13 @@ class _Reader:
             self.problem(path, f"holds a {type(value).__name__}, not a mapping")
             return {}
         return value
+
+    def confirmation(self, path: Path) -> dict[str, Any]:
+        value = self.mapping(path)
+        missing = [key for key in _CONFIRMATION if key not in value]
+        if value and missing:
+            self.problem(path, f"lacks {', '.join(missing)}")
+        return {} if missing else value
 
     def yaml_mapping(self, path: Path, text: str) -> dict[str, Any]:
         try:

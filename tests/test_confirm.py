@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,9 @@ def searches(ray_session, glue, teacher, tmp_path_factory):
     for name, methods, trials in (("R", "fsd_ilg", 4), ("KD", "kd", 2)):
         file = root / f"{name}.yaml"
         file.write_text(SPACE)
-        flags = settings_module.parse_flags(["--asha=off", f"--trials={trials}", f"--method={methods}"])
+        flags = settings_module.parse_flags(
+            ["--asha=off", f"--trials={trials}", f"--method={methods}", "--max-concurrent=1"]
+        )
         settings = settings_module.load(file, flags)
         search.run(
             settings, task="sst2", teacher=str(teacher), data=glue, output=root / name, memory=root / "memory"
@@ -162,21 +165,22 @@ def test_again_trains_nothing_and_needs_no_ray(again, searches, monkeypatch):
     assert made["runs_trained"] == 0 and runs(again) == before
 
 
-def test_more_seeds_train_only_the_new_ones(again, searches):
-    before = runs(again)
-    made = confirm.run(again, top=2, seeds=2, fresh_seeds=3, baseline=searches / "KD")
-    assert made["runs_trained"] == 3 and made["fresh_seeds"] == [2001, 2002, 2003]
-    assert {name: runs(again)[name] for name in before} == before
-
-
-def test_damaged_runs_are_trained_again_to_the_same(again, searches):
-    before = load(again).confirmation
-    run = before["runs"][0]["run"]
-    (again / "confirm" / "runs" / f"{run}.npy").write_bytes(b"half")
-    (again / "confirm" / "runs" / f"{before['runs'][1]['run']}.json").write_text("{")
+def test_more_seeds_train_the_new_ones_and_what_is_damaged(again, searches):
+    """A damaged run and a student that is gone are made again, to the same scores; whole runs stay as they are."""
+    before, kept = load(again).confirmation, runs(again)
+    damaged = [row["run"] for row in before["runs"][:2]]
+    student = next(row["run"] for row in before["runs"] if row["stage"] == "fresh")
+    (again / "confirm" / "runs" / f"{damaged[0]}.npy").write_bytes(b"half")
+    (again / "confirm" / "runs" / f"{damaged[1]}.json").write_text("{")
     shutil.rmtree(again / "confirm" / "best")
-    made = confirm.run(again, **SMALL, baseline=searches / "KD")
-    assert made["runs_trained"] == 3 and made["configurations"] == before["configurations"]
+    made = confirm.run(again, top=2, seeds=2, fresh_seeds=3, baseline=searches / "KD")
+    assert made["runs_trained"] == 3 + 3 and made["fresh_seeds"] == [2001, 2002, 2003]
+    for name in kept.keys() - {*damaged, student}:
+        assert runs(again)[name] == kept[name]
+    for now, then in zip(made["configurations"], before["configurations"], strict=True):
+        assert now.get("selection") == then.get("selection")
+        if "fresh" in then:
+            assert then["fresh"]["scores"].items() <= now["fresh"]["scores"].items()
     assert (again / "confirm" / "best" / "config.json").is_file()
 
 
@@ -244,7 +248,9 @@ def test_a_search_of_ce_alone(ray_session, glue, teacher, tmp_path):
     """Its kd baseline needs a teacher memory that the search had no use for: one pass, which is said."""
     file = tmp_path / "ce.yaml"
     file.write_text(SPACE)
-    settings = settings_module.load(file, settings_module.parse_flags(["--asha=off", "--trials=1", "--method=ce"]))
+    settings = settings_module.load(
+        file, settings_module.parse_flags(["--asha=off", "--trials=1", "--method=ce", "--max-concurrent=1"])
+    )
     search.run(settings, task="sst2", teacher=str(teacher), data=glue, output=tmp_path / "R")
     made = confirm.run(tmp_path / "R", top=1, seeds=1, fresh_seeds=2)
     assert [one["baseline"] for one in made["differences"]] == ["kd (defaults, untuned)"]
@@ -335,9 +341,54 @@ def test_notes_on_an_unequal_baseline(folder, searches):
     )
 
 
+def test_a_baseline_that_was_confirmed_gives_its_winner(folder, searches, tmp_path):
+    kd = shutil.copytree(searches / "KD", tmp_path / "KD")
+    second = confirm_inputs.read(kd).configurations()[1]
+    needed = dict.fromkeys(("metric", "configurations", "differences", "optimism", "selection_seeds", "fresh_seeds"))
+    (kd / "confirm").mkdir()
+    (kd / "confirm" / "summary.json").write_text(json.dumps(needed | {"winner": {"config": second.config}}))
+    plan = confirm_inputs.plan(folder, 1, 1, 2, kd)
+    assert plan.baseline is not None and plan.baseline.config == second.config
+    assert plan.baseline.remark == f"trial {second.trial} of {kd}, the winner of its confirmation"
+    assert plan.notes == (f"--baseline: kd was tuned in 2 trials, {folder} has 4.",)
+
+
+def test_a_damaged_confirmation_is_named_and_hides_nothing(folder):
+    (folder / "confirm").mkdir()
+    (folder / "confirm" / "summary.json").write_text('{"winner": {}}')
+    results = load(folder)
+    assert results.confirmation == {} and results.problems[0].startswith("confirm/summary.json: lacks metric")
+
+
 def test_seeds_that_a_search_ran_with_choose_nothing_twice():
     assert confirm_inputs._seeds(1001, 3, {0}) == (1001, 1002, 1003)
     assert confirm_inputs._seeds(2001, 3, {2002, 0}) == (2001, 2003, 2004)
+
+
+@pytest.mark.slow
+def test_a_crashed_worker_loses_no_run(folder):
+    import psutil
+
+    killed: list[int] = []
+
+    def kill_one():
+        deadline = time.monotonic() + 120
+        while not killed and time.monotonic() < deadline:
+            if runs(folder):
+                # A worker that is idle bears another title.
+                for process in psutil.Process().children(recursive=True):
+                    if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::_Worker"):
+                        process.kill()
+                        killed.append(process.pid)
+                        break
+            time.sleep(0.02)
+
+    thread = threading.Thread(target=kill_one)
+    thread.start()
+    made = confirm.run(folder, **SMALL)
+    thread.join()
+    assert killed and made["runs_trained"] == 10
+    assert all(row["state"] == "finished" for row in made["runs"])
 
 
 @pytest.mark.slow
