@@ -64,7 +64,7 @@ def charts(results: Results) -> dict[str, Chart]:
     # Read once, and inside the guard: an unreadable study takes no chart with it that does not need it.
     study = functools.cache(lambda: measured_study(results))
     makers: list[tuple[str, str, Callable[[], Chart]]] = [
-        *([("confirmation", "Confirmation", lambda: chart(results.confirmation))] if results.confirmation else []),
+        *([("confirmation", "Scores by seed", lambda: chart(results.confirmation))] if results.confirmation else []),
         ("history", "Optimisation history", lambda: _history(results, study())),
         ("curves", "Learning curves", lambda: _curves(results, study())),
         ("importances", "Hyperparameter importances", lambda: _importances(results, study())),

@@ -10,7 +10,7 @@ from fsd_tune import settings as settings_module
 from fsd_tune.entries import Choice
 from fsd_tune.errors import InputError
 from fsd_tune.inputs import Inputs, gather
-from fsd_tune.methods import METHODS, OPTIMISATION, USES_TEACHER, default
+from fsd_tune.methods import HYPERPARAMETERS, METHODS, OPTIMISATION, USES_TEACHER, default
 from fsd_tune.results import Results, load
 from fsd_tune.settings import Settings
 from fsd_tune.spec import Spec, spec_for
@@ -59,7 +59,9 @@ class Searched:
             if row["state"] != "finished" or row["score"] != row["score"]:
                 continue
             params = self.folder / "results" / str(row["folder"]) / "params.json"
-            config = json.loads(params.read_text(encoding="utf-8"))["config"]
+            held = json.loads(params.read_text(encoding="utf-8"))["config"]
+            # Ray sorts the names; people read the method first.
+            config = {name: held[name] for name in ("method", *HYPERPARAMETERS) if name in held}
             wanted = method is None or config["method"] == method
             if wanted and all(config != other.config for other in found):
                 label = f"trial {row['number']} ({config['method']})"

@@ -127,7 +127,7 @@ def chart(made: Confirmation) -> Any:
         "optimism; compare the winner with the baselines in the rows of fresh seeds alone."
     )
     height = 110 + 38 * len(rows)
-    return Chart("confirmation", "Confirmation", caption, styled(picture), height=height)
+    return Chart("confirmation", "Scores by seed", caption, styled(picture), height=height)
 
 
 def _score(value: float | None) -> str:
