@@ -59,9 +59,12 @@ class Chart:
 
 def charts(results: Results) -> dict[str, Chart]:
     """All charts by key, in the page's order."""
+    from fsd_tune.confirm_report import chart
+
     # Read once, and inside the guard: an unreadable study takes no chart with it that does not need it.
     study = functools.cache(lambda: measured_study(results))
     makers: list[tuple[str, str, Callable[[], Chart]]] = [
+        *([("confirmation", "Scores by seed", lambda: chart(results.confirmation))] if results.confirmation else []),
         ("history", "Optimisation history", lambda: _history(results, study())),
         ("curves", "Learning curves", lambda: _curves(results, study())),
         ("importances", "Hyperparameter importances", lambda: _importances(results, study())),
@@ -123,7 +126,7 @@ def _history(results: Results, study: optuna.study.Study) -> Chart:
         )
         caption += " The dashed line is the teacher."
     figure.update_xaxes(title="trial number")
-    return Chart("history", "Optimisation history", caption, _styled(figure))
+    return Chart("history", "Optimisation history", caption, styled(figure))
 
 
 def _curves(results: Results, study: optuna.study.Study) -> Chart:
@@ -178,7 +181,7 @@ def _curves(results: Results, study: optuna.study.Study) -> Chart:
         caption += (
             "Every trial ran to its end. Where lines are ordered early and stay so, early stopping would be safe."
         )
-    return Chart("curves", "Learning curves", caption, _styled(figure), height=420)
+    return Chart("curves", "Learning curves", caption, styled(figure), height=420)
 
 
 def _importances(results: Results, study: optuna.study.Study) -> Chart:
@@ -195,7 +198,7 @@ def _importances(results: Results, study: optuna.study.Study) -> Chart:
     )
     caption += f"From {finished} finished trials" + (": a hint, no more." if finished < 30 else ".")
     height = 110 + 34 * len(figure.data[0].y)
-    return Chart("importances", "Hyperparameter importances", caption, _styled(figure), height=height)
+    return Chart("importances", "Hyperparameter importances", caption, styled(figure), height=height)
 
 
 def _parallel(results: Results, study: optuna.study.Study) -> Chart:
@@ -220,7 +223,7 @@ def _parallel(results: Results, study: optuna.study.Study) -> Chart:
         "thicker. Where the green lines pass through a narrow part of an axis, that hyperparameter matters and the "
         "part is its good range; where they spread over all of it, it matters little."
     )
-    return Chart("parallel", "Parallel coordinates", caption, _styled(figure), height=420, min_width=96 * axes)
+    return Chart("parallel", "Parallel coordinates", caption, styled(figure), height=420, min_width=96 * axes)
 
 
 def _losses(results: Results) -> Chart:
@@ -263,7 +266,7 @@ def _losses(results: Results) -> Chart:
     if lowest > 0 and highest > 30 * lowest:
         figure.update_yaxes(type="log", rangemode="normal")
         caption += " The axis is logarithmic."
-    return Chart("losses", "Loss terms of the best trial", caption, _styled(figure))
+    return Chart("losses", "Loss terms of the best trial", caption, styled(figure))
 
 
 def _clusters(results: Results) -> Chart:
@@ -280,10 +283,10 @@ def _clusters(results: Results) -> Chart:
         f"{len(sizes)} centroids hold {sizes[0]:,} to {sizes[-1]:,} training examples each, {median:,} in the middle. "
         "One hump is healthy; many clusters of a single example say that there are more centroids than structure."
     )
-    return Chart("clusters", "Cluster sizes of the teacher memory", caption, _styled(figure), height=300)
+    return Chart("clusters", "Cluster sizes of the teacher memory", caption, styled(figure), height=300)
 
 
-def _styled(figure: go.Figure) -> go.Figure:
+def styled(figure: go.Figure) -> go.Figure:
     """Our plain look; text and grid colours are set by the page, which knows whether it is light or dark."""
     figure.update_layout(
         template="none",

@@ -249,6 +249,36 @@ def resume(
 
 
 @verb()
+def confirm(
+    *,
+    folder: Annotated[Path, typer.Argument(help="a finished search's folder")],
+    top: Annotated[int, typer.Option("--top", help="its best configurations, which compete again")] = 5,
+    seeds: Annotated[int, typer.Option("--seeds", help="selection seeds: the best mean on them wins")] = 5,
+    fresh_seeds: Annotated[
+        int, typer.Option("--fresh-seeds", help="seeds that chose nothing, for the winner and the baselines")
+    ] = 5,
+    baseline: Annotated[
+        Path | None,
+        typer.Option("--baseline", help="a finished search over kd, for a tuned baseline; without it kd's defaults"),
+    ] = None,
+    address: Address = None,
+    temp_dir: TemporaryFolder = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Confirm a search's winner on fresh seeds against baselines; the same command again continues."""
+    from fsd_tune import confirm as confirming
+    from fsd_tune import confirm_report
+
+    with closing(Display(quiet)) as display:
+        made = confirming.run(
+            folder, top=top, seeds=seeds, fresh_seeds=fresh_seeds, baseline=baseline, address=address,
+            ray_temporary=temp_dir, display=display,
+        )  # fmt: skip
+    _print(made, as_json, confirm_report.lines(made, folder))
+
+
+@verb()
 def report(
     *,
     folder: Annotated[Path, typer.Argument(help="a search's folder")],

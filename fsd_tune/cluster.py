@@ -98,6 +98,19 @@ def workers(settings: Settings, gpus: float) -> int:
     return max(1, min(room, settings.search.trials, limit or room))
 
 
+def device_for(settings: Settings, device: str) -> str:
+    """Where trials run: `auto` is cuda when they get a share of a GPU; where that is auto too, what torch finds."""
+    if device == "auto" and settings.resources.gpus_per_trial != "auto":
+        return "cuda" if settings.resources.gpus_per_trial else "cpu"
+    return device
+
+
+def gpus_for(settings: Settings, device: str) -> float:
+    """GPUs of a trial on cpu or cuda before anything is known of its memory: a whole one where `auto` may share it."""
+    asked = settings.resources.gpus_per_trial
+    return asked if not isinstance(asked, str) else float(device == "cuda")
+
+
 def largest_node_cpus() -> int:
     """CPUs of the largest node, at least 1."""
     import ray

@@ -60,7 +60,11 @@ class Run:
 
 
 class Distiller:
-    """One run: `advance` trains to the next report; `save` and `load` continue it elsewhere as if uninterrupted."""
+    """One run: `advance` trains to the next report; `save` and `load` continue it elsewhere as if uninterrupted.
+
+    Attributes:
+        logits: the last evaluation's, float32 [dev examples, C]; None before the first.
+    """
 
     def __init__(self, run: Run, model: Any, student_memory: Tensor | None) -> None:
         """Set up at step 0.
@@ -83,6 +87,7 @@ class Distiller:
         self.steps_total = math.ceil(self.batches_per_epoch * run.config["epochs"] / self.accumulation)
         self.step = self.report = 0
         self.seconds = {"train": 0.0, "evaluation": 0.0}
+        self.logits: NDArray[np.float32] | None = None
         self._last: tuple[dict[str, float], dict[str, float]] | None = None
         self._order: tuple[int, list[NDArray[np.int64]]] = (-1, [])
         _seed(run.seed)
@@ -118,8 +123,8 @@ class Distiller:
         means = {name: float(value) / (self.step - before) for name, value in sums.items()}
         trained = time.monotonic()
         if self.step > before or self._last is None:
-            logits = predict(self.model, self.run.dev, self.run.precision, self.run.device)
-            self._last = (means, evaluate(self.run.task, logits, self.run.dev.labels))
+            self.logits = predict(self.model, self.run.dev, self.run.precision, self.run.device)
+            self._last = (means, evaluate(self.run.task, self.logits, self.run.dev.labels))
         # With fewer steps than reports nothing has changed: the same record again, without its cost.
         means, metrics = self._last
         self.seconds["train"] += trained - started

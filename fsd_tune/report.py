@@ -20,6 +20,7 @@ import plotly.offline
 
 from fsd_tune import files
 from fsd_tune.charts import Chart, charts
+from fsd_tune.confirm_report import figure, interval
 from fsd_tune.progress import duration
 from fsd_tune.results import Results, load
 
@@ -115,6 +116,9 @@ def _page(results: Results) -> str:
         else [],
         failures=results.trials[results.trials["state"] == "failed"].to_dict("records"),
         memory=defaultdict(lambda: None, _mapping(results, "memory")),
+        confirmation=results.confirmation,
+        figure=figure,
+        interval=interval,
         charts=drawn,
         figures={key: _figure_json(chart) for key, chart in drawn.items() if chart.figure is not None},
     )

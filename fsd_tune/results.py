@@ -35,6 +35,8 @@ _TRIAL_COLUMNS = {
     "folder": "str",
 }
 
+_CONFIRMATION = ("metric", "winner", "configurations", "differences", "optimism", "selection_seeds", "fresh_seeds")
+
 
 def judge(values: Sequence[float], judge_by: str) -> float:
     """One score from a trial's evaluations, oldest first.
@@ -68,6 +70,7 @@ class Results:
         summary: `summary.json`; any key may be missing while the search is young.
         versions: package to version.
         command: the command line that started the search.
+        confirmation: `confirm/summary.json`; empty while the winner is not confirmed.
         problems: files that could not be read, one line each.
     """
 
@@ -79,6 +82,7 @@ class Results:
     summary: dict[str, Any]
     versions: dict[str, Any]
     command: str
+    confirmation: dict[str, Any]
     problems: tuple[str, ...]
 
     @property
@@ -174,6 +178,7 @@ def load(folder: Path | str) -> Results:
         summary=summary,
         versions=reader.mapping(folder / "versions.json"),
         command=reader.text(folder / "command.txt").strip(),
+        confirmation=reader.confirmation(folder / "confirm" / "summary.json"),
         problems=tuple(reader.problems),
     )
 
@@ -221,6 +226,13 @@ class _Reader:
             self.problem(path, f"holds a {type(value).__name__}, not a mapping")
             return {}
         return value
+
+    def confirmation(self, path: Path) -> dict[str, Any]:
+        value = self.mapping(path)
+        missing = [key for key in _CONFIRMATION if key not in value]
+        if value and missing:
+            self.problem(path, f"lacks {', '.join(missing)}")
+        return {} if missing else value
 
     def yaml_mapping(self, path: Path, text: str) -> dict[str, Any]:
         try:

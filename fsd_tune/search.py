@@ -74,17 +74,11 @@ def run(
     inputs = gather(settings, task, teacher, None if data is None else Path(data))
     spec, notes = spec_for(
         settings, inputs.teacher, inputs.task.id, inputs.train, inputs.dev,
-        Path(memory) if memory else folder / "memory", _device(settings, device),
+        Path(memory) if memory else folder / "memory", cluster.device_for(settings, device),
     )  # fmt: skip
     identity = search_folder.identity(settings, spec)
     search_folder.check(folder, identity, overwrite, resuming)
-    given = {
-        "task": task,
-        "teacher": _absolute(teacher),
-        "data": _absolute(data),
-        "memory": _absolute(memory),
-        "device": device,
-    }
+    given = search_folder.given(task, teacher, data, memory, device)
     notes = [*inputs.notes, *notes]
     with search_folder.held(folder):
         if overwrite and folder.is_dir():
@@ -103,14 +97,15 @@ def run(
             )
         if to_do > 0:
             with cluster.connected(address, ray_temporary):
-                gpus = _gpus(settings, spec)
+                gpus = cluster.gpus_for(settings, spec.device)
                 workers = cluster.workers(settings, gpus)
                 summary = search_folder.begin(folder, identity, settings, inputs, spec, notes, given)
                 _Search(settings, inputs, spec, folder, summary, gpus, workers, past, to_do, display).run()
         else:
             # All trials have ended; a search that was killed after the last one still lacks what follows.
             summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-            files.write_json(folder / "summary.json", summary | {"state": "done"})
+            news = {"state": "done", "identity": identity, "inputs": given}
+            files.write_json(folder / "summary.json", summary | news)
             _conclude(folder, teacher)
     results = load(folder)
     if results.best is None:
@@ -156,31 +151,11 @@ def resume(
     )  # fmt: skip
 
 
-def _absolute(path: Path | str | None) -> str | None:
-    """A path that means the same from any working directory; a hub id as it is."""
-    if path is None:
-        return None
-    local = Path(path).expanduser()
-    return str(local.resolve()) if local.exists() or isinstance(path, Path) else str(path)
-
-
 def _conclude(folder: Path, tokenizer: str) -> None:
     """Best student, leaderboard and report from what is on disk."""
     results = load(folder)
     export_best(results, tokenizer)
     report.write(results)
-
-
-def _device(settings: Settings, device: str) -> str:
-    if device == "auto" and settings.resources.gpus_per_trial != "auto":
-        return "cuda" if settings.resources.gpus_per_trial else "cpu"
-    return device
-
-
-def _gpus(settings: Settings, spec: Spec) -> float:
-    """GPUs of a trial before anything is known of its memory: one whole where `auto` may share one."""
-    asked = settings.resources.gpus_per_trial
-    return asked if not isinstance(asked, str) else float(spec.device == "cuda")
 
 
 @dataclass

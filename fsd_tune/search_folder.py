@@ -16,6 +16,7 @@ import yaml
 
 from fsd_tune import files
 from fsd_tune import settings as settings_module
+from fsd_tune.batches import Tokenised
 from fsd_tune.errors import InputError
 from fsd_tune.inputs import Inputs
 from fsd_tune.settings import Settings
@@ -39,11 +40,32 @@ def identity(settings: Settings, spec: Spec) -> dict[str, Any]:
         "settings": plain,
         "task": spec.task,
         "teacher": fingerprint(spec.teacher.path),
-        "training split": files.digest(spec.train.ids, spec.train.offsets),
-        "dev split": files.digest(spec.dev.ids, spec.dev.offsets),
+        "training split": _digest(spec.train),
+        "dev split": _digest(spec.dev),
     }
 
 
+def _digest(split: Tokenised) -> str:
+    return files.digest(split.ids, split.offsets, split.labels)
+
+
+def given(task: str, teacher: str, data: object, memory: object, device: str) -> dict[str, Any]:
+    """What a search was started with, with absolute paths, so that other verbs can work on its folder alone."""
+
+    def absolute(path: object) -> str | None:
+        return None if path is None else str(Path(str(path)).expanduser().absolute())
+
+    local = Path(teacher).expanduser().is_dir()  # else an id of the hub
+    return {
+        "task": task,
+        "teacher": absolute(teacher) if local else teacher,
+        "data": absolute(data),
+        "memory": absolute(memory),
+        "device": device,
+    }
+
+
+UNDO = "Undo that, or search anew."
 _KEPT = ("memory", ".lock")
 
 
@@ -87,20 +109,20 @@ def check(folder: Path, identity: dict[str, Any], overwrite: bool, resuming: boo
         return
     try:
         held = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["identity"]
-        differences = _differences(held, identity)
+        found = differences(held, identity)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise InputError(f"--output: {folder} holds other files; give a new folder.") from None
-    if differences and resuming:
-        raise InputError([f"{folder}: {difference}." for difference in differences], "Undo that, or search anew.")
-    if differences and not overwrite:
-        more = [f"and {len(differences) - 3} more"] if len(differences) > 3 else []
+    if found and resuming:
+        raise InputError([f"{folder}: {difference}." for difference in found], UNDO)
+    if found and not overwrite:
+        more = [f"and {len(found) - 3} more"] if len(found) > 3 else []
         raise InputError(
-            f"--output: {folder} holds another search ({'; '.join([*differences[:3], *more])}); give a new folder, or "
+            f"--output: {folder} holds another search ({'; '.join([*found[:3], *more])}); give a new folder, or "
             "--overwrite."
         )
 
 
-def _differences(held: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def differences(held: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What is different now: settings by key, and other inputs by name."""
     there, here = _flat(held["settings"]), _flat(now["settings"])
     keys = [key for key in here | there if here.get(key) != there.get(key)]

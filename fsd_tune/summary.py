@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from fsd_tune.confirm_report import one_line
 from fsd_tune.progress import duration, short
 from fsd_tune.results import Results
 
@@ -24,6 +25,8 @@ def lines(results: Results) -> list[str]:
             f"  best student    {results.metric} {best['score']:.4f}{spread}, trial {best['number']}",
             f"                  {short(chosen)}",
         ]
+    if results.confirmation:
+        out.append(f"  confirmed       {one_line(results.confirmation)}")
     if teacher.get("score") is not None:
         kept = ""
         if best is not None and teacher["score"] > 0:
@@ -71,6 +74,9 @@ def document(results: Results) -> dict[str, Any]:
             "score": float(best["score"]),
             "config": {name: _plain(best[name]) for name in results.hyperparameters if _present(best[name])},
         },
+        "confirmed": {key: results.confirmation[key] for key in ("winner", "optimism", "differences")}
+        if results.confirmation
+        else None,
         "teacher": results.summary.get("teacher"),
         "trials": results.saved,
         "teacher_passes": (results.summary.get("memory") or {}).get("passes"),
