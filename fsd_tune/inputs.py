@@ -34,8 +34,6 @@ class Inputs:
 def unsupported(settings: Settings) -> list[str]:
     """Settings that are valid but that this version cannot carry out yet."""
     problems = []
-    if settings.search.sampler not in ("tpe", "random"):
-        problems.append(f"search.sampler: {settings.search.sampler} is not in this version, must be tpe or random.")
     if settings.search.select_on != "dev":
         problems.append("search.select_on: a holdout is not in this version, must be dev.")
     if settings.memory.algorithm != "kmeans":

@@ -20,7 +20,7 @@ from fsd_tune.errors import InputError
 from fsd_tune.inputs import Inputs
 from fsd_tune.results import load
 from fsd_tune.settings import Settings
-from fsd_tune.space import distributions
+from fsd_tune.space import picked
 from fsd_tune.spec import Spec, fingerprint
 from fsd_tune.study import Known
 
@@ -194,15 +194,14 @@ def past(folder: Path, settings: Settings) -> dict[int, Known]:
     An interrupted one is returned as running, without values, and its folder is deleted: it will be run anew.
     """
     results = load(folder)
-    searched = distributions(settings)
     found = {}
     for _, row in results.trials.iterrows():
         ended = row["state"] in ("finished", "stopped", "failed")
         rows = results.reports[results.reports["trial"] == row["number"]] if ended else results.reports[:0]
         values = {int(r): float(v) for r, v in zip(rows["report"], rows.get(results.metric, []), strict=False)}
-        config = json.loads((folder / "results" / row["folder"] / "params.json").read_text(encoding="utf-8"))["config"]
-        params = {name: config[name] for name in searched if name in config}
-        found[int(row["number"])] = Known(params, str(row["state"]) if ended else "running", values)
+        written = json.loads((folder / "results" / row["folder"] / "params.json").read_text(encoding="utf-8"))
+        params, state = picked(settings, written["config"]), str(row["state"]) if ended else "running"
+        found[int(row["number"])] = Known(params, state, values, written.get("generation"))
         if not ended:
             shutil.rmtree(folder / "results" / row["folder"], ignore_errors=True)
     return found

@@ -96,11 +96,18 @@ class TruthfulSearcher(DriverOnly, Searcher):  # type: ignore[misc]
         """Metric and mode are this searcher's already; Tune may say them again."""
         return True
 
-    def suggest(self, trial_id: str) -> dict[str, Any]:
-        """The next trial's configuration: `trial`, its number in the study, and `config`, flat."""
-        number, config = self._record.ask()
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+        """The next trial's configuration: `trial`, its number in the study, and `config`, flat; FINISHED without one.
+
+        With CMA-ES also `generation`, which a continued search needs.
+        """
+        asked = self._record.ask()
+        if asked is None:
+            return str(Searcher.FINISHED)
+        number, config = asked
         self._numbers[trial_id] = number
-        return {"trial": number, "config": config}
+        generation = self._record.trials[number].generation
+        return {"trial": number, "config": config} | ({} if generation is None else {"generation": generation})
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """A report of a running trial."""

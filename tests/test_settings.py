@@ -128,6 +128,10 @@ BAD = [
     ),
     (KD + "search: {learn_from: prune}\n", S + "5: search.learn_from: found text 'prune'", "Did you mean `pruned`?"),
     (KD + "search: {judge_by: 3}\n", S + "5: search.judge_by: found 3, but must be one of mean_of_last_3, last."),
+    (
+        KD + "search: {sampler: grid}\n",
+        S + "4: space.temperature: is a range without steps, but search.sampler is grid: give a `step:` or a choice.",
+    ),
     (KD + "search: {select_on: test}\n", S + "5: search.select_on: found text 'test', but must be dev or {holdout:"),
     (KD + "search: {select_on: {holdout: 0.6}}\n", S + "5: search.select_on: found a mapping", "at most 0.5"),
     (KD + "search: {select_on: {holdout: 0}}\n", S + "5: search.select_on: found a mapping", "above 0"),
