@@ -6,6 +6,7 @@ each report is appended here at once, to the trial's folder under `results/`.
 
 import json
 import shutil
+import time
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -21,7 +22,11 @@ _RAYS_OWN = ("config", "hist_stats", "should_checkpoint", "done", "training_iter
 
 
 class Scribe(DriverOnly, Callback):  # type: ignore[misc]
-    """Tune's callback in the driver: `params.json`, `reports.jsonl` and `trial.json` of each trial."""
+    """Tune's callback in the driver: `params.json`, `reports.jsonl` and `trial.json` of each trial.
+
+    Attributes:
+        cut: trials that the time budget stopped.
+    """
 
     def __init__(
         self,
@@ -36,6 +41,7 @@ class Scribe(DriverOnly, Callback):  # type: ignore[misc]
         self._results, self._metric, self._reports, self._judge_by = results, metric, reports, judge_by
         self._asha, self._progress, self._interrupted = asha, progress, interrupted
         self._values: dict[str, dict[int, float]] = {}
+        self.cut = 0
 
     def _folder(self, trial: Any) -> Path:
         return self._results / str(trial.storage.trial_dir_name)
@@ -75,6 +81,7 @@ class Scribe(DriverOnly, Callback):  # type: ignore[misc]
         elif state == "stopped":
             at = None if self._asha is None else self._asha.stopped.get(trial.trial_id)
             reason = f"ASHA at report {at}" if at is not None else f"time budget at report {result['report']}"
+            self.cut += at is None
         if state != "finished":
             # It is never continued nor exported: its checkpoints would only fill the disk.
             for checkpoint in self._folder(trial).glob("checkpoint_*"):
@@ -89,5 +96,6 @@ class Scribe(DriverOnly, Callback):  # type: ignore[misc]
     def _end(self, trial: Any, state: str, reason: str) -> None:
         values = self._values.get(trial.trial_id, {})
         score = judge([values[report] for report in sorted(values)], self._judge_by) if state == "finished" else None
-        files.write_json(self._folder(trial) / "trial.json", {"state": state, "reason": reason, "score": score})
+        ending = {"state": state, "reason": reason, "score": score, "time": time.time()}
+        files.write_json(self._folder(trial) / "trial.json", ending)
         self._progress.ended(trial.config["trial"], state, reason, score)

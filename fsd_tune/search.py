@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fsd_tune import cluster, files, memory_actor, report, search_folder
+from fsd_tune import budget, cluster, files, holdout, memory_actor, report, search_folder
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.inputs import Inputs, gather
 from fsd_tune.methods import USES_TEACHER
@@ -21,7 +21,7 @@ from fsd_tune.settings import Settings
 from fsd_tune.space import distributions
 from fsd_tune.spec import Spec, spec_for
 from fsd_tune.student_folder import export_best
-from fsd_tune.study import Known, Record
+from fsd_tune.study import Known, Record, stall
 
 _FAILURES_PER_TRIAL = 2
 
@@ -68,7 +68,7 @@ def run(
     )  # fmt: skip
     name = search_folder.identity(settings, spec)
     search_folder.check(folder, name, settings, overwrite)
-    notes = [*inputs.notes, *notes]
+    notes = [*inputs.notes, *notes, *budget.notes(settings)]
     for note in notes:
         display.line(f"note: {note}")
     command = search_folder.command_line(folder, task, teacher, data, memory, device)
@@ -76,7 +76,9 @@ def run(
         if overwrite and folder.is_dir():
             search_folder.clear(folder)
         past = search_folder.past(folder, settings) if (folder / "summary.json").exists() else {}
-        to_do = settings.search.trials - sum(trial.state != "running" for trial in past.values())
+        ended = sum(trial.state != "running" for trial in past.values())
+        stalled = stall(settings, past).over
+        to_do = 0 if stalled else budget.planned(settings) - ended
         if past:
             display.line(f"{folder}: {len(past)} trials were begun before; {max(to_do, 0)} to run now.")
         if to_do > 0:
@@ -85,10 +87,12 @@ def run(
                 summary = search_folder.begin(folder, name, settings, inputs, spec, notes, command)
                 _Search(settings, inputs, spec, folder, summary, workers, past, to_do, display).run()
         else:
-            # All trials have ended; a search that was killed after the last one still lacks what follows.
+            # Nothing is to begin; a search that was killed after its last trial still lacks what follows.
             summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-            files.write_json(folder / "summary.json", summary | {"state": "done"})
-            _conclude(folder, teacher)
+            end = budget.ended_by(settings, ended, stalled, 0)
+            end = end if end["not_run"] else summary.get("ended_by") or end
+            files.write_json(folder / "summary.json", summary | {"state": "done", "ended_by": end})
+            _conclude(folder, inputs, spec, done=True)
     results = load(folder)
     if results.best is None:
         reasons = results.trials.loc[results.trials["state"] == "failed", "reason"].unique()
@@ -97,10 +101,14 @@ def run(
     return results
 
 
-def _conclude(folder: Path, tokenizer: str) -> None:
-    """Best student, leaderboard and report from what is on disk."""
+def _conclude(folder: Path, inputs: Inputs, spec: Spec, done: bool) -> None:
+    """Best student, leaderboard and report from what is on disk; after a holdout's search dev's only figure."""
     results = load(folder)
-    export_best(results, tokenizer)
+    best = export_best(results, spec.teacher.path)
+    if done and best is not None and inputs.final is not None:
+        figure = holdout.final(best, inputs.task, inputs.final, spec.precision, spec.device)
+        files.write_json(folder / "summary.json", results.summary | {"dev": figure})
+        results = load(folder)
     report.write(results)
 
 
@@ -154,7 +162,7 @@ class _Search:
                 search_folder.clear(self.folder)
             else:
                 self._write(state=state)
-                _conclude(self.folder, self.spec.teacher.path)
+                _conclude(self.folder, self.inputs, self.spec, state == "done")
 
     def _write(self, **news: Any) -> None:
         wall = self._before + time.monotonic() - self._began
@@ -208,7 +216,9 @@ class _Search:
         metric, reports = self.inputs.task.metric, self.summary["reports"]
         record = Record(settings, self.folder / "study.db", self.summary["name"], self.past)
         scheduler = TruthfulAsha(metric, reports, asha.grace, asha.reduction_factor, self.past) if asha else None
-        progress = SearchProgress(self.display, settings.search.trials, metric, reports, list(distributions(settings)))
+        progress = SearchProgress(
+            self.display, budget.planned(settings), metric, reports, list(distributions(settings))
+        )
         results = load(self.folder)
         best = None if results.best is None else (float(results.best["score"]), int(results.best["number"]))
         progress.past(dict(results.trials["state"].value_counts()), best)
@@ -227,7 +237,8 @@ class _Search:
         asked = {"cpu": settings.resources.cpus_per_trial, "gpu": settings.resources.gpus_per_trial}
         self.display.line(
             f"search: {self.to_do} trials, {self.workers} at a time on {spec.device} in {spec.precision}, "
-            f"{len(self.inputs.train)} training and {len(self.inputs.dev)} dev examples"
+            f"{len(self.inputs.train)} training and {len(self.inputs.dev)} "
+            f"{'dev' if self.inputs.final is None else 'held-out'} examples"
         )
         try:
             tuner = tune.Tuner(
@@ -257,6 +268,8 @@ class _Search:
             raise FsdTuneError(f"Ray Tune stopped the search: {reason.strip()}") from error
         if interrupted.is_set():
             raise KeyboardInterrupt
+        ended = sum(trial.state != "running" for trial in record.trials.values())
+        self._write(ended_by=budget.ended_by(settings, ended, record.stalled, scribe.cut))
 
 
 @contextmanager

@@ -34,7 +34,7 @@ def identity(settings: Settings, spec: Spec) -> str:
     Trials, time and workers are left out: a search may be continued with more of them.
     """
     plain = settings.model_dump(mode="json", exclude={"resources": True, "wandb": True})
-    for key in ("trials", "time_budget"):
+    for key in ("trials", "time_budget", "stop_after_stalled"):
         plain["search"].pop(key)
     return files.digest(plain, spec.task, fingerprint(spec.teacher.path), spec.train.ids, spec.dev.ids)
 
@@ -150,6 +150,8 @@ def begin(
         machine=f"{os.cpu_count()} CPUs, {platform.machine()}, {platform.system()}",
         notes=notes,
     )
+    for figure in ("ended_by", "dev"):
+        summary.pop(figure, None)
     summary.setdefault("started", time.time())
     summary.setdefault("memory", None)
     summary.setdefault("teacher", {"name": inputs.teacher.path})
@@ -199,9 +201,11 @@ def past(folder: Path, settings: Settings) -> dict[int, Known]:
         ended = row["state"] in ("finished", "stopped", "failed")
         rows = results.reports[results.reports["trial"] == row["number"]] if ended else results.reports[:0]
         values = {int(r): float(v) for r, v in zip(rows["report"], rows.get(results.metric, []), strict=False)}
-        written = json.loads((folder / "results" / row["folder"] / "params.json").read_text(encoding="utf-8"))
+        trial = folder / "results" / row["folder"]
+        written = json.loads((trial / "params.json").read_text(encoding="utf-8"))
         params, state = picked(settings, written["config"]), str(row["state"]) if ended else "running"
-        found[int(row["number"])] = Known(params, state, values, written.get("generation"))
+        at = json.loads((trial / "trial.json").read_text(encoding="utf-8")).get("time", 0.0) if ended else 0.0
+        found[int(row["number"])] = Known(params, state, values, written.get("generation"), at)
         if not ended:
             shutil.rmtree(folder / "results" / row["folder"], ignore_errors=True)
     return found

@@ -240,6 +240,11 @@ class Search(Section):
         default=None, description="no new trials after this time: 2h, 30m, 1h30m, 90s; null: no limit"
     )
 
+    stop_after_stalled: Count | None = Field(
+        default=None,
+        description="no new trials once N in a row have ended without a better finished one; null: no limit",
+    )
+
     @property
     def time_budget_seconds(self) -> int | None:
         """The time budget in seconds; None without one."""

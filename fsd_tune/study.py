@@ -19,6 +19,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from fsd_tune import cma, grid
+from fsd_tune.budget import Stall
 from fsd_tune.results import judge
 from fsd_tune.settings import Settings
 from fsd_tune.space import distributions, first_configurations, sample, unconditional
@@ -40,12 +41,14 @@ class Known:
         state: running, finished, stopped or failed.
         values: the selection metric at each report, by report index.
         generation: of CMA-ES, that its parameters were drawn in; None where they were not.
+        ended_at: when it ended, as `time.time()` gives it; 0 of a trial of this process.
     """
 
     params: dict[str, Any]
     state: str = "running"
     values: dict[int, float] = field(default_factory=dict)
     generation: int | None = None
+    ended_at: float = 0.0
 
     def series(self, until: int | None = None) -> list[float]:
         """The values in the order of their reports, up to report `until`."""
@@ -71,6 +74,20 @@ def start_up_trials(trials: int) -> int:
     return min(10, max(4, trials // 4))
 
 
+def truth(trial: Known, judge_by: str) -> float | None:
+    """A trial's score; None unless it has finished."""
+    return judge(trial.series(), judge_by) if trial.state == "finished" else None
+
+
+def stall(settings: Settings, past: dict[int, Known]) -> Stall:
+    """The count of trials without a better one after an earlier part of the search."""
+    counted = Stall(settings.search.stop_after_stalled)
+    for _, trial in sorted(past.items(), key=lambda item: (item[1].ended_at, item[0])):
+        if trial.state != "running":
+            counted.ended(truth(trial, settings.search.judge_by))
+    return counted
+
+
 class Record:
     """The study of a search."""
 
@@ -92,6 +109,7 @@ class Record:
         self._grid = grid.Remaining(settings) if settings.search.sampler == "grid" else None
         always = {name: self._distributions[name] for name in unconditional(settings)}
         self._cma = cma.usable(always) if settings.search.sampler == "cmaes" else {}
+        self._stall = stall(settings, past)
         path.unlink(missing_ok=True)
         # Not an f-string: a folder's name may hold what means something in a URL.
         url = sqlalchemy.URL.create("sqlite", database=str(path)).render_as_string()
@@ -107,11 +125,18 @@ class Record:
             else:
                 self.study.add_trial(self._frozen(trial, self._truth(trial)))
 
+    @property
+    def stalled(self) -> bool:
+        """Whether `search.stop_after_stalled` trials in a row have ended without a better finished one."""
+        return self._stall.over
+
     def ask(self) -> tuple[int, dict[str, Any]] | None:
-        """The next trial: its number and its flat configuration; None when the grid has no other.
+        """The next trial: its number and its flat configuration; None when stalled or when the grid has no other.
 
         A function of seed, number and what is known.
         """
+        if self.stalled:
+            return None
         number = min(self._waiting) if self._waiting else len(self.study.get_trials(deepcopy=False))
         known = self._waiting.get(number, Known({}))
         if not known.params:
@@ -139,10 +164,12 @@ class Record:
         """A trial has ended: finished, stopped or failed. The record gets every reported value at its step."""
         trial = self.trials[number]
         trial.state = state
-        self.study.tell(self._asked.pop(number), values=self._truth(trial), state=STATES[state])
+        score = self._truth(trial)
+        self._stall.ended(score)
+        self.study.tell(self._asked.pop(number), values=score, state=STATES[state])
 
     def _truth(self, trial: Known) -> float | None:
-        return judge(trial.series(), self.settings.search.judge_by) if trial.state == "finished" else None
+        return truth(trial, self.settings.search.judge_by)
 
     def _frozen(self, trial: Known, value: float | None, state: str | None = None) -> FrozenTrial:
         state = state or trial.state

@@ -9,7 +9,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from fsd_tune import grid
+from fsd_tune import budget, grid
 from fsd_tune import settings as settings_module
 from fsd_tune.results import judge
 from fsd_tune.space import distributions
@@ -358,11 +358,15 @@ def best_of(record, trials):
     return max(found)
 
 
-@pytest.mark.parametrize(("sampler", "trials", "seeds"), [("cmaes", 48, 5), ("gp", 12, 3)])
-def test_the_sampler_beats_random_on_a_bowl(load, make, sampler, trials, seeds):
+# A Gaussian process takes a second or more for a suggestion: it has two dimensions and few trials.
+PLANE = ("--learning-rate=4e-4", "--weight-decay=0.02", "--batch-size=16")
+
+
+@pytest.mark.parametrize(("sampler", "trials", "seeds", "flags"), [("cmaes", 48, 5, ()), ("gp", 12, 3, PLANE)])
+def test_the_sampler_beats_random_on_a_bowl(load, make, sampler, trials, seeds, flags):
     found = {
         name: statistics.median(
-            best_of(make(load(NUMBERS, f"--trials={trials}", f"--sampler={name}", f"--seed={seed}")), trials)
+            best_of(make(load(NUMBERS, f"--trials={trials}", f"--sampler={name}", f"--seed={seed}", *flags)), trials)
             for seed in range(seeds)
         )
         for name in (sampler, "random")
@@ -474,3 +478,48 @@ def test_a_continued_grid_runs_what_remains(load, make, tmp_path):
 def test_a_grid_of_one_point_is_one_trial(load, make):
     record = make(load(FIXED, "--sampler=grid"))
     assert len(play(record, 1)) == 1 and record.ask() is None
+
+
+def test_a_search_ends_after_trials_in_a_row_without_a_better_one(load, make):
+    settings = load(FIXED, "--trials=20", "--stop-after-stalled=3")
+    record = make(settings)
+
+    def ends(state, value):
+        number, _ = record.ask()
+        record.report(number, 1, value)
+        record.tell(number, state)
+
+    for state, value in (("finished", 0.5), ("stopped", 0.9), ("failed", 0.9), ("finished", 0.6), ("finished", 0.6)):
+        ends(state, value)
+    late = record.ask()[0]
+    ends("stopped", 0.7)
+    assert not record.stalled
+    ends("finished", 0.5)
+    assert record.stalled and record.ask() is None
+    # One that was running goes on to its end; what it finds does not open the search again.
+    past = copy.deepcopy(record.trials)
+    for number, trial in past.items():
+        trial.ended_at = float(number)
+    assert make(settings, past=past, file="again.db").ask() is None, "known to a continued search"
+    assert make(load(FIXED, "--trials=20", "--stop-after-stalled=4"), past=past, file="more.db").ask() is not None
+    record.report(late, 1, 0.9)
+    record.tell(late, "finished")
+    assert record.trials[late].state == "finished"
+
+
+def test_what_ended_a_search_is_said(load):
+    def said(text, *flags, ended=0, stalled=False, cut=0):
+        found = budget.ended_by(load(text, *flags), ended, stalled, cut)
+        return found["budget"], found["not_run"], found["text"]
+
+    assert said(KD, ended=8) == ("trials", 0, "all 8 trials were run")
+    assert said(KD, "--trials=64", "--stop-after-stalled=20", ended=52, stalled=True) == (
+        "stop_after_stalled", 12, "stopped after 20 trials without a better one: 12 of 64 not run",
+    )  # fmt: skip
+    assert said(KD, "--time-budget=2h", ended=5, cut=2) == (
+        "time_budget", 3, "stopped after the time budget of 2h: 3 of 8 not run, 2 stopped midway",
+    )  # fmt: skip
+    assert said(GRID, ended=22)[2] == "the whole grid of 22 points was run; 64 trials were asked for"
+    assert budget.notes(load(GRID)) == ["search.trials: 64, but the grid has 22 points: the search ends there."]
+    assert budget.notes(load(GRID, "--trials=9")) == ["search.trials: 9 of the grid's 22 points are run."]
+    assert budget.notes(load()) == []
