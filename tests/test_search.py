@@ -391,6 +391,15 @@ def test_stalled_and_continued(run, space):
     assert generations == [None, 0, 0, 0]
 
 
+@pytest.mark.slow
+def test_the_time_budget_ends_a_search(run, space):
+    results = run(space(CE, "--sampler=random", "--trials=2000", "--time-budget=20s"))
+    ended_by = results.summary["ended_by"]
+    assert results.summary["state"] == "done" and ended_by["budget"] == "time_budget"
+    assert ended_by["not_run"] == 2000 - len(results.trials)
+    assert ended_by["text"].startswith("stopped after the time budget of 20s: ")
+
+
 def test_selected_on_a_holdout_dev_is_scored_once(run, space, glue, base, tmp_path):
     from fsd_tune import summary
     from fsd_tune.single import evaluate

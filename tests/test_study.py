@@ -376,6 +376,17 @@ def test_the_sampler_beats_random_on_a_bowl(load, make, sampler, trials, seeds, 
 
 
 @pytest.mark.parametrize("sampler", ["cmaes", "gp"])
+def test_every_sampler_learns_by_the_strategy(load, make, sampler):
+    """What is made of the stopped trials decides what is suggested next."""
+    suggested = {}
+    for learn_from in ("extrapolated", "pruned", "last"):
+        record = make(load(NUMBERS, f"--sampler={sampler}", f"--learn-from={learn_from}", "--trials=16", *PLANE))
+        play(record, 10, stop=lambda n: 1 + n % 3 if n % 2 else None)
+        suggested[learn_from] = record.ask()[1]["alpha"]
+    assert len(set(suggested.values())) == 3, suggested
+
+
+@pytest.mark.parametrize("sampler", ["cmaes", "gp"])
 def test_conditional_spaces_have_their_parameters(load, make, tmp_path, sampler):
     record = make(load(METHODS, f"--sampler={sampler}"))
     configs = play(record, 16)
