@@ -76,6 +76,10 @@ def teacher(
     max_length: Annotated[int, typer.Option(min=4, help="tokens of an example")] = 128,
     freeze_embeddings: Annotated[bool, typer.Option("--freeze-embeddings", help="keep word embeddings")] = False,
     seed: Annotated[int, typer.Option(min=0, help="of head, batch order and dropout")] = 0,
+    holdout: Annotated[
+        float | None,
+        typer.Option("--holdout", min=1e-9, max=0.5, help="share of the training split that a search is to select on"),
+    ] = None,
     precision: Annotated[str, typer.Option(help="auto, float32 or bf16")] = "auto",
     device: Device = "auto",
     overwrite: Overwrite = False,
@@ -95,7 +99,9 @@ def teacher(
         "weight_decay": weight_decay,
         "gradient_accumulation": 1,
     }
-    run = TeacherRun(model, task, data, output, config, max_length, freeze_embeddings, seed, epochs, device, precision)
+    run = TeacherRun(
+        model, task, data, output, config, max_length, freeze_embeddings, seed, epochs, device, precision, holdout
+    )
     with closing(Display(quiet)) as display:
         made = fine_tune(run, overwrite, display)
     _print(made, as_json, [f"teacher: {made['metric']} {made['score']:.4f} on dev, in {output}"])
@@ -156,7 +162,10 @@ def distill(
         )  # fmt: skip
     score = made["teacher"]["score"]
     beside = "" if score is None else f" (teacher {score:.4f})"
-    _print(made, as_json, [f"student: {made['metric']} {made['score']:.4f}{beside}, in {output}"])
+    lines = [f"student: {made['metric']} {made['score']:.4f}{beside}, in {output}"]
+    if "dev" in made:
+        lines.append(f"on dev, which selected nothing: {made['metric']} {made['dev']['score']:.4f}")
+    _print(made, as_json, lines)
 
 
 @verb()

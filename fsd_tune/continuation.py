@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from fsd_tune import checkpoints, files
 from fsd_tune.results import Results, load
 from fsd_tune.settings import Settings
-from fsd_tune.space import distributions
+from fsd_tune.space import picked
 from fsd_tune.study import Known
 
 _ENDED = ("finished", "stopped", "failed")
@@ -49,27 +50,36 @@ def take_up(folder: Path, settings: Settings, errored: bool) -> Past:
         errored: failed trials are taken up, too.
     """
     results = load(folder)
-    total, searched = int(results.summary["reports"]), distributions(settings)
+    total = int(results.summary["reports"])
     past = Past(notes=[f"{problem}: this trial's part is lost." for problem in results.problems])
     for row in results.trials.to_dict("records"):
         number, state, trial = int(row["number"]), str(row["state"]), folder / "results" / str(row["folder"])
         values = _values(results, number)
-        config = json.loads((trial / "params.json").read_text(encoding="utf-8"))["config"]
-        known = Known({name: config[name] for name in searched if name in config}, state, values)
+        described = json.loads((trial / "params.json").read_text(encoding="utf-8"))
+        params, generation = picked(settings, described["config"]), described.get("generation")
+        known = Known(params, state, values, generation, _ended_at(trial / "trial.json"))
         past.trials[number] = known
         whole = _is_whole(values, total)
         if state == "finished" and not whole:
             past.notes.append(f"trial {number}: {len(values)} of its {total} reports are left; it runs again.")
         elif state not in _ENDED and whole and (checkpoints.newest(trial) or (None, 0))[1] == total:
             # Killed between the last report and the note of its end.
-            files.write_json(trial / "trial.json", {"state": "finished", "reason": ""})
-            known.state = "finished"
+            known.state, known.ended_at = "finished", time.time()
+            files.write_json(trial / "trial.json", {"state": "finished", "reason": "", "time": known.ended_at})
             continue
         elif state in _ENDED and not (errored and state == "failed"):
             continue
         known.state = "running"
         _ready(trial, number, known, past)
     return past
+
+
+def _ended_at(path: Path) -> float:
+    """When a trial ended, in seconds; 0 when that is not known."""
+    try:
+        return float(json.loads(path.read_text(encoding="utf-8"))["time"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0.0
 
 
 def _values(results: Results, number: int) -> dict[int, float]:

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from fsd_tune import glue
+from fsd_tune import glue, holdout
 from fsd_tune.batches import Tokenised, tokenise
 from fsd_tune.errors import InputError
 from fsd_tune.glue import Split, Task
@@ -20,7 +20,9 @@ class Inputs:
     Attributes:
         task: the task.
         teacher: the teacher's description.
-        train, dev: tokenised splits; `train` has at most `data.train_limit` rows.
+        train, dev: tokenised splits; `train` has at most `data.train_limit` rows. With a holdout `dev`, which trials
+            are judged on, is what is held out of the training split.
+        final: with a holdout the dev split, for the final figure alone; else None.
         notes: what a user should know, such as rows that were skipped.
     """
 
@@ -28,16 +30,13 @@ class Inputs:
     teacher: TeacherInfo
     train: Tokenised
     dev: Tokenised
+    final: Tokenised | None
     notes: tuple[str, ...]
 
 
 def unsupported(settings: Settings) -> list[str]:
     """Settings that are valid but that this version cannot carry out yet."""
     problems = []
-    if settings.search.sampler not in ("tpe", "random"):
-        problems.append(f"search.sampler: {settings.search.sampler} is not in this version, must be tpe or random.")
-    if settings.search.select_on != "dev":
-        problems.append("search.select_on: a holdout is not in this version, must be dev.")
     if settings.memory.algorithm != "kmeans":
         problems.append(f"memory.algorithm: {settings.memory.algorithm} is not in this version, must be kmeans.")
     if settings.wandb.mode != "off":
@@ -82,14 +81,24 @@ def gather(settings: Settings, task_name: str, teacher: str, data: Path | None) 
             tokenizer = load_tokenizer(teacher)
         except Exception as error:  # tokenizers raises bare Exceptions for a damaged file
             problems.append(f"--teacher: the tokenizer in {teacher} cannot be loaded: {str(error).splitlines()[0]}")
-    if problems or task is None or info is None or splits is None:
+    rest = held = None if splits is None else splits["train"]
+    share = holdout.share(settings)
+    if share is not None and splits is not None:
+        try:
+            rest, held = holdout.divide(splits["train"], share)
+            problems += [] if info is None else holdout.problems(info, held, share, data)
+        except InputError as error:
+            problems += error.problems
+    if problems or task is None or info is None or splits is None or rest is None or held is None:
         raise InputError(problems, hint)
     length = settings.data.max_length
-    train = tokenise(splits["train"], tokenizer, length, settings.data.train_limit)
+    # The limit is on what remains, so that it takes nothing out of the holdout.
+    train = tokenise(rest, tokenizer, length, settings.data.train_limit)
     dev = tokenise(splits["dev"], tokenizer, length)
+    judged, final = (dev, None) if share is None else (tokenise(held, tokenizer, length), dev)
     skipped = [split for split in splits.values() if split.skipped]
     notes = tuple(f"{split.source}: {split.skipped} rows skipped (missing columns or labels)." for split in skipped)
-    return Inputs(task, info, train, dev, notes)
+    return Inputs(task, info, train, judged, final, notes)
 
 
 def check_output(output: Path, overwrite: bool) -> list[str]:

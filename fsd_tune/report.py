@@ -143,6 +143,9 @@ def _facts(results: Results, digits: int) -> list[tuple[str, str, str]]:
             difference = float(results.best["score"]) - score
             side = "student ahead" if difference > 0 else "student behind" if difference < 0 else "equal"
             facts.append(("Student minus teacher", f"{difference:+.{digits}f}".replace("-", "−"), side))
+    dev = _mapping(results, "dev")
+    if not _missing(dev.get("score")):
+        facts.append(("Best student on dev", f"{dev['score']:.{digits}f}".replace("-", "−"), "dev selected nothing"))
     counts = [f"{saved[state]:,.0f} {state}" for state in ("finished", "stopped", "failed", "running", "interrupted")]
     asked = summary.get("trials")
     facts.append(
@@ -152,6 +155,9 @@ def _facts(results: Results, digits: int) -> list[tuple[str, str, str]]:
             ", ".join(count for count in counts if not count.startswith("0 ")),
         )
     )
+    ended_by = _mapping(results, "ended_by")
+    if ended_by.get("text"):
+        facts.append(("Ended by", str(ended_by.get("budget")).replace("_", " "), str(ended_by["text"])))
     if saved["steps_if_all_ran"]:
         run, whole = saved["steps_run"], saved["steps_if_all_ran"]
         facts.append(("Steps saved by ASHA", f"{saved['share']:.0%}", f"{run:,.0f} run instead of {whole:,.0f}"))

@@ -6,6 +6,7 @@ each report is appended here at once, to the trial's folder under `results/`.
 
 import json
 import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from threading import Event
@@ -22,7 +23,11 @@ _RAYS_OWN = ("config", "hist_stats", "should_checkpoint", "done", "training_iter
 
 
 class Scribe(DriverOnly, Callback):  # type: ignore[misc]
-    """Tune's callback in the driver: `params.json`, `reports.jsonl` and `trial.json` of each trial."""
+    """Tune's callback in the driver: `params.json`, `reports.jsonl` and `trial.json` of each trial.
+
+    Attributes:
+        cut: trials that the time budget stopped.
+    """
 
     def __init__(
         self,
@@ -40,6 +45,7 @@ class Scribe(DriverOnly, Callback):  # type: ignore[misc]
         self._asha, self._searcher, self._earlier = asha, searcher, earlier
         self._progress, self._interrupted = progress, interrupted
         self._values: dict[str, dict[int, float]] = {}
+        self.cut = 0
 
     def _folder(self, trial: Any) -> Path:
         return self._results / str(trial.storage.trial_dir_name)
@@ -53,7 +59,8 @@ class Scribe(DriverOnly, Callback):  # type: ignore[misc]
         """A trial starts, goes on from an earlier part of the search, or starts again after a crash of its worker."""
         number = trial.config["trial"]
         self._values.setdefault(trial.trial_id, dict(self._earlier.get(number, {})))
-        files.write_json(self._folder(trial) / "params.json", {"trial": number, "config": trial.config["config"]})
+        described = {name: value for name, value in trial.config.items() if name != "restart"}
+        files.write_json(self._folder(trial) / "params.json", described)
         self._progress.started(trial.config["trial"], trial.config["config"])
 
     def on_trial_result(
@@ -82,6 +89,7 @@ class Scribe(DriverOnly, Callback):  # type: ignore[misc]
         elif state == "stopped":
             at = None if self._asha is None else self._asha.stopped.get(trial.trial_id)
             reason = f"ASHA at report {at}" if at is not None else f"time budget at report {result['report']}"
+            self.cut += at is None
         if state != "finished":
             # It is never continued nor exported: its checkpoints would only fill the disk.
             for checkpoint in self._folder(trial).glob("checkpoint_*"):
@@ -105,7 +113,8 @@ class Scribe(DriverOnly, Callback):  # type: ignore[misc]
         shutil.rmtree(self._folder(trial) / checkpoints.RESTART, ignore_errors=True)
         values = self._values.get(trial.trial_id, {})
         score = judge([values[report] for report in sorted(values)], self._judge_by) if state == "finished" else None
-        files.write_json(self._folder(trial) / "trial.json", {"state": state, "reason": reason, "score": score})
+        ending = {"state": state, "reason": reason, "score": score, "time": time.time()}
+        files.write_json(self._folder(trial) / "trial.json", ending)
         self._progress.ended(trial.config["trial"], state, reason, score)
 
 

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fsd_tune import cluster, continuation, files, memory_actor, report, search_folder
+from fsd_tune import budget, cluster, continuation, files, holdout, memory_actor, report, search_folder
 from fsd_tune import settings as settings_module
 from fsd_tune.continuation import Past
 from fsd_tune.errors import FsdTuneError, InputError
@@ -25,11 +25,11 @@ from fsd_tune.settings import Settings
 from fsd_tune.space import distributions
 from fsd_tune.spec import Spec, spec_for
 from fsd_tune.student_folder import export_best
-from fsd_tune.study import Record
+from fsd_tune.study import Record, stall
 
 _FAILURES_PER_TRIAL = 2
 # Settings that a search may be continued with other values of, beside all of `resources`.
-RESUMABLE = ("search.trials", "search.time_budget")
+RESUMABLE = ("search.trials", "search.time_budget", "search.stop_after_stalled")
 
 
 def run(
@@ -79,7 +79,7 @@ def run(
     identity = search_folder.identity(settings, spec)
     search_folder.check(folder, identity, overwrite, resuming)
     given = search_folder.given(task, teacher, data, memory, device)
-    notes = [*inputs.notes, *notes]
+    notes = [*inputs.notes, *notes, *budget.notes(settings)]
     with search_folder.held(folder):
         if overwrite and folder.is_dir():
             search_folder.clear(folder)
@@ -89,7 +89,11 @@ def run(
             notes += past.notes
         for note in notes:
             display.line(f"note: {note}")
-        to_do = settings.search.trials - past.ended
+        stalled = stall(settings, past.trials).over
+        to_do = budget.planned(settings) - past.ended
+        if stalled:
+            # Nothing new begins; what had begun is brought to its end.
+            to_do = len(past.trials) - past.ended
         if past.trials:
             display.line(
                 f"{folder}: {past.ended} trials have ended before; {max(to_do, 0)} to run now, "
@@ -102,11 +106,13 @@ def run(
                 summary = search_folder.begin(folder, identity, settings, inputs, spec, notes, given)
                 _Search(settings, inputs, spec, folder, summary, gpus, workers, past, to_do, display).run()
         else:
-            # All trials have ended; a search that was killed after the last one still lacks what follows.
+            # Nothing is to begin; a search that was killed after its last trial still lacks what follows.
             summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-            news = {"state": "done", "identity": identity, "inputs": given}
+            end = budget.ended_by(settings, past.ended, stalled, 0)
+            end = end if end["not_run"] else summary.get("ended_by") or end
+            news = {"state": "done", "identity": identity, "inputs": given, "ended_by": end}
             files.write_json(folder / "summary.json", summary | news)
-            _conclude(folder, teacher)
+            _conclude(folder, inputs, spec, done=True)
     results = load(folder)
     if results.best is None:
         reasons = results.trials.loc[results.trials["state"] == "failed", "reason"].unique()
@@ -151,10 +157,14 @@ def resume(
     )  # fmt: skip
 
 
-def _conclude(folder: Path, tokenizer: str) -> None:
-    """Best student, leaderboard and report from what is on disk."""
+def _conclude(folder: Path, inputs: Inputs, spec: Spec, done: bool) -> None:
+    """Best student, leaderboard and report from what is on disk; after a holdout's search dev's only figure."""
     results = load(folder)
-    export_best(results, tokenizer)
+    best = export_best(results, spec.teacher.path)
+    if done and best is not None and inputs.final is not None:
+        figure = holdout.final(best, inputs.task, inputs.final, spec.precision, spec.device)
+        files.write_json(folder / "summary.json", results.summary | {"dev": figure})
+        results = load(folder)
     report.write(results)
 
 
@@ -208,7 +218,7 @@ class _Search:
                 search_folder.clear(self.folder)
             else:
                 self._write(state=state)
-                _conclude(self.folder, self.spec.teacher.path)
+                _conclude(self.folder, self.inputs, self.spec, state == "done")
 
     def _write(self, **news: Any) -> None:
         wall = self._before + time.monotonic() - self._began
@@ -279,7 +289,8 @@ class _Search:
         past = self.past.trials
         record = Record(settings, self.folder / "study.db", self.summary["name"], past)
         scheduler = TruthfulAsha(metric, reports, asha.grace, asha.reduction_factor, past) if asha else None
-        progress = SearchProgress(self.display, settings.search.trials, metric, reports, list(distributions(settings)))
+        planned = budget.planned(settings)
+        progress = SearchProgress(self.display, planned, metric, reports, list(distributions(settings)))
         results = load(self.folder)
         best = None if results.best is None else (float(results.best["score"]), int(results.best["number"]))
         progress.past(dict(results.trials["state"].value_counts()), best)
@@ -300,9 +311,11 @@ class _Search:
             checkpoints=(*self.summary["rungs"], reports),
         )
         asked = {"cpu": settings.resources.cpus_per_trial, "gpu": self.gpus}
+        budget_s = settings.search.time_budget_seconds
         self.display.line(
             f"search: {self.to_do} trials, {self.workers} at a time on {spec.device} in {spec.precision}, "
-            f"{len(self.inputs.train)} training and {len(self.inputs.dev)} dev examples"
+            f"{len(self.inputs.train)} training and {len(self.inputs.dev)} "
+            f"{'dev' if self.inputs.final is None else 'held-out'} examples"
         )
         try:
             tuner = tune.Tuner(
@@ -313,7 +326,7 @@ class _Search:
                     scheduler=scheduler,
                     max_concurrent_trials=self.workers,
                     reuse_actors=True,
-                    time_budget_s=settings.search.time_budget_seconds,
+                    time_budget_s=None if budget_s is None else max(1, budget_s - self._before),
                     trial_dirname_creator=partial(_trial_folder, folders),
                 ),
                 run_config=tune.RunConfig(
@@ -332,6 +345,8 @@ class _Search:
             raise FsdTuneError(f"Ray Tune stopped the search: {reason.strip()}") from error
         if interrupted.is_set():
             raise KeyboardInterrupt
+        ended = sum(trial.state != "running" for trial in record.trials.values())
+        self._write(ended_by=budget.ended_by(settings, ended, record.stalled, scribe.cut))
 
 
 def _trial_folder(taken_up: Mapping[int, str], trial: Any) -> str:

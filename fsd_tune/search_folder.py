@@ -34,7 +34,7 @@ def identity(settings: Settings, spec: Spec) -> dict[str, Any]:
     plain = yaml.safe_load(settings_module.dump(settings))
     for section in ("resources", "wandb"):
         plain.pop(section)
-    for key in ("trials", "time_budget"):
+    for key in ("trials", "time_budget", "stop_after_stalled"):
         plain["search"].pop(key)
     return {
         "settings": plain,
@@ -190,6 +190,8 @@ def begin(
         machine=f"{os.cpu_count()} CPUs, {platform.machine()}, {platform.system()}",
         notes=notes,
     )
+    for figure in ("ended_by", "dev"):
+        summary.pop(figure, None)
     summary.setdefault("started", time.time())
     summary.setdefault("memory", None)
     summary.setdefault("teacher", {"name": inputs.teacher.path})

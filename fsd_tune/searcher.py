@@ -113,17 +113,23 @@ class TruthfulSearcher(DriverOnly, Searcher):  # type: ignore[misc]
         """Metric and mode are this searcher's already; Tune may say them again."""
         return True
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """The next trial; None for not now.
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next trial; None for not now, FINISHED when there is none left.
 
         Returns:
-            `trial`, its number in the study, `config`, flat, and `restart`, the checkpoint that it goes on from or "".
+            `trial`, its number in the study, `config`, flat, and `restart`, the checkpoint that it goes on from or "";
+            with CMA-ES also `generation`, which a continued search needs.
         """
         if len(self._numbers) >= self._most:
             return None
-        number, config = self._record.ask()
+        asked = self._record.ask()
+        if asked is None:
+            return str(Searcher.FINISHED)
+        number, config = asked
         self._numbers[trial_id] = number
-        return {"trial": number, "config": config, "restart": str(self._restarts.get(number, ""))}
+        suggestion = {"trial": number, "config": config, "restart": str(self._restarts.get(number, ""))}
+        generation = self._record.trials[number].generation
+        return suggestion | ({} if generation is None else {"generation": generation})
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """A report of a running trial."""

@@ -226,7 +226,11 @@ class Search(Section):
     seed: Annotated[int, _number(int, 0, 2**32 - 1)] = Field(
         default=0, description="seed of the sampler, the batch order and the initialisation; never searched"
     )
-    sampler: Literal["tpe", "random", "grid", "cmaes", "gp"] = Field(default="tpe", description="Optuna's sampler")
+    sampler: Literal["tpe", "random", "grid", "cmaes", "gp"] = Field(
+        default="tpe",
+        description="what draws trials: tpe, random, grid (every combination of choices and stepped ranges), cmaes "
+        "(choices and conditional parameters drawn by tpe) or gp (Gaussian process)",
+    )
     first: tuple[dict[str, Any], ...] = Field(default=(), description="configurations tried first, beside the defaults")
     select_on: Annotated[Literal["dev"] | Holdout, BeforeValidator(_select_on)] = Field(
         default="dev", description="split that trials are judged on: dev, or {holdout: 0.1} of the training split"
@@ -239,6 +243,11 @@ class Search(Section):
     )
     time_budget: Annotated[str | None, BeforeValidator(_duration)] = Field(
         default=None, description="no new trials after this time: 2h, 30m, 1h30m, 90s; null: no limit"
+    )
+
+    stop_after_stalled: Count | None = Field(
+        default=None,
+        description="no new trials once N in a row have ended without a better finished one; null: no limit",
     )
 
     @property

@@ -29,7 +29,7 @@ from fsd_tune.sections import (
     Wandb,
     Weights,
 )
-from fsd_tune.space_section import WEIGHTED, read_first, read_method, read_space, required
+from fsd_tune.space_section import WEIGHTED, check_grid, read_first, read_method, read_space, required
 from fsd_tune.validation import Problems, listed
 from fsd_tune.yaml_source import KeyPath
 
@@ -99,6 +99,8 @@ def load(path: Path | str | None, overrides: Mapping[str, str] | None = None) ->
     first = read_first(first, space, method, problems)
     _check_unknown(data, problems)
     _check_sections(sections, methods, problems)
+    if sections["search"] is not None and sections["search"].sampler == "grid":
+        check_grid(space, problems)
     precision = "auto" if data.get("precision") is None else data["precision"]
     if precision not in get_args(Precision):
         problems.found(("precision",), precision, f"must be one of {listed(get_args(Precision))}", get_args(Precision))

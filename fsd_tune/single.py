@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from fsd_tune import device as devices
-from fsd_tune import glue
+from fsd_tune import files, glue, holdout
 from fsd_tune.batches import tokenise
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.inputs import Inputs, check_output, gather
@@ -115,6 +115,11 @@ def distill(
     }
     output.parent.mkdir(parents=True, exist_ok=True)
     write_model(output, distiller.model, load_tokenizer(teacher), made)
+    if inputs.final is not None:
+        # Judged on the holdout: dev has chosen nothing.
+        figure = holdout.final(output, inputs.task, inputs.final, spec.precision, spec.device)
+        made |= {"select_on": settings.search.model_dump(mode="json")["select_on"], "dev": figure}
+        files.write_json(output / RECORD, made)
     return made
 
 

@@ -36,10 +36,10 @@ def sample(settings: Settings, trial: Trial) -> dict[str, Any]:
             return trial.suggest_categorical(name, entry.choice)
         if HYPERPARAMETERS[name].kind is int:
             step = 1 if entry.step is None else int(entry.step)
-            return trial.suggest_int(name, int(entry.low), int(_last(entry)), step=step, log=entry.log)
-        return trial.suggest_float(name, entry.low, _last(entry), step=entry.step, log=entry.log)
+            return trial.suggest_int(name, int(entry.low), int(last(entry)), step=step, log=entry.log)
+        return trial.suggest_float(name, entry.low, last(entry), step=entry.step, log=entry.log)
 
-    return _configure(settings, suggest)
+    return configure(settings, suggest)
 
 
 def distributions(settings: Settings) -> dict[str, BaseDistribution]:
@@ -52,9 +52,9 @@ def distributions(settings: Settings) -> dict[str, BaseDistribution]:
             made[name] = CategoricalDistribution(entry.choice)
         elif HYPERPARAMETERS[name].kind is int:
             step = 1 if entry.step is None else int(entry.step)
-            made[name] = IntDistribution(int(entry.low), int(_last(entry)), log=entry.log, step=step)
+            made[name] = IntDistribution(int(entry.low), int(last(entry)), log=entry.log, step=step)
         else:
-            made[name] = FloatDistribution(entry.low, _last(entry), log=entry.log, step=entry.step)
+            made[name] = FloatDistribution(entry.low, last(entry), log=entry.log, step=entry.step)
     return made
 
 
@@ -67,15 +67,60 @@ def first_configurations(settings: Settings) -> list[dict[str, Any]]:
     searched = _searched(settings)
 
     def nearest_to_default(name: str, entry: Range | Choice) -> Any:
-        return settings.methods[0] if name == "method" else _nearest_value(entry, default(settings.methods[0], name))
+        return settings.methods[0] if name == "method" else nearest_value(entry, default(settings.methods[0], name))
 
-    candidates = [_configure(settings, nearest_to_default, only_picked=True)]
+    candidates = [configure(settings, nearest_to_default, only_picked=True)]
     candidates += [{name: value for name, value in item.items() if name in searched} for item in settings.search.first]
     first: list[dict[str, Any]] = []
     for candidate in candidates:
         if candidate and candidate not in first:
             first.append(candidate)
     return first
+
+
+def configure(
+    settings: Settings, pick: Pick, given: Mapping[str, Any] | None = None, only_picked: bool = False
+) -> dict[str, Any]:
+    """A flat configuration in which `pick` decides each searched parameter in force, the method first.
+
+    `given` values are taken as they are; `only_picked` leaves out what is fixed or has its default.
+    """
+    given = given or {}
+    picked: dict[str, Any] = {}
+    full: dict[str, Any] = {"method": settings.method}
+    if "method" in given:
+        full["method"] = given["method"]
+    elif isinstance(settings.method, Choice):
+        full["method"] = picked["method"] = pick("method", settings.method)
+    method = full["method"]
+    values: dict[str, Any] = {}
+    names = [name for name in HYPERPARAMETERS if name in METHODS[method] or name in OPTIMISATION]
+    for name in _in_order(settings.space, names):
+        entry = settings.space.get(name)
+        if name in given:
+            values[name] = given[name]
+        elif isinstance(entry, Fixed):
+            values[name] = entry.value
+        elif entry is None or not _holds(entry, full | values):
+            values[name] = default(method, name)
+        else:
+            values[name] = picked[name] = pick(name, entry)
+    return picked if only_picked else full | {name: values[name] for name in names}
+
+
+def picked(settings: Settings, full: Mapping[str, Any]) -> dict[str, Any]:
+    """The searched parameters of a full configuration: those that its method uses and whose `when` holds."""
+    return configure(settings, lambda name, entry: full[name], only_picked=True)
+
+
+def unconditional(settings: Settings) -> list[str]:
+    """The searched parameters that every configuration has."""
+    return [
+        name
+        for name, entry in _searched(settings).items()
+        if (not entry.when and (name in OPTIMISATION or all(name in METHODS[method] for method in settings.methods)))
+        or name == "method"
+    ]
 
 
 def resolve(settings: Settings, configuration: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -106,40 +151,10 @@ def resolve(settings: Settings, configuration: Mapping[str, Any] | None = None) 
         problems.append(f"{key}: is searched, but one run needs one value: give {flag_of(key)} VALUE.")
         return entry.choice[0] if isinstance(entry, Choice) else entry.low
 
-    full = _configure(settings, missing, given)
+    full = configure(settings, missing, given)
     if problems:
         raise InputError(problems)
     return full
-
-
-def _configure(
-    settings: Settings, pick: Pick, given: Mapping[str, Any] | None = None, only_picked: bool = False
-) -> dict[str, Any]:
-    """A configuration in which `pick` decides each searched parameter in force, the method first.
-
-    `only_picked` leaves out what is fixed or has its default.
-    """
-    given = given or {}
-    picked: dict[str, Any] = {}
-    full: dict[str, Any] = {"method": settings.method}
-    if "method" in given:
-        full["method"] = given["method"]
-    elif isinstance(settings.method, Choice):
-        full["method"] = picked["method"] = pick("method", settings.method)
-    method = full["method"]
-    values: dict[str, Any] = {}
-    names = [name for name in HYPERPARAMETERS if name in METHODS[method] or name in OPTIMISATION]
-    for name in _in_order(settings.space, names):
-        entry = settings.space.get(name)
-        if name in given:
-            values[name] = given[name]
-        elif isinstance(entry, Fixed):
-            values[name] = entry.value
-        elif entry is None or not _holds(entry, full | values):
-            values[name] = default(method, name)
-        else:
-            values[name] = picked[name] = pick(name, entry)
-    return picked if only_picked else full | {name: values[name] for name in names}
 
 
 def _holds(entry: Range | Choice, configuration: Mapping[str, Any]) -> bool:
@@ -173,7 +188,7 @@ def _searched(settings: Settings) -> dict[str, Range | Choice]:
     return searched
 
 
-def _last(entry: Range) -> float | int:
+def last(entry: Range) -> float | int:
     """The highest value that the steps from `low` reach; `high` without steps. In decimals, as users write them."""
     if entry.step is None:
         return entry.high
@@ -181,11 +196,11 @@ def _last(entry: Range) -> float | int:
     return type(entry.high)(low + (high - low) // step * step)
 
 
-def _nearest_value(entry: Range | Choice, value: float | int) -> float | int:
+def nearest_value(entry: Range | Choice, value: float | int) -> float | int:
+    """The value of an entry that is nearest to `value`."""
     if isinstance(entry, Choice):
         return min(entry.choice, key=lambda choice: abs(choice - value))  # type: ignore[no-any-return]
-    last = _last(entry)
-    value = type(entry.low)(min(max(value, entry.low), last))
+    value = type(entry.low)(min(max(value, entry.low), last(entry)))
     if entry.step is None:
         return value
     low, step = Decimal(str(entry.low)), Decimal(str(entry.step))

@@ -96,6 +96,14 @@ def read_first(
     return tuple(first)
 
 
+def check_grid(space: Mapping[str, Entry], problems: Problems) -> None:
+    """Notes the entries that no grid can be made of: ranges of numbers without a step."""
+    for name, entry in space.items():
+        if isinstance(entry, Range) and entry.step is None and HYPERPARAMETERS[name].kind is float:
+            step = "" if entry.log else "a `step:` or "
+            problems.add(("space", name), f"is a range without steps, but search.sampler is grid: give {step}a choice.")
+
+
 def _first_value(
     name: str,
     item: Mapping[str, Any],

@@ -7,7 +7,7 @@ the same trials: what it makes of a stopped trial is a strategy (`search.learn_f
 import math
 import statistics
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,11 @@ import sqlalchemy
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from fsd_tune import cma, grid
+from fsd_tune.budget import Stall
 from fsd_tune.results import judge
 from fsd_tune.settings import Settings
-from fsd_tune.space import distributions, first_configurations, sample
+from fsd_tune.space import distributions, first_configurations, sample, unconditional
 
 STATES = {
     "finished": TrialState.COMPLETE,
@@ -38,11 +40,15 @@ class Known:
         params: its searched parameters.
         state: running, finished, stopped or failed.
         values: the selection metric at each report, by report index.
+        generation: of CMA-ES, that its parameters were drawn in; None where they were not.
+        ended_at: when it ended, as `time.time()` gives it; 0 of a trial of this process.
     """
 
     params: dict[str, Any]
     state: str = "running"
     values: dict[int, float] = field(default_factory=dict)
+    generation: int | None = None
+    ended_at: float = 0.0
 
     def series(self, until: int | None = None) -> list[float]:
         """The values in the order of their reports, up to report `until`."""
@@ -68,6 +74,20 @@ def start_up_trials(trials: int) -> int:
     return min(10, max(4, trials // 4))
 
 
+def truth(trial: Known, judge_by: str) -> float | None:
+    """A trial's score; None unless it has finished."""
+    return judge(trial.series(), judge_by) if trial.state == "finished" else None
+
+
+def stall(settings: Settings, past: dict[int, Known]) -> Stall:
+    """The count of trials without a better one after an earlier part of the search."""
+    counted = Stall(settings.search.stop_after_stalled)
+    for _, trial in sorted(past.items(), key=lambda item: (item[1].ended_at, item[0])):
+        if trial.state != "running":
+            counted.ended(truth(trial, settings.search.judge_by))
+    return counted
+
+
 class Record:
     """The study of a search."""
 
@@ -86,6 +106,10 @@ class Record:
         self.settings, self.trials = settings, dict(past)
         self._distributions = distributions(settings)
         self._first = first_configurations(settings)
+        self._grid = grid.Remaining(settings) if settings.search.sampler == "grid" else None
+        always = {name: self._distributions[name] for name in unconditional(settings)}
+        self._cma = cma.usable(always) if settings.search.sampler == "cmaes" else {}
+        self._stall = stall(settings, past)
         url = None
         if path is not None:
             path.unlink(missing_ok=True)
@@ -103,17 +127,32 @@ class Record:
             else:
                 self.study.add_trial(self._frozen(trial, self._truth(trial)))
 
-    def ask(self) -> tuple[int, dict[str, Any]]:
-        """The next trial: its number and its flat configuration. A function of seed, number and what is known."""
+    @property
+    def stalled(self) -> bool:
+        """Whether `search.stop_after_stalled` trials in a row have ended without a better finished one."""
+        return self._stall.over
+
+    def ask(self) -> tuple[int, dict[str, Any]] | None:
+        """The next trial: its number and its flat configuration; None when stalled or when the grid has no other.
+
+        A function of seed, number and what is known.
+        """
+        if self.stalled and not self._waiting:
+            return None
         number = min(self._waiting) if self._waiting else len(self.study.get_trials(deepcopy=False))
-        known = self._waiting.pop(number, Known({}))
-        params = known.params or self._suggest(number)
+        known = self._waiting.get(number, Known({}))
+        if not known.params:
+            suggested = self._suggest(number)
+            if suggested is None:
+                return None
+            known = suggested
+        self._waiting.pop(number, None)
         base = optuna.samplers.RandomSampler(seed=self._seed(number))
-        self.study.sampler = optuna.samplers.PartialFixedSampler(params, base)
+        self.study.sampler = optuna.samplers.PartialFixedSampler(known.params, base)
         trial = self.study.ask()
         assert trial.number == number, (trial.number, number)
         config = sample(self.settings, trial)
-        self._asked[number], self.trials[number] = trial, Known(dict(trial.params))
+        self._asked[number], self.trials[number] = trial, Known(dict(trial.params), generation=known.generation)
         for report, value in sorted(known.values.items()):
             self.report(number, report, value)
         return number, config
@@ -129,10 +168,12 @@ class Record:
         """A trial has ended: finished, stopped or failed. The record gets every reported value at its step."""
         trial = self.trials[number]
         trial.state = state
-        self.study.tell(self._asked.pop(number), values=self._truth(trial), state=STATES[state])
+        score = self._truth(trial)
+        self._stall.ended(score)
+        self.study.tell(self._asked.pop(number), values=score, state=STATES[state])
 
     def _truth(self, trial: Known) -> float | None:
-        return judge(trial.series(), self.settings.search.judge_by) if trial.state == "finished" else None
+        return truth(trial, self.settings.search.judge_by)
 
     def _frozen(self, trial: Known, value: float | None, state: str | None = None) -> FrozenTrial:
         state = state or trial.state
@@ -153,30 +194,55 @@ class Record:
     def _seed(self, number: int) -> int:
         return int(np.random.SeedSequence([self.settings.search.seed, number]).generate_state(1)[0])
 
-    def _suggest(self, number: int) -> dict[str, Any]:
+    def _suggest(self, number: int) -> Known | None:
+        """Parameters for a trial that has none yet; None when the grid has no other."""
+        first = self._first[number] if number < len(self._first) else None
+        if self._grid is not None:
+            point = self._grid.next({grid.key(trial.params) for trial in self._all()}, first)
+            return None if point is None else Known(point)
         if not self._distributions:
-            return {}
-        belief = optuna.create_study(direction="maximize", sampler=self._sampler(number))
+            return Known({})
+        belief = optuna.create_study(direction="maximize")
+        told = []
+        for trial, value, state in self._beliefs():
+            belief.add_trial(self._frozen(trial, value, state))
+            if state == "finished" and trial.generation is not None and value is not None:
+                told.append(cma.Told(trial.generation, trial.params, value))
+        belief.sampler, generation = self._sampler(number), None
+        if first is not None:
+            belief.enqueue_trial(first)
+        elif self._cma:
+            drawn, generation = cma.draw(self._cma, told, self._seed(number))
+            belief.sampler = optuna.samplers.PartialFixedSampler(drawn, belief.sampler)
+        asked = belief.ask()
+        sample(self.settings, asked)
+        return Known(dict(asked.params), generation=generation)
+
+    def _all(self) -> list[Known]:
+        """The trials that are known, those that wait to be run anew among them."""
+        return [*self.trials.values(), *self._waiting.values()]
+
+    def _beliefs(self) -> Iterator[tuple[Known, float | None, str]]:
+        """What the sampler is told, by number: the trial, its score and its state."""
         search = self.settings.search
         finished = [trial for trial in self.trials.values() if trial.state == "finished"]
-        for other in sorted(self.trials):
-            trial = self.trials[other]
-            value = self._truth(trial)
-            state = trial.state
+        for number in sorted(self.trials):
+            trial = self.trials[number]
+            value, state = self._truth(trial), trial.state
             if state == "stopped":
                 value = expected_end(trial, finished, search.learn_from, search.judge_by)
                 state = "stopped" if value is None else "finished"
-            belief.add_trial(self._frozen(trial, value, state))
-        if number < len(self._first):
-            belief.enqueue_trial(self._first[number])
-        asked = belief.ask()
-        sample(self.settings, asked)
-        return dict(asked.params)
+            yield trial, value, state
 
     def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        seed = self._seed(number)
-        if self.settings.search.sampler == "random":
+        seed, kind = self._seed(number), self.settings.search.sampler
+        if kind == "random":
             return optuna.samplers.RandomSampler(seed=seed)
-        assert self.settings.search.sampler == "tpe", "search.check refuses the others"
         start_up = start_up_trials(self.settings.search.trials)
-        return optuna.samplers.TPESampler(seed=seed, n_startup_trials=start_up, group=True, constant_liar=True)
+        tpe = optuna.samplers.TPESampler(seed=seed, n_startup_trials=start_up, group=True, constant_liar=True)
+        if kind == "gp":
+            return optuna.samplers.GPSampler(
+                seed=seed, independent_sampler=tpe, n_startup_trials=start_up, warn_independent_sampling=False
+            )
+        # With cmaes it draws what CMA-ES cannot: choices and conditional parameters.
+        return tpe

@@ -36,12 +36,21 @@ def lines(results: Results) -> list[str]:
         out.append(
             f"                  a score is the mean of a trial's last three evaluations; the last is {best['last']:.4f}"
         )
+    dev = summary.get("dev") or {}
+    if isinstance(summary.get("select_on"), dict):
+        out.append(f"  selected on     {summary['select_on']['holdout']:.3g} of the training split, held out of it")
+    if dev.get("score") is not None:
+        examples = f"{dev['examples']} examples, which selected nothing"
+        out.append(f"  on dev          {results.metric} {dev['score']:.4f} ({examples})")
     counts = ", ".join(f"{int(saved[state])} {state}" for state in ("finished", "stopped", "failed") if saved[state])
     asked = f" of {summary['trials']}" if summary.get("trials") else ""
     out.append(
         f"  trials          {len(results.trials)}{asked}: {counts or 'none ended'}; stopping early "
         f"saved {saved['share']:.0%} of the steps ({int(saved['steps_saved'])} of {int(saved['steps_if_all_ran'])})"
     )
+    ended_by = summary.get("ended_by") or {}
+    if ended_by.get("text"):
+        out.append(f"  ended by        {ended_by['text']}")
     memory = summary.get("memory")
     if memory and memory.get("live"):
         out.append("  teacher         ran live in every step: its outputs are over their disk limit (see the notes)")
@@ -65,6 +74,7 @@ def document(results: Results) -> dict[str, Any]:
     return {
         "output": str(results.folder),
         "state": results.summary.get("state"),
+        "ended_by": results.summary.get("ended_by"),
         "task": results.summary.get("task"),
         "metric": results.metric,
         "best": None
@@ -77,6 +87,8 @@ def document(results: Results) -> dict[str, Any]:
         "confirmed": {key: results.confirmation[key] for key in ("winner", "optimism", "differences")}
         if results.confirmation
         else None,
+        "select_on": results.summary.get("select_on"),
+        "dev": results.summary.get("dev"),
         "teacher": results.summary.get("teacher"),
         "trials": results.saved,
         "teacher_passes": (results.summary.get("memory") or {}).get("passes"),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fsd_tune import device as devices
-from fsd_tune import glue
+from fsd_tune import glue, holdout
 from fsd_tune.batches import tokenise
 from fsd_tune.distill import Distiller, Run
 from fsd_tune.errors import InputError
@@ -31,6 +31,8 @@ class TeacherRun:
         seed: of head, batch order and dropout.
         reports: evaluations on dev.
         device, precision: as in settings, unresolved.
+        holdout: the share of the training split that a search will select on, which is left out; None leaves out
+            nothing.
     """
 
     model: str
@@ -44,6 +46,7 @@ class TeacherRun:
     reports: int
     device: str
     precision: str
+    holdout: float | None = None
 
 
 def fine_tune(run: TeacherRun, overwrite: bool, display: Display) -> dict[str, Any]:
@@ -57,9 +60,13 @@ def fine_tune(run: TeacherRun, overwrite: bool, display: Display) -> dict[str, A
     """
     problems, hint = check_output(run.output, overwrite), ""
     task = splits = None
+    left_out: dict[str, Any] = {}
     try:
         task = glue.get_task(run.task)
         splits = load_splits(task, run.data)
+        if run.holdout is not None:
+            rest, held = holdout.divide(splits["train"], run.holdout)
+            splits, left_out = splits | {"train": rest}, holdout.record(held, run.holdout)
     except InputError as error:
         problems, hint = [*problems, *error.problems], error.hint
     quiet_transformers()
@@ -123,6 +130,7 @@ def fine_tune(run: TeacherRun, overwrite: bool, display: Display) -> dict[str, A
         "max_length": run.max_length,
         "seed": run.seed,
         "precision": precision,
+        **left_out,
     }
     run.output.parent.mkdir(parents=True, exist_ok=True)
     write_model(run.output, model, tokenizer, made)

@@ -337,6 +337,7 @@ TEACHERS = {
     "head width": (
         nothing, ("--student-start=random", "--student-hidden-size=12"), ["student.hidden_size: found 12, but must be"],
     ),
+    "may know the holdout": (nothing, ("--select-on={holdout: 0.1}",), ["--teacher: {t} records no holdout, so that"]),
     "not in this version": (nothing, ("--wandb=online",), ["wandb.mode: online is not in this version"]),
 }  # fmt: skip
 DATA = {

@@ -281,6 +281,76 @@ def test_what_differs_is_named(run, space):
     assert len(results.trials) == 1 and results.settings["search"]["seed"] == 3
 
 
+CE = """
+method: ce
+space: {epochs: {low: 1, high: 2}, batch_size: {choice: [8, 16]}, learning_rate: 1e-3}
+student: {layers: 2}
+data: {max_length: 32}
+search: {sampler: grid, trials: 9}
+asha: off
+precision: float32
+"""
+
+
+def test_a_grid_is_run_to_its_end(run, space):
+    results = run(space(CE, "--trials=3"))
+    assert results.summary["notes"][-1] == "search.trials: 3 of the grid's 4 points are run."
+    results = run(space(CE))
+    agree(results)
+    assert len(results.trials) == 4 == len(results.trials[["epochs", "batch_size"]].drop_duplicates())
+    assert results.summary["trials"] == 9 and results.summary["state"] == "done"
+    assert results.summary["ended_by"]["text"] == "the whole grid of 4 points was run; 9 trials were asked for"
+    again = run(space(CE))
+    assert again.summary["ended_by"] == results.summary["ended_by"] and len(again.trials) == 4
+
+
+def test_stalled_and_continued(run, space):
+    """With one learning rate that learns nothing no trial is better than the first."""
+    text = CE.replace("learning_rate: 1e-3", "learning_rate: 1e-12").replace("sampler: grid", "sampler: cmaes")
+    text = text.replace("batch_size: {choice: [8, 16]}", "batch_size: {low: 8, high: 16}")
+    flags = ("--resources-max-concurrent=1", "--trials=9")
+    results = run(space(text, "--stop-after-stalled=2", *flags))
+    assert results.summary["ended_by"] == {
+        "budget": "stop_after_stalled",
+        "not_run": 6,
+        "text": "stopped after 2 trials without a better one: 6 of 9 not run",
+    }
+    assert run(space(text, "--stop-after-stalled=2", *flags)).summary["ended_by"] == results.summary["ended_by"]
+    more = run(space(text, "--stop-after-stalled=3", *flags))
+    assert len(more.trials) == 4 and more.summary["ended_by"]["not_run"] == 5
+    generations = [
+        json.loads(path.read_text()).get("generation") for path in sorted(more.folder.glob("results/*/params.json"))
+    ]
+    assert generations == [None, 0, 0, 0]
+
+
+@pytest.mark.slow
+def test_the_time_budget_ends_a_search(run, space):
+    results = run(space(CE, "--sampler=random", "--trials=2000", "--time-budget=20s"))
+    ended_by = results.summary["ended_by"]
+    assert results.summary["state"] == "done" and ended_by["budget"] == "time_budget"
+    assert ended_by["not_run"] == 2000 - len(results.trials)
+    assert ended_by["text"].startswith("stopped after the time budget of 20s: ")
+
+
+def test_selected_on_a_holdout_dev_is_scored_once(run, space, glue, base, tmp_path):
+    from fsd_tune import summary
+    from fsd_tune.single import evaluate
+    from tests.test_holdout import honest_teacher
+
+    honest = honest_teacher(tmp_path / "honest", base, glue, 0.25)
+    settings = space(SPACE, "--trials=3", "--select-on={holdout: 0.25}")
+    results = run(settings, teacher=str(honest))
+    assert results.summary["train_examples"] == 30 and results.summary["selection_examples"] == 10
+    assert results.summary["memory"]["examples"] == 30
+    dev = results.summary["dev"]
+    best = evaluate(str(results.folder / "best"), "sst2", glue, "cpu", "float32")
+    assert dev["examples"] == 24 and dev["score"] == best["splits"]["dev"]["accuracy"]
+    printed = "\n".join(summary.lines(results))
+    assert "0.25 of the training split, held out of it" in printed and "which selected nothing" in printed
+    assert "Best student on dev" in (results.folder / "report.html").read_text()
+
+
 def test_the_reports_command_trains_the_best_again(run, space, tmp_path):
     import shlex
 

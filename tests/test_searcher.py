@@ -123,11 +123,14 @@ def test_a_continued_search_judges_like_an_uninterrupted_one(factor, seed):
     assert {trial for trial in whole.stopped if not trial.startswith("past")} == set(again.stopped)
 
 
-def test_an_interrupted_trial_sets_no_bar_until_it_reports_again():
-    past = {0: Known({}, "running", {1: 0.9}), 1: Known({}, "finished", {1: 0.5, 2: 0.6, 3: 0.7, 4: 0.8})}
+def test_an_interrupted_trial_sets_the_bars_that_it_had_passed_at_its_checkpoint():
+    past = {
+        0: Known({}, "running", {1: 0.9}),
+        1: Known({}, "finished", {1: 0.5, 2: 0.6, 3: 0.7, 4: 0.8}),
+        2: Known({}, "running", {}),
+    }
     asha = TruthfulAsha("accuracy", 4, 1, 3, past)
-    assert bars(asha) == [(3, {"past-1": 0.7}), (1, {"past-1": 0.5})]
-    assert live(asha, Trial("new"), [0.6, 0.6, 0.9, 0.9]) == 4
+    assert bars(asha) == [(3, {"past-1": 0.7}), (1, {"past-0": 0.9, "past-1": 0.5})]
 
 
 def test_a_diverged_trial_sets_no_bar():

@@ -48,7 +48,7 @@ def test_defaults_are_those_of_the_interface(tmp_path: Path) -> None:
         loss: {layers: penultimate, distance: relative, weights: null}
         memory: {centroids: null, algorithm: kmeans, spool_limit_gb: 50}
         search: {trials: 64, seed: 0, sampler: tpe, first: [], select_on: dev, learn_from: extrapolated,
-                 judge_by: mean_of_last_3, time_budget: null}
+                 judge_by: mean_of_last_3, time_budget: null, stop_after_stalled: null}
         asha: {reports: 10, grace: 1, reduction_factor: 3}
         precision: auto
         resources: {cpus_per_trial: 1, gpus_per_trial: 0, max_concurrent: null}
@@ -119,6 +119,7 @@ BAD = [
     (KD + "search: {trials: null}\n", S + "5: search.trials: found nothing, but must be a whole number"),
     (KD + "search: {trials: [1]}\n", S + "5: search.trials: found a list, but must be a whole number"),
     (KD + "search: {trials: .inf}\n", S + "5: search.trials: found inf, but must be a whole number"),
+    (KD + "search: {stop_after_stalled: 0}\n", S + "5: search.stop_after_stalled: found 0, but must be in 1.."),
     (KD + "search: {seed: -1}\n", S + "5: search.seed: found -1, but must be in 0..4294967295."),
     (
         KD + "search: {sampler: tep}\n",
@@ -128,6 +129,10 @@ BAD = [
     ),
     (KD + "search: {learn_from: prune}\n", S + "5: search.learn_from: found text 'prune'", "Did you mean `pruned`?"),
     (KD + "search: {judge_by: 3}\n", S + "5: search.judge_by: found 3, but must be one of mean_of_last_3, last."),
+    (
+        KD + "search: {sampler: grid}\n",
+        S + "4: space.temperature: is a range without steps, but search.sampler is grid: give a `step:` or a choice.",
+    ),
     (KD + "search: {select_on: test}\n", S + "5: search.select_on: found text 'test', but must be dev or {holdout:"),
     (KD + "search: {select_on: {holdout: 0.6}}\n", S + "5: search.select_on: found a mapping", "at most 0.5"),
     (KD + "search: {select_on: {holdout: 0}}\n", S + "5: search.select_on: found a mapping", "above 0"),

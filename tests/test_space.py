@@ -14,7 +14,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from fsd_tune.errors import InputError
 from fsd_tune.methods import METHODS, OPTIMISATION, default
 from fsd_tune.settings import Settings, load
-from fsd_tune.space import distributions, first_configurations, resolve, sample
+from fsd_tune.space import distributions, first_configurations, picked, resolve, sample, unconditional
 
 MIXED = """
 method: {choice: [fsd_g, kd, fsd_ilg]}
@@ -223,3 +223,11 @@ def test_resolving_does_not_import_optuna() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"
+
+
+def test_what_was_picked_is_found_in_the_full_configuration(tmp_path: Path) -> None:
+    settings = _load(tmp_path, MIXED)
+    for full, seen in _samples(settings, 40):
+        assert picked(settings, full) == seen
+        assert set(unconditional(settings)) <= set(seen)
+    assert set(unconditional(settings)) == {"method", "alpha", "temperature", "learning_rate"}

@@ -2,12 +2,14 @@
 
 import copy
 import math
+import statistics
 from pathlib import Path
 
 import optuna
 import pytest
 from optuna.trial import TrialState
 
+from fsd_tune import budget, grid
 from fsd_tune import settings as settings_module
 from fsd_tune.results import judge
 from fsd_tune.space import distributions
@@ -199,7 +201,7 @@ def test_several_trials_run_at_once(load, make, tmp_path):
     assert [trial.state for trial in stored(tmp_path / "study.db")] == [TrialState.PRUNED] * 3
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
+@pytest.mark.parametrize("sampler", ["tpe", "random", "cmaes", "gp"])
 def test_suggestions_are_a_function_of_seed_and_history(load, make, sampler):
     def suggestions(*flags, file):
         record = make(load(KD, f"--sampler={sampler}", *flags), file=file)
@@ -210,7 +212,8 @@ def test_suggestions_are_a_function_of_seed_and_history(load, make, sampler):
     other = suggestions("--seed=1", file="c.db")
     # The first is the defaults; the second leaves temperature and learning rate to the sampler.
     assert other[0] == first[0]
-    assert all(mine["temperature"] != its["temperature"] for mine, its in zip(first[1:], other[1:], strict=True))
+    assert all(mine != its for mine, its in zip(first[1:], other[1:], strict=True))
+    assert other[1]["temperature"] != first[1]["temperature"]
 
 
 def test_the_sampler_learns(load, make):
@@ -320,3 +323,214 @@ def test_an_unwritable_place_is_the_systems_error(load, tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(OSError, match="Not a directory"):
         Record(load(), Path(tmp_path / "file" / "study.db"), "search", {})
+
+
+NUMBERS = """
+method: kd
+space:
+  alpha: {low: 0, high: 1}
+  temperature: {low: 1, high: 10}
+  learning_rate: {low: 1e-5, high: 1e-3, log: true}
+  weight_decay: {low: 0, high: 0.1}
+  batch_size: {low: 8, high: 64, log: true}
+search: {trials: 48}
+"""
+
+
+def bowl(config):
+    """The height of a quadratic bowl at a configuration of NUMBERS; 0 at its only maximum."""
+    return -(
+        (config["alpha"] - 0.8) ** 2
+        + (config["temperature"] / 9 - 0.3) ** 2
+        + (math.log10(config["learning_rate"]) / 2 + 1.7) ** 2
+        + (10 * config["weight_decay"] - 0.2) ** 2
+        + (math.log2(config["batch_size"]) / 3 - 1.4) ** 2
+    )
+
+
+def best_of(record, trials):
+    found = []
+    for _ in range(trials):
+        number, config = record.ask()
+        found.append(bowl(config))
+        record.report(number, 1, found[-1])
+        record.tell(number, "finished")
+    return max(found)
+
+
+# A Gaussian process takes a second or more for a suggestion: it has two dimensions and few trials.
+PLANE = ("--learning-rate=4e-4", "--weight-decay=0.02", "--batch-size=16")
+
+
+@pytest.mark.parametrize(("sampler", "trials", "seeds", "flags"), [("cmaes", 48, 5, ()), ("gp", 12, 3, PLANE)])
+def test_the_sampler_beats_random_on_a_bowl(load, make, sampler, trials, seeds, flags):
+    found = {
+        name: statistics.median(
+            best_of(make(load(NUMBERS, f"--trials={trials}", f"--sampler={name}", f"--seed={seed}", *flags)), trials)
+            for seed in range(seeds)
+        )
+        for name in (sampler, "random")
+    }
+    # Not by chance: at most half of what random draws leave below the top.
+    assert found[sampler] > found["random"] / 2, found
+
+
+@pytest.mark.parametrize("sampler", ["cmaes", "gp"])
+def test_every_sampler_learns_by_the_strategy(load, make, sampler):
+    """What is made of the stopped trials decides what is suggested next."""
+    suggested = {}
+    for learn_from in ("extrapolated", "pruned", "last"):
+        record = make(load(NUMBERS, f"--sampler={sampler}", f"--learn-from={learn_from}", "--trials=16", *PLANE))
+        play(record, 10, stop=lambda n: 1 + n % 3 if n % 2 else None)
+        suggested[learn_from] = record.ask()[1]["alpha"]
+    assert len(set(suggested.values())) == 3, suggested
+
+
+@pytest.mark.parametrize("sampler", ["cmaes", "gp"])
+def test_conditional_spaces_have_their_parameters(load, make, tmp_path, sampler):
+    record = make(load(METHODS, f"--sampler={sampler}"))
+    configs = play(record, 16)
+    wanted = {"ce": {"method", "batch_size"}, "kd": {"method", "alpha"}, "fsd_g": {"method", "alpha", "beta"}}
+    for trial in stored(tmp_path / "study.db"):
+        assert set(trial.params) == wanted[configs[trial.number]["method"]]
+
+
+def test_cmaes_goes_on_generation_by_generation_with_several_workers(load, make):
+    record = make(load(NUMBERS, "--sampler=cmaes"))
+    running = [record.ask() for _ in range(4)]
+    for _ in range(36):
+        number, config = running.pop(0)
+        record.report(number, 1, bowl(config))
+        record.tell(number, "failed" if number % 9 == 8 else "stopped")
+        running.append(record.ask())
+    generations = [record.trials[number].generation for number in sorted(record.trials)]
+    assert generations[0] is None, "the defaults are nobody's draw"
+    assert generations[1:] == sorted(generations[1:]) and max(generations[1:]) >= 3
+
+
+def test_cmaes_learns_nothing_from_what_it_is_not_told(load, make):
+    record = make(load(NUMBERS, "--sampler=cmaes", "--learn-from=pruned"))
+    play(record, 20, stop=lambda number: 1)
+    assert {trial.generation for trial in record.trials.values()} == {None, 0}
+
+
+@pytest.mark.parametrize("sampler", ["cmaes", "gp"])
+def test_a_continued_search_of_any_sampler_suggests_what_an_uninterrupted_one_does(load, make, sampler):
+    settings = load(NUMBERS, f"--sampler={sampler}", "--trials=12")
+    configs = play(make(settings), 12, stop=lambda n: 1 if n % 4 == 2 else None)
+    first = make(settings, file="first.db")
+    play(first, 11, stop=lambda n: 1 if n % 4 == 2 else None)
+    past = copy.deepcopy(first.trials)
+    past[10] = Known(past[10].params, generation=past[10].generation)  # interrupted
+    again = make(settings, past=past, file="again.db")
+    played = play(again, 2, stop=lambda n: 1 if n % 4 == 2 else None)
+    assert played == {number: configs[number] for number in (10, 11)}
+
+
+GRID = """
+method: {choice: [ce, kd, fsd_g]}
+space:
+  alpha: {low: 0.1, high: 0.35, step: 0.1}
+  temperature: 5
+  beta: {choice: [1, 30]}
+  gamma_m: 0.5
+  epochs: {low: 1, high: 2}
+  batch_size: {choice: [16, 64], when: {method: [ce]}}
+search: {sampler: grid, trials: 64, first: [{beta: 30, alpha: 0.3}, {method: ce, batch_size: 64, epochs: 2}]}
+"""
+
+
+def test_a_grid_has_every_combination_once(load):
+    points = list(grid.points(load(GRID)))
+    assert len(points) == grid.size(load(GRID)) == 2 * 2 + 3 * 2 + 3 * 2 * 2
+    assert len({grid.key(point) for point in points}) == len(points)
+    assert points == list(grid.points(load(GRID)))
+    assert {tuple(point) for point in points} == {
+        ("method", "epochs", "batch_size"), ("method", "alpha", "epochs"), ("method", "alpha", "beta", "epochs"),
+    }  # fmt: skip
+    assert {point["alpha"] for point in points if "alpha" in point} == {0.1, 0.2, 0.3}
+    assert [(point["epochs"], point["batch_size"]) for point in points[:4]] == [(1, 16), (1, 64), (2, 16), (2, 64)]
+
+
+def test_a_grid_is_never_counted_to_its_end(load):
+    wide = "method: kd\nspace: {alpha: {low: 0, high: 1, step: 1e-4}, temperature: {low: 1, high: 9, step: 1e-3}}\n"
+    assert grid.size(load(wide + "search: {sampler: grid}\n")) == grid.MOST + 1
+
+
+def test_a_grid_is_run_to_its_end_the_first_configurations_first(load, make, tmp_path):
+    record = make(load(GRID))
+    play(record, 22, stop=lambda n: 1 if n % 3 == 1 else None, fail=lambda n: n == 7)
+    assert record.ask() is None
+    params = [trial.params for trial in stored(tmp_path / "study.db")]
+    assert len({grid.key(point) for point in params}) == 22
+    # The first: the defaults of the first method, moved into the space; then the named ones, those that they leave
+    # open as the grid has them first.
+    assert params[0] == {"method": "ce", "epochs": 2, "batch_size": 16}
+    assert params[1] == {"method": "fsd_g", "alpha": 0.3, "beta": 30.0, "epochs": 1}
+    assert params[2] == {"method": "ce", "epochs": 2, "batch_size": 64}
+    assert params[3:] == [point for point in grid.points(load(GRID)) if point not in params[:3]]
+
+
+def test_a_continued_grid_runs_what_remains(load, make, tmp_path):
+    record = make(load(GRID))
+    configs = play(record, 22)
+    first = make(load(GRID), file="first.db")
+    play(first, 9)
+    past = copy.deepcopy(first.trials)
+    past[4] = Known(past[4].params)  # interrupted
+    del past[6]  # never written
+    again = make(load(GRID), past=past, file="again.db")
+    played = play(again, 15)
+    assert again.ask() is None
+    assert list(played) == [4, 6, *range(9, 22)] and played[4] == configs[4] and played[6] == configs[6]
+    assert len({grid.key(trial.params) for trial in stored(tmp_path / "again.db")}) == 22
+
+
+def test_a_grid_of_one_point_is_one_trial(load, make):
+    record = make(load(FIXED, "--sampler=grid"))
+    assert len(play(record, 1)) == 1 and record.ask() is None
+
+
+def test_a_search_ends_after_trials_in_a_row_without_a_better_one(load, make):
+    settings = load(FIXED, "--trials=20", "--stop-after-stalled=3")
+    record = make(settings)
+
+    def ends(state, value):
+        number, _ = record.ask()
+        record.report(number, 1, value)
+        record.tell(number, state)
+
+    for state, value in (("finished", 0.5), ("stopped", 0.9), ("failed", 0.9), ("finished", 0.6), ("finished", 0.6)):
+        ends(state, value)
+    late = record.ask()[0]
+    ends("stopped", 0.7)
+    assert not record.stalled
+    ends("finished", 0.5)
+    assert record.stalled and record.ask() is None
+    # One that was running goes on to its end; what it finds does not open the search again.
+    past = copy.deepcopy(record.trials)
+    for number, trial in past.items():
+        trial.ended_at = float(number)
+    assert make(settings, past=past, file="again.db").ask() is None, "known to a continued search"
+    assert make(load(FIXED, "--trials=20", "--stop-after-stalled=4"), past=past, file="more.db").ask() is not None
+    record.report(late, 1, 0.9)
+    record.tell(late, "finished")
+    assert record.trials[late].state == "finished"
+
+
+def test_what_ended_a_search_is_said(load):
+    def said(text, *flags, ended=0, stalled=False, cut=0):
+        found = budget.ended_by(load(text, *flags), ended, stalled, cut)
+        return found["budget"], found["not_run"], found["text"]
+
+    assert said(KD, ended=8) == ("trials", 0, "all 8 trials were run")
+    assert said(KD, "--trials=64", "--stop-after-stalled=20", ended=52, stalled=True) == (
+        "stop_after_stalled", 12, "stopped after 20 trials without a better one: 12 of 64 not run",
+    )  # fmt: skip
+    assert said(KD, "--time-budget=2h", ended=5, cut=2) == (
+        "time_budget", 3, "stopped after the time budget of 2h: 3 of 8 not run, 2 stopped midway",
+    )  # fmt: skip
+    assert said(GRID, ended=22)[2] == "the whole grid of 22 points was run; 64 trials were asked for"
+    assert budget.notes(load(GRID)) == ["search.trials: 64, but the grid has 22 points: the search ends there."]
+    assert budget.notes(load(GRID, "--trials=9")) == ["search.trials: 9 of the grid's 22 points are run."]
+    assert budget.notes(load()) == []

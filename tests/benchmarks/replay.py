@@ -133,7 +133,9 @@ class Ours:
         self._asha = TruthfulAsha("accuracy", reports, GRACE, FACTOR, {})
 
     def ask(self) -> tuple[Any, dict[str, Any]] | None:
-        number, config = self._record.ask()
+        asked = self._record.ask()
+        assert asked is not None
+        number, config = asked
         self._kept.values[number], self._kept.rows[number] = [], self._kept.table.nearest(config)
         self._asha.on_trial_add(None, _trial(number))
         return number, config
