@@ -78,6 +78,8 @@ def verb(settings_flags: bool = False) -> Callable[[Callable[..., None]], Callab
 
 
 def _guarded(work: Callable[[], None], debug: bool) -> int:
+    global _search
+    _search = None
     signal.signal(signal.SIGTERM, _terminated)
     try:
         work()

@@ -1,33 +1,22 @@
 """A search from settings to the best student: one teacher pass, trials on Ray Tune, results that are kept."""
 
 import json
-import signal
-import threading
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from fsd_tune import budget, cluster, continuation, files, holdout, memory_actor, report, search_folder
+from fsd_tune import budget, cluster, continuation, files, search_folder
 from fsd_tune import settings as settings_module
 from fsd_tune.continuation import Past
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.flags import flag_of
-from fsd_tune.inputs import Inputs, gather
-from fsd_tune.methods import USES_TEACHER
-from fsd_tune.prepare import Prepared
-from fsd_tune.progress import Display, SearchProgress, duration
+from fsd_tune.inputs import gather
+from fsd_tune.progress import Display
 from fsd_tune.results import Results, load
+from fsd_tune.search_run import SearchRun, conclude
 from fsd_tune.settings import Settings
-from fsd_tune.space import distributions
-from fsd_tune.spec import Spec, spec_for
-from fsd_tune.student_folder import export_best
-from fsd_tune.study import Record, stall
+from fsd_tune.spec import spec_for
+from fsd_tune.study import stall
 
-_FAILURES_PER_TRIAL = 2
 # Settings that a search may be continued with other values of, beside all of `resources`.
 RESUMABLE = ("search.trials", "search.time_budget", "search.stop_after_stalled")
 
@@ -104,7 +93,7 @@ def run(
                 gpus = cluster.gpus_for(settings, spec.device)
                 workers = cluster.workers(settings, gpus)
                 summary = search_folder.begin(folder, identity, settings, inputs, spec, notes, given)
-                _Search(settings, inputs, spec, folder, summary, gpus, workers, past, to_do, display).run()
+                SearchRun(settings, inputs, spec, folder, summary, gpus, workers, past, to_do, display).run()
         else:
             # Nothing is to begin; a search that was killed after its last trial still lacks what follows.
             summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
@@ -112,7 +101,7 @@ def run(
             end = end if end["not_run"] else summary.get("ended_by") or end
             news = {"state": "done", "identity": identity, "inputs": given, "ended_by": end}
             files.write_json(folder / "summary.json", summary | news)
-            _conclude(folder, inputs, spec, done=True)
+            conclude(folder, inputs, spec, done=True)
     results = load(folder)
     if results.best is None:
         reasons = results.trials.loc[results.trials["state"] == "failed", "reason"].unique()
@@ -155,221 +144,3 @@ def resume(
         settings, **given, output=folder, errored=errored, resuming=True, address=address,
         ray_temporary=ray_temporary, display=display,
     )  # fmt: skip
-
-
-def _conclude(folder: Path, inputs: Inputs, spec: Spec, done: bool) -> None:
-    """Best student, leaderboard and report from what is on disk; after a holdout's search dev's only figure."""
-    results = load(folder)
-    best = export_best(results, spec.teacher.path)
-    if done and best is not None and inputs.final is not None:
-        figure = holdout.final(best, inputs.task, inputs.final, spec.precision, spec.device)
-        files.write_json(folder / "summary.json", results.summary | {"dev": figure})
-        results = load(folder)
-    report.write(results)
-
-
-@dataclass
-class _Search:
-    """A search on a connected cluster: `run` leaves the folder in order however it ends.
-
-    Attributes:
-        settings, inputs, spec: what is searched.
-        folder: the search's.
-        summary: what `summary.json` holds.
-        gpus: of a trial.
-        workers: trials side by side.
-        past: trials of an earlier part of the search.
-        to_do: trials still to run.
-        display: where progress goes.
-    """
-
-    settings: Settings
-    inputs: Inputs
-    spec: Spec
-    folder: Path
-    summary: dict[str, Any]
-    gpus: float
-    workers: int
-    past: Past
-    to_do: int
-    display: Display
-
-    def run(self) -> None:
-        """Memory, trials, and then, whatever happened, summary, best student and report."""
-        self._began, self._before = time.monotonic(), float(self.summary.get("wall_seconds", 0.0))
-        state = "failed"
-        try:
-            self._write(workers=self.workers)
-            with self._memory() as memory:
-                if self.settings.resources.gpus_per_trial == "auto" and self.gpus:
-                    self._share(memory)
-                self._tune(memory)
-            state = "done"
-        except KeyboardInterrupt:
-            state = "interrupted"
-            raise
-        except InputError:
-            # The teacher's predictions showed it: no trial has begun, so nothing of a new search stays.
-            state = "failed" if self.past.trials else "refused"
-            raise
-        finally:
-            self.display.close()
-            if state == "refused":
-                search_folder.clear(self.folder)
-            else:
-                self._write(state=state)
-                _conclude(self.folder, self.inputs, self.spec, state == "done")
-
-    def _write(self, **news: Any) -> None:
-        wall = self._before + time.monotonic() - self._began
-        self.summary.update(news, wall_seconds=round(wall, 2))
-        files.write_json(self.folder / "summary.json", self.summary)
-
-    @contextmanager
-    def _memory(self) -> Iterator[tuple[Any, Prepared] | None]:
-        """The memory's actor and what it has prepared; None for a search of `ce` alone."""
-        if not set(self.settings.methods) & USES_TEACHER:
-            yield None
-            return
-        user = str(self.folder.resolve())
-        actor = memory_actor.start(self.spec, user)
-        try:
-            cpus, gpus = cluster.largest_node_cpus(), 1 if self.spec.device == "cuda" else 0
-            progress_file = self.folder / ".build-progress.json"
-            prepared = memory_actor.build(actor, self.spec, cpus, gpus, progress_file, self.display.stage)
-            self._say(prepared)
-            yield actor, prepared
-        finally:
-            memory_actor.leave(actor, user)
-
-    def _say(self, prepared: Prepared) -> None:
-        facts, scores = prepared.facts, prepared.teacher_metrics
-        kept = f"{facts['centroids']} centroids" if "centroids" in facts else "no centroids needed"
-        examples = f"{facts['examples']:,} examples"
-        how = (
-            f"made in {duration(facts['build_seconds'])} from {examples}; the teacher runs live"
-            if facts["live"]
-            else f"built in {duration(facts['build_seconds'])} with one teacher pass over {examples}"
-            if prepared.passes
-            else f"reused ({prepared.passes_ever} teacher pass was paid for it before)"
-        )
-        self.display.line(f"teacher memory {facts['fingerprint']}: {how}, {kept}")
-        # A continued search adds no pass; the one that it paid before stays counted.
-        paid = prepared.passes + ((self.summary["memory"] or {}).get("passes") or 0)
-        where = {"passes": paid, "passes_ever": prepared.passes_ever, "path": str(prepared.memory or prepared.outputs)}
-        score = scores[self.inputs.task.metric]
-        teacher = {"name": self.spec.teacher.path, "score": score, "metrics": scores}
-        self._write(memory=facts | where, teacher=teacher)
-
-    def _share(self, memory: tuple[Any, Prepared] | None) -> None:
-        """Choose how many trials share a GPU, by what the dearest of them takes."""
-        import ray
-
-        from fsd_tune import sharing
-        from fsd_tune.trial import probe
-
-        self.display.line("GPU memory: probing a trial's peak")
-        taken, total = ray.get(probe.remote(self.settings, self.spec, memory))
-        self.gpus = sharing.share(taken, total)
-        self.workers = cluster.workers(self.settings, self.gpus)
-        self.display.line(
-            f"GPU memory: a trial takes {taken / 1e9:.1f} of {total / 1e9:.1f} GB, so {round(1 / self.gpus)} share one"
-        )
-        self._write(workers=self.workers, gpus_per_trial=self.gpus)
-
-    def _tune(self, memory: tuple[Any, Prepared] | None) -> None:
-        from ray import tune
-
-        from fsd_tune.scribe import Scribe
-        from fsd_tune.searcher import TruthfulAsha, TruthfulSearcher
-        from fsd_tune.trial import DistillTrial
-
-        settings, spec, asha = self.settings, self.spec, self.settings.asha
-        metric, reports = self.inputs.task.metric, self.summary["reports"]
-        past = self.past.trials
-        record = Record(settings, self.folder / "study.db", self.summary["name"], past)
-        scheduler = TruthfulAsha(metric, reports, asha.grace, asha.reduction_factor, past) if asha else None
-        planned = budget.planned(settings)
-        progress = SearchProgress(self.display, planned, metric, reports, list(distributions(settings)))
-        results = load(self.folder)
-        best = None if results.best is None else (float(results.best["score"]), int(results.best["number"]))
-        progress.past(dict(results.trials["state"].value_counts()), best)
-        interrupted = threading.Event()
-        searcher = TruthfulSearcher(record, metric, reports, self.workers, self.past.restarts)
-        judge_by = settings.search.judge_by
-        folders = {number: restart.parent.name for number, restart in self.past.restarts.items()}
-        earlier = {number: trial.values for number, trial in past.items()}
-        scribe = Scribe(
-            self.folder / "results", metric, reports, judge_by, scheduler, searcher, earlier, progress, interrupted
-        )
-        trainable = tune.with_parameters(
-            DistillTrial,
-            settings=settings,
-            spec=spec,
-            memory=memory,
-            reports=reports,
-            checkpoints=(*self.summary["rungs"], reports),
-        )
-        asked = {"cpu": settings.resources.cpus_per_trial, "gpu": self.gpus}
-        budget_s = settings.search.time_budget_seconds
-        self.display.line(
-            f"search: {self.to_do} trials, {self.workers} at a time on {spec.device} in {spec.precision}, "
-            f"{len(self.inputs.train)} training and {len(self.inputs.dev)} "
-            f"{'dev' if self.inputs.final is None else 'held-out'} examples"
-        )
-        try:
-            tuner = tune.Tuner(
-                tune.with_resources(trainable, asked),
-                tune_config=tune.TuneConfig(
-                    num_samples=self.to_do,
-                    search_alg=searcher,
-                    scheduler=scheduler,
-                    max_concurrent_trials=self.workers,
-                    reuse_actors=True,
-                    time_budget_s=None if budget_s is None else max(1, budget_s - self._before),
-                    trial_dirname_creator=partial(_trial_folder, folders),
-                ),
-                run_config=tune.RunConfig(
-                    name="results",
-                    storage_path=str(self.folder.resolve()),
-                    callbacks=[scribe],
-                    verbose=0,
-                    failure_config=tune.FailureConfig(max_failures=_FAILURES_PER_TRIAL),
-                    checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
-                ),
-            )
-            with _signals(interrupted):
-                tuner.fit()
-        except tune.TuneError as error:
-            reason = [line for line in str(error).splitlines() if line.strip()][-1]
-            raise FsdTuneError(f"Ray Tune stopped the search: {reason.strip()}") from error
-        if interrupted.is_set():
-            raise KeyboardInterrupt
-        ended = sum(trial.state != "running" for trial in record.trials.values())
-        self._write(ended_by=budget.ended_by(settings, ended, record.stalled, scribe.cut))
-
-
-def _trial_folder(taken_up: Mapping[int, str], trial: Any) -> str:
-    """The name of a trial's folder; one that goes on does so in the folder that it has."""
-    number = trial.config["trial"]
-    return taken_up.get(number, f"{number:04d}_{trial.trial_id}")
-
-
-@contextmanager
-def _signals(interrupted: threading.Event) -> Iterator[None]:
-    """Ctrl-C and SIGTERM set `interrupted`; a second one ends at once. Handlers exist in the main thread only."""
-
-    def note(number: int, frame: object) -> None:
-        if interrupted.is_set():
-            raise KeyboardInterrupt
-        interrupted.set()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

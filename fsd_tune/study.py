@@ -137,9 +137,11 @@ class Record:
 
         A function of seed, number and what is known.
         """
-        if self.stalled and not self._waiting:
+        # Once stalled nothing new begins, but what an interruption broke off is brought to its end.
+        waiting = [number for number in self._waiting if number in self.trials or not self.stalled]
+        if self.stalled and not waiting:
             return None
-        number = min(self._waiting) if self._waiting else len(self.study.get_trials(deepcopy=False))
+        number = min(waiting) if waiting else len(self.study.get_trials(deepcopy=False))
         known = self._waiting.get(number, Known({}))
         if not known.params:
             suggested = self._suggest(number)

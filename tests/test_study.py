@@ -511,7 +511,8 @@ def test_a_search_ends_after_trials_in_a_row_without_a_better_one(load, make):
     past = copy.deepcopy(record.trials)
     for number, trial in past.items():
         trial.ended_at = float(number)
-    assert make(settings, past=past, file="again.db").ask() is None, "known to a continued search"
+    again = make(settings, past=past, file="again.db")
+    assert again.ask()[0] == late and again.ask() is None, "known to a continued search"
     assert make(load(FIXED, "--trials=20", "--stop-after-stalled=4"), past=past, file="more.db").ask() is not None
     record.report(late, 1, 0.9)
     record.tell(late, "finished")
