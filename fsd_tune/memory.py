@@ -19,13 +19,14 @@ from fsd_tune import files
 from fsd_tune.losses import distances_and_cosines
 from fsd_tune.teacher_outputs import Progress, TeacherOutputs
 
-# What k-means starts from: so many examples are clustered at once, more are swept in blocks. With the examples' Gram
-# matrix (see `_rotated`) the time and memory of the start are bounded whatever the split's size.
-SAMPLE_EXAMPLES = 4096
-_SAMPLE_PER_CENTROID = 4
+# k-means starts from so many examples at most, as sketches of so many numbers each: the start's time and memory are
+# bounded whatever the split's size.
+SAMPLE_EXAMPLES = 32_768
+_SKETCH = 256
 _BLOCK_BYTES = 1 << 27
-_PROCEDURE = 2
+_PROCEDURE = 3
 _SWEEPS = 10
+_STILL = 0.01
 _RESTARTS = 3
 _CPU = torch.device("cpu")
 
@@ -54,23 +55,21 @@ def key(outputs_key: str, layer: int, centroids: int, algorithm: str) -> str:
     return files.digest(outputs_key, layer, centroids, algorithm, _PROCEDURE)
 
 
-def sample_size(k: int) -> int:
-    """Examples that k-means with k centroids starts from, where there are so many."""
-    return max(SAMPLE_EXAMPLES, _SAMPLE_PER_CENTROID * k)
-
-
 def _dense(outputs: TeacherOutputs, layer: int, rows: NDArray[np.int64], width: int, device: torch.device) -> Tensor:
     """Flattened features of the given examples, float32 [rows, width * H]."""
     return torch.from_numpy(outputs.features(layer, rows, width)).to(device).flatten(1).float()
 
 
-def _blocks(outputs: TeacherOutputs, layer: int) -> Iterator[tuple[NDArray[np.int64], int]]:
-    """All rows, longest first, in blocks that are dense in bounded memory, each with its longest example's length.
+def _blocks(
+    outputs: TeacherOutputs, layer: int, rows: NDArray[np.int64] | None = None
+) -> Iterator[tuple[NDArray[np.int64], int]]:
+    """All rows, or the given ones, longest first, in blocks that are dense in bounded memory, each with its width.
 
     Blocks of similar length need products over few positions beyond the stored ones.
     """
     lengths = np.diff(outputs.offsets)
-    order = np.argsort(-lengths, kind="stable")
+    order = np.arange(len(outputs)) if rows is None else rows
+    order = order[np.argsort(-lengths[order], kind="stable")]
     start = 0
     while start < len(order):
         width = int(lengths[order[start]])
@@ -86,8 +85,8 @@ def kmeans(
 
     K' is k, or the number of distinct examples when they are fewer.
 
-    scikit-learn clusters the split, or `sample_size(k)` examples of a larger one; then at most 10 sweeps over the
-    stored features refine the sample's centroids on all examples.
+    scikit-learn clusters sketches of the examples, of a sample of them in a larger split; at most 10 sweeps over the
+    stored features then refine that on all examples.
 
     Args:
         outputs: the teacher's.
@@ -101,93 +100,111 @@ def kmeans(
 
     n, longest = len(outputs), outputs.longest
     assert k <= n, (k, n)
-    room = sample_size(k)
+    room = max(k, SAMPLE_EXAMPLES)
     rng = np.random.default_rng(seed)
     sample = np.arange(n) if n <= room else np.sort(rng.choice(n, room, replace=False))
     progress("k-means", 0, 1)
     with warnings.catch_warnings():
         # Fewer distinct examples than centroids: the clusters that stay empty are dropped below.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        coordinates = _rotated(outputs, layer, sample, device)
-        found = KMeans(k, n_init=_RESTARTS, random_state=seed).fit(coordinates).labels_
-    labels = np.unique(found, return_inverse=True)[1]
-    counts = np.bincount(labels)
-    centroids = torch.zeros(len(counts), longest * outputs.width(layer), device=device)
-    for part in np.array_split(np.arange(len(sample)), -(-len(sample) // 256)):
-        points = _dense(outputs, layer, sample[part], longest, device)
-        centroids.index_add_(0, torch.from_numpy(labels[part]).to(device), points)
-    centroids /= torch.from_numpy(counts).to(device)[:, None]
-    if len(sample) == n:
-        progress("k-means", 1, 1)
-        return centroids.cpu().numpy(), labels.astype(np.int32)
-    centroids, clusters = _sweep(outputs, layer, centroids, progress)
-    return centroids.cpu().numpy(), clusters
+        sketches = _sketches(outputs, layer, sample, device, seed)
+        found = KMeans(k, n_init=_RESTARTS, random_state=seed).fit(sketches).labels_
+    sums = _Sums(int(found.max()) + 1, n, longest * outputs.width(layer), device)
+    for rows, width in _blocks(outputs, layer, sample):
+        sums.move(rows, _dense(outputs, layer, rows, width, device), found[np.searchsorted(sample, rows)])
+    sums.drop_empty()
+    return _sweep(outputs, layer, sums, progress)
 
 
-def _rotated(outputs: TeacherOutputs, layer: int, rows: NDArray[np.int64], device: torch.device) -> NDArray[np.float32]:
-    """Coordinates of the examples with the same distances in at most as many dimensions as there are examples.
+class _Sums:
+    """The clusters as sums of their examples: moving an example costs two additions, whatever the others do.
 
-    N points lie in an N-dimensional space: the Cholesky factor of their centred Gram matrix gives coordinates in it.
-    k-means sees only distances, so its result is that on the points, at a fraction of the products (24,576 dimensions
-    to 1,000). The Gram matrix is summed over positions, so that the points are never dense at once.
+    Attributes:
+        labels: int32 [N], the cluster of each example; -1 for none yet.
+        counts: int64 [K].
     """
-    n, longest, hidden = len(rows), outputs.longest, outputs.width(layer)
-    if n >= longest * hidden:
-        return _dense(outputs, layer, rows, longest, device).cpu().numpy()
-    gram = torch.zeros(n, n, dtype=torch.float64, device=device)
-    mean = _dense(outputs, layer, rows[:1], longest, device)[0]
-    step = max(1, _BLOCK_BYTES // (4 * n * hidden))
-    for start in range(0, longest, step):
-        # Subtracting any one point keeps distances, and keeps rounding small where the points lie close together.
-        part = torch.from_numpy(outputs.features(layer, rows, longest, start, start + step)).to(device).flatten(1)
-        part = part.float() - mean[start * hidden : (start + step) * hidden]
-        gram += part @ part.T
-    gram -= gram.mean(0, keepdim=True)
-    gram -= gram.mean(1, keepdim=True)
-    jitter = 1e-6 * float(gram.diagonal().mean()) + 1e-12
-    while True:
-        # A centred Gram matrix is singular. The jitter moves every point away from all others by the same little.
-        factor, failed = torch.linalg.cholesky_ex(gram + jitter * torch.eye(n, dtype=gram.dtype, device=device))
-        if not failed:
-            rotated: NDArray[np.float32] = factor.float().cpu().numpy()
-            return rotated
-        jitter *= 10
+
+    def __init__(self, k: int, n: int, width: int, device: torch.device) -> None:
+        self._sums = torch.zeros(k, width, dtype=torch.float64, device=device)
+        self.counts, self.labels = np.zeros(k, np.int64), np.full(n, -1, np.int32)
+
+    def move(self, rows: NDArray[np.int64], points: Tensor, to: NDArray[np.int32]) -> int:
+        """Put the examples `rows` with features `points` [rows, at most width] into clusters; how many have moved."""
+        moved = np.flatnonzero(self.labels[rows] != to)
+        if len(moved) == 0:
+            return 0
+        new, old = to[moved], self.labels[rows[moved]]
+        # A product instead of scattered additions: 1 where an example comes, -1 where it leaves.
+        change = torch.zeros(len(self.counts), len(moved))
+        change[new, np.arange(len(moved))] = 1
+        change[old[old >= 0], np.flatnonzero(old >= 0)] = -1
+        self._sums[:, : points.shape[1]] += change.to(points) @ points[torch.from_numpy(moved).to(points.device)]
+        k = len(self.counts)
+        self.counts += np.bincount(new, minlength=k) - np.bincount(old[old >= 0], minlength=k)
+        self.labels[rows[moved]] = new
+        return len(moved)
+
+    def drop_empty(self) -> None:
+        """Leave out the clusters without an example."""
+        kept = np.flatnonzero(self.counts)
+        place = np.full(len(self.counts), -1, np.int32)
+        place[kept] = np.arange(len(kept))
+        self.labels = np.where(self.labels >= 0, place[self.labels], -1).astype(np.int32)
+        self._sums, self.counts = self._sums[torch.from_numpy(kept).to(self._sums.device)], self.counts[kept]
+
+    def centroids(self) -> Tensor:
+        """Float32 [K, width]."""
+        return (self._sums / torch.from_numpy(self.counts).to(self._sums.device)[:, None]).float()
+
+
+def _sketches(
+    outputs: TeacherOutputs, layer: int, sample: NDArray[np.int64], device: torch.device, seed: int
+) -> NDArray[np.float32]:
+    """Few numbers for each example whose distances are nearly those of the features, float32 [rows, dimensions].
+
+    A Gaussian projection keeps squared distances to about sqrt(2 / dimensions) of each (Johnson and Lindenstrauss).
+    Features that are no wider are returned as they are.
+    """
+    hidden = outputs.width(layer)
+    dense = outputs.longest * hidden
+    if dense <= _SKETCH:
+        return _dense(outputs, layer, sample, outputs.longest, device).cpu().numpy()
+    generator = torch.Generator().manual_seed(seed)
+    projection = torch.randn(dense, _SKETCH, generator=generator).to(device) / _SKETCH**0.5
+    # Any one example subtracted from all keeps distances, and keeps rounding small where they lie close together.
+    origin = _dense(outputs, layer, sample[:1], outputs.longest, device) @ projection
+    made = np.empty((len(sample), _SKETCH), np.float32)
+    for rows, width in _blocks(outputs, layer, sample):
+        points = _dense(outputs, layer, rows, width, device)
+        made[np.searchsorted(sample, rows)] = (points @ projection[: points.shape[1]] - origin).cpu().numpy()
+    return made
 
 
 def _sweep(
-    outputs: TeacherOutputs, layer: int, centroids: Tensor, progress: Progress
-) -> tuple[Tensor, NDArray[np.int32]]:
-    """Lloyd's iterations over all examples, block by block, until fewer than 1 in 1,000 changes its cluster."""
-    n, k, device = len(outputs), len(centroids), centroids.device
-    hidden = outputs.width(layer)
-    labels = np.full(n, -1, np.int32)
+    outputs: TeacherOutputs, layer: int, sums: _Sums, progress: Progress
+) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """Lloyd's iterations over all examples, block by block, until at most 1 in 100 changes its cluster."""
+    n, hidden = len(outputs), outputs.width(layer)
     for sweep in range(_SWEEPS):
-        sums, counts = torch.zeros(centroids.shape, dtype=torch.float64, device=device), np.zeros(k, np.int64)
-        gaps, before, norms = np.empty(n, np.float32), labels.copy(), centroids.square().sum(1)
-        done = 0
+        centroids = sums.centroids()
+        norms, gaps, moved, done = centroids.square().sum(1), np.empty(n, np.float32), 0, 0
         for rows, width in _blocks(outputs, layer):
-            points = _dense(outputs, layer, rows, width, device)
-            squares = norms - 2 * points @ centroids[:, : width * hidden].T
-            least, nearest = squares.min(1)
-            labels[rows] = nearest.cpu().numpy()
+            points = _dense(outputs, layer, rows, width, centroids.device)
+            least, nearest = torch.addmm(norms, points, centroids[:, : width * hidden].T, alpha=-2).min(1)
             gaps[rows] = (least + points.square().sum(1)).cpu().numpy()
-            counts += np.bincount(labels[rows], minlength=k)
-            # One product instead of a scattered addition per example.
-            sums[:, : width * hidden] += torch.nn.functional.one_hot(nearest, k).float().T @ points
+            moved += sums.move(rows, points, nearest.int().cpu().numpy())
             done += len(rows)
             progress("k-means", sweep * n + done, _SWEEPS * n)
-        for empty in np.flatnonzero(counts == 0):
-            # The example farthest from its centroid gets one of its own, and leaves its old cluster.
-            row = int(np.where(counts[labels] > 1, gaps, -np.inf).argmax())
-            point = _dense(outputs, layer, np.asarray([row]), outputs.longest, device)[0]
-            sums[labels[row]] -= point
-            counts[labels[row]] -= 1
-            labels[row], sums[empty], counts[empty], gaps[row] = empty, point, 1, 0
-        centroids = (sums / torch.from_numpy(counts).to(device)[:, None]).float()
-        if (labels != before).mean() < 1e-3:
+        for empty in np.flatnonzero(sums.counts == 0):
+            # The example farthest from its centroid gets a cluster of its own.
+            row = np.asarray([np.where(sums.counts[sums.labels] > 1, gaps, -np.inf).argmax()])
+            point = _dense(outputs, layer, row, outputs.longest, centroids.device)
+            moved += sums.move(row, point, np.asarray([empty], np.int32))
+            gaps[row] = 0
+        if moved <= n * _STILL:
             break
     progress("k-means", 1, 1)
-    return centroids, labels
+    return sums.centroids().cpu().numpy(), sums.labels
 
 
 def write(

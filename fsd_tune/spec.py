@@ -156,7 +156,7 @@ def _sample(settings: Settings, task: str, train: Tokenised, size: int, room: fl
     The longest example is among them, so that no later one is wider than the memory.
     """
     k = settings.memory.centroids or glue.get_task(task).default_centroids
-    count = min(len(train), max(k, min(memory.sample_size(k), int(len(train) * room / size))))
+    count = min(len(train), max(k, min(memory.SAMPLE_EXAMPLES, int(len(train) * room / size))))
     rows = np.random.default_rng(_SAMPLE_SEED).permutation(len(train))[:count]
     longest = int(train.lengths.argmax())
     if longest not in rows:

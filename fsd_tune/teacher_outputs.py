@@ -54,22 +54,14 @@ class TeacherOutputs:
         """Hidden size of a layer."""
         return int(self.shards[layer][0].shape[-1])
 
-    def features(
-        self, layer: int, rows: NDArray[np.int64], width: int, first: int = 0, last: int | None = None
-    ) -> NDArray[np.float16]:
-        """Features of the given examples, float16 [B, width, H], zero beyond each one's stored positions.
-
-        With `first` and `last` only the positions first..last of those `width`.
-        """
-        last = width if last is None else min(last, width)
-        out = np.zeros((len(rows), last - first, self.width(layer)), np.float16)
+    def features(self, layer: int, rows: NDArray[np.int64], width: int) -> NDArray[np.float16]:
+        """Features of the given examples, float16 [B, width, H], zero beyond each one's stored positions."""
+        out = np.zeros((len(rows), width, self.width(layer)), np.float16)
         which = np.searchsorted(self.shard_starts, rows, "right") - 1
         for i, (row, shard) in enumerate(zip(rows, which, strict=True)):
             base = self.offsets[self.shard_starts[shard]]
-            start, end = self.offsets[row] - base + first, self.offsets[row + 1] - base
-            end = min(end, start + last - first)
-            if end > start:
-                out[i, : end - start] = self.shards[layer][shard][start:end]
+            start, end = self.offsets[row] - base, self.offsets[row + 1] - base
+            out[i, : end - start] = self.shards[layer][shard][start:end]
         return out
 
     @property

@@ -61,10 +61,9 @@ def against_inference(setting: Setting, precision: str, rounds: int) -> list[dic
     best = float(KMeans(spec.centroids, n_init=10, random_state=0).fit(points).inertia_)
     inertia = facts["inertia"] / best
     # A larger split's way: a start from a sample, here three examples in ten, and sweeps in blocks.
-    sample = memory.sample_size
-    memory.sample_size = lambda k: max(k, 3 * len(held) // 10)
+    whole, memory.SAMPLE_EXAMPLES = memory.SAMPLE_EXAMPLES, 3 * len(held) // 10
     centroids, labels = memory.kmeans(held, layer, spec.centroids, quiet)
-    memory.sample_size = sample
+    memory.SAMPLE_EXAMPLES = whole
     swept = float(((points - centroids[labels]) ** 2).sum()) / best
     return [
         {
