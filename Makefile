@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3.11
 PIP := .venv/bin/python -m pip --disable-pip-version-check
 
-.PHONY: demo test test-slow bench bench-scale soak check format clean
+.PHONY: demo test test-slow bench bench-scale bench-search soak check format clean
 
 # torch is installed first and by itself: pip then keeps that build (a CPU one where an index offers it).
 .venv/installed: pyproject.toml constraints.txt
@@ -34,6 +34,10 @@ bench: .venv/installed-test
 # Memory and time at MNLI's number of rows, from generated sentences.
 bench-scale: .venv/installed-test
 	@.venv/bin/python -m tests.benchmarks.scale $(BENCH)
+
+# Our search beside stock ones, replayed on recorded learning curves (which are not recorded yet).
+bench-search: .venv/installed-test
+	@.venv/bin/python -m tests.benchmarks.searches $(BENCH)
 
 # One search killed at 20 random moments and resumed each time.
 soak: .venv/installed-test

@@ -1,0 +1,97 @@
+"""`make bench-search`: our search beside stock Ray Tune with Optuna and ASHA, replayed on recorded learning curves."""
+
+import argparse
+import logging
+import sys
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import optuna
+import plotly.graph_objects as go
+from rich.console import Console
+from rich.table import Table as Printed
+
+from tests.benchmarks import curves
+from tests.benchmarks.replay import Grid, Ours, Stock, Strategy, Table, read, replay
+
+# The budget, in whole trainings, and where the regret is read.
+BUDGET, FRACTIONS = 20.0, (0.25, 0.5, 1.0)
+Make = Callable[[Table, int], Strategy]
+
+
+def _ours(learn_from: str, judge_by: str) -> Make:
+    return lambda table, seed: Ours(table, seed, learn_from, judge_by, 64)
+
+
+STRATEGIES: dict[str, Make] = {
+    f"ours, {learn_from}, {judge_by}": _ours(learn_from, judge_by)
+    for learn_from in ("extrapolated", "pruned", "last")
+    for judge_by in ("mean_of_last_3", "last")
+}
+STRATEGIES |= {
+    "stock OptunaSearch + ASHA": lambda table, seed: Stock(table, seed, "tpe", asha=True),
+    "random + ASHA": lambda table, seed: Stock(table, seed, "random", asha=True),
+    "random": lambda table, seed: Stock(table, seed, "random", asha=False),
+    "grid": Grid,
+}
+
+
+def anytime(table: Table, make: Make, seeds: int, budget: float) -> tuple[np.ndarray, np.ndarray]:
+    """Budgets spent, float [points], and the regret at each, float [seeds, points]; 1 step of 1/5 training a point."""
+    points = np.arange(1, round(budget * table.accuracy.shape[2]) + 1) / table.accuracy.shape[2]
+    regrets = np.empty((seeds, len(points)))
+    for seed in range(seeds):
+        costs, found = replay(table, partial(make, table, seed), seed % len(table.accuracy), budget)
+        regrets[seed] = found[np.clip(np.searchsorted(costs, points + 1e-9, "right") - 1, 0, None)]
+    return points, regrets
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """The 95% bootstrap interval of a median."""
+    rng = np.random.default_rng(0)
+    medians = np.median(rng.choice(values, (2000, len(values))), axis=1)
+    low, high = np.percentile(medians, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def main() -> None:
+    """Replay, print the table, draw the curves."""
+    parser = argparse.ArgumentParser(prog="make bench-search", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=30)
+    parser.add_argument("--table", type=Path, default=curves.PACKED)
+    parser.add_argument("--draw", type=Path, default=Path("build/bench-search.html"))
+    given = parser.parse_args()
+    if not given.table.is_file():
+        sys.exit(
+            f"{given.table} is not there: `python -m tests.benchmarks.curves record`, then `pack`, make it (hours)"
+        )
+    warnings.filterwarnings("ignore")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    table = read(given.table)
+    printed = Printed(title=f"median regret on {given.seeds} seeds, budget {BUDGET:g} trainings", title_justify="left")
+    for name in ("search", *(f"{fraction:.0%} of the budget" for fraction in FRACTIONS)):
+        printed.add_column(name)
+    figure = go.Figure()
+    for name, make in STRATEGIES.items():
+        print(f"  {name} ...", file=sys.stderr, flush=True)
+        points, regrets = anytime(table, make, given.seeds, BUDGET)
+        cells = []
+        for fraction in FRACTIONS:
+            values = regrets[:, np.searchsorted(points, fraction * BUDGET - 1e-9)]
+            low, high = interval(values)
+            cells.append(f"{np.median(values):.4f} ({low:.4f} to {high:.4f})")
+        printed.add_row(name, *cells)
+        figure.add_scatter(x=points, y=np.median(regrets, axis=0), name=name)
+    figure.update_layout(xaxis_title="student steps spent, in whole trainings", yaxis_title="median regret (accuracy)")
+    Console(width=140).print(printed)
+    given.draw.parent.mkdir(parents=True, exist_ok=True)
+    figure.write_html(given.draw, include_plotlyjs="directory")
+    print(given.draw)
+
+
+if __name__ == "__main__":
+    main()
