@@ -308,7 +308,6 @@ def test_what_has_changed_since_the_search_is_named(folder, glue, teacher, tmp_p
     assert problems(folder) == [
         f"{folder}: search.seed 0 there, 1 now.",
         f"{folder}: another teacher.",
-        f"{folder}: another training split.",
         f"{folder}: another dev split.",
     ]
 
