@@ -46,27 +46,28 @@ def notes(settings: Settings) -> list[str]:
     )
 
 
-def ended_by(settings: Settings, ended: int, stalled: bool, cut: int) -> dict[str, Any]:
+def ended_by(settings: Settings, begun: int, broken_off: int, stalled: bool) -> dict[str, Any]:
     """What ended a search that ran to its end, for `summary.json`.
 
     Args:
         settings: of the search.
-        ended: trials that have ended, ever.
+        begun: trials that have begun, ever.
+        broken_off: those of them that have not ended; `resume` goes on with them.
         stalled: whether the rule of `search.stop_after_stalled` holds.
-        cut: trials that the time budget stopped.
 
     Returns:
-        {"budget": trials, grid, stop_after_stalled or time_budget, "not_run": trials left, "text": a sentence}
+        {"budget": trials, grid, stop_after_stalled or time_budget, "not_run": trials that never began, "text": a sentence}
     """
     search, can = settings.search, planned(settings)
-    left = max(can - ended, 0)
-    undone = f"{left} of {can} not run" if left else "all others had been run"
+    left = max(can - begun, 0)
+    undone = ", ".join(
+        part for part in (f"{left} of {can} not run" * (left > 0), f"{broken_off} broken off" * (broken_off > 0)) if part
+    )
     if stalled and left:
         row = search.stop_after_stalled
         budget, text = "stop_after_stalled", f"stopped after {row} trials without a better one: {undone}"
-    elif left or cut:
-        stopped = f", {cut} stopped midway" if cut else ""
-        budget, text = "time_budget", f"stopped after the time budget of {search.time_budget}: {undone}{stopped}"
+    elif undone:
+        budget, text = "time_budget", f"stopped after the time budget of {search.time_budget}: {undone}"
     elif can < search.trials:
         budget, text = "grid", f"the whole grid of {can} points was run; {search.trials} trials were asked for"
     else:

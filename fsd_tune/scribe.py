@@ -25,8 +25,7 @@ _RAYS_OWN = ("config", "hist_stats", "should_checkpoint", "done", "training_iter
 class Scribe(DriverOnly, Callback):  # type: ignore[misc]
     """Tune's callback in the driver: `params.json`, `reports.jsonl` and `trial.json` of each trial.
 
-    Attributes:
-        cut: trials that the time budget stopped.
+    A trial that the time budget breaks off gets no note of an end: Tune calls nobody then, and `resume` goes on with it.
     """
 
     def __init__(
@@ -45,7 +44,6 @@ class Scribe(DriverOnly, Callback):  # type: ignore[misc]
         self._asha, self._searcher, self._earlier = asha, searcher, earlier
         self._progress, self._interrupted = progress, interrupted
         self._values: dict[str, dict[int, float]] = {}
-        self.cut = 0
 
     def _folder(self, trial: Any) -> Path:
         return self._results / str(trial.storage.trial_dir_name)
@@ -80,16 +78,15 @@ class Scribe(DriverOnly, Callback):  # type: ignore[misc]
         self._progress.reported(trial.config["trial"], result["report"], result[self._metric])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial ended by itself, by ASHA or by the time budget."""
+        """A trial ended by itself or by ASHA."""
         result = trial.last_result or {}
         state = ended(result, False, self._reports)
         reason = ""
         if state == "failed":
             reason = f"diverged: {result['diverged']}" if "diverged" in result else "ended without a report"
         elif state == "stopped":
-            at = None if self._asha is None else self._asha.stopped.get(trial.trial_id)
-            reason = f"ASHA at report {at}" if at is not None else f"time budget at report {result['report']}"
-            self.cut += at is None
+            assert self._asha is not None
+            reason = f"ASHA at report {self._asha.stopped[trial.trial_id]}"
         if state != "finished":
             # It is never continued nor exported: its checkpoints would only fill the disk.
             for checkpoint in self._folder(trial).glob("checkpoint_*"):

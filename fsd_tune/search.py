@@ -97,7 +97,7 @@ def run(
         else:
             # Nothing is to begin; a search that was killed after its last trial still lacks what follows.
             summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-            end = budget.ended_by(settings, past.ended, stalled, 0)
+            end = budget.ended_by(settings, len(past.trials), len(past.trials) - past.ended, stalled)
             end = end if end["not_run"] else summary.get("ended_by") or end
             news = {"state": "done", "identity": identity, "inputs": given, "ended_by": end}
             files.write_json(folder / "summary.json", summary | news)

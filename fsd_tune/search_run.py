@@ -213,10 +213,13 @@ class SearchRun:
         except tune.TuneError as error:
             reason = [line for line in str(error).splitlines() if line.strip()][-1]
             raise FsdTuneError(f"Ray Tune stopped the search: {reason.strip()}") from error
+        finally:
+            record.close()
         if interrupted.is_set():
             raise KeyboardInterrupt
-        ended = sum(trial.state != "running" for trial in record.trials.values())
-        self._write(ended_by=budget.ended_by(settings, ended, record.stalled, scribe.cut))
+        states = load(self.folder).trials["state"]
+        broken_off = int((states == "running").sum())
+        self._write(ended_by=budget.ended_by(settings, len(states), broken_off, record.stalled))
 
 
 def _trial_folder(taken_up: Mapping[int, str], trial: Any) -> str:

@@ -174,6 +174,13 @@ class Record:
         self._stall.ended(score)
         self.study.tell(self._asked.pop(number), values=score, state=STATES[state])
 
+    def close(self) -> None:
+        """The search stops: trials that were broken off stand as FAIL, marked `interrupted`, until it is resumed."""
+        for trial in self._asked.values():
+            trial.set_user_attr("interrupted", True)
+            self.study.tell(trial, state=TrialState.FAIL)
+        self._asked.clear()
+
     def _truth(self, trial: Known) -> float | None:
         return truth(trial, self.settings.search.judge_by)
 

@@ -48,11 +48,15 @@ def command(glue, teacher, output, space_file, temporary, *flags):
     ]  # fmt: skip
 
 
+def study_of(results):
+    storage = f"sqlite:///{results.folder / 'study.db'}"
+    return optuna.load_study(study_name=results.summary["name"], storage=storage)
+
+
 def agree(results):
     """The study and the results on disk say the same of every trial; each report and each trial is there once."""
-    name = results.summary["name"]
-    study = optuna.load_study(study_name=name, storage=f"sqlite:///{results.folder / 'study.db'}")
-    states = {"finished": "COMPLETE", "stopped": "PRUNED", "failed": "FAIL"}
+    study = study_of(results)
+    states = {"finished": "COMPLETE", "stopped": "PRUNED", "failed": "FAIL", "interrupted": "FAIL"}
     rows = results.trials.set_index("number")
     assert sorted(rows.index) == [trial.number for trial in study.trials] == list(range(len(rows)))
     assert len(list((results.folder / "results").glob("*/params.json"))) == len(rows)
@@ -82,10 +86,17 @@ def processes_of(session):
     return found
 
 
+def _title(process):
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:  # it ended meanwhile
+        return ""
+
+
 def kill(driver, target):
     """SIGKILL by id: the `driver`, its `workers`, the memory `actor`, or `all` processes of its session."""
     family = processes_of(driver.pid)
-    titles = {process: " ".join(process.cmdline()) if process.is_running() else "" for process in family}
+    titles = {process: _title(process) for process in family}
     chosen = {
         "driver": [driver.pid],
         "workers": [process.pid for process, title in titles.items() if "DistillTrial" in title],

@@ -129,6 +129,20 @@ def test_reports_arrive_while_a_trial_runs_and_may_be_repeated(load, make, tmp_p
     assert stored(tmp_path / "study.db")[0].intermediate_values == {1: 0.5, 2: 0.6, 3: 0.6, 4: 0.6}
 
 
+def test_nothing_is_left_running_when_a_search_stops(load, make, tmp_path):
+    record = make(load())
+    first, second = record.ask()[0], record.ask()[0]
+    record.report(first, 1, 0.5)
+    record.tell(first, "finished")
+    record.report(second, 1, 0.4)
+    record.close()
+    ended, broken_off = stored(tmp_path / "study.db")
+    assert ended.state == TrialState.COMPLETE and ended.user_attrs == {}
+    assert broken_off.state == TrialState.FAIL and broken_off.user_attrs == {"interrupted": True}
+    assert broken_off.intermediate_values == {1: 0.4}
+    assert make(load(), past=record.trials, file="again.db").ask()[0] == second, "a resumed search goes on with it"
+
+
 def test_what_the_sampler_is_told_of_a_stopped_trial():
     finished = [
         Known({}, "finished", {1: 0.50, 2: 0.60, 3: 0.70, 4: 0.80}),
@@ -520,18 +534,19 @@ def test_a_search_ends_after_trials_in_a_row_without_a_better_one(load, make):
 
 
 def test_what_ended_a_search_is_said(load):
-    def said(text, *flags, ended=0, stalled=False, cut=0):
-        found = budget.ended_by(load(text, *flags), ended, stalled, cut)
+    def said(text, *flags, begun=0, stalled=False, broken_off=0):
+        found = budget.ended_by(load(text, *flags), begun, broken_off, stalled)
         return found["budget"], found["not_run"], found["text"]
 
-    assert said(KD, ended=8) == ("trials", 0, "all 8 trials were run")
-    assert said(KD, "--trials=64", "--stop-after-stalled=20", ended=52, stalled=True) == (
+    assert said(KD, begun=8) == ("trials", 0, "all 8 trials were run")
+    assert said(KD, "--trials=64", "--stop-after-stalled=20", begun=52, stalled=True) == (
         "stop_after_stalled", 12, "stopped after 20 trials without a better one: 12 of 64 not run",
     )  # fmt: skip
-    assert said(KD, "--time-budget=2h", ended=5, cut=2) == (
-        "time_budget", 3, "stopped after the time budget of 2h: 3 of 8 not run, 2 stopped midway",
+    assert said(KD, "--time-budget=2h", begun=5, broken_off=2) == (
+        "time_budget", 3, "stopped after the time budget of 2h: 3 of 8 not run, 2 broken off",
     )  # fmt: skip
-    assert said(GRID, ended=22)[2] == "the whole grid of 22 points was run; 64 trials were asked for"
+    assert said(KD, "--time-budget=2h", begun=8, broken_off=1)[2].endswith("2h: 1 broken off")
+    assert said(GRID, begun=22)[2] == "the whole grid of 22 points was run; 64 trials were asked for"
     assert budget.notes(load(GRID)) == ["search.trials: 64, but the grid has 22 points: the search ends there."]
     assert budget.notes(load(GRID, "--trials=9")) == ["search.trials: 9 of the grid's 22 points are run."]
     assert budget.notes(load()) == []
