@@ -56,13 +56,13 @@ def ended_by(settings: Settings, begun: int, broken_off: int, stalled: bool) -> 
         stalled: whether the rule of `search.stop_after_stalled` holds.
 
     Returns:
-        {"budget": trials, grid, stop_after_stalled or time_budget, "not_run": trials that never began, "text": a sentence}
+        {"budget": trials, grid, stop_after_stalled or time_budget, "not_run": trials that never began, "text": a
+        sentence}
     """
     search, can = settings.search, planned(settings)
     left = max(can - begun, 0)
-    undone = ", ".join(
-        part for part in (f"{left} of {can} not run" * (left > 0), f"{broken_off} broken off" * (broken_off > 0)) if part
-    )
+    parts = (f"{left} of {can} not run" if left else "", f"{broken_off} broken off" if broken_off else "")
+    undone = ", ".join(filter(None, parts))
     if stalled and left:
         row = search.stop_after_stalled
         budget, text = "stop_after_stalled", f"stopped after {row} trials without a better one: {undone}"

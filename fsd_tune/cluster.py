@@ -1,5 +1,6 @@
 """Connecting to Ray: a local instance or a cluster, and whether it has what a search asks for."""
 
+import logging
 import os
 import signal
 import threading
@@ -39,6 +40,9 @@ def connected(address: str | None = None, temporary: Path | None = None) -> Iter
         os.environ.setdefault(name, value)
     import ray
 
+    # Tune copies snapshots of its own, which nobody reads (the truth is on disk, scribe.py), while it replaces them: a
+    # search that ends quickly would print the traceback of a snapshot that has gone.
+    logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
     if ray.is_initialized():
         yield
         return

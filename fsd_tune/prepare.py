@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from fsd_tune import device as devices
 from fsd_tune import files, glue, memory, teacher_outputs
 from fsd_tune.batches import Tokenised, by_length, collate
+from fsd_tune.errors import InputError
 from fsd_tune.losses import flatten
 from fsd_tune.models import build_student, label_order, load_classifier, refuse_permuted
 from fsd_tune.spec import Spec, fingerprint
@@ -51,7 +52,7 @@ def prepare(spec: Spec, progress: Progress) -> Prepared:
     """Build what is missing and say what was paid.
 
     Raises:
-        InputError: the teacher does not fit the task, as its predictions on dev show.
+        InputError: the teacher does not fit the task, or is broken, as its predictions on dev show.
         FsdTuneError: no space left.
     """
     started = time.monotonic()
@@ -137,6 +138,12 @@ def _write_dev(folder: Path, spec: Spec, model: Any, order: tuple[int, ...], pro
     progress("teacher on dev", 0, 1)
     with files.writing(folder) as (temporary, facts):
         logits = predict(model, spec.dev, spec.precision, torch.device(spec.device))[:, list(order)]
+        wrong = int((~np.isfinite(logits).all(-1)).sum())
+        if wrong:
+            raise InputError(
+                f"--teacher: {spec.teacher.path} gives logits that are not finite for {wrong} of {len(logits)} dev "
+                f"examples in {spec.precision}."
+            )
         np.save(temporary / "logits.npy", logits)
         facts.update(examples=len(logits))
     progress("teacher on dev", 1, 1)

@@ -25,7 +25,7 @@ _RAYS_OWN = ("config", "hist_stats", "should_checkpoint", "done", "training_iter
 class Scribe(DriverOnly, Callback):  # type: ignore[misc]
     """Tune's callback in the driver: `params.json`, `reports.jsonl` and `trial.json` of each trial.
 
-    A trial that the time budget breaks off gets no note of an end: Tune calls nobody then, and `resume` goes on with it.
+    A trial that the time budget breaks off gets no note of its end, for Tune tells nobody: `resume` goes on with it.
     """
 
     def __init__(

@@ -2,19 +2,21 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fsd_tune import budget, cluster, continuation, files, search_folder
 from fsd_tune import settings as settings_module
 from fsd_tune.continuation import Past
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.flags import flag_of
-from fsd_tune.inputs import gather
+from fsd_tune.inputs import Inputs, gather
 from fsd_tune.progress import Display
 from fsd_tune.results import Results, load
 from fsd_tune.search_run import SearchRun, conclude
 from fsd_tune.settings import Settings
-from fsd_tune.spec import spec_for
+from fsd_tune.spec import Spec, spec_for
 from fsd_tune.study import stall
 
 # Settings that a search may be continued with other values of, beside all of `resources`.
@@ -58,7 +60,49 @@ def run(
         InputError: with every problem found before work starts.
         FsdTuneError: something failed midway; what was finished is kept.
     """
-    display = display or Display(quiet=True)
+    planned = plan(
+        settings, task=task, teacher=teacher, output=output, data=data, memory=memory, device=device,
+        overwrite=overwrite, resuming=resuming,
+    )  # fmt: skip
+    return execute(
+        planned, overwrite=overwrite, errored=errored, address=address, ray_temporary=ray_temporary, display=display
+    )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A search whose inputs have been checked and loaded; `execute` runs it.
+
+    Attributes:
+        settings, inputs, spec: what is searched.
+        folder: the search's.
+        identity: as `search_folder.identity` gives it.
+        given: as `search_folder.given` gives it.
+        notes: for people.
+    """
+
+    settings: Settings
+    inputs: Inputs
+    spec: Spec
+    folder: Path
+    identity: dict[str, Any]
+    given: dict[str, Any]
+    notes: tuple[str, ...]
+
+
+def plan(
+    settings: Settings,
+    *,
+    task: str,
+    teacher: str,
+    output: Path | str,
+    data: Path | str | None = None,
+    memory: Path | str | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    resuming: bool = False,
+) -> Plan:
+    """Check and load a search's inputs; arguments and errors are `run`'s."""
     folder = Path(output)
     inputs = gather(settings, task, teacher, None if data is None else Path(data))
     spec, notes = spec_for(
@@ -68,7 +112,22 @@ def run(
     identity = search_folder.identity(settings, spec)
     search_folder.check(folder, identity, overwrite, resuming)
     given = search_folder.given(task, teacher, data, memory, device)
-    notes = [*inputs.notes, *notes, *budget.notes(settings)]
+    return Plan(settings, inputs, spec, folder, identity, given, (*inputs.notes, *notes, *budget.notes(settings)))
+
+
+def execute(
+    planned: Plan,
+    *,
+    overwrite: bool = False,
+    errored: bool = False,
+    address: str | None = None,
+    ray_temporary: Path | None = None,
+    display: Display | None = None,
+) -> Results:
+    """Run a planned search to its end, or what an earlier part of it has left; arguments and errors are `run`'s."""
+    display = display or Display(quiet=True)
+    settings, inputs, spec, folder = planned.settings, planned.inputs, planned.spec, planned.folder
+    notes = list(planned.notes)
     with search_folder.held(folder):
         if overwrite and folder.is_dir():
             search_folder.clear(folder)
@@ -92,14 +151,14 @@ def run(
             with cluster.connected(address, ray_temporary):
                 gpus = cluster.gpus_for(settings, spec.device)
                 workers = cluster.workers(settings, gpus)
-                summary = search_folder.begin(folder, identity, settings, inputs, spec, notes, given)
+                summary = search_folder.begin(folder, planned.identity, settings, inputs, spec, notes, planned.given)
                 SearchRun(settings, inputs, spec, folder, summary, gpus, workers, past, to_do, display).run()
         else:
             # Nothing is to begin; a search that was killed after its last trial still lacks what follows.
             summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
             end = budget.ended_by(settings, len(past.trials), len(past.trials) - past.ended, stalled)
             end = end if end["not_run"] else summary.get("ended_by") or end
-            news = {"state": "done", "identity": identity, "inputs": given, "ended_by": end}
+            news = {"state": "done", "identity": planned.identity, "inputs": planned.given, "ended_by": end}
             files.write_json(folder / "summary.json", summary | news)
             conclude(folder, inputs, spec, done=True)
     results = load(folder)

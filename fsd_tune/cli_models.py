@@ -1,0 +1,162 @@
+"""The verbs for single models: teacher, memory, distill, evaluate."""
+
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fsd_tune.console import verb
+from fsd_tune.options import (
+    AsJson,
+    DataFolder,
+    Device,
+    MemoryFolder,
+    OptionalSpace,
+    Output,
+    Overrides,
+    Overwrite,
+    Quiet,
+    Space,
+    TaskName,
+    Teacher,
+    checked_settings,
+    folder_or_new,
+    one_of,
+    show,
+)
+from fsd_tune.progress import Display
+
+
+@verb()
+def teacher(
+    *,
+    model: Annotated[str, typer.Option("--model", help="pretrained model: folder or hub id")],
+    task: TaskName,
+    output: Output,
+    data: DataFolder = None,
+    learning_rate: Annotated[float, typer.Option(min=1e-12, max=1.0, help="peak of the linear schedule")] = 5e-5,
+    epochs: Annotated[int, typer.Option(min=1, help="passes over the training split")] = 3,
+    batch_size: Annotated[int, typer.Option(min=1, help="examples of a step")] = 32,
+    warmup_ratio: Annotated[float, typer.Option(min=0.0, max=1.0, help="share of the steps that warm up")] = 0.0,
+    weight_decay: Annotated[float, typer.Option(min=0.0, help="AdamW's")] = 0.0,
+    max_length: Annotated[int, typer.Option(min=4, help="tokens of an example")] = 128,
+    freeze_embeddings: Annotated[bool, typer.Option("--freeze-embeddings", help="keep word embeddings")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="of head, batch order and dropout")] = 0,
+    holdout: Annotated[
+        float | None,
+        typer.Option("--holdout", min=1e-9, max=0.5, help="share of the training split that a search is to select on"),
+    ] = None,
+    precision: Annotated[str, typer.Option(help="auto, float32 or bf16")] = "auto",
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fine-tune a teacher on a task."""
+    one_of("--precision", precision, ("auto", "float32", "bf16"))
+    one_of("--device", device, ("auto", "cpu", "cuda"))
+    from fsd_tune.teacher import TeacherRun, fine_tune
+
+    config = {
+        "learning_rate": learning_rate,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "warmup_ratio": warmup_ratio,
+        "weight_decay": weight_decay,
+        "gradient_accumulation": 1,
+    }
+    run = TeacherRun(
+        model, task, data, output, config, max_length, freeze_embeddings, seed, epochs, device, precision, holdout
+    )
+    with closing(Display(quiet)) as display:
+        made = fine_tune(run, overwrite, display)
+    show(made, as_json, [f"teacher: {made['metric']} {made['score']:.4f} on dev, in {output}"])
+
+
+@verb(settings_flags=True)
+def memory(
+    overrides: Overrides,
+    *,
+    space: Space,
+    task: TaskName,
+    teacher: Teacher,
+    data: DataFolder = None,
+    memory: Annotated[Path, typer.Option("--memory", help="folder for teacher memories")] = Path("memory"),
+    device: Device = "auto",
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Build a task's teacher outputs and memory ahead of a search, or find them built."""
+    one_of("--device", device, ("auto", "cpu", "cuda"))
+    folder_or_new("--memory", memory)
+    settings = checked_settings(space, overrides, [task], [teacher], data)
+    from fsd_tune.single import build_memory, gathered
+
+    with closing(Display(quiet)) as display:
+        _, spec = gathered(settings, task, teacher, data, memory, device, display)
+        built = build_memory(spec, display)
+    how = "built with one teacher pass" if built.passes else "reused, no teacher pass"
+    facts = built.facts | {"passes": built.passes, "teacher": built.teacher_metrics, "folder": str(memory)}
+    show(facts, as_json, [f"teacher memory {facts['fingerprint']}: {how}, in {memory}"])
+
+
+@verb(settings_flags=True)
+def distill(
+    overrides: Overrides,
+    *,
+    space: OptionalSpace = None,
+    task: TaskName,
+    teacher: Teacher,
+    output: Output,
+    data: DataFolder = None,
+    memory: MemoryFolder = None,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Distil one student; every hyperparameter is fixed by the YAML or a flag."""
+    one_of("--device", device, ("auto", "cpu", "cuda"))
+    folder_or_new("--memory", memory)
+    settings = checked_settings(space, overrides, [task], [teacher], data)
+    from fsd_tune import single
+
+    with closing(Display(quiet)) as display:
+        made = single.distill(
+            settings, task=task, teacher=teacher, data=data, output=output, memory=memory, device=device,
+            overwrite=overwrite, display=display,
+        )  # fmt: skip
+    score = made["teacher"]["score"]
+    beside = "" if score is None else f" (teacher {score:.4f})"
+    lines = [f"student: {made['metric']} {made['score']:.4f}{beside}, in {output}"]
+    if "dev" in made:
+        lines.append(f"on dev, which selected nothing: {made['metric']} {made['dev']['score']:.4f}")
+    show(made, as_json, lines)
+
+
+@verb()
+def evaluate(
+    *,
+    student: Annotated[str, typer.Option("--student", help="student's (or teacher's) folder or hub id")],
+    task: TaskName,
+    data: DataFolder = None,
+    precision: Annotated[
+        str | None, typer.Option(help="auto, float32 or bf16; default: what the folder records, else float32")
+    ] = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Score a student on the task's dev splits."""
+    if precision is not None:
+        one_of("--precision", precision, ("auto", "float32", "bf16"))
+    one_of("--device", device, ("auto", "cpu", "cuda"))
+    from fsd_tune import single
+
+    found = single.evaluate(student, task, data, device, precision)
+    lines = [
+        f"{split} ({found['examples'][split]} examples, {found['precision']}): "
+        + ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+        for split, scores in found["splits"].items()
+    ]
+    show(found, as_json, lines)

@@ -1,0 +1,142 @@
+"""The verbs that run on Ray: search, resume, confirm."""
+
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from fsd_tune import console
+from fsd_tune.console import verb
+from fsd_tune.options import (
+    Address,
+    AsJson,
+    DataFolder,
+    Device,
+    MemoryFolder,
+    Overrides,
+    Overwrite,
+    Quiet,
+    Space,
+    TaskNames,
+    Teachers,
+    TemporaryFolder,
+    Verbose,
+    checked_settings,
+    folder_or_new,
+    one_of,
+    show,
+    tasks_and_teachers,
+)
+from fsd_tune.progress import Display
+
+
+@verb(settings_flags=True)
+def search(
+    overrides: Overrides,
+    *,
+    space: Space,
+    task: TaskNames,
+    teacher: Teachers,
+    data: DataFolder = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", help="the search's folder, with several tasks the folder of theirs; default runs/"),
+    ] = None,
+    memory: MemoryFolder = None,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    address: Address = None,
+    temp_dir: TemporaryFolder = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    as_json: AsJson = False,
+) -> None:
+    """Search a space on Ray; the same command again, or `resume`, goes on with an interrupted search."""
+    one_of("--device", device, ("auto", "cpu", "cuda"))
+    folder_or_new("--memory", memory)
+    names, teachers = tasks_and_teachers(task, teacher)
+    settings = checked_settings(space, overrides, names, teachers, data)
+    folders = [Path("runs") / f"{name}-{space.stem}" for name in names]
+    if output is not None:
+        folders = [output] if len(names) == 1 else [output / name for name in names]
+    if len(names) > 1:
+        from fsd_tune import tasks as several
+
+        with closing(Display(quiet, verbose)) as display:
+            outcomes = several.run(
+                settings, names, teachers=teachers, data=data, output=folders, memory=memory, device=device,
+                overwrite=overwrite, address=address, ray_temporary=temp_dir, display=display,
+            )  # fmt: skip
+        if as_json:
+            show(several.document(outcomes), as_json, [])
+        else:
+            Console(highlight=False).print(several.table(outcomes))
+        several.check(outcomes)
+        return
+    from fsd_tune import search as searching
+    from fsd_tune import summary
+
+    console.searching(folders[0])
+    with closing(Display(quiet, verbose)) as display:
+        results = searching.run(
+            settings, task=names[0], teacher=teachers[0], data=data, output=folders[0],
+            memory=memory, device=device, overwrite=overwrite, address=address, ray_temporary=temp_dir,
+            display=display,
+        )  # fmt: skip
+    show(summary.document(results), as_json, summary.lines(results))
+
+
+@verb(settings_flags=True)
+def resume(
+    overrides: Overrides,
+    *,
+    folder: Annotated[Path, typer.Argument(help="a search's folder")],
+    errored: Annotated[bool, typer.Option("--errored", help="run failed trials again")] = False,
+    address: Address = None,
+    temp_dir: TemporaryFolder = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    as_json: AsJson = False,
+) -> None:
+    """Go on with a search that was interrupted, or with more --trials; of the settings only budgets and resources."""
+    from fsd_tune import search as searching
+    from fsd_tune import summary
+
+    console.searching(folder)
+    with closing(Display(quiet, verbose)) as display:
+        results = searching.resume(
+            folder, overrides(), errored=errored, address=address, ray_temporary=temp_dir, display=display
+        )
+    show(summary.document(results), as_json, summary.lines(results))
+
+
+@verb()
+def confirm(
+    *,
+    folder: Annotated[Path, typer.Argument(help="a finished search's folder")],
+    top: Annotated[int, typer.Option("--top", help="its best configurations, which compete again")] = 5,
+    seeds: Annotated[int, typer.Option("--seeds", help="selection seeds: the best mean on them wins")] = 5,
+    fresh_seeds: Annotated[
+        int, typer.Option("--fresh-seeds", help="seeds that chose nothing, for the winner and the baselines")
+    ] = 5,
+    baseline: Annotated[
+        Path | None,
+        typer.Option("--baseline", help="a finished search over kd, for a tuned baseline; without it kd's defaults"),
+    ] = None,
+    address: Address = None,
+    temp_dir: TemporaryFolder = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Confirm a search's winner on fresh seeds against baselines; the same command again continues."""
+    from fsd_tune import confirm as confirming
+    from fsd_tune import confirm_report
+
+    with closing(Display(quiet)) as display:
+        made = confirming.run(
+            folder, top=top, seeds=seeds, fresh_seeds=fresh_seeds, baseline=baseline, address=address,
+            ray_temporary=temp_dir, display=display,
+        )  # fmt: skip
+    show(made, as_json, confirm_report.lines(made, folder))
