@@ -90,6 +90,43 @@ def test_killed_and_resumed(moment, glue, teacher, tmp_path):
             assert found["loss"] == pytest.approx(record["loss"], rel=1e-5)
 
 
+MIXED = (
+    SPACE.replace("{low: 1e-4, high: 1e-2, log: true}", "{choice: [0.002, 0.004, 0.008, 1.0]}")
+    .replace("epochs: 2", "epochs: 20\n  weight_decay: {choice: [0.0, 10.0]}")
+    .replace("trials: 6", "trials: 30")
+)
+
+
+@pytest.mark.slow
+def test_study_and_results_agree_on_thirty_trials_of_every_kind(glue, teacher, tmp_path):
+    """Finished, stopped, diverged (a step of 1 with a decay of 10) and crashed (workers killed), killed and resumed."""
+    folder, space_file = tmp_path / "R", tmp_path / "space.yaml"
+    space_file.write_text(MIXED)
+
+    def ended():
+        return len(list(folder.glob("results/*/trial.json")))
+
+    with short_folder() as temporary:
+        words = command(glue, teacher, folder, space_file, temporary, "--sampler=random")
+        driver = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        until(lambda: ended() >= 3, driver)
+        crashed = "its worker died|ActorDiedError|died"
+        while not load(folder).trials.query("state == 'failed'")["reason"].str.contains(crashed).any():
+            until(lambda: kill(driver, "workers"), driver)
+        until(lambda: ended() >= 12, driver)
+        kill(driver, "all")
+        gone(driver)
+    ended_before = {path: path.read_bytes() for path in folder.glob("results/*/trial.json")}
+    with short_folder() as temporary:
+        subprocess.run([SCRIPT, "resume", folder, "--temp-dir", temporary], check=True, timeout=400)
+    results = load(folder)
+    assert len(results.trials) == 30 and set(results.trials["state"]) == {"finished", "stopped", "failed"}
+    failed = results.trials.query("state == 'failed'")["reason"]
+    assert failed.str.startswith("diverged").any() and failed.str.contains(crashed).any()
+    agree(results)
+    assert {path: path.read_bytes() for path in ended_before} == ended_before
+
+
 @pytest.fixture
 def finished(glue, teacher, tmp_path):
     """A small search that is done, with a teacher and data of its own that may be changed."""
