@@ -54,8 +54,11 @@ def write_text(path: Path, text: str) -> None:
         os.umask(umask)
         Path(temporary).chmod(0o666 & ~umask)
         Path(temporary).replace(path)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            # A stream does not know its name, and a full disk is only of use to people who learn which.
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 

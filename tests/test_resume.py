@@ -127,6 +127,41 @@ def test_study_and_results_agree_on_thirty_trials_of_every_kind(glue, teacher, t
     assert {path: path.read_bytes() for path in ended_before} == ended_before
 
 
+@pytest.mark.slow
+def test_a_disk_that_fills_during_the_search(glue, teacher, tmp_path):
+    """The search stops and says so; what had ended is whole, and with room again it goes on."""
+    disk, space_file = tmp_path / "disk", tmp_path / "space.yaml"
+    disk.mkdir()
+    space_file.write_text(SPACE.replace("epochs: 2", "epochs: 40"))
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", disk], check=False).returncode:
+        pytest.skip("mounting a small disk needs root")
+    folder, filler = disk / "R", disk / "filler"
+    try:
+        with short_folder() as temporary:
+            words = command(glue, teacher, folder, space_file, temporary)
+            driver = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
+            until(lambda: list(folder.glob("results/*/trial.json")), driver)
+            with filler.open("wb", buffering=0) as stream, pytest.raises(OSError, match="No space left"):
+                while True:
+                    stream.write(b"0" * 4096)
+            _, said = driver.communicate(timeout=60)
+        assert driver.returncode == 1
+        *_, reason, again = said.strip().splitlines()
+        assert reason.startswith("failed: ") and "No space left on device" in reason and str(folder) in reason
+        assert again == f"To continue: fsd-tune resume {folder}"
+        ended = {path: path.read_bytes() for path in folder.glob("results/*/trial.json")}
+        assert ended and all(json.loads(text)["state"] for text in ended.values())
+        filler.unlink()
+        with short_folder() as temporary:
+            subprocess.run([SCRIPT, "resume", folder, "--temp-dir", temporary], check=True, timeout=200)
+        results = load(folder)
+        agree(results)
+        assert len(results.trials) == 6 and {path: path.read_bytes() for path in ended} == ended
+    finally:
+        # Lazily: Optuna's connection to study.db stays open in this process.
+        subprocess.run(["umount", "--lazy", disk], check=True)
+
+
 @pytest.fixture
 def finished(glue, teacher, tmp_path):
     """A small search that is done, with a teacher and data of its own that may be changed."""
