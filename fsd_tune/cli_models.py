@@ -48,6 +48,10 @@ def teacher(
         typer.Option("--holdout", min=1e-9, max=0.5, help="share of the training split that a search is to select on"),
     ] = None,
     precision: Annotated[str, typer.Option(help="auto, float32 or bf16")] = "auto",
+    wandb: Annotated[str, typer.Option("--wandb", help="Weights & Biases: off, offline or online")] = "off",
+    wandb_project: Annotated[str, typer.Option("--wandb-project", help="project that the run goes to")] = "fsd_tune",
+    wandb_entity: Annotated[str | None, typer.Option("--wandb-entity", help="user or team")] = None,
+    wandb_tags: Annotated[str, typer.Option("--wandb-tags", help="tags, with commas between them")] = "",
     device: Device = "auto",
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -56,6 +60,8 @@ def teacher(
     """Fine-tune a teacher on a task."""
     one_of("--precision", precision, ("auto", "float32", "bf16"))
     one_of("--device", device, ("auto", "cpu", "cuda"))
+    one_of("--wandb", wandb, ("off", "offline", "online"))
+    from fsd_tune.sections import Wandb
     from fsd_tune.teacher import TeacherRun, fine_tune
 
     config = {
@@ -66,8 +72,22 @@ def teacher(
         "weight_decay": weight_decay,
         "gradient_accumulation": 1,
     }
+    tags = tuple(filter(None, wandb_tags.split(",")))
+    tracked = {"mode": wandb, "project": wandb_project, "entity": wandb_entity, "tags": tags}
     run = TeacherRun(
-        model, task, data, output, config, max_length, freeze_embeddings, seed, epochs, device, precision, holdout
+        model,
+        task,
+        data,
+        output,
+        config,
+        max_length,
+        freeze_embeddings,
+        seed,
+        epochs,
+        device,
+        precision,
+        holdout,
+        Wandb.model_validate(tracked),
     )
     with closing(Display(quiet)) as display:
         made = fine_tune(run, overwrite, display)
@@ -91,11 +111,12 @@ def memory(
     one_of("--device", device, ("auto", "cpu", "cuda"))
     folder_or_new("--memory", memory)
     settings = checked_settings(space, overrides, [task], [teacher], data)
-    from fsd_tune.single import build_memory, gathered
+    from fsd_tune.single import build_memory, gathered, track_memory
 
     with closing(Display(quiet)) as display:
         _, spec = gathered(settings, task, teacher, data, memory, device, display)
         built = build_memory(spec, display)
+        track_memory(settings, spec, built, display)
     how = "built with one teacher pass" if built.passes else "reused, no teacher pass"
     facts = built.facts | {"passes": built.passes, "teacher": built.teacher_metrics, "folder": str(memory)}
     show(facts, as_json, [f"teacher memory {facts['fingerprint']}: {how}, in {memory}"])

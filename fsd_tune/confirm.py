@@ -60,6 +60,7 @@ def run(
     facts = {
         "task": spec.task,
         "metric": metric,
+        "group": summary.get("group") or summary.get("name"),
         "teacher": summary.get("teacher"),
         "precision": spec.precision,
         "max_length": plan.searched.settings.data.max_length,

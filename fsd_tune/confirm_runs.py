@@ -32,6 +32,7 @@ from fsd_tune.settings import Settings
 from fsd_tune.spec import Spec
 from fsd_tune.student_folder import write_model
 from fsd_tune.student_run import Workbench
+from fsd_tune.tracking import Tracker
 
 _TRIES = 3
 
@@ -153,12 +154,14 @@ class Runs:
         self._started: list[Any] = []
         self._limit = 0
         self.passes = self.trained = 0
+        self._tracker = Tracker(settings.wandb, folder, f"{facts['group']}-confirm", display.line)
 
     def __enter__(self) -> "Runs":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._display.close()
+        self._tracker.close()
         for worker in self._started:
             with contextlib.suppress(Exception):  # one that has died already, or Ray with it
                 ray.kill(worker)
@@ -244,6 +247,11 @@ class Runs:
             Path(temporary).replace(path.with_suffix(".npy"))
         # Last, for it says that the run is whole.
         files.write_json(path, record)
+        track = {f"hp/{key}": value for key, value in record["config"].items()}
+        track |= {"task": self._spec.task, "seed": run.seed, "configuration": run.configuration.label}
+        rows = [{"report": i, self._metric: value} for i, value in enumerate(record.get("values", []), start=1)]
+        figures = {key: record[key] for key in ("state", "score", "seconds") if record[key] is not None}
+        self._tracker.write(run.name, "confirm", track, rows, figures, failed=logits is None)
         outcome = record["reason"] if logits is None else f"{self._metric} {record['score']:.4f}"
         self._display.line(f"  {_name(run)}: {outcome} ({duration(record['seconds'])})")
         return Finished(record, logits)

@@ -95,10 +95,10 @@ def _ready(trial: Path, number: int, known: Known, past: Past) -> None:
     """Make a trial's folder what it was at its newest checkpoint, or remove it."""
     found = checkpoints.newest(trial)
     had_one = checkpoints.any_in(trial)
-    rows = _rows(trial / "reports.jsonl")
+    made = rows(trial / "reports.jsonl")
     if found is not None:
         checkpoint, report = found
-        kept = {r: rows[r] for r in range(1, report + 1) if r in rows}
+        kept = {r: made[r] for r in range(1, report + 1) if r in made}
         if len(kept) == report and (checkpoint / "state.pt").is_file():
             restart = trial / checkpoints.RESTART
             if checkpoint != restart:
@@ -117,9 +117,9 @@ def _ready(trial: Path, number: int, known: Known, past: Past) -> None:
     known.values = {}
 
 
-def _rows(path: Path) -> dict[int, dict[str, Any]]:
+def rows(path: Path) -> dict[int, dict[str, Any]]:
     """The reports in a trial's file by index; what is no report is left out."""
-    rows = {}
+    found = {}
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -127,7 +127,7 @@ def _rows(path: Path) -> dict[int, dict[str, Any]]:
     for line in lines:
         try:
             row = json.loads(line)
-            rows[int(row["report"])] = row
+            found[int(row["report"])] = row
         except (ValueError, KeyError, TypeError):
             continue
-    return rows
+    return found

@@ -11,6 +11,7 @@ from fsd_tune.glue import Split, Task
 from fsd_tune.layers import layer_pairs
 from fsd_tune.models import RECORD, TeacherInfo, check_fit, check_source, describe, load_tokenizer, quiet_transformers
 from fsd_tune.settings import Settings
+from fsd_tune.tracking_check import tracking_problems
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,6 @@ def unsupported(settings: Settings) -> list[str]:
     problems = []
     if settings.memory.algorithm != "kmeans":
         problems.append(f"memory.algorithm: {settings.memory.algorithm} is not in this version, must be kmeans.")
-    if settings.wandb.mode != "off":
-        problems.append(f"wandb.mode: {settings.wandb.mode} is not in this version, must be off.")
     return problems
 
 
@@ -56,7 +55,7 @@ def gather(settings: Settings, task_name: str, teacher: str, data: Path | None) 
     Raises:
         InputError: with all problems of data, teacher and settings.
     """
-    problems, hint = unsupported(settings), ""
+    problems, hint = unsupported(settings) + tracking_problems(settings.wandb), ""
     task = info = splits = tokenizer = None
     try:
         task = glue.get_task(task_name)

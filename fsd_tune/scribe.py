@@ -18,6 +18,7 @@ from fsd_tune import checkpoints, files
 from fsd_tune.progress import SearchProgress
 from fsd_tune.results import judge
 from fsd_tune.searcher import DriverOnly, TruthfulAsha, TruthfulSearcher, ended
+from fsd_tune.tracked_trials import TrackedTrials
 
 _RAYS_OWN = ("config", "hist_stats", "should_checkpoint", "done", "training_iteration")
 
@@ -39,10 +40,11 @@ class Scribe(DriverOnly, Callback):  # type: ignore[misc]
         earlier: Mapping[int, dict[int, float]],
         progress: SearchProgress,
         interrupted: Event,
+        tracked: TrackedTrials,
     ) -> None:
         self._results, self._metric, self._reports, self._judge_by = results, metric, reports, judge_by
         self._asha, self._searcher, self._earlier = asha, searcher, earlier
-        self._progress, self._interrupted = progress, interrupted
+        self._progress, self._interrupted, self._tracked = progress, interrupted, tracked
         self._values: dict[str, dict[int, float]] = {}
 
     def _folder(self, trial: Any) -> Path:
@@ -59,7 +61,8 @@ class Scribe(DriverOnly, Callback):  # type: ignore[misc]
         self._values.setdefault(trial.trial_id, dict(self._earlier.get(number, {})))
         described = {name: value for name, value in trial.config.items() if name != "restart"}
         files.write_json(self._folder(trial) / "params.json", described)
-        self._progress.started(trial.config["trial"], trial.config["config"])
+        self._progress.started(number, trial.config["config"])
+        self._tracked.started(number, trial.config["config"], self._folder(trial))
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -75,6 +78,7 @@ class Scribe(DriverOnly, Callback):  # type: ignore[misc]
         with (self._folder(trial) / "reports.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(row) + "\n")
         self._values[trial.trial_id][result["report"]] = result[self._metric]
+        self._tracked.reported(trial.config["trial"], row)
         self._progress.reported(trial.config["trial"], result["report"], result[self._metric])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -113,6 +117,7 @@ class Scribe(DriverOnly, Callback):  # type: ignore[misc]
         ending = {"state": state, "reason": reason, "score": score, "time": time.time()}
         files.write_json(self._folder(trial) / "trial.json", ending)
         self._progress.ended(trial.config["trial"], state, reason, score)
+        self._tracked.ended(trial.config["trial"], ending, list(values.values()))
 
 
 def _last_line(trial: Any) -> str:

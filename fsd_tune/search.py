@@ -18,8 +18,9 @@ from fsd_tune.search_run import SearchRun, conclude
 from fsd_tune.settings import Settings
 from fsd_tune.spec import Spec, spec_for
 from fsd_tune.study import stall
+from fsd_tune.tracked_trials import TrackedTrials
 
-# Settings that a search may be continued with other values of, beside all of `resources`.
+# Settings that a search may be continued with other values of, beside all of `resources` and `wandb`.
 RESUMABLE = ("search.trials", "search.time_budget", "search.stop_after_stalled")
 
 
@@ -160,7 +161,8 @@ def execute(
             end = end if end["not_run"] else summary.get("ended_by") or end
             news = {"state": "done", "identity": planned.identity, "inputs": planned.given, "ended_by": end}
             files.write_json(folder / "summary.json", summary | news)
-            conclude(folder, inputs, spec, done=True)
+            tracked = TrackedTrials(settings.wandb, folder, summary, display)
+            conclude(folder, inputs, spec, done=True, tracked=tracked)
     results = load(folder)
     if results.best is None:
         reasons = results.trials.loc[results.trials["state"] == "failed", "reason"].unique()
@@ -192,11 +194,14 @@ def resume(
     """
     folder = Path(folder)
     given = search_folder.inputs(folder)
-    refused = [key for key in overrides or {} if key.rpartition(".")[0] != "resources" and key not in RESUMABLE]
+    refused = [key for key in overrides or {} if not key.startswith(("resources.", "wandb.")) and key not in RESUMABLE]
     if refused:
         names = ", ".join(flag_of(key) for key in RESUMABLE)
         raise InputError(
-            [f"{flag_of(key)}: cannot change in a search that has begun; {names} and resources can." for key in refused]
+            [
+                f"{flag_of(key)}: cannot change in a search that has begun; {names}, resources and wandb can."
+                for key in refused
+            ]
         )
     settings = settings_module.load(folder / "settings.yaml", overrides)
     return run(

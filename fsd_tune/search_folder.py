@@ -173,6 +173,8 @@ def begin(
         identity=identity,
         inputs=given,
         name=summary.get("name") or folder.resolve().name,
+        # Among all searches of a project, those of another folder of this name too.
+        group=summary.get("group") or f"{folder.resolve().name}-{files.digest(identity, time.time())[:6]}",
         task=inputs.task.id,
         metric=inputs.task.metric,
         mode="max",

@@ -23,12 +23,16 @@ from fsd_tune.space import distributions
 from fsd_tune.spec import Spec
 from fsd_tune.student_folder import export_best
 from fsd_tune.study import Record
+from fsd_tune.tracked_trials import TrackedTrials
 
 _FAILURES_PER_TRIAL = 2
 
 
-def conclude(folder: Path, inputs: Inputs, spec: Spec, done: bool) -> None:
-    """Best student, leaderboard and report from what is on disk; after a holdout's search dev's only figure."""
+def conclude(folder: Path, inputs: Inputs, spec: Spec, done: bool, tracked: TrackedTrials) -> None:
+    """Best student, leaderboard and report from what is on disk; after a holdout's search dev's only figure.
+
+    What the tracking still lacks is written, and it is closed.
+    """
     results = load(folder)
     best = export_best(results, spec.teacher.path)
     if done and best is not None and inputs.final is not None:
@@ -36,6 +40,8 @@ def conclude(folder: Path, inputs: Inputs, spec: Spec, done: bool) -> None:
         files.write_json(folder / "summary.json", results.summary | {"dev": figure})
         results = load(folder)
     report.write(results)
+    tracked.conclude(results)
+    tracked.close()
 
 
 @dataclass
@@ -68,6 +74,7 @@ class SearchRun:
         """Memory, trials, and then, whatever happened, summary, best student and report."""
         self._began, self._before = time.monotonic(), float(self.summary.get("wall_seconds", 0.0))
         state = "failed"
+        self._tracked = TrackedTrials(self.settings.wandb, self.folder, self.summary, self.display)
         try:
             self._write(workers=self.workers)
             with self._memory() as memory:
@@ -88,7 +95,7 @@ class SearchRun:
                 search_folder.clear(self.folder)
             else:
                 self._write(state=state)
-                conclude(self.folder, self.inputs, self.spec, state == "done")
+                conclude(self.folder, self.inputs, self.spec, state == "done", self._tracked)
 
     def _write(self, **news: Any) -> None:
         wall = self._before + time.monotonic() - self._began
@@ -129,6 +136,7 @@ class SearchRun:
         where = {"passes": paid, "passes_ever": prepared.passes_ever, "path": str(prepared.memory or prepared.outputs)}
         score = scores[self.inputs.task.metric]
         teacher = {"name": self.spec.teacher.path, "score": score, "metrics": scores}
+        self._tracked.teacher(facts["fingerprint"], score)
         self._write(memory=facts | where, teacher=teacher)
 
     def _share(self, memory: tuple[Any, Prepared] | None) -> None:
@@ -170,7 +178,16 @@ class SearchRun:
         folders = {number: restart.parent.name for number, restart in self.past.restarts.items()}
         earlier = {number: trial.values for number, trial in past.items()}
         scribe = Scribe(
-            self.folder / "results", metric, reports, judge_by, scheduler, searcher, earlier, progress, interrupted
+            self.folder / "results",
+            metric,
+            reports,
+            judge_by,
+            scheduler,
+            searcher,
+            earlier,
+            progress,
+            interrupted,
+            self._tracked,
         )
         trainable = tune.with_parameters(
             DistillTrial,

@@ -21,6 +21,7 @@ from fsd_tune.space import resolve
 from fsd_tune.spec import Spec, spec_for
 from fsd_tune.student_folder import write_model
 from fsd_tune.student_run import Workbench, open_arrays
+from fsd_tune.tracking import tracked
 
 _DEFAULT_REPORTS = 10
 
@@ -45,6 +46,16 @@ def build_memory(spec: Spec, display: Display) -> Prepared:
     prepared = prepare(spec, display.stage)
     display.close()
     return prepared
+
+
+def track_memory(settings: Settings, spec: Spec, prepared: Prepared, display: Display) -> None:
+    """The figures of a memory as a run of Weights & Biases."""
+    facts = {"task": spec.task, "teacher": spec.teacher.path, "precision": spec.precision}
+    fingerprint = str(prepared.facts["fingerprint"])
+    with tracked(settings.wandb, spec.folder, "memory", fingerprint, facts, display.line) as run:
+        figures = {key: value for key, value in prepared.facts.items() if isinstance(value, bool | int | float | str)}
+        run.summary |= figures
+        run.summary |= {"passes": prepared.passes} | {f"teacher/{k}": v for k, v in prepared.teacher_metrics.items()}
 
 
 def distill(
@@ -93,19 +104,25 @@ def distill(
         display.stage("training", done, distiller.steps_total)
 
     rows = []
-    while not distiller.done:
-        rows.append(distiller.advance(step))
-        last = rows[-1]
-        # Fewer steps than reports: some reports have no step of their own, hence no loss.
-        loss = f", loss {last['loss']:.4f}" if "loss" in last else ""
-        display.line(f"  epoch {last['epoch']:.2f}: {inputs.task.metric} {last[inputs.task.metric]:.4f}{loss}")
-        if "diverged" in last:
-            raise FsdTuneError(f"Training diverged: {last['diverged']}.", hint="Lower --learning-rate.")
+    facts = {"task": inputs.task.id, "precision": spec.precision, "seed": settings.search.seed}
+    facts |= {f"hp/{key}": value for key, value in config.items()}
+    with tracked(settings.wandb, output.parent, "distill", output.name, facts, display.line) as run:
+        while not distiller.done:
+            rows.append(distiller.advance(step))
+            last = rows[-1]
+            run.log(last)
+            # Fewer steps than reports: some reports have no step of their own, hence no loss.
+            loss = f", loss {last['loss']:.4f}" if "loss" in last else ""
+            display.line(f"  epoch {last['epoch']:.2f}: {inputs.task.metric} {last[inputs.task.metric]:.4f}{loss}")
+            if "diverged" in last:
+                raise FsdTuneError(f"Training diverged: {last['diverged']}.", hint="Lower --learning-rate.")
+        score = judge([row[inputs.task.metric] for row in rows], settings.search.judge_by)
+        run.summary |= {"score": score, "teacher/score": teacher_score}
     display.close()
     made = {
         "task": inputs.task.id,
         "metric": inputs.task.metric,
-        "score": judge([row[inputs.task.metric] for row in rows], settings.search.judge_by),
+        "score": score,
         "teacher": {"name": teacher, "score": teacher_score},
         "config": config,
         "seed": settings.search.seed,

@@ -1,7 +1,7 @@
 """Fine-tuning a teacher: the plain `ce` run of distill.py on a whole pretrained model."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,10 @@ from fsd_tune.errors import InputError
 from fsd_tune.inputs import check_output, load_splits
 from fsd_tune.models import describe_model, load_classifier, load_tokenizer, quiet_transformers
 from fsd_tune.progress import Display
+from fsd_tune.sections import Wandb
 from fsd_tune.student_folder import write_model
+from fsd_tune.tracking import tracked
+from fsd_tune.tracking_check import tracking_problems
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class TeacherRun:
         device, precision: as in settings, unresolved.
         holdout: the share of the training split that a search will select on, which is left out; None leaves out
             nothing.
+        wandb: where the run is tracked.
     """
 
     model: str
@@ -47,6 +51,7 @@ class TeacherRun:
     device: str
     precision: str
     holdout: float | None = None
+    wandb: Wandb = field(default_factory=Wandb)
 
 
 def fine_tune(run: TeacherRun, overwrite: bool, display: Display) -> dict[str, Any]:
@@ -69,6 +74,7 @@ def fine_tune(run: TeacherRun, overwrite: bool, display: Display) -> dict[str, A
             splits, left_out = splits | {"train": rest}, holdout.record(held, run.holdout)
     except InputError as error:
         problems, hint = [*problems, *error.problems], error.hint
+    problems += tracking_problems(run.wandb)
     quiet_transformers()
     try:
         positions = describe_model(run.model, "--model")
@@ -111,14 +117,18 @@ def fine_tune(run: TeacherRun, overwrite: bool, display: Display) -> dict[str, A
         display.stage("training", done, distiller.steps_total)
 
     reports = []
-    while not distiller.done:
-        record = distiller.advance(step)
-        reports.append(record)
-        display.line(
-            f"  epoch {record['epoch']:.2f}: {task.metric} {record[task.metric]:.4f}, loss {record['loss']:.4f}"
-        )
-        if "diverged" in record:
-            raise InputError(f"--learning-rate: training diverged ({record['diverged']}); lower it.")
+    facts = {"task": task.id, "model": run.model, "precision": precision, "seed": run.seed}
+    facts |= {f"hp/{key}": value for key, value in run.config.items()}
+    with tracked(run.wandb, run.output.parent, "teacher", run.output.name, facts, display.line) as followed:
+        while not distiller.done:
+            record = distiller.advance(step)
+            reports.append(record)
+            followed.log(record)
+            display.line(
+                f"  epoch {record['epoch']:.2f}: {task.metric} {record[task.metric]:.4f}, loss {record['loss']:.4f}"
+            )
+            if "diverged" in record:
+                raise InputError(f"--learning-rate: training diverged ({record['diverged']}); lower it.")
     display.close()
     made = {
         "base": str(Path(run.model).expanduser().resolve()) if Path(run.model).expanduser().is_dir() else run.model,

@@ -338,7 +338,7 @@ TEACHERS = {
         nothing, ("--student-start=random", "--student-hidden-size=12"), ["student.hidden_size: found 12, but must be"],
     ),
     "may know the holdout": (nothing, ("--select-on={holdout: 0.1}",), ["--teacher: {t} records no holdout, so that"]),
-    "not in this version": (nothing, ("--wandb=online",), ["wandb.mode: online is not in this version"]),
+    "not in this version": (nothing, ("--memory-algorithm=published",), ["memory.algorithm: published is not in this"]),
 }  # fmt: skip
 DATA = {
     "no folder": (lambda world: shutil.rmtree(world.glue / "SST-2"), ["{g}: holds RTE/, but needs SST-2/"]),

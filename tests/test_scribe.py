@@ -33,6 +33,6 @@ def test_a_gpu_out_of_memory_is_backed_off_from(tmp_path, error, room, failures,
     """Among others it is not the trial's failure; a trial that is alone on its GPU fails by itself."""
     progress, failed = Progress(), trial(error)
     searcher = SimpleNamespace(back_off=lambda: room)
-    scribe = Scribe(tmp_path, "accuracy", 3, "last", None, searcher, {}, progress, Event())  # type: ignore[arg-type]
+    scribe = Scribe(tmp_path, "accuracy", 3, "last", None, searcher, {}, progress, Event(), None)  # type: ignore[arg-type]
     scribe.on_trial_recover(0, [], failed)
     assert failed.run_metadata.num_failures == failures and len(progress.notes) == said

@@ -126,10 +126,19 @@ def ours_settings(learn_from: str, judge_by: str, trials: int, seed: int, sample
 class Ours:
     """The project's record and ASHA."""
 
-    def __init__(self, table: Table, seed: int, learn_from: str, judge_by: str, trials: int) -> None:
+    def __init__(
+        self,
+        table: Table,
+        seed: int,
+        learn_from: str = "extrapolated",
+        judge_by: str = "mean_of_last_3",
+        trials: int = 64,
+        sampler: str = "tpe",
+        record: type[Record] = Record,
+    ) -> None:
         self._kept, self._judge_by = _Kept(table), judge_by
         reports = table.accuracy.shape[2]
-        self._record = Record(ours_settings(learn_from, judge_by, trials, seed), None, "replay", {})
+        self._record = record(ours_settings(learn_from, judge_by, trials, seed, sampler), None, "replay", {})
         self._asha = TruthfulAsha("accuracy", reports, GRACE, FACTOR, {})
 
     def ask(self) -> tuple[Any, dict[str, Any]] | None:

@@ -15,15 +15,17 @@ from rich.console import Console
 from rich.table import Table as Printed
 
 from tests.benchmarks import curves
+from tests.benchmarks.alternatives import FewRandom, Regressed, RungWise
 from tests.benchmarks.replay import Grid, Ours, Stock, Strategy, Table, read, replay
 
 # The budget, in whole trainings, and where the regret is read.
 BUDGET, FRACTIONS = 20.0, (0.25, 0.5, 1.0)
+OURS, STOCK = "ours, extrapolated, mean_of_last_3", "stock OptunaSearch + ASHA"
 Make = Callable[[Table, int], Strategy]
 
 
 def _ours(learn_from: str, judge_by: str) -> Make:
-    return lambda table, seed: Ours(table, seed, learn_from, judge_by, 64)
+    return lambda table, seed: Ours(table, seed, learn_from, judge_by)
 
 
 STRATEGIES: dict[str, Make] = {
@@ -32,7 +34,11 @@ STRATEGIES: dict[str, Make] = {
     for judge_by in ("mean_of_last_3", "last")
 }
 STRATEGIES |= {
-    "stock OptunaSearch + ASHA": lambda table, seed: Stock(table, seed, "tpe", asha=True),
+    "tried: Gaussian process": lambda table, seed: Ours(table, seed, sampler="gp"),
+    "tried: rung-wise model (BOHB)": lambda table, seed: Ours(table, seed, record=RungWise),
+    "tried: regressed end": lambda table, seed: Ours(table, seed, record=Regressed),
+    "tried: 4 random trials first": lambda table, seed: Ours(table, seed, record=FewRandom),
+    STOCK: lambda table, seed: Stock(table, seed, "tpe", asha=True),
     "random + ASHA": lambda table, seed: Stock(table, seed, "random", asha=True),
     "random": lambda table, seed: Stock(table, seed, "random", asha=False),
     "grid": Grid,
@@ -57,6 +63,23 @@ def interval(values: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def ratio(ours: np.ndarray, theirs: np.ndarray) -> str:
+    """Our median regret over another search's, with its 95% bootstrap interval."""
+    rng = np.random.default_rng(0)
+    ours_medians = np.median(rng.choice(ours, (2000, len(ours))), axis=1)
+    medians = np.median(rng.choice(theirs, (2000, len(theirs))), axis=1)
+    low, high = np.percentile(ours_medians / np.maximum(medians, 1e-9), [2.5, 97.5])
+    return f"{np.median(ours) / max(float(np.median(theirs)), 1e-9):.2f} ({low:.2f} to {high:.2f})"
+
+
+def reached(points: np.ndarray, regrets: np.ndarray, target: float) -> str:
+    """The median budget after which a search stays at `target` regret or below, and how many searches ever do."""
+    above = regrets > target + 1e-12
+    first = [int(np.flatnonzero(row)[-1]) + 1 if row.any() else 0 for row in above]
+    there = [points[index] for index in first if index < len(points)]
+    return f"{np.median(there):.1f} trainings, {len(there)} of {len(regrets)} searches" if there else "never"
+
+
 def main() -> None:
     """Replay, print the table, draw the curves."""
     parser = argparse.ArgumentParser(prog="make bench-search", description=__doc__)
@@ -76,18 +99,30 @@ def main() -> None:
     for name in ("search", *(f"{fraction:.0%} of the budget" for fraction in FRACTIONS)):
         printed.add_column(name)
     figure = go.Figure()
+    at: dict[str, list[np.ndarray]] = {}
     for name, make in STRATEGIES.items():
         print(f"  {name} ...", file=sys.stderr, flush=True)
         points, regrets = anytime(table, make, given.seeds, BUDGET)
-        cells = []
+        cells: list[str] = []
+        at[name] = []
         for fraction in FRACTIONS:
             values = regrets[:, np.searchsorted(points, fraction * BUDGET - 1e-9)]
+            at[name].append(values)
             low, high = interval(values)
             cells.append(f"{np.median(values):.4f} ({low:.4f} to {high:.4f})")
         printed.add_row(name, *cells)
+        if name == OURS:
+            ours = (points, regrets)
         figure.add_scatter(x=points, y=np.median(regrets, axis=0), name=name)
     figure.update_layout(xaxis_title="student steps spent, in whole trainings", yaxis_title="median regret (accuracy)")
     Console(width=140).print(printed)
+    for other in (STOCK, "random + ASHA"):
+        ratios = [ratio(mine, theirs) for mine, theirs in zip(at[OURS], at[other], strict=True)]
+        print(f"ours (default) / {other}: {', '.join(ratios)}")
+    whole = len(table.configurations)
+    _, grid = anytime(table, Grid, given.seeds, whole)
+    target = float(np.median(grid[:, -1]))
+    print(f"a whole grid ({whole} trainings) ends at {target:.4f}; ours reaches that after {reached(*ours, target)}")
     given.draw.parent.mkdir(parents=True, exist_ok=True)
     figure.write_html(given.draw, include_plotlyjs="directory")
     print(given.draw)

@@ -1,0 +1,29 @@
+"""Uploading offline runs by W&B's own command."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from fsd_tune.errors import FsdTuneError, InputError
+
+
+def sync(folder: Path) -> dict[str, int]:
+    """Upload the offline runs below `folder`; W&B's own output goes to standard error.
+
+    Returns:
+        {"runs": how many were uploaded, "already": how many had been before}
+
+    Raises:
+        InputError: there are none.
+        FsdTuneError: W&B's command fails; what it has uploaded stays marked so.
+    """
+    runs = sorted(path for path in folder.rglob("offline-run-*") if path.is_dir() and list(path.glob("*.wandb")))
+    if not runs:
+        raise InputError(f"{folder}: holds no offline runs; `--wandb offline` makes them.")
+    new = [path for path in runs if not list(path.glob("*.wandb.synced"))]
+    if new:
+        words = [sys.executable, "-m", "wandb", "sync", "--yes", *map(str, new)]
+        done = subprocess.run(words, stdout=sys.stderr, check=False)
+        if done.returncode:
+            raise FsdTuneError(f"`wandb sync` has failed with exit code {done.returncode}; what it says stands above.")
+    return {"runs": len(new), "already": len(runs) - len(new)}
