@@ -72,10 +72,11 @@ def charts(results: Results) -> dict[str, Chart]:
         ("losses", "Loss terms of the best trial", lambda: _losses(results)),
         ("clusters", "Cluster sizes of the teacher memory", lambda: _clusters(results)),
     ]
-    return {key: _guarded(key, title, make) for key, title, make in makers}
+    return {key: guarded(key, title, make) for key, title, make in makers}
 
 
-def _guarded(key: str, title: str, make: Callable[[], Chart]) -> Chart:
+def guarded(key: str, title: str, make: Callable[[], Chart]) -> Chart:
+    """A chart, or its place with the reason why it is not drawn."""
     try:
         with quiet_optuna():
             return make()

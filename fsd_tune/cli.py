@@ -13,7 +13,17 @@ from fsd_tune import cli_models, cli_search, console  # noqa: F401 (importing a 
 from fsd_tune import settings as settings_module
 from fsd_tune.console import verb
 from fsd_tune.errors import InputError
-from fsd_tune.options import AsJson, DataFolder, Overrides, Quiet, Space, TemporaryFolder, checked_settings, show
+from fsd_tune.options import (
+    AsJson,
+    DataFolder,
+    Overrides,
+    Quiet,
+    Space,
+    TemporaryFolder,
+    checked_settings,
+    folder_or_new,
+    show,
+)
 from fsd_tune.progress import Display
 
 
@@ -30,6 +40,24 @@ def report(
     results = reporting.load(folder)
     reporting.write(results)
     show(summary.document(results), as_json, summary.lines(results))
+
+
+@verb()
+def compare(
+    *,
+    folders: Annotated[list[Path], typer.Argument(help="two or more searches' folders")],
+    output: Annotated[Path, typer.Option("--output", help="folder for compare.html, .csv and .png")] = Path("compare"),
+    anyway: Annotated[bool, typer.Option("--anyway", help="also what differs in task, metric or split")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare searches: a table, and a page with what they found for what they spent."""
+    folder_or_new("--output", output)
+    from fsd_tune import compare as comparing
+    from fsd_tune import compare_page
+
+    compared = comparing.compare(folders, anyway)
+    path = compare_page.write(compared, output)
+    show(comparing.document(compared), as_json, [*comparing.lines(compared), f"page: {path}"])
 
 
 @verb(settings_flags=True)

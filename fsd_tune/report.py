@@ -4,22 +4,18 @@ Made from the search's folder alone, during the search or after it. Everything t
 template; the page forbids itself every request (Content-Security-Policy).
 """
 
-import datetime
 import itertools
 import math
 import shlex
 from collections import defaultdict
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
-import plotly.offline
 
-from fsd_tune import files
-from fsd_tune.charts import Chart, charts
+from fsd_tune import files, page
+from fsd_tune.charts import charts
 from fsd_tune.confirm_report import figure, interval
 from fsd_tune.progress import duration
 from fsd_tune.results import Results, load
@@ -52,10 +48,10 @@ def write(source: Results | Path | str) -> Path:
         InputError: the folder holds no search.
     """
     results = source if isinstance(source, Results) else load(source)
-    page = results.folder / "report.html"
+    path = results.folder / "report.html"
     files.write_text(results.folder / "leaderboard.csv", leaderboard(results).to_csv(index=False))
-    files.write_text(page, _page(results))
-    return page
+    files.write_text(path, _page(results))
+    return path
 
 
 def distill_command(results: Results, row: "pd.Series[Any]") -> str:
@@ -85,24 +81,18 @@ def _options(command: str) -> dict[str, str]:
 
 
 def _page(results: Results) -> str:
-    package = resources.files("fsd_tune")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.filters |= {"seconds": _duration, "value": _value, "missing": _missing, "plain": _plain}
     digits = _score_digits(results)
     drawn = charts(results)
     best = results.best
     varied = [name for name in results.hyperparameters if results.trials[name].nunique(dropna=False) > 1]
-    # `</` would end a script early, whatever string it stands in.
-    script = plotly.offline.get_plotlyjs().replace("</", r"<\/") if any(c.figure for c in drawn.values()) else ""
-    return environment.from_string((package / "report_template.html").read_text(encoding="utf-8")).render(
-        style=(package / "report.css").read_text(encoding="utf-8"),
-        script=(package / "report.js").read_text(encoding="utf-8"),
-        plotly=script,
+    return page.render(
+        "report_template.html",
+        drawn,
+        {"seconds": _duration, "value": value, "missing": _missing, "plain": plain},
         results=results,
         summary=defaultdict(lambda: None, results.summary),  # any key may be missing while a search is young
         name=results.summary.get("name") or results.folder.name,
         subtitle=_subtitle(results),
-        made=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         metric=results.metric.replace("_", " "),
         score=lambda value: _NOTHING if _missing(value) else f"{value:.{digits}f}".replace("-", "−"),
         best=best,
@@ -119,14 +109,7 @@ def _page(results: Results) -> str:
         confirmation=results.confirmation,
         figure=figure,
         interval=interval,
-        charts=drawn,
-        figures={key: _figure_json(chart) for key, chart in drawn.items() if chart.figure is not None},
     )
-
-
-def _figure_json(chart: Chart) -> str:
-    """A figure for a `<script type="application/json">`: no `<` in it may open or close a tag."""
-    return str(chart.figure.to_json()).replace("<", r"\u003c")  # type: ignore[union-attr]
 
 
 def _facts(results: Results, digits: int) -> list[tuple[str, str, str]]:
@@ -200,7 +183,7 @@ def _score_digits(results: Results) -> int:
 
 
 def _configuration(row: "pd.Series[Any]", names: Sequence[str]) -> list[tuple[str, str]]:
-    return [(name, _value(row[name])) for name in names if not _missing(row[name])]
+    return [(name, value(row[name])) for name in names if not _missing(row[name])]
 
 
 def _mapping(results: Results, key: str) -> dict[str, Any]:
@@ -221,14 +204,14 @@ def _exact(value: Any) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def _value(value: Any) -> str:
+def value(value: Any) -> str:
     """A hyperparameter for reading: four significant digits."""
     if _missing(value):
         return _NOTHING
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
     """A cell's value to sort by; empty sorts last."""
     return "" if _missing(value) else str(value)
 

@@ -6,11 +6,9 @@ said once, and nothing else. The truth is in the search's own files: a run that 
 
 import contextlib
 import json
-import os
 import queue
 import re
 import secrets
-import signal
 import subprocess
 import sys
 import threading
@@ -19,6 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from fsd_tune.sections import Wandb
 
@@ -120,9 +120,10 @@ class Tracker:
         except subprocess.TimeoutExpired:
             self._stop(f"it has not answered for {_CLOSE_SECONDS:g} s")
             # W&B's service with it, which would hang for ever.
-            for process in [*_children(self._process.pid), self._process.pid]:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process, signal.SIGKILL)
+            for process in psutil.Process(self._process.pid).children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            self._process.kill()
             self._process.wait()
         for thread in self._threads:
             thread.join(1.0)
@@ -152,12 +153,6 @@ class Tracker:
             self._say(
                 f"Weights & Biases: logging has stopped ({why}); all else goes on, and is kept in {self._folder}."
             )
-
-
-def _children(process: int) -> list[int]:
-    """Ids of what a process has started, where the system tells it by files (Linux)."""
-    found = [path.read_text(encoding="ascii").split() for path in Path(f"/proc/{process}/task").glob("*/children")]
-    return [int(child) for children in found for child in children]
 
 
 def _plain(value: Any) -> Any:
