@@ -2,15 +2,18 @@
 
 import argparse
 import logging
+import multiprocessing
 import sys
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import optuna
 import plotly.graph_objects as go
+import torch
 from rich.console import Console
 from rich.table import Table as Printed
 
@@ -55,6 +58,15 @@ def anytime(table: Table, make: Make, seeds: int, budget: float) -> tuple[np.nda
     return points, regrets
 
 
+def _replayed(name: str, path: Path, seeds: int, budget: float) -> tuple[np.ndarray, np.ndarray]:
+    """`anytime` of a strategy by its name, for a process of its own."""
+    warnings.filterwarnings("ignore")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    torch.set_num_threads(1)
+    return anytime(read(path), STRATEGIES[name], seeds, budget)
+
+
 def interval(values: np.ndarray) -> tuple[float, float]:
     """The 95% bootstrap interval of a median."""
     rng = np.random.default_rng(0)
@@ -91,18 +103,22 @@ def main() -> None:
         sys.exit(
             f"{given.table} is not there: `python -m tests.benchmarks.curves record`, then `pack`, make it (hours)"
         )
-    warnings.filterwarnings("ignore")
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    logging.getLogger("ray").setLevel(logging.ERROR)
     table = read(given.table)
     printed = Printed(title=f"median regret on {given.seeds} seeds, budget {BUDGET:g} trainings", title_justify="left")
     for name in ("search", *(f"{fraction:.0%} of the budget" for fraction in FRACTIONS)):
         printed.add_column(name)
     figure = go.Figure()
     at: dict[str, list[np.ndarray]] = {}
-    for name, make in STRATEGIES.items():
-        print(f"  {name} ...", file=sys.stderr, flush=True)
-        points, regrets = anytime(table, make, given.seeds, BUDGET)
+    whole = len(table.configurations)
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+        running = {name: pool.submit(_replayed, name, given.table, given.seeds, BUDGET) for name in STRATEGIES}
+        running_grid = pool.submit(_replayed, "grid", given.table, given.seeds, whole)
+        found = {}
+        for name, future in running.items():
+            found[name] = future.result()
+            print(f"  {name}: replayed", file=sys.stderr, flush=True)
+        grid = running_grid.result()[1]
+    for name, (points, regrets) in found.items():
         cells: list[str] = []
         at[name] = []
         for fraction in FRACTIONS:
@@ -111,18 +127,14 @@ def main() -> None:
             low, high = interval(values)
             cells.append(f"{np.median(values):.4f} ({low:.4f} to {high:.4f})")
         printed.add_row(name, *cells)
-        if name == OURS:
-            ours = (points, regrets)
         figure.add_scatter(x=points, y=np.median(regrets, axis=0), name=name)
     figure.update_layout(xaxis_title="student steps spent, in whole trainings", yaxis_title="median regret (accuracy)")
     Console(width=140).print(printed)
     for other in (STOCK, "random + ASHA"):
         ratios = [ratio(mine, theirs) for mine, theirs in zip(at[OURS], at[other], strict=True)]
         print(f"ours (default) / {other}: {', '.join(ratios)}")
-    whole = len(table.configurations)
-    _, grid = anytime(table, Grid, given.seeds, whole)
-    target = float(np.median(grid[:, -1]))
-    print(f"a whole grid ({whole} trainings) ends at {target:.4f}; ours reaches that after {reached(*ours, target)}")
+    end = float(np.median(grid[:, -1]))
+    print(f"a whole grid ({whole} trainings) ends at {end:.4f}; ours reaches that after {reached(*found[OURS], end)}")
     given.draw.parent.mkdir(parents=True, exist_ok=True)
     figure.write_html(given.draw, include_plotlyjs="directory")
     print(given.draw)
