@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fsd_tune import report
+from fsd_tune import compare_page, report
+from fsd_tune.compare import compare
 from tests.result_folders import write_search
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -87,3 +88,22 @@ def test_a_complaint_would_be_seen(page: Path, tmp_path: Path) -> None:
     _, log = browse(page / "report.html", tmp_path / "profile", *options)
     assert "CONSOLE" not in log, log
     assert picture.stat().st_size > 50_000
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_comparison_works(tmp_path: Path, width: int) -> None:
+    folders = [write_search(tmp_path / name, name=f"{name} <i>") for name in "AB"]
+    path = compare_page.write(compare(folders), tmp_path / "out")
+    use = """<script>addEventListener("load", () => setTimeout(() => {
+      document.querySelector("th button").click();
+      const seen = [document.documentElement.dataset.drawn, document.documentElement.scrollWidth <= innerWidth,
+        performance.getEntriesByType("resource").length, document.querySelector("th").getAttribute("aria-sort")];
+      parent.postMessage(seen.join("|"), "*");
+    }, 4000));</script>"""
+    used = path.with_name("used.html")
+    used.write_text(path.read_text(encoding="utf-8").replace("</body>", use + "</body>"), encoding="utf-8")
+    frame = f'<iframe src="used.html" style="width: {width}px; height: 6000px; border: 0"></iframe>'
+    path.with_name("framed.html").write_text(f"<!doctype html><title></title>{_LISTEN}{frame}", encoding="utf-8")
+    html, log = browse(path.with_name("framed.html"), tmp_path / "profile", "--dump-dom", "--window-size=1400,900")
+    assert "CONSOLE" not in log, log
+    assert "<title>SEEN|4|true|0|ascending|</title>" in html, html[:500]
