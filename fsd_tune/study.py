@@ -70,7 +70,7 @@ def expected_end(trial: Known, finished: Sequence[Known], learn_from: str, judge
 
 
 def start_up_trials(trials: int) -> int:
-    """Random trials before TPE's model: Optuna's 10, fewer when the budget is small, or it would all be random."""
+    """Trials before the sampler's model: Optuna's 10, fewer when the budget is small, or none would be left for it."""
     return min(10, max(4, trials // 4))
 
 
@@ -220,12 +220,34 @@ class Record:
         belief.sampler, generation = self._sampler(number), None
         if first is not None:
             belief.enqueue_trial(first)
+        elif self.settings.search.sampler in ("tpe", "gp") and number < start_up_trials(self.settings.search.trials):
+            belief.enqueue_trial(self._spread(number - len(self._first)))
         elif self._cma:
             drawn, generation = cma.draw(self._cma, told, self._seed(number))
             belief.sampler = optuna.samplers.PartialFixedSampler(drawn, belief.sampler)
         asked = belief.ask()
         sample(self.settings, asked)
         return Known(dict(asked.params), generation=generation)
+
+    def _spread(self, index: int) -> dict[str, Any]:
+        """Point `index` of a scrambled Sobol sequence over all searched parameters.
+
+        Spread points find the good region sooner than random ones do (README, "Does it search better?"); choices, which
+        the sequence does not cover, are random.
+        """
+        seed = int(np.random.SeedSequence([self.settings.search.seed, index]).generate_state(1)[0])
+        sampler = optuna.samplers.QMCSampler(
+            qmc_type="sobol",
+            scramble=True,
+            seed=self.settings.search.seed,
+            independent_sampler=optuna.samplers.RandomSampler(seed=seed),
+            warn_asynchronous_seeding=False,
+            warn_independent_sampling=False,
+        )
+        points = optuna.create_study(sampler=sampler)
+        for _ in range(index):
+            points.ask(self._distributions)
+        return dict(points.ask(self._distributions).params)
 
     def _all(self) -> list[Known]:
         """The trials that are known, those that wait to be run anew among them."""
@@ -247,11 +269,12 @@ class Record:
         seed, kind = self._seed(number), self.settings.search.sampler
         if kind == "random":
             return optuna.samplers.RandomSampler(seed=seed)
-        start_up = start_up_trials(self.settings.search.trials)
-        tpe = optuna.samplers.TPESampler(seed=seed, n_startup_trials=start_up, group=True, constant_liar=True)
+        # Start-up trials are counted by their number (see `_suggest`): by how many have ended, as Optuna counts them,
+        # there would be more of them the more workers there are.
+        tpe = optuna.samplers.TPESampler(seed=seed, n_startup_trials=0, group=True, constant_liar=True)
         if kind == "gp":
             return optuna.samplers.GPSampler(
-                seed=seed, independent_sampler=tpe, n_startup_trials=start_up, warn_independent_sampling=False
+                seed=seed, independent_sampler=tpe, n_startup_trials=4, warn_independent_sampling=False
             )
         # With cmaes it draws what CMA-ES cannot: choices and conditional parameters.
         return tpe

@@ -48,8 +48,9 @@ class Regressed(Record):
             yield trial, value, state
 
 
-class FewRandom(Record):
-    """TPE begins after four random trials instead of ten."""
+class RandomStart(Record):
+    """Optuna's own start: random points instead of a Sobol sequence."""
 
-    def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        return optuna.samplers.TPESampler(seed=self._seed(number), n_startup_trials=4, group=True, constant_liar=True)
+    def _spread(self, index: int) -> dict[str, object]:
+        points = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=self._seed(index)))
+        return dict(points.ask(self._distributions).params)
