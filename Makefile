@@ -35,7 +35,7 @@ bench: .venv/installed-test
 bench-scale: .venv/installed-test
 	@.venv/bin/python -m tests.benchmarks.scale $(BENCH)
 
-# Our search beside stock ones, replayed on recorded learning curves (which are not recorded yet).
+# Our search beside stock ones, replayed on recorded learning curves.
 bench-search: .venv/installed-test
 	@.venv/bin/python -m tests.benchmarks.searches $(BENCH)
 

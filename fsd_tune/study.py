@@ -245,9 +245,14 @@ class Record:
             warn_independent_sampling=False,
         )
         points = optuna.create_study(sampler=sampler)
+        # The sampler takes its space from a study's first ended trial, and draws at random until there is one.
+        points.add_trial(create_trial(value=0.0, params=self._any_point(), distributions=self._distributions))
         for _ in range(index):
             points.ask(self._distributions)
         return dict(points.ask(self._distributions).params)
+
+    def _any_point(self) -> dict[str, Any]:
+        return optuna.create_study().ask(self._distributions).params
 
     def _all(self) -> list[Known]:
         """The trials that are known, those that wait to be run anew among them."""

@@ -271,6 +271,20 @@ def test_the_first_configurations_come_first(load, make):
     assert named["alpha"] == 0.25 and named["batch_size"] == 16
 
 
+def test_the_start_is_spread_over_the_space(load, make):
+    """After the defaults come points of a scrambled Sobol sequence: of four, one in each quarter of every range."""
+    settings = load(KD, "--trials=64")
+    record = make(settings)
+    asked = [record.ask()[1] for _ in range(6)]  # two of them given
+    for name in ("alpha", "temperature", "learning_rate"):
+        d = distributions(settings)[name]
+        scale = math.log if d.log else float
+        places = [(scale(config[name]) - scale(d.low)) / (scale(d.high) - scale(d.low)) for config in asked[2:]]
+        assert sorted(int(4 * place) for place in places) == [0, 1, 2, 3]
+    again = make(settings, file="again.db")
+    assert [again.ask()[1] for _ in range(6)] == asked
+
+
 def test_start_up_leaves_trials_for_the_model():
     assert [start_up_trials(trials) for trials in (1, 12, 24, 40, 64)] == [4, 4, 6, 10, 10]
 
