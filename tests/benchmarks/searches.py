@@ -10,10 +10,11 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import optuna
-import plotly.graph_objects as go
 import torch
+from matplotlib import pyplot
 from rich.console import Console
 from rich.table import Table as Printed
 
@@ -21,6 +22,7 @@ from tests.benchmarks import curves
 from tests.benchmarks.alternatives import RandomStart, Regressed, RungWise
 from tests.benchmarks.replay import Grid, Ours, Stock, Strategy, Table, read, replay
 
+matplotlib.use("Agg")
 # The budget, in whole trainings (about 64 trials with ASHA), and where the regret is read.
 BUDGET, FRACTIONS = 40.0, (0.125, 0.25, 0.5, 1.0)
 OURS, STOCK = "ours, extrapolated, mean_of_last_3", "stock OptunaSearch + ASHA"
@@ -91,12 +93,26 @@ def reached(points: np.ndarray, regrets: np.ndarray, target: float) -> str:
     return f"{np.median(there):.1f} trainings, {len(there)} of {len(regrets)} searches" if there else "never"
 
 
+def draw(found: dict[str, tuple[np.ndarray, np.ndarray]], path: Path) -> None:
+    """Median regret over cost, with the middle half of the searches shaded for the first two."""
+    figure, axes = pyplot.subplots(figsize=(8, 4.2), layout="constrained")
+    for place, (name, (points, regrets)) in enumerate(found.items()):
+        (line,) = axes.plot(points, np.median(regrets, axis=0), label=name, linewidth=2.4 if place == 0 else 1.4)
+        if place < 2:
+            low, high = np.percentile(regrets, [25, 75], axis=0)
+            axes.fill_between(points, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+    axes.set(xlabel="student steps spent, in whole trainings", ylabel="regret (accuracy)", yscale="log")
+    axes.legend(frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+
+
 def main() -> None:
     """Replay, print the table, draw the curves."""
     parser = argparse.ArgumentParser(prog="make bench-search", description=__doc__)
     parser.add_argument("--seeds", type=int, default=30)
     parser.add_argument("--table", type=Path, default=curves.PACKED)
-    parser.add_argument("--draw", type=Path, default=Path("build/bench-search.html"))
+    parser.add_argument("--draw", type=Path, default=Path("build/bench-search.png"))
     given = parser.parse_args()
     if not given.table.is_file():
         sys.exit(
@@ -106,7 +122,6 @@ def main() -> None:
     printed = Printed(title=f"median regret on {given.seeds} seeds, budget {BUDGET:g} trainings", title_justify="left")
     for name in ("search", *(f"{fraction:.0%} of the budget" for fraction in FRACTIONS)):
         printed.add_column(name)
-    figure = go.Figure()
     at: dict[str, list[np.ndarray]] = {}
     whole = len(table.configurations)
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -126,16 +141,13 @@ def main() -> None:
             low, high = interval(values)
             cells.append(f"{np.median(values):.4f} ({low:.4f} to {high:.4f})")
         printed.add_row(name, *cells)
-        figure.add_scatter(x=points, y=np.median(regrets, axis=0), name=name)
-    figure.update_layout(xaxis_title="student steps spent, in whole trainings", yaxis_title="median regret (accuracy)")
     Console(width=140).print(printed)
     for other in (STOCK, "random + ASHA"):
         ratios = [ratio(mine, theirs) for mine, theirs in zip(at[OURS], at[other], strict=True)]
         print(f"ours (default) / {other}: {', '.join(ratios)}")
     end = float(np.median(grid[:, -1]))
     print(f"a whole grid ({whole} trainings) ends at {end:.4f}; ours reaches that after {reached(*found[OURS], end)}")
-    given.draw.parent.mkdir(parents=True, exist_ok=True)
-    figure.write_html(given.draw, include_plotlyjs="directory")
+    draw({name: found[name] for name in (OURS, STOCK, "random + ASHA", "random", "grid")}, given.draw)
     print(given.draw)
 
 
