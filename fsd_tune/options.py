@@ -15,7 +15,7 @@ Space = Annotated[Path, typer.Argument(help="search-space YAML, such as search_s
 OptionalSpace = Annotated[Path | None, typer.Argument(help="YAML with the settings; flags override it")]
 TaskName = Annotated[str, typer.Option("--task", help="GLUE task: cola sst2 mrpc qqp stsb mnli qnli rte wnli")]
 TaskNames = Annotated[
-    str, typer.Option("--task", help="as for distill; several with commas, each with its own teacher and folder")
+    str, typer.Option("--task", help="GLUE task: cola sst2 mrpc qqp stsb mnli qnli rte wnli; several with commas")
 ]
 Teacher = Annotated[str, typer.Option("--teacher", help="fine-tuned teacher: folder or hub id")]
 Teachers = Annotated[
