@@ -28,6 +28,7 @@ _BLOCK_BYTES = 1 << 24
 _PROCEDURE = 4
 _SWEEPS = 10
 _STILL = 0.03
+_RESTARTS = 3
 _CPU = torch.device("cpu")
 
 
@@ -108,7 +109,7 @@ def kmeans(
         # Fewer distinct examples than centroids: the clusters that stay empty are dropped below.
         warnings.simplefilter("ignore", ConvergenceWarning)
         sketches = _sketches(outputs, layer, sample, device, seed)
-        found = KMeans(k, n_init=1, random_state=seed).fit(sketches).labels_
+        found = KMeans(k, n_init=_RESTARTS, random_state=seed).fit(sketches).labels_
     sums = _Sums(int(found.max()) + 1, n, longest * outputs.width(layer), device)
     for rows, width in _blocks(outputs, layer, sample):
         sums.move(rows, _dense(outputs, layer, rows, width, device), found[np.searchsorted(sample, rows)])
