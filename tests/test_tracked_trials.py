@@ -57,9 +57,12 @@ def test_a_search_and_its_confirmation(glue, teacher, tmp_path, monkeypatch):
     with short_folder() as temporary, cluster.connected(temporary=Path(temporary)):
         search.run(settings, task="sst2", teacher=str(teacher), data=glue, output=folder)
         check(folder)
-        confirm.run(folder, top=1, seeds=1, fresh_seeds=1)
-    found = runs_of(folder / "confirm")
-    assert len(found) == 4 and {run.kind for run in found.values()} == {"confirm"}
+        made = confirm.run(folder, top=1, seeds=1, fresh_seeds=2)
+    found, group = runs_of(folder / "confirm"), load(folder).summary["group"]
+    assert set(found) == {f"{group}-confirm-{one['run']}" for one in made["runs"]}
+    for one in made["runs"]:
+        run = found[f"{group}-confirm-{one['run']}"]
+        assert run.kind == "confirm" and run.summary["score"] == one["score"] and run.config["seed"] == one["seed"]
     held = [path for path in [*tmp_path.rglob("*"), *folder.rglob(".*")] if path.is_file()]
     assert not [path for path in held if KEY.encode() in path.read_bytes()], "the key is nowhere"
 
