@@ -57,8 +57,9 @@ class Chart:
     min_width: int = 0
 
 
+@functools.lru_cache(maxsize=1)
 def charts(results: Results) -> dict[str, Chart]:
-    """All charts by key, in the page's order."""
+    """All charts by key, in the page's order; drawn once for a report and what else shows them."""
     from fsd_tune.confirm_report import chart
 
     # Read once, and inside the guard: an unreadable study takes no chart with it that does not need it.

@@ -252,7 +252,7 @@ class Record:
         return dict(points.ask(self._distributions).params)
 
     def _any_point(self) -> dict[str, Any]:
-        return optuna.create_study().ask(self._distributions).params
+        return dict(optuna.create_study().ask(self._distributions).params)
 
     def _all(self) -> list[Known]:
         """The trials that are known, those that wait to be run anew among them."""

@@ -79,6 +79,8 @@ class TrackedTrials:
 
         It holds figures, the leaderboard and the report's main charts.
         """
+        if not self._tracker.active:
+            return
         self._catch_up(results)
         summary, saved, best = results.summary, results.saved, results.best
         memory = summary.get("memory") or {}

@@ -77,6 +77,11 @@ class Tracker:
             place = str(folder.resolve())
             self._put("open", place, self.group, settings.mode, settings.project, settings.entity, settings.tags)
 
+    @property
+    def active(self) -> bool:
+        """Whether anything is logged."""
+        return self._process is not None and not self.failure
+
     def begin(self, name: str, kind: str, config: Row, rows: Iterable[Row] = ()) -> None:
         """Open a run, or take it up again with the rows that it has made before; nothing if it is open.
 
@@ -130,7 +135,7 @@ class Tracker:
         self._process = None
 
     def _put(self, call: str, *arguments: Any) -> None:
-        if self._process is not None and not self.failure:
+        if self.active:
             self._calls.put(json.dumps([call, arguments], default=_plain) + "\n")
 
     def _send(self, process: subprocess.Popen[str]) -> None:
