@@ -92,6 +92,7 @@ class SearchRun:
         finally:
             self.display.close()
             if state == "refused":
+                self._tracked.close()
                 search_folder.clear(self.folder)
             else:
                 self._write(state=state)

@@ -28,10 +28,11 @@ class TrackedTrials:
         Args:
             settings: of Weights & Biases.
             folder: the search's.
-            summary: what `summary.json` holds; its `group` names the search among all of a project.
+            summary: what `summary.json` holds; its `group` names the search among all of a project
+                (folders of earlier versions have none).
             display: where the end of the tracking is said.
         """
-        self._tracker = Tracker(settings, folder, str(summary["group"]), display.line)
+        self._tracker = Tracker(settings, folder, str(summary.get("group") or summary["name"]), display.line)
         self._metric = str(summary["metric"])
         self._sign = -1.0 if summary.get("mode") == "min" else 1.0
         self._facts = {
@@ -40,7 +41,6 @@ class TrackedTrials:
             "precision": summary["precision"],
             "student/layers": summary["student"]["layers"],
         }
-        self._folder = folder
 
     def teacher(self, fingerprint: str | None, score: float | None) -> None:
         """The memory that the trials are served from, and what the teacher scores on what selects."""
@@ -59,7 +59,9 @@ class TrackedTrials:
         """A trial ended: `ending` is what its `trial.json` holds, `values` its metric at each report."""
         known = [value for value in values if math.isfinite(value)]
         best = {f"best_{self._metric}": self._sign * max(self._sign * value for value in known)} if known else {}
-        figures = {name: ending[name] for name in ("state", "reason", "score") if ending.get(name) not in (None, "")}
+        told = {name: ending.get(name) for name in ("state", "reason", "score")}
+        # Only a finished trial has a score; a table says so by NaN, which equals nothing.
+        figures = {name: value for name, value in told.items() if value not in (None, "") and value == value}
         self._tracker.end(_name(number), figures | best, ending["state"] == "failed")
 
     def _catch_up(self, results: Results) -> None:
