@@ -58,7 +58,7 @@ class Searched:
         for _, row in self.results.trials.iterrows():
             if row["state"] != "finished" or row["score"] != row["score"]:
                 continue
-            params = self.folder / "results" / str(row["folder"]) / "params.json"
+            params = self.folder / "results" / str(row["folder"]) / "config.json"
             held = json.loads(params.read_text(encoding="utf-8"))["config"]
             # Ray sorts the names; people read the method first.
             config = {name: held[name] for name in ("method", *HYPERPARAMETERS) if name in held}

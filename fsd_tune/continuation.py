@@ -55,7 +55,7 @@ def take_up(folder: Path, settings: Settings, errored: bool) -> Past:
     for row in results.trials.to_dict("records"):
         number, state, trial = int(row["number"]), str(row["state"]), folder / "results" / str(row["folder"])
         values = _values(results, number)
-        described = json.loads((trial / "params.json").read_text(encoding="utf-8"))
+        described = json.loads((trial / "config.json").read_text(encoding="utf-8"))
         params, generation = picked(settings, described["config"]), described.get("generation")
         known = Known(params, state, values, generation, _ended_at(trial / "trial.json"))
         past.trials[number] = known

@@ -1,6 +1,6 @@
 """A search's folder read back from disk, as it is: during a search, after it, or after a crash.
 
-The trials' own files (`params.json`, `reports.jsonl`, `trial.json` below `results/`) are the truth; nothing here
+The trials' own files (`config.json`, `reports.jsonl`, `trial.json` below `results/`) are the truth; nothing here
 imports ray or torch. Whatever is missing stays empty, and whatever cannot be read is named in `Results.problems`: one
 damaged file never hides the other trials.
 """
@@ -65,7 +65,7 @@ class Results:
             `evaluation_seconds`, `reason` (why it stopped or failed), `folder` (below `results/`), then `method` and
             one column per hyperparameter, NaN or None where the trial does not use it.
         reports: one row an evaluation, by trial and report: `trial` (its number), `report` (from 1), then every
-            scalar of the trial's `reports.jsonl` (of Ray's `result.json` where there is none).
+            scalar of the trial's `reports.jsonl`.
         settings: the resolved settings; `settings_text` is their YAML.
         summary: `summary.json`; any key may be missing while the search is young.
         versions: package to version.
@@ -264,20 +264,19 @@ class _Reader:
 
 
 def _trials(reader: _Reader) -> Iterator[_Trial]:
-    for params in sorted((reader.folder / "results").glob("*/params.json")):
+    for params in sorted((reader.folder / "results").glob("*/config.json")):
         content = reader.mapping(params)
         number, config = content.get("trial"), content.get("config")
         if not isinstance(number, int) or not isinstance(config, dict):
             if content:
                 reader.problem(params, "names no `trial` number or no `config`")
             continue
-        own = params.parent / "reports.jsonl"
         yield _Trial(
             params.parent,
             number,
             config,
             ending=reader.mapping(params.parent / "trial.json"),
-            reports=reader.reports(own if own.exists() else params.parent / "result.json"),
+            reports=reader.reports(params.parent / "reports.jsonl"),
         )
 
 

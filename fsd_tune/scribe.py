@@ -1,7 +1,8 @@
 """Writes what happens to the trials into the search's folder as it happens, and shows it.
 
-Ray keeps its own result files in a staging folder and copies them now and then; a killed driver would lose rows. So
-each report is appended here at once, to the trial's folder under `results/`.
+Ray keeps its own result files in a staging folder and copies them now and then; a killed driver would lose rows, or
+leave one of them half copied. So each report is appended here at once, to the trial's folder under `results/`, and no
+file that is read again has the name of one of Ray's (`params.json`, `result.json`).
 """
 
 import json
@@ -24,7 +25,7 @@ _RAYS_OWN = ("config", "hist_stats", "should_checkpoint", "done", "training_iter
 
 
 class Scribe(DriverOnly, Callback):  # type: ignore[misc]
-    """Tune's callback in the driver: `params.json`, `reports.jsonl` and `trial.json` of each trial.
+    """Tune's callback in the driver: `config.json`, `reports.jsonl` and `trial.json` of each trial.
 
     A trial that the time budget breaks off gets no note of its end, for Tune tells nobody: `resume` goes on with it.
     """
@@ -60,7 +61,7 @@ class Scribe(DriverOnly, Callback):  # type: ignore[misc]
         number = trial.config["trial"]
         self._values.setdefault(trial.trial_id, dict(self._earlier.get(number, {})))
         described = {name: value for name, value in trial.config.items() if name != "restart"}
-        files.write_json(self._folder(trial) / "params.json", described)
+        files.write_json(self._folder(trial) / "config.json", described)
         self._progress.started(number, trial.config["config"])
         self._tracked.started(number, trial.config["config"], self._folder(trial))
 

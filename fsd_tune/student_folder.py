@@ -27,7 +27,7 @@ def export_best(results: Results, tokenizer: str) -> Path | None:
     from transformers import AutoModelForSequenceClassification
 
     rows = results.reports[results.reports["trial"] == best["number"]]
-    params = json.loads((trial / "params.json").read_text(encoding="utf-8"))
+    params = json.loads((trial / "config.json").read_text(encoding="utf-8"))
     record = {
         "task": results.summary.get("task"),
         "metric": results.metric,

@@ -79,7 +79,7 @@ def configuration(random_state: random.Random, **changes: Any) -> dict[str, Any]
 
 
 def report(index: int, accuracy: float, **changes: Any) -> dict[str, Any]:
-    """One line of result.json."""
+    """One line of reports.jsonl."""
     decay = math.exp(-index / 6)
     return {
         "trial_id": "f00d",
@@ -113,8 +113,8 @@ def write_trial(
     """One trial's folder below `results/`; `state` None writes no trial.json, as while it runs."""
     trial = folder / "results" / (name or f"trial_{number:04d}")
     trial.mkdir(parents=True)
-    (trial / "params.json").write_text(json.dumps({"trial": number, "config": config, "memory": "ab12"}))
-    (trial / "result.json").write_text("".join(json.dumps(row) + "\n" for row in reports))
+    (trial / "config.json").write_text(json.dumps({"trial": number, "config": config, "memory": "ab12"}))
+    (trial / "reports.jsonl").write_text("".join(json.dumps(row) + "\n" for row in reports))
     if state is not None:
         (trial / "trial.json").write_text(json.dumps({"state": state, "reason": reason, "score": None}))
     return trial

@@ -59,7 +59,7 @@ def agree(results):
     states = {"finished": "COMPLETE", "stopped": "PRUNED", "failed": "FAIL", "interrupted": "FAIL"}
     rows = results.trials.set_index("number")
     assert sorted(rows.index) == [trial.number for trial in study.trials] == list(range(len(rows)))
-    assert len(list((results.folder / "results").glob("*/params.json"))) == len(rows)
+    assert len(list((results.folder / "results").glob("*/config.json"))) == len(rows)
     for trial in study.trials:
         row = rows.loc[trial.number]
         assert trial.state.name == states[row["state"]]

@@ -37,7 +37,7 @@ def write_trial(folder, number, reports, state=None, at=(), done=False):
     """A trial with so many reports, an end if it has one, and whole checkpoints after the reports `at`."""
     trial = folder / "results" / f"{number:04d}_abc"
     trial.mkdir()
-    (trial / "params.json").write_text(json.dumps({"trial": number, "config": {"method": "kd", "alpha": 0.25}}))
+    (trial / "config.json").write_text(json.dumps({"trial": number, "config": {"method": "kd", "alpha": 0.25}}))
     rows = [{"report": r, "accuracy": 0.5 + r / 100, "step": r} for r in range(1, reports + 1)]
     (trial / "reports.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     if state:
@@ -145,6 +145,6 @@ def test_failed_trials_are_taken_up_when_asked_for(folder, settings, errored, en
 def test_a_damaged_file_of_one_trial_costs_no_other(folder, settings):
     write_trial(folder, 0, 4, "finished")
     broken: Path = write_trial(folder, 1, 4, "finished")
-    (broken / "params.json").write_text('{"trial": 1, "conf')
+    (broken / "config.json").write_text('{"trial": 1, "conf')
     past = take_up(folder, settings, errored=False)
-    assert list(past.trials) == [0] and "0001_abc/params.json: is not JSON" in past.notes[0]
+    assert list(past.trials) == [0] and "0001_abc/config.json: is not JSON" in past.notes[0]

@@ -283,7 +283,7 @@ def test_other_metrics_and_large_splits(tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_text(json.dumps(changed))
     for trial in (tmp_path / "results").iterdir():
         rows = [one_report(1, 0.0, matthews_correlation=-0.12344)]
-        (trial / "result.json").write_text(json.dumps(rows[0]) + "\n")
+        (trial / "reports.jsonl").write_text(json.dumps(rows[0]) + "\n")
         (trial / "trial.json").write_text(json.dumps({"state": "finished"}))
     text = Page(report.write(tmp_path)).text
     assert "Best student, matthews correlation −0.1234 " in text and "±" not in text

@@ -110,17 +110,20 @@ def test_a_damaged_or_repeating_result_file_keeps_every_whole_report(tmp_path: P
     first, second, again = report(1, 0.5), report(2, math.inf), report(2, 0.75)
     trial = write_trial(tmp_path, 0, CONFIG, [])
     lines = [json.dumps(row) for row in (first, second)]
-    (trial / "result.json").write_text("\n".join([*lines, "{half", json.dumps(again), '{"report": 3, "accu']))
+    (trial / "reports.jsonl").write_text("\n".join([*lines, "{half", json.dumps(again), '{"report": 3, "accu']))
     found = results.load(tmp_path)
     assert found.reports["accuracy"].tolist() == [0.5, 0.75]
-    assert found.problems == ("results/trial_0000/result.json: line 3 is not JSON",)
+    assert found.problems == ("results/trial_0000/reports.jsonl: line 3 is not JSON",)
 
 
-def test_reports_written_at_once_come_before_rays_own_file(tmp_path: Path) -> None:
+def test_rays_own_files_are_never_read(tmp_path: Path) -> None:
+    """Ray copies them without care: a driver killed meanwhile leaves them half written."""
     write_frame(tmp_path)
-    trial = write_trial(tmp_path, 0, CONFIG, reports(0.5))
-    (trial / "reports.jsonl").write_text("".join(json.dumps(row) + "\n" for row in reports(0.5, 0.6)))
-    assert results.load(tmp_path).reports["accuracy"].tolist() == [0.5, 0.6]
+    trial = write_trial(tmp_path, 0, CONFIG, reports(0.5, 0.6))
+    for name in ("params.json", "result.json"):
+        (trial / name).write_text('{"tri')
+    found = results.load(tmp_path)
+    assert found.reports["accuracy"].tolist() == [0.5, 0.6] and found.problems == ()
 
 
 def test_a_nan_report_gives_no_score_and_never_wins(tmp_path: Path) -> None:
@@ -143,14 +146,14 @@ def test_a_young_search_loads(tmp_path: Path) -> None:
 def test_damaged_files_are_named_and_the_others_kept(tmp_path: Path) -> None:
     write_frame(tmp_path, {"judge_by": "first"})
     write_trial(tmp_path, 0, CONFIG, reports(0.6, 0.8))
-    (write_trial(tmp_path, 1, CONFIG, reports(0.7)) / "params.json").write_text("{")
+    (write_trial(tmp_path, 1, CONFIG, reports(0.7)) / "config.json").write_text("{")
     (tmp_path / "versions.json").write_text("[]")
     (tmp_path / "settings.yaml").write_text("a: [")
     found = results.load(tmp_path)
     assert found.trials["number"].tolist() == [0]
     assert found.trials["score"].tolist() == [pytest.approx(0.7)]
     places = [problem.split(":")[0] for problem in found.problems]
-    assert places == ["summary.json", "settings.yaml", "results/trial_0001/params.json", "versions.json"]
+    assert places == ["summary.json", "settings.yaml", "results/trial_0001/config.json", "versions.json"]
 
 
 def test_of_two_folders_of_one_trial_the_newer_counts(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def uninterrupted(folder, glue, row):
     summary = json.loads((folder / "summary.json").read_text())
     inputs = gather(settings, "sst2", summary["inputs"]["teacher"], glue)
     spec, _ = spec_for(settings, inputs.teacher, "sst2", inputs.train, inputs.dev, folder / "memory", "cpu")
-    config = json.loads((folder / "results" / row["folder"] / "params.json").read_text())["config"]
+    config = json.loads((folder / "results" / row["folder"] / "config.json").read_text())["config"]
     run = Workbench(settings, spec, open_arrays(prepare(spec, lambda *_: None), mapped=True)).distiller(config, 4)
     return [run.advance() for _ in range(int(row["reports"]))]
 

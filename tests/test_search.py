@@ -90,7 +90,7 @@ def test_a_trial_equals_a_single_run(run, space, tmp_path, glue):
     assert prepared.passes == 0
     for number in (0, 3):
         row = results.trials[results.trials["number"] == number].iloc[0]
-        config = json.loads((folder / "results" / row["folder"] / "params.json").read_text())["config"]
+        config = json.loads((folder / "results" / row["folder"] / "config.json").read_text())["config"]
         distiller = Workbench(settings, spec, open_arrays(prepared, mapped=True)).distiller(config, 10)
         reports = results.reports[results.reports["trial"] == number].sort_values("report")
         for _, expected in reports.iterrows():
@@ -319,7 +319,7 @@ def test_stalled_and_continued(run, space):
     more = run(space(text, "--stop-after-stalled=3", *flags))
     assert len(more.trials) == 4 and more.summary["ended_by"]["not_run"] == 5
     generations = [
-        json.loads(path.read_text()).get("generation") for path in sorted(more.folder.glob("results/*/params.json"))
+        json.loads(path.read_text()).get("generation") for path in sorted(more.folder.glob("results/*/config.json"))
     ]
     assert generations == [None, 0, 0, 0]
 

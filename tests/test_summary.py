@@ -108,7 +108,7 @@ def test_the_same_for_machines(search, tmp_path):
     best = results.best
     assert best is not None
     assert document["best"]["trial"] == best["number"] and document["best"]["score"] == best["score"]
-    params = json.loads((tmp_path / "R/results" / best["folder"] / "params.json").read_text())
+    params = json.loads((tmp_path / "R/results" / best["folder"] / "config.json").read_text())
     assert document["best"]["config"] == params["config"]
     assert document["output"] == str(tmp_path / "R") and document["task"] == "sst2" and document["state"] == "done"
     assert document["teacher"]["score"] == 0.832 and document["teacher_passes"] == 1
