@@ -16,8 +16,8 @@ from typing import Any
 from ray.tune import Callback
 
 from fsd_tune import checkpoints, files
-from fsd_tune.progress import SearchProgress
 from fsd_tune.results import judge
+from fsd_tune.search_progress import SearchProgress
 from fsd_tune.searcher import DriverOnly, TruthfulAsha, TruthfulSearcher, ended
 from fsd_tune.tracked_trials import TrackedTrials
 
@@ -80,7 +80,7 @@ class Scribe(DriverOnly, Callback):  # type: ignore[misc]
             stream.write(json.dumps(row) + "\n")
         self._values[trial.trial_id][result["report"]] = result[self._metric]
         self._tracked.reported(trial.config["trial"], row)
-        self._progress.reported(trial.config["trial"], result["report"], result[self._metric])
+        self._progress.reported(trial.config["trial"], row)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial ended by itself or by ASHA."""

@@ -16,8 +16,9 @@ from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.inputs import Inputs
 from fsd_tune.methods import USES_TEACHER
 from fsd_tune.prepare import Prepared
-from fsd_tune.progress import Display, SearchProgress, duration
+from fsd_tune.progress import Display, duration
 from fsd_tune.results import load
+from fsd_tune.search_progress import SearchProgress
 from fsd_tune.settings import Settings
 from fsd_tune.space import distributions
 from fsd_tune.spec import Spec
@@ -169,10 +170,10 @@ class SearchRun:
         record = Record(settings, self.folder / "study.db", self.summary["name"], past)
         scheduler = TruthfulAsha(metric, reports, asha.grace, asha.reduction_factor, past) if asha else None
         planned = budget.planned(settings)
-        progress = SearchProgress(self.display, planned, metric, reports, list(distributions(settings)))
+        rungs = scheduler.table if scheduler else tuple
+        progress = SearchProgress(self.display, planned, metric, reports, list(distributions(settings)), rungs)
         results = load(self.folder)
-        best = None if results.best is None else (float(results.best["score"]), int(results.best["number"]))
-        progress.past(dict(results.trials["state"].value_counts()), best)
+        progress.past(dict(results.trials["state"].value_counts()), results.best)
         interrupted = threading.Event()
         searcher = TruthfulSearcher(record, metric, reports, self.workers, self.past.restarts)
         judge_by = settings.search.judge_by

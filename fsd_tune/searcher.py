@@ -8,6 +8,7 @@ from typing import Any, Self
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from fsd_tune.search_progress import Rung
 from fsd_tune.study import Known, Record
 
 # A trial that goes on from its checkpoint does not report again at the rungs that it has passed.
@@ -55,6 +56,17 @@ class TruthfulAsha(DriverOnly, AsyncHyperBandScheduler):  # type: ignore[misc]
         # over there would judge trials at other reports than `rungs` says.
         own = [(rung, self._bars(rung, past)) for rung in rungs(grace, reduction_factor, reports)]
         self._brackets[0]._rungs = own[::-1]
+        self._stopped_before = [max(trial.values, default=0) for trial in past.values() if trial.state == "stopped"]
+
+    def table(self) -> list[Rung]:
+        """What has been judged at each rung, the first rung first."""
+        stopped = [*list(self.stopped.values()), *self._stopped_before]
+        bracket, found = self._brackets[0], []
+        for rung, recorded in reversed(bracket._rungs):
+            values = list(recorded.values())
+            bar = float(bracket.cutoff(dict(enumerate(values)))) if values else math.nan
+            found.append(Rung(rung, values, bar, stopped.count(rung)))
+        return found
 
     @staticmethod
     def _bars(rung: int, past: dict[int, Known]) -> dict[str, float]:

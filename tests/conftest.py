@@ -51,3 +51,27 @@ def load_settings(tmp_path):
         return settings_module.load(None, settings_module.parse_flags(arguments))
 
     return load
+
+
+class Clock:
+    """Stands for time.monotonic()."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("time.monotonic", clock)
+    return clock
+
+
+def shown(capsys):
+    """The lines that were printed for people; none for machines."""
+    out, err = capsys.readouterr()
+    assert out == "", "standard output is for results"
+    return err.splitlines()

@@ -13,6 +13,12 @@ import optuna
 import psutil
 import pytest
 
+from fsd_tune.inputs import gather
+from fsd_tune.prepare import prepare
+from fsd_tune.settings import load as load_settings_file
+from fsd_tune.spec import spec_for
+from fsd_tune.student_run import Workbench, open_arrays
+
 SPACE = """
 method: {choice: [fsd_ilg, kd, ce]}
 space:
@@ -72,6 +78,24 @@ def agree(results):
             assert trial.value == pytest.approx(row["score"])
         for parameter, value in trial.params.items():
             assert row[parameter] == value
+
+
+def as_if_uninterrupted(results, glue):
+    """Each trial's reports are those of its configuration trained in one go."""
+    settings = load_settings_file(results.folder / "settings.yaml")
+    inputs = gather(settings, "sst2", results.summary["inputs"]["teacher"], glue)
+    memory = results.folder / "memory"
+    spec, _ = spec_for(settings, inputs.teacher, "sst2", inputs.train, inputs.dev, memory, "cpu")
+    bench = Workbench(settings, spec, open_arrays(prepare(spec, lambda *_: None), mapped=True))
+    for _, row in results.trials.iterrows():
+        config = json.loads((results.folder / "results" / row["folder"] / "config.json").read_text())["config"]
+        run = bench.distiller(config, int(results.summary["reports"]))
+        reports = results.reports[results.reports["trial"] == row["number"]].sort_values("report")
+        assert len(reports) == row["reports"]
+        for _, found in reports.iterrows():
+            record = run.advance()
+            assert found["accuracy"] == record["accuracy"]
+            assert found["loss"] == pytest.approx(record["loss"], rel=1e-5)
 
 
 def processes_of(session):

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from fsd_tune.progress import Display, SearchProgress, duration, short
+from fsd_tune.progress import Display, duration, short
+from tests.conftest import shown
 
 
 @pytest.mark.parametrize(
@@ -28,29 +29,6 @@ def test_a_configuration_in_one_line():
     assert short({}) == ""
 
 
-class Clock:
-    """Stands for time.monotonic()."""
-
-    def __init__(self):
-        self.now = 1000.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    clock = Clock()
-    monkeypatch.setattr("time.monotonic", clock)
-    return clock
-
-
-def shown(capsys):
-    out, err = capsys.readouterr()
-    assert out == "", "standard output is for results"
-    return err.splitlines()
-
-
 def test_lines_are_printed_as_they_are(capsys):
     display = Display()
     for text in ("[bold]no markup[/bold] [1, 2]", "no :warning: emoji", "long " * 100 + "end", "/a/[b]/c=1.5"):
@@ -60,13 +38,9 @@ def test_lines_are_printed_as_they_are(capsys):
 
 def test_quiet_shows_nothing(capsys, clock):
     display = Display(quiet=True)
-    search = SearchProgress(display, 2, "accuracy", 4, ["alpha"])
     display.line("a")
     display.live("b", force=True)
     display.stage("c", 0, 10)
-    search.started(0, {"alpha": 1.0})
-    search.reported(0, 4, 0.5)
-    search.ended(0, "finished", "", 0.5)
     display.close()
     assert shown(capsys) == []
 
@@ -115,66 +89,3 @@ def test_on_a_terminal_one_line_lives_and_goes():
     display.live("third")
     display.close()
     assert "third" in stream.getvalue()
-
-
-def test_a_search_can_be_followed(capsys, clock):
-    search = SearchProgress(Display(), 4, "accuracy", 4, ["alpha"])
-    search.started(0, {"method": "kd", "alpha": 0.25, "epochs": 3})
-    assert shown(capsys) == ["  0/4 trials ended (0 finished, 0 stopped, 0 failed) · 1 running"]
-    search.started(1, {"alpha": 0.5})
-    clock.now += 20
-    search.reported(1, 1, 0.4)
-    assert shown(capsys) == ["  0/4 trials ended (0 finished, 0 stopped, 0 failed) · 2 running"]
-    clock.now += 20
-    search.ended(1, "stopped", "ASHA at report 1", None)
-    lines = shown(capsys)
-    assert lines[0] == "  trial   1 stopped  ASHA at report 1  alpha=0.5"
-    # One of four trials ended in 40 s: about 120 s are left.
-    assert lines[1] == (
-        "  1/4 trials ended (0 finished, 1 stopped, 0 failed) · 1 running · about 2 min 00 s left"
-    )  # fmt: skip
-    clock.now += 20
-    search.ended(0, "finished", "", 0.8125)
-    lines = shown(capsys)
-    assert lines[0] == "  trial   0 finished accuracy 0.8125  alpha=0.25"
-    assert " · best 0.8125 (trial 0) · about 1 min 00 s left" in lines[1]
-    search.started(2, {"alpha": 0.1})
-    search.ended(2, "finished", "", 0.7)
-    search.started(3, {"alpha": 0.2})
-    clock.now += 1
-    search.ended(3, "failed", "diverged: loss is nan at step 3", None)
-    lines = shown(capsys)
-    assert lines[-2] == "  trial   3 failed   diverged: loss is nan at step 3  alpha=0.2"
-    assert lines[-1] == "  4/4 trials ended (2 finished, 1 stopped, 1 failed) · 0 running · best 0.8125 (trial 0)"
-
-
-def test_running_trials_count_by_their_reports(capsys, clock):
-    search = SearchProgress(Display(), 4, "accuracy", 4, [])
-    search.started(0, {})
-    search.started(1, {})
-    search.reported(1, 2, 0.5)
-    clock.now += 30
-    search.ended(0, "finished", "", 0.5)
-    # One and a half of four trials in 30 s.
-    assert shown(capsys)[-1].endswith(" · about 50 s left")
-
-
-def test_a_continued_search_counts_what_was_done_but_not_its_time(capsys, clock):
-    search = SearchProgress(Display(), 10, "accuracy", 4, [])
-    search.past({"finished": 4, "stopped": 2, "running": 1, "interrupted": 1}, (0.9, 3))
-    search.started(6, {})
-    assert shown(capsys) == [
-        "  6/10 trials ended (4 finished, 2 stopped, 0 failed) · 1 running · best 0.9000 (trial 3)"
-    ]  # fmt: skip
-    clock.now += 20
-    search.ended(6, "finished", "", 0.5)
-    assert shown(capsys)[-1] == (
-        "  7/10 trials ended (5 finished, 2 stopped, 0 failed) · 0 running · best 0.9000 (trial 3)"
-        " · about 1 min 00 s left"
-    )
-
-
-def test_a_trial_that_never_started_may_end(capsys, clock):
-    search = SearchProgress(Display(), 1, "accuracy", 4, ["alpha"])
-    search.ended(0, "failed", "its worker died", None)
-    assert shown(capsys)[0] == "  trial   0 failed   its worker died"

@@ -8,13 +8,8 @@ import pytest
 
 from fsd_tune import search
 from fsd_tune.errors import InputError
-from fsd_tune.inputs import gather
-from fsd_tune.prepare import prepare
 from fsd_tune.results import load
-from fsd_tune.settings import load as load_settings_file
-from fsd_tune.spec import spec_for
-from fsd_tune.student_run import Workbench, open_arrays
-from tests.searching import SCRIPT, SPACE, agree, command, gone, kill, short_folder
+from tests.searching import SCRIPT, SPACE, agree, as_if_uninterrupted, command, gone, kill, short_folder
 
 TIMES = ("train_seconds", "evaluation_seconds")
 
@@ -25,17 +20,6 @@ def until(condition, driver, seconds=240):
         assert driver.poll() is None, driver.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.05)
-
-
-def uninterrupted(folder, glue, row):
-    """The reports of a trial's configuration in one go."""
-    settings = load_settings_file(folder / "settings.yaml")
-    summary = json.loads((folder / "summary.json").read_text())
-    inputs = gather(settings, "sst2", summary["inputs"]["teacher"], glue)
-    spec, _ = spec_for(settings, inputs.teacher, "sst2", inputs.train, inputs.dev, folder / "memory", "cpu")
-    config = json.loads((folder / "results" / row["folder"] / "config.json").read_text())["config"]
-    run = Workbench(settings, spec, open_arrays(prepare(spec, lambda *_: None), mapped=True)).distiller(config, 4)
-    return [run.advance() for _ in range(int(row["reports"]))]
 
 
 SAVED = "results/*/checkpoint_*/checkpoint.json"
@@ -83,11 +67,7 @@ def test_killed_and_resumed(moment, glue, teacher, tmp_path):
     assert len((folder / "memory" / "passes.jsonl").read_text().splitlines()) == 1
     if "checkpoint" in moment:
         assert "1 of them from a checkpoint" in again.stderr or "2 of them from a checkpoint" in again.stderr
-    for _, row in results.trials.iterrows():
-        reports = results.reports[results.reports["trial"] == row["number"]].sort_values("report")
-        for record, (_, found) in zip(uninterrupted(folder, glue, row), reports.iterrows(), strict=True):
-            assert found["accuracy"] == record["accuracy"]
-            assert found["loss"] == pytest.approx(record["loss"], rel=1e-5)
+    as_if_uninterrupted(results, glue)
 
 
 MIXED = (
