@@ -16,6 +16,8 @@ PIP := .venv/bin/python -m pip --disable-pip-version-check
 
 .venv/installed-test: .venv/installed
 	@$(PIP) install --quiet --constraint constraints.txt --editable '.[test]'
+	@# For W&B's schema of sweeps alone: its own dependencies ask for an old numpy.
+	@$(PIP) install --quiet --constraint constraints.txt --no-deps sweeps
 	@touch $@
 
 demo: .venv/installed

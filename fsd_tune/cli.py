@@ -1,4 +1,4 @@
-"""The command line: the verbs of `cli_models` and `cli_search`, and these, which work on what is there already.
+"""The command line: the verbs of the other `cli_` modules, and these, which work on what is there already.
 
 What a verb does is imported when it runs, so that `--help` answers at once.
 """
@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from fsd_tune import cli_models, cli_search, console  # noqa: F401 (importing a verb registers it)
+from fsd_tune import cli_models, cli_search, cli_tracking, console  # noqa: F401 (importing a verb registers it)
 from fsd_tune import settings as settings_module
 from fsd_tune.console import verb
 from fsd_tune.errors import InputError

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from fsd_tune import configuration_file
 from fsd_tune.console import verb
 from fsd_tune.options import (
     AsJson,
@@ -23,6 +24,7 @@ from fsd_tune.options import (
     checked_settings,
     folder_or_new,
     one_of,
+    run_folder,
     show,
 )
 from fsd_tune.progress import Display
@@ -129,18 +131,25 @@ def distill(
     space: OptionalSpace = None,
     task: TaskName,
     teacher: Teacher,
-    output: Output,
+    output: Annotated[
+        Path, typer.Option("--output", help="folder to write; {run} in it is the id of the W&B sweep's run")
+    ],
     data: DataFolder = None,
     memory: MemoryFolder = None,
+    configuration: Annotated[
+        Path | None, typer.Option("--configuration", help="JSON or YAML of hyperparameters, as agents of W&B write it")
+    ] = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Distil one student; every hyperparameter is fixed by the YAML or a flag."""
+    """Distil one student; every hyperparameter is fixed by the YAML, a flag or --configuration."""
     one_of("--device", device, ("auto", "cpu", "cuda"))
     folder_or_new("--memory", memory)
-    settings = checked_settings(space, overrides, [task], [teacher], data)
+    output = run_folder(output)
+    given = overrides() | ({} if configuration is None else configuration_file.read(configuration))
+    settings = checked_settings(space, lambda: given, [task], [teacher], data)
     from fsd_tune import single
 
     with closing(Display(quiet)) as display:

@@ -113,19 +113,6 @@ def resume(
 
 
 @verb()
-def sync(
-    *,
-    folder: Annotated[Path, typer.Argument(help="a search's folder, or any that holds wandb/")],
-    as_json: AsJson = False,
-) -> None:
-    """Upload a search's offline Weights & Biases runs, and its confirmation's."""
-    from fsd_tune.tracking_sync import sync as upload
-
-    made = upload(folder)
-    show(made, as_json, [f"{made['runs']} runs uploaded, {made['already']} had been before"])
-
-
-@verb()
 def confirm(
     *,
     folder: Annotated[Path, typer.Argument(help="a finished search's folder")],

@@ -71,7 +71,7 @@ def verb(settings_flags: bool = False) -> Callable[[Callable[..., None]], Callab
             parameters.append(inspect.Parameter(name, option, default=None, annotation=kind))
         run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        app.command(function.__name__)(run)
+        app.command(function.__name__.replace("_", "-"))(run)
         return function
 
     return register

@@ -1,6 +1,7 @@
 """Arguments and options that several verbs share, and what is done with their values."""
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -42,6 +43,7 @@ TemporaryFolder = Annotated[
 ]
 
 Overrides = Callable[[], dict[str, str]]
+_RUN = "{run}"
 _PLACE = "{task}"
 
 
@@ -88,6 +90,19 @@ def folder_or_new(flag: str, path: Path | None) -> None:
     """Refuse a file where a folder is to be."""
     if path is not None and path.exists() and not path.is_dir():
         raise InputError(f"{flag}: {path} is a file, but must be a folder or new.")
+
+
+def run_folder(output: Path) -> Path:
+    """`--output` with the id of the run of a W&B sweep in the place of {run}.
+
+    Raises:
+        InputError: it has that place, but no agent has started this.
+    """
+    if _RUN not in str(output):
+        return output
+    if not os.environ.get("WANDB_RUN_ID"):
+        raise InputError(f"--output: found {output}, but {_RUN} has a meaning for the agents of W&B alone.")
+    return Path(str(output).replace(_RUN, os.environ["WANDB_RUN_ID"]))
 
 
 def one_of(flag: str, found: str, accepted: tuple[str, ...]) -> None:

@@ -91,6 +91,7 @@ def load(path: Path | str | None, overrides: Mapping[str, str] | None = None) ->
         _fill_space(data, methods)
     if "method" in overrides and methods is not None:
         _leave_out_other_methods(data, written, methods, given=set(overrides))
+    _leave_out_of_first(data, overrides)
     _imply_published(data)
     first = data["search"].pop("first", None) if isinstance(data.get("search"), dict) else None
     sections = {name: _section(name, data.get(name), problems) for name in SECTIONS if not _off(name, data)}
@@ -202,6 +203,17 @@ def _leave_out_other_methods(data: dict[str, Any], written: Any, methods: tuple[
             for item in search["first"]
             if not isinstance(item, dict) or item.get("method") in (None, *methods)
         ]
+
+
+def _leave_out_of_first(data: dict[str, Any], overrides: Mapping[str, str]) -> None:
+    """What a flag fixes is fixed in the file's first configurations, too."""
+    search, space = data.get("search"), data.get("space")
+    if not isinstance(search, dict) or not isinstance(search.get("first"), list) or not isinstance(space, dict):
+        return
+    fixed = {name for name, entry in space.items() if f"space.{name}" in overrides and not isinstance(entry, dict)}
+    if fixed and "search.first" not in overrides:
+        left = [_without(item, fixed) if isinstance(item, dict) else item for item in search["first"]]
+        search["first"] = [item for item in left if item != {}]
 
 
 def _without(mapping: dict[str, Any], names: set[str]) -> dict[str, Any]:

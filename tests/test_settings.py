@@ -602,3 +602,13 @@ def test_a_method_flag_leaves_out_what_the_file_says_for_its_other_methods(tmp_p
     assert settings.search.first == ({"method": "kd"},)
     with pytest.raises(InputError, match="--gamma-m: is not used by kd"):
         load(path, {"method": "kd", "space.gamma_m": "0.5"})
+
+
+def test_a_flag_fixes_a_value_in_the_first_configurations_too(tmp_path):
+    """Else the report's command, which trains a trial again, would be refused for a file with `search.first`."""
+    path = tmp_path / "space.yaml"
+    path.write_text(KD + "search: {first: [{alpha: 0.5, temperature: 2}, {alpha: 0.5}]}\n")
+    settings = load(path, {"space.alpha": "0.25"})
+    assert settings.search.first == ({"temperature": 2.0},)
+    with pytest.raises(InputError, match="first"):
+        load(path, {"space.temperature": "{low: 5, high: 6}"})
