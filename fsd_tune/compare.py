@@ -56,28 +56,6 @@ class Comparison:
             )
         return pd.DataFrame(rows)
 
-    def so_far(self, index: int) -> pd.DataFrame:
-        """The best finished score after each report of a search: columns `steps` (of all trials so far) and `best`."""
-        results = self.results[index]
-        sign = -1.0 if results.lower_is_better else 1.0
-        scores = {row["number"]: row["score"] for row in results.trials.query("state == 'finished'").to_dict("records")}
-        last = results.reports.groupby("trial")["report"].max().to_dict() if len(results.reports) else {}
-        steps: dict[int, float] = {}
-        best, rows = -math.inf, []
-        ordered = (
-            results.reports.sort_values("timestamp", kind="stable")
-            if "timestamp" in results.reports
-            else results.reports
-        )
-        for row in ordered.to_dict("records"):
-            trial = row["trial"]
-            steps[trial] = max(steps.get(trial, 0.0), float(row.get("step") or 0))
-            if trial in scores and row["report"] == last[trial]:
-                best = max(best, sign * scores[trial])
-            if math.isfinite(best):
-                rows.append({"steps": sum(steps.values()), "best": sign * best})
-        return pd.DataFrame(rows, columns=["steps", "best"])
-
     def differing(self) -> list[tuple[str, list[str]]]:
         """What each search after the first was given differently: (its name, lines)."""
         first = self.results[0].summary.get("identity")

@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from fsd_tune import files, page, report
 from fsd_tune.charts import ACCENT, AMBER, BLUE, GREY, PINK, RED, VIOLET, Chart, guarded, styled
 from fsd_tune.compare import Comparison
+from fsd_tune.so_far import so_far
 from fsd_tune.study_file import UndrawableError, measured_study, quiet_optuna
 
 _COLOURS = (ACCENT, AMBER, BLUE, VIOLET, PINK, RED, GREY)
@@ -45,7 +46,7 @@ def _named(compared: Comparison) -> list[tuple[str, str]]:
 def _so_far(compared: Comparison) -> Chart:
     figure = go.Figure()
     for index, (name, colour) in enumerate(_named(compared)):
-        found = compared.so_far(index)
+        found = so_far(compared.results[index])
         if len(found):
             figure.add_scatter(
                 x=found["steps"].tolist(), y=found["best"].tolist(), name=name, mode="lines",
@@ -170,7 +171,7 @@ def _picture(compared: Comparison, path: Path) -> None:
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
     for index, (results, name) in enumerate(zip(compared.results, compared.names, strict=True)):
         colour = _COLOURS[index % len(_COLOURS)]
-        found = compared.so_far(index)
+        found = so_far(compared.results[index])
         # A leading underscore would hide a label; a dollar sign would start mathematics.
         label = name.replace("$", r"\$").lstrip("_")
         left.step(found["steps"], found["best"], where="post", color=colour, label=label)

@@ -34,6 +34,28 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
+// A field above a long table keeps the rows that hold every word of it: `stopped kd`, `finished`.
+for (const table of document.querySelectorAll("table.filtered")) {
+  const label = document.createElement("label");
+  label.className = "filter";
+  const field = document.createElement("input");
+  field.type = "search";
+  field.placeholder = "finished fsd_ilg";
+  const count = document.createElement("output");
+  label.append("Show rows with ", field, count);
+  table.closest(".scroll").before(label);
+  field.addEventListener("input", () => {
+    const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const rows = [...table.tBodies[0].rows];
+    for (const row of rows) {
+      const cells = [...row.cells].map((cell) => cell.textContent.trim().toLowerCase());
+      row.hidden = !words.every((word) => cells.some((cell) => cell.startsWith(word)));
+    }
+    const shown = rows.filter((row) => !row.hidden).length;
+    count.textContent = words.length ? ` ${shown} of ${rows.length}` : "";
+  });
+}
+
 // The charts take text and grid colours from the page, and follow it between light and dark.
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 

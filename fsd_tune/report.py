@@ -19,6 +19,7 @@ from fsd_tune.charts import charts
 from fsd_tune.confirm_report import figure, interval
 from fsd_tune.progress import duration
 from fsd_tune.results import Results, load
+from fsd_tune.statistics import mean_interval
 
 __all__ = ["Results", "distill_command", "leaderboard", "load", "write"]
 
@@ -126,6 +127,7 @@ def _facts(results: Results, digits: int) -> list[tuple[str, str, str]]:
             difference = float(results.best["score"]) - score
             side = "student ahead" if difference > 0 else "student behind" if difference < 0 else "equal"
             facts.append(("Student minus teacher", f"{difference:+.{digits}f}".replace("-", "−"), side))
+    facts += _confirmed(results, digits)
     dev = _mapping(results, "dev")
     if not _missing(dev.get("score")):
         facts.append(("Best student on dev", f"{dev['score']:.{digits}f}".replace("-", "−"), "dev selected nothing"))
@@ -159,6 +161,26 @@ def _facts(results: Results, digits: int) -> list[tuple[str, str, str]]:
     layers = _mapping(results, "student").get("layers")
     if layers:
         facts.append(("Student", _plural(layers, "layer"), str(summary.get("precision") or "")))
+    return facts
+
+
+def _confirmed(results: Results, digits: int) -> list[tuple[str, str, str]]:
+    """The winner on seeds that chose nothing, with an interval, and what it is above each baseline."""
+    made = results.confirmation
+    if not made:
+        return []
+    facts = []
+    for one in made["configurations"]:
+        scores = list(one["fresh"]["scores"].values()) if "fresh" in one else []
+        if not scores:
+            continue
+        name, remark = f"Baseline {one['label']}", str(one.get("remark") or "")
+        if one["role"] == "winner":
+            name, remark = "Confirmed mean", _plural(len(scores), "fresh seed")
+            if len(scores) > 1:
+                around = mean_interval(scores)
+                remark = f"95% interval {around.low:.{digits}f} to {around.high:.{digits}f}, {remark}"
+        facts.append((name, f"{one['fresh']['mean']:.{digits}f}".replace("-", "−"), remark))
     return facts
 
 

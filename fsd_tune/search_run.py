@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fsd_tune import budget, cluster, files, holdout, memory_actor, report, search_folder
+from fsd_tune import budget, cluster, files, holdout, memory_actor, report, search_folder, similarity
 from fsd_tune.continuation import Past
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.inputs import Inputs
@@ -39,6 +39,10 @@ def conclude(folder: Path, inputs: Inputs, spec: Spec, done: bool, tracked: Trac
     if done and best is not None and inputs.final is not None:
         figure = holdout.final(best, inputs.task, inputs.final, spec.precision, spec.device)
         files.write_json(folder / "summary.json", results.summary | {"dev": figure})
+        results = load(folder)
+    if done and best is not None:
+        alike = similarity.of_folders(spec.teacher.path, best, spec.dev, spec.device)
+        files.write_json(folder / "summary.json", results.summary | {"layer_cka": alike})
         results = load(folder)
     report.write(results)
     tracked.conclude(results)

@@ -44,11 +44,16 @@ def paired(first: Sequence[float], second: Sequence[float]) -> Interval:
     Args:
         first, second: scores of two configurations on the same seeds, in the same order; at least two each.
     """
+    return mean_interval([a - b for a, b in zip(first, second, strict=True)])
+
+
+def mean_interval(values: Sequence[float]) -> Interval:
+    """The mean of at least two values with its t interval."""
     from scipy.stats import t
 
-    assert len(first) == len(second) >= 2, (len(first), len(second))
-    mean, deviation = mean_and_deviation([a - b for a, b in zip(first, second, strict=True)])
-    half = float(t.ppf((1 + LEVEL) / 2, len(first) - 1)) * deviation / math.sqrt(len(first))
+    assert len(values) >= 2, len(values)
+    mean, deviation = mean_and_deviation(values)
+    half = float(t.ppf((1 + LEVEL) / 2, len(values) - 1)) * deviation / math.sqrt(len(values))
     return Interval(mean, mean - half, mean + half)
 
 

@@ -16,6 +16,7 @@ from fsd_tune.tracking import Tracker
 
 _SUMMARY = "search"
 _LEADERBOARD_ROWS = 1000
+_CKA = {"loss/intra": "cka/intra", "loss/local": "cka/local", "loss/global/memory": "cka/global"}
 _CHARTS = ("history", "importances", "parallel", "clusters")
 
 
@@ -53,7 +54,7 @@ class TrackedTrials:
 
     def reported(self, number: int, row: Mapping[str, Any]) -> None:
         """A trial reported."""
-        self._tracker.log(_name(number), row)
+        self._tracker.log(_name(number), _with_cka(row))
 
     def ended(self, number: int, ending: Mapping[str, Any], values: Sequence[float]) -> None:
         """A trial ended: `ending` is what its `trial.json` holds, `values` its metric at each report."""
@@ -113,7 +114,13 @@ def _name(number: int) -> str:
 
 
 def _rows(folder: Path) -> Iterable[dict[str, Any]]:
-    return rows(folder / "reports.jsonl").values()
+    return map(_with_cka, rows(folder / "reports.jsonl").values())
+
+
+def _with_cka(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A report with each CKA beside its loss term, which is -log(CKA + 1e-8) (method.md, "Linear CKA")."""
+    cka = {name: math.exp(-row[term]) - 1e-8 for term, name in _CKA.items() if math.isfinite(row.get(term, math.nan))}
+    return {**row, **cka}
 
 
 def _drawn(results: Results) -> tuple[dict[str, Any], dict[str, str]]:

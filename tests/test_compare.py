@@ -11,6 +11,7 @@ from fsd_tune import compare_page
 from fsd_tune.compare import compare, document, lines
 from fsd_tune.errors import InputError
 from fsd_tune.results import load
+from fsd_tune.so_far import so_far
 from tests.result_folders import write_search
 
 
@@ -34,9 +35,9 @@ def test_the_table_is_what_the_searches_hold(two):
 
 
 def test_best_so_far_against_a_slow_reference(two):
-    compared = compare(two)
-    for index, folder in enumerate(two):
-        results, found = load(folder), compared.so_far(index)
+    for folder in two:
+        results = load(folder)
+        found = so_far(results)
         states = results.trials.set_index("number")["state"].to_dict()
         scores = results.trials.set_index("number")["score"].to_dict()
         rows = sorted(results.reports.to_dict("records"), key=lambda row: row["timestamp"])

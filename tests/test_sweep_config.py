@@ -46,13 +46,13 @@ def space(tmp_path):
 
 @pytest.fixture(scope="module")
 def schema():
-    home = importlib.util.find_spec("sweeps").submodule_search_locations[0]
-    return json.loads((Path(home) / "config" / "schema.json").read_text(encoding="utf-8"))
+    found = importlib.util.find_spec("sweeps")
+    assert found is not None and found.origin is not None
+    return json.loads((Path(found.origin).parent / "config" / "schema.json").read_text(encoding="utf-8"))
 
 
-def made(path, **more):
-    given = {"task": "sst2", "teacher": "someone/teacher", "output": Path("sweep")} | more
-    return sweep_config(load(path), space=path, **given)
+def made(path):
+    return sweep_config(load(path), space=path, task="sst2", teacher="someone/teacher", output=Path("sweep"))
 
 
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
