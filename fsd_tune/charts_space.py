@@ -61,16 +61,24 @@ def slices(results: Results, study: optuna.study.Study) -> Chart:
     figure = optuna.visualization.plot_slice(study, params=varied, target_name=label(results))
     for trace in figure.data:
         # Later trials darker, as Optuna means it, in the page's own colour.
-        trace.marker.update(size=7, line={"width": 0}, colorscale=[[0, GREY], [1, ACCENT]], opacity=0.8)
-        trace.marker.colorbar.update(title={"text": "trial"}, thickness=10)
-    figure.update_xaxes(tickfont={"size": 11}, tickangle=0, nticks=4, ticks="", showline=False)
+        colours = {"colorscale": [[0, GREY], [1, ACCENT]], "showscale": False}
+        trace.marker.update(size=7, line={"width": 0}, opacity=0.8, **colours)
+        axis = figure.layout["xaxis" + trace.xaxis.removeprefix("x")]
+        # The panels are narrow: the ends of what was tried are enough to read them by.
+        values = list(dict.fromkeys(trace.x))
+        shown = (
+            sorted({min(values), max(values)}) if all(isinstance(value, int | float) for value in values) else values
+        )
+        texts = [f"{value:.3g}" if isinstance(value, float) else str(value).strip("'") for value in shown]
+        axis.update(tickvals=shown, ticktext=texts)
+    figure.update_xaxes(tickfont={"size": 11}, tickangle=0, ticks="", showline=False)
     figure.update_layout(width=None, height=None)
     caption = (
         "The score of finished trials over one hyperparameter at a time, later trials greener. A slope or a hump says "
         "where to search more finely; a level cloud that it matters little; green at an edge that the range ends too "
         "early. Trials that do not use a hyperparameter are missing in its picture."
     )
-    return Chart("slices", "Slices", caption, styled(figure), height=320, min_width=90 + 150 * len(varied))
+    return Chart("slices", "Slices", caption, styled(figure), height=320, min_width=90 + 120 * len(varied))
 
 
 def _searched(study: optuna.study.Study) -> list[str]:

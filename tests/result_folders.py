@@ -43,6 +43,7 @@ def summary(**changes: Any) -> dict[str, Any]:
         "train_examples": 1000,
         "teacher": {"name": "teachers/sst2", "score": 0.832, "metrics": {"accuracy": 0.832}},
         "student": {"layers": 3, "model": None},
+        "layer_cka": {"examples": 256, "cka": [[0.99, 0.8, 0.7], [0.9, None, 0.85]]},
         "memory": {
             "fingerprint": "ab12cd34ef56",
             "centroids": 100,
@@ -95,6 +96,7 @@ def report(index: int, accuracy: float, **changes: Any) -> dict[str, Any]:
         "train_seconds": 1.75 * index,
         "evaluation_seconds": 0.21 * index,
         "timestamp": 1_760_000_000 + 2 * index,
+        "time_this_iter_s": 1.96,
         "pid": 4242,
         "hostname": "worker",
         **changes,
@@ -181,7 +183,11 @@ def write_search(folder: Path, trials: int = 24, study: bool = True, **changes: 
             state, reason, values = "stopped", "ASHA at report 3", values[:3]
         else:
             state, reason = "finished", ""
-        reports = [report(index, value) for index, value in enumerate(values, start=1)]
+        # Two workers, a trial on each at a time.
+        begun, pid = 1_760_000_000 + 2 * REPORTS * (number // 2), 4242 + number % 2
+        reports = [
+            report(index, value, timestamp=begun + 2 * index, pid=pid) for index, value in enumerate(values, start=1)
+        ]
         write_trial(folder, number, config, reports, state, reason)
         records.append(study_trial(config, values, state))
     if study:

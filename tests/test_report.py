@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,9 @@ def test_the_command_gives_the_configuration_back_exactly(search: Path) -> None:
 
 def test_every_chart_is_drawn_and_captioned(search: Path) -> None:
     found = drawn(search)
-    assert list(found) == ["history", "curves", "importances", "parallel", "losses", "clusters"]
+    assert list(found) == [
+        "history", "cost", "curves", "timeline", "importances", "parallel", "slices", "losses", "similarity", "clusters"
+    ]  # fmt: skip
     for chart in found.values():
         assert chart.figure is not None and chart.figure.data, chart.caption
         assert len(chart.caption) > 80
@@ -145,6 +148,37 @@ def test_every_chart_is_drawn_and_captioned(search: Path) -> None:
     assert len(traces(found["parallel"])) == len(finished)
     terms = {trace.name for trace in traces(found["losses"])}
     assert {"task", "KD", "L_I (intra)", "L_L (local)", "L_G (global)", "L_G: memory"} == terms
+    assert {trace.y[0] for trace in traces(found["timeline"])} == {"1: worker", "2: worker"}
+    assert len(traces(found["timeline"])) == 24
+    assert len(traces(found["slices"])) == 7, "one picture a hyperparameter that varies"
+    assert traces(found["cost"])[0].y[-1] == finished["score"].max()
+
+
+def test_a_worker_is_busy_from_a_trials_begin_to_its_last_report(tmp_path: Path) -> None:
+    write_frame(tmp_path)
+    for number, pid, begun in ((0, 1, 0.0), (1, 2, 60.0), (2, 1, 300.0)):
+        config = configuration(random.Random(number))
+        rows = [one_report(i, 0.6, timestamp=begun + 60 * i, time_this_iter_s=60.0, pid=pid) for i in (1, 2, 3)]
+        write_trial(tmp_path, number, config, rows)
+    bars = traces(drawn(tmp_path)["timeline"])
+    assert [(bar.y[0], bar.base[0], bar.x[0]) for bar in bars] == [
+        ("1: worker", 0.0, 3.0), ("2: worker", 1.0, 3.0), ("1: worker", 5.0, 3.0)
+    ]  # fmt: skip
+
+
+def test_the_headline_has_the_confirmed_mean_with_its_interval_and_the_baselines(search: Path) -> None:
+    results = report.load(search)
+    fresh = {"mean": 0.8, "deviation": 0.02, "scores": {"6": 0.78, "7": 0.8, "8": 0.82}, "failed": []}
+    one = {"label": "trial 3", "role": "winner", "search_score": 0.82, "remark": "", "config": {}, "fresh": fresh}
+    other = one | {"label": "kd", "role": "baseline", "remark": "untuned"}
+    other["fresh"] = {"mean": 0.77, "deviation": None, "scores": {"6": 0.77}, "failed": [7, 8]}
+    made = {"configurations": [one, other, {"label": "trial 4", "role": "candidate"}]}
+    facts = {
+        what: (figure, remark) for what, figure, remark in report._confirmed(replace(results, confirmation=made), 3)
+    }
+    # 0.8 ± t(0.975, 2) 0.02 / sqrt(3), t = 4.3027
+    assert facts["Confirmed mean"] == ("0.800", "95% interval 0.750 to 0.850, 3 fresh seeds")
+    assert facts["Baseline kd"] == ("0.770", "untuned") and len(facts) == 2
 
 
 def test_charts_show_what_was_measured_where_the_study_differs(tmp_path: Path) -> None:
@@ -165,7 +199,7 @@ def test_charts_show_what_was_measured_where_the_study_differs(tmp_path: Path) -
 
 
 def test_charts_that_cannot_be_drawn_say_why(tmp_path: Path) -> None:
-    write_frame(tmp_path, {"memory": None})
+    write_frame(tmp_path, {"memory": None, "layer_cka": None})
     found = drawn(tmp_path)
     assert all(chart.figure is None for chart in found.values())
     assert "no study.db" in found["history"].caption

@@ -27,6 +27,11 @@ addEventListener("load", () => setTimeout(() => {
     const scores = [...document.querySelectorAll("table.sortable tbody tr")].map((row) => row.cells[3].dataset.value);
     seen.push(button.parentElement.getAttribute("aria-sort"), scores.join(" "));
   }
+  const field = document.querySelector(".filter input");
+  field.value = "STOPPED";
+  field.dispatchEvent(new Event("input"));
+  const left = [...document.querySelectorAll("table.filtered tbody tr:not([hidden])")];
+  seen.push(left.length, new Set(left.map((row) => row.cells[2].dataset.value)).size);
   seen.push(document.documentElement.scrollWidth <= innerWidth, performance.getEntriesByType("resource").length);
   const inks = [...document.querySelectorAll(".plot .xtick text")].map((text) => getComputedStyle(text).fill);
   seen.push(new Set(inks).size, inks[0]);
@@ -67,8 +72,10 @@ def test_the_page_works(page: Path, tmp_path: Path, name: str, scheme: str, ink:
     assert "CONSOLE" not in log, log
     match = re.search(r"<title>SEEN\|(.*?)\|</title>", html)
     assert match, html[-2000:]
-    drawn, svg, first, highest, second, lowest, fits, requests, inks, seen_ink = match[1].split("|")
-    assert (drawn, svg) == ("6", "true")
+    drawn, svg, first, highest, second, lowest, left, states, fits, requests, inks, seen_ink = match[1].split("|")
+    assert (drawn, svg) == ("10", "true")
+    stopped = (report.load(page).trials["state"] == "stopped").sum()
+    assert (left, states) == (str(stopped), "1")
     assert (first, second) == ("descending", "ascending")
     descending, ascending = [float(word) for word in highest.split()], [float(word) for word in lowest.split()]
     assert len(descending) == 22 and descending == sorted(descending, reverse=True)

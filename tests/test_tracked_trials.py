@@ -35,6 +35,11 @@ def check(folder):
         for one, (_, made) in zip(run.rows, reports.iterrows(), strict=True):
             assert one["accuracy"] == made["accuracy"] and one["loss/task"] == pytest.approx(made["loss/task"])
             assert {"learning_rate", "train_seconds", "step"} <= set(one)
+            for term, name in (("intra", "intra"), ("local", "local"), ("global/memory", "global")):
+                if row["method"] == "fsd_ilg":
+                    assert -math.log(one[f"cka/{name}"] + 1e-8) == pytest.approx(made[f"loss/{term}"], abs=1e-9)
+                else:
+                    assert f"cka/{name}" not in one
         assert run.group == group and run.kind == "trial" and run.exit_code == int(row["state"] == "failed")
         assert run.summary["state"] == row["state"] and run.summary["best_accuracy"] == row["best"]
         assert run.config["hp/method"] == row["method"] and run.config["task"] == "sst2"
