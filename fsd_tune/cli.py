@@ -3,6 +3,7 @@
 What a verb does is imported when it runs, so that `--help` answers at once.
 """
 
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated
@@ -45,19 +46,25 @@ def report(
 @verb()
 def compare(
     *,
-    folders: Annotated[list[Path], typer.Argument(help="two or more searches' folders")],
+    searches: Annotated[list[str], typer.Argument(help="two or more searches: folders, or wandb:entity/project/group")],
     output: Annotated[Path, typer.Option("--output", help="folder for compare.html, .csv and .png")] = Path("compare"),
     anyway: Annotated[bool, typer.Option("--anyway", help="also what differs in task, metric or split")] = False,
+    wandb_view: Annotated[
+        bool, typer.Option("--wandb-view", help="also save a view of the W&B project that shows these searches")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Compare searches: a table, and a page with what they found for what they spent."""
     folder_or_new("--output", output)
     from fsd_tune import compare as comparing
-    from fsd_tune import compare_page
+    from fsd_tune import compare_page, tracking_view
 
-    compared = comparing.compare(folders, anyway)
+    compared = comparing.compare(searches, anyway)
+    view = tracking_view.of(searches, compared) if wandb_view else None
     path = compare_page.write(compared, output)
     show(comparing.document(compared), as_json, [*comparing.lines(compared), f"page: {path}"])
+    if view is not None:
+        print(f"view: {tracking_view.save(view)}", file=sys.stderr)
 
 
 @verb(settings_flags=True)

@@ -1,6 +1,7 @@
 """Two or more searches side by side: whether they may be compared, and what is compared."""
 
 import math
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import pandas as pd
 from fsd_tune.errors import InputError
 from fsd_tune.results import Results, load
 from fsd_tune.search_folder import differences
+from fsd_tune.tracking_download import PREFIX, download
 
 _SAME = {"task": "task", "metric": "metric", "select_on": "selection split", "judge_by": "score"}
 
@@ -71,7 +73,7 @@ def compare(folders: Sequence[Path | str], anyway: bool = False) -> Comparison:
     """Read searches that are to be compared.
 
     Args:
-        folders: two or more searches' folders.
+        folders: two or more searches' folders, or `wandb:entity/project/group`.
         anyway: compare also what differs in task, metric or selection split, with a remark.
 
     Raises:
@@ -80,11 +82,14 @@ def compare(folders: Sequence[Path | str], anyway: bool = False) -> Comparison:
     problems, loaded = [], []
     if len(folders) < 2:
         problems.append("compare: needs at least two searches' folders.")
-    for folder in folders:
-        try:
-            loaded.append(load(folder))
-        except InputError as error:
-            problems += error.problems
+    with tempfile.TemporaryDirectory(prefix="fsd-tune-") as temporary:
+        for place, folder in enumerate(folders):
+            try:
+                if str(folder).startswith(PREFIX):
+                    folder = download(str(folder), Path(temporary) / str(place))
+                loaded.append(load(folder))
+            except InputError as error:
+                problems += error.problems
     if problems:
         raise InputError(problems)
     first = loaded[0]

@@ -45,6 +45,17 @@ def identity(settings: Settings, spec: Spec) -> dict[str, Any]:
     }
 
 
+def shared_facts(settings: Settings, spec: Spec, metric: str) -> dict[str, Any]:
+    """What two runs' scores must share to be compared, as W&B is told of a run that belongs to no search."""
+    return {
+        "task": spec.task,
+        "metric": metric,
+        "select_on": settings.search.model_dump(mode="json")["select_on"],
+        "judge_by": settings.search.judge_by,
+        "dev split": _digest(spec.dev),
+    }
+
+
 def _digest(split: Tokenised) -> str:
     return files.digest(split.ids, split.offsets, split.labels)
 

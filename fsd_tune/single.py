@@ -16,6 +16,7 @@ from fsd_tune.models import RECORD, describe, label_order, load_tokenizer, quiet
 from fsd_tune.prepare import Prepared, predict, prepare
 from fsd_tune.progress import Display, short
 from fsd_tune.results import judge
+from fsd_tune.search_folder import shared_facts
 from fsd_tune.settings import Settings
 from fsd_tune.space import resolve
 from fsd_tune.spec import Spec, spec_for
@@ -104,7 +105,8 @@ def distill(
         display.stage("training", done, distiller.steps_total)
 
     rows = []
-    facts = {"task": inputs.task.id, "precision": spec.precision, "seed": settings.search.seed}
+    facts = {"precision": spec.precision, "seed": settings.search.seed, "teacher/score": teacher_score}
+    facts |= shared_facts(settings, spec, inputs.task.metric)
     facts |= {f"hp/{key}": value for key, value in config.items()}
     with tracked(settings.wandb, output.parent, "distill", output.name, facts, display.line) as run:
         while not distiller.done:
@@ -117,7 +119,7 @@ def distill(
             if "diverged" in last:
                 raise FsdTuneError(f"Training diverged: {last['diverged']}.", hint="Lower --learning-rate.")
         score = judge([row[inputs.task.metric] for row in rows], settings.search.judge_by)
-        run.summary |= {"score": score, "teacher/score": teacher_score}
+        run.summary |= {"score": score, "teacher/score": teacher_score, "state": "finished"}
     display.close()
     made = {
         "task": inputs.task.id,

@@ -13,6 +13,7 @@ from fsd_tune.progress import Display
 from fsd_tune.results import Results
 from fsd_tune.sections import Wandb
 from fsd_tune.tracking import Tracker
+from fsd_tune.tracking_download import DEV_SPLIT, SHARED
 
 _SUMMARY = "search"
 _LEADERBOARD_ROWS = 1000
@@ -38,7 +39,8 @@ class TrackedTrials:
         self._sign = -1.0 if summary.get("mode") == "min" else 1.0
         self._facts = {
             "search": str(summary["name"]),
-            "task": summary["task"],
+            **{key: summary.get(key) for key in SHARED},
+            DEV_SPLIT: (summary.get("identity") or {}).get(DEV_SPLIT),
             "precision": summary["precision"],
             "student/layers": summary["student"]["layers"],
         }

@@ -4,12 +4,15 @@ import math
 import os
 import subprocess
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from fsd_tune import cluster, confirm, search
+from fsd_tune import cluster, confirm, search, tracking_download
 from fsd_tune import settings as settings_module
+from fsd_tune.compare import compare
 from fsd_tune.results import load
 from tests.searching import SCRIPT, SPACE, command, gone, kill, short_folder
 from tests.wandb_files import runs_of
@@ -55,6 +58,38 @@ def check(folder):
     return results
 
 
+@dataclass
+class ServedRun:
+    """A run as W&B's public API has it, made of an offline one."""
+
+    config: dict[str, Any]
+    summary: dict[str, Any]
+    rows: list[dict[str, Any]]
+    job_type: str
+    state: str
+    created_at: str
+
+    def scan_history(self):
+        return iter(self.rows)
+
+
+def check_download(folder, into):
+    """What W&B knows of a search is enough to compare it: the same table comes back."""
+    served = [
+        ServedRun(run.config, run.summary, run.rows, run.kind, "failed" if run.exit_code else "finished", run.id)
+        for run in runs_of(folder).values()
+    ]
+    here = load(folder)
+    assert tracking_download.write(into, "there", served) == len(here.trials)
+    there = load(into)
+    columns = ["number", "state", "score", "last", "best", "reports", "steps", "method", "gamma_i", "learning_rate"]
+    assert there.trials[columns].equals(here.trials[columns])
+    compared = compare([folder, into])
+    assert not compared.remarks, "the same task, metric, split and judge"
+    table = compared.table()
+    assert table["best"].nunique() == table["steps"].nunique() == 1
+
+
 def test_a_search_and_its_confirmation(glue, teacher, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     settings = settings_of(tmp_path, "--trials=4", "--wandb=offline", "--wandb-tags=[a, '</b>']")
@@ -62,6 +97,7 @@ def test_a_search_and_its_confirmation(glue, teacher, tmp_path, monkeypatch):
     with short_folder() as temporary, cluster.connected(temporary=Path(temporary)):
         search.run(settings, task="sst2", teacher=str(teacher), data=glue, output=folder)
         check(folder)
+        check_download(folder, tmp_path / "downloaded")
         made = confirm.run(folder, top=1, seeds=1, fresh_seeds=2)
     found, group = runs_of(folder / "confirm"), load(folder).summary["group"]
     assert set(found) == {f"{group}-confirm-{one['run']}" for one in made["runs"]}
