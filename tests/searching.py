@@ -114,7 +114,7 @@ def processes_of(session):
     return found
 
 
-def _title(process):
+def title(process):
     try:
         return " ".join(process.cmdline())
     except psutil.Error:  # it ended meanwhile
@@ -124,7 +124,7 @@ def _title(process):
 def kill(driver, target):
     """SIGKILL by id: the `driver`, its `workers`, the memory `actor`, or `all` processes of its session."""
     family = processes_of(driver.pid)
-    titles = {process: _title(process) for process in family}
+    titles = {process: title(process) for process in family}
     chosen = {
         "driver": [driver.pid],
         "workers": [process.pid for process, title in titles.items() if "DistillTrial" in title],

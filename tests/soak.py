@@ -16,9 +16,24 @@ from pathlib import Path
 
 from fsd_tune.results import load
 from tests import glue_folders, tiny
-from tests.searching import SCRIPT, SPACE, agree, as_if_uninterrupted, command, gone, kill, processes_of, short_folder
+from tests.searching import (
+    SCRIPT,
+    SPACE,
+    agree,
+    as_if_uninterrupted,
+    command,
+    gone,
+    kill,
+    processes_of,
+    short_folder,
+    title,
+)
 
 TARGETS = ("driver", "workers", "actor", "all")
+
+
+def _over(started: float | None, seconds: float) -> bool:
+    return started is not None and time.monotonic() - started > seconds
 
 
 def main() -> None:
@@ -27,7 +42,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--trials", type=int, default=24)
-    parser.add_argument("--longest", type=float, default=20, help="seconds until a kill at most")
+    parser.add_argument("--longest", type=float, default=12, help="seconds until a kill at most")
     given = parser.parse_args()
     rng = random.Random(given.seed)
     tally: collections.Counter[str] = collections.Counter()
@@ -36,7 +51,7 @@ def main() -> None:
         glue_folders.write_glue(root / "glue", train=40, dev=24, tasks=("sst2",))
         teacher = tiny.write_teacher(root / "teacher", tiny.write_base(root / "base"))
         space_file, folder = root / "space.yaml", root / "R"
-        space_file.write_text(SPACE.replace("epochs: 2", "epochs: 60").replace("trials: 6", f"trials: {given.trials}"))
+        space_file.write_text(SPACE.replace("epochs: 2", "epochs: 200").replace("trials: 6", f"trials: {given.trials}"))
         kills, trials = 0, given.trials
         while True:
             begun = (folder / "summary.json").is_file()
@@ -45,14 +60,18 @@ def main() -> None:
                 if not begun:
                     words = command(root / "glue", teacher, folder, space_file, temporary)
                 driver = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
-                started, moment = time.monotonic(), rng.uniform(1, given.longest)
-                target = rng.choice(TARGETS) if kills < given.kills else "none"
-                while driver.poll() is None and (target == "none" or time.monotonic() - started < moment):
+                moment, target = rng.uniform(1, given.longest), rng.choice(TARGETS) if kills < given.kills else "none"
+                # Starting takes as long as all trials together: of four kills one falls into it, three come later.
+                since = "the start" if rng.random() < 0.25 and target in ("driver", "all") else "a trial began"
+                started = time.monotonic() if since == "the start" else None
+                while driver.poll() is None and (target == "none" or not _over(started, moment)):
                     time.sleep(0.1)
+                    if started is None and any("DistillTrial" in title(one) for one in processes_of(driver.pid)):
+                        started = time.monotonic()
                 if driver.poll() is None and kill(driver, target):
                     kills += 1
                     tally[target] += 1
-                    print(f"{kills:3d}: {target} killed after {moment:.0f} s", flush=True)
+                    print(f"{kills:3d}: {target} killed {moment:.0f} s after {since}", flush=True)
                     if target in ("workers", "actor"):
                         # The search goes on by itself; it ends, or the driver is killed a little later.
                         time.sleep(rng.uniform(1, 10))
