@@ -272,7 +272,7 @@ class Runs:
         self._stack.callback(memory_actor.leave, actor, user)
         cpus, gpus = cluster.largest_node_cpus(), 1 if self._spec.device == "cuda" else 0
         self._folder.mkdir(parents=True, exist_ok=True)
-        progress_file = self._folder / ".build-progress.json"
+        progress_file = self._folder.absolute() / ".build-progress.json"
         prepared = memory_actor.build(actor, self._spec, cpus, gpus, progress_file, self._display.stage)
         self._memory, self.passes = (actor, prepared), self.passes + prepared.passes
         how = "built with one teacher pass, for it was not there" if prepared.passes else "reused, no teacher pass"

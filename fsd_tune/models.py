@@ -35,7 +35,7 @@ class TeacherInfo:
     """What a teacher's configuration says, before any weight is read.
 
     Attributes:
-        path: folder or hub id, as given.
+        path: folder, absolute, for workers elsewhere read it too; or hub id.
         layers: number of layers Lt.
         hidden_size: H.
         labels: its label words in index order.
@@ -64,7 +64,9 @@ def describe(path: str, place: str = "--teacher") -> TeacherInfo:
     config = _config(path, place)
     labels = tuple(str(config.id2label[index]) for index in sorted(config.id2label))
     layers, hidden = config.num_hidden_layers, config.hidden_size
-    return TeacherInfo(path, layers, hidden, labels, _positions(config), _base(Path(path)))
+    folder = Path(path).expanduser()
+    name = str(folder.absolute()) if folder.is_dir() else path
+    return TeacherInfo(name, layers, hidden, labels, _positions(config), _base(folder))
 
 
 def describe_model(path: str, place: str) -> int | None:

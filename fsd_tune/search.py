@@ -105,6 +105,7 @@ def plan(
 ) -> Plan:
     """Check and load a search's inputs; arguments and errors are `run`'s."""
     folder = Path(output)
+    settings = _anchored(settings)
     inputs = gather(settings, task, teacher, None if data is None else Path(data))
     spec, notes = spec_for(
         settings, inputs.teacher, inputs.task.id, inputs.train, inputs.dev,
@@ -114,6 +115,15 @@ def plan(
     search_folder.check(folder, identity, overwrite, resuming)
     given = search_folder.given(task, teacher, data, memory, device)
     return Plan(settings, inputs, spec, folder, identity, given, (*inputs.notes, *notes, *budget.notes(settings)))
+
+
+def _anchored(settings: Settings) -> Settings:
+    """With the student's model absolute where it is a folder: workers start elsewhere."""
+    model = settings.student.model
+    if model is None or not Path(model).expanduser().is_dir():
+        return settings
+    student = settings.student.model_copy(update={"model": str(Path(model).expanduser().absolute())})
+    return settings.model_copy(update={"student": student})
 
 
 def execute(
@@ -134,7 +144,7 @@ def execute(
             search_folder.clear(folder)
         past = Past()
         if (folder / "summary.json").exists():
-            past = continuation.take_up(folder, settings, errored)
+            past = continuation.take_up(folder.absolute(), settings, errored)
             notes += past.notes
         for note in notes:
             display.line(f"note: {note}")
@@ -150,8 +160,13 @@ def execute(
             )
         if to_do > 0:
             with cluster.connected(address, ray_temporary):
+                from fsd_tune import nodes  # Ray comes with it
+
                 gpus = cluster.gpus_for(settings, spec.device)
                 workers = cluster.workers(settings, gpus)
+                model = settings.student.model
+                needed = [path for path in (spec.teacher.path, model) if path and Path(path).is_dir()]
+                nodes.require(folder, needed, gpus)
                 summary = search_folder.begin(folder, planned.identity, settings, inputs, spec, notes, planned.given)
                 SearchRun(settings, inputs, spec, folder, summary, gpus, workers, past, to_do, display).run()
         else:

@@ -118,7 +118,7 @@ class SearchRun:
         actor = memory_actor.start(self.spec, user)
         try:
             cpus, gpus = cluster.largest_node_cpus(), 1 if self.spec.device == "cuda" else 0
-            progress_file = self.folder / ".build-progress.json"
+            progress_file = self.folder.absolute() / ".build-progress.json"
             prepared = memory_actor.build(actor, self.spec, cpus, gpus, progress_file, self.display.stage)
             self._say(prepared)
             yield actor, prepared

@@ -111,7 +111,7 @@ def spec_for(
         precision=precision,
         device=where.type,
         seed=settings.search.seed,
-        folder=folder,
+        folder=folder.absolute(),  # workers elsewhere read it, too
     )
     return spec, notes
 

@@ -121,13 +121,18 @@ def title(process):
         return ""
 
 
+def is_trial(title):
+    """Ray names a trial's process after our class while it starts, and after the one that wraps it afterwards."""
+    return "DistillTrial" in title or "ResourceTrainable" in title
+
+
 def kill(driver, target):
     """SIGKILL by id: the `driver`, its `workers`, the memory `actor`, or `all` processes of its session."""
     family = processes_of(driver.pid)
     titles = {process: title(process) for process in family}
     chosen = {
         "driver": [driver.pid],
-        "workers": [process.pid for process, title in titles.items() if "DistillTrial" in title],
+        "workers": [process.pid for process, title in titles.items() if is_trial(title)],
         "actor": [process.pid for process, title in titles.items() if "ray::_Memory" in title],
         "all": [process.pid for process in family],
     }[target]

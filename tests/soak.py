@@ -66,7 +66,7 @@ def main() -> None:
                 started = time.monotonic() if since == "the start" else None
                 while driver.poll() is None and (target == "none" or not _over(started, moment)):
                     time.sleep(0.1)
-                    if started is None and any("DistillTrial" in title(one) for one in processes_of(driver.pid)):
+                    if started is None and any(is_trial(title(one)) for one in processes_of(driver.pid)):
                         started = time.monotonic()
                 if driver.poll() is None and kill(driver, target):
                     kills += 1

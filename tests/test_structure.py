@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted((ROOT / "fsd_tune").glob("*.py"))
-RAY_ROOMS = {"cluster", "confirm_runs", "memory_actor", "scribe", "search_run", "searcher", "trial"}
+RAY_ROOMS = {"nodes", "cluster", "confirm_runs", "memory_actor", "scribe", "search_run", "searcher", "trial"}
 
 
 def imports(path):
