@@ -23,6 +23,7 @@ from tests.searching import (
     as_if_uninterrupted,
     command,
     gone,
+    is_trial,
     kill,
     processes_of,
     short_folder,

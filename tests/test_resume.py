@@ -45,7 +45,7 @@ def test_killed_and_resumed(moment, glue, teacher, tmp_path):
         words = command(glue, teacher, folder, space_file, temporary)
         driver = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
         until(lambda: reached(folder), driver)
-        kill(driver, target)
+        assert kill(driver, target), f"no {target} to kill"
         kill(driver, "driver")
         gone(driver)
     before = {path: path.read_bytes() for path in folder.glob("results/*/trial.json")}

@@ -37,6 +37,9 @@ def address(host: int) -> str:
     return f"{NET}.{host + 10}"
 
 
+Done = subprocess.CompletedProcess[str]
+
+
 class Lab:
     """Hosts 0 to `hosts`, up until `down`."""
 
@@ -178,8 +181,8 @@ def _become(facts: dict[str, str]) -> None:
     _run("mount", "--make-rprivate", "/")
     _run("hostname", facts["name"])
     _run("mount", "-t", "overlay", "overlay", "-o", f"lowerdir=/,upperdir={upper},workdir={work}", root)
-    for own, options in (("tmp", "mode=1777"), ("run", "mode=755")):
-        _run("mount", "-t", "tmpfs", "-o", options, "tmpfs", root / own)
+    for own, mode in (("tmp", "mode=1777"), ("run", "mode=755")):
+        _run("mount", "-t", "tmpfs", "-o", mode, "tmpfs", root / own)
     _run("mount", "-t", "proc", "proc", root / "proc")
     _run("mount", "--rbind", "/dev", root / "dev")
     _run("mount", "-t", "tmpfs", "-o", "mode=1777", "tmpfs", root / "dev" / "shm")
