@@ -1,0 +1,140 @@
+"""Whether a cluster's YAML for `ray up` is sound: by Ray's own validation, and by what that lets pass."""
+
+import copy
+import difflib
+import logging
+import re
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fsd_tune.errors import InputError
+
+_AUTH = "RAY_AUTH_MODE"
+_START = ("head_start_ray_commands", "worker_start_ray_commands")
+_PROVIDERS = {
+    "aws": {"type", "region", "availability_zone", "cache_stopped_nodes", "use_internal_ips", "security_group"},
+    "gcp": {"type", "region", "availability_zone", "project_id", "cache_stopped_nodes", "use_internal_ips"},
+    "local": {"type", "head_ip", "worker_ips", "coordinator_address", "external_head_ip"},
+}
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The YAML as a mapping.
+
+    Raises:
+        InputError: it cannot be read, or is none.
+    """
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        start = "cluster.yaml at the top level of this project is one to start from"
+        raise InputError(f"{path}: no such file; {start}.") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: cannot be read: {str(error).splitlines()[0]}.") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: must hold a mapping, as `ray up` reads it.")
+    return found
+
+
+def problems(path: Path) -> list[str]:
+    """What is wrong with a cluster's YAML, a line each with its key; no cloud, network or key is needed."""
+    try:
+        config = read(path)
+    except InputError as error:
+        return list(error.problems)
+    found = [
+        *_by_ray(config),
+        *_name(config),
+        *_counts(config),
+        *_provider(config),
+        *_starts(config),
+        *_image(config),
+    ]
+    return [f"{path}: {problem}" for problem in found]
+
+
+def _by_ray(config: dict[str, Any]) -> list[str]:
+    """Ray's schema and its own checks; what they raise is of many types."""
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    logging.getLogger("ray.autoscaler").setLevel(logging.WARNING)  # of what it fills in it tells at length
+    try:
+        validate_config(prepare_config(copy.deepcopy(config)))
+    except Exception as error:  # whatever it raises is said in one line
+        told = getattr(error, "message", None) or next(iter(str(error).splitlines()), type(error).__name__)
+        place = ".".join(str(part) for part in getattr(error, "absolute_path", ()))
+        return [f"{place + ': ' if place else ''}{told}."]
+    return []
+
+
+def _name(config: dict[str, Any]) -> list[str]:
+    name = config.get("cluster_name")
+    if not isinstance(name, str) or not name or name == "default":
+        return ["cluster_name: is missing; two clusters without a name of their own would be taken for one."]
+    return []
+
+
+def _counts(config: dict[str, Any]) -> list[str]:
+    """Numbers of workers, over all and by type."""
+    found = []
+    types = config.get("available_node_types")
+    groups = {"": config} | {
+        f"available_node_types.{name}.": one for name, one in (types or {}).items() if isinstance(one, dict)
+    }
+    for place, group in groups.items():
+        low, high = group.get("min_workers", 0), group.get("max_workers")
+        for key, count in (("min_workers", low), ("max_workers", high)):
+            if count is not None and (not isinstance(count, int) or count < 0):
+                found.append(f"{place}{key}: found {count}, but must be a whole number from 0.")
+        if isinstance(low, int) and isinstance(high, int) and low > high:
+            found.append(f"{place}min_workers: found {low}, but max_workers is {high}.")
+    return found
+
+
+def _provider(config: dict[str, Any]) -> list[str]:
+    """Keys that a provider does not know, which Ray would pass over in silence."""
+    provider = config.get("provider")
+    known = _PROVIDERS.get(provider.get("type", "")) if isinstance(provider, dict) else None
+    if known is None:
+        return []
+    found = []
+    for key in provider or ():
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, 1)
+            found.append(f"provider.{key}: unknown key.{f' Did you mean `{near[0]}`?' if near else ''}")
+    return found
+
+
+def _starts(config: dict[str, Any]) -> list[str]:
+    """The commands that start Ray: one auth mode for all, the token brought along, nothing open to the world."""
+    found, modes = [], {}
+    for key in _START:
+        commands = " ; ".join(str(command) for command in config.get(key) or ())
+        if not commands:
+            continue
+        mode = re.search(rf"{_AUTH}=(\w+)", commands)
+        modes[key] = mode[1] if mode else "not set"
+        host = re.search(r"--dashboard-host[= ](\S+)", commands)
+        if host and host[1] not in ("127.0.0.1", "localhost"):
+            found.append(f"{key}: --dashboard-host={host[1]} opens the dashboard to others; give 127.0.0.1.")
+    if len(set(modes.values())) > 1:
+        told = ", ".join(f"{key} {mode}" for key, mode in modes.items())
+        found.append(f"{_AUTH}: differs ({told}); workers would be refused. Set the same in both.")
+    mounts = config.get("file_mounts") or {}
+    if "token" in modes.values() and not any(str(place).endswith(".ray/auth_token") for place in mounts):
+        found.append('file_mounts: lacks "~/.ray/auth_token", which RAY_AUTH_MODE=token needs on every node.')
+    return found
+
+
+def _image(config: dict[str, Any]) -> list[str]:
+    """The image's Ray beside the one here."""
+    docker = config.get("docker") or {}
+    image = str(docker.get("image") or "") if isinstance(docker, dict) else ""
+    version = re.match(r"rayproject/ray(?:-ml)?:(\d+\.\d+\.\d+)", image)
+    here = metadata.version("ray")
+    if version and version[1] != here:
+        return [f"docker.image: has Ray {version[1]}, but Ray {here} is installed here; give rayproject/ray:{here}-..."]
+    return []
