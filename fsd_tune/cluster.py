@@ -4,7 +4,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -87,19 +87,38 @@ def workers(settings: Settings, gpus: float) -> int:
 
     asked = {"CPU": settings.resources.cpus_per_trial, "GPU": gpus}
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    to_come = _nodes_to_come()
     problems = []
     for kind, amount in asked.items():
-        most = max((node.get(kind, 0.0) for node in nodes), default=0.0)
+        most = max((node.get(kind, 0.0) for node in (*nodes, *to_come)), default=0.0)
         if amount > most:
             key = f"resources.{kind.lower()}s_per_trial"
             problems.append(f"{key}: found {amount:g}, but the largest node of this cluster has {most:g} {kind}s.")
     if problems:
         raise InputError(problems)
-    room = sum(
-        int(min(node.get(kind, 0.0) / amount for kind, amount in asked.items() if amount > 0) + 1e-9) for node in nodes
-    )
+    room = max(_room(nodes, asked), _room(to_come, asked))
     limit = settings.resources.max_concurrent
     return max(1, min(room, settings.search.trials, limit or room))
+
+
+def _room(nodes: Sequence[Mapping[str, float]], asked: Mapping[str, float]) -> int:
+    """Trials that fit side by side."""
+    return sum(
+        int(min(node.get(kind, 0.0) / amount for kind, amount in asked.items() if amount > 0) + 1e-9) for node in nodes
+    )
+
+
+def _nodes_to_come() -> list[dict[str, float]]:
+    """The resources of every node that the autoscaler may have at most, those of its workers now among them."""
+    from ray._private.state import state
+
+    config = state.get_cluster_config()
+    groups = [] if config is None else [group for group in config.node_group_configs if group.max_count > 0]
+    return [
+        {name: float(amount) for name, amount in group.resources.items()}
+        for group in groups
+        for _ in range(group.max_count)
+    ]
 
 
 def device_for(settings: Settings, device: str) -> str:

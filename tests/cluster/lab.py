@@ -64,7 +64,7 @@ class Lab:
                 self._network(host)
                 self.boot(host)
             for host in self.hosts:
-                self._wait_for_ssh(host)
+                self.wait_for_ssh(host)
         except BaseException:
             self.down()
             raise
@@ -106,7 +106,8 @@ class Lab:
         with (place / "log").open("ab") as log:
             self._process[host] = subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True)
 
-    def _wait_for_ssh(self, host: int, seconds: float = 30) -> None:
+    def wait_for_ssh(self, host: int, seconds: float = 30) -> None:
+        """Until a host that boots can be reached."""
         deadline = time.monotonic() + seconds
         probe = f"exec 3<>/dev/tcp/{address(host)}/22"
         while self.run(0, probe, check=False).returncode:
