@@ -18,6 +18,7 @@ PIP := .venv/bin/python -m pip --disable-pip-version-check
 	@$(PIP) install --quiet --constraint constraints.txt --editable '.[test]'
 	@# For W&B's schema of sweeps alone: its own dependencies ask for an old numpy.
 	@$(PIP) install --quiet --constraint constraints.txt --no-deps sweeps
+	@$(PIP) install --quiet --no-deps --upgrade --target .venv/cluster --requirement tests/cluster/requirements.txt
 	@touch $@
 
 demo: .venv/installed

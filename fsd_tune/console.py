@@ -41,10 +41,11 @@ def searching(folder: Path) -> None:
     _search = folder
 
 
-def verb(settings_flags: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def verb(settings_flags: bool = False, passes_on: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Registers a verb: adds --debug (and a flag for every setting), and turns errors into lines and exit codes.
 
-    A verb with settings flags takes them as `overrides`, {dotted key: YAML text}.
+    A verb with settings flags takes them as `overrides`, {dotted key: YAML text}; one that passes on takes every word
+    after its first argument as it is, flags too.
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
@@ -71,7 +72,8 @@ def verb(settings_flags: bool = False) -> Callable[[Callable[..., None]], Callab
             parameters.append(inspect.Parameter(name, option, default=None, annotation=kind))
         run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        app.command(function.__name__.replace("_", "-"))(run)
+        context = {"ignore_unknown_options": True, "allow_interspersed_args": False} if passes_on else {}
+        app.command(function.__name__.replace("_", "-"), context_settings=context)(run)
         return function
 
     return register

@@ -98,6 +98,7 @@ class Lab:
             "keys": str(self.folder),
             "shared": str(self.shared),
             "bin": str(Path(sys.executable).parent),
+            "packages": str(Path(sys.prefix) / "cluster"),
         }
         (place / "host.json").write_text(json.dumps(facts))
         words = ["ip", "netns", "exec", f"{self._prefix}{host}", "unshare"]
@@ -199,7 +200,7 @@ def _become(facts: dict[str, str]) -> None:
     for source, target in ((keys / "id.pub", home / ".ssh/authorized_keys"), (keys / "id", home / ".ssh/lab_key")):
         shutil.copy(source, target)
         target.chmod(0o600)
-    profile = f"export PATH={facts['bin']}:$PATH RAY_USAGE_STATS_ENABLED=0\n"
+    profile = f"export PATH={facts['bin']}:$PATH PYTHONPATH={facts['packages']} RAY_USAGE_STATS_ENABLED=0\n"
     (root / "etc/profile.d/lab.sh").write_text(profile)
     (home / ".bashrc").write_text(profile)
     (root / "etc/hosts").write_text(f"127.0.0.1 localhost\n{facts['address']} {facts['name']}\n")

@@ -1,0 +1,83 @@
+"""The verbs for a cluster: submit, status, logs, stop, fetch."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fsd_tune.console import verb
+from fsd_tune.errors import FsdTuneError
+from fsd_tune.options import AsJson, show
+
+ClusterFile = Annotated[Path, typer.Argument(help="the YAML that `ray up` was given")]
+Shared = Annotated[str, typer.Option("--shared", help="the folder that all nodes of the cluster share")]
+Job = Annotated[str | None, typer.Argument(help="the job's id; default: the newest")]
+
+
+@verb(passes_on=True)
+def submit(
+    *,
+    cluster: ClusterFile,
+    command: Annotated[list[str], typer.Argument(help="a verb and its arguments, as they would be typed here")],
+    shared: Shared = "/shared",
+    detach: Annotated[bool, typer.Option("--detach", help="do not follow its log")] = False,
+) -> None:
+    """Run a verb on a cluster: `submit cluster.yaml search SPACE.yaml --task ...`; options of submit come first."""
+    from fsd_tune import jobs
+
+    where = jobs.Cluster(cluster, shared)
+    job = jobs.submit(where, command)
+    print(f"job {job}: it runs on whether this machine does or not", file=sys.stderr)
+    if detach:
+        print(job)
+        return
+    state = jobs.follow(where, job)
+    if state != "SUCCEEDED":
+        raise FsdTuneError(f"job {job}: {state.lower()}", hint=f"Its log: fsd-tune logs {cluster} {job}")
+
+
+@verb()
+def status(*, cluster: ClusterFile, shared: Shared = "/shared", as_json: AsJson = False) -> None:
+    """The jobs that were submitted to a cluster."""
+    from fsd_tune import jobs
+
+    found = jobs.jobs(jobs.Cluster(cluster, shared))
+    lines = [f"{one['job']}  {one['state'].lower():9s}  {one['command']}" for one in found]
+    show({"jobs": found}, as_json, lines or ["no job was submitted"])
+
+
+@verb()
+def logs(*, cluster: ClusterFile, job: Job = None, shared: Shared = "/shared") -> None:
+    """A job's log, followed to its end; Ctrl-C ends the following alone."""
+    from fsd_tune import jobs
+
+    where = jobs.Cluster(cluster, shared)
+    jobs.follow(where, jobs.newest(where, job))
+
+
+@verb()
+def stop(*, cluster: ClusterFile, job: Job = None, shared: Shared = "/shared") -> None:
+    """End a job as Ctrl-C would; `submit cluster.yaml resume NAME` goes on with its search."""
+    from fsd_tune import jobs
+
+    where = jobs.Cluster(cluster, shared)
+    name = jobs.newest(where, job)
+    jobs.stop(where, name)
+    print(f"job {name}: stopped")
+
+
+@verb()
+def fetch(
+    *,
+    cluster: ClusterFile,
+    name: Annotated[str, typer.Argument(help="the `--output` of the search that was submitted")],
+    output: Annotated[Path | None, typer.Option("--output", help="folder here; default: the same name")] = None,
+    shared: Shared = "/shared",
+) -> None:
+    """Bring a search's report, leaderboard and best student from a cluster."""
+    from fsd_tune import jobs
+
+    here = Path(name) if output is None else output
+    found = jobs.fetch(jobs.Cluster(cluster, shared), name, here)
+    print(f"{here}: {', '.join(found)}")

@@ -1,0 +1,241 @@
+"""Searches on a cluster that `ray up` has started: sent from here, run there, whether this machine stays on or not.
+
+Everything goes through `ray exec` and `ray rsync-up` of the cluster's YAML, so that its ssh settings, user and
+container hold, and nothing on the cluster has to be open to the network.
+"""
+
+import json
+import os
+import secrets
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fsd_tune import cluster_file, files
+from fsd_tune.errors import FsdTuneError, InputError, nearest
+
+VERBS = ("search", "resume", "confirm", "memory", "distill", "teacher", "doctor", "report")
+# Verbs whose argument is a file that is sent; that of the others is a search's folder there.
+_BY_FILE = ("search", "memory", "distill", "doctor")
+_PATHS = ("", "--teacher", "--data", "--model", "--student-model", "--configuration", "--baseline")
+# What a laptop wants of a finished search; checkpoints, the memory and Ray's own files stay.
+_FETCHED = (
+    "report.html",
+    "leaderboard.csv",
+    "summary.json",
+    "settings.yaml",
+    "command.txt",
+    "versions.json",
+    "study.db",
+)
+_FOLDERS = ("best", "confirm")
+_ADDRESS = "http://127.0.0.1:8265"
+_ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster by its YAML.
+
+    Attributes:
+        file: the YAML.
+        shared: the folder that all its nodes share.
+    """
+
+    file: Path
+    shared: str = "/shared"
+
+    def check(self) -> None:
+        """Refuse a YAML that `ray up` would trip over.
+
+        Raises:
+            InputError: with a line for each problem.
+        """
+        if problems := cluster_file.problems(self.file):
+            raise InputError(problems)
+
+    def run(self, command: str, follow: bool = False) -> str:
+        """What a shell command on the head prints; with `follow` it goes to standard output as it comes.
+
+        Raises:
+            FsdTuneError: the head cannot be reached, or the command fails.
+        """
+        full = f"export RAY_AUTH_MODE={self._auth_mode()} RAY_USAGE_STATS_ENABLED=0; {command}"
+        words = ["ray", "exec", str(self.file), full]
+        done = self._ray(words, None if follow else subprocess.PIPE)
+        if done.returncode:
+            raise FsdTuneError(
+                _last(done.stderr, done.stdout or "") or f"{words[1]} failed", hint="Is it up? `ray up`."
+            )
+        return done.stdout or ""
+
+    def send(self, here: Path, there: str) -> None:
+        """Copy a file or folder to the head, into the shared folder."""
+        self.run(f"mkdir -p {shlex.quote(os.path.dirname(there))}")  # noqa: PTH120 (a path of the head's)
+        source = f"{here}/" if here.is_dir() else str(here)
+        target = f"{there}/" if here.is_dir() else there
+        done = self._ray(["ray", "rsync-up", str(self.file), source, target], subprocess.PIPE)
+        if done.returncode:
+            raise FsdTuneError(f"{here}: could not be copied to the cluster: {_last(done.stderr, done.stdout or '')}")
+
+    def fetch(self, there: str, here: Path) -> None:
+        """Copy a file or a folder from the head."""
+        here.parent.mkdir(parents=True, exist_ok=True)
+        done = self._ray(["ray", "rsync-down", str(self.file), there, str(here)], subprocess.PIPE)
+        if done.returncode:
+            raise FsdTuneError(f"{there}: could not be fetched: {_last(done.stderr, done.stdout or '')}")
+
+    def _auth_mode(self) -> str:
+        text = self.file.read_text(encoding="utf-8")
+        return "token" if "RAY_AUTH_MODE=token" in text else "disabled"
+
+    def _ray(self, words: list[str], output: int | None) -> "subprocess.CompletedProcess[str]":
+        program = str(Path(sys.executable).parent / words[0])
+        environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0"}
+        return subprocess.run(
+            [program, *words[1:]], stdout=output, stderr=subprocess.PIPE, text=True, check=False, env=environment
+        )
+
+
+def _last(*texts: str) -> str:
+    lines = [line.strip() for text in texts for line in text.splitlines() if line.strip()]
+    return lines[-1][:500] if lines else ""
+
+
+def submit(cluster: Cluster, words: Sequence[str]) -> str:
+    """Send a verb's inputs to the cluster and start it there as a Ray job.
+
+    A word that names a file or folder here is copied into the shared folder and means its copy there; `--output` lies
+    in the shared folder, too.
+
+    Args:
+        cluster: which.
+        words: the verb and its arguments, as they would be typed here.
+
+    Returns:
+        The job's id.
+
+    Raises:
+        InputError: the verb is none that a cluster is for, or the cluster's YAML is wrong.
+        FsdTuneError: the cluster cannot be reached.
+    """
+    if not words or words[0] not in VERBS:
+        found = words[0] if words else "nothing"
+        raise InputError(f"submit: found {found}, but must be one of {', '.join(VERBS)}.{nearest(found, VERBS)}")
+    cluster.check()
+    sent, remote = [], [words[0]]
+    # The option whose value comes next; the first word without one is the verb's argument.
+    before = "" if words[0] in _BY_FILE else "--output"
+    for word in words[1:]:
+        name, joined, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        option = name if joined else before
+        if name and not joined:
+            remote.append(word)
+            before = name
+            continue
+        if option == "--output":
+            value = _there(cluster, value)
+        elif option in _PATHS and (path := Path(value).expanduser()).exists():
+            here = path.resolve()
+            there = f"{cluster.shared}/inputs/{files.digest(str(here))[:6]}-{here.name}"
+            sent.append((path, there))
+            value = there
+        remote.append(f"{name}={value}" if joined else value)
+        before = "none"
+    for path, there in sent:
+        cluster.send(path, there)
+    if words[0] in ("search", "resume", "confirm", "doctor"):
+        remote += ["--address", "auto"]
+    job = f"{words[0]}-{time.strftime('%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    command = shlex.join(["fsd-tune", *remote])
+    note = json.dumps({"job": job, "command": command, "submitted": time.time()})
+    cluster.run(
+        f"cd {cluster.shared} && ray job submit --address {_ADDRESS} --submission-id {job} --no-wait -- "
+        f"{shlex.join(['bash', '-c', f'cd {cluster.shared} && {command}'])} && "
+        f"printf '%s\\n' {shlex.quote(note)} >> {cluster.shared}/jobs.jsonl"
+    )
+    return job
+
+
+def _there(cluster: Cluster, output: str) -> str:
+    return output if output.startswith(cluster.shared) else f"{cluster.shared}/{output.lstrip('./')}"
+
+
+def jobs(cluster: Cluster) -> list[dict[str, str]]:
+    """The jobs that were submitted to a cluster, oldest first: `job`, `command` and `state`."""
+    told = cluster.run(
+        f"cat {cluster.shared}/jobs.jsonl 2>/dev/null; echo ==; "
+        f"python -c {shlex.quote(_STATES.format(address=_ADDRESS))}"
+    )
+    noted, _, states = told.partition("==")
+    known = dict(json.loads(next((line for line in states.splitlines() if line.startswith("[")), "[]")))
+    found = []
+    for line in noted.splitlines():
+        if line.startswith("{"):
+            one = json.loads(line)
+            found.append({"job": one["job"], "state": known.get(one["job"], "GONE"), "command": one["command"]})
+    return found
+
+
+_STATES = (
+    "import json; from ray.job_submission import JobSubmissionClient as C; "
+    "print(json.dumps([[job.submission_id, str(job.status.value)] for job in C('{address}').list_jobs()]))"
+)
+
+
+def newest(cluster: Cluster, job: str | None) -> str:
+    """The job of that id, or the one that was submitted last.
+
+    Raises:
+        InputError: there is none.
+    """
+    known = [one["job"] for one in jobs(cluster)]
+    if job is not None and job not in known:
+        raise InputError(f"{job}: no such job.{nearest(job, known)}")
+    if not known:
+        raise InputError(f"{cluster.file}: no job was submitted to this cluster.")
+    return job or known[-1]
+
+
+def follow(cluster: Cluster, job: str) -> str:
+    """Print a job's log as it grows, to its end; returns its state.
+
+    Ending this ends nothing there.
+    """
+    cluster.run(f"ray job logs --address {_ADDRESS} --follow {job}", follow=True)
+    deadline = time.monotonic() + 30
+    while True:
+        state = next((one["state"] for one in jobs(cluster) if one["job"] == job), "GONE")
+        if state in _ENDED or time.monotonic() > deadline:
+            return state
+        time.sleep(1)
+
+
+def stop(cluster: Cluster, job: str) -> None:
+    """End a job as Ctrl-C would: its search can be resumed."""
+    cluster.run(f"ray job stop --address {_ADDRESS} {job}")
+
+
+def fetch(cluster: Cluster, name: str, here: Path) -> list[str]:
+    """Bring a search's report, figures and student home.
+
+    Returns:
+        The names that were there.
+
+    Raises:
+        InputError: there is no such search.
+    """
+    there = _there(cluster, name)
+    listed = cluster.run(f"ls -1 {shlex.quote(there)} 2>/dev/null || true").split()
+    wanted = [each for each in (*_FETCHED, *_FOLDERS) if each in listed]
+    if not wanted:
+        raise InputError(f"{name}: no search lies at {there} on the cluster.")
+    here.mkdir(parents=True, exist_ok=True)
+    for each in wanted:
+        slash = "/" if each in _FOLDERS else ""
+        cluster.fetch(f"{there}/{each}{slash}", here / each if not slash else Path(f"{here / each}/"))
+    return wanted
