@@ -1,4 +1,4 @@
-"""The verbs for a cluster: submit, status, logs, stop, fetch."""
+"""The verbs for a cluster: submit, status, logs, stop, fetch; and doctor, which looks before anything starts."""
 
 import sys
 from pathlib import Path
@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
+from fsd_tune import settings as settings_module
 from fsd_tune.console import verb
 from fsd_tune.errors import FsdTuneError
-from fsd_tune.options import AsJson, show
+from fsd_tune.options import Address, AsJson, DataFolder, MemoryFolder, OptionalSpace, Overrides, show
 
 ClusterFile = Annotated[Path, typer.Argument(help="the YAML that `ray up` was given")]
 Shared = Annotated[str, typer.Option("--shared", help="the folder that all nodes of the cluster share")]
@@ -81,3 +82,25 @@ def fetch(
     here = Path(name) if output is None else output
     found = jobs.fetch(jobs.Cluster(cluster, shared), name, here)
     print(f"{here}: {', '.join(found)}")
+
+
+@verb(settings_flags=True)
+def doctor(
+    overrides: Overrides,
+    *,
+    space: OptionalSpace = None,
+    task: Annotated[str | None, typer.Option("--task", help="GLUE task whose data are looked at")] = None,
+    teacher: Annotated[str | None, typer.Option("--teacher", help="teacher: folder or hub id")] = None,
+    data: DataFolder = None,
+    memory: MemoryFolder = None,
+    output: Annotated[Path | None, typer.Option("--output", help="the search's folder")] = None,
+    address: Address = None,
+    cluster: Annotated[Path | None, typer.Option("--cluster", help="the YAML of `ray up`")] = None,
+) -> None:
+    """Look at all that a search needs before it starts; each line is ok, or says what to do."""
+    from fsd_tune import doctor as doctors
+
+    settings = None if space is None else settings_module.load(space, overrides())
+    wanted = doctors.Wanted(settings, task, teacher, data, memory, output, address, cluster)
+    if not doctors.show(doctors.examine(wanted)):
+        raise SystemExit(2)

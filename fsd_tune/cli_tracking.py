@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from fsd_tune import files
 from fsd_tune.console import verb
 from fsd_tune.options import (
     AsJson,
@@ -52,6 +51,7 @@ def sweep_config(
     folder_or_new("--output", output)
     settings = checked_settings(space, overrides, [task], [teacher], data)
     given = overrides()
+    from fsd_tune import files
     from fsd_tune import sweep_config as sweeps
 
     made = sweeps.sweep_config(

@@ -19,6 +19,7 @@ from fsd_tune.confirm_runs import Finished, Runs, Wanted
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.progress import Display, short
 from fsd_tune.statistics import Interval, mean_and_deviation
+from fsd_tune.versions import versions
 
 
 def run(
@@ -64,7 +65,7 @@ def run(
         "teacher": summary.get("teacher"),
         "precision": spec.precision,
         "max_length": plan.searched.settings.data.max_length,
-        "versions": search_folder.versions(),
+        "versions": versions(),
     }
     runs = Runs(
         folder / "confirm", plan.searched.settings, spec, metric, summary["reports"], facts, display, address,

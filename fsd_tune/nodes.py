@@ -11,7 +11,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fsd_tune.errors import InputError
-from fsd_tune.search_folder import versions
+from fsd_tune.versions import versions
 
 _SECONDS = 18.0
 # Where these differ, a trial computes something else, or cannot be told what to do.

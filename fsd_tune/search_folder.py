@@ -8,7 +8,6 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,8 @@ from fsd_tune.errors import InputError
 from fsd_tune.inputs import Inputs
 from fsd_tune.settings import Settings
 from fsd_tune.spec import Spec, fingerprint
+from fsd_tune.versions import versions
 
-_PACKAGES = ("fsd_tune", "ray", "torch", "transformers", "datasets", "optuna", "scikit-learn", "numpy", "wandb")
 _DEFAULT_REPORTS = 10
 
 
@@ -239,17 +238,6 @@ def clear(folder: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide what a run computes."""
-    found = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "unknown"
-    return found
 
 
 def command_line(folder: Path, task: str, teacher: str, data: str | None, memory: str | None, device: str) -> str:

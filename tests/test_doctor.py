@@ -1,0 +1,69 @@
+"""What is found before a search starts: a line each, right or with what to do, and quickly."""
+
+import shutil
+import subprocess
+import time
+
+import pytest
+
+from fsd_tune.doctor import Wanted, examine
+from fsd_tune.settings import load
+from tests.searching import SCRIPT, SPACE
+
+
+@pytest.fixture
+def settings(tmp_path):
+    path = tmp_path / "space.yaml"
+    path.write_text(SPACE)
+    return load(path)
+
+
+def found(**wanted):
+    return {finding.what: finding for finding in examine(Wanted(**wanted))}
+
+
+def test_all_is_well(settings, glue, teacher, tmp_path, monkeypatch):
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    seen = found(settings=settings, task="sst2", teacher=str(teacher), data=glue, output=tmp_path / "R")
+    assert all(finding.right for finding in seen.values()), seen
+    assert seen["data"].said.endswith("40 in train, 24 in dev")
+    assert {"versions", "teacher", "output", "disk", "object store", "Weights & Biases", "auth mode"} <= set(seen)
+
+
+def test_each_mistake_says_what_to_do(settings, glue, teacher, tmp_path, monkeypatch):
+    broken = tmp_path / "teacher"
+    shutil.copytree(teacher, broken)
+    (broken / "model.safetensors").write_bytes(b"x" * 100)
+    (tmp_path / "R").mkdir()
+    (tmp_path / "R" / "study.db").write_bytes(b"no database" * 100)
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "c.yaml").write_text("max_workers: 1")
+    seen = found(
+        settings=settings, task="sst2", teacher=str(broken), data=tmp_path, output=tmp_path / "R",
+        cluster=tmp_path / "c.yaml",
+    )  # fmt: skip
+    wrong = {what: finding.said for what, finding in seen.items() if not finding.right}
+    assert set(wrong) == {"cluster file", "data", "teacher", "study", "auth mode"}
+    assert "SST-2" in wrong["data"] and "damaged" in wrong["teacher"]
+    assert "`resume` makes it anew" in wrong["study"] and "ray get-auth-token --generate" in wrong["auth mode"]
+
+
+def test_the_outputs_bytes_are_at_most_what_the_formula_says(settings, glue, teacher, tmp_path):
+    seen = found(settings=settings, task="sst2", teacher=str(teacher), data=glue, output=tmp_path)
+    # 40 examples of at most 32 tokens, 16 wide, float16, one layer
+    assert f"at most {2 * 40 * 32 * 16 / 1e9:.3g} GB" in seen["disk"].said
+
+
+def test_the_verb_is_quick_and_its_exit_code_tells(glue, teacher, tmp_path):
+    path = tmp_path / "space.yaml"
+    path.write_text(SPACE)
+    words = [SCRIPT, "doctor", path, "--task", "sst2", "--teacher", teacher, "--data", glue, "--output", tmp_path / "R"]
+    began = time.monotonic()
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    took = time.monotonic() - began
+    assert done.returncode == 0 and all(line.startswith("ok  ") for line in done.stdout.splitlines()), done.stdout
+    # 0.5 s alone; a bound for a busy machine, to notice torch or Ray being imported by every look.
+    assert took < 5
+    wrong = subprocess.run([*words, "--cluster", tmp_path / "none"], capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2 and "!!  cluster file: " in wrong.stdout and "Traceback" not in wrong.stderr
