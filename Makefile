@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3.11
 PIP := .venv/bin/python -m pip --disable-pip-version-check
 
-.PHONY: demo test test-slow bench bench-scale bench-search soak check format clean
+.PHONY: demo test test-slow bench bench-scale bench-search soak measure-failures check format clean
 
 # torch is installed first and by itself: pip then keeps that build (a CPU one where an index offers it).
 .venv/installed: pyproject.toml constraints.txt
@@ -45,6 +45,10 @@ bench-search: .venv/installed-test
 # One search killed at 20 random moments and resumed each time.
 soak: .venv/installed-test
 	@.venv/bin/python -m tests.soak $(SOAK)
+
+# Three hosts made of namespaces (root): how long a search takes to go on after a host has died or is cut off.
+measure-failures: .venv/installed-test
+	@.venv/bin/python -m tests.cluster.measure
 
 check: .venv/installed-test
 	.venv/bin/ruff check .

@@ -21,6 +21,8 @@ from fsd_tune.search_progress import SearchProgress
 from fsd_tune.searcher import DriverOnly, TruthfulAsha, TruthfulSearcher, ended
 from fsd_tune.tracked_trials import TrackedTrials
 
+# As Ray words it; its `preempted` is set for hosts that say goodbye, not for those that go at once.
+_NODE_DIED = "because its node has died"
 _RAYS_OWN = ("config", "hist_stats", "should_checkpoint", "done", "training_iteration")
 
 
@@ -99,7 +101,11 @@ class Scribe(DriverOnly, Callback):  # type: ignore[misc]
         self._end(trial, state, reason)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial failed and is tried again. Out of GPU memory among others is not its own failure."""
+        """A trial failed and is tried again. Its host's death, or no GPU memory among others, is not its own failure."""
+        if _NODE_DIED in str(trial.get_error() or ""):
+            trial.run_metadata.num_failures -= 1
+            self._progress.note(f"trial {trial.config['trial']}: its host has died; it goes on elsewhere")
+            return
         if "OutOfMemoryError" not in _last_line(trial):
             return
         most = self._searcher.back_off()

@@ -205,6 +205,8 @@ class SearchRun:
         )
         asked = {"cpu": settings.resources.cpus_per_trial, "gpu": self.gpus}
         budget_s = settings.search.time_budget_seconds
+        if settings.wandb.mode == "off":
+            self.display.line("Weights & Biases: off; --wandb offline or online tracks a search")
         self.display.line(
             f"search: {self.to_do} trials, {self.workers} at a time on {spec.device} in {spec.precision}, "
             f"{len(self.inputs.train)} training and {len(self.inputs.dev)} "

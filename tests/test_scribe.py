@@ -17,7 +17,8 @@ class Progress:
 
 
 def trial(error):
-    return SimpleNamespace(get_error=lambda: error, run_metadata=SimpleNamespace(num_failures=1))
+    metadata = SimpleNamespace(num_failures=1)
+    return SimpleNamespace(get_error=lambda: error, run_metadata=metadata, config={"trial": 5})
 
 
 @pytest.mark.parametrize(
@@ -27,10 +28,12 @@ def trial(error):
         ("torch.OutOfMemoryError: CUDA out of memory", None, 1, 0),
         ("ray.exceptions.RayTaskError: ValueError: x", 3, 1, 0),
         (None, 3, 1, 0),
+        ("The actor died unexpectedly before finishing this task.\n\tclass_name: X", 3, 1, 0),
+        ("The actor died because its node has died. Node Id: ab12\n\tthe node was inferred to be dead", 3, 0, 1),
     ],
 )
-def test_a_gpu_out_of_memory_is_backed_off_from(tmp_path, error, room, failures, said):
-    """Among others it is not the trial's failure; a trial that is alone on its GPU fails by itself."""
+def test_what_is_not_a_trials_own_failure_does_not_count(tmp_path, error, room, failures, said):
+    """A GPU's memory that ran out among others, a host that died; a trial that is alone on its GPU fails by itself."""
     progress, failed = Progress(), trial(error)
     searcher = SimpleNamespace(back_off=lambda: room)
     scribe = Scribe(tmp_path, "accuracy", 3, "last", None, searcher, {}, progress, Event(), None)  # type: ignore[arg-type]

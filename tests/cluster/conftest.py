@@ -4,6 +4,8 @@ import json
 import shlex
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -91,11 +93,9 @@ class Cluster:
         return found
 
 
-@pytest.fixture(scope="package")
-def cluster(tmp_path_factory):
-    if reason := labs.missing():
-        pytest.skip(f"no hosts can be made here: {reason}")
-    shared = tmp_path_factory.mktemp("shared")
+@contextmanager
+def running(shared: Path) -> Iterator[Cluster]:
+    """A cluster with a task's data, a teacher and a space in its shared folder."""
     glue_folders.write_glue(shared / "glue", train=40, dev=24, tasks=("sst2",))
     tiny.write_teacher(shared / "teacher", tiny.write_base(shared / "base"))
     space = SPACE.replace("epochs: 2", "epochs: 60").replace("trials: 6", f"trials: {TRIALS}")
@@ -109,3 +109,11 @@ def cluster(tmp_path_factory):
     finally:
         lab.down()
         home.rmdir()
+
+
+@pytest.fixture(scope="package")
+def cluster(tmp_path_factory):
+    if reason := labs.missing():
+        pytest.skip(f"no hosts can be made here: {reason}")
+    with running(tmp_path_factory.mktemp("shared")) as made:
+        yield made

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 NET = "10.91.7"
 _SSHD = "/usr/sbin/sshd"
@@ -96,7 +97,7 @@ class Lab:
             "address": address(host),
             "disk": str(place),
             "keys": str(self.folder),
-            "shared": str(self.shared),
+            "shared": [str(self.shared), *_hidden()],
             "bin": str(Path(sys.executable).parent),
             "packages": str(Path(sys.prefix) / "cluster"),
         }
@@ -173,7 +174,13 @@ def _run(*words: object) -> None:
     subprocess.run([str(word) for word in words], check=True, capture_output=True)
 
 
-def _become(facts: dict[str, str]) -> None:
+def _hidden() -> list[str]:
+    """What a host needs of this machine and would not see, for it lies where each host has a folder of its own."""
+    needed = (Path(__file__).resolve().parents[2], Path(sys.prefix), Path(sys.base_prefix))
+    return [str(path) for path in needed if path.parts[1] in ("tmp", "run", "dev")]
+
+
+def _become(facts: dict[str, Any]) -> None:
     """Inside the namespaces: a root folder of this host's own, then sshd in it as the first process."""
     disk, keys = Path(facts["disk"]), Path(facts["keys"])
     upper, work, root = disk / "upper", disk / "work", disk / "root"
@@ -189,9 +196,10 @@ def _become(facts: dict[str, str]) -> None:
     _run("mount", "--rbind", "/dev", root / "dev")
     _run("mount", "-t", "tmpfs", "-o", "mode=1777", "tmpfs", root / "dev" / "shm")
     _run("mount", "--rbind", "/sys", root / "sys")
-    there = root / facts["shared"].lstrip("/")
-    there.mkdir(parents=True, exist_ok=True)
-    _run("mount", "--bind", facts["shared"], there)
+    for shared in facts["shared"]:
+        there = root / shared.lstrip("/")
+        there.mkdir(parents=True, exist_ok=True)
+        _run("mount", "--bind", shared, there)
     home = root / "root"
     if first:
         shutil.rmtree(home / ".ray", ignore_errors=True)
