@@ -139,3 +139,13 @@ def largest_node_cpus() -> int:
     import ray
 
     return max(1, *(int(node["Resources"].get("CPU", 1)) for node in ray.nodes() if node["Alive"]))
+
+
+def dead_hosts() -> set[str]:
+    """The addresses of nodes that were in the connected cluster and are no more."""
+    import ray
+
+    nodes = ray.nodes()
+    return {str(node["NodeManagerAddress"]) for node in nodes if not node["Alive"]} - {
+        str(node["NodeManagerAddress"]) for node in nodes if node["Alive"]
+    }

@@ -15,14 +15,15 @@ from typing import Any
 
 from ray.tune import Callback
 
-from fsd_tune import checkpoints, files
+from fsd_tune import checkpoints, cluster, files
 from fsd_tune.results import judge
 from fsd_tune.search_progress import SearchProgress
 from fsd_tune.searcher import DriverOnly, TruthfulAsha, TruthfulSearcher, ended
 from fsd_tune.tracked_trials import TrackedTrials
 
-# As Ray words it; its `preempted` is set for hosts that say goodbye, not for those that go at once.
-_NODE_DIED = "because its node has died"
+# A host that goes at once is known to be gone only after its silence; until then its trials just seem to fail.
+_SUSPECTED_SECONDS = 120.0
+_LOOK_SECONDS = 2.0
 _RAYS_OWN = ("config", "hist_stats", "should_checkpoint", "done", "training_iteration")
 
 
@@ -49,6 +50,8 @@ class Scribe(DriverOnly, Callback):  # type: ignore[misc]
         self._asha, self._searcher, self._earlier = asha, searcher, earlier
         self._progress, self._interrupted, self._tracked = progress, interrupted, tracked
         self._values: dict[str, dict[int, float]] = {}
+        self._suspected: dict[str, tuple[Any, str, float]] = {}
+        self._looked = 0.0
 
     def _folder(self, trial: Any) -> Path:
         return self._results / str(trial.storage.trial_dir_name)
@@ -57,6 +60,18 @@ class Scribe(DriverOnly, Callback):  # type: ignore[misc]
         """Between two steps of Tune's loop an interrupt is safe: raised anywhere, Ray's own code may swallow it."""
         if self._interrupted.is_set():
             raise KeyboardInterrupt
+        if self._suspected and time.monotonic() > self._looked + _LOOK_SECONDS:
+            self._looked = time.monotonic()
+            self._forgive(cluster.dead_hosts())
+
+    def _forgive(self, dead: set[str]) -> None:
+        """Failures whose host turns out to have died are taken back: they say nothing of the trial."""
+        for name, (trial, address, until) in list(self._suspected.items()):
+            if address in dead:
+                trial.run_metadata.num_failures -= 1
+                self._progress.note(f"trial {trial.config['trial']}: its host {address} has died; it goes on elsewhere")
+            if address in dead or time.monotonic() > until:
+                del self._suspected[name]
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial starts, goes on from an earlier part of the search, or starts again after a crash of its worker."""
@@ -101,11 +116,10 @@ class Scribe(DriverOnly, Callback):  # type: ignore[misc]
         self._end(trial, state, reason)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial failed and is tried again. Its host's death, or no GPU memory among others, is not its own failure."""
-        if _NODE_DIED in str(trial.get_error() or ""):
-            trial.run_metadata.num_failures -= 1
-            self._progress.note(f"trial {trial.config['trial']}: its host has died; it goes on elsewhere")
-            return
+        """A trial failed and is tried again. That its host died, or others filled its GPU, is not its own failure."""
+        address = (trial.last_result or {}).get("node_ip")
+        if address and "OutOfMemoryError" not in _last_line(trial):
+            self._suspected[trial.trial_id] = (trial, str(address), time.monotonic() + _SUSPECTED_SECONDS)
         if "OutOfMemoryError" not in _last_line(trial):
             return
         most = self._searcher.back_off()

@@ -16,9 +16,10 @@ class Progress:
         self.notes.append(text)
 
 
-def trial(error):
+def trial(error, host=None):
     metadata = SimpleNamespace(num_failures=1)
-    return SimpleNamespace(get_error=lambda: error, run_metadata=metadata, config={"trial": 5})
+    told = {"config": {"trial": 5}, "trial_id": error, "last_result": {"node_ip": host}}
+    return SimpleNamespace(get_error=lambda: error, run_metadata=metadata, **told)
 
 
 @pytest.mark.parametrize(
@@ -28,14 +29,37 @@ def trial(error):
         ("torch.OutOfMemoryError: CUDA out of memory", None, 1, 0),
         ("ray.exceptions.RayTaskError: ValueError: x", 3, 1, 0),
         (None, 3, 1, 0),
-        ("The actor died unexpectedly before finishing this task.\n\tclass_name: X", 3, 1, 0),
-        ("The actor died because its node has died. Node Id: ab12\n\tthe node was inferred to be dead", 3, 0, 1),
     ],
 )
-def test_what_is_not_a_trials_own_failure_does_not_count(tmp_path, error, room, failures, said):
-    """A GPU's memory that ran out among others, a host that died; a trial that is alone on its GPU fails by itself."""
+def test_a_gpu_out_of_memory_is_backed_off_from(tmp_path, error, room, failures, said):
+    """Among others it is not the trial's failure; a trial that is alone on its GPU fails by itself."""
     progress, failed = Progress(), trial(error)
     searcher = SimpleNamespace(back_off=lambda: room)
     scribe = Scribe(tmp_path, "accuracy", 3, "last", None, searcher, {}, progress, Event(), None)  # type: ignore[arg-type]
     scribe.on_trial_recover(0, [], failed)
     assert failed.run_metadata.num_failures == failures and len(progress.notes) == said
+
+
+def test_a_failure_is_taken_back_when_its_host_turns_out_to_have_died(tmp_path, monkeypatch, clock):
+    progress = Progress()
+    scribe = Scribe(tmp_path, "accuracy", 3, "last", None, None, {}, progress, Event(), None)  # type: ignore[arg-type]
+    died, crashed, late = trial("unavailable", "10.0.0.2"), trial("died", "10.0.0.3"), trial("cut", "10.0.0.4")
+    dead: set[str] = set()
+    monkeypatch.setattr("fsd_tune.cluster.dead_hosts", lambda: dead)
+    for one in (died, crashed, late):
+        scribe.on_trial_recover(0, [], one)
+    scribe.on_step_end(0, [])
+    assert not progress.notes, "nothing is known yet"
+    clock.now += 5
+    dead.add("10.0.0.2")
+    for _ in range(2):
+        scribe.on_step_end(0, [])
+        clock.now += 5
+    assert [one.run_metadata.num_failures for one in (died, crashed, late)] == [0, 1, 1], "and once only"
+    assert progress.notes == ["trial 5: its host 10.0.0.2 has died; it goes on elsewhere"]
+    clock.now += 200
+    scribe.on_step_end(0, [])
+    dead.add("10.0.0.4")
+    clock.now += 5
+    scribe.on_step_end(0, [])
+    assert late.run_metadata.num_failures == 1, "a host that dies much later was not the reason"

@@ -10,14 +10,10 @@ from tests.cluster import lab as labs
 from tests.cluster.conftest import Cluster, running
 
 
-def reports(cluster: Cluster, name: str, trials: set[str]) -> int:
-    """How many reports these trials have made."""
-    folder = cluster.shared / name / "results"
-    return sum(
-        len(path.read_text().splitlines())
-        for path in folder.glob("*/reports.jsonl")
-        if path.parent.name in trials or not trials
-    )
+def elsewhere(cluster: Cluster, name: str, trials: set[str], host: int) -> int:
+    """How many reports these trials have made on other hosts."""
+    paths = [cluster.shared / name / "results" / trial / "reports.jsonl" for trial in trials]
+    return sum(f'"lab{host}"' not in line for path in paths for line in path.read_text().splitlines())
 
 
 def on(cluster: Cluster, name: str, host: int) -> set[str]:
@@ -37,13 +33,13 @@ def measure(cluster: Cluster, name: str, host: int, fail: Callable[[int], None])
     while not (trials := on(cluster, name, host)):
         assert process.poll() is None, "the search ended before a trial ran there"
         time.sleep(0.1)
-    before, failed = reports(cluster, name, trials), time.monotonic()
+    before, failed = elsewhere(cluster, name, trials, host), time.monotonic()
     fail(host)
     known = went_on = 0.0
     while process.poll() is None:
         if not known and cluster.alive() == 2:
             known = time.monotonic() - failed
-        if not went_on and reports(cluster, name, trials) > before:
+        if not went_on and elsewhere(cluster, name, trials, host) > before:
             went_on = time.monotonic() - failed
         time.sleep(0.1)
     assert process.returncode == 0, process.stdout.read() if process.stdout else ""

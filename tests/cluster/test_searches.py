@@ -8,6 +8,7 @@ from transformers import AutoModelForSequenceClassification
 
 from fsd_tune.results import load
 from tests.cluster.conftest import TRIALS
+from tests.cluster.measure import on
 from tests.searching import agree
 
 pytestmark = pytest.mark.slow
@@ -55,11 +56,15 @@ def test_trials_run_on_both_workers_with_one_memory(cluster):
 
 
 def test_a_worker_dies(cluster):
-    process = cluster.lab.start(1, cluster.command("killed"))
-    begun(cluster, "killed", process)
+    # Without ASHA a trial that has just reported goes on for sure.
+    process = cluster.lab.start(1, cluster.command("killed", "--asha", "off"))
+    deadline = time.monotonic() + 180
+    while not on(cluster, "killed", 3):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
     cluster.lab.kill(3)
     took = cluster.wait_for_nodes(2)
-    ended(process)
+    assert "its host 10.91.7.13 has died; it goes on elsewhere" in ended(process)
     check(cluster, "killed")
     cluster.boot(3)
     cluster.join(3)
