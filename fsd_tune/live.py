@@ -53,11 +53,11 @@ class View:
         left = search.seconds_left
         end = ""
         if left > 0:
-            end = f" · about {duration(left)} left, until {time.strftime('%H:%M', time.localtime(time.time() + left))}"
+            end = f" · {duration(left)} left, until {time.strftime('%H:%M', time.localtime(time.time() + left))}"
         grid = Table.grid(padding=(0, 1))
         grid.add_row(
             Text("trials "),
-            ProgressBar(total=search.trials, completed=search.ended_trials + reports, width=16),
+            ProgressBar(total=search.trials, completed=search.ended_trials + reports, width=10),
             _clipped(
                 f"{search.ended_trials}/{search.trials} ended: {counts} · {len(search.running)} running · "
                 f"{duration(search.seconds)}{end}"

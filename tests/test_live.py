@@ -53,7 +53,7 @@ def test_everything_is_in_view(search, width):
 def test_the_end_is_expected_where_the_pace_says(search):
     # One and a half of eight trials in 40 s leave six and a half.
     assert search.seconds_left == pytest.approx(40 / 1.5 * 6.5)
-    assert "about 2 min 53 s left, until " in drawn(search, 160)[0]
+    assert "2 min 53 s left, until " in drawn(search, 160)[0]
 
 
 def test_the_best_is_named_with_what_was_searched(search):
