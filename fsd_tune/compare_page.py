@@ -69,7 +69,7 @@ def _distribution(compared: Comparison) -> Chart:
         scores = sorted(results.trials.query("state == 'finished'")["score"].dropna())
         if scores:
             figure.add_scatter(
-                x=scores, y=[(i + 1) / len(scores) for i in range(len(scores))], name=name, mode="lines",
+                x=[scores[0], *scores], y=[i / len(scores) for i in range(len(scores) + 1)], name=name, mode="lines",
                 line={"color": colour, "width": 2.5, "shape": "hv"}, hovertemplate="%{y:.0%} score at most %{x:.4f}",
             )  # fmt: skip
     if not figure.data:
@@ -137,7 +137,7 @@ def _parallel(compared: Comparison) -> Chart:
             x=x, y=y, name=name, mode="lines", line={"color": colour, "width": 1.2}, opacity=0.6, hoverinfo="skip"
         )
     texts = [f"{html.escape(axis)}<br>{spans[axis][0]:.3g} to {spans[axis][1]:.3g}" for axis in axes]
-    figure.update_xaxes(tickvals=list(range(len(axes))), ticktext=texts, side="bottom")
+    figure.update_xaxes(tickvals=list(range(len(axes))), ticktext=texts, side="bottom", range=[-0.4, len(axes) - 0.6])
     figure.update_yaxes(visible=False)
     caption = (
         "One line per finished trial, coloured by its search, from its score (left) through its hyperparameters, each "
@@ -176,7 +176,9 @@ def _picture(compared: Comparison, path: Path) -> None:
         label = name.replace("$", r"\$").lstrip("_")
         left.step(found["steps"], found["best"], where="post", color=colour, label=label)
         scores = sorted(results.trials.query("state == 'finished'")["score"].dropna())
-        right.step(scores, [(i + 1) / len(scores) for i in range(len(scores))], where="post", color=colour)
+        if scores:
+            steps = [i / len(scores) for i in range(len(scores) + 1)]
+            right.step([scores[0], *scores], steps, where="post", color=colour)
     left.set(xlabel="student steps spent, over all trials", ylabel=compared.metric, title="best so far")
     right.set(xlabel=compared.metric, ylabel="share of the finished trials", title="distribution of scores")
     left.legend(frameon=False)

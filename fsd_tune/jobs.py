@@ -236,6 +236,6 @@ def fetch(cluster: Cluster, name: str, here: Path) -> list[str]:
         raise InputError(f"{name}: no search lies at {there} on the cluster.")
     here.mkdir(parents=True, exist_ok=True)
     for each in wanted:
-        slash = "/" if each in _FOLDERS else ""
-        cluster.fetch(f"{there}/{each}{slash}", here / each if not slash else Path(f"{here / each}/"))
+        # rsync: the folder's contents into the folder of that name here.
+        cluster.fetch(f"{there}/{each}/" if each in _FOLDERS else f"{there}/{each}", here / each)
     return wanted

@@ -1,0 +1,104 @@
+"""What of a command line is sent to a cluster, and what it means there; a real cluster is in tests/cluster."""
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+from fsd_tune import jobs
+from fsd_tune.errors import InputError
+
+ROOT = Path(__file__).parents[1]
+
+
+class Recorded(jobs.Cluster):
+    """Answers as a head would, and keeps what it was told."""
+
+    said = ""
+    commands: list[str]
+    sent: dict[str, str]
+
+    def run(self, command, follow=False):
+        self.commands.append(command)
+        return self.said
+
+    def send(self, here, there):
+        self.sent[there] = str(here)
+
+
+@pytest.fixture
+def cluster():
+    Recorded.commands, Recorded.sent, Recorded.said = [], {}, ""
+    return Recorded(ROOT / "cluster.yaml")
+
+
+@pytest.fixture
+def laptop(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "space.yaml").write_text("method: kd")
+    for name in ("glue", "teacher", "rte"):
+        (tmp_path / name).mkdir()
+    return tmp_path
+
+
+def command_of(cluster):
+    """The verb's words as the head's shell would run them."""
+    words = shlex.split(cluster.commands[-1])
+    return shlex.split(words[words.index("-c") + 1].partition(" && ")[2])
+
+
+def test_files_go_along_and_mean_their_copies(cluster, laptop):
+    given = "search space.yaml --task rte --teacher=teacher --data glue --output runs/rte --trials 8 --wandb offline"
+    job = jobs.submit(cluster, given.split())
+    words = command_of(cluster)
+    there = {Path(here).name: name for name, here in cluster.sent.items()}
+    assert set(there) == {"space.yaml", "teacher", "glue"}, "a task is no folder, whatever lies here"
+    assert all(name.startswith("/shared/inputs/") for name in there.values())
+    assert words == [
+        "fsd-tune", "search", there["space.yaml"], "--task", "rte", f"--teacher={there['teacher']}", "--data",
+        there["glue"], "--output", "/shared/runs/rte", "--trials", "8", "--wandb", "offline", "--address", "auto",
+    ]  # fmt: skip
+    assert f"--submission-id {job}" in cluster.commands[-1]
+    note = json.loads(shlex.split(cluster.commands[-1])[-3])
+    assert note["job"] == job and note["command"] == shlex.join(words)
+
+
+def test_a_search_there_is_named_as_here(cluster, laptop):
+    jobs.submit(cluster, ["resume", "runs/rte", "--trials=20"])
+    assert command_of(cluster) == ["fsd-tune", "resume", "/shared/runs/rte", "--trials=20", "--address", "auto"]
+    assert not cluster.sent
+
+
+def test_a_hub_id_stays_one(cluster, laptop):
+    jobs.submit(cluster, ["search", "space.yaml", "--task", "rte", "--teacher", "someone/bert", "--output", "a"])
+    assert "someone/bert" in command_of(cluster)
+
+
+def test_two_inputs_of_one_name_do_not_meet(cluster, laptop):
+    (laptop / "other" / "teacher").mkdir(parents=True)
+    for teacher in ("teacher", "other/teacher"):
+        jobs.submit(cluster, ["search", "space.yaml", "--teacher", teacher])
+    assert sum(name.endswith("-teacher") for name in cluster.sent) == 2
+
+
+@pytest.mark.parametrize("words", [["serch", "x"], ["demo"], []])
+def test_only_what_a_cluster_is_for_is_sent(cluster, words):
+    with pytest.raises(InputError, match="must be one of search, resume"):
+        jobs.submit(cluster, words)
+    assert not cluster.commands
+
+
+def test_a_wrong_cluster_file_is_refused_before_anything_is_sent(laptop):
+    (laptop / "c.yaml").write_text("max_workers: 2")
+    with pytest.raises(InputError, match="cluster_name: is missing"):
+        jobs.submit(Recorded(laptop / "c.yaml"), ["search", "space.yaml"])
+
+
+def test_states_are_told_beside_what_was_submitted(cluster):
+    notes = [json.dumps({"job": f"search-{i}", "command": "fsd-tune search", "submitted": 1.0}) for i in (1, 2)]
+    Recorded.said = "\n".join(["Warning: added to known hosts", *notes, "==", '[["search-2", "RUNNING"]]'])
+    assert [(one["job"], one["state"]) for one in jobs.jobs(cluster)] == [("search-1", "GONE"), ("search-2", "RUNNING")]
+    assert jobs.newest(cluster, None) == "search-2"
+    with pytest.raises(InputError, match="no such job"):
+        jobs.newest(cluster, "search-3")
