@@ -127,24 +127,27 @@ def timeline(results: Results) -> Chart:
     spans = reports.groupby(["hostname", "pid", "trial"]).agg(begun=("begun", "min"), ended=("timestamp", "max"))
     states = dict(zip(results.trials["number"], results.trials["state"], strict=True))
     workers: dict[tuple[str, int], str] = {}
+    spans = spans.sort_values("begun").reset_index()
+    for span in spans.to_dict("records"):
+        host = str(span["hostname"])
+        workers.setdefault((host, int(span["pid"])), f"{len(workers) + 1}: {html.escape(host)}")
+    names = [workers[str(host), int(pid)] for host, pid in zip(spans["hostname"], spans["pid"], strict=True)]
+    spans = spans.assign(worker=names, state=[states.get(trial, "running") for trial in spans["trial"]])
     figure = go.Figure()
-    named: set[str] = set()
-    for span in spans.sort_values("begun").reset_index().to_dict("records"):
-        host, number = str(span["hostname"]), int(span["trial"])
-        worker = workers.setdefault((host, int(span["pid"])), f"{len(workers) + 1}: {html.escape(host)}")
-        state = states.get(number, "running")
+    for state, rows in spans.groupby("state", sort=False):
         figure.add_bar(
-            y=[worker],
-            x=[(span["ended"] - span["begun"]) / 60],
-            base=[(span["begun"] - zero) / 60],
+            y=rows["worker"].tolist(),
+            x=((rows["ended"] - rows["begun"]) / 60).tolist(),
+            base=((rows["begun"] - zero) / 60).tolist(),
+            customdata=rows["trial"].tolist(),
             orientation="h",
-            name=state,
-            legendgroup=state,
-            showlegend=state not in named,
-            marker={"color": STATE_COLOURS.get(state, GREY), "line": {"width": 1, "color": "rgba(127,127,127,0.4)"}},
-            hovertemplate=f"trial {number}, {state}: %{{x:.1f}} min from %{{base:.1f}}<extra></extra>",
+            name=str(state),
+            marker={
+                "color": STATE_COLOURS.get(str(state), GREY),
+                "line": {"width": 1, "color": "rgba(127,127,127,0.4)"},
+            },
+            hovertemplate=f"trial %{{customdata}}, {state}: %{{x:.1f}} min from %{{base:.1f}}<extra></extra>",
         )
-        named.add(state)
     figure.update_layout(barmode="overlay", bargap=0.35, showlegend=True)
     figure.update_xaxes(title="minutes since the first trial began", rangemode="tozero")
     figure.update_yaxes(title="worker", autorange="reversed", showgrid=False, ticklabelstandoff=6)

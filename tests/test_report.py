@@ -148,8 +148,10 @@ def test_every_chart_is_drawn_and_captioned(search: Path) -> None:
     assert len(traces(found["parallel"])) == len(finished)
     terms = {trace.name for trace in traces(found["losses"])}
     assert {"task", "KD", "L_I (intra)", "L_L (local)", "L_G (global)", "L_G: memory"} == terms
-    assert {trace.y[0] for trace in traces(found["timeline"])} == {"1: worker", "2: worker"}
-    assert len(traces(found["timeline"])) == 24
+    bars = traces(found["timeline"])
+    assert {worker for trace in bars for worker in trace.y} == {"1: worker", "2: worker"}
+    assert sorted(trial for trace in bars for trial in trace.customdata) == list(range(24))
+    assert {trace.name for trace in bars} == set(results.trials["state"])
     assert len(traces(found["slices"])) == 7, "one picture a hyperparameter that varies"
     assert traces(found["cost"])[0].y[-1] == finished["score"].max()
 
@@ -160,8 +162,8 @@ def test_a_worker_is_busy_from_a_trials_begin_to_its_last_report(tmp_path: Path)
         config = configuration(random.Random(number))
         rows = [one_report(i, 0.6, timestamp=begun + 60 * i, time_this_iter_s=60.0, pid=pid) for i in (1, 2, 3)]
         write_trial(tmp_path, number, config, rows)
-    bars = traces(drawn(tmp_path)["timeline"])
-    assert [(bar.y[0], bar.base[0], bar.x[0]) for bar in bars] == [
+    (bars,) = traces(drawn(tmp_path)["timeline"])
+    assert list(zip(bars.y, bars.base, bars.x, strict=True)) == [
         ("1: worker", 0.0, 3.0), ("2: worker", 1.0, 3.0), ("1: worker", 5.0, 3.0)
     ]  # fmt: skip
 
