@@ -43,7 +43,7 @@ def status(*, cluster: ClusterFile, shared: Shared = "/shared", as_json: AsJson 
     """The jobs that were submitted to a cluster."""
     from fsd_tune import jobs
 
-    found = jobs.jobs(jobs.Cluster(cluster, shared))
+    found = jobs.jobs(jobs.checked(cluster, shared))
     lines = [f"{one['job']}  {one['state'].lower():9s}  {one['command']}" for one in found]
     show({"jobs": found}, as_json, lines or ["no job was submitted"])
 
@@ -53,7 +53,7 @@ def logs(*, cluster: ClusterFile, job: Job = None, shared: Shared = "/shared") -
     """A job's log, followed to its end; Ctrl-C ends the following alone."""
     from fsd_tune import jobs
 
-    where = jobs.Cluster(cluster, shared)
+    where = jobs.checked(cluster, shared)
     jobs.follow(where, jobs.newest(where, job))
 
 
@@ -62,7 +62,7 @@ def stop(*, cluster: ClusterFile, job: Job = None, shared: Shared = "/shared") -
     """End a job as Ctrl-C would; `submit cluster.yaml resume NAME` goes on with its search."""
     from fsd_tune import jobs
 
-    where = jobs.Cluster(cluster, shared)
+    where = jobs.checked(cluster, shared)
     name = jobs.newest(where, job)
     jobs.stop(where, name)
     print(f"job {name}: stopped")
@@ -79,8 +79,8 @@ def fetch(
     """Bring a search's report, leaderboard and best student from a cluster."""
     from fsd_tune import jobs
 
-    here = Path(name) if output is None else output
-    found = jobs.fetch(jobs.Cluster(cluster, shared), name, here)
+    here = Path(name.removeprefix(f"{shared}/")) if output is None else output
+    found = jobs.fetch(jobs.checked(cluster, shared), name, here)
     print(f"{here}: {', '.join(found)}")
 
 

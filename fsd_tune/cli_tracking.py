@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from fsd_tune.console import verb
+from fsd_tune.errors import InputError
 from fsd_tune.options import (
     AsJson,
     DataFolder,
@@ -51,6 +52,14 @@ def sweep_config(
     folder_or_new("--output", output)
     settings = checked_settings(space, overrides, [task], [teacher], data)
     given = overrides()
+    from fsd_tune import glue, hub
+
+    problems = hub.model_problems(teacher, "--teacher")
+    if "{run}" in str(output):
+        problems.append(f"--output: found {output}, but each run's own folder is made below it without {{run}}.")
+    if problems:
+        raise InputError(problems)
+    glue.load(glue.get_task(task), ("train", "dev") if data is not None else (), data)
     from fsd_tune import files
     from fsd_tune import sweep_config as sweeps
 

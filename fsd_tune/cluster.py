@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -47,6 +48,8 @@ def connected(address: str | None = None, temporary: Path | None = None) -> Iter
         yield
         return
     address = address or os.environ.get("RAY_ADDRESS")
+    if address:
+        _answers(address)
     local = {} if address else {"include_dashboard": False, "_temp_dir": None if temporary is None else str(temporary)}
     try:
         ray.init(
@@ -67,6 +70,21 @@ def connected(address: str | None = None, temporary: Path | None = None) -> Iter
         yield
     finally:
         ray.shutdown()
+
+
+def _answers(address: str) -> None:
+    """Refuse an address at which nobody listens; Ray itself would try for a minute.
+
+    Raises:
+        InputError: it is one.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return  # `auto`
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as error:
+        raise InputError(f"--address: nobody answers at {address}: {error.strerror or error}.") from None
 
 
 def _interrupt(number: int, frame: object) -> None:

@@ -45,6 +45,10 @@ def problems(path: Path) -> list[str]:
         config = read(path)
     except InputError as error:
         return list(error.problems)
+    if "kind" in config and "apiVersion" in config:
+        return [f"{path}: is a Kubernetes manifest, which `kubectl apply` takes, not `ray up`."]
+    if not isinstance(config.get("provider"), dict) or "type" not in config["provider"]:
+        return [f"{path}: provider: is missing; cluster.yaml at the top level of this project is one to start from."]
     found = [
         *_by_ray(config),
         *_name(config),
@@ -66,7 +70,7 @@ def _by_ray(config: dict[str, Any]) -> list[str]:
     except Exception as error:  # whatever it raises is said in one line
         told = getattr(error, "message", None) or next(iter(str(error).splitlines()), type(error).__name__)
         place = ".".join(str(part) for part in getattr(error, "absolute_path", ()))
-        return [f"{place + ': ' if place else ''}{told}."]
+        return [f"{place + ': ' if place else ''}{str(told).rstrip('.')}."]
     return []
 
 

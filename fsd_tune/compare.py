@@ -60,11 +60,11 @@ class Comparison:
 
     def differing(self) -> list[tuple[str, list[str]]]:
         """What each search after the first was given differently: (its name, lines)."""
-        first = self.results[0].summary.get("identity")
+        first = _identity(self.results[0])
         found = []
         for name, results in zip(self.names[1:], self.results[1:], strict=True):
-            identity = results.summary.get("identity")
-            if first is not None and identity is not None:
+            identity = _identity(results)
+            if "settings" in first and "settings" in identity:
                 found.append((name, differences(first, identity)))
         return found
 
@@ -99,8 +99,8 @@ def compare(folders: Sequence[Path | str], anyway: bool = False) -> Comparison:
             here, there = results.summary.get(key), first.summary.get(key)
             if here != there:
                 remarks.append(f"{results.folder}: {what} {here}, but {first.folder} has {there}.")
-        splits = [one.summary.get("identity", {}).get("dev split") for one in (first, results)]
-        if splits[0] != splits[1] and results.summary.get("task") == first.summary.get("task"):
+        here, there = (_identity(one).get("dev split") for one in (results, first))
+        if here and there and here != there and results.summary.get("task") == first.summary.get("task"):
             remarks.append(f"{results.folder}: other examples to select on than {first.folder}.")
     if remarks and not anyway:
         raise InputError(remarks, "Their scores do not compare; --anyway compares them all the same.")
@@ -123,6 +123,12 @@ def document(compared: Comparison) -> dict[str, Any]:
         "remarks": list(compared.remarks),
         "differing": dict(compared.differing()),
     }
+
+
+def _identity(results: Results) -> dict[str, Any]:
+    """What a search says that it is; nothing where an earlier version wrote it otherwise."""
+    found = results.summary.get("identity")
+    return found if isinstance(found, dict) else {}
 
 
 def _names(loaded: Sequence[Results]) -> list[str]:

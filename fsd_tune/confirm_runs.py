@@ -23,8 +23,9 @@ from ray.exceptions import RayActorError, RayTaskError
 from fsd_tune import cluster, files, memory_actor
 from fsd_tune.confirm_inputs import Configuration
 from fsd_tune.errors import FsdTuneError
+from fsd_tune.hub import RECORD
 from fsd_tune.methods import USES_MEMORY, USES_TEACHER
-from fsd_tune.models import RECORD, load_tokenizer, quiet_transformers
+from fsd_tune.models import load_tokenizer, quiet_transformers
 from fsd_tune.prepare import Prepared, prepare
 from fsd_tune.progress import Display, duration
 from fsd_tune.results import judge

@@ -71,7 +71,7 @@ def examine(wanted: Wanted) -> Iterator[Finding]:
             continue
         try:
             yield from look(wanted)
-        except FsdTuneError as error:
+        except (FsdTuneError, OSError, ValueError) as error:
             problems = error.problems if isinstance(error, InputError) else (str(error),)
             yield from (Finding(name, problem, False) for problem in problems)
 
@@ -118,7 +118,7 @@ def _output(wanted: Wanted) -> list[Finding]:
     except sqlite3.Error as error:
         said = f"{wanted.output / 'study.db'} cannot be opened ({error}); move it away, `resume` makes it anew"
         return [Finding("study", said, False)]
-    return [Finding("study", f"{wanted.output / 'study.db'} holds {count} trials; the same search goes on")]
+    return [Finding("study", f"{wanted.output / 'study.db'} holds {count} trials; a search that is the same goes on")]
 
 
 def _disk(wanted: Wanted) -> list[Finding]:
@@ -129,7 +129,7 @@ def _disk(wanted: Wanted) -> list[Finding]:
     free = shutil.disk_usage(existing).free
     try:
         needed = _bytes_at_most(wanted)
-    except InputError:
+    except (InputError, OSError, ValueError):
         needed = None  # what is wrong with the data is said of them
     if needed is None:
         found.append(Finding("disk", f"{free / 1e9:.3g} GB are free below {existing}"))

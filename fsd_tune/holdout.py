@@ -18,7 +18,8 @@ from fsd_tune import glue
 from fsd_tune.batches import Tokenised
 from fsd_tune.errors import InputError
 from fsd_tune.glue import Split
-from fsd_tune.models import RECORD, TeacherInfo
+from fsd_tune.hub import RECORD
+from fsd_tune.models import TeacherInfo
 from fsd_tune.prepare import predict
 from fsd_tune.sections import Holdout
 from fsd_tune.settings import Settings

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
+# What a folder of ours says of its making.
+RECORD = "fsd_tune.json"
 TIMEOUT_S = 10.0
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "spm.model")
 

@@ -8,8 +8,9 @@ from fsd_tune import glue, holdout
 from fsd_tune.batches import Tokenised, tokenise
 from fsd_tune.errors import InputError
 from fsd_tune.glue import Split, Task
+from fsd_tune.hub import RECORD
 from fsd_tune.layers import layer_pairs
-from fsd_tune.models import RECORD, TeacherInfo, check_fit, check_source, describe, load_tokenizer, quiet_transformers
+from fsd_tune.models import TeacherInfo, check_fit, check_source, describe, load_tokenizer, quiet_transformers
 from fsd_tune.settings import Settings
 from fsd_tune.tracking_check import tracking_problems
 

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from fsd_tune import hub
 from fsd_tune.errors import InputError
 from fsd_tune.glue import Task
+from fsd_tune.hub import RECORD
 from fsd_tune.layers import start_layers
 from fsd_tune.sections import Student
 from fsd_tune.settings import Settings
 
 # What `fsd-tune teacher` writes beside a teacher's weights: the pretrained base, its scores, how it was trained.
-RECORD = "fsd_tune.json"
 
 
 def quiet_transformers() -> None:

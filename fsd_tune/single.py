@@ -10,9 +10,10 @@ from fsd_tune import device as devices
 from fsd_tune import files, glue, holdout
 from fsd_tune.batches import tokenise
 from fsd_tune.errors import FsdTuneError, InputError
+from fsd_tune.hub import RECORD
 from fsd_tune.inputs import Inputs, check_output, gather
 from fsd_tune.methods import USES_TEACHER
-from fsd_tune.models import RECORD, describe, label_order, load_tokenizer, quiet_transformers
+from fsd_tune.models import describe, label_order, load_tokenizer, quiet_transformers
 from fsd_tune.prepare import Prepared, predict, prepare
 from fsd_tune.progress import Display, short
 from fsd_tune.results import judge

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from fsd_tune import files
-from fsd_tune.models import RECORD, load_tokenizer, quiet_transformers
+from fsd_tune.hub import RECORD
+from fsd_tune.models import load_tokenizer, quiet_transformers
 from fsd_tune.results import Results
 
 

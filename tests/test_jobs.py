@@ -30,7 +30,7 @@ class Recorded(jobs.Cluster):
 @pytest.fixture
 def cluster():
     Recorded.commands, Recorded.sent, Recorded.said = [], {}, ""
-    return Recorded(ROOT / "cluster.yaml")
+    return Recorded(ROOT / "docs" / "cluster" / "hosts.yaml")
 
 
 @pytest.fixture
@@ -70,6 +70,45 @@ def test_a_search_there_is_named_as_here(cluster, laptop):
     assert not cluster.sent
 
 
+def test_order_and_switches_change_nothing(cluster, laptop):
+    given = "search --overwrite --task rte --teacher teacher --output ./runs/../a space.yaml --memory mem"
+    jobs.submit(cluster, given.split())
+    words = command_of(cluster)
+    assert words[-5].endswith("-space.yaml") and words[-4:-2] == ["--memory", "/shared/mem"]
+    assert "/shared/a" in words and len(cluster.sent) == 2
+
+
+def test_teachers_of_several_tasks_and_the_model_of_students_go_along(cluster, laptop):
+    (laptop / "teachers" / "rte").mkdir(parents=True)
+    jobs.submit(cluster, ["search", "space.yaml", "--teacher", "teachers/{task}"])
+    assert any(word.endswith("-teachers/{task}") for word in command_of(cluster))
+    (laptop / "base").mkdir()
+    (laptop / "teacher" / "fsd_tune.json").write_text(json.dumps({"base": str(laptop / "base")}))
+    jobs.submit(cluster, ["search", "space.yaml", "--teacher", "teacher"])
+    words = command_of(cluster)
+    assert words[words.index("--student-model") + 1].endswith("-base")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["search", "nope.yaml"], "nope.yaml: no such file"),
+        (["search", "--task", "rte"], "search: lacks its YAML"),
+        (["resume"], "resume: lacks a folder"),
+        (["search", "space.yaml", "--detach"], "--detach: is not for the verb"),
+        (["search", "space.yaml", "--address=auto"], "--address: is not for the verb"),
+        (["search", "space.yaml", "--output", "../x"], "../x does not lie in /shared"),
+        (["search", "space.yaml", "--output", "/sharedother/x"], "/sharedother/x does not lie in /shared"),
+        (["search", "space.yaml", "--output", "s3://b/x"], "does not lie in /shared"),
+    ],
+)
+def test_what_would_fail_there_is_said_here(cluster, laptop, words, said):
+    with pytest.raises(InputError) as caught:
+        jobs.submit(cluster, words)
+    assert any(said in problem for problem in caught.value.problems), caught.value.problems
+    assert not cluster.commands and not cluster.sent
+
+
 def test_a_hub_id_stays_one(cluster, laptop):
     jobs.submit(cluster, ["search", "space.yaml", "--task", "rte", "--teacher", "someone/bert", "--output", "a"])
     assert "someone/bert" in command_of(cluster)
@@ -91,7 +130,7 @@ def test_only_what_a_cluster_is_for_is_sent(cluster, words):
 
 def test_a_wrong_cluster_file_is_refused_before_anything_is_sent(laptop):
     (laptop / "c.yaml").write_text("max_workers: 2")
-    with pytest.raises(InputError, match="cluster_name: is missing"):
+    with pytest.raises(InputError, match="provider: is missing"):
         jobs.submit(Recorded(laptop / "c.yaml"), ["search", "space.yaml"])
 
 
