@@ -109,7 +109,7 @@ def compare(folders: Sequence[Path | str], anyway: bool = False) -> Comparison:
 
 def lines(compared: Comparison) -> list[str]:
     """The table for a terminal."""
-    shown = compared.table()[["search", "best", "median", "confirmed", "trials", "hours", "steps"]]
+    shown = compared.table()[["search", "best", "median", "confirmed", "trials", "finished", "hours", "steps"]]
     text = shown.to_string(index=False, na_rep="-", float_format=lambda value: f"{value:.4f}")
     return [*(f"note: {remark}" for remark in compared.remarks), *text.splitlines()]
 
