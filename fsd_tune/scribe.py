@@ -77,10 +77,13 @@ class Scribe(DriverOnly, Callback):  # type: ignore[misc]
         """A trial starts, goes on from an earlier part of the search, or starts again after a crash of its worker."""
         number = trial.config["trial"]
         self._values.setdefault(trial.trial_id, dict(self._earlier.get(number, {})))
-        described = {name: value for name, value in trial.config.items() if name != "restart"}
-        files.write_json(self._folder(trial) / "config.json", described)
+        self._describe(trial)
         self._progress.started(number, trial.config["config"])
         self._tracked.started(number, trial.config["config"], self._folder(trial))
+
+    def _describe(self, trial: Any) -> None:
+        described = {name: value for name, value in trial.config.items() if name != "restart"}
+        files.write_json(self._folder(trial) / "config.json", described)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -133,6 +136,8 @@ class Scribe(DriverOnly, Callback):  # type: ignore[misc]
 
     def _end(self, trial: Any, state: str, reason: str) -> None:
         shutil.rmtree(self._folder(trial) / checkpoints.RESTART, ignore_errors=True)
+        if not (self._folder(trial) / "config.json").exists():
+            self._describe(trial)  # its worker died before it could start
         values = self._values.get(trial.trial_id, {})
         score = judge([values[report] for report in sorted(values)], self._judge_by) if state == "finished" else None
         ending = {"state": state, "reason": reason, "score": score, "time": time.time()}

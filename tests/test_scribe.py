@@ -1,5 +1,6 @@
 """What the driver writes and does when trials fail, without Ray: its trials are stood in for."""
 
+import json
 from threading import Event
 from types import SimpleNamespace
 
@@ -63,3 +64,19 @@ def test_a_failure_is_taken_back_when_its_host_turns_out_to_have_died(tmp_path, 
     clock.now += 5
     scribe.on_step_end(0, [])
     assert late.run_metadata.num_failures == 1, "a host that dies much later was not the reason"
+
+
+def test_a_trial_whose_worker_never_started_is_in_the_results(tmp_path):
+    """Else the study would know of a trial that the results have not."""
+    ended: list[int] = []
+    progress = SimpleNamespace(ended=lambda number, *_: ended.append(number))
+    tracked = SimpleNamespace(ended=lambda *_: None)
+    scribe = Scribe(tmp_path, "accuracy", 3, "last", None, None, {}, progress, Event(), tracked)  # type: ignore[arg-type]
+    failed = trial("The actor never ran")
+    failed.config = {"trial": 5, "config": {"method": "kd"}, "restart": ""}
+    failed.storage = SimpleNamespace(trial_dir_name="0005_ab")
+    (tmp_path / "0005_ab").mkdir()
+    scribe.on_trial_error(0, [], failed)
+    assert json.loads((tmp_path / "0005_ab" / "config.json").read_text()) == {"trial": 5, "config": {"method": "kd"}}
+    assert json.loads((tmp_path / "0005_ab" / "trial.json").read_text())["reason"] == "The actor never ran"
+    assert ended == [5]
