@@ -73,7 +73,9 @@ def agree(results):
         reports = results.reports[results.reports["trial"] == trial.number]
         values = dict(zip(reports["report"], reports[results.metric], strict=True))
         assert trial.intermediate_values == {r: v for r, v in values.items() if np.isfinite(v)}
-        lines = (results.folder / "results" / row["folder"] / "reports.jsonl").read_text().splitlines()
+        path = results.folder / "results" / row["folder"] / "reports.jsonl"
+        # A trial whose worker never started has none.
+        lines = path.read_text().splitlines() if path.exists() else []
         assert [json.loads(line)["report"] for line in lines] == sorted(values)
         if row["state"] == "finished":
             assert trial.value == pytest.approx(row["score"])
@@ -127,12 +129,13 @@ def is_trial(title):
 
 
 def kill(driver, target):
-    """SIGKILL by id: the `driver`, its `workers`, the memory `actor`, or `all` processes of its session."""
+    """SIGKILL by id: the `driver`, its `workers` or `starting` ones, the memory `actor`, or `all` of its session."""
     family = processes_of(driver.pid)
     titles = {process: title(process) for process in family}
     chosen = {
         "driver": [driver.pid],
         "workers": [process.pid for process, title in titles.items() if is_trial(title)],
+        "starting": [process.pid for process, title in titles.items() if "DistillTrial" in title],
         "actor": [process.pid for process, title in titles.items() if "ray::_Memory" in title],
         "all": [process.pid for process in family],
     }[target]
