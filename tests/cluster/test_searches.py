@@ -112,9 +112,9 @@ def test_the_driver_dies_and_the_search_is_resumed(cluster):
 
 
 def test_storage_that_is_not_shared_is_refused_before_the_first_trial(cluster):
-    done = cluster.lab.run(1, cluster.command("/root/alone"), check=False)
+    done = cluster.lab.run(1, cluster.command("/srv/alone"), check=False)
     assert done.returncode == 2
     lines = done.stderr.splitlines()
-    refused = [line for line in lines if "/root/alone is not shared" in line]
+    refused = [line for line in lines if "/srv/alone is not shared" in line]
     assert len(refused) == 2 and "10.91.7.12" in refused[0] + refused[1] and "10.91.7.13" in refused[0] + refused[1]
-    assert cluster.lab.run(1, "ls /root/alone", check=False).returncode != 0, "nothing stays behind"
+    assert cluster.lab.run(1, "ls /srv/alone", check=False).returncode != 0, "nothing stays behind"
