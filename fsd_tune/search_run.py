@@ -15,6 +15,7 @@ from fsd_tune.continuation import Past
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.inputs import Inputs
 from fsd_tune.methods import USES_TEACHER
+from fsd_tune.place import Place
 from fsd_tune.prepare import Prepared
 from fsd_tune.progress import Display, duration
 from fsd_tune.results import load
@@ -29,12 +30,15 @@ from fsd_tune.tracked_trials import TrackedTrials
 _FAILURES_PER_TRIAL = 2
 
 
-def conclude(folder: Path, inputs: Inputs, spec: Spec, done: bool, tracked: TrackedTrials) -> None:
+def conclude(where: Place, inputs: Inputs, spec: Spec, done: bool, tracked: TrackedTrials) -> None:
     """Best student, leaderboard and report from what is on disk; after a holdout's search dev's only figure.
 
-    What the tracking still lacks is written, and it is closed.
+    What the tracking still lacks is written, and it is closed; everything is stored.
     """
+    folder = where.folder
     results = load(folder)
+    if results.best is not None:
+        where.student_of(str(results.best["folder"]))
     best = export_best(results, spec.teacher.path)
     if done and best is not None and inputs.final is not None:
         figure = holdout.final(best, inputs.task, inputs.final, spec.precision, spec.device)
@@ -47,6 +51,7 @@ def conclude(folder: Path, inputs: Inputs, spec: Spec, done: bool, tracked: Trac
     report.write(results)
     tracked.conclude(results)
     tracked.close()
+    where.push()
 
 
 @dataclass
@@ -55,7 +60,7 @@ class SearchRun:
 
     Attributes:
         settings, inputs, spec: what is searched.
-        folder: the search's.
+        where: the search's folder.
         summary: what `summary.json` holds.
         gpus: of a trial.
         workers: trials side by side.
@@ -67,13 +72,18 @@ class SearchRun:
     settings: Settings
     inputs: Inputs
     spec: Spec
-    folder: Path
+    where: Place
     summary: dict[str, Any]
     gpus: float
     workers: int
     past: Past
     to_do: int
     display: Display
+
+    @property
+    def folder(self) -> Path:
+        """Where the search's files are written here."""
+        return self.where.folder
 
     def run(self) -> None:
         """Memory, trials, and then, whatever happened, summary, best student and report."""
@@ -98,15 +108,16 @@ class SearchRun:
             self.display.close()
             if state == "refused":
                 self._tracked.close()
-                search_folder.clear(self.folder)
+                search_folder.clear(self.where)
             else:
                 self._write(state=state)
-                conclude(self.folder, self.inputs, self.spec, state == "done", self._tracked)
+                conclude(self.where, self.inputs, self.spec, state == "done", self._tracked)
 
     def _write(self, **news: Any) -> None:
         wall = self._before + time.monotonic() - self._began
         self.summary.update(news, wall_seconds=round(wall, 2))
         files.write_json(self.folder / "summary.json", self.summary)
+        self.where.kept(self.folder / "summary.json")
 
     @contextmanager
     def _memory(self) -> Iterator[tuple[Any, Prepared] | None]:
@@ -118,8 +129,7 @@ class SearchRun:
         actor = memory_actor.start(self.spec, user)
         try:
             cpus, gpus = cluster.largest_node_cpus(), 1 if self.spec.device == "cuda" else 0
-            progress_file = self.folder.absolute() / ".build-progress.json"
-            prepared = memory_actor.build(actor, self.spec, cpus, gpus, progress_file, self.display.stage)
+            prepared = memory_actor.build(actor, self.spec, cpus, gpus, self.display.stage)
             self._say(prepared)
             yield actor, prepared
         finally:
@@ -179,12 +189,13 @@ class SearchRun:
         results = load(self.folder)
         progress.past(dict(results.trials["state"].value_counts()), results.best)
         interrupted = threading.Event()
-        searcher = TruthfulSearcher(record, metric, reports, self.workers, self.past.restarts)
+        restarts = {number: self.where.from_nodes(path) for number, path in self.past.restarts.items()}
+        searcher = TruthfulSearcher(record, metric, reports, self.workers, restarts)
         judge_by = settings.search.judge_by
         folders = {number: restart.parent.name for number, restart in self.past.restarts.items()}
         earlier = {number: trial.values for number, trial in past.items()}
         scribe = Scribe(
-            self.folder / "results",
+            self.where,
             metric,
             reports,
             judge_by,
@@ -226,7 +237,7 @@ class SearchRun:
                 ),
                 run_config=tune.RunConfig(
                     name="results",
-                    storage_path=str(self.folder.resolve()),
+                    **self.where.run_storage(),
                     callbacks=[scribe],
                     verbose=0,
                     failure_config=tune.FailureConfig(max_failures=_FAILURES_PER_TRIAL),
