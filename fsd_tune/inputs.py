@@ -36,14 +36,6 @@ class Inputs:
     notes: tuple[str, ...]
 
 
-def unsupported(settings: Settings) -> list[str]:
-    """Settings that are valid but that this version cannot carry out yet."""
-    problems = []
-    if settings.memory.algorithm != "kmeans":
-        problems.append(f"memory.algorithm: {settings.memory.algorithm} is not in this version, must be kmeans.")
-    return problems
-
-
 def gather(settings: Settings, task_name: str, teacher: str, data: Path | None) -> Inputs:
     """Load everything, or name every problem.
 
@@ -56,7 +48,7 @@ def gather(settings: Settings, task_name: str, teacher: str, data: Path | None) 
     Raises:
         InputError: with all problems of data, teacher and settings.
     """
-    problems, hint = unsupported(settings) + tracking_problems(settings.wandb), ""
+    problems, hint = tracking_problems(settings.wandb), ""
     task = info = splits = tokenizer = None
     try:
         task = glue.get_task(task_name)
@@ -76,7 +68,7 @@ def gather(settings: Settings, task_name: str, teacher: str, data: Path | None) 
     if task is not None and info is not None:
         problems += check_fit(info, task, settings)
         problems += _check_pairs(settings, info)
-        problems += check_source(settings.student, info, settings.data.max_length)
+        problems += check_source(settings, info)
         try:
             tokenizer = load_tokenizer(teacher)
         except Exception as error:  # tokenizers raises bare Exceptions for a damaged file

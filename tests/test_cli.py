@@ -338,7 +338,10 @@ TEACHERS = {
         nothing, ("--student-start=random", "--student-hidden-size=12"), ["student.hidden_size: found 12, but must be"],
     ),
     "may know the holdout": (nothing, ("--select-on={holdout: 0.1}",), ["--teacher: {t} records no holdout, so that"]),
-    "not in this version": (nothing, ("--memory-algorithm=published",), ["memory.algorithm: published is not in this"]),
+    "narrower student for pkd": (
+        nothing, ("--method=pkd", "--student-start=random", "--student-hidden-size=8"),
+        ["student.hidden_size: found 8, but method pkd compares [CLS] vectors number by number: must be the teacher's"],
+    ),
 }  # fmt: skip
 DATA = {
     "no folder": (lambda world: shutil.rmtree(world.glue / "SST-2"), ["{g}: holds RTE/, but needs SST-2/"]),
