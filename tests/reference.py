@@ -40,8 +40,12 @@ def distances(feature, memory):
     return np.array([[math.sqrt(sum((f - m) ** 2)) for m in memory] for f in feature])
 
 
+def cosine(a, b):
+    return a @ b / (math.sqrt(a @ a) * math.sqrt(b @ b)) if a.any() and b.any() else 0.0
+
+
 def cosines(feature, memory):
-    return np.array([[f @ m / (math.sqrt(f @ f) * math.sqrt(m @ m)) for m in memory] for f in feature])
+    return np.array([[cosine(f, m) for m in memory] for f in feature])
 
 
 def global_(teacher, student, teacher_memory, student_memory, gamma_m, distance):

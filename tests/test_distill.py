@@ -11,7 +11,7 @@ from fsd_tune import glue as tasks
 from fsd_tune.batches import collate
 from fsd_tune.inputs import gather
 from fsd_tune.layers import layer_pairs
-from fsd_tune.methods import METHODS
+from fsd_tune.methods import METHODS, NEEDS_EQUAL_WIDTHS, USES_FEATURES
 from fsd_tune.models import label_order, load_classifier
 from fsd_tune.prepare import predict, prepare
 from fsd_tune.sources import LiveTeacher
@@ -269,19 +269,21 @@ def test_more_reports_than_steps_cost_no_more_evaluations(bench, monkeypatch):
     assert records[0]["loss"] == records[1]["loss"] and records[4]["accuracy"] == records[5]["accuracy"]
 
 
-@pytest.mark.parametrize("method", [method for method in METHODS if method != "pkd"])
-def test_a_narrower_student_learns_from_a_wider_teacher(bench, method):
+def test_a_narrower_student_learns_from_a_wider_teacher(bench):
     """Structures are compared by Gram matrices, so widths may differ; the matched start is of the student's width."""
     narrow = {"student.start": "random", "student.hidden_size": 8, "loss.layers": "all"}
-    workbench, config = bench(method, **narrow)
-    distiller = workbench.distiller(config, 2)
-    assert distiller.model.config.hidden_size == 8
-    if distiller.memory is not None:
-        assert distiller.memory.shape == (5, 8 * int(workbench.spec.train.lengths.max()))
-    before = [parameter.detach().clone() for parameter in distiller.model.parameters()]
-    record = run(distiller)[-1]
-    assert "diverged" not in record and all(math.isfinite(record[f"loss/{name}"]) for name in distiller.weights)
-    assert not all(map(torch.equal, before, distiller.model.parameters()))
+    workbench, config = bench("fsd_ilg", **narrow, epochs=1)
+    longest = int(workbench.spec.train.lengths.max())
+    for method in METHODS:
+        if method in NEEDS_EQUAL_WIDTHS:
+            continue
+        distiller = workbench.distiller(config | {"method": method}, 1)
+        assert distiller.model.config.hidden_size == 8
+        assert distiller.memory is None or distiller.memory.shape == (5, 8 * longest)
+        before = [parameter.detach().clone() for parameter in distiller.model.parameters()]
+        record = distiller.advance()
+        assert "diverged" not in record and all(record[f"loss/{name}"] > 0 for name in distiller.weights)
+        assert not all(map(torch.equal, before, distiller.model.parameters()))
 
 
 @pytest.mark.parametrize("start", ["copy", "every_other", "last", "teacher", "random"])
@@ -298,31 +300,38 @@ def test_every_start_distils_with_a_memory_matched_to_it(bench, start):
     assert "diverged" not in run(distiller)[0]
 
 
-@pytest.mark.parametrize("layers", ["all", "[[4, 2], [0, 1]]", "last"])
-@pytest.mark.parametrize("method", [method for method in METHODS if method not in ("ce", "kd")])
-def test_terms_are_means_over_the_chosen_pairs_of_stored_layers(bench, teacher, method, layers):
-    workbench, config = bench(method, **{"loss.layers": layers})
-    expected = {"all": [(2, 1)], "[[4, 2], [0, 1]]": [(4, 2), (0, 1)], "last": [(4, 2)]}[layers]
-    spec, memory_layer = workbench.spec, 4 if layers == "last" else 3
-    assert list(spec.pairs) == expected
-    # The memory's layer is stored for every method, so that no later search pays another pass for it.
-    assert set(workbench.arrays.outputs.shards) == {t for t, _ in expected} | {memory_layer}
-    assert workbench.distiller(config, 1).run.memory_layer == (2 if layers == "last" else 1)
-    distiller = workbench.distiller(config, 1)
-    distiller.model.eval()
+@pytest.mark.parametrize(
+    ("layers", "expected"), [("all", [(2, 1)]), ("[[4, 2], [0, 1]]", [(4, 2), (0, 1)]), ("last", [(4, 2)])]
+)
+def test_terms_are_means_over_the_chosen_pairs_of_stored_layers(bench, teacher, layers, expected):
+    workbench, config = bench("fsd_ilg", **{"loss.layers": layers})
+    spec, memory_pair = workbench.spec, (4, 2) if layers == "last" else (3, 1)
+    assert list(spec.pairs) == expected and spec.memory_pair == memory_pair
+    assert set(workbench.arrays.outputs.shards) == {t for t, _ in expected} | {memory_pair[0]}
     rows = np.arange(8)
-    terms = values(distiller, rows)
     batch = collate(spec.train, rows, CPU)
     batch.pop("labels")
+    own = load_classifier(str(teacher), tasks.get_task("sst2")).eval()
+    start = workbench.distiller(config, 1).model.eval()
     with torch.no_grad():
-        own = load_classifier(str(teacher), tasks.get_task("sst2")).eval()(**batch, output_hidden_states=True)
-        student = distiller.model(**batch, output_hidden_states=True)
-    for name in terms.keys() & distill.PAIRED.keys():
-        each = [
-            float(distill.PAIRED[name](own.hidden_states[t], student.hidden_states[s], batch["attention_mask"]))
-            for t, s in expected
-        ]
-        assert terms[name] == pytest.approx(sum(each) / len(each), rel=5e-3, abs=5e-4)
+        theirs, ours = (model(**batch, output_hidden_states=True).hidden_states for model in (own, start))
+    for method in USES_FEATURES:
+        distiller = workbench.distiller(config | {"method": method}, 1)
+        distiller.model.eval()
+        terms = values(distiller, rows)
+        for name in terms.keys() & distill.PAIRED.keys():
+            loss = distill.PAIRED[name]
+            each = [float(loss(theirs[t], ours[s], batch["attention_mask"])) for t, s in expected]
+            assert terms[name] == pytest.approx(sum(each) / len(each), rel=5e-3, abs=5e-4), (method, name)
+
+
+@pytest.mark.parametrize("method", [*sorted(USES_FEATURES), "kd"])
+def test_what_a_method_stores(load_settings, glue, teacher, tmp_path, method):
+    """The layers of its pairs, and the memory's for every method: no later search pays another pass for it."""
+    settings = load_settings(method=method, **{"loss.layers": "[[4, 2], [1, 1]]"})
+    inputs = gather(settings, "sst2", str(teacher), glue)
+    spec, _ = spec_for(settings, inputs.teacher, "sst2", inputs.train, inputs.dev, tmp_path, "cpu")
+    assert spec.layers == ((3,) if method == "kd" else (1, 3, 4))
 
 
 def test_the_published_total_loss(bench, teacher):
@@ -335,8 +344,8 @@ def test_the_published_total_loss(bench, teacher):
     distiller.model.eval()
     spec, rows = workbench.spec, np.arange(8)
     assert spec.train.lengths.max() < spec.train.max_length and len(set(spec.train.lengths[rows])) > 1
-    terms = distiller._terms(rows)
-    total = sum(weight * float(terms[name]) for name, weight in distiller.weights.items())
+    terms = values(distiller, rows)
+    total = sum(weight * terms[name] for name, weight in distiller.weights.items())
 
     batch = collate(spec.train, rows, CPU, pad_to=spec.train.max_length)
     labels = batch.pop("labels").numpy()
@@ -373,11 +382,10 @@ def test_the_memorys_gradient_is_clipped_with_the_students_only_as_published(ben
 
 
 @pytest.mark.parametrize("start", ["matched", "published"])
-@pytest.mark.parametrize("method", ["fsd_g", "fsd_ilg"])
-def test_a_run_with_the_published_memory(bench, method, start):
+def test_a_run_with_the_published_memory(bench, start):
     """Most of its clusters are empty; nothing is divided by their sizes."""
     given = {"memory.algorithm": "published", "memory.centroids": 20, "student.memory_start": start}
-    workbench, config = bench(method, **given)
+    workbench, config = bench("fsd_g", **given)
     held = workbench.arrays.memory
     assert len(held.sizes) == 20 and (held.sizes == 0).any() and held.sizes.sum() == 40
     distiller = workbench.distiller(config, 2)
