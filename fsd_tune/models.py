@@ -16,7 +16,6 @@ from fsd_tune.errors import InputError
 from fsd_tune.glue import Task
 from fsd_tune.hub import RECORD
 from fsd_tune.layers import start_layers
-from fsd_tune.methods import NEEDS_EQUAL_WIDTHS
 from fsd_tune.sections import Student
 from fsd_tune.settings import Settings
 
@@ -75,14 +74,14 @@ def describe_model(path: str, place: str) -> int | None:
     return _positions(_config(path, place))
 
 
-def check_source(settings: Settings, teacher: TeacherInfo) -> list[str]:
+def check_source(student: Student, teacher: TeacherInfo, max_length: int) -> list[str]:
     """Problems of the pretrained model that students start from, as its configuration shows them.
 
     Args:
-        settings: student, maximum length and methods.
+        student: the settings.
         teacher: describes the teacher; its recorded base is the model where the settings name none.
+        max_length: tokens of an example.
     """
-    student, max_length = settings.student, settings.data.max_length
     source = student.model or (teacher.base if student.start not in ("teacher", "random") else teacher.path)
     if source is None:  # `check_fit` says so
         return []
@@ -93,9 +92,9 @@ def check_source(settings: Settings, teacher: TeacherInfo) -> list[str]:
             _narrow(copy.deepcopy(config), student.hidden_size)
     except InputError as error:
         return list(error.problems)
-    problems = _unequal_widths(settings, teacher, student.hidden_size or config.hidden_size, source)
     if source == teacher.path:
-        return problems
+        return []
+    problems = []
     # What the teacher does not allow either is said by `check_fit`.
     if config.num_hidden_layers < student.layers <= teacher.layers:
         problems.append(f"{place}: {source} has {config.num_hidden_layers} layers, but the student {student.layers}.")
@@ -107,18 +106,6 @@ def check_source(settings: Settings, teacher: TeacherInfo) -> list[str]:
             f"{place}: {source} has a vocabulary of {words}, but must share the teacher's, which has {own}."
         )
     return problems
-
-
-def _unequal_widths(settings: Settings, teacher: TeacherInfo, width: int, source: str) -> list[str]:
-    """Methods that cannot compare a student of this width with the teacher; what is too wide `check_fit` says."""
-    methods = [method for method in settings.methods if method in NEEDS_EQUAL_WIDTHS]
-    if not methods or width == teacher.hidden_size or (settings.student.hidden_size or 0) > teacher.hidden_size:
-        return []
-    found = f"found {width}" if settings.student.hidden_size else f"{source} has {width}"
-    return [
-        f"student.hidden_size: {found}, but method {methods[0]} compares [CLS] vectors number by number: must be the "
-        f"teacher's {teacher.hidden_size}."
-    ]
 
 
 def _positions(config: Any) -> int | None:
