@@ -68,7 +68,7 @@ def test_a_search_as_published_and_over_the_other_methods(run, space, tmp_path):
     # All positions of all examples, in the layers of the pair (2, 1) and of the memory.
     (outputs,) = (tmp_path / "R" / "memory").glob("outputs-*")
     facts = files.facts_of(outputs)
-    assert (facts["tokens"], facts["layers"], facts["padding"]) == (40 * 32, [2, 3], "published")
+    assert facts is not None and (facts["tokens"], facts["layers"], facts["padding"]) == (40 * 32, [2, 3], "published")
 
 
 def test_the_main_job(run, space, tmp_path, teacher):
