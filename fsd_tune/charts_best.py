@@ -15,6 +15,9 @@ _LOSS_TERMS = {
     "intra": ("L_I (intra)", ACCENT),
     "local": ("L_L (local)", AMBER),
     "global": ("L_G (global)", VIOLET),
+    "cls": ("PKD ([CLS])", PINK),
+    "distance": ("RKD distance", PINK),
+    "angle": ("RKD angle", PINK),
 }
 _DASHES = ("dot", "dash", "dashdot")
 

@@ -15,14 +15,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fsd_tune import checkpoints, losses
+from fsd_tune import checkpoints, losses, relational
 from fsd_tune.batches import Tokenised, collate, epoch_order
 from fsd_tune.device import autocast
 from fsd_tune.glue import Task, evaluate
 from fsd_tune.prepare import predict
-from fsd_tune.sources import TeacherBatch, TeacherSource
+from fsd_tune.sources import TeacherSource
 
 _CLIP = 1.0
+# The terms that compare one layer of the teacher with one of the student: name, and loss(teacher, student, mask) of
+# hidden states [B, n, H]. Each is the mean over the layer pairs.
+PAIRED: dict[str, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {
+    "intra": losses.intra_loss,
+    "local": losses.local_loss,
+    "cls": losses.cls_loss,
+    "distance": relational.distance_loss,
+    "angle": relational.angle_loss,
+}
 
 
 @dataclass(frozen=True)
@@ -34,7 +43,7 @@ class Run:
         train, dev: tokenised splits.
         config: flat: `method`, its hyperparameters and the optimisation ones.
         source: the teacher's part of each batch; None for `ce`.
-        pairs: (t, s) of the intra and local terms.
+        pairs: (t, s) of the terms of `PAIRED`.
         memory_layer: the student's `hidden_states` index of L_G.
         distance: raw or relative.
         padding: masked or published.
@@ -162,10 +171,13 @@ class Distiller:
             terms["total"] = total
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0) + value.detach() / count
-        torch.nn.utils.clip_grad_norm_([p for p in self.model.parameters() if p.requires_grad], _CLIP)
-        if self.memory is not None:
-            # Clipped apart: the student's gradient must not shrink with the memory's (method.md, "Scale").
-            torch.nn.utils.clip_grad_norm_([self.memory], _CLIP)
+        weights = [p for p in self.model.parameters() if p.requires_grad]
+        memory = [] if self.memory is None else [self.memory]
+        # Clipped apart: the student's gradient must not shrink with the memory's (method.md, "Scale"). As published it
+        # does: one norm for all.
+        together = self.run.padding == "published"
+        for clipped in [weights + memory] if together else [weights, memory]:
+            torch.nn.utils.clip_grad_norm_(clipped, _CLIP)
         rate = self._learning_rate(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -188,7 +200,7 @@ class Distiller:
         published = run.padding == "published"
         inputs = collate(run.train, rows, run.device, pad_to=run.train.max_length if published else None)
         labels = inputs.pop("labels")
-        structured = bool(self.weights.keys() & {"intra", "local", "global"})
+        structured = bool(self.weights.keys() & {*PAIRED, "global"})
         with autocast(run.precision, run.device):
             out = self.model(**inputs, output_hidden_states=structured)
         terms = {"task": losses.task_loss(out.logits, labels)}
@@ -198,10 +210,10 @@ class Distiller:
         teacher = run.source.batch(rows, inputs)
         terms["kd"] = losses.kd_loss(teacher.logits, out.logits, run.config["temperature"])
         mask = None if published else inputs["attention_mask"]
-        if "intra" in self.weights:
-            terms["intra"] = self._paired(losses.intra_loss, teacher, out.hidden_states, mask)
-        if "local" in self.weights:
-            terms["local"] = self._paired(losses.local_loss, teacher, out.hidden_states, mask)
+        for name, loss in PAIRED.items():
+            if name in self.weights:
+                values = [loss(teacher.features[t], out.hidden_states[s], mask) for t, s in run.pairs]
+                terms[name] = torch.stack(values).mean()
         if "global" in self.weights:
             assert teacher.targets is not None and self.memory is not None
             feature = losses.flatten(out.hidden_states[run.memory_layer], mask)
@@ -209,10 +221,6 @@ class Distiller:
             terms["global"] = losses.global_sum(parts, run.config["gamma_m"])
             terms |= {f"global/{name}": value for name, value in parts.items()}
         return terms
-
-    def _paired(self, loss: Any, teacher: TeacherBatch, student: tuple[Tensor, ...], mask: Tensor | None) -> Tensor:
-        values = [loss(teacher.features[t], student[s], mask) for t, s in self.run.pairs]
-        return torch.stack(values).mean()
 
     def _learning_rate(self, step: int) -> float:
         """Linear warm-up, then linear decay to zero at the end; a function of the step, so nothing to restore."""

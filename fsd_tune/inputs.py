@@ -10,6 +10,7 @@ from fsd_tune.errors import InputError
 from fsd_tune.glue import Split, Task
 from fsd_tune.hub import RECORD
 from fsd_tune.layers import layer_pairs
+from fsd_tune.methods import NEEDS_EQUAL_WIDTHS
 from fsd_tune.models import TeacherInfo, check_fit, check_source, describe, load_tokenizer, quiet_transformers
 from fsd_tune.settings import Settings
 from fsd_tune.tracking_check import tracking_problems
@@ -36,14 +37,6 @@ class Inputs:
     notes: tuple[str, ...]
 
 
-def unsupported(settings: Settings) -> list[str]:
-    """Settings that are valid but that this version cannot carry out yet."""
-    problems = []
-    if settings.memory.algorithm != "kmeans":
-        problems.append(f"memory.algorithm: {settings.memory.algorithm} is not in this version, must be kmeans.")
-    return problems
-
-
 def gather(settings: Settings, task_name: str, teacher: str, data: Path | None) -> Inputs:
     """Load everything, or name every problem.
 
@@ -56,7 +49,7 @@ def gather(settings: Settings, task_name: str, teacher: str, data: Path | None) 
     Raises:
         InputError: with all problems of data, teacher and settings.
     """
-    problems, hint = unsupported(settings) + tracking_problems(settings.wandb), ""
+    problems, hint = tracking_problems(settings.wandb), ""
     task = info = splits = tokenizer = None
     try:
         task = glue.get_task(task_name)
@@ -76,7 +69,8 @@ def gather(settings: Settings, task_name: str, teacher: str, data: Path | None) 
     if task is not None and info is not None:
         problems += check_fit(info, task, settings)
         problems += _check_pairs(settings, info)
-        problems += check_source(settings.student, info, settings.data.max_length)
+        unusable = check_source(settings.student, info, settings.data.max_length)
+        problems += unusable or _check_widths(settings, info)
         try:
             tokenizer = load_tokenizer(teacher)
         except Exception as error:  # tokenizers raises bare Exceptions for a damaged file
@@ -129,3 +123,22 @@ def _check_pairs(settings: Settings, teacher: TeacherInfo) -> list[str]:
     except ValueError as error:
         return [f"loss.layers: {error}."]
     return []
+
+
+def _check_widths(settings: Settings, teacher: TeacherInfo) -> list[str]:
+    """Methods that cannot compare the student with the teacher, for it is narrower (wider ones `check_fit` refuses)."""
+    student, methods = settings.student, [name for name in settings.methods if name in NEEDS_EQUAL_WIDTHS]
+    own = teacher.path if student.start in ("teacher", "random") else teacher.base
+    source = student.model or own
+    if not methods or source is None:
+        return []
+    from transformers import AutoConfig
+
+    width = student.hidden_size or AutoConfig.from_pretrained(source).hidden_size
+    if width == teacher.hidden_size or (student.hidden_size or 0) > teacher.hidden_size:
+        return []
+    found = f"found {width}" if student.hidden_size else f"{source} has {width}"
+    return [
+        f"student.hidden_size: {found}, but method {methods[0]} compares [CLS] vectors number by number: must be the "
+        f"teacher's {teacher.hidden_size}."
+    ]

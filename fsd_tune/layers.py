@@ -35,7 +35,7 @@ def global_pair(layers: str | Sequence[Sequence[int]], teacher_layers: int, stud
     """The pair whose flattened features the memories stand for: the penultimate one, or the last with `layers: last`.
 
     The memory is the teacher's penultimate features' (method.md, "L_G"), so that `all` and listed pairs, which shape
-    the intra and local terms, do not need a memory each.
+    the other terms, do not need a memory each.
     """
     which = "last" if layers == "last" else "penultimate"
     return layer_pairs(which, teacher_layers, student_layers)[0]

@@ -65,6 +65,21 @@ def local_loss(teacher: Tensor, student: Tensor, mask: Tensor | None = None) -> 
     return cka_loss(*cka_of(centred_gram(flatten(teacher, mask)), centred_gram(flatten(student, mask))))
 
 
+def cls_loss(teacher: Tensor, student: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Patient distillation: MSE between the [CLS] vectors of teacher and student, each of unit length.
+
+    Sun et al., "Patient Knowledge Distillation for BERT Model Compression", EMNLP 2019, arXiv 1908.09355; the mean over
+    batch and dimensions, as in their code. A zero vector stays zero.
+
+    Args:
+        teacher, student: [B, n, H] both; [CLS] is position 0.
+        mask: without effect, for [CLS] is never padding; taken so that all terms of layer pairs are called alike.
+    """
+    # Below 1e-8 no vector is of unit length: the gradient of the division stays finite.
+    ours, theirs = (F.normalize(widen(x[:, 0]), dim=-1, eps=1e-8) for x in (student, teacher))
+    return F.mse_loss(ours, theirs.to(ours.dtype))
+
+
 def flatten(feature: Tensor, mask: Tensor | None = None) -> Tensor:
     """[B, n, H] to [B, n*H] in at least float32, with zeros at padded positions (mask [B, n])."""
     feature = widen(feature)
@@ -188,8 +203,19 @@ def global_loss(
     return global_sum(global_terms(targets, student_feature, student_memory, distance), gamma_m)
 
 
+# Methods of one term beside L_KD, weighted by beta.
+_SINGLE = {
+    "fsd_i": "intra",
+    "fsd_l": "local",
+    "fsd_g": "global",
+    "pkd": "cls",
+    "rkd_distance": "distance",
+    "rkd_angle": "angle",
+}
+
+
 def weights(method: str, config: Mapping[str, float]) -> dict[str, float]:
-    """The factor of each term in the total loss of `method` (method.md's table): keys task, kd, intra, local, global.
+    """The factor of each term in the total loss of `method`, by the term's name (`distill.PAIRED`, and global).
 
     Args:
         method: a name of `methods.METHODS`.
@@ -200,9 +226,8 @@ def weights(method: str, config: Mapping[str, float]) -> dict[str, float]:
     factors = {"task": config["alpha"], "kd": 1 - config["alpha"]}
     if method == "kd":
         return factors
-    single = {"fsd_i": "intra", "fsd_l": "local", "fsd_g": "global"}
-    if method in single:
-        return factors | {single[method]: config["beta"]}
+    if method in _SINGLE:
+        return factors | {_SINGLE[method]: config["beta"]}
     factors |= {"intra": config["beta"] * config["gamma_i"], "local": config["beta"] * config["gamma_l"]}
     if method == "fsd_il":
         return factors

@@ -5,7 +5,6 @@ Shapes: N examples, K centroids, D flattened width (longest example times hidden
 
 import time
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fsd_tune import files
+from fsd_tune import files, published_memory
+from fsd_tune.blocks import blocks, dense
 from fsd_tune.losses import distances_and_cosines
 from fsd_tune.teacher_outputs import Progress, TeacherOutputs
 
@@ -23,8 +23,6 @@ from fsd_tune.teacher_outputs import Progress, TeacherOutputs
 # bounded whatever the split's size.
 SAMPLE_EXAMPLES = 32_768
 _SKETCH = 256
-# Small enough that a block's examples are of nearly one length, large enough for the products to be quick.
-_BLOCK_BYTES = 1 << 24
 _PROCEDURE = 4
 _SWEEPS = 10
 _STILL = 0.03
@@ -38,7 +36,7 @@ class TeacherMemory:
 
     Attributes:
         centroids: float32 [K, D], zero beyond the longest example's positions.
-        sizes: int64 [K], examples of each cluster.
+        sizes: int64 [K], examples of each cluster; none is empty unless the algorithm is `published`.
         clusters: int32 [N], the cluster of each example.
         distances: float32 [N, K], Euclidean.
         cosines: float32 [N, K].
@@ -54,29 +52,6 @@ class TeacherMemory:
 def key(outputs_key: str, layer: int, centroids: int, algorithm: str) -> str:
     """The name of a memory: everything that it depends on, the version of the procedure included."""
     return files.digest(outputs_key, layer, centroids, algorithm, _PROCEDURE)
-
-
-def _dense(outputs: TeacherOutputs, layer: int, rows: NDArray[np.int64], width: int, device: torch.device) -> Tensor:
-    """Flattened features of the given examples, float32 [rows, width * H]."""
-    return torch.from_numpy(outputs.features(layer, rows, width)).to(device).flatten(1).float()
-
-
-def _blocks(
-    outputs: TeacherOutputs, layer: int, rows: NDArray[np.int64] | None = None
-) -> Iterator[tuple[NDArray[np.int64], int]]:
-    """All rows, or the given ones, longest first, in blocks that are dense in bounded memory, each with its width.
-
-    Blocks of similar length need products over few positions beyond the stored ones.
-    """
-    lengths = np.diff(outputs.offsets)
-    order = np.arange(len(outputs)) if rows is None else rows
-    order = order[np.argsort(-lengths[order], kind="stable")]
-    start = 0
-    while start < len(order):
-        width = int(lengths[order[start]])
-        end = start + max(1, _BLOCK_BYTES // (4 * width * outputs.width(layer)))
-        yield order[start:end], width
-        start = end
 
 
 def kmeans(
@@ -111,8 +86,8 @@ def kmeans(
         sketches = _sketches(outputs, layer, sample, device, seed)
         found = KMeans(k, n_init=_RESTARTS, random_state=seed).fit(sketches).labels_
     sums = _Sums(int(found.max()) + 1, n, longest * outputs.width(layer), device)
-    for rows, width in _blocks(outputs, layer, sample):
-        sums.move(rows, _dense(outputs, layer, rows, width, device), found[np.searchsorted(sample, rows)])
+    for rows, width in blocks(outputs, layer, sample):
+        sums.move(rows, dense(outputs, layer, rows, width, device), found[np.searchsorted(sample, rows)])
     sums.drop_empty()
     return _sweep(outputs, layer, sums, progress)
 
@@ -166,17 +141,16 @@ def _sketches(
     A Gaussian projection keeps squared distances to about sqrt(2 / dimensions) of each (Johnson and Lindenstrauss).
     Features that are no wider are returned as they are.
     """
-    hidden = outputs.width(layer)
-    dense = outputs.longest * hidden
-    if dense <= _SKETCH:
-        return _dense(outputs, layer, sample, outputs.longest, device).cpu().numpy()
+    whole = outputs.longest * outputs.width(layer)
+    if whole <= _SKETCH:
+        return dense(outputs, layer, sample, outputs.longest, device).cpu().numpy()
     generator = torch.Generator().manual_seed(seed)
-    projection = torch.randn(dense, _SKETCH, generator=generator).to(device) / _SKETCH**0.5
+    projection = torch.randn(whole, _SKETCH, generator=generator).to(device) / _SKETCH**0.5
     # Any one example subtracted from all keeps distances, and keeps rounding small where they lie close together.
-    origin = _dense(outputs, layer, sample[:1], outputs.longest, device) @ projection
+    origin = dense(outputs, layer, sample[:1], outputs.longest, device) @ projection
     made = np.empty((len(sample), _SKETCH), np.float32)
-    for rows, width in _blocks(outputs, layer, sample):
-        points = _dense(outputs, layer, rows, width, device)
+    for rows, width in blocks(outputs, layer, sample):
+        points = dense(outputs, layer, rows, width, device)
         made[np.searchsorted(sample, rows)] = (points @ projection[: points.shape[1]] - origin).cpu().numpy()
     return made
 
@@ -190,8 +164,8 @@ def _sweep(
     for sweep in range(_SWEEPS):
         centroids = sums.centroids()
         norms, gaps, moved, done = centroids.square().sum(1), np.empty(n, np.float32), 0, 0
-        for rows, width in _blocks(outputs, layer):
-            points = _dense(outputs, layer, rows, width, centroids.device)
+        for rows, width in blocks(outputs, layer):
+            points = dense(outputs, layer, rows, width, centroids.device)
             least, nearest = torch.addmm(norms, points, centroids[:, : width * hidden].T, alpha=-2).min(1)
             if sweep == 0:
                 squares[rows] = points.square().sum(1).cpu().numpy()
@@ -202,7 +176,7 @@ def _sweep(
         for empty in np.flatnonzero(sums.counts == 0):
             # The example farthest from its centroid gets a cluster of its own.
             row = np.asarray([np.where(sums.counts[sums.labels] > 1, gaps, -np.inf).argmax()])
-            point = _dense(outputs, layer, row, outputs.longest, centroids.device)
+            point = dense(outputs, layer, row, outputs.longest, centroids.device)
             moved += sums.move(row, point, np.asarray([empty], np.int32))
             gaps[row] = 0
         if moved <= n * _STILL:
@@ -212,7 +186,13 @@ def _sweep(
 
 
 def write(
-    folder: Path, outputs: TeacherOutputs, layer: int, k: int, progress: Progress, device: torch.device = _CPU
+    folder: Path,
+    outputs: TeacherOutputs,
+    layer: int,
+    k: int,
+    algorithm: str,
+    progress: Progress,
+    device: torch.device = _CPU,
 ) -> None:
     """Cluster, compute every example's targets, and write the memory.
 
@@ -221,6 +201,7 @@ def write(
         outputs: the teacher's.
         layer: index of `hidden_states`.
         k: number of centroids, at most N.
+        algorithm: kmeans or published.
         progress: told how far it is.
         device: where products are computed.
 
@@ -230,21 +211,22 @@ def write(
     started = time.monotonic()
     n, width = len(outputs), outputs.longest * outputs.width(layer)
     with files.writing(folder, bytes_needed=4 * (k * width + 2 * n * k)) as (temporary, facts):
-        centroids, clusters = kmeans(outputs, layer, k, progress, device)
+        cluster = {"kmeans": kmeans, "published": published_memory.build}[algorithm]
+        centroids, clusters = cluster(outputs, layer, k, progress, device)
         placed = torch.from_numpy(centroids).to(device)
         shape = (n, len(centroids))
         distances, cosines = (
             files.reserved(temporary / f"{name}.npy", shape, np.float32) for name in ("distances", "cosines")
         )
         inertia, done = 0.0, 0
-        for rows, longest in _blocks(outputs, layer):
-            feature = _dense(outputs, layer, rows, longest, device)
+        for rows, longest in blocks(outputs, layer):
+            feature = dense(outputs, layer, rows, longest, device)
             d, c = (part.cpu().numpy() for part in distances_and_cosines(feature, placed))
             distances[rows], cosines[rows] = d, c
             inertia += float((d[np.arange(len(rows)), clusters[rows]].astype(np.float64) ** 2).sum())
             done += len(rows)
             progress("targets", done, n)
-        sizes = np.bincount(clusters)
+        sizes = np.bincount(clusters, minlength=len(centroids))
         for name, array in (("centroids", centroids), ("sizes", sizes), ("clusters", clusters)):
             np.save(temporary / f"{name}.npy", array)
         facts.update(

@@ -25,7 +25,7 @@ class Hyperparameter:
 _LOSS = {
     "alpha": Hyperparameter(float, 0.0, 1.0, 0.5, "weight of the task loss; 1 - alpha weighs the soft targets"),
     "temperature": Hyperparameter(float, 0.0, 1000.0, 5.0, "softening of the soft targets", low_open=True),
-    "beta": Hyperparameter(float, 0.0, 1e6, 30.0, "weight of the structure terms (1 for fsd_il and fsd_ilg)"),
+    "beta": Hyperparameter(float, 0.0, 1e6, 30.0, "weight of the terms beside L_KD; each method has its own default"),
     "gamma_i": Hyperparameter(float, 0.0, 1e6, 1.0, "weight of the intra-feature term L_I inside beta"),
     "gamma_l": Hyperparameter(float, 0.0, 1e6, 1.0, "weight of the local inter-feature term L_L inside beta"),
     "gamma_g": Hyperparameter(float, 0.0, 1e6, 1.0, "weight of the global inter-feature term L_G inside beta"),
@@ -53,16 +53,26 @@ METHODS: dict[str, tuple[str, ...]] = {
     "fsd_g": ("alpha", "temperature", "beta", "gamma_m"),
     "fsd_il": ("alpha", "temperature", "beta", "gamma_i", "gamma_l"),
     "fsd_ilg": ("alpha", "temperature", "beta", "gamma_i", "gamma_l", "gamma_g", "gamma_m"),
+    "pkd": ("alpha", "temperature", "beta"),
+    "rkd_distance": ("alpha", "temperature", "beta"),
+    "rkd_angle": ("alpha", "temperature", "beta"),
 }
 
-USES_FEATURES = frozenset({"fsd_i", "fsd_l", "fsd_g", "fsd_il", "fsd_ilg"})
+USES_FEATURES = frozenset(METHODS) - {"ce", "kd"}
+# Vectors of teacher and student are compared number by number, so both must be of one width.
+NEEDS_EQUAL_WIDTHS = frozenset({"pkd"})
 USES_MEMORY = frozenset({"fsd_g", "fsd_ilg"})
 USES_TEACHER = frozenset(METHODS) - {"ce"}
 
 
+# beta where it is not the paper's 30. fsd_il and fsd_ilg: ours. pkd: of the 10, 100, 500, 1000 that Sun et al. (2019)
+# try. RKD: what Park et al. (2019) take beside a cross-entropy.
+_BETA = {"fsd_il": 1.0, "fsd_ilg": 1.0, "pkd": 100.0, "rkd_distance": 25.0, "rkd_angle": 50.0}
+
+
 def default(method: str, name: str) -> float | int:
-    """The default of hyperparameter `name` for `method`: the published one, or ours for fsd_il and fsd_ilg."""
-    if name == "beta" and method in {"fsd_il", "fsd_ilg"}:
-        return 1.0
+    """The default of hyperparameter `name` for `method`: a published one, or ours for fsd_il and fsd_ilg."""
+    if name == "beta" and method in _BETA:
+        return _BETA[method]
     hyperparameter = HYPERPARAMETERS[name]
     return hyperparameter.kind(hyperparameter.default)  # type: ignore[no-any-return]

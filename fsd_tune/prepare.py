@@ -111,7 +111,7 @@ def prepare(spec: Spec, progress: Progress) -> Prepared:
             if missing:
                 held = teacher_outputs.read(outputs, mapped=True)
                 where = torch.device(spec.device)
-                memory.write(memory_folder, held, spec.memory_pair[0], spec.centroids, progress, where)
+                memory.write(memory_folder, held, spec.memory_pair[0], spec.centroids, spec.algorithm, progress, where)
         built = files.facts_of(memory_folder)
         assert built is not None
         facts |= {"fingerprint": memory_key} | {key: built[key] for key in ("centroids", "sizes", "inertia")}
@@ -193,6 +193,7 @@ def _write_dev(folder: Path, spec: Spec, model: Any, order: tuple[int, ...], pro
 def _student_start(spec: Spec, memory_key: str, memory_folder: Path, progress: Progress) -> Path:
     """The matched start of the student memory: the student's own features averaged over each teacher cluster.
 
+    Where a cluster is empty the start is zero, as the published memory's centroid is.
     method.md, "Scale": one student inference pass over the stored examples for a (student start, data), shared by all
     trials.
     """
@@ -206,10 +207,10 @@ def _student_start(spec: Spec, memory_key: str, memory_folder: Path, progress: P
         if missing:
             where = torch.device(spec.device)
             model = build_student(spec.student, spec.teacher, glue.get_task(spec.task), spec.seed).to(where).eval()
-            clusters = np.load(memory_folder / "clusters.npy")
+            clusters, sizes = (np.load(memory_folder / f"{name}.npy") for name in ("clusters", "sizes"))
             width = spec.stored.max_length if spec.padding == "published" else int(spec.stored.lengths.max())
-            sums = torch.zeros(int(clusters.max()) + 1, width * model.config.hidden_size, device=where)
-            counts = torch.bincount(torch.tensor(clusters), minlength=len(sums)).to(where)
+            sums = torch.zeros(len(sizes), width * model.config.hidden_size, device=where)
+            counts = torch.tensor(sizes).clamp(min=1).to(where)
             done = 0
             for rows in by_length(spec.stored.lengths, _EVALUATION_BATCH):
                 batch = collate(spec.stored, rows, where, pad_to=width if spec.padding == "published" else None)

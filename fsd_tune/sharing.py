@@ -23,21 +23,25 @@ _CONTEXT_BYTES = 700 << 20
 # hour for 1, 2, 4 and 8.
 MOST = 4
 _STEPS = 3
+# From this batch size on the B x B x B numbers of rkd_angle outweigh a student memory of BERT-base size.
+_CUBIC = 256
 
 
 def dearest(settings: Settings) -> dict[str, Any]:
     """The configuration of the space that takes most memory: its method with the most terms, the largest batch."""
-    costs = {
-        method: sum(method in group for group in (USES_TEACHER, USES_FEATURES, USES_MEMORY))
-        for method in settings.methods
-    }
-    picked: dict[str, Any] = {"method": max(costs, key=lambda method: costs[method])}
+    picked: dict[str, Any] = {}
     for name, entry in settings.space.items():
         if isinstance(entry, Range):
             picked[name] = entry.high if name == "batch_size" else entry.low
         elif isinstance(entry, Choice):
             picked[name] = max(entry.choice) if name == "batch_size" else entry.choice[0]
-    return resolve(settings, picked)
+    costs = {
+        method: sum(method in group for group in (USES_TEACHER, USES_FEATURES, USES_MEMORY))
+        for method in settings.methods
+    }
+    if "rkd_angle" in costs and resolve(settings, picked | {"method": "rkd_angle"})["batch_size"] >= _CUBIC:
+        costs["rkd_angle"] = max(costs.values()) + 1
+    return resolve(settings, {"method": max(costs, key=lambda method: costs[method])} | picked)
 
 
 def peak(distiller: Distiller) -> int:

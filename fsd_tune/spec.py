@@ -33,7 +33,7 @@ class Spec:
         layers: teacher `hidden_states` indices to store; empty when only logits are.
         stored: the examples whose outputs are stored: `train`, or a sample of it for a live teacher's memory.
         live: the teacher runs in every step, for its outputs would take more room than they may.
-        pairs: (t, s) of the intra and local terms; empty when no method of the search uses features.
+        pairs: (t, s) of the terms that compare layers; empty when no method of the search uses features.
         memory_pair: (t, s) that the memories stand for; None when no method of the search has one.
         centroids: K, already at most the number of stored examples; ours when no method has a memory, too.
         student: how students start (the matched start of their memory is theirs).

@@ -77,7 +77,7 @@ def build(entity: str, project: str, groups: Sequence[str], metric: str, hyperpa
             charts.ParameterImportancePlot(with_respect_to="score"),
         ],
     )
-    terms = ("task", "kd", "intra", "local", "global")
+    terms = ("task", "kd", "intra", "local", "global", "cls", "distance", "angle")
     losses = workspaces.Section(
         name="Loss terms",
         is_open=False,

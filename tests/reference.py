@@ -40,8 +40,12 @@ def distances(feature, memory):
     return np.array([[math.sqrt(sum((f - m) ** 2)) for m in memory] for f in feature])
 
 
+def cosine(a, b):
+    return a @ b / (math.sqrt(a @ a) * math.sqrt(b @ b)) if a.any() and b.any() else 0.0
+
+
 def cosines(feature, memory):
-    return np.array([[f @ m / (math.sqrt(f @ f) * math.sqrt(m @ m)) for m in memory] for f in feature])
+    return np.array([[cosine(f, m) for m in memory] for f in feature])
 
 
 def global_(teacher, student, teacher_memory, student_memory, gamma_m, distance):
@@ -54,6 +58,67 @@ def global_(teacher, student, teacher_memory, student_memory, gamma_m, distance)
         + gamma_m * ((d_s - d_t) ** 2).mean()
         + (1 - gamma_m) * ((c_s - c_t) ** 2).mean()
     )
+
+
+def pkd(teacher, student):
+    """Sun et al. 2019: MSE of unit [CLS] vectors, mean over examples and dimensions."""
+    total, count = 0.0, 0
+    for t, s in zip(teacher, student, strict=True):
+        t, s = t[0] / math.sqrt(sum(t[0] ** 2)), s[0] / math.sqrt(sum(s[0] ** 2))
+        for a, b in zip(t, s, strict=True):
+            total, count = total + (a - b) ** 2, count + 1
+    return total / count
+
+
+def huber(a, b):
+    gap = abs(a - b)
+    return 0.5 * gap**2 if gap <= 1 else gap - 0.5
+
+
+def rkd_distance(teacher, student):
+    """Park et al. 2019 on [B, D]: mean over pairs of different examples; 0 where one side has no distances."""
+    b = len(teacher)
+    pairs = [(i, j) for i in range(b) for j in range(b) if i != j]
+    sides = []
+    for x in (teacher, student):
+        found = {(i, j): math.sqrt(sum((x[i] - x[j]) ** 2)) for i, j in pairs}
+        mean = sum(found.values()) / len(pairs) if pairs else 0.0
+        if mean == 0:
+            return 0.0
+        sides.append({pair: value / mean for pair, value in found.items()})
+    return sum(huber(sides[0][pair], sides[1][pair]) for pair in pairs) / len(pairs)
+
+
+def rkd_angle(teacher, student):
+    """Park et al. 2019 on [B, D]: mean over triplets of different examples whose angle at j exists on both sides."""
+    b, found = len(teacher), []
+    for i in range(b):
+        for j in range(b):
+            for k in range(b):
+                if i != j and j != k and i != k:
+                    cosines = []
+                    for x in (teacher, student):
+                        to_i, to_k = x[i] - x[j], x[k] - x[j]
+                        norm = math.sqrt(to_i @ to_i) * math.sqrt(to_k @ to_k)
+                        cosines.append(None if norm == 0 else to_i @ to_k / norm)
+                    if None not in cosines:
+                        found.append(huber(*cosines))
+    return sum(found) / len(found) if found else 0.0
+
+
+def published_memory(points, draws):
+    """The published procedure on [N, D], step by step, given the K x D standard normal numbers of its start."""
+    n = len(points)
+    for step, point in enumerate(points):
+        # Nothing is carried over from one step to the next: the last one decides.
+        mean = sum(point) / len(point)
+        variance = sum((value - mean) ** 2 for value in point) / (len(point) - 1)
+        start = mean / (step + 1) + math.sqrt(variance / (step + 1)) * draws
+    clusters = [int(np.argmin([sum((point - centre) ** 2) for centre in start])) for point in points]
+    memory = np.zeros_like(draws)
+    for step in range(n):
+        memory[clusters[step]] = (memory[clusters[step]] + points[step]) / 2
+    return memory, clusters
 
 
 def softmax(z):

@@ -338,7 +338,10 @@ TEACHERS = {
         nothing, ("--student-start=random", "--student-hidden-size=12"), ["student.hidden_size: found 12, but must be"],
     ),
     "may know the holdout": (nothing, ("--select-on={holdout: 0.1}",), ["--teacher: {t} records no holdout, so that"]),
-    "not in this version": (nothing, ("--memory-algorithm=published",), ["memory.algorithm: published is not in this"]),
+    "narrower student for pkd": (
+        nothing, ("--method=pkd", "--beta=1", "--student-start=random", "--student-hidden-size=8"),
+        ["student.hidden_size: found 8, but method pkd compares [CLS] vectors number by number: must be the teacher's"],
+    ),
 }  # fmt: skip
 DATA = {
     "no folder": (lambda world: shutil.rmtree(world.glue / "SST-2"), ["{g}: holds RTE/, but needs SST-2/"]),
@@ -391,6 +394,16 @@ def test_a_student_model_that_does_not_serve(fsd_tune, world, kd):
         f"student.model: {shallow} has a vocabulary of 7, but must share the teacher's, which has {words}.",
     ]
     check(world, fsd_tune("search", kd, *arguments, "--output", world.output), expected)
+
+
+def test_a_narrower_base_than_pkd_can_compare(fsd_tune, world, kd):
+    narrow = tiny.write_base(world.glue / "narrow")
+    path = narrow / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"hidden_size": 8}))
+    arguments = ("--task", "sst2", "--teacher", world.teacher, "--data", world.glue, "--student-model", narrow)
+    flags = ("--method={choice: [kd, pkd]}", "--beta=1", "--output", world.output)
+    expected = [f"student.hidden_size: {narrow} has 8, but method pkd compares [CLS] vectors number by number: must be"]
+    check(world, fsd_tune("search", kd, *arguments, *flags), expected)
 
 
 @pytest.mark.parametrize("case", DATA)

@@ -11,13 +11,14 @@ from fsd_tune import glue as tasks
 from fsd_tune.batches import collate
 from fsd_tune.inputs import gather
 from fsd_tune.layers import layer_pairs
-from fsd_tune.methods import METHODS
+from fsd_tune.methods import METHODS, NEEDS_EQUAL_WIDTHS, USES_FEATURES
 from fsd_tune.models import label_order, load_classifier
 from fsd_tune.prepare import predict, prepare
 from fsd_tune.sources import LiveTeacher
 from fsd_tune.space import resolve
 from fsd_tune.spec import spec_for
 from fsd_tune.student_run import Workbench, open_arrays
+from tests import reference
 
 CPU = torch.device("cpu")
 TIMES = ("train_seconds", "evaluation_seconds")
@@ -266,3 +267,129 @@ def test_more_reports_than_steps_cost_no_more_evaluations(bench, monkeypatch):
     assert distiller.steps_total == 3 and len(records) == 6 and len(calls) == 3
     assert [record["step"] for record in records] == [1, 1, 2, 2, 3, 3]
     assert records[0]["loss"] == records[1]["loss"] and records[4]["accuracy"] == records[5]["accuracy"]
+
+
+def test_a_narrower_student_learns_from_a_wider_teacher(bench):
+    """Structures are compared by Gram matrices, so widths may differ; the matched start is of the student's width."""
+    narrow = {"student.start": "random", "student.hidden_size": 8, "loss.layers": "all"}
+    workbench, config = bench("fsd_ilg", **narrow, epochs=1)
+    longest = int(workbench.spec.train.lengths.max())
+    for method in METHODS:
+        if method in NEEDS_EQUAL_WIDTHS:
+            continue
+        distiller = workbench.distiller(config | {"method": method}, 1)
+        assert distiller.model.config.hidden_size == 8
+        assert distiller.memory is None or distiller.memory.shape == (5, 8 * longest)
+        before = [parameter.detach().clone() for parameter in distiller.model.parameters()]
+        record = distiller.advance()
+        assert "diverged" not in record and all(record[f"loss/{name}"] > 0 for name in distiller.weights)
+        assert not all(map(torch.equal, before, distiller.model.parameters()))
+
+
+@pytest.mark.parametrize("start", ["copy", "every_other", "last", "teacher", "random"])
+def test_every_start_distils_with_a_memory_matched_to_it(bench, start):
+    workbench, config = bench("fsd_ilg", **{"student.start": start})
+    distiller = workbench.distiller(config, 1)
+    spec, held = workbench.spec, workbench.arrays.memory
+    batch = collate(spec.train, np.flatnonzero(held.clusters == 0), CPU)
+    batch.pop("labels")
+    with torch.no_grad():
+        hidden = distiller.model.eval()(**batch, output_hidden_states=True).hidden_states[1]
+    mean = losses.flatten(hidden, batch["attention_mask"]).mean(0)
+    torch.testing.assert_close(distiller.memory[0, : len(mean)].detach(), mean, rtol=1e-4, atol=1e-5)
+    assert "diverged" not in run(distiller)[0]
+
+
+@pytest.mark.parametrize(
+    ("layers", "expected"), [("all", [(2, 1)]), ("[[4, 2], [0, 1]]", [(4, 2), (0, 1)]), ("last", [(4, 2)])]
+)
+def test_terms_are_means_over_the_chosen_pairs_of_stored_layers(bench, teacher, layers, expected):
+    workbench, config = bench("fsd_ilg", **{"loss.layers": layers})
+    spec, memory_pair = workbench.spec, (4, 2) if layers == "last" else (3, 1)
+    assert list(spec.pairs) == expected and spec.memory_pair == memory_pair
+    assert set(workbench.arrays.outputs.shards) == {t for t, _ in expected} | {memory_pair[0]}
+    rows = np.arange(8)
+    batch = collate(spec.train, rows, CPU)
+    batch.pop("labels")
+    own = load_classifier(str(teacher), tasks.get_task("sst2")).eval()
+    start = workbench.distiller(config, 1).model.eval()
+    with torch.no_grad():
+        theirs, ours = (model(**batch, output_hidden_states=True).hidden_states for model in (own, start))
+    for method in USES_FEATURES:
+        distiller = workbench.distiller(config | {"method": method}, 1)
+        distiller.model.eval()
+        terms = values(distiller, rows)
+        for name in terms.keys() & distill.PAIRED.keys():
+            loss = distill.PAIRED[name]
+            each = [float(loss(theirs[t], ours[s], batch["attention_mask"])) for t, s in expected]
+            assert terms[name] == pytest.approx(sum(each) / len(each), rel=5e-3, abs=5e-4), (method, name)
+
+
+@pytest.mark.parametrize("method", [*sorted(USES_FEATURES), "kd"])
+def test_what_a_method_stores(load_settings, glue, teacher, tmp_path, method):
+    """The layers of its pairs, and the memory's for every method: no later search pays another pass for it."""
+    settings = load_settings(method=method, **{"loss.layers": "[[4, 2], [1, 1]]"})
+    inputs = gather(settings, "sst2", str(teacher), glue)
+    spec, _ = spec_for(settings, inputs.teacher, "sst2", inputs.train, inputs.dev, tmp_path, "cpu")
+    assert spec.layers == ((3,) if method == "kd" else (1, 3, 4))
+
+
+def test_the_published_total_loss(bench, teacher):
+    """epsilon (sigma L_G + (1 - sigma)/2 (gamma L_I + (1 - gamma) L_L)) + L_KD over all positions, in loops."""
+    epsilon, sigma, gamma, beta = 3.0, 0.4, 0.2, 0.7
+    weights = f"{{epsilon: {epsilon}, sigma: {sigma}, gamma: {gamma}, beta: {beta}}}"
+    published = {"data.padding": "published", "loss.weights": weights, "memory.algorithm": "published"}
+    workbench, config = bench("fsd_ilg", **published, alpha=0.3, temperature=2.5)
+    distiller = workbench.distiller(config, 1)
+    distiller.model.eval()
+    spec, rows = workbench.spec, np.arange(8)
+    assert spec.train.lengths.max() < spec.train.max_length and len(set(spec.train.lengths[rows])) > 1
+    terms = values(distiller, rows)
+    total = sum(weight * terms[name] for name, weight in distiller.weights.items())
+
+    batch = collate(spec.train, rows, CPU, pad_to=spec.train.max_length)
+    labels = batch.pop("labels").numpy()
+    with torch.no_grad():
+        own = load_classifier(str(teacher), tasks.get_task("sst2")).eval()(**batch, output_hidden_states=True)
+        student = distiller.model(**batch, output_hidden_states=True)
+    # The published pair: the last but one of each.
+    t, s = (out.hidden_states[layer].double().numpy() for out, layer in ((own, 3), (student, 1)))
+    memories = workbench.arrays.memory.centroids.astype(float), distiller.memory.detach().double().numpy()
+    everywhere = np.ones(t.shape[:2], bool)
+    l_g = reference.global_(t.reshape(8, -1), s.reshape(8, -1), *memories, beta, "raw")
+    l_i, l_l = reference.intra(t, s, everywhere), reference.local(t, s, everywhere)
+    logits = own.logits.double().numpy(), student.logits.double().numpy()
+    l_kd = 0.3 * reference.cross_entropy(logits[1], labels) + 0.7 * reference.kd(*logits, 2.5)
+    expected = epsilon * (sigma * l_g + (1 - sigma) / 2 * (gamma * l_i + (1 - gamma) * l_l)) + l_kd
+    assert total == pytest.approx(expected, rel=2e-3)
+    assert memories[1].std() == pytest.approx(1, abs=0.05), "the student memory starts as a standard normal"
+
+
+@pytest.mark.parametrize("padding", ["masked", "published"])
+def test_the_memorys_gradient_is_clipped_with_the_students_only_as_published(bench, padding, monkeypatch):
+    workbench, config = bench("fsd_ilg", **{"data.padding": padding})
+    distiller, clipped = workbench.distiller(config, 1), []
+    clip = torch.nn.utils.clip_grad_norm_
+
+    def counted(parameters, most):
+        clipped.append([parameter is distiller.memory for parameter in parameters])
+        return clip(parameters, most)
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", counted)
+    distiller._train_step()
+    together = [any(group) and not all(group) for group in clipped]
+    assert together == ([True] if padding == "published" else [False, False])
+
+
+@pytest.mark.parametrize("start", ["matched", "published"])
+def test_a_run_with_the_published_memory(bench, start):
+    """Most of its clusters are empty; nothing is divided by their sizes."""
+    given = {"memory.algorithm": "published", "memory.centroids": 20, "student.memory_start": start}
+    workbench, config = bench("fsd_g", **given)
+    held = workbench.arrays.memory
+    assert len(held.sizes) == 20 and (held.sizes == 0).any() and held.sizes.sum() == 40
+    distiller = workbench.distiller(config, 2)
+    if start == "matched":
+        assert not distiller.memory[held.sizes == 0].any() and distiller.memory[held.sizes > 0].any(1).all()
+    records = run(distiller)
+    assert all("diverged" not in record and math.isfinite(record["loss/global"]) for record in records)

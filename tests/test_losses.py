@@ -134,6 +134,9 @@ def test_weights_are_the_formulas_of_the_method_table(method):
         "fsd_g": kd | {"global": 3.0},
         "fsd_il": kd | {"intra": 1.5, "local": 6.0},
         "fsd_ilg": kd | {"intra": 1.5, "local": 6.0, "global": 12.0},
+        "pkd": kd | {"cls": 3.0},
+        "rkd_distance": kd | {"distance": 3.0},
+        "rkd_angle": kd | {"angle": 3.0},
     }
     assert losses.weights(method, config) == pytest.approx(expected[method])
 

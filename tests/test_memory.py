@@ -3,7 +3,7 @@ import pytest
 import torch
 from sklearn.cluster import KMeans
 
-from fsd_tune import files, memory
+from fsd_tune import blocks, files, memory
 from fsd_tune.teacher_outputs import TeacherOutputs
 from tests import reference
 
@@ -40,7 +40,7 @@ def test_as_good_as_scikit_learn_with_ten_starts(seed, streamed, monkeypatch):
         # Room for 120 of the 300 examples: the rest is reached by sweeps, in blocks of a few rows. Six examples a
         # centroid are a poor start, poorer than any real sample: the bound is that it stays near, not that it is equal.
         monkeypatch.setattr(memory, "SAMPLE_EXAMPLES", 120)
-        monkeypatch.setattr(memory, "_BLOCK_BYTES", 17 * 4 * outputs.longest * 4)
+        monkeypatch.setattr(blocks, "BLOCK_BYTES", 17 * 4 * outputs.longest * 4)
     centroids, labels = memory.kmeans(outputs, 3, 20, quiet)
     points = dense(outputs)
     best = KMeans(20, n_init=10, random_state=0).fit(points).inertia_
@@ -92,7 +92,7 @@ def test_sketches_keep_distances_nearly():
 
 def test_targets_equal_the_definition(tmp_path):
     outputs = outputs_of(np.random.default_rng(0).integers(2, 9, 40))
-    memory.write(tmp_path / "m", outputs, 3, 5, quiet)
+    memory.write(tmp_path / "m", outputs, 3, 5, "kmeans", quiet)
     held = memory.read(tmp_path / "m", mapped=True)
     points, centroids = dense(outputs), held.centroids.astype(np.float64)
     np.testing.assert_allclose(held.distances, reference.distances(points, centroids), rtol=1e-5)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from fsd_tune import cluster, search
+from fsd_tune import cluster, files, search
 from fsd_tune import settings as settings_module
 from fsd_tune.errors import InputError
 from fsd_tune.results import load
@@ -45,6 +45,30 @@ def run(ray_session, glue, teacher, tmp_path):
         return search.run(settings, **arguments)
 
     return start
+
+
+@pytest.mark.slow
+def test_a_search_as_published_and_over_the_other_methods(run, space, tmp_path):
+    """Padding, memory, distances and starts of the published code; all methods train from one teacher pass."""
+    text = SPACE.replace("[fsd_ilg, kd, ce]", "[fsd_ilg, fsd_g, pkd, rkd_distance, rkd_angle]").replace(
+        "data: {max_length: 32}", "data: {max_length: 32, padding: published}\nloss: {layers: all}"
+    )
+    text = text.replace("{centroids: 5}", "{centroids: 20, algorithm: published}")
+    first = [{"method": name} for name in ("fsd_g", "pkd", "rkd_distance", "rkd_angle")]
+    results = run(space(text.replace("{trials: 6}", f"{{trials: 5, first: {json.dumps(first)}}}")))
+    assert set(results.trials["method"]) == {"fsd_ilg", "fsd_g", "pkd", "rkd_distance", "rkd_angle"}
+    assert set(results.trials["state"]) <= {"finished", "stopped"} and results.summary["memory"]["passes"] == 1
+    agree(results)
+    sizes = results.summary["memory"]["sizes"]
+    assert len(sizes) == 20 and sum(sizes) == 40 and 0 in sizes
+    terms = {"fsd_g": "global", "pkd": "cls", "rkd_distance": "distance", "rkd_angle": "angle"}
+    for _, row in results.trials.iterrows():
+        reports = results.reports[results.reports["trial"] == row["number"]]
+        assert reports[f"loss/{terms.get(row['method'], 'intra')}"].notna().all()
+    # All positions of all examples, in the layers of the pair (2, 1) and of the memory.
+    (outputs,) = (tmp_path / "R" / "memory").glob("outputs-*")
+    facts = files.facts_of(outputs)
+    assert facts is not None and (facts["tokens"], facts["layers"], facts["padding"]) == (40 * 32, [2, 3], "published")
 
 
 def test_the_main_job(run, space, tmp_path, teacher):

@@ -15,7 +15,7 @@ METHOD_FILES = [path for path in FILES if path.stem in METHODS]
 
 
 def test_one_file_per_method() -> None:
-    assert [path.stem for path in METHOD_FILES] == ["fsd_g", "fsd_i", "fsd_il", "fsd_ilg", "fsd_l", "kd"]
+    assert {path.stem for path in METHOD_FILES} == set(METHODS) - {"ce"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

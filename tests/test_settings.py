@@ -183,7 +183,7 @@ BAD = [
     ("method: kd\nspace:\n  alhpa: 0.5\n  temperature: 5\n", S + "3: space.alhpa: unknown hyperparameter", "`alpha`?"),
     (ILG + "  gamma: 1\n", S + "10: space.gamma: ", "`gamma_m`, `gamma_i`, `gamma_l` and `gamma_g`"),
     (KD + "  seed: {low: 0, high: 5}\n", S + "5: space.seed: is never searched: set `search.seed`."),
-    (KD + "  beta: 1\n", S + "5: space.beta: is not used by kd, but only by fsd_i, fsd_l, fsd_g, fsd_il, fsd_ilg."),
+    (KD + "  beta: 1\n", S + "5: space.beta: is not used by kd, but only by fsd_i, fsd_l, fsd_g, fsd_il, fsd_ilg, pkd"),
     ("method: kd\nspace:\n  alpha: 0.5\n", S + "2: space.temperature: is missing, but kd needs it", "default 5."),
     ("method: kd\n", S + "1: space.alpha: is missing"),
     ("method: kd\nspace: [alpha]\n", S + "2: space: found a list, but must be a mapping of hyperparameters."),

@@ -35,3 +35,12 @@ def test_the_dearest_configuration_has_most_terms_and_the_largest_batch(tmp_path
     path.write_text(SPACE, encoding="utf-8")
     config = sharing.dearest(settings_module.load(path))
     assert (config["method"], config["batch_size"], config["alpha"]) == ("fsd_ilg", 64, 0.1)
+
+
+@pytest.mark.parametrize(("batch", "expected"), [(64, "fsd_ilg"), (512, "rkd_angle")])
+def test_angles_are_dearest_in_large_batches(tmp_path, batch, expected):
+    path = tmp_path / "space.yaml"
+    text = SPACE.replace("[ce, fsd_ilg, kd]", "[rkd_angle, fsd_ilg, kd]").replace("64", str(batch))
+    path.write_text(text, encoding="utf-8")
+    config = sharing.dearest(settings_module.load(path))
+    assert (config["method"], config["batch_size"]) == (expected, batch)

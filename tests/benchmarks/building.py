@@ -44,7 +44,7 @@ def against_inference(setting: Setting, precision: str, rounds: int) -> list[dic
             outputs_folder, model, (0, 1), spec.train, spec.layers, spec.padding, spec.precision, where, quiet
         )
         held = teacher_outputs.read(outputs_folder, mapped=True)
-        memory.write(memory_folder, held, layer, spec.centroids, quiet, where)
+        memory.write(memory_folder, held, layer, spec.centroids, spec.algorithm, quiet, where)
 
     build()
     times: dict[str, list[float]] = {"build": [], "plain": []}

@@ -14,7 +14,7 @@ from fsd_tune.models import load_classifier
 from tests.benchmarks import setting as settings
 from tests.benchmarks.setting import Setting
 
-METHODS = ("kd", "fsd_i", "fsd_l", "fsd_g", "fsd_ilg")
+METHODS = ("kd", "fsd_i", "fsd_l", "fsd_g", "fsd_ilg", "pkd", "rkd_distance", "rkd_angle")
 _WARM_UP = 3
 
 
