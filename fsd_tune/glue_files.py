@@ -13,6 +13,9 @@ from fsd_tune.glue_tasks import Split, Task, name_key, quoted
 
 SHOWN_PER_FILE = 10
 _MRPC_IDS = ("#1 ID", "#2 ID")
+_AX_FOLDERS = ("AX", "diagnostic")
+_AX_FILES = ("AX.tsv", "diagnostic.tsv", "diagnostic-full.tsv")
+_AX_COLUMNS = {"Premise": "sentence1", "Hypothesis": "sentence2", "Label": "gold_label"}  # of diagnostic-full.tsv
 
 
 def load_from_folder(task: Task, name: str, data: Path) -> Split:
@@ -26,6 +29,8 @@ def load_from_folder(task: Task, name: str, data: Path) -> Split:
         original = folder / ("msr_paraphrase_test.txt" if name == "test" else "msr_paraphrase_train.txt")
         if original.exists():
             return _read_mrpc_original(task, name, original)
+    if name == "ax":
+        return _read_split(task, name, _ax_file(folder))
     stem = f"{name}_matched" if task.id == "mnli" and name in ("dev", "test") else name
     return _read_split(task, name, folder / f"{stem}.tsv")
 
@@ -45,6 +50,23 @@ def _task_folder(task: Task, data: Path) -> Path:
         return data
     held = _some([f"{name}/" for name in folders]) or "no folder"
     raise InputError(f"{data}: holds {held}, but needs {task.folder}/.{nearest(task.folder, folders)}")
+
+
+def _ax_file(mnli: Path) -> Path:
+    """The file of GLUE's diagnostic set, which downloads put beside MNLI's folder or into it."""
+    beside = mnli.absolute().parent
+    keys = [name_key(name) for name in _AX_FOLDERS]
+    folders = [*(beside / name for name in _entries(beside)[0] if name_key(name) in keys), mnli]
+    for folder in folders:
+        for file in _AX_FILES:
+            if (folder / file).is_file():
+                return folder / file
+    if len(folders) > 1:
+        files = _entries(folders[0])[1]
+        held = f"{folders[0]}: holds {_some(files) or 'no file'}"
+    else:
+        held = f"{beside}: holds neither AX/ nor diagnostic/"
+    raise InputError(f"{held}, but the diagnostic set (ax) needs one of {', '.join(_AX_FILES)}.")
 
 
 def _entries(folder: Path) -> tuple[list[str], list[str]]:
@@ -138,12 +160,14 @@ def _read_split(task: Task, name: str, path: Path, dev_ids: set[tuple[str, ...]]
 
 def _header(task: Task, name: str, path: Path, lines: list[str], also: tuple[str, ...]) -> tuple[list[str], int]:
     """The column names and the index of the first row below them. Test files need no label column."""
-    is_test = name.startswith("test")
+    is_test = name.startswith("test") or name == "ax"
     if task.headerless and not is_test:
         return list(task.headerless), 0
     if not lines:
         raise InputError(f"{path}: is empty")
     header = lines[0].split("\t")
+    if name == "ax":
+        header = [_AX_COLUMNS.get(column, column) for column in header]
     needed = [*task.columns, *(() if is_test else (task.label_column,)), *also]
     missing = [column for column in needed if column not in header]
     if missing:

@@ -16,6 +16,7 @@ _HUB_SPLITS_MNLI = {
     "dev_mismatched": "validation_mismatched",
     "test": "test_matched",
     "test_mismatched": "test_mismatched",
+    "ax": "test",  # of the configuration `ax`
 }
 
 
@@ -29,13 +30,14 @@ def load_from_hub(task: Task, name: str) -> Split:
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     hub_split = (_HUB_SPLITS_MNLI if task.id == "mnli" else _HUB_SPLITS).get(name, name)
-    source = f"{HUB} {task.id} {hub_split}"
+    config = "ax" if name == "ax" else task.id
+    source = f"{HUB} {config} {hub_split}"
     datasets.disable_progress_bars()
     disable_progress_bars()
     unreachable = hub.unreachable("dataset", HUB)
     try:
         with hub.offline(bool(unreachable)):
-            dataset = datasets.load_dataset(HUB, task.id, split=hub_split)
+            dataset = datasets.load_dataset(HUB, config, split=hub_split)
     except Exception as error:  # whatever went wrong inside datasets, the user can do the same about it
         reason = unreachable or (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(

@@ -66,9 +66,9 @@ class Task:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Names of its splits. MNLI's `dev` and `test` are the matched ones."""
-        mismatched = ("dev_mismatched", "test_mismatched") if self.id == "mnli" else ()
-        return ("train", "dev", "test", *mismatched)
+        """Names of its splits. MNLI's `dev` and `test` are the matched ones, `ax` is GLUE's diagnostic set."""
+        more = ("dev_mismatched", "test_mismatched", "ax") if self.id == "mnli" else ()
+        return ("train", "dev", "test", *more)
 
 
 _PAIR = ("sentence1", "sentence2")
@@ -175,7 +175,7 @@ class Split:
 
     Attributes:
         task: the task.
-        name: `train`, `dev`, `test`, or MNLI's `dev_mismatched` and `test_mismatched`.
+        name: `train`, `dev`, `test`, or MNLI's `dev_mismatched`, `test_mismatched` and `ax`.
         first: N texts.
         second: N texts, or None for a task of single sentences.
         labels: [N] int64 class indices or float32 scores; None where the split has no labels.

@@ -66,7 +66,7 @@ def test_unknown_task_is_refused_with_the_nearest():
 
 def test_every_task_and_split_loads_as_written(tmp_path):
     expected = glue_folders.write_glue(tmp_path)
-    assert len(expected) == 9 * 3 + 2
+    assert len(expected) == 9 * 3 + 3
     for (task_id, name), split_expected in expected.items():
         split = glue.load_split(glue.get_task(task_id), name, tmp_path)
         assert split.first == split_expected.first, (task_id, name)
@@ -75,7 +75,7 @@ def test_every_task_and_split_loads_as_written(tmp_path):
         else:
             assert split.second == split_expected.second, (task_id, name)
         if split_expected.labels is None:
-            assert name.startswith("test") and split.labels is None
+            assert name in ("test", "test_mismatched", "ax") and split.labels is None
         else:
             assert split.labels is not None
             assert split.labels.dtype == (np.float32 if task_id == "stsb" else np.int64)
@@ -133,6 +133,35 @@ def test_original_files_of_mrpc(tmp_path):
     ]
     (tmp_path / "MRPC" / "dev_ids.tsv").write_text("1000\t2000\n1003\n")
     assert _problems("mrpc", ["dev"], tmp_path) == ["MRPC/dev_ids.tsv:2: 1 column, but must be 2 (the pair's ids)"]
+
+
+AX_FILES = {
+    "AX/AX.tsv": 'index\tsentence1\tsentence2\r\n0\tThe cat "sat\tThe cat did not\r\n1\ta\tb\r\n',
+    "diagnostic/diagnostic.tsv": 'index\tsentence1\tsentence2\n0\tThe cat "sat\tThe cat did not\n1\ta\tb\n',
+    "MNLI/diagnostic-full.tsv": "Logic\tDomain\tPremise\tHypothesis\tLabel\n"
+    'Negation\tNews\tThe cat "sat\tThe cat did not\tcontradiction\n\tNews\ta\tb\tentailment\n',
+}
+
+
+@pytest.mark.parametrize("file", AX_FILES)
+def test_diagnostic_set(tmp_path, file):
+    (tmp_path / "MNLI").mkdir()
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_bytes(AX_FILES[file].encode())
+    for data in (tmp_path, tmp_path / "MNLI"):
+        split = glue.load_split(glue.get_task("mnli"), "ax", data)
+        assert (split.first, split.second) == (['The cat "sat', "a"], ["The cat did not", "b"])
+        assert (None if split.labels is None else split.labels.tolist()) == ([2, 0] if "full" in file else None)
+
+
+def test_diagnostic_set_that_is_not_there(tmp_path):
+    (tmp_path / "MNLI").mkdir()
+    needed = "but the diagnostic set (ax) needs one of AX.tsv, diagnostic.tsv, diagnostic-full.tsv."
+    assert _problems("mnli", ["ax"], tmp_path) == [f"{tmp_path}: holds neither AX/ nor diagnostic/, {needed}"]
+    (tmp_path / "AX").mkdir()
+    (tmp_path / "AX" / "ax.csv").write_text("")
+    assert _problems("mnli", ["ax"], tmp_path) == [f"AX: holds ax.csv, {needed}"]
+    assert _problems("rte", ["ax"], tmp_path)[0].startswith("rte: `ax` is not a split")
 
 
 @pytest.mark.parametrize("folder", ["SST-2", "sst2", "SST2", "sst-2"])
@@ -274,7 +303,7 @@ def test_path_that_cannot_be_read(tmp_path):
 def test_unknown_split(tmp_path):
     problems = _problems("sst2", ["dev_mismatched"], tmp_path)
     assert problems[0].startswith("sst2: `dev_mismatched` is not a split, must be one of train, dev, test.")
-    assert glue.get_task("mnli").splits == ("train", "dev", "test", "dev_mismatched", "test_mismatched")
+    assert glue.get_task("mnli").splits == ("train", "dev", "test", "dev_mismatched", "test_mismatched", "ax")
 
 
 def test_hub_that_cannot_be_reached_is_said_quickly(tmp_path):
