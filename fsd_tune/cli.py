@@ -72,7 +72,9 @@ def validate(
     overrides: Overrides,
     *,
     space: Space,
-    task: Annotated[str | None, typer.Option("--task", help="also check this task's data and the teacher")] = None,
+    task: Annotated[
+        str | Path | None, typer.Option("--task", help="also check this task's data and the teacher")
+    ] = None,
     teacher: Annotated[str | None, typer.Option("--teacher", help="teacher to check with --task")] = None,
     data: DataFolder = None,
 ) -> None:

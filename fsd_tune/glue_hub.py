@@ -67,8 +67,8 @@ def from_dataset(task: Task, name: str, dataset: Any, source: str) -> Split:
     texts = [list(dataset[column]) for column in task.hub_columns]
     values = np.asarray(dataset["label"], dtype=np.float64)
     labels = None if (values == -1).all() else values.astype(np.float32 if task.regression else np.int64)
-    low, high = (0, 5) if task.regression else (0, task.num_labels - 1)
+    low, high = task.scores if task.regression else (0, task.num_labels - 1)
     if labels is not None and not ((values >= low) & (values <= high)).all():
         row = int(np.flatnonzero(~((values >= low) & (values <= high)))[0])
-        raise InputError(f"{source}: row {row}: label {values[row]:g}, must be from {low} to {high}")
+        raise InputError(f"{source}: row {row}: label {values[row]:g}, must be from {low:g} to {high:g}")
     return Split(task, name, texts[0], texts[1] if len(texts) == 2 else None, labels, 0, source)
