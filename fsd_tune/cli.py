@@ -95,6 +95,7 @@ def validate(
 def demo(
     *,
     folder: Annotated[Path, typer.Option("--folder", help="where everything goes")] = Path("demo"),
+    input_only: Annotated[bool, typer.Option("--input-only", help="fetch encoder and sentences, and stop")] = False,
     temp_dir: TemporaryFolder = None,
     quiet: Quiet = False,
 ) -> None:
@@ -103,6 +104,9 @@ def demo(
     from fsd_tune import summary
 
     with closing(Display(quiet)) as display:
+        if input_only:
+            print(f"input: {demonstration.fetch(folder, display).data.parent}")
+            return
         results = demonstration.run(folder, temp_dir, display)
     print("\n".join(summary.lines(results)))
 

@@ -45,8 +45,8 @@ _TASK_FILE = Annotated[
     Path | None,
     typer.Option("--task-file", help="in the place of --task: YAML of one task of your own, as in docs/tasks/"),
 ]
-# Verbs that must be given --task or --task-file.
-_NEED_A_TASK: set[str] = set()
+# Verbs that must be given --task or --task-file, with the help of the former.
+_NEED_A_TASK: dict[str, str] = {}
 
 
 def verb(settings_flags: bool = False, passes_on: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -66,7 +66,7 @@ def verb(settings_flags: bool = False, passes_on: bool = False) -> Callable[[Cal
         task = signature.parameters.get("task")
         own_task = task is not None and Path in get_args(get_args(task.annotation)[0])
         if own_task and task is not None and task.default is inspect.Parameter.empty:
-            _NEED_A_TASK.add(named)
+            _NEED_A_TASK[named] = get_args(task.annotation)[1].help
 
         @functools.wraps(function)
         def run(*, debug: bool, **arguments: Any) -> None:
@@ -77,7 +77,7 @@ def verb(settings_flags: bool = False, passes_on: bool = False) -> Callable[[Cal
 
             def work() -> None:
                 if own_task:
-                    arguments["task"] = _task(arguments["task"], arguments.pop("task_file"), named in _NEED_A_TASK)
+                    arguments["task"] = _task(arguments["task"], arguments.pop("task_file"), _NEED_A_TASK.get(named))
                 function(**arguments)
 
             raise SystemExit(_guarded(work, debug))
@@ -104,11 +104,11 @@ def verb(settings_flags: bool = False, passes_on: bool = False) -> Callable[[Cal
     return register
 
 
-def _task(task: str | None, file: Path | None, needed: bool) -> str | Path | None:
+def _task(task: str | None, file: Path | None, needed: str | None) -> str | Path | None:
     if task is not None and file is not None:
         raise InputError(f"--task-file: found {file} together with --task {task}, but must be one of the two.")
     if needed and task is None and file is None:
-        raise InputError("--task: is missing; give it or --task-file.")
+        raise InputError(f"--task: is missing: {needed}; or --task-file.")
     return task if file is None else file
 
 
@@ -165,7 +165,10 @@ def _usage_problems(error: TyperException) -> list[str]:
     if context is not None and hasattr(error, "param_type"):
         # Typer processes the given ones first: what is not there yet is missing, too.
         missing = [other for other in context.command.params if _is_missing(other, context)]
-        return [f"{_name(other)}: is missing: {other.help}." for other in missing]
+        return [
+            f"{_name(other)}: is missing: {other.help}{'; or --task-file' if other.name == 'task' else ''}."
+            for other in missing
+        ]
     if parameter is not None or flag is not None:
         place = flag if parameter is None else _name(parameter)
         message = error.message.removeprefix(f"Option {flag!r} ").removesuffix(".")

@@ -1,6 +1,6 @@
-"""GLUE splits from a folder with the layout of the official download: `SST-2/train.tsv` and so on.
+"""GLUE splits from a folder: the official download (`SST-2/train.tsv`) or a copy of the hub's (`sst2/train-*.parquet`).
 
-Quotation marks are text. Every problem of a file is found before any is reported, with its line.
+In TSV files quotation marks are text. Every problem of a file is found before any is reported, with its line.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fsd_tune.errors import InputError, nearest
+from fsd_tune.glue_hub import load_shards, shards_of
 from fsd_tune.glue_tasks import Split, Task, name_key, quoted
 from fsd_tune.text_files import count, entries, first_problems, found_cell, read_lines, shorten, some
 
@@ -33,9 +34,16 @@ def load_from_folder(task: Task, name: str, data: Path) -> Split:
         if original.exists():
             return _read_mrpc_original(task, name, original)
     if name == "ax":
-        return _read_split(task, name, _ax_file(folder))
+        folders = _ax_folders(folder)
+        for held in folders:
+            if shards := shards_of(task, name, held):
+                return load_shards(task, name, shards)
+        return _read_split(task, name, _ax_file(folders))
     stem = f"{name}_matched" if task.id == "mnli" and name in ("dev", "test") else name
-    return _read_split(task, name, folder / f"{stem}.tsv")
+    file, shards = folder / f"{stem}.tsv", shards_of(task, name, folder)
+    if shards and file.exists():
+        raise InputError(f"{folder}: holds {file.name} as well as {shards[0].name}, but must hold one of them.")
+    return load_shards(task, name, shards) if shards else _read_split(task, name, file)
 
 
 def _task_folder(task: Task, data: Path) -> Path:
@@ -55,11 +63,14 @@ def _task_folder(task: Task, data: Path) -> Path:
     raise InputError(f"{data}: holds {held}, but needs {task.folder}/.{nearest(task.folder, folders)}")
 
 
-def _ax_file(mnli: Path) -> Path:
-    """The file of GLUE's diagnostic set, which downloads put beside MNLI's folder or into it."""
+def _ax_folders(mnli: Path) -> list[Path]:
+    """Where downloads put GLUE's diagnostic set: beside MNLI's folder or, last, into it."""
     beside = mnli.absolute().parent
     keys = [name_key(name) for name in _AX_FOLDERS]
-    folders = [*(beside / name for name in entries(beside)[0] if name_key(name) in keys), mnli]
+    return [*(beside / name for name in entries(beside)[0] if name_key(name) in keys), mnli]
+
+
+def _ax_file(folders: list[Path]) -> Path:
     for folder in folders:
         for file in _AX_FILES:
             if (folder / file).is_file():
@@ -68,7 +79,7 @@ def _ax_file(mnli: Path) -> Path:
         files = entries(folders[0])[1]
         held = f"{folders[0]}: holds {some(files) or 'no file'}"
     else:
-        held = f"{beside}: holds neither AX/ nor diagnostic/"
+        held = f"{folders[0].absolute().parent}: holds neither AX/ nor diagnostic/"
     raise NoDiagnosticSetError(f"{held}, but the diagnostic set (ax) needs one of {', '.join(_AX_FILES)}.")
 
 

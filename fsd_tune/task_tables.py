@@ -142,9 +142,11 @@ def _jsonl(path: Path, needed: list[str]) -> Iterator[Row]:
         place = f"{path}:{number}"
         try:
             found = json.loads(line)
-        except json.JSONDecodeError as error:
-            what = f"is not JSON at character {error.colno}: {error.msg}" if line.strip() else "is blank"
-            yield place, f"{what}; must be a JSON object"
+        except (ValueError, RecursionError) as error:
+            at = (
+                f" at character {error.colno}: {error.msg}" if isinstance(error, json.JSONDecodeError) else f": {error}"
+            )
+            yield place, f"{'is not JSON' + at if line.strip() else 'is blank'}; must be a JSON object"
             continue
         if not isinstance(found, dict):
             yield place, f"found {describe(found)}, but must be a JSON object"
