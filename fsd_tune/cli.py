@@ -73,7 +73,9 @@ def validate(
     overrides: Overrides,
     *,
     space: Space,
-    task: Annotated[str | None, typer.Option("--task", help="also check this task's data and the teacher")] = None,
+    task: Annotated[
+        str | Path | None, typer.Option("--task", help="also check this task's data and the teacher")
+    ] = None,
     teacher: Annotated[str | None, typer.Option("--teacher", help="teacher to check with --task")] = None,
     data: DataFolder = None,
 ) -> None:
@@ -94,6 +96,7 @@ def validate(
 def demo(
     *,
     folder: Annotated[Path, typer.Option("--folder", help="where everything goes")] = Path("demo"),
+    input_only: Annotated[bool, typer.Option("--input-only", help="fetch encoder and sentences, and stop")] = False,
     temp_dir: TemporaryFolder = None,
     quiet: Quiet = False,
 ) -> None:
@@ -102,6 +105,9 @@ def demo(
     from fsd_tune import summary
 
     with closing(Display(quiet)) as display:
+        if input_only:
+            print(f"input: {demonstration.fetch(folder, display).data.parent}")
+            return
         results = demonstration.run(folder, temp_dir, display)
     print("\n".join(summary.lines(results)))
 

@@ -98,7 +98,7 @@ def doctor(
     overrides: Overrides,
     *,
     space: OptionalSpace = None,
-    task: Annotated[str | None, typer.Option("--task", help="GLUE task whose data are looked at")] = None,
+    task: Annotated[str | Path | None, typer.Option("--task", help="GLUE task whose data are looked at")] = None,
     teacher: Annotated[str | None, typer.Option("--teacher", help="teacher: folder or hub id")] = None,
     data: DataFolder = None,
     memory: MemoryPlace = None,

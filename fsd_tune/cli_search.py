@@ -1,5 +1,6 @@
 """The verbs that run on Ray: search, resume, confirm."""
 
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated
@@ -61,8 +62,13 @@ def search(
     one_of("--device", device, ("auto", "cpu", "cuda"))
     place_or_new("--output", output)
     place_or_new("--memory", memory)
-    names, teachers = tasks_and_teachers(task, teacher)
-    settings = checked_settings(space, overrides, names, teachers, data)
+    tasks: Sequence[str | Path]
+    if isinstance(task, Path):
+        tasks, names, teachers = [task], [task.stem], [teacher.replace("{task}", task.stem)]
+    else:
+        names, teachers = tasks_and_teachers(task, teacher)
+        tasks = names
+    settings = checked_settings(space, overrides, tasks, teachers, data)
     folders = [str(Path("runs") / f"{name}-{space.stem}") for name in names]
     if output is not None:
         folders = [output] if len(names) == 1 else [joined(output, name) for name in names]
@@ -86,7 +92,7 @@ def search(
     console.searching(folders[0])
     with closing(Display(quiet, verbose)) as display:
         results = searching.run(
-            settings, task=names[0], teacher=teachers[0], data=data, output=folders[0],
+            settings, task=tasks[0], teacher=teachers[0], data=data, output=folders[0],
             memory=memory, device=device, overwrite=overwrite, address=address, ray_temporary=temp_dir,
             display=display,
         )  # fmt: skip

@@ -59,7 +59,8 @@ def sweep_config(
         problems.append(f"--output: found {output}, but each run's own folder is made below it without {{run}}.")
     if problems:
         raise InputError(problems)
-    glue.load(glue.get_task(task), ("train", "dev") if data is not None else (), data)
+    found = glue.get_task(task)
+    glue.load(found, ("train", "dev") if glue.is_here(found, data) else (), data)
     from fsd_tune import files
     from fsd_tune import sweep_config as sweeps
 

@@ -63,7 +63,7 @@ def run(
         display.line(f"note: {note}")
     summary, metric, spec = plan.searched.results.summary, plan.inputs.task.metric, plan.spec
     facts = {
-        "task": spec.task,
+        "task": spec.task.id,
         "metric": metric,
         "group": summary.get("group") or summary.get("name"),
         "teacher": summary.get("teacher"),
@@ -175,7 +175,7 @@ def _summary(
         configurations.append(entry)
     won = next(entry for entry in configurations if entry["role"] == "winner")
     return {
-        "task": plan.spec.task,
+        "task": plan.spec.task.id,
         "metric": results.metric,
         "judge_by": plan.searched.settings.search.judge_by,
         "dev_examples": len(plan.inputs.dev),

@@ -213,14 +213,14 @@ def _gather(searched: Searched, where: Place) -> tuple[Inputs, Spec, list[str]]:
     """The search's inputs loaded again, refused when they are not what was searched."""
     settings, given, folder = searched.settings, searched.results.summary["inputs"], searched.folder
     data = None if given["data"] is None else Path(given["data"])
-    inputs = gather(settings, given["task"], given["teacher"], data)
+    inputs = gather(settings, search_folder.task_of(given), given["teacher"], data)
     memory, remote = where.memory(given["memory"])
     device = cluster.device_for(settings, given["device"])
     with_kd = settings
     if not set(settings.methods) & USES_TEACHER:
         # A search of ce alone has no use for a teacher; its kd baseline has.
         with_kd = settings.model_copy(update={"method": Choice(choice=("ce", "kd"))})
-    spec, notes = spec_for(with_kd, inputs.teacher, inputs.task.id, inputs.train, inputs.dev, memory, device, remote)
+    spec, notes = spec_for(with_kd, inputs.teacher, inputs.task, inputs.train, inputs.dev, memory, device, remote)
     now, then = search_folder.identity(settings, spec), searched.results.summary["identity"]
     changed = search_folder.differences(then, now)
     if changed:
@@ -235,6 +235,8 @@ def _unlike(searched: Searched, kd: Searched) -> list[str]:
     if there["inputs"]["task"] != here["inputs"]["task"]:
         return [f"{place} searched task {there['inputs']['task']}, but must be {here['inputs']['task']}."]
     problems = []
+    if there["identity"].get("task") != here["identity"].get("task"):
+        problems.append(f"{place} searched a task {here['inputs']['task']} of other labels, columns or metrics.")
     for section in ("student", "data"):
         own = getattr(searched.settings, section).model_dump(mode="json")
         other = getattr(kd.settings, section).model_dump(mode="json")

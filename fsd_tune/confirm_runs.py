@@ -257,7 +257,7 @@ class Runs:
         files.write_json(path, record)
         self._where.kept(path)
         track = {f"hp/{key}": value for key, value in record["config"].items()}
-        track |= {"task": self._spec.task, "seed": run.seed, "configuration": run.configuration.label}
+        track |= {"task": self._spec.task.id, "seed": run.seed, "configuration": run.configuration.label}
         rows = [{"report": i, self._metric: value} for i, value in enumerate(record.get("values", []), start=1)]
         figures = {key: record[key] for key in ("state", "score", "seconds") if record[key] is not None}
         self._tracker.write(run.name, "confirm", track, rows, figures, failed=logits is None)

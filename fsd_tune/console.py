@@ -11,7 +11,8 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, get_args
 
 import typer
 from typer.exceptions import TyperException
@@ -40,16 +41,32 @@ def searching(folder: str) -> None:
     _search = folder
 
 
+_TASK_FILE = Annotated[
+    Path | None,
+    typer.Option("--task-file", help="in the place of --task: YAML of one task of your own, as in docs/tasks/"),
+]
+# Verbs that must be given --task or --task-file, with the help of the former.
+_NEED_A_TASK: dict[str, str] = {}
+
+
 def verb(settings_flags: bool = False, passes_on: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Registers a verb: adds --debug (and a flag for every setting), and turns errors into lines and exit codes.
 
     A verb with settings flags takes them as `overrides`, {dotted key: YAML text}; one that passes on takes every word
-    after its first argument as it is, flags too.
+    after its first argument as it is, flags too. One whose `task` may be a Path (`options.TaskName`) gets
+    --task-file beside --task.
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         known = settings_module.flags() if settings_flags else []
         keys = {flag.removeprefix("--").replace("-", "_"): key for flag, key, _ in known}
+        signature = inspect.signature(function, eval_str=True)
+        option = inspect.Parameter.KEYWORD_ONLY
+        named = function.__name__.replace("_", "-")
+        task = signature.parameters.get("task")
+        own_task = task is not None and Path in get_args(get_args(task.annotation)[0])
+        if own_task and task is not None and task.default is inspect.Parameter.empty:
+            _NEED_A_TASK[named] = get_args(task.annotation)[1].help
 
         @functools.wraps(function)
         def run(*, debug: bool, **arguments: Any) -> None:
@@ -57,11 +74,20 @@ def verb(settings_flags: bool = False, passes_on: bool = False) -> Callable[[Cal
             if settings_flags:
                 flat = [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]
                 arguments["overrides"] = functools.partial(settings_module.parse_flags, flat)
-            raise SystemExit(_guarded(functools.partial(function, **arguments), debug))
 
-        signature = inspect.signature(function, eval_str=True)
+            def work() -> None:
+                if own_task:
+                    arguments["task"] = _task(arguments["task"], arguments.pop("task_file"), _NEED_A_TASK.get(named))
+                function(**arguments)
+
+            raise SystemExit(_guarded(work, debug))
+
         parameters = [value for name, value in signature.parameters.items() if name != "overrides"]
-        option = inspect.Parameter.KEYWORD_ONLY
+        if own_task:
+            place = next(place for place, value in enumerate(parameters) if value.name == "task")
+            task_type = Annotated[str | None, get_args(signature.parameters["task"].annotation)[1]]
+            parameters[place] = parameters[place].replace(annotation=task_type, default=None)
+            parameters.insert(place + 1, inspect.Parameter("task_file", option, default=None, annotation=_TASK_FILE))
         debug_type = Annotated[bool, typer.Option("--debug", help="show the traceback of an error")]
         parameters = [value.replace(kind=option) for value in parameters]
         parameters.append(inspect.Parameter("debug", option, default=False, annotation=debug_type))
@@ -72,10 +98,18 @@ def verb(settings_flags: bool = False, passes_on: bool = False) -> Callable[[Cal
         run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         context = {"ignore_unknown_options": True, "allow_interspersed_args": False} if passes_on else {}
-        app.command(function.__name__.replace("_", "-"), context_settings=context)(run)
+        app.command(named, context_settings=context)(run)
         return function
 
     return register
+
+
+def _task(task: str | None, file: Path | None, needed: str | None) -> str | Path | None:
+    if task is not None and file is not None:
+        raise InputError(f"--task-file: found {file} together with --task {task}, but must be one of the two.")
+    if needed and task is None and file is None:
+        raise InputError(f"--task: is missing: {needed}; or --task-file.")
+    return task if file is None else file
 
 
 def _guarded(work: Callable[[], None], debug: bool) -> int:
@@ -133,13 +167,22 @@ def _usage_problems(error: TyperException) -> list[str]:
         return [f"{flag}: {unknown_flag(str(flag), known)}"]
     if context is not None and hasattr(error, "param_type"):
         # Typer processes the given ones first: what is not there yet is missing, too.
-        missing = [other for other in context.command.params if other.required and other.name not in context.params]
-        return [f"{_name(other)}: is missing: {other.help}." for other in missing]
+        missing = [other for other in context.command.params if _is_missing(other, context)]
+        return [
+            f"{_name(other)}: is missing: {other.help}{'; or --task-file' if other.name == 'task' else ''}."
+            for other in missing
+        ]
     if parameter is not None or flag is not None:
         place = flag if parameter is None else _name(parameter)
         message = error.message.removeprefix(f"Option {flag!r} ").removesuffix(".")
         return [f"{place}: {message[:1].lower()}{message[1:]}."]
     return [message[:1].lower() + message[1:]]
+
+
+def _is_missing(parameter: Any, context: Any) -> bool:
+    if parameter.name == "task" and context.command.name in _NEED_A_TASK:
+        return context.params.get("task") is None and context.params.get("task_file") is None
+    return parameter.required and parameter.name not in context.params
 
 
 def _name(parameter: Any) -> str:

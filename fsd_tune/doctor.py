@@ -45,7 +45,7 @@ class Wanted:
     """
 
     settings: Settings | None = None
-    task: str | None = None
+    task: glue.TaskLike | None = None
     teacher: str | None = None
     data: Path | None = None
     memory: str | None = None
@@ -87,12 +87,13 @@ def _cluster_file(wanted: Wanted) -> list[Finding]:
 def _data(wanted: Wanted) -> list[Finding]:
     assert wanted.task is not None
     task = glue.get_task(wanted.task)
-    if wanted.data is None:
+    if not glue.is_here(task, wanted.data):
         why = hub.unreachable("dataset", "nyu-mll/glue")
         said = f"--data is not given, and the hub: {why}" if why else "from the hub, which can be reached"
         return [Finding("data", said, not why)]
-    counts = ", ".join(f"{count:,} in {name}" for name, count in _examples(wanted.task, wanted.data).items())
-    return [Finding("data", f"{task.id} in {wanted.data}: {counts}")]
+    counts = ", ".join(f"{count:,} in {name}" for name, count in _examples(task, wanted.data).items())
+    where = wanted.data or (task.tables and task.tables.file)
+    return [Finding("data", f"{task.id} in {where}: {counts}")]
 
 
 def _teacher(wanted: Wanted) -> list[Finding]:
@@ -155,7 +156,10 @@ def _disk(wanted: Wanted) -> list[Finding]:
 def _bytes_at_most(wanted: Wanted) -> int | None:
     """The outputs' bytes if every example had the maximum length; None where the sizes are not known here."""
     settings = wanted.settings
-    if settings is None or wanted.data is None or wanted.task is None or not Path(wanted.teacher or "").is_dir():
+    task = None if wanted.task is None else glue.get_task(wanted.task)
+    if settings is None or task is None or not glue.is_here(task, wanted.data):
+        return None
+    if not Path(wanted.teacher or "").is_dir():
         return None
     config = json.loads((Path(str(wanted.teacher)) / "config.json").read_text(encoding="utf-8"))
     hidden = config.get("hidden_size")
@@ -163,13 +167,13 @@ def _bytes_at_most(wanted: Wanted) -> int | None:
         return None
     asked = settings.loss.layers
     layers = {"all": settings.student.layers}.get(asked, 1) if isinstance(asked, str) else len(asked) + 1
-    rows = _examples(wanted.task, wanted.data)["train"]
+    rows = _examples(task, wanted.data)["train"]
     return 2 * rows * settings.data.max_length * hidden * layers
 
 
 @functools.lru_cache(maxsize=1)
-def _examples(task: str, data: Path) -> dict[str, int]:
-    return {name: len(split.first) for name, split in glue.load(glue.get_task(task), ("train", "dev"), data).items()}
+def _examples(task: glue.Task, data: Path | None) -> dict[str, int]:
+    return {name: len(split.first) for name, split in glue.load(task, ("train", "dev"), data).items()}
 
 
 def _tracking(wanted: Wanted) -> list[Finding]:

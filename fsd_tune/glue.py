@@ -1,8 +1,8 @@
-"""GLUE: the nine tasks, their splits from a folder or from the hub, and their metrics.
+"""Tasks, GLUE's nine and the user's own: their splits from a folder or from the hub, and their metrics.
 
 This is what other modules import. The table of tasks is in `glue_tasks.py`, reading in `glue_files.py` and
-`glue_hub.py`, metrics in `metrics.py`. Importing it is quick: numpy, datasets and scikit-learn are imported by the
-functions that need them.
+`glue_hub.py`, the user's own tasks in `task_file.py` and `task_tables.py`, metrics in `metrics.py`. Importing it is
+quick: numpy, datasets and scikit-learn are imported by the functions that need them.
 """
 
 from __future__ import annotations
@@ -14,20 +14,44 @@ from pathlib import Path
 from fsd_tune.errors import InputError, nearest
 from fsd_tune.glue_files import load_from_folder
 from fsd_tune.glue_hub import from_dataset, load_from_hub
-from fsd_tune.glue_tasks import TASKS, Split, Task, get_task
+from fsd_tune.glue_tasks import TASKS, Split, Task, glue_task
 from fsd_tune.metrics import evaluate
+from fsd_tune.task_file import read
+from fsd_tune.task_tables import load_from_tables
 
 __all__ = [
     "TASKS",
     "Split",
     "Task",
+    "TaskLike",
     "content_hash",
     "evaluate",
     "from_dataset",
     "get_task",
+    "is_here",
     "load",
     "load_split",
 ]
+
+
+# What functions take for a task: GLUE's by its id, the user's own by the YAML that describes it, either as it is.
+TaskLike = str | Path | Task
+
+
+def get_task(task: TaskLike) -> Task:
+    """The task with this id (a GLUE folder's name serves, in any case, with or without hyphen), or of this YAML.
+
+    Raises:
+        InputError: no task is called so; or with every problem of the YAML.
+    """
+    if isinstance(task, Task):
+        return task
+    return read(task) if isinstance(task, Path) else glue_task(task)
+
+
+def is_here(task: Task, data: Path | None) -> bool:
+    """Whether a task's files lie on this machine, not on the hub."""
+    return data is not None or task.tables is not None
 
 
 def load(task: Task, names: Iterable[str], data: Path | None) -> dict[str, Split]:
@@ -45,7 +69,7 @@ def load(task: Task, names: Iterable[str], data: Path | None) -> dict[str, Split
         except InputError as error:
             problems += error.problems
             hint = hint or error.hint
-            if data is None:  # what keeps one split from the hub keeps them all
+            if not is_here(task, data):  # what keeps one split from the hub keeps them all
                 break
     if problems:
         raise InputError(dict.fromkeys(problems), hint)
@@ -56,7 +80,7 @@ def load_split(task: Task, name: str, data: Path | None) -> Split:
     """One split, from the folder `data` or, where it is None, from the hub by `datasets`.
 
     `data` is the folder that holds `SST-2/`, `RTE/` and so on (any case, with or without hyphen), or the task's own
-    folder.
+    folder. For a task of the user's own it is the folder that its YAML's paths start from; None is the YAML's.
 
     Raises:
         InputError: no such split; a folder or file that is missing, unreadable or malformed (each problem with its
@@ -65,6 +89,8 @@ def load_split(task: Task, name: str, data: Path | None) -> Split:
     if name not in task.splits:
         accepted = ", ".join(task.splits)
         raise InputError(f"{task.id}: `{name}` is not a split, must be one of {accepted}.{nearest(name, task.splits)}")
+    if task.tables is not None:
+        return load_from_tables(task, name, data)
     if data is None:
         return load_from_hub(task, name)
     return load_from_folder(task, name, data)

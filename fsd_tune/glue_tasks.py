@@ -1,4 +1,4 @@
-"""The nine GLUE tasks (columns, labels, metrics) and what a loaded split of one is.
+"""Tasks (columns, labels, metrics): the nine of GLUE, and what is known of a user's own; what a loaded split is.
 
 The table is method.md's section "GLUE"; the label order is that of `nyu-mll/glue`.
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from fsd_tune.errors import InputError, nearest
 
@@ -17,8 +18,27 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Tables:
+    """The files of a user's own task, as `task_file.read` finds them described.
+
+    Attributes:
+        file: the YAML that describes the task, absolute; its folder is where the files are unless `--data` names one.
+        files: (split, path as the YAML has it).
+        kinds: (split, one of tsv, csv, jsonl and parquet).
+        header: whether tsv and csv files begin with the columns' names; without, columns are called 1, 2, ...
+        quoting: whether quotation marks in tsv and csv files are quotes; None for csv alone.
+    """
+
+    file: Path
+    files: tuple[tuple[str, str], ...]
+    kinds: tuple[tuple[str, str], ...]
+    header: bool = True
+    quoting: bool | None = None
+
+
+@dataclass(frozen=True)
 class Task:
-    """One GLUE task.
+    """One task, of GLUE or of the user's own.
 
     Attributes:
         id: the hub's name, which users give.
@@ -31,6 +51,9 @@ class Task:
         numbered: the files hold the label's index, not its word.
         headerless: the column names of train and dev files that have no header line (CoLA); empty otherwise.
         skips_incomplete: rows with missing columns are skipped and counted instead of refused (QQP).
+        scores: lowest and highest label of a regression task.
+        own_cells: what the files of a user's own task hold for each label, in index order.
+        tables: the files of a user's own task; None for GLUE's.
     """
 
     id: str
@@ -43,6 +66,9 @@ class Task:
     numbered: bool = False
     headerless: tuple[str, ...] = ()
     skips_incomplete: bool = False
+    scores: tuple[float, float] = (0.0, 5.0)
+    own_cells: tuple[str, ...] = ()
+    tables: Tables | None = None
 
     @property
     def metric(self) -> str:
@@ -51,8 +77,13 @@ class Task:
 
     @property
     def regression(self) -> bool:
-        """Whether the label is a score from 0 to 5 (STS-B)."""
+        """Whether the label is a score (STS-B: from 0 to 5)."""
         return not self.labels
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """What files hold for each label, in index order."""
+        return self.own_cells or (tuple(map(str, range(self.num_labels))) if self.numbered else self.labels)
 
     @property
     def num_labels(self) -> int:
@@ -66,9 +97,30 @@ class Task:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Names of its splits. MNLI's `dev` and `test` are the matched ones."""
-        mismatched = ("dev_mismatched", "test_mismatched") if self.id == "mnli" else ()
-        return ("train", "dev", "test", *mismatched)
+        """Names of its splits. MNLI's `dev` and `test` are the matched ones, `ax` is GLUE's diagnostic set."""
+        if self.tables is not None:
+            return tuple(name for name, _ in self.tables.files)
+        more = ("dev_mismatched", "test_mismatched", "ax") if self.id == "mnli" else ()
+        return ("train", "dev", "test", *more)
+
+    @property
+    def words(self) -> list[str]:
+        """The words of a command line that name it."""
+        return ["--task", self.id] if self.tables is None else ["--task-file", str(self.tables.file)]
+
+    @property
+    def definition(self) -> str | dict[str, Any]:
+        """What it is, as plain JSON: the id says all of GLUE's; where one's own lies is left out."""
+        if self.tables is None:
+            return self.id
+        return {
+            "id": self.id,
+            "text": list(self.columns),
+            "label": self.label_column,
+            "labels": list(self.labels),
+            "scores": list(self.scores) if self.regression else [],
+            "metrics": list(self.metrics),
+        }
 
 
 _PAIR = ("sentence1", "sentence2")
@@ -175,7 +227,7 @@ class Split:
 
     Attributes:
         task: the task.
-        name: `train`, `dev`, `test`, or MNLI's `dev_mismatched` and `test_mismatched`.
+        name: `train`, `dev`, `test`, or MNLI's `dev_mismatched`, `test_mismatched` and `ax`.
         first: N texts.
         second: N texts, or None for a task of single sentences.
         labels: [N] int64 class indices or float32 scores; None where the split has no labels.
@@ -201,8 +253,8 @@ class Split:
         return sum(not first.strip() or not second.strip() for first, second in texts)
 
 
-def get_task(name: str) -> Task:
-    """The task called `name`: an id or a folder's name, in any case, with or without hyphen or underscore.
+def glue_task(name: str) -> Task:
+    """The GLUE task called `name`: an id or a folder's name, in any case, with or without hyphen or underscore.
 
     Raises:
         InputError: no task is called so.

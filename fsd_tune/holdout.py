@@ -76,7 +76,7 @@ def problems(teacher: TeacherInfo, held: Split, held_out: float, data: Path | No
     said = said if isinstance(said, dict) else {}
     if said.get("holdout_rows") == record(held, held_out)["holdout_rows"]:
         return []
-    words = ["fsd-tune", "teacher", "--model", teacher.base or "MODEL", "--task", held.task.id]
+    words = ["fsd-tune", "teacher", "--model", teacher.base or "MODEL", *held.task.words]
     words += ["--data", str(data)] if data is not None else []
     words += ["--holdout", f"{held_out:g}", "--output", "FOLDER"]
     found = (

@@ -37,14 +37,15 @@ class Inputs:
     notes: tuple[str, ...]
 
 
-def gather(settings: Settings, task_name: str, teacher: str, data: Path | None) -> Inputs:
+def gather(settings: Settings, task_name: glue.TaskLike, teacher: str, data: Path | None) -> Inputs:
     """Load everything, or name every problem.
 
     Args:
         settings: of the search or run.
-        task_name: id of the task.
+        task_name: id of the task, or the file of one's own.
         teacher: folder or hub id.
-        data: the folder that holds `SST-2/` and so on; None for the hub.
+        data: the folder that holds `SST-2/` and so on, or what the file's paths start from; None for the hub, or the
+            file's own folder.
 
     Raises:
         InputError: with all problems of data, teacher and settings.

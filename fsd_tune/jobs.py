@@ -6,10 +6,8 @@ container hold, and nothing on the cluster has to be open to the network.
 
 import contextlib
 import importlib.util
-import itertools
 import json
 import os
-import posixpath
 import secrets
 import shlex
 import subprocess
@@ -19,16 +17,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fsd_tune import cluster_file, files
+from fsd_tune import cluster_file, job_inputs
 from fsd_tune.errors import FsdTuneError, InputError, nearest
-from fsd_tune.hub import RECORD
-from fsd_tune.uri import is_uri, problems_of
 
 VERBS = ("search", "resume", "confirm", "memory", "distill", "teacher", "doctor", "report")
-# Verbs whose argument is a file that is sent; that of the others is a search's folder there.
-_BY_FILE = ("search", "memory", "distill", "doctor")
-_SWITCHES = ("--overwrite", "--quiet", "--verbose", "--json", "--debug", "--errored")
-_PATHS = ("", "--teacher", "--data", "--model", "--student-model", "--configuration", "--baseline")
 # What a laptop wants of a finished search; checkpoints, the memory and Ray's own files stay.
 _FETCHED = (
     "report.html",
@@ -156,7 +148,7 @@ def submit(cluster: Cluster, words: Sequence[str]) -> str:
         order = " Its own options come before the cluster's file." if found.startswith("-") else ""
         raise InputError(f"submit: found {found}, but must be one of {', '.join(VERBS)}.{nearest(found, VERBS)}{order}")
     cluster.check()
-    remote, sent = _translated(cluster, words)
+    remote, sent = job_inputs.translated(cluster.shared, words)
     for there, path in sent.items():
         cluster.send(path, there)
     job = f"{words[0]}-{time.strftime('%m%d-%H%M%S')}-{secrets.token_hex(2)}"
@@ -168,88 +160,6 @@ def submit(cluster: Cluster, words: Sequence[str]) -> str:
         f"printf '%s\\n' {shlex.quote(note)} >> {cluster.shared}/jobs.jsonl"
     )
     return job
-
-
-def _translated(cluster: Cluster, words: Sequence[str]) -> tuple[list[str], dict[str, Path]]:
-    """A command as it is typed there, and what is sent for it, by where it goes."""
-    verb, rest, option, argument = words[0], list(words[1:]), "", ""
-    remote, problems = [verb], list[str]()
-    sent: dict[str, Path] = {}
-    given = {word.partition("=")[0] for word in rest if word.startswith("--")}
-    for wrong in sorted(given & {"--help", "--detach", "--address", "--shared"}):
-        problems.append(
-            f"{wrong}: is not for the verb that is submitted; options of submit come before its cluster file."
-        )
-    for word in rest:
-        if word.startswith("--"):
-            name, joined, value = word.partition("=")
-            if not joined:
-                remote.append(word)
-                option = "" if name in _SWITCHES else name
-                continue
-        else:
-            name, joined, value = option, "", word
-            if not option:
-                argument = word
-        option = ""
-        if name in ("--output", "--memory") or (not name and verb not in _BY_FILE):
-            value = _there(cluster, value, name or verb)
-        elif name in _PATHS:
-            value = _sent(cluster, value, sent)
-            if not name and value == word:
-                problems.append(f"{word}: no such file.")
-        remote.append(f"{name}={value}" if joined else value)
-    if not argument and verb not in ("doctor", "distill", "teacher"):
-        problems.append(f"{verb}: lacks {'its YAML' if verb in _BY_FILE else 'a folder'}.")
-    if problems:
-        raise InputError([f"submit: {problem}" for problem in problems])
-    if verb in ("search", "distill", "memory") and "--student-model" not in given:
-        remote += _base_of_teacher(cluster, rest, sent)
-    if verb in ("search", "resume", "confirm", "doctor"):
-        remote += ["--address", "auto"]
-    return remote, sent
-
-
-def _sent(cluster: Cluster, value: str, sent: dict[str, Path]) -> str:
-    """Where a file or folder from here lies there; a value that names none, such as a hub id, as it is."""
-    # `teachers/{task}`: the folder that holds them all goes along.
-    whole, place, after = value.partition("{task}")
-    path = Path(whole).expanduser()
-    if place and not whole.endswith("/"):
-        path, place = path.parent, path.name + place
-    if not value or not path.exists():
-        return value
-    here = path.resolve()
-    there = f"{cluster.shared}/inputs/{files.digest(str(here))[:6]}-{here.name}"
-    sent[there] = path
-    return f"{there}/{place}{after}" if place else there
-
-
-def _base_of_teacher(cluster: Cluster, rest: Sequence[str], sent: dict[str, Path]) -> list[str]:
-    """The pretrained model that students start from, where the teacher's folder names a folder of this machine."""
-    pairs = [*itertools.pairwise(rest), *(word.split("=", 1) for word in rest if "=" in word)]
-    teacher = next((value for name, value in pairs if name == "--teacher"), "")
-    with contextlib.suppress(OSError, ValueError):
-        base = json.loads((Path(teacher).expanduser() / RECORD).read_text(encoding="utf-8")).get("base")
-        if base and Path(base).is_dir():
-            return ["--student-model", _sent(cluster, base, sent)]
-    return []
-
-
-def _there(cluster: Cluster, output: str, place: str) -> str:
-    """A search's folder in the shared one, or its URI.
-
-    Raises:
-        InputError: it would lie outside, or no storage has such a URI.
-    """
-    if is_uri(output):
-        if problems := problems_of(output, place):
-            raise InputError(problems)
-        return output
-    path = posixpath.normpath(posixpath.join(cluster.shared, output))
-    if not path.startswith(f"{cluster.shared}/"):
-        raise InputError(f"{place}: {output} does not lie in {cluster.shared}, which all nodes share.")
-    return path
 
 
 def jobs(cluster: Cluster) -> list[dict[str, str]]:
@@ -350,7 +260,7 @@ def fetch(cluster: Cluster, name: str, here: Path) -> list[str]:
     Raises:
         InputError: there is no such search.
     """
-    there = _there(cluster, name, "fetch")
+    there = job_inputs.there(cluster.shared, name, "fetch")
     listed = cluster.run(f"ls -1 {shlex.quote(there)} 2>/dev/null || true").split()
     wanted = [each for each in (*_FETCHED, *_FOLDERS) if each in listed]
     if not wanted:

@@ -96,9 +96,9 @@ def name_of(spec: Spec) -> str:
     """The actor's name: one for everything that the artefacts depend on, and where they lie."""
     student = spec.student.model_dump(mode="json")
     facts = [
-        spec.teacher.path, spec.task, spec.layers, spec.pairs, spec.memory_pair, spec.centroids, student, spec.padding,
-        spec.algorithm, spec.precision, spec.seed, spec.live, len(spec.stored), str(spec.folder.resolve()),
-        spec.train.max_length, spec.remote,
+        spec.teacher.path, spec.task.definition, spec.layers, spec.pairs, spec.memory_pair, spec.centroids, student,
+        spec.padding, spec.algorithm, spec.precision, spec.seed, spec.live, len(spec.stored),
+        str(spec.folder.resolve()), spec.train.max_length, spec.remote,
     ]  # fmt: skip
     return f"memory-{files.digest(facts, spec.train.ids, spec.train.offsets, spec.dev.ids)}"
 

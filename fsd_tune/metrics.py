@@ -1,4 +1,4 @@
-"""GLUE's metrics from logits, by scikit-learn and SciPy (method.md, "GLUE")."""
+"""Metrics from logits, by scikit-learn and SciPy (method.md, "GLUE")."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 def evaluate(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Every metric of the task, the one for selection first.
 
-    Classes are the largest logit's index; scores are `logits[:, 0]`, not clipped. F1 is of class 1. Where a
-    correlation or F1 is undefined (constant predictions or labels) it is 0.
+    Classes are the largest logit's index; scores are `logits[:, 0]`, not clipped. F1 is of class 1; macro F1 is the
+    mean over the classes that are predicted or true. Where a correlation or F1 is undefined (constant predictions or
+    labels) it is 0.
 
     Args:
         task: the task.
@@ -45,6 +46,12 @@ def _f1(labels: np.ndarray, predictions: np.ndarray) -> float:
     from sklearn.metrics import f1_score
 
     return float(f1_score(labels, predictions, pos_label=1, zero_division=0.0))
+
+
+def _macro_f1(labels: np.ndarray, predictions: np.ndarray) -> float:
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(labels, predictions, average="macro", zero_division=0.0))
 
 
 def _matthews_correlation(labels: np.ndarray, predictions: np.ndarray) -> float:
@@ -81,6 +88,7 @@ def _vary(*arrays: np.ndarray) -> bool:
 _METRICS = {
     "accuracy": _accuracy,
     "f1": _f1,
+    "macro_f1": _macro_f1,
     "matthews_correlation": _matthews_correlation,
     "pearson": _pearson,
     "spearman": _spearman,

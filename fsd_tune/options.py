@@ -15,9 +15,10 @@ from fsd_tune.uri import is_uri, problems_of
 
 Space = Annotated[Path, typer.Argument(help="search-space YAML, such as search_spaces/fsd_ilg.yaml")]
 OptionalSpace = Annotated[Path | None, typer.Argument(help="YAML with the settings; flags override it")]
-TaskName = Annotated[str, typer.Option("--task", help="GLUE task: cola sst2 mrpc qqp stsb mnli qnli rte wnli")]
+TaskName = Annotated[str | Path, typer.Option("--task", help="GLUE task: cola sst2 mrpc qqp stsb mnli qnli rte wnli")]
 TaskNames = Annotated[
-    str, typer.Option("--task", help="GLUE task: cola sst2 mrpc qqp stsb mnli qnli rte wnli; several with commas")
+    str | Path,
+    typer.Option("--task", help="GLUE task: cola sst2 mrpc qqp stsb mnli qnli rte wnli; several with commas"),
 ]
 Teacher = Annotated[str, typer.Option("--teacher", help="fine-tuned teacher: folder or hub id")]
 Teachers = Annotated[
@@ -72,7 +73,7 @@ def tasks_and_teachers(tasks: str, teacher: str) -> tuple[list[str], list[str]]:
 
 
 def checked_settings(
-    space: Path | None, overrides: Overrides, tasks: Sequence[str], teachers: Sequence[str], data: Path | None
+    space: Path | None, overrides: Overrides, tasks: Sequence[str | Path], teachers: Sequence[str], data: Path | None
 ) -> settings_module.Settings:
     """The settings; where they are wrong, what is wrong with the other inputs at first sight is said with it."""
     try:
@@ -81,9 +82,10 @@ def checked_settings(
         from fsd_tune import glue
 
         problems = list(error.problems)
-        for task in tasks:
+        for name in tasks:
             try:
-                glue.load(glue.get_task(task), ("train", "dev") if data is not None else (), data)
+                task = glue.get_task(name)
+                glue.load(task, ("train", "dev") if glue.is_here(task, data) else (), data)
             except InputError as other:
                 problems += other.problems
         for teacher in teachers:

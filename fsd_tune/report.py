@@ -25,7 +25,7 @@ __all__ = ["Results", "distill_command", "leaderboard", "load", "write"]
 
 _NOTHING = "–"
 # Options of the search's command line that a single run needs too.
-_SHARED_OPTIONS = ("--task", "--teacher", "--data", "--memory")
+_SHARED_OPTIONS = ("--task", "--task-file", "--teacher", "--data", "--memory")
 
 
 def leaderboard(results: Results) -> pd.DataFrame:
@@ -58,7 +58,9 @@ def write(source: Results | Path | str) -> Path:
 def distill_command(results: Results, row: "pd.Series[Any]") -> str:
     """The command line that trains the configuration of `row`, a row of `Results.trials`, again."""
     given = _options(results.command)
-    shared = {"--task": results.summary.get("task"), "--teacher": _mapping(results, "teacher").get("name")}
+    shared = {"--teacher": _mapping(results, "teacher").get("name")}
+    if "--task-file" not in given:
+        shared["--task"] = results.summary.get("task")
     if (results.folder / "memory").is_dir():
         shared["--memory"] = str(results.folder / "memory")
     words = ["fsd-tune", "distill", str(results.folder / "settings.yaml")]

@@ -12,6 +12,7 @@ from fsd_tune import settings as settings_module
 from fsd_tune.continuation import Past
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.flags import flag_of
+from fsd_tune.glue import TaskLike
 from fsd_tune.inputs import Inputs, gather
 from fsd_tune.place import Place
 from fsd_tune.progress import Display
@@ -29,7 +30,7 @@ RESUMABLE = ("search.trials", "search.time_budget", "search.stop_after_stalled")
 def run(
     settings: Settings,
     *,
-    task: str,
+    task: TaskLike,
     teacher: str,
     output: Path | str | Place,
     data: Path | str | None = None,
@@ -46,11 +47,12 @@ def run(
 
     Args:
         settings: as `settings.load` gives them.
-        task: id of a GLUE task.
+        task: id of a GLUE task, or the file (a Path) of one's own.
         teacher: folder or hub id of the fine-tuned teacher.
         output: the search's folder, or a URI that pyarrow takes (s3://, gs://); new, or of the same search, whose
             ended trials are then kept.
-        data: the folder that holds `SST-2/` and so on; None for the hub.
+        data: the folder that holds `SST-2/` and so on, or what the file's paths start from; None for the hub, or the
+            file's own folder.
         memory: the folder, or URI, for teacher outputs and memories; None for `output/memory`.
         device: auto, cpu or cuda; auto is cuda when trials get a share of a GPU.
         overwrite: delete what `output` holds of another search.
@@ -97,7 +99,7 @@ class Plan:
 def plan(
     settings: Settings,
     *,
-    task: str,
+    task: TaskLike,
     teacher: str,
     output: Path | str | Place,
     data: Path | str | None = None,
@@ -115,12 +117,12 @@ def plan(
         where.pull()
     artefacts, remote = where.memory(memory)
     spec, notes = spec_for(
-        settings, inputs.teacher, inputs.task.id, inputs.train, inputs.dev, artefacts,
+        settings, inputs.teacher, inputs.task, inputs.train, inputs.dev, artefacts,
         cluster.device_for(settings, device), remote,
     )  # fmt: skip
     identity = search_folder.identity(settings, spec)
     search_folder.check(where.folder, identity, overwrite, resuming)
-    given = search_folder.given(task, teacher, data, memory, device)
+    given = search_folder.given(inputs.task, teacher, data, memory, device)
     return Plan(settings, inputs, spec, where, identity, given, (*inputs.notes, *notes, *budget.notes(settings)))
 
 

@@ -17,6 +17,7 @@ from fsd_tune import files
 from fsd_tune import settings as settings_module
 from fsd_tune.batches import Tokenised
 from fsd_tune.errors import InputError
+from fsd_tune.glue import Task
 from fsd_tune.inputs import Inputs
 from fsd_tune.place import Place
 from fsd_tune.settings import Settings
@@ -39,7 +40,7 @@ def identity(settings: Settings, spec: Spec) -> dict[str, Any]:
         plain["search"].pop(key)
     return {
         "settings": plain,
-        "task": spec.task,
+        "task": spec.task.definition,
         "teacher": fingerprint(spec.teacher.path),
         "training split": _digest(spec.train),
         "dev split": _digest(spec.dev),
@@ -49,7 +50,7 @@ def identity(settings: Settings, spec: Spec) -> dict[str, Any]:
 def shared_facts(settings: Settings, spec: Spec, metric: str) -> dict[str, Any]:
     """What two runs' scores must share to be compared, as W&B is told of a run that belongs to no search."""
     return {
-        "task": spec.task,
+        "task": spec.task.id,
         "metric": metric,
         "select_on": settings.search.model_dump(mode="json")["select_on"],
         "judge_by": settings.search.judge_by,
@@ -61,7 +62,7 @@ def _digest(split: Tokenised) -> str:
     return files.digest(split.ids, split.offsets, split.labels)
 
 
-def given(task: str, teacher: str, data: object, memory: object, device: str) -> dict[str, Any]:
+def given(task: Task, teacher: str, data: object, memory: object, device: str) -> dict[str, Any]:
     """What a search was started with, with absolute paths, so that other verbs can work on its folder alone."""
 
     def absolute(path: object) -> str | None:
@@ -71,7 +72,8 @@ def given(task: str, teacher: str, data: object, memory: object, device: str) ->
 
     local = Path(teacher).expanduser().is_dir()  # else an id of the hub
     return {
-        "task": task,
+        "task": task.id,
+        **({} if task.tables is None else {"task_file": str(task.tables.file)}),
         "teacher": absolute(teacher) if local else teacher,
         "data": absolute(data),
         "memory": absolute(memory),
@@ -137,11 +139,18 @@ def check(folder: Path, identity: dict[str, Any], overwrite: bool, resuming: boo
 
 
 def differences(held: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What is different now: settings by key, and other inputs by name."""
-    there, here = _flat(held["settings"]), _flat(now["settings"])
-    keys = [key for key in here | there if here.get(key) != there.get(key)]
-    found = [f"{key} {there.get(key)} there, {here.get(key)} now" for key in keys]
+    """What is different now: settings and a task of one's own by key, other inputs by name."""
+    found = _by_key(held["settings"], now["settings"])
+    if isinstance(held.get("task"), dict) and isinstance(now["task"], dict):
+        found += [f"task.{difference}" for difference in _by_key(held["task"], now["task"])]
+        now = {name: value for name, value in now.items() if name != "task"}
     return found + [f"another {name}" for name in now if name != "settings" and held.get(name) != now[name]]
+
+
+def _by_key(held: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    there, here = _flat(held), _flat(now)
+    keys = [key for key in here | there if here.get(key) != there.get(key)]
+    return [f"{key} {there.get(key)} there, {here.get(key)} now" for key in keys]
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -225,7 +234,7 @@ def inputs(folder: Path) -> dict[str, Any]:
     """
     try:
         given = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["inputs"]
-        return {key: given[key] for key in ("task", "teacher", "data", "memory", "device")}
+        return {key: given[key] for key in ("teacher", "data", "memory", "device")} | {"task": task_of(given)}
     except FileNotFoundError:
         raise InputError(f"{folder}: holds no search that has begun; give the `--output` folder of a search.") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -233,6 +242,11 @@ def inputs(folder: Path) -> dict[str, Any]:
             f"{folder / 'summary.json'}: cannot be read ({type(error).__name__}); the command in "
             f"{folder / 'command.txt'} starts the search in a new folder."
         ) from None
+
+
+def task_of(given: dict[str, Any]) -> str | Path:
+    """The task of a search, from what `given` recorded: an id, or the file of one's own."""
+    return Path(given["task_file"]) if given.get("task_file") else str(given["task"])
 
 
 def clear(where: Place) -> None:
@@ -247,9 +261,18 @@ def clear(where: Place) -> None:
     where.cleared()
 
 
-def command_line(where: Place, task: str, teacher: str, data: str | None, memory: str | None, device: str) -> str:
+def command_line(
+    where: Place,
+    task: str,
+    teacher: str,
+    data: str | None,
+    memory: str | None,
+    device: str,
+    task_file: str | None = None,
+) -> str:
     """The command that makes a search, whatever started it."""
-    words = ["fsd-tune", "search", where.folder / "settings.yaml", "--task", task, "--teacher", teacher]
+    named = ["--task", task] if task_file is None else ["--task-file", task_file]
+    words = ["fsd-tune", "search", where.folder / "settings.yaml", *named, "--teacher", teacher]
     words += ["--data", data] if data is not None else []
     words += ["--memory", memory] if memory is not None else []
     words += ["--device", device] if device != "auto" else []

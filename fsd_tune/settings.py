@@ -4,10 +4,9 @@
 hides none in another.
 """
 
-import types
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -27,7 +26,6 @@ from fsd_tune.sections import (
     Search,
     Student,
     Wandb,
-    Weights,
 )
 from fsd_tune.space_section import WEIGHTED, check_grid, read_first, read_method, read_space, required
 from fsd_tune.validation import Problems, listed
@@ -232,38 +230,8 @@ def _section(name: str, raw: Any, problems: Problems) -> Any:
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        for found in error.errors(include_url=False):
-            _note(name, model, found, problems)
+        problems.note(error, model, (name,))
         return None
-
-
-def _note(name: str, model: type[BaseModel], found: Any, problems: Problems) -> None:
-    """Notes one of pydantic's errors in our words."""
-    loc = found["loc"]
-    path: KeyPath = (name, *loc)
-    kind, context = found["type"], found.get("ctx", {})
-    if kind == "extra_forbidden":
-        names = _model_at(model, loc[:-1]).model_fields
-        problems.add(path, f"unknown key, must be one of {listed(names)}.{nearest(loc[-1], names)}")
-    elif kind == "missing":
-        names = _model_at(model, loc[:-1]).model_fields
-        problems.add(path, f"is missing: {names[loc[-1]].description}.")
-    elif kind == "literal_error":
-        words = get_args(_model_at(model, loc[:-1]).model_fields[loc[-1]].annotation)
-        problems.found(path, found["input"], f"must be one of {listed(words)}", words)
-    elif kind == "value_error":
-        problems.found(path, found["input"], str(context["error"]))
-    else:
-        assert kind in ("model_type", "model_attributes_type"), found
-        problems.found(path, found["input"], f"must be a mapping of {listed(Weights.model_fields)}")
-
-
-def _model_at(model: type[BaseModel], loc: tuple[Any, ...]) -> type[BaseModel]:
-    for key in loc:
-        annotation = model.model_fields[key].annotation
-        options = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
-        model = next(option for option in options if isinstance(option, type) and issubclass(option, BaseModel))
-    return model
 
 
 def _weighted(data: Mapping[str, Any], methods: tuple[str, ...] | None, problems: Problems) -> bool:

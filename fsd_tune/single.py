@@ -29,11 +29,17 @@ _DEFAULT_REPORTS = 10
 
 
 def gathered(
-    settings: Settings, task: str, teacher: str, data: Path | None, memory: Path, device: str, display: Display
+    settings: Settings,
+    task: glue.TaskLike,
+    teacher: str,
+    data: Path | None,
+    memory: Path,
+    device: str,
+    display: Display,
 ) -> tuple[Inputs, Spec]:
     """Inputs checked and loaded, and the artefacts that they need; notes are shown."""
     inputs = gather(settings, task, teacher, data)
-    spec, notes = spec_for(settings, inputs.teacher, inputs.task.id, inputs.train, inputs.dev, memory, device)
+    spec, notes = spec_for(settings, inputs.teacher, inputs.task, inputs.train, inputs.dev, memory, device)
     for note in (*inputs.notes, *notes):
         display.line(f"note: {note}")
     return inputs, spec
@@ -52,7 +58,7 @@ def build_memory(spec: Spec, display: Display) -> Prepared:
 
 def track_memory(settings: Settings, spec: Spec, prepared: Prepared, display: Display) -> None:
     """The figures of a memory as a run of Weights & Biases."""
-    facts = {"task": spec.task, "teacher": spec.teacher.path, "precision": spec.precision}
+    facts = {"task": spec.task.id, "teacher": spec.teacher.path, "precision": spec.precision}
     fingerprint = str(prepared.facts["fingerprint"])
     with tracked(settings.wandb, spec.folder, "memory", fingerprint, facts, display.line) as run:
         figures = {key: value for key, value in prepared.facts.items() if isinstance(value, bool | int | float | str)}
@@ -63,7 +69,7 @@ def track_memory(settings: Settings, spec: Spec, prepared: Prepared, display: Di
 def distill(
     settings: Settings,
     *,
-    task: str,
+    task: glue.TaskLike,
     teacher: str,
     data: Path | None,
     output: Path,
@@ -143,7 +149,9 @@ def distill(
     return made
 
 
-def evaluate(student: str, task_name: str, data: Path | None, device: str, precision: str | None) -> dict[str, Any]:
+def evaluate(
+    student: str, task_name: glue.TaskLike, data: Path | None, device: str, precision: str | None
+) -> dict[str, Any]:
     """Metrics of a student (or teacher) on the task's dev splits.
 
     Without a `precision` in the one that its folder records, for which its scores were reported; else float32.

@@ -28,7 +28,7 @@ class Spec:
 
     Attributes:
         teacher: the teacher's description.
-        task: id of the task.
+        task: the task itself: workers elsewhere do not see the file of one's own.
         train, dev: the tokenised splits.
         layers: teacher `hidden_states` indices to store; empty when only logits are.
         stored: the examples whose outputs are stored: `train`, or a sample of it for a live teacher's memory.
@@ -44,7 +44,7 @@ class Spec:
     """
 
     teacher: TeacherInfo
-    task: str
+    task: glue.Task
     train: Tokenised
     dev: Tokenised
     layers: tuple[int, ...]
@@ -82,7 +82,7 @@ class Spec:
 def spec_for(
     settings: Settings,
     teacher: TeacherInfo,
-    task: str,
+    task: glue.TaskLike,
     train: Tokenised,
     dev: Tokenised,
     folder: Path,
@@ -94,6 +94,7 @@ def spec_for(
     Outputs that would take more than `memory.spool_limit_gb`, or than is free on the disk of `folder`, are not
     stored: methods with features then run the teacher live, `kd` alone stores the logits only.
     """
+    task = glue.get_task(task)
     methods = set(settings.methods)
     lt, ls = teacher.layers, settings.student.layers
     pairs = layer_pairs(settings.loss.layers, lt, ls) if methods & USES_FEATURES else ()
@@ -117,7 +118,7 @@ def spec_for(
                 layers = (memory_pair[0],)
                 stored = _sample(settings, task, train, size, room)
                 notes.append(f"the teacher memory stands for a sample of {len(stored):,} examples.")
-    wanted = settings.memory.centroids or glue.get_task(task).default_centroids
+    wanted = settings.memory.centroids or task.default_centroids
     if wanted > len(stored) and memory_pair is not None:
         notes.append(f"memory.centroids: {wanted} lowered to {len(stored)}, the number of training examples.")
     spec = Spec(
@@ -146,7 +147,7 @@ def spec_for(
 def _room(
     settings: Settings,
     teacher: TeacherInfo,
-    task: str,
+    task: glue.Task,
     train: Tokenised,
     layers: tuple[int, ...],
     precision: str,
@@ -161,7 +162,7 @@ def _room(
     free = _SHARE_OF_FREE * shutil.disk_usage(existing).free
     if limit <= free or size <= free:
         return size, limit, by
-    order = label_order(teacher, glue.get_task(task))
+    order = label_order(teacher, task)
     key = teacher_outputs.key(fingerprint(teacher.path), order, train, layers, settings.data.padding, precision)
     if (folder / f"outputs-{key}" / files.MANIFEST).is_file():
         return size, limit, by
@@ -177,12 +178,12 @@ def _live_cost(settings: Settings, teacher: TeacherInfo) -> str:
     return f"the teacher runs live in every step, which makes a step about {times:.2g} times plain fine-tuning's."
 
 
-def _sample(settings: Settings, task: str, train: Tokenised, size: int, room: float) -> Tokenised:
+def _sample(settings: Settings, task: glue.Task, train: Tokenised, size: int, room: float) -> Tokenised:
     """Examples for a live teacher's memory: as many as fit, at most what k-means starts from, at least K.
 
     The longest example is among them, so that no later one is wider than the memory.
     """
-    k = settings.memory.centroids or glue.get_task(task).default_centroids
+    k = settings.memory.centroids or task.default_centroids
     count = min(len(train), max(k, min(memory.SAMPLE_EXAMPLES, int(len(train) * room / size))))
     rows = np.random.default_rng(_SAMPLE_SEED).permutation(len(train))[:count]
     longest = int(train.lengths.argmax())

@@ -111,16 +111,25 @@ def _scorer(
     if task.regression:
         predictions = logits[:, :, 0].astype(np.float64)
         truth = np.broadcast_to(labels.astype(np.float64), predictions.shape)
+        if task.metric == "spearman":
+            from scipy import stats
+
+            # Ranks among all examples: ranking each resample anew would take minutes.
+            predictions, truth = stats.rankdata(predictions, axis=1), stats.rankdata(truth, axis=1)
         # Centred first: sums of squares of uncentred scores would cancel.
         x, y = predictions - predictions.mean(axis=1, keepdims=True), truth - truth.mean()
         terms = np.stack([x, y, x * x, y * y, x * y])
     elif task.metric == "accuracy":
         terms = (logits.argmax(axis=2) == labels)[None].astype(np.float64)
     else:
-        assert task.num_labels == 2, f"{task.metric} is for two classes"
-        predicted, true = logits.argmax(axis=2) == 1, np.broadcast_to(labels == 1, logits.shape[:2])
-        cells = [predicted & true, predicted & ~true, ~predicted & true, ~predicted & ~true]
-        terms = np.stack(cells).astype(np.float64)
+        predicted = logits.argmax(axis=2)
+        true = np.broadcast_to(labels, predicted.shape)
+        classes = range(task.num_labels)
+        terms = np.stack(
+            [(predicted == k) & (true == k) for k in classes]
+            + [predicted == k for k in classes]
+            + [true == k for k in classes]
+        ).astype(np.float64)
     seeds, examples = terms.shape[1:]
     columns = np.ascontiguousarray(terms.reshape(-1, examples).T)
 
@@ -143,25 +152,28 @@ def _accuracy(examples: int, correct: NDArray[np.float64]) -> NDArray[np.float64
     return correct / examples
 
 
-def _f1(
-    examples: int,
-    both: NDArray[np.float64],
-    predicted: NDArray[np.float64],
-    missed: NDArray[np.float64],
-    neither: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    return _ratio(2 * both, 2 * both + predicted + missed)
+def _per_class(counts: tuple[NDArray[np.float64], ...]) -> NDArray[np.float64]:
+    """[3, C, R, S]: how often each class was predicted rightly, predicted, and true."""
+    return np.stack(counts).reshape(3, -1, *counts[0].shape)
 
 
-def _matthews(
-    examples: int,
-    both: NDArray[np.float64],
-    predicted: NDArray[np.float64],
-    missed: NDArray[np.float64],
-    neither: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    product = (both + predicted) * (both + missed) * (neither + predicted) * (neither + missed)
-    return _ratio(both * neither - predicted * missed, np.sqrt(product))
+def _f1(examples: int, *counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    both, predicted, true = _per_class(counts)[:, 1]
+    return _ratio(2 * both, predicted + true)
+
+
+def _macro_f1(examples: int, *counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    both, predicted, true = _per_class(counts)
+    seen = predicted + true > 0
+    mean: NDArray[np.float64] = _ratio(2 * both, predicted + true).sum(axis=0) / seen.sum(axis=0)
+    return mean
+
+
+def _matthews(examples: int, *counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """R_K of Gorodkin, "Comparing two K-category assignments by a K-category correlation coefficient", 2004."""
+    both, predicted, true = _per_class(counts)
+    product = (examples**2 - (predicted**2).sum(axis=0)) * (examples**2 - (true**2).sum(axis=0))
+    return _ratio(examples * both.sum(axis=0) - (predicted * true).sum(axis=0), np.sqrt(product))
 
 
 def _pearson(
@@ -181,6 +193,8 @@ def _pearson(
 _FORMULAS: dict[str, Callable[..., NDArray[np.float64]]] = {
     "accuracy": _accuracy,
     "f1": _f1,
+    "macro_f1": _macro_f1,
     "matthews_correlation": _matthews,
     "pearson": _pearson,
+    "spearman": _pearson,
 }

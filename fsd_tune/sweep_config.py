@@ -24,7 +24,7 @@ def sweep_config(
     settings: Settings,
     *,
     space: Path,
-    task: str,
+    task: glue.TaskLike,
     teacher: str,
     data: Path | None = None,
     memory: Path | None = None,
@@ -47,11 +47,11 @@ def sweep_config(
     Raises:
         InputError: the space fixes everything.
     """
-    searched = distributions(settings)
+    task, searched = glue.get_task(task), distributions(settings)
     if not searched:
         raise InputError(f"{space}: searches nothing; a sweep needs a range or a choice.")
     command = [
-        "${env}", "fsd-tune", "distill", str(space.absolute()), "--task", task, "--teacher", teacher,
+        "${env}", "fsd-tune", "distill", str(space.absolute()), *task.words, "--teacher", teacher,
         *(["--data", str(data.absolute())] if data is not None else []),
         "--memory", str((memory or output / "memory").absolute()),
         *(f"{flag_of(key)}={value}" for key, value in (overrides or {}).items()),
@@ -63,13 +63,13 @@ def sweep_config(
     asha = settings.asha
     stopping = {"type": "hyperband", "min_iter": asha.grace, "eta": asha.reduction_factor} if asha else None
     return {
-        "name": f"{space.stem} {task}",
+        "name": f"{space.stem} {task.id}",
         "project": settings.wandb.project,
         **({"entity": settings.wandb.entity} if settings.wandb.entity else {}),
         "program": "fsd-tune",
         "command": command,
         "method": _METHODS[settings.search.sampler],
-        "metric": {"name": glue.get_task(task).metric, "goal": "maximize"},
+        "metric": {"name": task.metric, "goal": "maximize"},
         "run_cap": settings.search.trials,
         **({"early_terminate": stopping} if stopping else {}),
         "parameters": {name: _parameter(distribution) for name, distribution in searched.items()},

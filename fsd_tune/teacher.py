@@ -25,7 +25,7 @@ class TeacherRun:
 
     Attributes:
         model: the pretrained model, folder or hub id.
-        task: id of the task.
+        task: id of the task, or the file of one's own.
         data: the folder that holds `SST-2/` and so on; None for the hub.
         output: the teacher's folder, new.
         config: the optimisation hyperparameters, complete.
@@ -40,7 +40,7 @@ class TeacherRun:
     """
 
     model: str
-    task: str
+    task: glue.TaskLike
     data: Path | None
     output: Path
     config: Mapping[str, Any]

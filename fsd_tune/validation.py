@@ -1,8 +1,11 @@
-"""What the checks of settings share: numbers in a range, the words for what was found, and the list of problems."""
+"""What the checks of YAML files share: numbers in a range, the words for what was found, and the list of problems."""
 
 import math
+import types
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
 
 from fsd_tune.errors import InputError, nearest
 from fsd_tune.yaml_source import Issue, KeyPath, Lines
@@ -101,6 +104,28 @@ class Problems:
             self.found(path, value, str(error))
             return None
 
+    def note(self, error: ValidationError, model: type[BaseModel], path: KeyPath = ()) -> None:
+        """Notes what pydantic found wrong with the value at `path`, in our words."""
+        for found in error.errors(include_url=False):
+            self._note_one(found, model, path)
+
+    def _note_one(self, found: Any, model: type[BaseModel], path: KeyPath) -> None:
+        loc, kind, path = found["loc"], found["type"], (*path, *found["loc"])
+        if kind == "extra_forbidden":
+            names = _model_at(model, loc[:-1]).model_fields
+            self.add(path, f"unknown key, must be one of {listed(names)}.{nearest(loc[-1], names)}")
+        elif kind == "missing":
+            names = _model_at(model, loc[:-1]).model_fields
+            self.add(path, f"is missing: {names[loc[-1]].description}.")
+        elif kind == "literal_error":
+            words = _words(_model_at(model, loc[:-1]).model_fields[loc[-1]].annotation)
+            self.found(path, found["input"], f"must be one of {listed(words)}", words)
+        elif kind == "value_error":
+            self.found(path, found["input"], str(found["ctx"]["error"]))
+        else:
+            assert kind in ("model_type", "model_attributes_type"), found
+            self.found(path, found["input"], f"must be a mapping of {listed(_model_at(model, loc).model_fields)}")
+
     def raise_any(self) -> None:
         """Raises one InputError with all problems, those of the file by line and then those of flags."""
         if self._found:
@@ -113,6 +138,20 @@ class Problems:
         place = f"{self._file}:{line}: " if self._file else ""
         name = dotted(path)
         self._found.append((line, f"{place}{name and name + ': '}{message}"))
+
+
+def _model_at(model: type[BaseModel], loc: tuple[Any, ...]) -> type[BaseModel]:
+    for key in loc:
+        annotation = model.model_fields[key].annotation
+        options = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+        model = next(option for option in options if isinstance(option, type) and issubclass(option, BaseModel))
+    return model
+
+
+def _words(annotation: Any) -> tuple[str, ...]:
+    """The words of a Literal, which may be one of null's alternatives."""
+    parts = get_args(annotation)
+    return next((get_args(part) for part in parts if get_origin(part) is Literal), parts)
 
 
 def dotted(path: KeyPath) -> str:

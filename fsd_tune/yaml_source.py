@@ -82,8 +82,8 @@ class _TooMuchError(Exception):
     """The text expands to more than any settings file holds."""
 
 
-def read(path: Path | str) -> Document:
-    """The data of the YAML file at `path`, whose top level must be a mapping; UTF-8, with or without a mark or CRLF.
+def read(path: Path | str, example: str = "method") -> Document:
+    """The data of the YAML file at `path`, a mapping of keys such as `example`; UTF-8, with or without mark or CRLF.
 
     Duplicate keys, tags and keys that are not text are returned as issues. An InputError is raised where nothing can
     be read: a missing or empty file, a folder, binary data, text that is not YAML.
@@ -92,10 +92,12 @@ def read(path: Path | str) -> Document:
     try:
         node = yaml.compose(text, Loader=_Loader)
         if node is None:
-            raise InputError(f"{path}: is empty, but must hold at least `method:`.")
+            raise InputError(f"{path}: is empty, but must hold at least `{example}:`.")
         if not isinstance(node, yaml.MappingNode):
             found = "a list" if isinstance(node, yaml.SequenceNode) else "a single value"
-            raise InputError(f"{path}:{_line(node)}: found {found}, but must be a mapping of keys such as `method:`.")
+            raise InputError(
+                f"{path}:{_line(node)}: found {found}, but must be a mapping of keys such as `{example}:`."
+            )
         builder = _Builder()
         data = builder.build(node, ())
     except (yaml.YAMLError, RecursionError, _TooMuchError) as error:

@@ -65,12 +65,15 @@ class Expected:
 def write_glue(
     folder: Path, train: int = 24, dev: int = 12, test: int = 6, seed: int = 0, tasks: tuple[str, ...] = tuple(LABELS)
 ) -> dict[tuple[str, str], Expected]:
-    """Writes `folder/SST-2/train.tsv` and so on; returns what each (task, split) holds, the quirk rows first."""
+    """Writes `folder/SST-2/train.tsv` and so on; returns what each (task, split) holds, the quirk rows first.
+
+    With MNLI it writes the diagnostic set, `AX/AX.tsv`, too.
+    """
     expected: dict[tuple[str, str], Expected] = {}
     for task in tasks:
         sizes = {"train": train, "dev": dev, "test": test}
         if task == "mnli":
-            sizes |= {"dev_mismatched": dev, "test_mismatched": test}
+            sizes |= {"dev_mismatched": dev, "test_mismatched": test, "ax": test}
         (folder / FOLDERS[task]).mkdir(parents=True)
         for split, size in sizes.items():
             rows = _rows(task, split, size, random.Random(f"{seed} {task} {split}"))
@@ -78,7 +81,9 @@ def write_glue(
             ending = "\r\n" if task == "wnli" else "\n"
             name = f"{split}_matched" if task == "mnli" and split in ("dev", "test") else split
             text = ending.join(lines) + ("" if task == "rte" else ending)  # RTE's file lacks the last line end
-            (folder / FOLDERS[task] / f"{name}.tsv").write_bytes(text.encode())
+            path = folder / "AX" / "AX.tsv" if split == "ax" else folder / FOLDERS[task] / f"{name}.tsv"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(text.encode())
             expected[task, split] = kept
     return expected
 
@@ -107,7 +112,7 @@ Rows = list[tuple[str, str, int]]
 
 
 def _rows(task: str, split: str, size: int, generator: random.Random) -> Rows:
-    rows = [] if split.startswith("test") else list(QUIRKS[task])
+    rows = [] if split.startswith("test") or split == "ax" else list(QUIRKS[task])
     for number in range(len(rows), size):
         label = number % len(LABELS[task])
         words = [generator.choice(group) for group in (_SUBJECTS, _VERBS, _OBJECTS)]
@@ -185,6 +190,8 @@ def _stsb(rows: Rows, split: str) -> Layout:
 
 
 def _mnli(rows: Rows, split: str) -> Layout:
+    if split == "ax":
+        return _indexed("ax", "sentence1\tsentence2", rows, "test")
     expected = Expected()
     lead = "index\tpromptID\tpairID\tgenre"
     parses = "sentence1_binary_parse\tsentence2_binary_parse\tsentence1_parse\tsentence2_parse"
@@ -204,7 +211,7 @@ def _mnli(rows: Rows, split: str) -> Layout:
 
 
 def _indexed(task: str, columns: str, rows: Rows, split: str) -> Layout:
-    """QNLI, RTE and WNLI: an index, two texts, a label."""
+    """QNLI, RTE, WNLI and AX: an index, two texts, a label."""
     expected = Expected()
     lines = [f"index\t{columns}" if split == "test" else f"index\t{columns}\tlabel"]
     for number, (first, second, label) in enumerate(rows):

@@ -35,11 +35,15 @@ def test_reviews_are_read_with_their_class(tmp_path):
         "7\t3\tgood, ''very''  GOOD.",
     ]
     reviews = demo_data.read_reviews(_sdist(tmp_path / "sdist.zip", "\r\n".join(lines)))
-    assert [(review.text, review.label) for review in reviews] == [
-        ("Good, ''very'' good.", 1),
-        ("Bad  twice over", 0),
-        ("Just — good", 1),
-        ("Just bad", 0),
+    assert [(review.text, review.rating, review.label) for review in reviews if review.is_clear] == [
+        ("Good, ''very'' good.", 2.27, 1),
+        ("Bad  twice over", -0.6, 0),
+        ("Just — good", 0.5, 1),
+        ("Just bad", -0.5, 0),
+    ]
+    assert [(review.text, review.rating) for review in reviews if not review.is_clear] == [
+        ("Neither", 0.49),
+        ("Nor", -0.49),
     ]
 
 

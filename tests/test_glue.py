@@ -66,7 +66,7 @@ def test_unknown_task_is_refused_with_the_nearest():
 
 def test_every_task_and_split_loads_as_written(tmp_path):
     expected = glue_folders.write_glue(tmp_path)
-    assert len(expected) == 9 * 3 + 2
+    assert len(expected) == 9 * 3 + 3
     for (task_id, name), split_expected in expected.items():
         split = glue.load_split(glue.get_task(task_id), name, tmp_path)
         assert split.first == split_expected.first, (task_id, name)
@@ -75,7 +75,7 @@ def test_every_task_and_split_loads_as_written(tmp_path):
         else:
             assert split.second == split_expected.second, (task_id, name)
         if split_expected.labels is None:
-            assert name.startswith("test") and split.labels is None
+            assert name in ("test", "test_mismatched", "ax") and split.labels is None
         else:
             assert split.labels is not None
             assert split.labels.dtype == (np.float32 if task_id == "stsb" else np.int64)
@@ -133,6 +133,35 @@ def test_original_files_of_mrpc(tmp_path):
     ]
     (tmp_path / "MRPC" / "dev_ids.tsv").write_text("1000\t2000\n1003\n")
     assert _problems("mrpc", ["dev"], tmp_path) == ["MRPC/dev_ids.tsv:2: 1 column, but must be 2 (the pair's ids)"]
+
+
+AX_FILES = {
+    "AX/AX.tsv": 'index\tsentence1\tsentence2\r\n0\tThe cat "sat\tThe cat did not\r\n1\ta\tb\r\n',
+    "diagnostic/diagnostic.tsv": 'index\tsentence1\tsentence2\n0\tThe cat "sat\tThe cat did not\n1\ta\tb\n',
+    "MNLI/diagnostic-full.tsv": "Logic\tDomain\tPremise\tHypothesis\tLabel\n"
+    'Negation\tNews\tThe cat "sat\tThe cat did not\tcontradiction\n\tNews\ta\tb\tentailment\n',
+}
+
+
+@pytest.mark.parametrize("file", AX_FILES)
+def test_diagnostic_set(tmp_path, file):
+    (tmp_path / "MNLI").mkdir()
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_bytes(AX_FILES[file].encode())
+    for data in (tmp_path, tmp_path / "MNLI"):
+        split = glue.load_split(glue.get_task("mnli"), "ax", data)
+        assert (split.first, split.second) == (['The cat "sat', "a"], ["The cat did not", "b"])
+        assert (None if split.labels is None else split.labels.tolist()) == ([2, 0] if "full" in file else None)
+
+
+def test_diagnostic_set_that_is_not_there(tmp_path):
+    (tmp_path / "MNLI").mkdir()
+    needed = "but the diagnostic set (ax) needs one of AX.tsv, diagnostic.tsv, diagnostic-full.tsv."
+    assert _problems("mnli", ["ax"], tmp_path) == [f"{tmp_path}: holds neither AX/ nor diagnostic/, {needed}"]
+    (tmp_path / "AX").mkdir()
+    (tmp_path / "AX" / "ax.csv").write_text("")
+    assert _problems("mnli", ["ax"], tmp_path) == [f"AX: holds ax.csv, {needed}"]
+    assert _problems("rte", ["ax"], tmp_path)[0].startswith("rte: `ax` is not a split")
 
 
 @pytest.mark.parametrize("folder", ["SST-2", "sst2", "SST2", "sst-2"])
@@ -274,7 +303,7 @@ def test_path_that_cannot_be_read(tmp_path):
 def test_unknown_split(tmp_path):
     problems = _problems("sst2", ["dev_mismatched"], tmp_path)
     assert problems[0].startswith("sst2: `dev_mismatched` is not a split, must be one of train, dev, test.")
-    assert glue.get_task("mnli").splits == ("train", "dev", "test", "dev_mismatched", "test_mismatched")
+    assert glue.get_task("mnli").splits == ("train", "dev", "test", "dev_mismatched", "test_mismatched", "ax")
 
 
 def test_hub_that_cannot_be_reached_is_said_quickly(tmp_path):
@@ -321,6 +350,81 @@ def test_split_from_a_hub_dataset():
     split = glue.from_dataset(glue.get_task("stsb"), "train", scores, "memory")
     assert split.labels is not None and split.labels.dtype == np.float32
     assert split.labels.tolist() == [np.float32(3.2)]
+
+
+# Written out by hand from the hub's dataset card, as `glue_folders` writes the download.
+HUB_TEXTS = {
+    "cola": ("sentence",), "sst2": ("sentence",), "mrpc": ("sentence1", "sentence2"),
+    "qqp": ("question1", "question2"), "stsb": ("sentence1", "sentence2"), "mnli": ("premise", "hypothesis"),
+    "qnli": ("question", "sentence"), "rte": ("sentence1", "sentence2"), "wnli": ("sentence1", "sentence2"),
+}  # fmt: skip
+HUB_LABELS = {
+    "cola": ["unacceptable", "acceptable"], "sst2": ["negative", "positive"],
+    "mrpc": ["not_equivalent", "equivalent"], "qqp": ["not_duplicate", "duplicate"],
+    "mnli": ["entailment", "neutral", "contradiction"], "qnli": ["entailment", "not_entailment"],
+    "rte": ["entailment", "not_entailment"], "wnli": ["not_entailment", "entailment"],
+}  # fmt: skip
+HUB_SPLITS = {
+    "dev": "validation", "mnli dev": "validation_matched", "mnli dev_mismatched": "validation_mismatched",
+    "mnli test": "test_matched", "mnli test_mismatched": "test_mismatched", "mnli ax": "test",
+}  # fmt: skip
+
+
+def _write_copy(folder: Path, expected: dict[tuple[str, str], glue_folders.Expected]) -> None:
+    """A copy of the hub's repository: `mnli/test_matched-00000-of-00001.parquet` and so on; train in two parts."""
+    for (task, name), rows in expected.items():
+        texts: list[list[object]] = [[*rows.first], [*rows.second]]
+        columns = dict(zip(HUB_TEXTS[task], texts, strict=False))
+        labels = [-1] * len(rows.first) if rows.labels is None else rows.labels
+        kind = datasets.ClassLabel(names=HUB_LABELS[task]) if task in HUB_LABELS else datasets.Value("float32")
+        features = {text: datasets.Value("string") for text in columns} | {
+            "label": kind,
+            "idx": datasets.Value("int32"),
+        }
+        columns |= {"label": list(labels), "idx": list(range(len(labels)))}
+        split = HUB_SPLITS.get(f"{task} {name}") or HUB_SPLITS.get(name) or name
+        (folder / ("ax" if name == "ax" else task)).mkdir(exist_ok=True)
+        parts = 2 if name == "train" else 1
+        whole = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+        for part in range(parts):
+            shard = whole.shard(parts, part, contiguous=True)
+            shard.to_parquet(folder / ("ax" if name == "ax" else task) / f"{split}-{part:05d}-of-{parts:05d}.parquet")
+
+
+def test_a_copy_of_the_hub_gives_the_same_splits_as_the_download(tmp_path):
+    expected = glue_folders.write_glue(tmp_path / "glue", train=8, dev=6, test=3)
+    (tmp_path / "hub").mkdir()
+    _write_copy(tmp_path / "hub", expected)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "hub").rglob("*")}
+    for task_id, name in expected:
+        task = glue.get_task(task_id)
+        one, other = (glue.load_split(task, name, tmp_path / kind) for kind in ("glue", "hub"))
+        assert glue.content_hash(one) == glue.content_hash(other), (task_id, name)
+        assert (other.first, other.second, other.skipped) == (one.first, one.second, 0)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "hub").rglob("*")} == before, (
+        "nothing is written there"
+    )
+
+
+def test_a_copy_of_the_hub_that_is_not_whole(tmp_path):
+    expected = glue_folders.write_glue(tmp_path / "glue", tasks=("rte", "mnli"))
+    _write_copy(tmp_path, {key: value for key, value in expected.items() if key[1] != "dev"})
+    rte = glue.get_task("rte")
+    assert len(glue.load_split(rte, "train", tmp_path / "rte")) == len(expected["rte", "train"].first)
+    assert _problems("rte", ["dev"], tmp_path)[0].startswith(
+        "rte/dev.tsv: no such file; its folder holds test-00000-of"
+    )
+    (tmp_path / "rte" / "train-00001-of-00002.parquet").unlink()
+    assert _problems("rte", ["train"], tmp_path) == ["rte: lacks train-00001-of-00002.parquet"]
+    (tmp_path / "rte" / "test.tsv").write_text("index\tsentence1\tsentence2\n0\ta\tb\n")
+    assert _problems("rte", ["test"], tmp_path) == [
+        "rte: holds test.tsv as well as test-00000-of-00001.parquet, but must hold one of them."
+    ]
+    (tmp_path / "mnli" / "test_matched-00000-of-00001.parquet").write_text("no parquet")
+    (problem,) = _problems("mnli", ["test"], tmp_path)
+    assert problem.startswith("mnli/test_matched-00000-of-00001.parquet: cannot be read as parquet: ")
+    (tmp_path / "glue" / "RTE").rename(tmp_path / "RTE")
+    assert glue.load_split(rte, "train", tmp_path).source == f"{tmp_path}/RTE/train.tsv", "the download's folder wins"
 
 
 def test_hub_dataset_that_does_not_fit_the_task_is_refused():

@@ -73,12 +73,12 @@ def test_what_is_written_is_stored_and_pulled_elsewhere(server, keys, monkeypatc
     there.student_of("0000_a")
     assert (there.folder / "results/0000_a/checkpoint_000001/student/model").read_bytes() == b"weights"
     # The open trial is made ready to go on: its checkpoint moves, and nothing of the old one stays stored.
-    trial = there.folder / "results" / "0001_b"
-    (trial / "checkpoint_000001").rename(trial / "restart")
+    opened = there.folder / "results" / "0001_b"
+    (opened / "checkpoint_000001").rename(opened / "restart")
     there.settle()
     stored = set(there.storage.sizes("results/0001_b"))
     assert stored == {"results/0001_b/restart/student/model", "results/0001_b/reports.jsonl"}
-    assert there.from_nodes(trial / "restart") == server.uri("runs", "one", "results", "0001_b", "restart")
+    assert there.from_nodes(opened / "restart") == server.uri("runs", "one", "results", "0001_b", "restart")
     there.drop_checkpoints(there.folder / "results" / "0000_a")
     assert not [name for name in there.storage.sizes("results/0000_a") if "checkpoint" in name]
     there.cleared()
