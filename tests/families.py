@@ -1,6 +1,7 @@
 """A tiny random pretrained model of each family of encoders, with a real tokenizer of its kind."""
 
 import json
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
@@ -25,7 +26,7 @@ _SIZES = {
     "hidden_size": HIDDEN, "num_hidden_layers": LAYERS, "num_attention_heads": 2, "intermediate_size": 2 * HIDDEN,
     "max_position_embeddings": 64,
 }  # fmt: skip
-_CONFIGS = {
+_CONFIGS: dict[str, tuple[Any, dict[str, Any]]] = {
     "bert": (BertConfig, {}),
     # Positions begin after the padding's id, 1: of 66 there are 64.
     "roberta": (RobertaConfig, {"max_position_embeddings": 66, "type_vocab_size": 1}),
@@ -61,8 +62,8 @@ def tokenizer(family):
         made.pre_tokenizer = pre_tokenizers.Metaspace()
         lead = ["<pad>", "<unk>"] if family == "albert" else ["[PAD]", "[UNK]"]
         special = [*lead, "[CLS]", "[SEP]", "[MASK]"]
-        trainer = trainers.UnigramTrainer(vocab_size=80, special_tokens=special, unk_token=lead[1])
-        made.train_from_iterator(words * 3, trainer)
+        unigram = trainers.UnigramTrainer(vocab_size=80, special_tokens=special, unk_token=lead[1])
+        made.train_from_iterator(words * 3, unigram)
         pieces = [tuple(piece) for piece in json.loads(made.to_str())["model"]["vocab"]]
         return (AlbertTokenizer if family == "albert" else DebertaV2Tokenizer)(vocab=pieces)
     names = [word for word in tiny.words() if word.startswith("[")]
@@ -73,8 +74,9 @@ def write_base(folder, family, seed=0, **more):
     """A pretrained model's folder: encoder and tokenizer."""
     reader = tokenizer(family)
     kind, own = _CONFIGS[family]
+    # DistilBERT names its sizes itself.
     sizes = {"max_position_embeddings": 64} if family == "distilbert" else _SIZES
-    config = kind(vocab_size=len(reader), pad_token_id=reader.pad_token_id, **sizes | own | more)
+    config = kind(**{"vocab_size": len(reader), "pad_token_id": reader.pad_token_id, **sizes, **own, **more})
     torch.manual_seed(seed)
     AutoModel.from_config(config).save_pretrained(folder)
     reader.save_pretrained(folder)
