@@ -6,7 +6,6 @@ lies in `<output>.candidates/`, with the best one's folder so far: the same comm
 
 import json
 import shutil
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -105,7 +104,6 @@ def train(
     display.line(f"teachers: {len(rates)} learning rates x {len(seeds)} seeds, {len(candidates)} candidates{there}")
     missing = [each for each in candidates if each.name not in records]
     tracker = Tracker(run.wandb, run.output.parent, f"{run.output.name}-candidates", display.line)
-    started = time.monotonic()
     try:
         if missing:
             with Workers(cpus, gpus, len(missing), address, ray_temporary) as workers:
@@ -117,13 +115,15 @@ def train(
     finally:
         display.close()
         tracker.close()
+        if not records:
+            _tidy(store, candidates)
     best = _best(candidates, records)
     if best is None:
-        shutil.rmtree(store, ignore_errors=True)
         reasons = [f"{each.label}: {failed[each.name]}" for each in candidates]
         raise FsdTuneError(f"all {len(candidates)} candidates. " + " ".join(reasons))
+    if not (store / best.name / RECORD).is_file():
+        raise FsdTuneError(f"{best.label} is the best, but its folder is gone: the same command trains it again.")
     made = records[best.name] | {"grid": [_row(each, records.get(each.name), failed) for each in candidates]}
-    made["grid_seconds"] = round(time.monotonic() - started, 3)
     _hand_over(store, best, made, run.output, candidates)
     return made
 
@@ -221,8 +221,12 @@ def _hand_over(
     files.write_json(store / best.name / RECORD, made)
     shutil.rmtree(output, ignore_errors=True)
     (store / best.name).rename(output)
+    _tidy(store, candidates)
+
+
+def _tidy(store: Path, candidates: Sequence[Candidate]) -> None:
+    """Remove a grid's files; another's, of other settings, stay where they are, for they serve its command."""
     for each in candidates:
         (store / f"{each.name}.json").unlink(missing_ok=True)
-    left = [path for path in store.iterdir() if path.name != _MARK and not path.name.startswith(".")]
-    if not left:  # else another grid's, of other settings: they serve its command
+    if all(path.name == _MARK or path.name.startswith(".") for path in store.iterdir()):
         shutil.rmtree(store)
