@@ -6,9 +6,11 @@ from typing import Annotated
 
 import typer
 
-from fsd_tune import configuration_file
+from fsd_tune import configuration_file, hub
 from fsd_tune.console import verb
+from fsd_tune.errors import InputError
 from fsd_tune.options import (
+    Address,
     AsJson,
     DataFolder,
     Device,
@@ -21,8 +23,11 @@ from fsd_tune.options import (
     Space,
     TaskName,
     Teacher,
+    TemporaryFolder,
+    at_first_sight,
     checked_settings,
     folder_or_new,
+    numbers,
     one_of,
     run_folder,
     show,
@@ -37,14 +42,22 @@ def teacher(
     task: TaskName,
     output: Output,
     data: DataFolder = None,
-    learning_rate: Annotated[float, typer.Option(min=1e-12, max=1.0, help="peak of the linear schedule")] = 5e-5,
+    learning_rate: Annotated[
+        float | None, typer.Option(min=1e-12, max=1.0, help="peak of the linear schedule; default 5e-5")
+    ] = None,
+    learning_rates: Annotated[
+        str | None, typer.Option("--learning-rates", help="several with commas: all are trained, the best on dev kept")
+    ] = None,
     epochs: Annotated[int, typer.Option(min=1, help="passes over the training split")] = 3,
     batch_size: Annotated[int, typer.Option(min=1, help="examples of a step")] = 32,
     warmup_ratio: Annotated[float, typer.Option(min=0.0, max=1.0, help="share of the steps that warm up")] = 0.0,
     weight_decay: Annotated[float, typer.Option(min=0.0, help="AdamW's")] = 0.0,
     max_length: Annotated[int, typer.Option(min=4, help="tokens of an example")] = 128,
     freeze_embeddings: Annotated[bool, typer.Option("--freeze-embeddings", help="keep word embeddings")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="of head, batch order and dropout")] = 0,
+    seed: Annotated[int | None, typer.Option(min=0, help="of head, batch order and dropout; default 0")] = None,
+    seeds: Annotated[
+        str | None, typer.Option("--seeds", help="several with commas, each with every learning rate")
+    ] = None,
     holdout: Annotated[
         float | None,
         typer.Option("--holdout", min=1e-9, max=0.5, help="share of the training split that a search is to select on"),
@@ -55,19 +68,41 @@ def teacher(
     wandb_entity: Annotated[str | None, typer.Option("--wandb-entity", help="user or team")] = None,
     wandb_tags: Annotated[str, typer.Option("--wandb-tags", help="tags, with commas between them")] = "",
     device: Device = "auto",
+    cpus_per_trial: Annotated[
+        float | None, typer.Option(min=1e-3, help="CPUs of each of several teachers; default 1")
+    ] = None,
+    gpus_per_trial: Annotated[
+        float | None, typer.Option(min=0.0, help="GPUs of each of several teachers; default 1 where there is one")
+    ] = None,
+    address: Address = None,
+    temp_dir: TemporaryFolder = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Fine-tune a teacher on a task."""
+    """Fine-tune a teacher on a task, or several side by side on Ray, of which the best on dev is kept."""
     one_of("--precision", precision, ("auto", "float32", "bf16"))
     one_of("--device", device, ("auto", "cpu", "cuda"))
     one_of("--wandb", wandb, ("off", "offline", "online"))
+    several = learning_rates is not None or seeds is not None
+    problems: list[str] = []
+    rates = numbers("learning_rate", learning_rate, learning_rates, 5e-5, problems)
+    chosen_seeds = numbers("seed", seed, seeds, 0, problems)
+    for flag, value in (
+        ("--cpus-per-trial", cpus_per_trial), ("--gpus-per-trial", gpus_per_trial), ("--address", address),
+        ("--temp-dir", temp_dir),
+    ):  # fmt: skip
+        if value is not None and not several:
+            problems.append(f"{flag}: is for several teachers, given by --learning-rates or --seeds.")
+    if device == "cuda" and gpus_per_trial == 0:
+        problems.append("--gpus-per-trial: found 0, but must be above 0 with --device cuda.")
+    if problems:
+        raise InputError([*problems, *at_first_sight([task], data), *hub.model_problems(model, "--model")])
     from fsd_tune.sections import Wandb
     from fsd_tune.teacher import TeacherRun, fine_tune
 
     config = {
-        "learning_rate": learning_rate,
+        "learning_rate": rates[0],
         "epochs": epochs,
         "batch_size": batch_size,
         "warmup_ratio": warmup_ratio,
@@ -84,7 +119,7 @@ def teacher(
         config,
         max_length,
         freeze_embeddings,
-        seed,
+        chosen_seeds[0],
         epochs,
         device,
         precision,
@@ -92,8 +127,17 @@ def teacher(
         Wandb.model_validate(tracked),
     )
     with closing(Display(quiet)) as display:
-        made = fine_tune(run, overwrite, display)
-    show(made, as_json, [f"teacher: {made['metric']} {made['score']:.4f} on dev, in {output}"])
+        if several:
+            from fsd_tune import teacher_grid
+
+            made = teacher_grid.train(
+                run, rates, chosen_seeds, cpus=cpus_per_trial or 1, gpus=gpus_per_trial, overwrite=overwrite,
+                address=address, ray_temporary=temp_dir, display=display,
+            )  # fmt: skip
+        else:
+            made = fine_tune(run, overwrite, display)
+    table = teacher_grid.lines(made) if several else []
+    show(made, as_json, [*table, f"teacher: {made['metric']} {made['score']:.4f} on dev, in {output}"])
 
 
 @verb(settings_flags=True)

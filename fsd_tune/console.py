@@ -133,10 +133,12 @@ def _guarded(work: Callable[[], None], debug: bool) -> int:
 
 def _said(error: FsdTuneError | KeyboardInterrupt | OSError) -> tuple[list[str], int]:
     """What is printed of an error, and the exit code."""
-    # A search keeps its trials, a memory its parts; a single training run is written at its end.
-    single = sys.argv[1:2] in (["teacher"], ["distill"])
+    # A search keeps its trials, a memory its parts, a grid its teachers; a single training run is written at its end.
+    flags = {word.partition("=")[0].replace("_", "-") for word in sys.argv[1:]}
+    grid = sys.argv[1:2] == ["teacher"] and bool(flags & {"--learning-rates", "--seeds"})
+    single = sys.argv[1:2] in (["teacher"], ["distill"]) and not grid
     # --overwrite would delete what the search is to be continued from.
-    words = [word for word in sys.argv[1:] if single or word != "--overwrite"]
+    words = [word for word in sys.argv[1:] if single or grid or word != "--overwrite"]
     if _search is not None:
         from fsd_tune import place
 

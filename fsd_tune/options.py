@@ -79,18 +79,54 @@ def checked_settings(
     try:
         return settings_module.load(space, overrides())
     except InputError as error:
-        from fsd_tune import glue
-
-        problems = list(error.problems)
-        for name in tasks:
-            try:
-                task = glue.get_task(name)
-                glue.load(task, ("train", "dev") if glue.is_here(task, data) else (), data)
-            except InputError as other:
-                problems += other.problems
+        problems = [*error.problems, *at_first_sight(tasks, data)]
         for teacher in teachers:
             problems += hub.model_problems(teacher, "--teacher")
         raise InputError(problems, error.hint) from error
+
+
+def at_first_sight(tasks: Sequence[str | Path], data: Path | None) -> list[str]:
+    """What is wrong with tasks and their data, to be said with a verb's other problems; the hub is not asked."""
+    from fsd_tune import glue
+
+    problems: list[str] = []
+    for name in tasks:
+        try:
+            task = glue.get_task(name)
+            glue.load(task, ("train", "dev") if glue.is_here(task, data) else (), data)
+        except InputError as error:
+            problems += error.problems
+    return problems
+
+
+def numbers(name: str, one: float | None, several: str | None, default: float, problems: list[str]) -> list[Any]:
+    """The values of `--<name>` or of `--<name>s`, which has several with commas; what is wrong goes to `problems`.
+
+    Args:
+        name: learning_rate (numbers above 0, at most 1) or seed (whole numbers, at least 0).
+        one, several: what was given.
+        default: where nothing was.
+        problems: one line is added for each thing that is wrong.
+    """
+    flag = f"--{name.replace('_', '-')}"
+    if several is None:
+        return [default if one is None else one]
+    if one is not None:
+        problems.append(f"{flag} and {flag}s: give one of them.")
+    kind, accepted = (int, "whole numbers from 0 on") if name == "seed" else (float, "numbers above 0, at most 1")
+    found: list[Any] = []
+    for word in several.split(","):
+        try:
+            value = kind(word)
+        except ValueError:
+            value = -1
+        if not (value >= 0 if name == "seed" else 0 < value <= 1):
+            problems.append(f"{flag}s: found {word.strip() or 'nothing between commas'}, but must be {accepted}.")
+        elif value in found:
+            problems.append(f"{flag}s: found {word.strip()} more than once.")
+        else:
+            found.append(value)
+    return found
 
 
 def folder_or_new(flag: str, path: Path | None) -> None:

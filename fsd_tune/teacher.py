@@ -10,6 +10,7 @@ from fsd_tune import glue, holdout
 from fsd_tune.batches import tokenise
 from fsd_tune.distill import Distiller, Run
 from fsd_tune.errors import InputError
+from fsd_tune.glue import Split, Task
 from fsd_tune.inputs import check_output, load_splits
 from fsd_tune.models import describe_model, load_classifier, load_tokenizer, quiet_transformers
 from fsd_tune.progress import Display
@@ -54,14 +55,26 @@ class TeacherRun:
     wandb: Wandb = field(default_factory=Wandb)
 
 
-def fine_tune(run: TeacherRun, overwrite: bool, display: Display) -> dict[str, Any]:
-    """Train a teacher and write its folder, in which `fsd_tune.json` records its base, scores and making.
+@dataclass(frozen=True)
+class Checked:
+    """A run's inputs.
 
-    Returns:
-        What `fsd_tune.json` holds.
+    Attributes:
+        task: the task.
+        splits: train, without what is held out, and dev.
+        left_out: what the teacher's record says of a holdout.
+    """
+
+    task: Task
+    splits: dict[str, Split]
+    left_out: dict[str, Any]
+
+
+def check(run: TeacherRun, overwrite: bool) -> Checked:
+    """Load a run's data and look at its model and output.
 
     Raises:
-        InputError: with every problem of task, data, model and output found before training.
+        InputError: with every problem of task, data, model and output.
     """
     problems, hint = check_output(run.output, overwrite), ""
     task = splits = None
@@ -84,11 +97,24 @@ def fine_tune(run: TeacherRun, overwrite: bool, display: Display) -> dict[str, A
         problems += error.problems
     if problems or task is None or splits is None:
         raise InputError(problems, hint)
+    return Checked(task, splits, left_out)
 
+
+def fine_tune(run: TeacherRun, overwrite: bool, display: Display) -> dict[str, Any]:
+    """Train a teacher and write its folder, in which `fsd_tune.json` records its base, scores and making.
+
+    Returns:
+        What `fsd_tune.json` holds.
+
+    Raises:
+        InputError: with every problem of task, data, model and output found before training.
+    """
+    checked = check(run, overwrite)
+    task = checked.task
     where = devices.pick(run.device)
     precision = devices.resolve_precision(run.precision, where)
     tokenizer = load_tokenizer(run.model)
-    data = {name: tokenise(split, tokenizer, run.max_length) for name, split in splits.items()}
+    data = {name: tokenise(split, tokenizer, run.max_length) for name, split in checked.splits.items()}
     model = load_classifier(run.model, task, run.seed)
     if run.freeze_embeddings:
         model.get_input_embeddings().requires_grad_(False)
@@ -140,7 +166,7 @@ def fine_tune(run: TeacherRun, overwrite: bool, display: Display) -> dict[str, A
         "max_length": run.max_length,
         "seed": run.seed,
         "precision": precision,
-        **left_out,
+        **checked.left_out,
     }
     run.output.parent.mkdir(parents=True, exist_ok=True)
     write_model(run.output, model, tokenizer, made)
