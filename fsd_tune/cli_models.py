@@ -175,6 +175,7 @@ def evaluate(
         str | None, typer.Option(help="auto, float32 or bf16; default: what the folder records, else float32")
     ] = None,
     device: Device = "auto",
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Score a student on the task's dev splits."""
@@ -183,7 +184,8 @@ def evaluate(
     one_of("--device", device, ("auto", "cpu", "cuda"))
     from fsd_tune import single
 
-    found = single.evaluate(student, task, data, device, precision)
+    with closing(Display(quiet)) as display:
+        found = single.evaluate(student, task, data, device, precision, display)
     lines = [
         f"{split} ({found['examples'][split]} examples, {found['precision']}): "
         + ", ".join(f"{name} {value:.4f}" for name, value in scores.items())

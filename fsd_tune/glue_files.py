@@ -18,6 +18,10 @@ _AX_FILES = ("AX.tsv", "diagnostic.tsv", "diagnostic-full.tsv")
 _AX_COLUMNS = {"Premise": "sentence1", "Hypothesis": "sentence2", "Label": "gold_label"}  # of diagnostic-full.tsv
 
 
+class NoDiagnosticSetError(InputError):
+    """The data hold no file of GLUE's diagnostic set, the split ax of mnli."""
+
+
 def load_from_folder(task: Task, name: str, data: Path) -> Split:
     """One split from `data`, the folder that holds the tasks' folders, or from the task's own folder.
 
@@ -66,7 +70,7 @@ def _ax_file(mnli: Path) -> Path:
         held = f"{folders[0]}: holds {_some(files) or 'no file'}"
     else:
         held = f"{beside}: holds neither AX/ nor diagnostic/"
-    raise InputError(f"{held}, but the diagnostic set (ax) needs one of {', '.join(_AX_FILES)}.")
+    raise NoDiagnosticSetError(f"{held}, but the diagnostic set (ax) needs one of {', '.join(_AX_FILES)}.")
 
 
 def _entries(folder: Path) -> tuple[list[str], list[str]]:

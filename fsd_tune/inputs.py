@@ -103,7 +103,6 @@ def gather(settings: Settings, task_name: str, teacher: str, data: Path | None) 
 
 def check_output(output: Path, overwrite: bool) -> list[str]:
     """Problems of a folder that a model is to be written to."""
-    above = next(path for path in output.absolute().parents if path.exists())
     if output.is_dir():
         ours = (output / RECORD).is_file()
         if not any(output.iterdir()) or (overwrite and ours):
@@ -111,8 +110,16 @@ def check_output(output: Path, overwrite: bool) -> list[str]:
         # Only a model of ours is ever replaced: whatever else is there is not ours to delete.
         held = "a model; give a new folder, or --overwrite" if ours else "other files; give a new folder"
         return [f"--output: {output} holds {held}."]
+    return cannot_be_made(output)
+
+
+def cannot_be_made(output: Path) -> list[str]:
+    """Why a folder, where it is not there yet, cannot be made."""
+    if output.is_dir():
+        return []
     if output.exists():
         return [f"--output: {output} is a file, but must be a folder or new."]
+    above = next(path for path in output.absolute().parents if path.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
         return [f"--output: {output} cannot be made: {above} is no folder that may be written to."]
     return []

@@ -48,22 +48,30 @@ _PLACE = "{task}"
 
 
 def tasks_and_teachers(tasks: str, teacher: str) -> tuple[list[str], list[str]]:
-    """`--task rte,mrpc --teacher 'teachers/{task}'` as a list of ids and the teacher of each.
+    """`tasks_and_models` of `--teacher`."""
+    return tasks_and_models(tasks, teacher, "--teacher", f"teachers/{_PLACE}")
+
+
+def tasks_and_models(tasks: str, model: str, flag: str, example: str) -> tuple[list[str], list[str]]:
+    """`--task rte,mrpc --teacher 'teachers/{task}'` as a list of ids and the model of each.
+
+    Args:
+        tasks: the value of `--task`.
+        model: the value of `flag`, which names the models.
+        flag, example: what an error says.
 
     Raises:
-        InputError: an empty id, one twice, or several tasks and no place for their ids in the teacher.
+        InputError: an empty id, one twice, or several tasks and no place for their ids in the model.
     """
     names = [name.strip() for name in tasks.split(",")]
     problems = [f"--task: found {name} more than once." for name in dict.fromkeys(names) if names.count(name) > 1]
     if not all(names):
         problems = [f"--task: found {tasks}, but must be ids with single commas between them."]
-    if len(names) > 1 and _PLACE not in teacher:
-        problems.append(
-            f"--teacher: found {teacher}, but several tasks need a place for their ids: 'teachers/{_PLACE}'."
-        )
+    if len(names) > 1 and _PLACE not in model:
+        problems.append(f"{flag}: found {model}, but several tasks need a place for their ids: '{example}'.")
     if problems:
         raise InputError(problems)
-    return names, [teacher.replace(_PLACE, name) for name in names]
+    return names, [model.replace(_PLACE, name) for name in names]
 
 
 def checked_settings(

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -16,7 +15,6 @@ import pytest
 import torch
 import yaml
 
-from fsd_tune import cli
 from fsd_tune.batches import tokenise
 from fsd_tune.glue import get_task, load_split
 from fsd_tune.models import load_classifier, load_tokenizer
@@ -33,25 +31,6 @@ KD = "method: kd\nspace: {alpha: {low: 0, high: 1}, temperature: 5}\nstudent: {l
 
 def script(*arguments, **more):
     return subprocess.run([str(SCRIPT), *map(str, arguments)], capture_output=True, text=True, **more)
-
-
-@pytest.fixture
-def fsd_tune(monkeypatch, capfd):
-    """The command in this process: `fsd_tune("validate", path)` gives (exit code, output, lines of errors)."""
-
-    def run(*arguments):
-        capfd.readouterr()
-        monkeypatch.setattr(sys, "argv", ["fsd-tune", *map(str, arguments)])
-        before = signal.getsignal(signal.SIGTERM)
-        try:
-            with pytest.raises(SystemExit) as end:
-                cli.main()
-        finally:
-            signal.signal(signal.SIGTERM, before)
-        out, err = capfd.readouterr()
-        return end.value.code or 0, out, err.splitlines()
-
-    return run
 
 
 @pytest.fixture
@@ -90,7 +69,6 @@ def test_light_verbs_import_nothing_heavy(tmp_path):
     ]
     code = f"""
 import sys
-from fsd_tune import cli
 for arguments in {commands!r}:
     sys.argv = ["fsd-tune", *arguments]
     try:
