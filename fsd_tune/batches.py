@@ -4,7 +4,8 @@ GLUE fits in memory as integers, so there are no loader workers (they would outl
 Padding (method.md, "Padding"): `masked` pads a batch to its own longest example, `published` to the maximum length.
 """
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -145,3 +146,15 @@ def collate(
         batch["token_type_ids"] = types
     batch["labels"] = data.labels[rows]
     return {name: send(array, device) for name, array in batch.items()}
+
+
+def reads_types(model: Any) -> bool:
+    """Whether a classifier tells token types apart: DistilBERT does not take them, RoBERTa knows one only."""
+    taken = inspect.signature(model.forward).parameters
+    return "token_type_ids" in taken and getattr(model.config, "type_vocab_size", 2) > 1
+
+
+def inputs_for(model: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What a model takes of a batch without labels: the teacher's tokenizer may make token types that it has not."""
+    types = reads_types(model)
+    return {name: value for name, value in batch.items() if types or name != "token_type_ids"}

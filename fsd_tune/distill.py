@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fsd_tune import checkpoints, losses
-from fsd_tune.batches import Tokenised, collate, epoch_order
+from fsd_tune.batches import Tokenised, collate, epoch_order, inputs_for
 from fsd_tune.device import autocast
 from fsd_tune.glue import Task, evaluate
 from fsd_tune.prepare import predict
@@ -190,7 +190,7 @@ class Distiller:
         labels = inputs.pop("labels")
         structured = bool(self.weights.keys() & {"intra", "local", "global"})
         with autocast(run.precision, run.device):
-            out = self.model(**inputs, output_hidden_states=structured)
+            out = self.model(**inputs_for(self.model, inputs), output_hidden_states=structured)
         terms = {"task": losses.task_loss(out.logits, labels)}
         if run.source is None:
             assert self.weights.keys() == {"task"}
@@ -276,7 +276,7 @@ def _optimizer(model: Any, memory: Tensor | None, weight_decay: float, device: t
     norms = {
         f"{name}.{own}" if name else own
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.LayerNorm)
+        if type(module).__name__.endswith("Norm")  # families have classes of their own
         for own, _ in module.named_parameters(recurse=False)
     }
     for name, parameter in model.named_parameters():

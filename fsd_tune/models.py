@@ -1,6 +1,5 @@
-"""Teacher and student models: what a teacher folder holds, whether it fits the task, and the student's start."""
+"""Teachers: what a folder holds, whether it fits the task; loading classifiers and tokenizers."""
 
-import copy
 import itertools
 import json
 import re
@@ -11,15 +10,11 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from fsd_tune import hub
 from fsd_tune.errors import InputError
 from fsd_tune.glue import Task
 from fsd_tune.hub import RECORD
-from fsd_tune.layers import start_layers
-from fsd_tune.sections import Student
+from fsd_tune.model_config import positions_of, read_config
 from fsd_tune.settings import Settings
-
-# What `fsd-tune teacher` writes beside a teacher's weights: the pretrained base, its scores, how it was trained.
 
 
 def quiet_transformers() -> None:
@@ -61,97 +56,17 @@ def describe(path: str, place: str = "--teacher") -> TeacherInfo:
     Raises:
         InputError: no such folder, no configuration, no tokenizer, no weights.
     """
-    config = _config(path, place)
+    config = read_config(path, place)
     labels = tuple(str(config.id2label[index]) for index in sorted(config.id2label))
     layers, hidden = config.num_hidden_layers, config.hidden_size
     folder = Path(path).expanduser()
     name = str(folder.absolute()) if folder.is_dir() else path
-    return TeacherInfo(name, layers, hidden, labels, _positions(config), _base(folder))
+    return TeacherInfo(name, layers, hidden, labels, positions_of(config), _base(folder))
 
 
 def describe_model(path: str, place: str) -> int | None:
     """Check a pretrained model's folder or hub id as `describe` does; the longest input that it takes, if it says."""
-    return _positions(_config(path, place))
-
-
-def check_source(student: Student, teacher: TeacherInfo, max_length: int) -> list[str]:
-    """Problems of the pretrained model that students start from, as its configuration shows them.
-
-    Args:
-        student: the settings.
-        teacher: describes the teacher; its recorded base is the model where the settings name none.
-        max_length: tokens of an example.
-    """
-    source = student.model or (teacher.base if student.start not in ("teacher", "random") else teacher.path)
-    if source is None:  # `check_fit` says so
-        return []
-    place = "student.model" if student.model else f"student.model: the base that {teacher.path} records"
-    try:
-        config = _config(source, place, tokenizer=False)
-        if student.hidden_size is not None and student.hidden_size <= config.hidden_size:
-            _narrow(copy.deepcopy(config), student.hidden_size)
-    except InputError as error:
-        return list(error.problems)
-    if source == teacher.path:
-        return []
-    problems = []
-    # What the teacher does not allow either is said by `check_fit`.
-    if config.num_hidden_layers < student.layers <= teacher.layers:
-        problems.append(f"{place}: {source} has {config.num_hidden_layers} layers, but the student {student.layers}.")
-    positions, words, own = _positions(config), config.vocab_size, _config(teacher.path, "--teacher").vocab_size
-    if positions is not None and positions < max_length <= (teacher.positions or max_length):
-        problems.append(f"data.max_length: found {max_length}, but {source} takes at most {positions}.")
-    if words != own:
-        problems.append(
-            f"{place}: {source} has a vocabulary of {words}, but must share the teacher's, which has {own}."
-        )
-    return problems
-
-
-def _positions(config: Any) -> int | None:
-    positions: int | None = getattr(config, "max_position_embeddings", None)
-    # RoBERTa's positions begin after the padding index.
-    offset = config.pad_token_id + 1 if config.model_type in ("roberta", "xlm-roberta", "camembert") else 0
-    return None if positions is None else positions - offset
-
-
-def _config(path: str, place: str, tokenizer: bool = True) -> Any:
-    problems = hub.model_problems(path, place, tokenizer)
-    if problems:
-        raise InputError(problems)
-    folder = Path(path)
-    config = _folder_config(folder, place) if folder.is_dir() else _hub_config(path, place)
-    sizes = ("num_hidden_layers", "hidden_size", "num_attention_heads")
-    missing = [name for name in sizes if not isinstance(getattr(config, name, None), int)]
-    if missing:
-        raise InputError(f"{place}: {path} is no encoder: its config.json has no {', '.join(missing)}.")
-    return config
-
-
-def _folder_config(folder: Path, place: str) -> Any:
-    from transformers import AutoConfig
-
-    try:
-        return AutoConfig.from_pretrained(str(folder))
-    except Exception as error:  # transformers raises many kinds for a malformed config.json
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"{place}: {folder / 'config.json'} cannot be used: {reason}") from error
-
-
-def _hub_config(name: str, place: str) -> Any:
-    from transformers import AutoConfig
-
-    unreachable = hub.unreachable("model", name)
-    try:
-        with hub.offline(bool(unreachable)):
-            config = AutoConfig.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        reason = unreachable or str(error).splitlines()[0]
-        raise InputError(f"{place}: {name} is no folder, and cannot be loaded from the hub ({reason}).") from error
-    if unreachable:
-        # It is in the local cache: loading its weights, here and in workers, is not to wait for the hub again.
-        hub.stay_offline()
-    return config
+    return positions_of(read_config(path, place))
 
 
 def _base(folder: Path) -> str | None:
@@ -274,72 +189,3 @@ def load_tokenizer(path: str) -> Any:
 
     quiet_transformers()
     return AutoTokenizer.from_pretrained(path)
-
-
-def build_student(student: Student, teacher: TeacherInfo, task: Task, seed: int) -> Any:
-    """A student of `student.layers` layers at its start, on the CPU, in float32.
-
-    Args:
-        student: the settings; `model` null means the teacher's recorded base.
-        teacher: describes the teacher.
-        task: gives the head its size and label words.
-        seed: of everything that is not copied: the head always, all weights with `start: random`.
-
-    Raises:
-        InputError: the model to start from is missing or has fewer layers than the student.
-    """
-    from transformers import AutoConfig, AutoModelForSequenceClassification
-
-    quiet_transformers()
-    source = teacher.path if student.start in ("teacher", "random") and student.model is None else student.model
-    source = source or teacher.base
-    assert source is not None, "check_fit finds a teacher without a recorded base"
-    place = "student.model"
-    config = AutoConfig.from_pretrained(source, **label_config(task))
-    if config.num_hidden_layers < student.layers:
-        raise InputError(f"{place}: {source} has {config.num_hidden_layers} layers, but the student {student.layers}.")
-    source_layers = config.num_hidden_layers
-    config.num_hidden_layers = student.layers
-    if student.hidden_size is not None:
-        _narrow(config, student.hidden_size)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
-    if student.start == "random":
-        return _frozen_embeddings(model, student)
-    layers = start_layers(student.start, source_layers, student.layers)
-    weights = load_classifier(source, task).state_dict()
-    if student.start != "teacher":
-        # The head of a pretrained model is not part of it: loading made a random one, unlike the seed's.
-        weights = {name: value for name, value in weights.items() if not re.match(r"classifier\.", name)}
-    missing, unexpected = model.load_state_dict(_renumber(weights, layers), strict=False)
-    assert not unexpected, unexpected
-    assert all(name.startswith("classifier.") for name in missing), missing
-    return _frozen_embeddings(model, student)
-
-
-def _narrow(config: Any, hidden_size: int) -> None:
-    head = config.hidden_size // config.num_attention_heads
-    if hidden_size % head:
-        raise InputError(f"student.hidden_size: found {hidden_size}, but must be a multiple of {head}, a head's width.")
-    config.intermediate_size = config.intermediate_size * hidden_size // config.hidden_size
-    config.hidden_size, config.num_attention_heads = hidden_size, hidden_size // head
-
-
-def _frozen_embeddings(model: Any, student: Student) -> Any:
-    if student.freeze_embeddings:
-        model.get_input_embeddings().requires_grad_(False)
-    return model
-
-
-def _renumber(weights: dict[str, torch.Tensor], layers: tuple[int, ...]) -> dict[str, torch.Tensor]:
-    """The weights of the chosen layers under their numbers in the student, and all that belongs to no layer."""
-    kept = {}
-    for name, value in weights.items():
-        match = re.fullmatch(r"(.*\.layer\.)(\d+)(\..*)", name)
-        if match is None:
-            kept[name] = value
-        for new, old in enumerate(layers):
-            if match is not None and int(match[2]) == old:
-                kept[f"{match[1]}{new}{match[3]}"] = value
-    return kept

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from fsd_tune import device as devices
 from fsd_tune import files, glue, memory, teacher_outputs
-from fsd_tune.batches import Tokenised, by_length, collate
+from fsd_tune.batches import Tokenised, by_length, collate, inputs_for
 from fsd_tune.errors import InputError
 from fsd_tune.losses import flatten
-from fsd_tune.models import build_student, label_order, load_classifier, refuse_permuted
+from fsd_tune.models import label_order, load_classifier, refuse_permuted
 from fsd_tune.spec import Spec, fingerprint
+from fsd_tune.student_start import build_student, source_of
 from fsd_tune.teacher_outputs import Progress
 
 _EVALUATION_BATCH = 64
@@ -136,7 +137,7 @@ def predict(
         for chosen in by_length(data.lengths, _EVALUATION_BATCH):
             batch = collate(data, chosen, device)
             batch.pop("labels")
-            parts.append(model(**batch).logits.float())
+            parts.append(model(**inputs_for(model, batch)).logits.float())
             rows.append(chosen)
             done += len(chosen)
             progress(done)
@@ -168,8 +169,9 @@ def _student_start(spec: Spec, memory_key: str, memory_folder: Path, progress: P
     trials.
     """
     assert spec.memory_pair is not None
-    source = spec.student.model or spec.teacher.base if spec.student.start != "teacher" else None
-    student = spec.student.model_dump(mode="json") | {"model": fingerprint(source or spec.teacher.path)}
+    source = source_of(spec.student, spec.teacher)
+    assert source is not None, "check_fit finds a teacher without a recorded base"
+    student = spec.student.model_dump(mode="json") | {"model": fingerprint(source)}
     seed = spec.seed if spec.student.start == "random" else None
     layer = spec.memory_pair[1]
     folder = spec.folder / f"start-{files.digest(memory_key, student, seed, layer, spec.precision)}"
@@ -186,7 +188,7 @@ def _student_start(spec: Spec, memory_key: str, memory_folder: Path, progress: P
                 batch = collate(spec.stored, rows, where, pad_to=width if spec.padding == "published" else None)
                 batch.pop("labels")
                 with torch.inference_mode(), devices.autocast(spec.precision, where):
-                    hidden = model(**batch, output_hidden_states=True).hidden_states[layer]
+                    hidden = model(**inputs_for(model, batch), output_hidden_states=True).hidden_states[layer]
                 feature = flatten(hidden, batch["attention_mask"] if spec.padding == "masked" else None)
                 sums[:, : feature.shape[1]].index_add_(0, torch.tensor(clusters[rows]).to(where).long(), feature)
                 done += len(rows)

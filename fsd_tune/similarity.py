@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from fsd_tune import device as devices
-from fsd_tune.batches import Tokenised, by_length, collate
+from fsd_tune.batches import Tokenised, by_length, collate, inputs_for
 from fsd_tune.cka import CentredGram, centred_gram, cka_of
 from fsd_tune.models import quiet_transformers
 
@@ -69,7 +69,7 @@ def of_folders(teacher: str, student: Path, data: Tokenised, device: str) -> dic
 
 def _grams(model: Any, batch: dict[str, torch.Tensor], precision: str) -> list[CentredGram]:
     with devices.autocast(precision, batch["input_ids"].device):
-        hidden = model(**batch, output_hidden_states=True).hidden_states
+        hidden = model(**inputs_for(model, batch), output_hidden_states=True).hidden_states
     return [centred_gram(layer, batch["attention_mask"]) for layer in hidden]
 
 

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fsd_tune.batches import inputs_for
 from fsd_tune.cka import CentredGram, centred_gram
 from fsd_tune.device import autocast, send
 from fsd_tune.losses import GlobalTargets, distances_and_cosines, flatten
@@ -114,7 +115,7 @@ class LiveTeacher:
         self.model.eval()
         inputs = {name: value for name, value in inputs.items() if name != "labels"}
         with torch.no_grad(), autocast(self.precision, self.device):
-            out = self.model(**inputs, output_hidden_states=True)
+            out = self.model(**inputs_for(self.model, inputs), output_hidden_states=True)
         mask = inputs["attention_mask"] if self.padding == "masked" else None
         targets = None
         if self.memory is not None:

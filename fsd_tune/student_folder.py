@@ -1,5 +1,6 @@
 """The student that a user takes away: a plain transformers folder with its label words, metrics and hyperparameters."""
 
+import copy
 import json
 import shutil
 import tempfile
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fsd_tune import files
+from fsd_tune.batches import reads_types
 from fsd_tune.hub import RECORD
 from fsd_tune.models import load_tokenizer, quiet_transformers
 from fsd_tune.results import Results
@@ -47,6 +49,18 @@ def export_best(results: Results, tokenizer: str) -> Path | None:
     return write_model(results.folder / "best", student, load_tokenizer(tokenizer), record)
 
 
+def fitting(tokenizer: Any, model: Any) -> Any:
+    """A tokenizer that makes what a model takes: no token types for one that a teacher of another family has taught."""
+    if reads_types(model) or "token_type_ids" not in tokenizer.model_input_names:
+        return tokenizer
+    fitted = copy.deepcopy(tokenizer)
+    # Loading gives it back, for it is saved with the arguments that made the tokenizer.
+    fitted.init_kwargs["model_input_names"] = fitted.model_input_names = [
+        name for name in tokenizer.model_input_names if name != "token_type_ids"
+    ]
+    return fitted
+
+
 def write_model(folder: Path, model: Any, tokenizer: Any, record: dict[str, Any]) -> Path:
     """Write a teacher's or student's folder beside and rename it.
 
@@ -59,7 +73,7 @@ def write_model(folder: Path, model: Any, tokenizer: Any, record: dict[str, Any]
     try:
         quiet_transformers()
         model.save_pretrained(temporary)
-        tokenizer.save_pretrained(temporary)
+        fitting(tokenizer, model).save_pretrained(temporary)
         files.write_json(temporary / RECORD, record)
         temporary.chmod(0o755)
         shutil.rmtree(folder, ignore_errors=True)

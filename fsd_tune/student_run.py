@@ -13,11 +13,12 @@ from fsd_tune.distill import Distiller, Run, start_memory
 from fsd_tune.layers import global_pair
 from fsd_tune.memory import TeacherMemory
 from fsd_tune.methods import USES_FEATURES, USES_MEMORY, USES_TEACHER
-from fsd_tune.models import build_student, label_order, load_classifier
+from fsd_tune.models import label_order, load_classifier
 from fsd_tune.prepare import Prepared
 from fsd_tune.settings import Settings
 from fsd_tune.sources import LiveTeacher, ServedTeacher, TeacherSource
 from fsd_tune.spec import Spec
+from fsd_tune.student_start import build_student
 from fsd_tune.teacher_outputs import TeacherOutputs
 
 

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from fsd_tune import files
-from fsd_tune.batches import Tokenised, by_length, collate
+from fsd_tune.batches import Tokenised, by_length, collate, inputs_for
 from fsd_tune.device import autocast
 
 # A step done and its total, with a word for what is being done.
@@ -138,7 +138,7 @@ def write(
             batch = collate(data, rows, device, pad_to=data.max_length if padding == "published" else None)
             batch.pop("labels")
             with torch.inference_mode(), autocast(precision, device):
-                out = model(**batch, output_hidden_states=True)
+                out = model(**inputs_for(model, batch), output_hidden_states=True)
             logits[rows] = out.logits.float().cpu().numpy()[:, list(order)]
             for layer in layers:
                 features = out.hidden_states[layer].half().cpu().numpy()

@@ -7,8 +7,9 @@ from transformers import AutoModel, AutoModelForSequenceClassification
 
 from fsd_tune.errors import InputError
 from fsd_tune.glue import get_task
-from fsd_tune.models import build_student, check_fit, describe, label_order, load_classifier, refuse_permuted
+from fsd_tune.models import check_fit, describe, label_order, load_classifier, refuse_permuted
 from fsd_tune.sections import Student
+from fsd_tune.student_start import build_student
 from tests import tiny
 
 SST2, MNLI = get_task("sst2"), get_task("mnli")
