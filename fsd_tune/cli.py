@@ -44,8 +44,9 @@ def report(
     """Write a search's leaderboard and report.html, during it or after; from disk alone."""
     from fsd_tune import report as reporting
     from fsd_tune import summary
+    from fsd_tune.results import load_described
 
-    results = reporting.load(folder)
+    results = load_described(folder)
     reporting.write(results)
     show(summary.document(results), as_json, summary.lines(results))
 
@@ -104,6 +105,7 @@ def demo(
     quiet: Quiet = False,
 ) -> None:
     """The main job on real sentences: fetch input, fine-tune a teacher, search, report."""
+    folder_or_new("--folder", folder)
     from fsd_tune import demo as demonstration
     from fsd_tune import summary
 

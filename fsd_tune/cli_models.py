@@ -148,8 +148,10 @@ def distill(
     one_of("--device", device, ("auto", "cpu", "cuda"))
     folder_or_new("--memory", memory)
     output = run_folder(output)
-    given = overrides() | ({} if configuration is None else configuration_file.read(configuration))
-    settings = checked_settings(space, lambda: given, [task], [teacher], data)
+    held = {} if configuration is None else configuration_file.read(configuration)
+    given = overrides() | held
+    places = {key: f"{configuration}: {key.removeprefix('space.')}" for key in held}
+    settings = checked_settings(space, lambda: given, [task], [teacher], data, places)
     from fsd_tune import single
 
     with closing(Display(quiet)) as display:

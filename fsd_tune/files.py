@@ -61,8 +61,8 @@ def write_bytes(path: Path, content: bytes) -> None:
         Path(temporary).replace(path)
     except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:
-            # A stream does not know its name, and a full disk is only of use to people who learn which.
+        if isinstance(error, OSError):
+            # A stream does not know its name, and that of the temporary file says nothing to people.
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 

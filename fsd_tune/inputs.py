@@ -10,7 +10,7 @@ from fsd_tune.errors import InputError
 from fsd_tune.glue import Split, Task
 from fsd_tune.hub import RECORD
 from fsd_tune.layers import layer_pairs
-from fsd_tune.models import TeacherInfo, check_fit, describe, load_tokenizer, quiet_transformers
+from fsd_tune.models import TeacherInfo, check_fit, checked_tokenizer, describe, quiet_transformers
 from fsd_tune.settings import Settings
 from fsd_tune.shared_tokens import check_tokens
 from fsd_tune.student_start import check_source
@@ -80,11 +80,11 @@ def gather(settings: Settings, task_name: str, teacher: str, data: Path | None) 
         problems += _check_pairs(settings, info)
         problems += check_source(settings.student, info, settings.data.max_length)
         try:
-            tokenizer = load_tokenizer(teacher)
+            tokenizer = checked_tokenizer(teacher, "--teacher")
             if splits is not None:
                 problems += check_tokens(settings.student, info, tokenizer, splits["train"], settings.data.max_length)
-        except Exception as error:  # tokenizers raises bare Exceptions for a damaged file
-            problems.append(f"--teacher: the tokenizer in {teacher} cannot be loaded: {str(error).splitlines()[0]}")
+        except InputError as error:
+            problems += error.problems
     rest = held = None if splits is None else splits["train"]
     share = holdout.share(settings)
     if share is not None and splits is not None:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -75,11 +75,19 @@ def tasks_and_models(tasks: str, model: str, flag: str, example: str) -> tuple[l
 
 
 def checked_settings(
-    space: Path | None, overrides: Overrides, tasks: Sequence[str], teachers: Sequence[str], data: Path | None
+    space: Path | None,
+    overrides: Overrides,
+    tasks: Sequence[str],
+    teachers: Sequence[str],
+    data: Path | None,
+    places: Mapping[str, str] | None = None,
 ) -> settings_module.Settings:
-    """The settings; where they are wrong, what is wrong with the other inputs at first sight is said with it."""
+    """The settings; where they are wrong, what is wrong with the other inputs at first sight is said with it.
+
+    Overrides that no flag gave are said to be at their `places`, by key.
+    """
     try:
-        return settings_module.load(space, overrides())
+        return settings_module.load(space, overrides(), places)
     except InputError as error:
         from fsd_tune import glue
 
@@ -95,9 +103,27 @@ def checked_settings(
 
 
 def folder_or_new(flag: str, path: Path | None) -> None:
-    """Refuse a file where a folder is to be."""
-    if path is not None and path.exists() and not path.is_dir():
+    """Refuse a file where a folder is to be, or above it."""
+    if path is None or path.is_dir():
+        return
+    if path.exists():
         raise InputError(f"{flag}: {path} is a file, but must be a folder or new.")
+    _below_a_folder(flag, path)
+
+
+def file_or_new(flag: str, path: Path | None) -> None:
+    """Refuse a folder where a file is to be, or a file above it."""
+    if path is None or path.is_file():
+        return
+    if path.exists():
+        raise InputError(f"{flag}: {path} is a folder, but must be a file or new.")
+    _below_a_folder(flag, path)
+
+
+def _below_a_folder(flag: str, path: Path) -> None:
+    above = next(parent for parent in path.absolute().parents if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise InputError(f"{flag}: {path} cannot be made: {above} is no folder that may be written to.")
 
 
 def run_folder(output: Path) -> Path:

@@ -150,7 +150,8 @@ def load(folder: Path | str) -> Results:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; give the `--output` folder of a search")
+        found = "is a file" if folder.exists() else "no such folder"
+        raise InputError(f"{folder}: {found}; give the `--output` folder of a search")
     if not any((folder / name).is_file() for name in ("summary.json", "settings.yaml")):
         raise InputError(
             f"{folder}: holds no search: neither `summary.json` nor `settings.yaml`; "
@@ -181,6 +182,23 @@ def load(folder: Path | str) -> Results:
         confirmation=reader.confirmation(folder / "confirm" / "summary.json"),
         problems=tuple(reader.problems),
     )
+
+
+def load_described(folder: Path | str) -> Results:
+    """`load`, for those who need what describes the search: its metric, settings and inputs.
+
+    Raises:
+        InputError: as `load`, and for a `summary.json` or `settings.yaml` that is there but damaged.
+    """
+    results = load(folder)
+    described = ("summary.json:", "settings.yaml:")
+    damaged = [problem for problem in results.problems if problem.startswith(described)]
+    if damaged:
+        raise InputError(
+            [f"{results.folder}/{problem}" for problem in damaged],
+            hint="Bring the file back from a copy, or run the search's command again with a new --output.",
+        )
+    return results
 
 
 @dataclass(frozen=True)
@@ -240,6 +258,8 @@ class _Reader:
         except yaml.YAMLError as error:
             self.problem(path, f"is not YAML: {str(error).splitlines()[0]}")
             return {}
+        if text and not isinstance(value, dict):
+            self.problem(path, f"holds a {type(value).__name__}, not a mapping")
         return value if isinstance(value, dict) else {}
 
     def reports(self, path: Path) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from fsd_tune.batches import Tokenised, tokenise
 from fsd_tune.errors import InputError
 from fsd_tune.glue import Split, Task
 from fsd_tune.hub import RECORD
-from fsd_tune.models import describe, label_order, load_tokenizer, quiet_transformers
+from fsd_tune.models import checked_tokenizer, describe, label_order, quiet_transformers
 from fsd_tune.prepare import predict
 
 # Of a model that records none and could take more.
@@ -64,12 +64,7 @@ def check(path: str, task: Task | None, device: str, precision: str | None = Non
     if task is None:
         return None
     order = label_order(info, task, "--student")
-    try:
-        tokenizer = load_tokenizer(path)
-    except Exception as error:  # tokenizers raises bare Exceptions for a damaged file
-        raise InputError(
-            f"--student: the tokenizer in {path} cannot be loaded: {str(error).splitlines()[0]}"
-        ) from error
+    tokenizer = checked_tokenizer(path, "--student")
     where = devices.pick(device)
     made = record(path)
     if precision is None:

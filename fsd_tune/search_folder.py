@@ -220,7 +220,7 @@ def inputs(folder: Path) -> dict[str, Any]:
     try:
         given = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["inputs"]
         return {key: given[key] for key in ("task", "teacher", "data", "memory", "device")}
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{folder}: holds no search that has begun; give the `--output` folder of a search.") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(

@@ -11,7 +11,7 @@ from fsd_tune.batches import tokenise
 from fsd_tune.distill import Distiller, Run
 from fsd_tune.errors import InputError
 from fsd_tune.inputs import check_output, load_splits
-from fsd_tune.models import describe_model, load_classifier, load_tokenizer, quiet_transformers
+from fsd_tune.models import checked_tokenizer, describe_model, load_classifier, quiet_transformers
 from fsd_tune.progress import Display
 from fsd_tune.sections import Wandb
 from fsd_tune.student_folder import write_model
@@ -64,7 +64,7 @@ def fine_tune(run: TeacherRun, overwrite: bool, display: Display) -> dict[str, A
         InputError: with every problem of task, data, model and output found before training.
     """
     problems, hint = check_output(run.output, overwrite), ""
-    task = splits = None
+    task = splits = tokenizer = None
     left_out: dict[str, Any] = {}
     try:
         task = glue.get_task(run.task)
@@ -78,6 +78,7 @@ def fine_tune(run: TeacherRun, overwrite: bool, display: Display) -> dict[str, A
     quiet_transformers()
     try:
         positions = describe_model(run.model, "--model")
+        tokenizer = checked_tokenizer(run.model, "--model")
         if positions is not None and run.max_length > positions:
             problems.append(f"--max-length: found {run.max_length}, but the model takes at most {positions}.")
     except InputError as error:
@@ -87,7 +88,6 @@ def fine_tune(run: TeacherRun, overwrite: bool, display: Display) -> dict[str, A
 
     where = devices.pick(run.device)
     precision = devices.resolve_precision(run.precision, where)
-    tokenizer = load_tokenizer(run.model)
     data = {name: tokenise(split, tokenizer, run.max_length) for name, split in splits.items()}
     model = load_classifier(run.model, task, run.seed)
     if run.freeze_embeddings:
