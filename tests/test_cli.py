@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 import torch
 import yaml
 
+from fsd_tune import settings
 from fsd_tune.batches import tokenise
 from fsd_tune.glue import get_task, load_split
 from fsd_tune.models import load_classifier, load_tokenizer
@@ -23,7 +25,7 @@ from tests import result_folders, tiny
 
 SCRIPT = Path(sys.executable).with_name("fsd-tune")
 SPACES = Path(__file__).parent.parent / "search_spaces"
-VERBS = ("teacher", "memory", "distill", "evaluate", "search", "confirm", "report", "validate", "demo")
+VERBS = ("teacher", "memory", "distill", "evaluate", "predict", "search", "confirm", "report", "validate", "demo")
 HEAVY = ("torch", "ray", "transformers", "datasets", "optuna", "pandas", "sklearn", "huggingface_hub")
 TEACHER = ("--max-length", "32", "--precision", "float32", "--quiet")
 KD = "method: kd\nspace: {alpha: {low: 0, high: 1}, temperature: 5}\nstudent: {layers: 2}\ndata: {max_length: 32}\n"
@@ -69,6 +71,7 @@ def test_light_verbs_import_nothing_heavy(tmp_path):
     ]
     code = f"""
 import sys
+from fsd_tune import cli
 for arguments in {commands!r}:
     sys.argv = ["fsd-tune", *arguments]
     try:
@@ -80,7 +83,7 @@ print([name for name in {HEAVY!r} if name in sys.modules])
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
     ends = [line for line in done.stderr.splitlines() if line.startswith("exit")]
-    assert ends == ["exit 0"] * 10 + ["exit 2"] * 3 or ends == ["exit None"] * 9 + ["exit 0"] + ["exit 2"] * 3
+    assert ends == ["exit 0"] * 11 + ["exit 2"] * 3 or ends == ["exit None"] * 10 + ["exit 0"] + ["exit 2"] * 3
 
 
 def test_no_arguments_give_help(fsd_tune):
@@ -193,14 +196,29 @@ def test_a_closed_pipe_is_no_failure():
     assert process.returncode == 0
 
 
-def test_the_systems_errors_are_one_line(fsd_tune, tmp_path, kd, teacher, glue):
-    """A full disk, say: what was finished is kept, and the command that continues is printed."""
+def test_the_systems_errors_are_one_line(fsd_tune, tmp_path):
+    """What was finished is kept, and the command that continues is printed: here files may not grow as they must."""
     folder = result_folders.write_search(tmp_path / "R", trials=2, study=False)
-    (folder / "leaderboard.csv").mkdir()
-    code, out, err = fsd_tune("report", folder)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        code, out, err = fsd_tune("report", folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert code == 1 and out == ""
-    assert err[0].startswith("failed: ") and "leaderboard.csv" in err[0]
-    assert err[1:] == [f"To continue: fsd-tune report {folder}"]
+    assert err == [f"failed: {folder}/report.html: File too large", f"To continue: fsd-tune report {folder}"]
+    assert sorted(path.name for path in folder.glob("*.*")) == [
+        "command.txt", "leaderboard.csv", "settings.yaml", "summary.json", "versions.json",
+    ]  # fmt: skip
+
+
+def test_each_setting_is_in_the_help_once(fsd_tune):
+    """`--search-trials` is `--trials`, and both work."""
+    _, out, _ = fsd_tune("search", "--help")
+    text = " ".join(out.split())
+    for _, key, _ in settings.flags():
+        assert text.count(f" {key}: ") == 1, key
+    assert "--trials" in out and "--search-trials" not in out
 
 
 # ---------------------------------------------------------------- wrong models, data and folders
@@ -343,6 +361,7 @@ def check(world, outcome, expected):
     assert not list(world.root.glob("memory/*")), "nothing was begun"
 
 
+@pytest.mark.slow  # the same by every verb; by one each in test_bad_input.py
 @pytest.mark.parametrize("case", TEACHERS)
 def test_a_teacher_that_does_not_serve(fsd_tune, world, kd, case):
     damage, flags, expected = TEACHERS[case]
@@ -368,6 +387,7 @@ def test_a_student_model_that_does_not_serve(fsd_tune, world, kd):
     check(world, fsd_tune("search", kd, *arguments, "--output", world.output), expected)
 
 
+@pytest.mark.slow  # the same by every verb; by one each in test_bad_input.py
 @pytest.mark.parametrize("case", DATA)
 def test_data_that_do_not_serve(fsd_tune, world, kd, case):
     damage, expected = DATA[case]
@@ -378,6 +398,7 @@ def test_data_that_do_not_serve(fsd_tune, world, kd, case):
     check(world, fsd_tune("evaluate", "--student", world.teacher, *data), expected)
 
 
+@pytest.mark.slow  # the same by every verb; by one each in test_bad_input.py
 @pytest.mark.parametrize("case", ["no tokenizer", "truncated weights", "config is no JSON", "no weights"])
 def test_a_model_that_does_not_serve(fsd_tune, world, case):
     damage, _, expected = TEACHERS[case]
