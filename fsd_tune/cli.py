@@ -44,9 +44,8 @@ def report(
     """Write a search's leaderboard and report.html, during it or after; from disk alone."""
     from fsd_tune import report as reporting
     from fsd_tune import summary
-    from fsd_tune.results import load_described
 
-    results = load_described(folder)
+    results = reporting.load(folder, described=True)
     reporting.write(results)
     show(summary.document(results), as_json, summary.lines(results))
 

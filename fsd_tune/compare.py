@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from fsd_tune.errors import InputError
-from fsd_tune.results import Results, load_described
+from fsd_tune.results import Results, load
 from fsd_tune.search_folder import differences
 from fsd_tune.tracking_download import PREFIX, download
 
@@ -87,7 +87,7 @@ def compare(folders: Sequence[Path | str], anyway: bool = False) -> Comparison:
             try:
                 if str(folder).startswith(PREFIX):
                     folder = download(str(folder), Path(temporary) / str(place))
-                loaded.append(load_described(folder))
+                loaded.append(load(folder, described=True))
             except InputError as error:
                 problems += error.problems
     if problems:

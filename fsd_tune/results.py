@@ -142,11 +142,12 @@ class Results:
         }
 
 
-def load(folder: Path | str) -> Results:
+def load(folder: Path | str, described: bool = False) -> Results:
     """Read a search's folder.
 
     Raises:
-        InputError: the folder does not exist or holds no search.
+        InputError: the folder does not exist or holds no search, or, where it must be `described`, a damaged
+            `summary.json` or `settings.yaml`: without them nothing can be said of its trials.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -165,6 +166,9 @@ def load(folder: Path | str) -> Results:
         judge_by = "mean_of_last_3"
     settings_text = reader.text(folder / "settings.yaml")
     settings = reader.yaml_mapping(folder / "settings.yaml", settings_text)
+    if described and reader.problems:
+        hint = "Bring the file back from a copy, or run the search's command again with a new --output."
+        raise InputError([f"{folder}/{problem}" for problem in reader.problems], hint)
 
     trials, reports = [], []
     for trial in _newest_of_each(list(_trials(reader)), reader):
@@ -182,23 +186,6 @@ def load(folder: Path | str) -> Results:
         confirmation=reader.confirmation(folder / "confirm" / "summary.json"),
         problems=tuple(reader.problems),
     )
-
-
-def load_described(folder: Path | str) -> Results:
-    """`load`, for those who need what describes the search: its metric, settings and inputs.
-
-    Raises:
-        InputError: as `load`, and for a `summary.json` or `settings.yaml` that is there but damaged.
-    """
-    results = load(folder)
-    described = ("summary.json:", "settings.yaml:")
-    damaged = [problem for problem in results.problems if problem.startswith(described)]
-    if damaged:
-        raise InputError(
-            [f"{results.folder}/{problem}" for problem in damaged],
-            hint="Bring the file back from a copy, or run the search's command again with a new --output.",
-        )
-    return results
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def test_a_task_through_the_verbs(fsd_tune, session, world, task):
     assert built["passes"] == 1 and built["teacher"][metric] == pytest.approx(made["score"], abs=1e-6)
     found = run(
         "search", root / "space.yaml", *data, "--teacher", teacher, *memories, "--output", folder, "--trials=3",
-        "--epochs=1", "--asha-reports=2", "--quiet",
+        "--epochs=1", "--asha-reports=2", "--max-concurrent=1", "--quiet",
     )  # fmt: skip
     assert found["teacher_passes"] == 0, "the memory's pass is the only one"
     assert found["metric"] == metric and found["state"] == "done" and sum(
