@@ -30,7 +30,7 @@ class Tokenised:
         ids: int32 [tokens of all examples], special tokens included, cut to the maximum length.
         types: int8, as `ids`: 0 for the first text, 1 for the second; None for models without token types.
         offsets: int64 [N + 1]; example i is ids[offsets[i]:offsets[i + 1]].
-        labels: int64 [N], or float32 [N] for regression.
+        labels: int64 [N], or float32 [N] for regression; -1 where the split has none.
         pad_id: the token id of padding.
         max_length: tokens that an example may have.
     """
@@ -64,15 +64,15 @@ class Tokenised:
 
 
 def tokenise(split: Split, tokenizer: Any, max_length: int, limit: int | None = None) -> Tokenised:
-    """Token ids of a labelled split by a transformers tokenizer.
+    """Token ids of a split by a transformers tokenizer.
 
     Args:
-        split: texts and labels.
+        split: texts, and labels where there are any.
         tokenizer: a fast or slow transformers tokenizer.
         max_length: longer examples are cut, the longer of two texts first.
         limit: keep the first `limit` examples of a seeded shuffle (`data.train_limit`); None keeps all, in order.
     """
-    assert split.labels is not None, "a split without labels is for prediction only"
+    labels = np.full(len(split), -1, np.int64) if split.labels is None else split.labels
     rows = np.arange(len(split.first))
     if limit is not None and limit < len(rows):
         rows = np.random.default_rng(LIMIT_SEED).permutation(len(rows))[:limit]
@@ -96,7 +96,7 @@ def tokenise(split: Split, tokenizer: Any, max_length: int, limit: int | None = 
         ids=np.concatenate(ids),
         types=np.concatenate(types) if with_types else None,
         offsets=np.concatenate([[0], np.cumsum([len(example) for example in ids])]).astype(np.int64),
-        labels=split.labels[rows],
+        labels=labels[rows],
         pad_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0,
         max_length=max_length,
     )

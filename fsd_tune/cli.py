@@ -10,7 +10,14 @@ from typing import Annotated
 
 import typer
 
-from fsd_tune import cli_cluster, cli_models, cli_search, cli_tracking, console  # noqa: F401 (importing a verb registers it)
+from fsd_tune import (  # noqa: F401 (importing a verb registers it)
+    cli_cluster,
+    cli_models,
+    cli_predict,
+    cli_search,
+    cli_tracking,
+    console,
+)
 from fsd_tune import settings as settings_module
 from fsd_tune.console import verb
 from fsd_tune.errors import InputError
@@ -39,7 +46,7 @@ def report(
     from fsd_tune import report as reporting
 
     with place.reading(folder) as where:
-        results = reporting.load(where.folder)
+        results = reporting.load(where.folder, described=True)
         reporting.write(results)
     show(summary.document(results), as_json, summary.lines(results))
 
@@ -101,6 +108,7 @@ def demo(
     quiet: Quiet = False,
 ) -> None:
     """The main job on real sentences: fetch input, fine-tune a teacher, search, report."""
+    folder_or_new("--folder", folder)
     from fsd_tune import demo as demonstration
     from fsd_tune import summary
 

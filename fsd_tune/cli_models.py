@@ -192,8 +192,10 @@ def distill(
     one_of("--device", device, ("auto", "cpu", "cuda"))
     folder_or_new("--memory", memory)
     output = run_folder(output)
-    given = overrides() | ({} if configuration is None else configuration_file.read(configuration))
-    settings = checked_settings(space, lambda: given, [task], [teacher], data)
+    held = {} if configuration is None else configuration_file.read(configuration)
+    given = overrides() | held
+    places = {key: f"{configuration}: {key.removeprefix('space.')}" for key in held}
+    settings = checked_settings(space, lambda: given, [task], [teacher], data, places)
     from fsd_tune import single
 
     with closing(Display(quiet)) as display:
@@ -219,6 +221,7 @@ def evaluate(
         str | None, typer.Option(help="auto, float32 or bf16; default: what the folder records, else float32")
     ] = None,
     device: Device = "auto",
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Score a student on the task's dev splits."""
@@ -227,7 +230,8 @@ def evaluate(
     one_of("--device", device, ("auto", "cpu", "cuda"))
     from fsd_tune import single
 
-    found = single.evaluate(student, task, data, device, precision)
+    with closing(Display(quiet)) as display:
+        found = single.evaluate(student, task, data, device, precision, display)
     lines = [
         f"{split} ({found['examples'][split]} examples, {found['precision']}): "
         + ", ".join(f"{name} {value:.4f}" for name, value in scores.items())

@@ -17,6 +17,7 @@ from fsd_tune.options import (
     TaskName,
     Teacher,
     checked_settings,
+    file_or_new,
     folder_or_new,
     show,
 )
@@ -50,6 +51,7 @@ def sweep_config(
     """Write the W&B sweep of a space, whose agents run `distill`, to compare theirs with a search."""
     folder_or_new("--memory", memory)
     folder_or_new("--output", output)
+    file_or_new("--file", file)
     settings = checked_settings(space, overrides, [task], [teacher], data)
     given = overrides()
     from fsd_tune import glue, hub

@@ -26,6 +26,11 @@ _ENVIRONMENT = {
 }
 
 
+# What Ray puts below its folder, with a process id of seven digits; Linux takes no longer paths of sockets.
+_SOCKET = "/session_2026-01-31_12-00-00_123456_1234567/sockets/plasma_store"
+_LONGEST_SOCKET = 107
+
+
 @contextmanager
 def connected(address: str | None = None, temporary: Path | None = None) -> Iterator[None]:
     """A connection to the cluster at `address` (or RAY_ADDRESS), or a Ray instance of this process.
@@ -35,6 +40,7 @@ def connected(address: str | None = None, temporary: Path | None = None) -> Iter
         temporary: Ray's folder for sockets and logs; a short path. Local instances only.
 
     Raises:
+        InputError: nobody answers at the address, or Ray cannot use the folder.
         FsdTuneError: Ray cannot be reached or started.
     """
     for name, value in _ENVIRONMENT.items():
@@ -47,6 +53,8 @@ def connected(address: str | None = None, temporary: Path | None = None) -> Iter
     if ray.is_initialized():
         yield
         return
+    if temporary is not None:
+        _holds_sockets(temporary)
     address = address or os.environ.get("RAY_ADDRESS")
     if address:
         _answers(address)
@@ -85,6 +93,21 @@ def _answers(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=5).close()
     except OSError as error:
         raise InputError(f"--address: nobody answers at {address}: {error.strerror or error}.") from None
+
+
+def _holds_sockets(folder: Path) -> None:
+    """Refuse a folder below which Ray's sockets cannot be made.
+
+    Raises:
+        InputError: it is a file, or its path is too long.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--temp-dir: {folder} is a file, but must be a folder or new.")
+    longest = _LONGEST_SOCKET - len(_SOCKET)
+    if len(str(folder.absolute())) > longest:
+        raise InputError(
+            f"--temp-dir: {folder} is too long for the paths of Ray's sockets; give one of {longest} bytes."
+        )
 
 
 def _interrupt(number: int, frame: object) -> None:

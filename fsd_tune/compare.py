@@ -87,11 +87,11 @@ def compare(folders: Sequence[Path | str], anyway: bool = False) -> Comparison:
             try:
                 if str(folder).startswith(PREFIX):
                     folder = download(str(folder), Path(temporary) / str(place))
-                loaded.append(load(folder))
+                loaded.append(load(folder, described=True))
             except InputError as error:
                 problems += error.problems
     if problems:
-        raise InputError(problems)
+        raise InputError(dict.fromkeys(problems))
     first = loaded[0]
     remarks = []
     for results in loaded[1:]:

@@ -3,6 +3,7 @@
 0 done, 1 failed midway, 2 wrong input, 130 interrupted.
 """
 
+import errno
 import functools
 import inspect
 import os
@@ -29,6 +30,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+# What the system says of a path that cannot be what it was given for; nothing that fails midway is among it.
+_WRONG_PATH = (errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 # The search that the running verb is at: once its folder describes it, `resume` goes on from there.
@@ -61,12 +65,14 @@ def verb(settings_flags: bool = False, passes_on: bool = False) -> Callable[[Cal
         known = settings_module.flags() if settings_flags else []
         keys = {flag.removeprefix("--").replace("-", "_"): key for flag, key, _ in known}
         signature = inspect.signature(function, eval_str=True)
-        option = inspect.Parameter.KEYWORD_ONLY
+        keyword = inspect.Parameter.KEYWORD_ONLY
         named = function.__name__.replace("_", "-")
         task = signature.parameters.get("task")
         own_task = task is not None and Path in get_args(get_args(task.annotation)[0])
         if own_task and task is not None and task.default is inspect.Parameter.empty:
             _NEED_A_TASK[named] = get_args(task.annotation)[1].help
+        # A key with two flags is shown with its short one.
+        shown = {key: flag for flag, key, _ in sorted(known, key=lambda row: -len(row[0]))}.values()
 
         @functools.wraps(function)
         def run(*, debug: bool, **arguments: Any) -> None:
@@ -87,14 +93,16 @@ def verb(settings_flags: bool = False, passes_on: bool = False) -> Callable[[Cal
             place = next(place for place, value in enumerate(parameters) if value.name == "task")
             task_type = Annotated[str | None, get_args(signature.parameters["task"].annotation)[1]]
             parameters[place] = parameters[place].replace(annotation=task_type, default=None)
-            parameters.insert(place + 1, inspect.Parameter("task_file", option, default=None, annotation=_TASK_FILE))
+            parameters.insert(place + 1, inspect.Parameter("task_file", keyword, default=None, annotation=_TASK_FILE))
         debug_type = Annotated[bool, typer.Option("--debug", help="show the traceback of an error")]
-        parameters = [value.replace(kind=option) for value in parameters]
-        parameters.append(inspect.Parameter("debug", option, default=False, annotation=debug_type))
+        parameters = [value.replace(kind=keyword) for value in parameters]
+        parameters.append(inspect.Parameter("debug", keyword, default=False, annotation=debug_type))
         for flag, key, doc in known:
             name = flag.removeprefix("--").replace("-", "_")
-            kind = Annotated[str | None, typer.Option(flag, help=f"{key}: {doc}", metavar="YAML", show_default=False)]
-            parameters.append(inspect.Parameter(name, option, default=None, annotation=kind))
+            hidden = flag not in shown
+            option = typer.Option(flag, help=f"{key}: {doc}", metavar="YAML", show_default=False, hidden=hidden)
+            kind = Annotated[str | None, option]
+            parameters.append(inspect.Parameter(name, keyword, default=None, annotation=kind))
         run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         context = {"ignore_unknown_options": True, "allow_interspersed_args": False} if passes_on else {}
@@ -153,6 +161,8 @@ def _said(error: FsdTuneError | KeyboardInterrupt | OSError) -> tuple[list[str],
     if isinstance(error, FsdTuneError):
         return [f"failed: {error}", error.hint or again], error.exit_code
     what = f"{error.filename}: {error.strerror}" if error.filename else str(error) or type(error).__name__
+    if error.errno in _WRONG_PATH:
+        return [f"error: {what}; give another path."], 2
     return [f"failed: {what}", again], 1
 
 

@@ -43,12 +43,17 @@ def folder_digest(folder: Path, patterns: tuple[str, ...]) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
+    """`write_bytes` of a text in UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
     """Write a file beside and rename it, so that a reader sees the old or the new one, never half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
         # mkstemp makes private files; results are to be read like any other file that the user writes.
         umask = os.umask(0)
         os.umask(umask)
@@ -56,8 +61,8 @@ def write_text(path: Path, text: str) -> None:
         Path(temporary).replace(path)
     except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:
-            # A stream does not know its name, and a full disk is only of use to people who learn which.
+        if isinstance(error, OSError):
+            # A stream does not know its name, and that of the temporary file says nothing to people.
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 

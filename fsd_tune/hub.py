@@ -41,8 +41,13 @@ def model_problems(path: str, place: str, tokenizer: bool = True) -> list[str]:
     if tokenizer and not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         problems.append(f"{place}: {path} holds no tokenizer; save it there with tokenizer.save_pretrained({path!r}).")
     weights = sorted(folder.glob("*.safetensors"))
-    if not [*weights, *folder.glob("pytorch_model*.bin")]:
-        problems.append(f"{place}: {path} holds no weights (model.safetensors or pytorch_model.bin).")
+    if not weights and list(folder.glob("pytorch_model*.bin")):
+        problems.append(
+            f"{place}: {path} holds its weights as a pickle alone (pytorch_model.bin), which could run anything; load "
+            "it where you trust it and save_pretrained it as safetensors."
+        )
+    elif not weights:
+        problems.append(f"{place}: {path} holds no weights (model.safetensors).")
     return problems + [f"{place}: {file} is damaged: {what}." for file in weights if (what := _damage(file))]
 
 

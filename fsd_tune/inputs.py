@@ -11,7 +11,7 @@ from fsd_tune.glue import Split, Task
 from fsd_tune.hub import RECORD
 from fsd_tune.layers import layer_pairs
 from fsd_tune.methods import NEEDS_EQUAL_WIDTHS
-from fsd_tune.models import TeacherInfo, check_fit, describe, load_tokenizer, quiet_transformers
+from fsd_tune.models import TeacherInfo, check_fit, checked_tokenizer, describe, quiet_transformers
 from fsd_tune.settings import Settings
 from fsd_tune.shared_tokens import check_tokens
 from fsd_tune.student_start import check_source
@@ -75,11 +75,11 @@ def gather(settings: Settings, task_name: glue.TaskLike, teacher: str, data: Pat
         unusable = check_source(settings.student, info, settings.data.max_length)
         problems += unusable or _check_widths(settings, info)
         try:
-            tokenizer = load_tokenizer(teacher)
+            tokenizer = checked_tokenizer(teacher, "--teacher")
             if splits is not None:
                 problems += check_tokens(settings.student, info, tokenizer, splits["train"], settings.data.max_length)
-        except Exception as error:  # tokenizers raises bare Exceptions for a damaged file
-            problems.append(f"--teacher: the tokenizer in {teacher} cannot be loaded: {str(error).splitlines()[0]}")
+        except InputError as error:
+            problems += error.problems
     rest = held = None if splits is None else splits["train"]
     share = holdout.share(settings)
     if share is not None and splits is not None:
@@ -102,7 +102,6 @@ def gather(settings: Settings, task_name: glue.TaskLike, teacher: str, data: Pat
 
 def check_output(output: Path, overwrite: bool) -> list[str]:
     """Problems of a folder that a model is to be written to."""
-    above = next(path for path in output.absolute().parents if path.exists())
     if output.is_dir():
         ours = (output / RECORD).is_file()
         if not any(output.iterdir()) or (overwrite and ours):
@@ -110,8 +109,16 @@ def check_output(output: Path, overwrite: bool) -> list[str]:
         # Only a model of ours is ever replaced: whatever else is there is not ours to delete.
         held = "a model; give a new folder, or --overwrite" if ours else "other files; give a new folder"
         return [f"--output: {output} holds {held}."]
+    return cannot_be_made(output)
+
+
+def cannot_be_made(output: Path) -> list[str]:
+    """Why a folder, where it is not there yet, cannot be made."""
+    if output.is_dir():
+        return []
     if output.exists():
         return [f"--output: {output} is a file, but must be a folder or new."]
+    above = next(path for path in output.absolute().parents if path.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
         return [f"--output: {output} cannot be made: {above} is no folder that may be written to."]
     return []

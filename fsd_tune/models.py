@@ -14,6 +14,7 @@ from fsd_tune.errors import InputError
 from fsd_tune.glue import Task
 from fsd_tune.hub import RECORD
 from fsd_tune.model_config import positions_of, read_config
+from fsd_tune.model_weights import check_classifier, check_encoder
 from fsd_tune.settings import Settings
 
 
@@ -54,9 +55,11 @@ def describe(path: str, place: str = "--teacher") -> TeacherInfo:
         place: what an error names, usually the flag.
 
     Raises:
-        InputError: no such folder, no configuration, no tokenizer, no weights.
+        InputError: no such folder, no configuration, no tokenizer, no weights, or those of something else.
     """
     config = read_config(path, place)
+    check_encoder(path, config, place)
+    check_classifier(path, config, place)
     labels = tuple(str(config.id2label[index]) for index in sorted(config.id2label))
     layers, hidden = config.num_hidden_layers, config.hidden_size
     folder = Path(path).expanduser()
@@ -66,7 +69,9 @@ def describe(path: str, place: str = "--teacher") -> TeacherInfo:
 
 def describe_model(path: str, place: str) -> int | None:
     """Check a pretrained model's folder or hub id as `describe` does; the longest input that it takes, if it says."""
-    return positions_of(read_config(path, place))
+    config = read_config(path, place)
+    check_encoder(path, config, place)
+    return positions_of(config)
 
 
 def _base(folder: Path) -> str | None:
@@ -189,3 +194,21 @@ def load_tokenizer(path: str) -> Any:
 
     quiet_transformers()
     return AutoTokenizer.from_pretrained(path)
+
+
+def checked_tokenizer(path: str, place: str) -> Any:
+    """The tokenizer of a described model.
+
+    Raises:
+        InputError: it is damaged, or makes tokens that the model has no embedding for.
+    """
+    from transformers import AutoConfig
+
+    try:
+        tokenizer = load_tokenizer(path)
+    except Exception as error:  # tokenizers raises bare Exceptions for a damaged file
+        raise InputError(f"{place}: the tokenizer in {path} cannot be loaded: {str(error).splitlines()[0]}") from error
+    tokens, words = max(tokenizer.get_vocab().values()) + 1, AutoConfig.from_pretrained(path).vocab_size
+    if tokens > words:
+        raise InputError(f"{place}: the tokenizer in {path} has {tokens} tokens, but the model embeds {words}.")
+    return tokenizer

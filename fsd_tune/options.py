@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -54,30 +54,46 @@ _PLACE = "{task}"
 
 
 def tasks_and_teachers(tasks: str, teacher: str) -> tuple[list[str], list[str]]:
-    """`--task rte,mrpc --teacher 'teachers/{task}'` as a list of ids and the teacher of each.
+    """`tasks_and_models` of `--teacher`."""
+    return tasks_and_models(tasks, teacher, "--teacher", f"teachers/{_PLACE}")
+
+
+def tasks_and_models(tasks: str, model: str, flag: str, example: str) -> tuple[list[str], list[str]]:
+    """`--task rte,mrpc --teacher 'teachers/{task}'` as a list of ids and the model of each.
+
+    Args:
+        tasks: the value of `--task`.
+        model: the value of `flag`, which names the models.
+        flag, example: what an error says.
 
     Raises:
-        InputError: an empty id, one twice, or several tasks and no place for their ids in the teacher.
+        InputError: an empty id, one twice, or several tasks and no place for their ids in the model.
     """
     names = [name.strip() for name in tasks.split(",")]
     problems = [f"--task: found {name} more than once." for name in dict.fromkeys(names) if names.count(name) > 1]
     if not all(names):
         problems = [f"--task: found {tasks}, but must be ids with single commas between them."]
-    if len(names) > 1 and _PLACE not in teacher:
-        problems.append(
-            f"--teacher: found {teacher}, but several tasks need a place for their ids: 'teachers/{_PLACE}'."
-        )
+    if len(names) > 1 and _PLACE not in model:
+        problems.append(f"{flag}: found {model}, but several tasks need a place for their ids: '{example}'.")
     if problems:
         raise InputError(problems)
-    return names, [teacher.replace(_PLACE, name) for name in names]
+    return names, [model.replace(_PLACE, name) for name in names]
 
 
 def checked_settings(
-    space: Path | None, overrides: Overrides, tasks: Sequence[str | Path], teachers: Sequence[str], data: Path | None
+    space: Path | None,
+    overrides: Overrides,
+    tasks: Sequence[str | Path],
+    teachers: Sequence[str],
+    data: Path | None,
+    places: Mapping[str, str] | None = None,
 ) -> settings_module.Settings:
-    """The settings; where they are wrong, what is wrong with the other inputs at first sight is said with it."""
+    """The settings; where they are wrong, what is wrong with the other inputs at first sight is said with it.
+
+    Overrides that no flag gave are said to be at their `places`, by key.
+    """
     try:
-        return settings_module.load(space, overrides())
+        return settings_module.load(space, overrides(), places)
     except InputError as error:
         problems = [*error.problems, *at_first_sight(tasks, data)]
         for teacher in teachers:
@@ -130,9 +146,27 @@ def numbers(name: str, one: float | None, several: str | None, default: float, p
 
 
 def folder_or_new(flag: str, path: Path | None) -> None:
-    """Refuse a file where a folder is to be."""
-    if path is not None and path.exists() and not path.is_dir():
+    """Refuse a file where a folder is to be, or above it."""
+    if path is None or path.is_dir():
+        return
+    if path.exists():
         raise InputError(f"{flag}: {path} is a file, but must be a folder or new.")
+    _below_a_folder(flag, path)
+
+
+def file_or_new(flag: str, path: Path | None) -> None:
+    """Refuse a folder where a file is to be, or a file above it."""
+    if path is None or path.is_file():
+        return
+    if path.exists():
+        raise InputError(f"{flag}: {path} is a folder, but must be a file or new.")
+    _below_a_folder(flag, path)
+
+
+def _below_a_folder(flag: str, path: Path) -> None:
+    above = next(parent for parent in path.absolute().parents if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise InputError(f"{flag}: {path} cannot be made: {above} is no folder that may be written to.")
 
 
 def place_or_new(flag: str, place: str | None) -> None:

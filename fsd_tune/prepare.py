@@ -6,7 +6,7 @@ of Ray: the memory actor, `fsd-tune memory` and `fsd-tune distill` all call it.
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,16 +160,27 @@ class _Teacher:
         return self._model
 
 
-def predict(model: Any, data: Tokenised, precision: str, device: torch.device) -> NDArray[np.float32]:
-    """Logits float32 [N, C] of a model in eval mode, in the split's order; batches are sorted by length."""
+def predict(
+    model: Any,
+    data: Tokenised,
+    precision: str,
+    device: torch.device,
+    progress: Callable[[int], None] = lambda done: None,
+) -> NDArray[np.float32]:
+    """Logits float32 [N, C] of a model in eval mode, in the split's order; batches are sorted by length.
+
+    After each batch `progress` is told how many examples are done.
+    """
     model.eval()
-    parts, rows = [], []
+    parts, rows, done = [], [], 0
     with torch.inference_mode(), devices.autocast(precision, device):
         for chosen in by_length(data.lengths, _EVALUATION_BATCH):
             batch = collate(data, chosen, device)
             batch.pop("labels")
             parts.append(model(**inputs_for(model, batch)).logits.float())
             rows.append(chosen)
+            done += len(chosen)
+            progress(done)
     logits = torch.cat(parts).cpu().numpy()
     out = np.empty_like(logits)
     out[np.concatenate(rows)] = logits

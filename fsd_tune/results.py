@@ -144,18 +144,20 @@ class Results:
         }
 
 
-def load(folder: Path | str) -> Results:
+def load(folder: Path | str, described: bool = False) -> Results:
     """Read a search's folder, a path or a URI; of the latter a copy is read, which is `Results.folder`.
 
     Raises:
-        InputError: the folder does not exist or holds no search.
+        InputError: the folder does not exist or holds no search, or, where it must be `described`, a damaged
+            `summary.json` or `settings.yaml`: without them nothing can be said of its trials.
     """
     if is_uri(folder):
         with place.reading(folder) as where:
-            return load(where.folder)
+            return load(where.folder, described)
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; give the `--output` folder of a search")
+        found = "is a file" if folder.exists() else "no such folder"
+        raise InputError(f"{folder}: {found}; give the `--output` folder of a search")
     if not any((folder / name).is_file() for name in ("summary.json", "settings.yaml")):
         raise InputError(
             f"{folder}: holds no search: neither `summary.json` nor `settings.yaml`; "
@@ -169,6 +171,9 @@ def load(folder: Path | str) -> Results:
         judge_by = "mean_of_last_3"
     settings_text = reader.text(folder / "settings.yaml")
     settings = reader.yaml_mapping(folder / "settings.yaml", settings_text)
+    if described and reader.problems:
+        hint = "Bring the file back from a copy, or run the search's command again with a new --output."
+        raise InputError([f"{folder}/{problem}" for problem in reader.problems], hint)
 
     trials, reports = [], []
     for trial in _newest_of_each(list(_trials(reader)), reader):
@@ -245,6 +250,8 @@ class _Reader:
         except yaml.YAMLError as error:
             self.problem(path, f"is not YAML: {str(error).splitlines()[0]}")
             return {}
+        if text and not isinstance(value, dict):
+            self.problem(path, f"holds a {type(value).__name__}, not a mapping")
         return value if isinstance(value, dict) else {}
 
     def reports(self, path: Path) -> list[dict[str, Any]]:

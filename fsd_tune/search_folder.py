@@ -235,7 +235,7 @@ def inputs(folder: Path) -> dict[str, Any]:
     try:
         given = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["inputs"]
         return {key: given[key] for key in ("teacher", "data", "memory", "device")} | {"task": task_of(given)}
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{folder}: holds no search that has begun; give the `--output` folder of a search.") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(

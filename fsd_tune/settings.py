@@ -61,16 +61,20 @@ class Settings(BaseModel):
         return self.method.choice if isinstance(self.method, Choice) else (self.method,)
 
 
-def load(path: Path | str | None, overrides: Mapping[str, str] | None = None) -> Settings:
+def load(
+    path: Path | str | None, overrides: Mapping[str, str] | None = None, places: Mapping[str, str] | None = None
+) -> Settings:
     """The settings of a YAML file with `overrides` ({dotted key: YAML text}, as `parse_flags` gives them) in place.
 
     Without a file (None) everything has its default, also the method's own hyperparameters; only the method must be
     among the overrides. Raises InputError with all problems: a file's as `file:line: key: ...`, an override's as
-    `--flag: ...`.
+    `--flag: ...`, or where `places` names one for its key as `place: ...`.
     """
     document = yaml_source.Document({}, {}, []) if path is None else yaml_source.read(path)
     overrides = overrides or {}
-    flag_paths: dict[KeyPath, str] = {tuple(key.split(".")): flag_of(key) for key in overrides}
+    flag_paths: dict[KeyPath, str] = {
+        tuple(key.split(".")): (places or {}).get(key) or flag_of(key) for key in overrides
+    }
     if path is None:
         flag_paths.setdefault(("method",), "--method")
     problems = Problems("" if path is None else str(path), document.lines, document.issues, flag_paths)

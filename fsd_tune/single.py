@@ -1,20 +1,16 @@
 """The verbs that need no Ray: build a memory, distil one student, evaluate one."""
 
-import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from fsd_tune import device as devices
-from fsd_tune import files, glue, holdout
-from fsd_tune.batches import tokenise
+from fsd_tune import files, glue, holdout, scoring
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.hub import RECORD
 from fsd_tune.inputs import Inputs, check_output, gather
 from fsd_tune.methods import USES_TEACHER
-from fsd_tune.models import describe, label_order, load_tokenizer, quiet_transformers
-from fsd_tune.prepare import Prepared, predict, prepare
+from fsd_tune.models import load_tokenizer
+from fsd_tune.prepare import Prepared, prepare
 from fsd_tune.progress import Display, short
 from fsd_tune.results import judge
 from fsd_tune.search_folder import shared_facts
@@ -150,7 +146,12 @@ def distill(
 
 
 def evaluate(
-    student: str, task_name: glue.TaskLike, data: Path | None, device: str, precision: str | None
+    student: str,
+    task_name: glue.TaskLike,
+    data: Path | None,
+    device: str,
+    precision: str | None,
+    display: Display | None = None,
 ) -> dict[str, Any]:
     """Metrics of a student (or teacher) on the task's dev splits.
 
@@ -160,45 +161,34 @@ def evaluate(
         {"task", "metric", "precision", "splits": {split: {metric: value}}, "examples": {split: N}}
 
     Raises:
-        InputError: the folder, the data or their labels do not fit.
+        InputError: the folder, the data or their labels do not fit; logits that are not finite.
     """
+    display = display or Display(quiet=True)
     problems: list[str] = []
     hint = ""
-    task = info = splits = None
+    task = checked = splits = None
     try:
         task = glue.get_task(task_name)
         splits = glue.load(task, [name for name in task.splits if name.startswith("dev")], data)
     except InputError as error:
         problems += error.problems
         hint = error.hint
-    quiet_transformers()
     try:
-        info = describe(student, "--student")
+        checked = scoring.check(student, task, device, precision)
     except InputError as error:
         problems += error.problems
-    if problems or task is None or info is None or splits is None:
+    if problems or task is None or checked is None or splits is None:
         raise InputError(problems, hint)
-    order = list(label_order(info, task, "--student"))
-    from transformers import AutoModelForSequenceClassification
-
-    where = devices.pick(device)
-    model = AutoModelForSequenceClassification.from_pretrained(student, dtype=torch.float32).to(where)
-    tokenizer = load_tokenizer(student)
-    made = _record(student)
-    length = int(made.get("max_length") or min(info.positions or 128, 128))
-    precision = devices.resolve_precision(precision or made.get("precision") or "float32", where)
+    scorer = scoring.Scorer(checked)
     scores, examples = {}, {}
     for name, split in splits.items():
-        tokens = tokenise(split, tokenizer, length)
-        logits = predict(model, tokens, precision, where)[:, order]
+        logits, tokens = scorer.logits(split, partial(display.stage, name, total=len(split)))
         scores[name], examples[name] = glue.evaluate(task, logits, tokens.labels), len(tokens)
-    return {"task": task.id, "metric": task.metric, "precision": precision, "splits": scores, "examples": examples}
-
-
-def _record(student: str) -> dict[str, Any]:
-    """What `fsd_tune.json` in a model's folder says of its making; empty for models from elsewhere."""
-    try:
-        made = json.loads((Path(student) / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return made if isinstance(made, dict) else {}
+    display.close()
+    return {
+        "task": task.id,
+        "metric": task.metric,
+        "precision": checked.precision,
+        "splits": scores,
+        "examples": examples,
+    }

@@ -15,7 +15,7 @@ from fsd_tune.models import TeacherInfo, label_order
 from fsd_tune.sections import Student
 from fsd_tune.settings import Settings
 
-_WEIGHTS = ("config.json", "*.safetensors", "pytorch_model*.bin")
+_WEIGHTS = ("config.json", "*.safetensors")
 # Which examples a live teacher's memory stands for must not depend on the search's seed.
 _SAMPLE_SEED = 0
 # Of the free disk, what outputs may fill: checkpoints and results need room, too.

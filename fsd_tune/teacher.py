@@ -12,7 +12,7 @@ from fsd_tune.distill import Distiller, Run
 from fsd_tune.errors import InputError
 from fsd_tune.glue import Split, Task
 from fsd_tune.inputs import check_output, load_splits
-from fsd_tune.models import describe_model, load_classifier, load_tokenizer, quiet_transformers
+from fsd_tune.models import checked_tokenizer, describe_model, load_classifier, quiet_transformers
 from fsd_tune.progress import Display
 from fsd_tune.sections import Wandb
 from fsd_tune.student_folder import write_model
@@ -62,11 +62,13 @@ class Checked:
     Attributes:
         task: the task.
         splits: train, without what is held out, and dev.
+        tokenizer: the model's.
         left_out: what the teacher's record says of a holdout.
     """
 
     task: Task
     splits: dict[str, Split]
+    tokenizer: Any
     left_out: dict[str, Any]
 
 
@@ -77,7 +79,7 @@ def check(run: TeacherRun, overwrite: bool) -> Checked:
         InputError: with every problem of task, data, model and output.
     """
     problems, hint = check_output(run.output, overwrite), ""
-    task = splits = None
+    task = splits = tokenizer = None
     left_out: dict[str, Any] = {}
     try:
         task = glue.get_task(run.task)
@@ -91,13 +93,14 @@ def check(run: TeacherRun, overwrite: bool) -> Checked:
     quiet_transformers()
     try:
         positions = describe_model(run.model, "--model")
+        tokenizer = checked_tokenizer(run.model, "--model")
         if positions is not None and run.max_length > positions:
             problems.append(f"--max-length: found {run.max_length}, but the model takes at most {positions}.")
     except InputError as error:
         problems += error.problems
     if problems or task is None or splits is None:
         raise InputError(problems, hint)
-    return Checked(task, splits, left_out)
+    return Checked(task, splits, tokenizer, left_out)
 
 
 def fine_tune(run: TeacherRun, overwrite: bool, display: Display) -> dict[str, Any]:
@@ -113,8 +116,7 @@ def fine_tune(run: TeacherRun, overwrite: bool, display: Display) -> dict[str, A
     task = checked.task
     where = devices.pick(run.device)
     precision = devices.resolve_precision(run.precision, where)
-    tokenizer = load_tokenizer(run.model)
-    data = {name: tokenise(split, tokenizer, run.max_length) for name, split in checked.splits.items()}
+    data = {name: tokenise(split, checked.tokenizer, run.max_length) for name, split in checked.splits.items()}
     model = load_classifier(run.model, task, run.seed)
     if run.freeze_embeddings:
         model.get_input_embeddings().requires_grad_(False)
@@ -169,5 +171,5 @@ def fine_tune(run: TeacherRun, overwrite: bool, display: Display) -> dict[str, A
         **checked.left_out,
     }
     run.output.parent.mkdir(parents=True, exist_ok=True)
-    write_model(run.output, model, tokenizer, made)
+    write_model(run.output, model, checked.tokenizer, made)
     return made

@@ -14,9 +14,11 @@ def sync(folder: Path) -> dict[str, int]:
         {"runs": how many were uploaded, "already": how many had been before}
 
     Raises:
-        InputError: there are none.
+        InputError: no such folder, or there are none in it.
         FsdTuneError: W&B's command fails; what it has uploaded stays marked so.
     """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: {'is a file' if folder.exists() else 'no such folder'}; give a search's folder.")
     runs = sorted(path for path in folder.rglob("offline-run-*") if path.is_dir() and list(path.glob("*.wandb")))
     if not runs:
         raise InputError(f"{folder}: holds no offline runs; `--wandb offline` makes them.")

@@ -1,4 +1,7 @@
+import functools
 import os
+import signal
+import sys
 
 # Before anything imports a hub library: no test may wait for the network (the ones that need it say so).
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -6,7 +9,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
 import torch
+import typer
 
+from fsd_tune import cli
 from fsd_tune import settings as settings_module
 from tests import glue_folders, tiny
 
@@ -51,6 +56,30 @@ def load_settings(tmp_path):
         return settings_module.load(None, settings_module.parse_flags(arguments))
 
     return load
+
+
+# typer builds its twenty commands anew for every call, which takes longer than most of the calls.
+_built = functools.cache(typer.main.get_command)
+
+
+@pytest.fixture
+def fsd_tune(monkeypatch, capfd):
+    """The command in this process: `fsd_tune("validate", path)` gives (exit code, output, lines of errors)."""
+
+    def run(*arguments):
+        capfd.readouterr()
+        monkeypatch.setattr(sys, "argv", ["fsd-tune", *map(str, arguments)])
+        monkeypatch.setattr("typer.main.get_command", _built)
+        before = signal.getsignal(signal.SIGTERM)
+        try:
+            with pytest.raises(SystemExit) as end:
+                cli.main()
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        out, err = capfd.readouterr()
+        return end.value.code or 0, out, err.splitlines()
+
+    return run
 
 
 class Clock:

@@ -3,8 +3,8 @@
 import json
 import os
 import re
+import resource
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -16,7 +16,7 @@ import pytest
 import torch
 import yaml
 
-from fsd_tune import cli
+from fsd_tune import settings
 from fsd_tune.batches import tokenise
 from fsd_tune.glue import get_task, load_split
 from fsd_tune.models import load_classifier, load_tokenizer
@@ -25,7 +25,7 @@ from tests import result_folders, tiny
 
 SCRIPT = Path(sys.executable).with_name("fsd-tune")
 SPACES = Path(__file__).parent.parent / "search_spaces"
-VERBS = ("teacher", "memory", "distill", "evaluate", "search", "confirm", "report", "validate", "demo")
+VERBS = ("teacher", "memory", "distill", "evaluate", "predict", "search", "confirm", "report", "validate", "demo")
 HEAVY = ("torch", "ray", "transformers", "datasets", "optuna", "pandas", "sklearn", "huggingface_hub")
 TEACHER = ("--max-length", "32", "--precision", "float32", "--quiet")
 KD = "method: kd\nspace: {alpha: {low: 0, high: 1}, temperature: 5}\nstudent: {layers: 2}\ndata: {max_length: 32}\n"
@@ -33,25 +33,6 @@ KD = "method: kd\nspace: {alpha: {low: 0, high: 1}, temperature: 5}\nstudent: {l
 
 def script(*arguments, **more):
     return subprocess.run([str(SCRIPT), *map(str, arguments)], capture_output=True, text=True, **more)
-
-
-@pytest.fixture
-def fsd_tune(monkeypatch, capfd):
-    """The command in this process: `fsd_tune("validate", path)` gives (exit code, output, lines of errors)."""
-
-    def run(*arguments):
-        capfd.readouterr()
-        monkeypatch.setattr(sys, "argv", ["fsd-tune", *map(str, arguments)])
-        before = signal.getsignal(signal.SIGTERM)
-        try:
-            with pytest.raises(SystemExit) as end:
-                cli.main()
-        finally:
-            signal.signal(signal.SIGTERM, before)
-        out, err = capfd.readouterr()
-        return end.value.code or 0, out, err.splitlines()
-
-    return run
 
 
 @pytest.fixture
@@ -102,7 +83,7 @@ print([name for name in {HEAVY!r} if name in sys.modules])
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
     ends = [line for line in done.stderr.splitlines() if line.startswith("exit")]
-    assert ends == ["exit 0"] * 10 + ["exit 2"] * 3 or ends == ["exit None"] * 9 + ["exit 0"] + ["exit 2"] * 3
+    assert ends == ["exit 0"] * 11 + ["exit 2"] * 3 or ends == ["exit None"] * 10 + ["exit 0"] + ["exit 2"] * 3
 
 
 def test_no_arguments_give_help(fsd_tune):
@@ -215,14 +196,29 @@ def test_a_closed_pipe_is_no_failure():
     assert process.returncode == 0
 
 
-def test_the_systems_errors_are_one_line(fsd_tune, tmp_path, kd, teacher, glue):
-    """A full disk, say: what was finished is kept, and the command that continues is printed."""
+def test_the_systems_errors_are_one_line(fsd_tune, tmp_path):
+    """What was finished is kept, and the command that continues is printed: here files may not grow as they must."""
     folder = result_folders.write_search(tmp_path / "R", trials=2, study=False)
-    (folder / "leaderboard.csv").mkdir()
-    code, out, err = fsd_tune("report", folder)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        code, out, err = fsd_tune("report", folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert code == 1 and out == ""
-    assert err[0].startswith("failed: ") and "leaderboard.csv" in err[0]
-    assert err[1:] == [f"To continue: fsd-tune report {folder}"]
+    assert err == [f"failed: {folder}/report.html: File too large", f"To continue: fsd-tune report {folder}"]
+    assert sorted(path.name for path in folder.glob("*.*")) == [
+        "command.txt", "leaderboard.csv", "settings.yaml", "summary.json", "versions.json",
+    ]  # fmt: skip
+
+
+def test_each_setting_is_in_the_help_once(fsd_tune):
+    """`--search-trials` is `--trials`, and both work."""
+    _, out, _ = fsd_tune("search", "--help")
+    text = " ".join(out.split())
+    for _, key, _ in settings.flags():
+        assert text.count(f" {key}: ") == 1, key
+    assert "--trials" in out and "--search-trials" not in out
 
 
 # ---------------------------------------------------------------- wrong models, data and folders
@@ -368,6 +364,7 @@ def check(world, outcome, expected):
     assert not list(world.root.glob("memory/*")), "nothing was begun"
 
 
+@pytest.mark.slow  # the same by every verb; by one each in test_bad_input.py
 @pytest.mark.parametrize("case", TEACHERS)
 def test_a_teacher_that_does_not_serve(fsd_tune, world, kd, case):
     damage, flags, expected = TEACHERS[case]
@@ -403,6 +400,7 @@ def test_a_narrower_base_than_pkd_can_compare(fsd_tune, world, kd):
     check(world, fsd_tune("search", kd, *arguments, *flags), expected)
 
 
+@pytest.mark.slow  # the same by every verb; by one each in test_bad_input.py
 @pytest.mark.parametrize("case", DATA)
 def test_data_that_do_not_serve(fsd_tune, world, kd, case):
     damage, expected = DATA[case]
@@ -413,6 +411,7 @@ def test_data_that_do_not_serve(fsd_tune, world, kd, case):
     check(world, fsd_tune("evaluate", "--student", world.teacher, *data), expected)
 
 
+@pytest.mark.slow  # the same by every verb; by one each in test_bad_input.py
 @pytest.mark.parametrize("case", ["no tokenizer", "truncated weights", "config is no JSON", "no weights"])
 def test_a_model_that_does_not_serve(fsd_tune, world, case):
     damage, _, expected = TEACHERS[case]

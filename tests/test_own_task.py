@@ -13,7 +13,6 @@ from fsd_tune.confirm_inputs import plan
 from fsd_tune.errors import InputError
 from fsd_tune.results import load
 from tests.searching import SCRIPT, SPACE, short_folder
-from tests.test_cli import fsd_tune  # noqa: F401 (a fixture)
 from tests.test_jobs import cluster, command_of  # noqa: F401 (a fixture)
 
 TASKS = Path(__file__).parent.parent / "docs" / "tasks"
@@ -40,7 +39,7 @@ def space(tmp_path):
     return path
 
 
-def test_the_shipped_task_through_the_verbs(fsd_tune, ticket_teacher, space, tmp_path):  # noqa: F811
+def test_the_shipped_task_through_the_verbs(fsd_tune, ticket_teacher, space, tmp_path):
     given = ("--task-file", TICKETS, "--teacher", ticket_teacher)
     code, _, err = fsd_tune("validate", space, *given)
     assert (code, err) == (0, [])
@@ -66,7 +65,7 @@ def test_the_shipped_task_through_the_verbs(fsd_tune, ticket_teacher, space, tmp
     assert code == 0 and f"ok  data: tickets in {TICKETS}: 15 in train, 6 in dev" in out
 
 
-def test_task_and_task_file_exclude_each_other(fsd_tune, space, tmp_path):  # noqa: F811
+def test_task_and_task_file_exclude_each_other(fsd_tune, space, tmp_path):
     code, _, err = fsd_tune("memory", space, "--task", "rte", "--task-file", "t.yaml", "--teacher", "x")
     assert code == 2 and err == [
         "error: --task-file: found t.yaml together with --task rte, but must be one of the two."
@@ -79,7 +78,7 @@ def test_task_and_task_file_exclude_each_other(fsd_tune, space, tmp_path):  # no
     assert code == 2 and len(err) == 2 and err[0].startswith("error: --teacher: is missing")
 
 
-def test_all_problems_at_once_the_tasks_too(fsd_tune, space, tmp_path):  # noqa: F811
+def test_all_problems_at_once_the_tasks_too(fsd_tune, space, tmp_path):
     """Of settings, the task's YAML, its data, and the teacher; nothing is written."""
     task = tmp_path / "task.yaml"
     task.write_text("name: x\ntext: a\nlabel: b\nlabels: [c, d]\nfiles: {train: t.csv, dev: d.csv}\nmetrc: f1\n")
