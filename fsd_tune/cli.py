@@ -10,7 +10,14 @@ from typing import Annotated
 
 import typer
 
-from fsd_tune import cli_cluster, cli_models, cli_search, cli_tracking, console  # noqa: F401 (importing a verb registers it)
+from fsd_tune import (  # noqa: F401 (importing a verb registers it)
+    cli_cluster,
+    cli_models,
+    cli_search,
+    cli_student,
+    cli_tracking,
+    console,
+)
 from fsd_tune import settings as settings_module
 from fsd_tune.console import verb
 from fsd_tune.errors import InputError

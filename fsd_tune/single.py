@@ -1,6 +1,5 @@
 """The verbs that need no Ray: build a memory, distil one student, evaluate one."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,10 @@ from fsd_tune.search_folder import shared_facts
 from fsd_tune.settings import Settings
 from fsd_tune.space import resolve
 from fsd_tune.spec import Spec, spec_for
-from fsd_tune.student_folder import write_model
+from fsd_tune.student_folder import record_of, write_model
 from fsd_tune.student_run import Workbench, open_arrays
 from fsd_tune.tracking import tracked
+from fsd_tune.versions import versions
 
 _DEFAULT_REPORTS = 10
 
@@ -131,6 +131,12 @@ def distill(
         "seed": settings.search.seed,
         "max_length": settings.data.max_length,
         "precision": spec.precision,
+        "examples": len(inputs.dev),
+        "train_examples": len(inputs.train),
+        "select_on": settings.search.model_dump(mode="json")["select_on"],
+        "judge_by": settings.search.judge_by,
+        "student": {"layers": settings.student.layers, "start": settings.student.start},
+        "versions": versions(),
         "reports": rows,
     }
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -176,7 +182,7 @@ def evaluate(student: str, task_name: str, data: Path | None, device: str, preci
     where = devices.pick(device)
     model = AutoModelForSequenceClassification.from_pretrained(student, dtype=torch.float32).to(where)
     tokenizer = load_tokenizer(student)
-    made = _record(student)
+    made = record_of(student)
     length = int(made.get("max_length") or min(info.positions or 128, 128))
     precision = devices.resolve_precision(precision or made.get("precision") or "float32", where)
     scores, examples = {}, {}
@@ -185,12 +191,3 @@ def evaluate(student: str, task_name: str, data: Path | None, device: str, preci
         logits = predict(model, tokens, precision, where)[:, order]
         scores[name], examples[name] = glue.evaluate(task, logits, tokens.labels), len(tokens)
     return {"task": task.id, "metric": task.metric, "precision": precision, "splits": scores, "examples": examples}
-
-
-def _record(student: str) -> dict[str, Any]:
-    """What `fsd_tune.json` in a model's folder says of its making; empty for models from elsewhere."""
-    try:
-        made = json.loads((Path(student) / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return made if isinstance(made, dict) else {}
