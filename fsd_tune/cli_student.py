@@ -46,3 +46,29 @@ def analyze(
         )  # fmt: skip
         found = analysis.run(plan, device, display)
     show(found, as_json, analysis.lines(found, plan.output))
+
+
+@verb()
+def export(
+    *,
+    student: Annotated[str, typer.Option("--student", help="student's folder, such as a search's best/")],
+    output: Annotated[Path, typer.Option("--output", help="folder to write; new, or an exported student")],
+    task: Annotated[str | None, typer.Option("--task", help="GLUE task, for a student that records none")] = None,
+    onnx: Annotated[bool, typer.Option("--onnx", help="also model.onnx; needs pip install 'fsd_tune[onnx]'")] = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a student as a folder to publish: safetensors, label words, tokenizer and a model card."""
+    from fsd_tune import export as exporting
+
+    with closing(Display(quiet)) as display:
+        made = exporting.run(student, output, task=task, onnx=onnx, overwrite=overwrite, display=display)
+    scores = ", ".join(f"{name} {value:.4f}" for name, value in made["metrics"].items())
+    on = "" if made["examples"] is None else f" on {made['examples']:,} dev examples"
+    lines = [f"student for {made['task']}: {scores + on if scores else 'no scores recorded'}, in {output}"]
+    if made["confirmed"]:
+        lines.append("the model card has the scores on fresh seeds")
+    if made["onnx_difference"] is not None:
+        lines.append(f"model.onnx: logits within {made['onnx_difference']:.1e} of the model's")
+    show(made, as_json, lines)
