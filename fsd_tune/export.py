@@ -43,7 +43,7 @@ def run(
     quiet_transformers()
     problems = check_output(output, overwrite)
     if onnx and (lacking := onnx_file.lacking()):
-        problems.append(f"--onnx: needs {', '.join(lacking)}, which are not installed: pip install 'fsd_tune[onnx]'.")
+        problems.append(f"--onnx: needs {' and '.join(lacking)}, not installed here: pip install 'fsd_tune[onnx]'.")
     found, info, record = None, None, record_of(student)
     try:
         info = _student(student, record)

@@ -113,7 +113,8 @@ def _summary(task: Task, record: Mapping[str, Any], layers: int) -> str:
         if task.regression
         else f"Its labels are {', '.join(f'`{label}`' for label in task.labels)}."
     )
-    return f"A student of {layers} layers for {task.folder} (GLUE), {made}by fsd_tune. {output}"
+    by = "by fsd_tune" if record.get("config") else "of which no making is recorded"
+    return f"A student of {layers} layers for {task.folder} (GLUE), {made}{by}. {output}"
 
 
 def _use(task: Task, record: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """A student as one ONNX file, by torch's own exporter, and the proof that it computes the same.
 
-Not by `optimum`: every release of optimum-onnx asks for transformers below 4.58. Torch's older exporter, TorchScript's, is
-no way either: of a tiny BERT of transformers 5.23 it made a file whose logits were off by 0.1.
+Not by `optimum`: every release of optimum-onnx asks for transformers below 4.58. Nor by torch's older exporter,
+TorchScript's: of a tiny BERT of transformers 5.23 it made a file whose logits were off by 0.1.
 """
 
 import importlib.util
