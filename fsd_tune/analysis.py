@@ -90,10 +90,10 @@ def _outputs(plan: Plan, info: TeacherInfo, name: str, folder: Path, device: str
         display.stage(f"the {name}'s features", done, total)
 
     layers = range(info.layers + 1)
-    place = "--teacher" if name == "teacher" else "--student"
+    sample = plan.samples[name == "student"]
     where = devices.pick(device)
-    model, order = load_classifier(info.path, plan.task), label_order(info, plan.task, place)
-    teacher_outputs.write(folder / name, model, order, plan.sample, layers, "masked", "float32", where, progress)
+    model, order = load_classifier(info.path, plan.task), label_order(info, plan.task, f"--{name}")
+    teacher_outputs.write(folder / name, model, order, sample, layers, "masked", "float32", where, progress)
     return teacher_outputs.read(folder / name, mapped=True)
 
 

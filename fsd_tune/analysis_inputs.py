@@ -1,7 +1,7 @@
 """What `fsd-tune analyze` works on, checked before any model runs: models, dev sample, memory, output folder."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,8 @@ class Plan:
     Attributes:
         task: of both models.
         teacher, student: their descriptions.
-        sample: tokenised dev examples, in a random order.
+        samples: the same dev examples, in a random order, as the teacher's and as the student's tokenizer gives them:
+            the same token ids, but one of two families may have no token types.
         of: how many examples dev has.
         seed: of the sample and of t-SNE.
         pair: layers (t, s) that the map and t-SNE show: those that the memory stands for.
@@ -44,7 +45,7 @@ class Plan:
     task: Task
     teacher: TeacherInfo
     student: TeacherInfo
-    sample: Tokenised
+    samples: tuple[Tokenised, Tokenised]
     of: int
     seed: int
     pair: Pair
@@ -53,6 +54,11 @@ class Plan:
     record: dict[str, Any]
     output: Path
     identity: dict[str, str]
+
+    @property
+    def sample(self) -> Tokenised:
+        """The examples, for what does not ask for token types."""
+        return self.samples[0]
 
     def centroids(self) -> NDArray[np.float32] | None:
         """The memory's, float32 [K, D]."""
@@ -118,14 +124,14 @@ def plan(
     settings = _settings(made)
     if output is not None:
         problems += check_output(output, overwrite) if not (output / ANALYSIS).is_file() else []
-    sample = None
+    samples = None
     if dev is not None and len(infos) == 2:
         rows = np.random.default_rng(seed).permutation(len(dev))[:examples]
         try:
-            sample = _sample(infos["--teacher"], infos["--student"], dev, rows, settings)
+            samples = _samples(infos["--teacher"], infos["--student"], _rows(dev, rows), settings)
         except InputError as error:
             problems += error.problems
-    if problems or found is None or dev is None or sample is None:
+    if problems or found is None or dev is None or samples is None:
         raise InputError(problems, hint)
     theirs, ours = infos["--teacher"], infos["--student"]
     pair = global_pair(settings.get("layers", "penultimate"), theirs.layers, ours.layers)
@@ -143,7 +149,7 @@ def plan(
     kinds = ("all", "penultimate", "last")
     pairs = sorted({one for kind in kinds for one in layer_pairs(kind, theirs.layers, ours.layers)} | {pair})
     return Plan(
-        found, theirs, ours, sample, len(dev), seed, pair, tuple(sorted(pairs, key=lambda one: one[::-1])), centroids,
+        found, theirs, ours, samples, len(dev), seed, pair, tuple(sorted(pairs, key=lambda one: one[::-1])), centroids,
         record_of(ours.path), where, identity,
     )  # fmt: skip
 
@@ -159,10 +165,16 @@ def _settings(search: Path | None) -> dict[str, Any]:
     return {key: value for key, value in found.items() if value is not None}
 
 
-def _sample(
-    teacher: TeacherInfo, student: TeacherInfo, dev: glue.Split, rows: NDArray[np.int64], settings: dict[str, Any]
-) -> Tokenised:
-    """The dev examples that are looked at, tokenised.
+def _rows(split: glue.Split, rows: NDArray[np.int64]) -> glue.Split:
+    assert split.labels is not None
+    second = None if split.second is None else [split.second[row] for row in rows]
+    return replace(split, first=[split.first[row] for row in rows], second=second, labels=split.labels[rows])
+
+
+def _samples(
+    teacher: TeacherInfo, student: TeacherInfo, chosen: glue.Split, settings: dict[str, Any]
+) -> tuple[Tokenised, Tokenised]:
+    """The dev examples that are looked at, tokenised for both models.
 
     Raises:
         InputError: the two models do not read the same tokens.
@@ -172,21 +184,20 @@ def _sample(
     problems, read = [], []
     for place, info in (("--teacher", teacher), ("--student", student)):
         try:
-            read.append(tokenise(dev, load_tokenizer(info.path), length).take(rows))
+            read.append(tokenise(chosen, load_tokenizer(info.path), length))
         except Exception as error:  # tokenizers raises bare Exceptions for a damaged file
             problems.append(f"{place}: the tokenizer in {info.path} cannot be used: {str(error).splitlines()[0]}")
     if problems:
         raise InputError(problems)
     first, second = read
-    pieces = [[one.ids[one.offsets[i] : one.offsets[i + 1]].tolist() for i in range(len(rows))] for one in read]
+    pieces = [[one.ids[one.offsets[i] : one.offsets[i + 1]].tolist() for i in range(len(one))] for one in read]
     differing = sum(theirs != ours for theirs, ours in zip(*pieces, strict=True))
     if differing:
         raise InputError(
-            f"--student: {student.path} reads other tokens than the teacher in {differing} of {len(rows)} examples; "
+            f"--student: {student.path} reads other tokens than the teacher in {differing} of {len(first)} examples; "
             "tokens can be compared only where both models read the same ones; give models that share a tokenizer."
         )
-    # Of models whose families differ, one may have no token types.
-    return first if second.types is None else second
+    return first, second
 
 
 def _other_analysis(output: Path, identity: dict[str, str]) -> list[str]:

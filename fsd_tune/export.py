@@ -55,7 +55,8 @@ def run(
         problems += error.problems
     own_order = False
     try:
-        own_order = bool(info and found) and label_order(info, found, "--student") != tuple(range(found.num_labels))
+        if info is not None and found is not None:
+            own_order = label_order(info, found, "--student") != tuple(range(found.num_labels))
     except InputError as error:
         problems += error.problems
     if problems or found is None or info is None:

@@ -73,7 +73,7 @@ def _batch(tokenizer: Any, texts: tuple[str, ...]) -> dict[str, torch.Tensor]:
 
 def _is_large(model: Any) -> bool:
     """Whether the weights go into a second file: one ONNX file holds at most 2 GiB."""
-    return sum(parameter.numel() for parameter in model.parameters()) * 4 > 1.9 * 2**30
+    return 4 * int(sum(parameter.numel() for parameter in model.parameters())) > 1.9 * 2**30
 
 
 def _difference(path: Path, model: Any, batch: dict[str, torch.Tensor]) -> float:

@@ -64,7 +64,7 @@ def record_of(folder: Path | str) -> dict[str, Any]:
 
 def made_in_search(student: Path) -> Path | None:
     """The folder of the search that a student lies in (`R/best`, `R/confirm/best`); None when it lies elsewhere."""
-    for folder in list(student.absolute().parents)[:2]:
+    for folder in list(student.absolute().parents)[:2] if student.is_dir() else []:
         try:
             summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
