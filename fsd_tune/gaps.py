@@ -84,7 +84,7 @@ def example_gram(outputs: TeacherOutputs, layer: int, centroids: NDArray[np.floa
     return gram
 
 
-def with_means(gram: Tensor, clusters: NDArray[np.int64]) -> Tensor:
+def with_means(gram: Tensor, clusters: NDArray[np.integer[Any]]) -> Tensor:
     """The products of examples [S, S], with the means of each cluster's examples after them: [S + K', S + K'].
 
     Args:
