@@ -52,7 +52,7 @@ class Chart:
 def charts(results: Results) -> dict[str, Chart]:
     """A report's charts by key, in the page's order; drawn once for a report and what else shows them."""
     # These import what is defined here.
-    from fsd_tune import charts_best, charts_search, charts_space, confirm_report
+    from fsd_tune import charts_analysis, charts_best, charts_search, charts_space, confirm_report
 
     # Read once, and inside the guard: an unreadable study takes no chart with it that does not need it.
     study = functools.cache(lambda: measured_study(results))
@@ -69,6 +69,7 @@ def charts(results: Results) -> dict[str, Chart]:
         ("losses", "Loss terms of the best trial", lambda: charts_best.losses(results)),
         ("similarity", "Teacher-student CKA by layer", lambda: charts_best.similarity(results)),
         ("clusters", "Cluster sizes of the teacher memory", lambda: charts_best.clusters(results)),
+        *(charts_analysis.makers(results) if results.analysis else []),
     ]
     return {key: guarded(key, title, make) for key, title, make in makers}
 

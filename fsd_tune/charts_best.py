@@ -72,14 +72,7 @@ def similarity(results: Results) -> Chart:
     if not isinstance(found, dict) or not found.get("cka"):
         raise UndrawableError("Not drawn yet: the best student is compared with its teacher at the search's end.")
     table = found["cka"]
-    names = [["embeddings", *(f"{layer}" for layer in range(1, count))] for count in (len(table[0]), len(table))]
-    figure = go.Figure(
-        go.Heatmap(
-            z=table, x=names[0], y=names[1], zmin=0, zmax=1, colorscale=[[0, "rgba(127,127,127,0.1)"], [1, ACCENT]],
-            texttemplate="%{z:.2f}", hovertemplate="student %{y}, teacher %{x}: %{z:.3f}<extra></extra>",
-            colorbar={"thickness": 10, "title": {"text": "CKA"}},
-        )
-    )  # fmt: skip
+    figure = go.Figure(layer_map(table))
     figure.update_xaxes(title="layer of the teacher", type="category", showgrid=False)
     figure.update_yaxes(title="layer of the student", type="category", showgrid=False)
     caption = (
@@ -90,6 +83,16 @@ def similarity(results: Results) -> Chart:
     height, width = 130 + 34 * len(table), 120 + 44 * len(table[0])
     title = "Teacher-student CKA by layer"
     return Chart("similarity", title, caption, styled(figure), height=height, min_width=width)
+
+
+def layer_map(table: list[list[float | None]]) -> go.Heatmap:
+    """A heat map of CKA: [student's layers][teacher's layers], the embeddings first."""
+    names = [["embeddings", *(f"{layer}" for layer in range(1, count))] for count in (len(table[0]), len(table))]
+    return go.Heatmap(
+        z=table, x=names[0], y=names[1], zmin=0, zmax=1, colorscale=[[0, "rgba(127,127,127,0.1)"], [1, ACCENT]],
+        texttemplate="%{z:.2f}", hovertemplate="student %{y}, teacher %{x}: %{z:.3f}<extra></extra>",
+        colorbar={"thickness": 10, "title": {"text": "CKA"}},
+    )  # fmt: skip
 
 
 def clusters(results: Results) -> Chart:

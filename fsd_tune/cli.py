@@ -15,6 +15,7 @@ from fsd_tune import (  # noqa: F401 (importing a verb registers it)
     cli_models,
     cli_predict,
     cli_search,
+    cli_student,
     cli_tracking,
     console,
 )

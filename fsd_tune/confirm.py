@@ -70,6 +70,8 @@ def run(
         "precision": spec.precision,
         "max_length": plan.searched.settings.data.max_length,
         "versions": versions(),
+        "examples": len(plan.inputs.dev),
+        **{key: summary.get(key) for key in ("train_examples", "select_on", "judge_by", "student")},
     }
     runs = Runs(
         where, plan.searched.settings, spec, metric, summary["reports"], facts, display, address,

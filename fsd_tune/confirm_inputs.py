@@ -94,12 +94,13 @@ class Plan:
     notes: tuple[str, ...]
 
 
-def plan(where: Place, top: int, seeds: int, fresh_seeds: int, baseline: Path | str | None) -> Plan:
+def plan(output: Path | str | Place, top: int, seeds: int, fresh_seeds: int, baseline: Path | str | None) -> Plan:
     """Read and check everything.
 
     Raises:
         InputError: with every problem of the search, of the baseline, and of what has changed since.
     """
+    where = place.at(output)
     problems = _counts(top, seeds, fresh_seeds)
     searched = kd = gathered = None
     try:

@@ -22,6 +22,7 @@ from fsd_tune.hub import RECORD
 from fsd_tune.inputs import cannot_be_made
 from fsd_tune.progress import Display
 from fsd_tune.spec import fingerprint
+from fsd_tune.student_folder import record_of
 
 ZIP = "submission.zip"
 # For each task the files that its student gives: name, split, and the rows of that split in the official download.
@@ -87,7 +88,7 @@ def run(
             hint = hint or error.hint
     if problems:
         raise InputError(problems, hint)
-    found = scoring.record(str(output)).get("files")
+    found = record_of(output).get("files")
     held: dict[str, Any] = found if isinstance(found, dict) else {}
     made_from = {name: _identity(job, split) for job in jobs for name, split in job.splits.items()}
     same = {name for name, identity in made_from.items() if _holds(output, held, name, identity)}

@@ -73,6 +73,7 @@ class Results:
         versions: package to version.
         command: the command line that started the search.
         confirmation: `confirm/summary.json`; empty while the winner is not confirmed.
+        analysis: `analysis/analysis.json`; empty where no student was analysed.
         problems: files that could not be read, one line each.
     """
 
@@ -85,6 +86,7 @@ class Results:
     versions: dict[str, Any]
     command: str
     confirmation: dict[str, Any]
+    analysis: dict[str, Any]
     problems: tuple[str, ...]
 
     @property
@@ -189,6 +191,7 @@ def load(folder: Path | str, described: bool = False) -> Results:
         versions=reader.mapping(folder / "versions.json"),
         command=reader.text(folder / "command.txt").strip(),
         confirmation=reader.confirmation(folder / "confirm" / "summary.json"),
+        analysis=reader.mapping(folder / "analysis" / "analysis.json"),
         problems=tuple(reader.problems),
     )
 

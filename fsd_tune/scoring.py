@@ -1,9 +1,7 @@
 """A finished model as it is used: on any split, with its own labels, maximum length and precision."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +12,9 @@ from fsd_tune import device as devices
 from fsd_tune.batches import Tokenised, tokenise
 from fsd_tune.errors import InputError
 from fsd_tune.glue import Split, Task
-from fsd_tune.hub import RECORD
 from fsd_tune.models import checked_tokenizer, describe, label_order, quiet_transformers
 from fsd_tune.prepare import predict
+from fsd_tune.student_folder import record_of
 
 # Of a model that records none and could take more.
 _DEFAULT_LENGTH = 128
@@ -66,7 +64,7 @@ def check(path: str, task: Task | None, device: str, precision: str | None = Non
     order = label_order(info, task, "--student")
     tokenizer = checked_tokenizer(path, "--student")
     where = devices.pick(device)
-    made = record(path)
+    made = record_of(path)
     if precision is None:
         precision = "bf16" if made.get("precision") == "bf16" else "float32"
     length = made.get("max_length")
@@ -103,12 +101,3 @@ class Scorer:
                 f"{split.source} in {checked.precision}; it has diverged in training."
             )
         return logits, tokens
-
-
-def record(path: str) -> dict[str, Any]:
-    """What `fsd_tune.json` in a model's folder says of its making; empty for models from elsewhere."""
-    try:
-        made = json.loads((Path(path) / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return made if isinstance(made, dict) else {}

@@ -13,6 +13,7 @@ from typing import Any
 from fsd_tune import budget, cluster, files, holdout, memory_actor, report, search_folder, similarity
 from fsd_tune.continuation import Past
 from fsd_tune.errors import FsdTuneError, InputError
+from fsd_tune.hub import RECORD
 from fsd_tune.inputs import Inputs
 from fsd_tune.methods import USES_TEACHER
 from fsd_tune.place import Place
@@ -23,7 +24,7 @@ from fsd_tune.search_progress import SearchProgress
 from fsd_tune.settings import Settings
 from fsd_tune.space import distributions
 from fsd_tune.spec import Spec
-from fsd_tune.student_folder import export_best
+from fsd_tune.student_folder import export_best, record_of
 from fsd_tune.study import Record
 from fsd_tune.tracked_trials import TrackedTrials
 
@@ -43,6 +44,7 @@ def conclude(where: Place, inputs: Inputs, spec: Spec, done: bool, tracked: Trac
     if done and best is not None and inputs.final is not None:
         figure = holdout.final(best, inputs.task, inputs.final, spec.precision, spec.device)
         files.write_json(folder / "summary.json", results.summary | {"dev": figure})
+        files.write_json(best / RECORD, record_of(best) | {"dev": figure})
         results = load(folder)
     if done and best is not None:
         alike = similarity.of_folders(spec.teacher.path, best, spec.dev, spec.device)

@@ -1,6 +1,7 @@
 """How alike teacher and student see the same sentences, layer by layer."""
 
 import math
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,16 +36,31 @@ def layer_cka(
         [student layers + 1][teacher layers + 1], the embeddings first; NaN where no example defines it.
     """
     data = data.take(np.arange(min(len(data), _EXAMPLES)))
-    total: torch.Tensor | None = None
     models = [model.eval().to(device) for model in (student, teacher)]
-    with torch.inference_mode():
+
+    def grams() -> Iterator[list[list[CentredGram]]]:
         for rows in by_length(data.lengths, _BATCH):
             batch = collate(data, rows, device)
             batch.pop("labels")
-            ours, theirs = (_grams(model, batch, precision) for model in models)
-            pairs = [[cka_of(mine, other) for other in theirs] for mine in ours]
-            parts = torch.stack([torch.stack([_sums(*pair) for pair in line]) for line in pairs])
-            total = parts if total is None else total + parts
+            yield [_grams(model, batch, precision) for model in models]
+
+    with torch.inference_mode():
+        return mean_cka(grams())
+
+
+def mean_cka(batches: Iterable[list[list[CentredGram]]]) -> list[list[float]]:
+    """CKA of each pair of layers, the mean over the examples for which it is defined.
+
+    Args:
+        batches: for each batch the student's and the teacher's layers, each as Gram matrices [B, n, n].
+
+    Returns:
+        [student's layers][teacher's layers]; NaN where no example defines it.
+    """
+    total: torch.Tensor | None = None
+    for ours, theirs in batches:
+        parts = torch.stack([torch.stack([_sums(*cka_of(mine, other)) for other in theirs]) for mine in ours])
+        total = parts if total is None else total + parts
     assert total is not None, "no examples"
     mean: list[list[float]] = (total[..., 0] / total[..., 1]).cpu().tolist()
     return mean

@@ -20,6 +20,7 @@ from fsd_tune.spec import Spec, spec_for
 from fsd_tune.student_folder import write_model
 from fsd_tune.student_run import Workbench, open_arrays
 from fsd_tune.tracking import tracked
+from fsd_tune.versions import versions
 
 _DEFAULT_REPORTS = 10
 
@@ -133,6 +134,12 @@ def distill(
         "seed": settings.search.seed,
         "max_length": settings.data.max_length,
         "precision": spec.precision,
+        "examples": len(inputs.dev),
+        "train_examples": len(inputs.train),
+        "select_on": settings.search.model_dump(mode="json")["select_on"],
+        "judge_by": settings.search.judge_by,
+        "student": {"layers": settings.student.layers, "start": settings.student.start},
+        "versions": versions(),
         "reports": rows,
     }
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -40,6 +40,12 @@ def export_best(results: Results, tokenizer: str) -> Path | None:
         "config": params["config"],
         "teacher": results.summary.get("teacher"),
         "seed": results.settings["search"]["seed"],
+        "examples": results.summary.get("selection_examples"),
+        "train_examples": results.summary.get("train_examples"),
+        "select_on": results.summary.get("select_on"),
+        "judge_by": results.summary.get("judge_by"),
+        "student": results.summary.get("student"),
+        "trials": len(results.trials),
         "precision": results.summary.get("precision"),
         "max_length": results.settings["data"]["max_length"],
         "versions": results.versions,
@@ -59,6 +65,27 @@ def fitting(tokenizer: Any, model: Any) -> Any:
         name for name in tokenizer.model_input_names if name != "token_type_ids"
     ]
     return fitted
+
+
+def record_of(folder: Path | str) -> dict[str, Any]:
+    """What `fsd_tune.json` in a model's folder says of its making; empty for models from elsewhere."""
+    try:
+        made = json.loads((Path(folder) / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return made if isinstance(made, dict) else {}
+
+
+def made_in_search(student: Path) -> Path | None:
+    """The folder of the search that a student lies in (`R/best`, `R/confirm/best`); None when it lies elsewhere."""
+    for folder in list(student.absolute().parents)[:2] if student.is_dir() else []:
+        try:
+            summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(summary, dict) and "identity" in summary:
+            return folder
+    return None
 
 
 def write_model(folder: Path, model: Any, tokenizer: Any, record: dict[str, Any]) -> Path:

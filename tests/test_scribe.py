@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from fsd_tune.place import Place
 from fsd_tune.scribe import Scribe
 
 
@@ -36,14 +37,14 @@ def test_a_gpu_out_of_memory_is_backed_off_from(tmp_path, error, room, failures,
     """Among others it is not the trial's failure; a trial that is alone on its GPU fails by itself."""
     progress, failed = Progress(), trial(error)
     searcher = SimpleNamespace(back_off=lambda: room)
-    scribe = Scribe(tmp_path, "accuracy", 3, "last", None, searcher, {}, progress, Event(), None)  # type: ignore[arg-type]
+    scribe = Scribe(Place(tmp_path), "accuracy", 3, "last", None, searcher, {}, progress, Event(), None)  # type: ignore[arg-type]
     scribe.on_trial_recover(0, [], failed)
     assert failed.run_metadata.num_failures == failures and len(progress.notes) == said
 
 
 def test_a_failure_is_taken_back_when_its_host_turns_out_to_have_died(tmp_path, monkeypatch, clock):
     progress = Progress()
-    scribe = Scribe(tmp_path, "accuracy", 3, "last", None, None, {}, progress, Event(), None)  # type: ignore[arg-type]
+    scribe = Scribe(Place(tmp_path), "accuracy", 3, "last", None, None, {}, progress, Event(), None)  # type: ignore[arg-type]
     died, crashed, late = trial("unavailable", "10.0.0.2"), trial("died", "10.0.0.3"), trial("cut", "10.0.0.4")
     dead: set[str] = set()
     monkeypatch.setattr("fsd_tune.cluster.dead_hosts", lambda: dead)
@@ -71,12 +72,13 @@ def test_a_trial_whose_worker_never_started_is_in_the_results(tmp_path):
     ended: list[int] = []
     progress = SimpleNamespace(ended=lambda number, *_: ended.append(number))
     tracked = SimpleNamespace(ended=lambda *_: None)
-    scribe = Scribe(tmp_path, "accuracy", 3, "last", None, None, {}, progress, Event(), tracked)  # type: ignore[arg-type]
+    scribe = Scribe(Place(tmp_path), "accuracy", 3, "last", None, None, {}, progress, Event(), tracked)  # type: ignore[arg-type]
     failed = trial("The actor never ran")
     failed.config = {"trial": 5, "config": {"method": "kd"}, "restart": ""}
     failed.storage = SimpleNamespace(trial_dir_name="0005_ab")
-    (tmp_path / "0005_ab").mkdir()
+    folder = tmp_path / "results" / "0005_ab"
+    folder.mkdir(parents=True)
     scribe.on_trial_error(0, [], failed)
-    assert json.loads((tmp_path / "0005_ab" / "config.json").read_text()) == {"trial": 5, "config": {"method": "kd"}}
-    assert json.loads((tmp_path / "0005_ab" / "trial.json").read_text())["reason"] == "The actor never ran"
+    assert json.loads((folder / "config.json").read_text()) == {"trial": 5, "config": {"method": "kd"}}
+    assert json.loads((folder / "trial.json").read_text())["reason"] == "The actor never ran"
     assert ended == [5]
