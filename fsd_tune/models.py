@@ -1,12 +1,12 @@
 """Teachers: what a folder holds, whether it fits the task; loading classifiers and tokenizers."""
 
-import itertools
 import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -120,12 +120,14 @@ def refuse_permuted(info: TeacherInfo, task: Task, logits: NDArray[Any], labels:
     """
     if task.regression or not all(re.fullmatch(r"(LABEL_)?\d+", word) for word in info.labels):
         return
-    accuracy = {
-        order: float((logits[:, list(order)].argmax(-1) == labels).mean())
-        for order in itertools.permutations(range(task.num_labels))
-    }
+    from scipy.optimize import linear_sum_assignment
+
     identity = tuple(range(task.num_labels))
-    best = max(accuracy, key=lambda order: accuracy[order])
+    # How often logit j was largest where label k was true: the best order assigns a logit to each label.
+    hits = np.zeros((task.num_labels, task.num_labels))
+    np.add.at(hits, (labels, logits.argmax(-1)), 1 / len(labels))
+    best = tuple(int(index) for index in linear_sum_assignment(hits, maximize=True)[1])
+    accuracy = {order: float(hits[list(identity), list(order)].sum()) for order in (identity, best)}
     # Three standard errors of a difference: a teacher that has learnt nothing is no evidence of another order.
     if accuracy[best] > accuracy[identity] + 3 * (0.5 / len(labels)) ** 0.5:
         words = ", ".join(f"{best.index(index)}: {task.labels[best.index(index)]}" for index in best)

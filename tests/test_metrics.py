@@ -1,12 +1,13 @@
 import math
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
-from fsd_tune.glue import TASKS, evaluate
+from fsd_tune.glue import TASKS, Task, evaluate
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +60,42 @@ def test_metrics_do_not_depend_on_the_order_of_examples():
         logits = generator.normal(size=(50, task.num_labels))
         labels = generator.uniform(0, 5, 50) if task.regression else generator.integers(task.num_labels, size=50)
         assert evaluate(task, logits[order], labels[order]) == pytest.approx(evaluate(task, logits, labels))
+
+
+def own_task(metric: str, labels: int) -> Task:
+    words = tuple("abcdef"[:labels])
+    return replace(TASKS["stsb" if labels == 0 else "rte"], id="own", labels=words, metrics=(metric,))
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_metrics_of_more_labels_are_those_of_scikit_learn(classes):
+    """Of one's own tasks; the last label is never true, and the one before never predicted."""
+    generator = np.random.default_rng(classes)
+    labels = generator.integers(classes - 1, size=90)
+    logits = generator.normal(size=(90, classes))
+    logits[:, classes - 2] = -9
+    predicted = logits.argmax(axis=1)
+    expected = {
+        "accuracy": sklearn_metrics.accuracy_score(labels, predicted),
+        "macro_f1": sklearn_metrics.f1_score(labels, predicted, average="macro", zero_division=0),
+        "matthews_correlation": sklearn_metrics.matthews_corrcoef(labels, predicted),
+    }
+    for metric, value in expected.items():
+        assert evaluate(own_task(metric, classes), logits, labels) == pytest.approx({metric: value})
+
+
+def test_a_constant_prediction_has_a_defined_value_in_every_task():
+    """The majority's share, F1 of a class that is never or always predicted, and 0 for every correlation."""
+    generator = np.random.default_rng(3)
+    for task in [*TASKS.values(), own_task("macro_f1", 4), own_task("matthews_correlation", 3)]:
+        labels = generator.uniform(0, 5, 40).astype(np.float32) if task.regression else np.arange(40) % task.num_labels
+        for predicted in range(task.num_labels):
+            logits = np.tile(np.eye(task.num_labels)[predicted], (40, 1))
+            share = (labels == predicted).mean()
+            f1 = 2 * share / (1 + share)
+            known = {"accuracy": share, "f1": f1 if predicted == 1 else 0.0, "macro_f1": f1 / task.num_labels}
+            values = evaluate(task, logits, labels)
+            assert values == pytest.approx({metric: known.get(metric, 0.0) for metric in task.metrics}), task.id
 
 
 def test_constant_predictions_give_defined_values():

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -86,6 +87,10 @@ def test_a_permuted_teacher_without_words_is_refused_with_the_permutation(tmp_pa
     assert "{0: 'contradiction', 1: 'entailment', 2: 'neutral'}" in str(error.value)
     refuse_permuted(info, MNLI, np.eye(3)[labels], labels)
     refuse_permuted(info, MNLI, np.random.default_rng(1).normal(size=(200, 3)), labels)
+    many = replace(MNLI, labels=tuple(map(str, range(20))))  # 20! orders, of which one fits
+    labels = np.arange(200) % 20
+    with pytest.raises(InputError, match=r"scores 1\.000 on dev with .* but 0\.000 with"):
+        refuse_permuted(replace(info, labels=many.labels), many, np.eye(20)[(labels + 1) % 20], labels)
 
 
 def test_problems_of_a_folder_are_named_together(tmp_path):
