@@ -54,7 +54,7 @@ def run(
     """
     display, folder, began = display or Display(quiet=True), Path(folder), time.monotonic()
     display.stage("reading the search, its data and teacher", 0, 1)
-    plan = confirm_inputs.plan(folder, top, seeds, fresh_seeds, None if baseline is None else Path(baseline))
+    plan = confirm_inputs.plan(folder, top, seeds, fresh_seeds, None if baseline is None else Path(baseline), address)
     for note in plan.notes:
         display.line(f"note: {note}")
     summary, metric, spec = plan.searched.results.summary, plan.inputs.task.metric, plan.spec

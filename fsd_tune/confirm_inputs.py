@@ -93,8 +93,10 @@ class Plan:
     notes: tuple[str, ...]
 
 
-def plan(folder: Path, top: int, seeds: int, fresh_seeds: int, baseline: Path | None) -> Plan:
-    """Read and check everything.
+def plan(
+    folder: Path, top: int, seeds: int, fresh_seeds: int, baseline: Path | None, address: str | None = None
+) -> Plan:
+    """Read and check everything; `address` is of the Ray cluster that runs are to be trained on.
 
     Raises:
         InputError: with every problem of the search, of the baseline, and of what has changed since.
@@ -117,7 +119,7 @@ def plan(folder: Path, top: int, seeds: int, fresh_seeds: int, baseline: Path | 
     hint = ""
     if searched is not None:
         try:
-            gathered = _gather(searched)
+            gathered = _gather(searched, address)
         except InputError as error:
             problems += error.problems
             hint = error.hint
@@ -207,18 +209,20 @@ def _seeds(start: int, count: int, taken: set[int]) -> tuple[int, ...]:
     return tuple([seed for seed in range(start, start + count + len(taken)) if seed not in taken][:count])
 
 
-def _gather(searched: Searched) -> tuple[Inputs, Spec, list[str]]:
+def _gather(searched: Searched, address: str | None) -> tuple[Inputs, Spec, list[str]]:
     """The search's inputs loaded again, refused when they are not what was searched."""
     settings, given, folder = searched.settings, searched.results.summary["inputs"], searched.folder
     data = None if given["data"] is None else Path(given["data"])
     inputs = gather(settings, given["task"], given["teacher"], data)
     memory = Path(given["memory"]) if given["memory"] else folder / "memory"
-    device = cluster.device_for(settings, given["device"])
+    device = cluster.device_for(settings, given["device"], address)
     with_kd = settings
     if not set(settings.methods) & USES_TEACHER:
         # A search of ce alone has no use for a teacher; its kd baseline has.
         with_kd = settings.model_copy(update={"method": Choice(choice=("ce", "kd"))})
-    spec, notes = spec_for(with_kd, inputs.teacher, inputs.task.id, inputs.train, inputs.dev, memory, device)
+    spec, notes = spec_for(
+        with_kd, inputs.teacher, inputs.task.id, inputs.train, inputs.dev, memory, device, cluster.elsewhere(address)
+    )
     now, then = search_folder.identity(settings, spec), searched.results.summary["identity"]
     changed = search_folder.differences(then, now)
     if changed:

@@ -271,7 +271,8 @@ class Runs:
         user = f"confirm {self._folder.resolve()}"
         actor = memory_actor.start(self._spec, user)
         self._stack.callback(memory_actor.leave, actor, user)
-        cpus, gpus = cluster.largest_node_cpus(), 1 if self._spec.device == "cuda" else 0
+        gpus = 1 if self._spec.device == "cuda" else 0
+        cpus = cluster.build_cpus(gpus)
         self._folder.mkdir(parents=True, exist_ok=True)
         progress_file = self._folder.absolute() / ".build-progress.json"
         prepared = memory_actor.build(actor, self._spec, cpus, gpus, progress_file, self._display.stage)

@@ -63,7 +63,7 @@ def run(
     """
     planned = plan(
         settings, task=task, teacher=teacher, output=output, data=data, memory=memory, device=device,
-        overwrite=overwrite, resuming=resuming,
+        overwrite=overwrite, resuming=resuming, address=address,
     )  # fmt: skip
     return execute(
         planned, overwrite=overwrite, errored=errored, address=address, ray_temporary=ray_temporary, display=display
@@ -102,6 +102,7 @@ def plan(
     device: str = "auto",
     overwrite: bool = False,
     resuming: bool = False,
+    address: str | None = None,
 ) -> Plan:
     """Check and load a search's inputs; arguments and errors are `run`'s."""
     folder = Path(output)
@@ -109,7 +110,8 @@ def plan(
     inputs = gather(settings, task, teacher, None if data is None else Path(data))
     spec, notes = spec_for(
         settings, inputs.teacher, inputs.task.id, inputs.train, inputs.dev,
-        Path(memory) if memory else folder / "memory", cluster.device_for(settings, device),
+        Path(memory) if memory else folder / "memory", cluster.device_for(settings, device, address),
+        cluster.elsewhere(address),
     )  # fmt: skip
     identity = search_folder.identity(settings, spec)
     search_folder.check(folder, identity, overwrite, resuming)
@@ -168,7 +170,9 @@ def execute(
                 needed = [path for path in (spec.teacher.path, model) if path and Path(path).is_dir()]
                 nodes.require(folder, needed, gpus)
                 summary = search_folder.begin(folder, planned.identity, settings, inputs, spec, notes, planned.given)
-                SearchRun(settings, inputs, spec, folder, summary, gpus, workers, past, to_do, display).run()
+                SearchRun(
+                    settings, inputs, spec, folder, summary, gpus, workers, past, to_do, display, needed
+                ).run()  # fmt: skip
         else:
             # Nothing is to begin; a search that was killed after its last trial still lacks what follows.
             summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))

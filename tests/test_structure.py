@@ -10,7 +10,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 MODULES = sorted((ROOT / "fsd_tune").glob("*.py"))
 RAY_ROOMS = {
-    "cluster", "cluster_file", "confirm_runs", "memory_actor", "nodes", "scribe", "search_run", "searcher", "trial",
+    "cluster", "cluster_file", "confirm_runs", "memory_actor", "nodes", "placement", "scribe", "search_run", "searcher",
+    "trial",
 }  # fmt: skip
 
 
