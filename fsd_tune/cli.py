@@ -31,15 +31,16 @@ from fsd_tune.progress import Display
 @verb()
 def report(
     *,
-    folder: Annotated[Path, typer.Argument(help="a search's folder")],
+    folder: Annotated[str, typer.Argument(help="a search's folder, or its URI")],
     as_json: AsJson = False,
 ) -> None:
     """Write a search's leaderboard and report.html, during it or after; from disk alone."""
+    from fsd_tune import place, summary
     from fsd_tune import report as reporting
-    from fsd_tune import summary
 
-    results = reporting.load(folder)
-    reporting.write(results)
+    with place.reading(folder) as where:
+        results = reporting.load(where.folder)
+        reporting.write(results)
     show(summary.document(results), as_json, summary.lines(results))
 
 

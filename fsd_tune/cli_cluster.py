@@ -3,13 +3,15 @@
 import sys
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 
 from fsd_tune import settings as settings_module
 from fsd_tune.console import verb
-from fsd_tune.errors import FsdTuneError
-from fsd_tune.options import Address, AsJson, DataFolder, MemoryFolder, OptionalSpace, Overrides, show
+from fsd_tune.errors import FsdTuneError, InputError
+from fsd_tune.options import Address, AsJson, DataFolder, MemoryPlace, OptionalSpace, Overrides, show
+from fsd_tune.uri import is_uri
 
 ClusterFile = Annotated[Path, typer.Argument(help="the YAML that `ray up` was given")]
 Shared = Annotated[str, typer.Option("--shared", help="the folder that all nodes of the cluster share")]
@@ -71,16 +73,23 @@ def stop(*, cluster: ClusterFile, job: Job = None, shared: Shared = "/shared") -
 @verb()
 def fetch(
     *,
-    cluster: ClusterFile,
-    name: Annotated[str, typer.Argument(help="the `--output` of the search that was submitted")],
+    cluster: Annotated[str, typer.Argument(help="the YAML that `ray up` was given; or the search's URI, and no name")],
+    name: Annotated[str | None, typer.Argument(help="the `--output` of the search that was submitted")] = None,
     output: Annotated[Path | None, typer.Option("--output", help="folder here; default: the same name")] = None,
     shared: Shared = "/shared",
 ) -> None:
-    """Bring a search's report, leaderboard and best student from a cluster."""
+    """Bring a search's report, leaderboard and best student from a cluster, or from where it stored them."""
     from fsd_tune import jobs
 
-    here = Path(name.removeprefix(f"{shared}/")) if output is None else output
-    found = jobs.fetch(jobs.checked(cluster, shared), name, here)
+    uri = next((given for given in (name, cluster) if given is not None and is_uri(given)), None)
+    if uri is not None:
+        here = output or Path(urlsplit(uri).path.rstrip("/").rpartition("/")[2])
+        found = jobs.fetch_uri(uri, here)
+    elif name is None:
+        raise InputError("NAME: is missing: the `--output` of the search that was submitted.")
+    else:
+        here = Path(name.removeprefix(f"{shared}/")) if output is None else output
+        found = jobs.fetch(jobs.checked(Path(cluster), shared), name, here)
     print(f"{here}: {', '.join(found)}")
 
 
@@ -92,8 +101,8 @@ def doctor(
     task: Annotated[str | None, typer.Option("--task", help="GLUE task whose data are looked at")] = None,
     teacher: Annotated[str | None, typer.Option("--teacher", help="teacher: folder or hub id")] = None,
     data: DataFolder = None,
-    memory: MemoryFolder = None,
-    output: Annotated[Path | None, typer.Option("--output", help="the search's folder")] = None,
+    memory: MemoryPlace = None,
+    output: Annotated[str | None, typer.Option("--output", help="the search's folder, or a URI")] = None,
     address: Address = None,
     cluster: Annotated[Path | None, typer.Option("--cluster", help="the YAML of `ray up`")] = None,
 ) -> None:

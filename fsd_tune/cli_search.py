@@ -14,7 +14,7 @@ from fsd_tune.options import (
     AsJson,
     DataFolder,
     Device,
-    MemoryFolder,
+    MemoryPlace,
     Overrides,
     Overwrite,
     Quiet,
@@ -24,12 +24,13 @@ from fsd_tune.options import (
     TemporaryFolder,
     Verbose,
     checked_settings,
-    folder_or_new,
     one_of,
+    place_or_new,
     show,
     tasks_and_teachers,
 )
 from fsd_tune.progress import Display
+from fsd_tune.uri import joined
 
 
 @verb(settings_flags=True)
@@ -41,10 +42,13 @@ def search(
     teacher: Teachers,
     data: DataFolder = None,
     output: Annotated[
-        Path | None,
-        typer.Option("--output", help="the search's folder, with several tasks the folder of theirs; default runs/"),
+        str | None,
+        typer.Option(
+            "--output",
+            help="the search's folder, with several tasks the folder of theirs, or a URI (s3://, gs://); default runs/",
+        ),
     ] = None,
-    memory: MemoryFolder = None,
+    memory: MemoryPlace = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
     address: Address = None,
@@ -55,12 +59,13 @@ def search(
 ) -> None:
     """Search a space on Ray; the same command again, or `resume`, goes on with an interrupted search."""
     one_of("--device", device, ("auto", "cpu", "cuda"))
-    folder_or_new("--memory", memory)
+    place_or_new("--output", output)
+    place_or_new("--memory", memory)
     names, teachers = tasks_and_teachers(task, teacher)
     settings = checked_settings(space, overrides, names, teachers, data)
-    folders = [Path("runs") / f"{name}-{space.stem}" for name in names]
+    folders = [str(Path("runs") / f"{name}-{space.stem}") for name in names]
     if output is not None:
-        folders = [output] if len(names) == 1 else [output / name for name in names]
+        folders = [output] if len(names) == 1 else [joined(output, name) for name in names]
     if len(names) > 1:
         from fsd_tune import tasks as several
 
@@ -92,7 +97,7 @@ def search(
 def resume(
     overrides: Overrides,
     *,
-    folder: Annotated[Path, typer.Argument(help="a search's folder")],
+    folder: Annotated[str, typer.Argument(help="a search's folder, or its URI")],
     errored: Annotated[bool, typer.Option("--errored", help="run failed trials again")] = False,
     address: Address = None,
     temp_dir: TemporaryFolder = None,
@@ -115,14 +120,14 @@ def resume(
 @verb()
 def confirm(
     *,
-    folder: Annotated[Path, typer.Argument(help="a finished search's folder")],
+    folder: Annotated[str, typer.Argument(help="a finished search's folder, or its URI")],
     top: Annotated[int, typer.Option("--top", help="its best configurations, which compete again")] = 5,
     seeds: Annotated[int, typer.Option("--seeds", help="selection seeds: the best mean on them wins")] = 5,
     fresh_seeds: Annotated[
         int, typer.Option("--fresh-seeds", help="seeds that chose nothing, for the winner and the baselines")
     ] = 5,
     baseline: Annotated[
-        Path | None,
+        str | None,
         typer.Option("--baseline", help="a finished search over kd, for a tuned baseline; without it kd's defaults"),
     ] = None,
     address: Address = None,
@@ -132,11 +137,11 @@ def confirm(
 ) -> None:
     """Confirm a search's winner on fresh seeds against baselines; the same command again continues."""
     from fsd_tune import confirm as confirming
-    from fsd_tune import confirm_report
+    from fsd_tune import confirm_report, place
 
     with closing(Display(quiet)) as display:
         made = confirming.run(
             folder, top=top, seeds=seeds, fresh_seeds=fresh_seeds, baseline=baseline, address=address,
             ray_temporary=temp_dir, display=display,
         )  # fmt: skip
-    show(made, as_json, confirm_report.lines(made, folder))
+    show(made, as_json, confirm_report.lines(made, place.at(folder).folder))

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fsd_tune import confirm_inputs, files, report, search_folder, statistics
+from fsd_tune import confirm_inputs, files, place, report, search_folder, statistics
 from fsd_tune.confirm_inputs import Configuration, Plan
 from fsd_tune.confirm_runs import Finished, Runs, Wanted
 from fsd_tune.errors import FsdTuneError, InputError
+from fsd_tune.place import Place
 from fsd_tune.progress import Display, short
 from fsd_tune.statistics import Interval, mean_and_deviation
 from fsd_tune.versions import versions
@@ -36,7 +37,7 @@ def run(
     """Confirm a search's winner, or continue to; runs that have ended are never trained again.
 
     Args:
-        folder: of a finished search; everything is written into `confirm/` in it, and its report anew.
+        folder: of a finished search, a path or a URI; everything is written into `confirm/` in it, and its report anew.
         top: how many of its best configurations compete.
         seeds: selection seeds, common to all of them.
         fresh_seeds: seeds that choose nothing, for the winner and the baselines.
@@ -52,9 +53,12 @@ def run(
         InputError: with every problem found before work starts.
         FsdTuneError: a run failed, or every configuration has a run that diverged; what has ended is kept.
     """
-    display, folder, began = display or Display(quiet=True), Path(folder), time.monotonic()
+    display, where, began = display or Display(quiet=True), place.at(folder), time.monotonic()
     display.stage("reading the search, its data and teacher", 0, 1)
-    plan = confirm_inputs.plan(folder, top, seeds, fresh_seeds, None if baseline is None else Path(baseline), address)
+    where.require("FOLDER")
+    where.pull()
+    folder = where.folder
+    plan = confirm_inputs.plan(where, top, seeds, fresh_seeds, baseline, address)
     for note in plan.notes:
         display.line(f"note: {note}")
     summary, metric, spec = plan.searched.results.summary, plan.inputs.task.metric, plan.spec
@@ -68,10 +72,10 @@ def run(
         "versions": versions(),
     }
     runs = Runs(
-        folder / "confirm", plan.searched.settings, spec, metric, summary["reports"], facts, display, address,
+        where, plan.searched.settings, spec, metric, summary["reports"], facts, display, address,
         ray_temporary,
     )  # fmt: skip
-    with _held(folder), runs:
+    with _held(where), runs:
         chosen = _wanted(plan, plan.candidates, plan.selection_seeds)
         ended = runs.finish("selection seeds", chosen)
         winner = _winner(plan, ended, display)
@@ -91,17 +95,19 @@ def run(
         files.write_json(folder / "confirm" / "summary.json", made)
         files.write_text(folder / "confirm" / "confirm.csv", _table(made).to_csv(index=False))
         report.write(folder)
+        where.push()
     display.close()
     return made
 
 
 @contextlib.contextmanager
-def _held(folder: Path) -> Iterator[None]:
+def _held(where: Place) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(search_folder.held(folder))
+            stack.enter_context(search_folder.held(where.folder))
+            stack.enter_context(where.held())
         except InputError:
-            raise InputError(f"{folder}: a search or a confirmation is at work in it; wait for its end.") from None
+            raise InputError(f"{where.name}: a search or a confirmation is at work in it; wait for its end.") from None
         yield
 
 

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fsd_tune import cluster, search_folder
+from fsd_tune import cluster, place, search_folder
 from fsd_tune import settings as settings_module
 from fsd_tune.entries import Choice
 from fsd_tune.errors import InputError
 from fsd_tune.inputs import Inputs, gather
 from fsd_tune.methods import HYPERPARAMETERS, METHODS, OPTIMISATION, USES_TEACHER, default
+from fsd_tune.place import Place
 from fsd_tune.results import Results, load
 from fsd_tune.settings import Settings
 from fsd_tune.spec import Spec, spec_for
@@ -94,7 +95,7 @@ class Plan:
 
 
 def plan(
-    folder: Path, top: int, seeds: int, fresh_seeds: int, baseline: Path | None, address: str | None = None
+    where: Place, top: int, seeds: int, fresh_seeds: int, baseline: Path | str | None, address: str | None = None
 ) -> Plan:
     """Read and check everything; `address` is of the Ray cluster that runs are to be trained on.
 
@@ -104,12 +105,13 @@ def plan(
     problems = _counts(top, seeds, fresh_seeds)
     searched = kd = gathered = None
     try:
-        searched = read(folder)
+        searched = read(where.folder)
     except InputError as error:
         problems += error.problems
     if baseline is not None:
         try:
-            kd = read(baseline, "--baseline: ")
+            with place.reading(baseline) as other:
+                kd = read(other.folder, "--baseline: ")
         except InputError as error:
             problems += error.problems
     if kd is not None:
@@ -119,7 +121,7 @@ def plan(
     hint = ""
     if searched is not None:
         try:
-            gathered = _gather(searched, address)
+            gathered = _gather(searched, where, address)
         except InputError as error:
             problems += error.problems
             hint = error.hint
@@ -158,12 +160,12 @@ def baselines(winner: Configuration, tuned: Configuration | None) -> tuple[list[
     return [one for one in made if one.config != winner.config], notes
 
 
-def read(folder: Path, place: str = "") -> Searched:
+def read(folder: Path, prefix: str = "") -> Searched:
     """A finished search.
 
     Args:
         folder: the search's.
-        place: what problems begin with.
+        prefix: what problems begin with.
 
     Raises:
         InputError: no search, not finished, of an earlier version, or without a finished trial.
@@ -172,20 +174,20 @@ def read(folder: Path, place: str = "") -> Searched:
         results = load(folder)
         settings = settings_module.load(folder / "settings.yaml")
     except InputError as error:
-        raise InputError([f"{place}{problem}" for problem in error.problems], error.hint) from None
+        raise InputError([f"{prefix}{problem}" for problem in error.problems], error.hint) from None
     summary, problems = results.summary, []
     if summary.get("state") != "done":
         state = summary.get("state") or "of unknown state"
-        problems.append(f"{place}{folder} is {state}, but must be a finished search; continue it: {results.command}")
+        problems.append(f"{prefix}{folder} is {state}, but must be a finished search; continue it: {results.command}")
     elif not _is_mapping(summary, "inputs", "task", "teacher", "data", "memory", "device") or not _is_mapping(
         summary, "identity", "settings", "teacher", "training split", "dev split"
     ):
         problems.append(
-            f"{place}{folder} does not record its inputs, as searches of an earlier version do; the same search "
+            f"{prefix}{folder} does not record its inputs, as searches of an earlier version do; the same search "
             f"command again adds them and trains nothing: {results.command}"
         )
     elif results.best is None:
-        problems.append(f"{place}{folder} has no finished trial.")
+        problems.append(f"{prefix}{folder} has no finished trial.")
     if problems:
         raise InputError(problems)
     return Searched(folder, results, settings)
@@ -209,19 +211,19 @@ def _seeds(start: int, count: int, taken: set[int]) -> tuple[int, ...]:
     return tuple([seed for seed in range(start, start + count + len(taken)) if seed not in taken][:count])
 
 
-def _gather(searched: Searched, address: str | None) -> tuple[Inputs, Spec, list[str]]:
+def _gather(searched: Searched, where: Place, address: str | None) -> tuple[Inputs, Spec, list[str]]:
     """The search's inputs loaded again, refused when they are not what was searched."""
     settings, given, folder = searched.settings, searched.results.summary["inputs"], searched.folder
     data = None if given["data"] is None else Path(given["data"])
     inputs = gather(settings, given["task"], given["teacher"], data)
-    memory = Path(given["memory"]) if given["memory"] else folder / "memory"
-    device = cluster.device_for(settings, given["device"], address)
+    memory, remote = where.memory(given["memory"])
+    device, elsewhere = cluster.device_for(settings, given["device"], address), cluster.elsewhere(address)
     with_kd = settings
     if not set(settings.methods) & USES_TEACHER:
         # A search of ce alone has no use for a teacher; its kd baseline has.
         with_kd = settings.model_copy(update={"method": Choice(choice=("ce", "kd"))})
     spec, notes = spec_for(
-        with_kd, inputs.teacher, inputs.task.id, inputs.train, inputs.dev, memory, device, cluster.elsewhere(address)
+        with_kd, inputs.teacher, inputs.task.id, inputs.train, inputs.dev, memory, device, remote, elsewhere
     )
     now, then = search_folder.identity(settings, spec), searched.results.summary["identity"]
     changed = search_folder.differences(then, now)

@@ -20,12 +20,13 @@ import torch
 from numpy.typing import NDArray
 from ray.exceptions import RayActorError, RayTaskError
 
-from fsd_tune import cluster, files, memory_actor
+from fsd_tune import cluster, files, memory_actor, storage
 from fsd_tune.confirm_inputs import Configuration
 from fsd_tune.errors import FsdTuneError
 from fsd_tune.hub import RECORD
 from fsd_tune.methods import USES_MEMORY, USES_TEACHER
 from fsd_tune.models import load_tokenizer, quiet_transformers
+from fsd_tune.place import Place
 from fsd_tune.prepare import Prepared, prepare
 from fsd_tune.progress import Display, duration
 from fsd_tune.results import judge
@@ -84,7 +85,7 @@ class _Worker:
     def train(
         self, config: dict[str, Any], seed: int, metric: str, student: tuple[str, dict[str, Any]] | None
     ) -> tuple[dict[str, Any], NDArray[np.float32] | None]:
-        """One run from start to end; with `student`, (folder, facts), its student is written, too."""
+        """One run from start to end; with `student`, (folder or URI, facts), its student is written, too."""
         self._match_memory(config["method"], seed)
         distiller = self._bench.distiller(config, self._reports, seed)
         rows: list[dict[str, Any]] = []
@@ -99,9 +100,10 @@ class _Worker:
         record |= {"state": "finished", "reason": "", "score": score, "last": last[metric]}
         record |= {"values": [row[metric] for row in rows]}
         if student is not None:
-            folder, facts = Path(student[0]), student[1]
-            made = facts | {"score": score, "config": config, "seed": seed, "last_report": last}
-            write_model(folder, distiller.model, load_tokenizer(self._spec.teacher.path), made)
+            made = student[1] | {"score": score, "config": config, "seed": seed, "last_report": last}
+            tokenizer = load_tokenizer(self._spec.teacher.path)
+            with storage.folder_to_fill(student[0]) as folder:
+                write_model(folder, distiller.model, tokenizer, made)
         return record, distiller.logits
 
     def _match_memory(self, method: str, seed: int) -> None:
@@ -125,7 +127,7 @@ class Runs:
 
     def __init__(
         self,
-        folder: Path,
+        where: Place,
         settings: Settings,
         spec: Spec,
         metric: str,
@@ -138,7 +140,7 @@ class Runs:
         """Nothing starts yet.
 
         Args:
-            folder: the confirmation's; runs lie in `runs/`, the student in `best/`.
+            where: the search's folder; below `confirm/` in it runs lie in `runs/`, the student in `best/`.
             settings, spec: of the search.
             metric: that is judged.
             reports: evaluations of a run.
@@ -146,7 +148,8 @@ class Runs:
             display: where progress goes.
             address, temporary: as for `cluster.connected`.
         """
-        self._folder, self._settings, self._spec, self._metric = folder, settings, spec, metric
+        self._where, self._folder = where, where.folder / "confirm"
+        self._settings, self._spec, self._metric = settings, spec, metric
         self._reports, self._facts, self._display = reports, facts, display
         self._connection = (address, temporary)
         self._stack = contextlib.ExitStack()
@@ -155,7 +158,7 @@ class Runs:
         self._started: list[Any] = []
         self._limit = 0
         self.passes = self.trained = 0
-        self._tracker = Tracker(settings.wandb, folder, f"{facts['group']}-confirm", display.line)
+        self._tracker = Tracker(settings.wandb, self._folder, f"{facts['group']}-confirm", display.line)
 
     def __enter__(self) -> "Runs":
         return self
@@ -207,7 +210,8 @@ class Runs:
             while missing and len(running) < self._limit:
                 run, worker = missing.popleft(), self._idle.pop() if self._idle else self._start()
                 tries[run.name] += 1
-                student = (str((self._folder / "best").resolve()), self._facts | {"run": run.name})
+                best = self._where.from_nodes((self._folder / "best").absolute())
+                student = (best, self._facts | {"run": run.name})
                 running[
                     worker.train.remote(
                         run.configuration.config, run.seed, self._metric, student if run.student else None
@@ -246,8 +250,12 @@ class Runs:
                 np.save(stream, logits)
             Path(temporary).chmod(0o644)
             Path(temporary).replace(path.with_suffix(".npy"))
+            self._where.kept(path.with_suffix(".npy"))
+        if run.student:
+            self._where.fetch(self._folder / "best")
         # Last, for it says that the run is whole.
         files.write_json(path, record)
+        self._where.kept(path)
         track = {f"hp/{key}": value for key, value in record["config"].items()}
         track |= {"task": self._spec.task, "seed": run.seed, "configuration": run.configuration.label}
         rows = [{"report": i, self._metric: value} for i, value in enumerate(record.get("values", []), start=1)]
@@ -269,13 +277,11 @@ class Runs:
             ray.kill(worker)
         self._idle = []
         user = f"confirm {self._folder.resolve()}"
+        self._spec = replace(self._spec, brought=self._where.bring(self._spec.model_folders))
         actor = memory_actor.start(self._spec, user)
         self._stack.callback(memory_actor.leave, actor, user)
         gpus = 1 if self._spec.device == "cuda" else 0
-        cpus = cluster.build_cpus(gpus)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        progress_file = self._folder.absolute() / ".build-progress.json"
-        prepared = memory_actor.build(actor, self._spec, cpus, gpus, progress_file, self._display.stage)
+        prepared = memory_actor.build(actor, self._spec, cluster.build_cpus(gpus), gpus, self._display.stage)
         self._memory, self.passes = (actor, prepared), self.passes + prepared.passes
         how = "built with one teacher pass, for it was not there" if prepared.passes else "reused, no teacher pass"
         how = "the teacher runs live" if prepared.facts["live"] else how

@@ -11,7 +11,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -32,10 +31,10 @@ app = typer.Typer(
 
 
 # The search that the running verb is at: once its folder describes it, `resume` goes on from there.
-_search: Path | None = None
+_search: str | None = None
 
 
-def searching(folder: Path) -> None:
+def searching(folder: str) -> None:
     """Say which search's folder `resume` would go on from if this verb is interrupted."""
     global _search
     _search = folder
@@ -104,8 +103,11 @@ def _said(error: FsdTuneError | KeyboardInterrupt | OSError) -> tuple[list[str],
     single = sys.argv[1:2] in (["teacher"], ["distill"])
     # --overwrite would delete what the search is to be continued from.
     words = [word for word in sys.argv[1:] if single or word != "--overwrite"]
-    if _search is not None and (_search / "summary.json").is_file():
-        words = ["resume", str(_search)]
+    if _search is not None:
+        from fsd_tune import place
+
+        if (place.at(_search).folder / "summary.json").is_file():
+            words = ["resume", _search]
     again = f"{'To start again' if single else 'To continue'}: {shlex.join(['fsd-tune', *words])}"
     if isinstance(error, InputError):
         return [*(f"error: {problem}" for problem in error.problems), *([error.hint] if error.hint else [])], 2

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fsd_tune import cluster_file, glue, hub
+from fsd_tune import cluster_file, glue, hub, place
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.settings import Settings
 from fsd_tune.tracking_check import tracking_problems
+from fsd_tune.uri import is_uri
 from fsd_tune.versions import versions
 
 
@@ -48,8 +49,8 @@ class Wanted:
     task: str | None = None
     teacher: str | None = None
     data: Path | None = None
-    memory: Path | None = None
-    output: Path | None = None
+    memory: str | None = None
+    output: str | None = None
     address: str | None = None
     cluster: Path | None = None
 
@@ -108,22 +109,26 @@ def _teacher(wanted: Wanted) -> list[Finding]:
 def _output(wanted: Wanted) -> list[Finding]:
     """Whether it can be written, and what its study says if there is one."""
     assert wanted.output is not None
-    existing = next(path for path in (wanted.output, *wanted.output.resolve().parents) if path.exists())
+    if is_uri(wanted.output):
+        place.at(wanted.output).require("--output")
+        return [Finding("output", f"{wanted.output} can be written and read back")]
+    output = Path(wanted.output)
+    existing = next(path for path in (output, *output.resolve().parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         return [Finding("output", f"{existing} cannot be written; give another --output", False)]
     different = _different(wanted)
     if different:
-        said = f"{wanted.output} holds another search ({'; '.join(different)}); give a new folder, or --overwrite"
+        said = f"{output} holds another search ({'; '.join(different)}); give a new folder, or --overwrite"
         return [Finding("output", said, False)]
-    if not (wanted.output / "study.db").is_file():
-        return [Finding("output", f"{wanted.output} can be written")]
+    if not (output / "study.db").is_file():
+        return [Finding("output", f"{output} can be written")]
     try:
-        with sqlite3.connect(f"file:{(wanted.output / 'study.db').resolve()}?mode=ro", uri=True) as database:
+        with sqlite3.connect(f"file:{(output / 'study.db').resolve()}?mode=ro", uri=True) as database:
             (count,) = database.execute("select count(*) from trials").fetchone()
     except sqlite3.Error as error:
-        said = f"{wanted.output / 'study.db'} cannot be opened ({error}); move it away, `resume` makes it anew"
+        said = f"{output / 'study.db'} cannot be opened ({error}); move it away, `resume` makes it anew"
         return [Finding("study", said, False)]
-    return [Finding("study", f"{wanted.output / 'study.db'} holds {count} trials; a search that is the same goes on")]
+    return [Finding("study", f"{output / 'study.db'} holds {count} trials; a search that is the same goes on")]
 
 
 def _different(wanted: Wanted) -> list[str]:
@@ -143,7 +148,7 @@ def _different(wanted: Wanted) -> list[str]:
 def _disk(wanted: Wanted) -> list[Finding]:
     """Room for the teacher's outputs, at most by formula (README, "What a trial costs"); and /dev/shm for Ray."""
     found = []
-    folder = (wanted.memory or wanted.output or Path()).resolve()
+    folder = place.at(wanted.output or "").memory(wanted.memory)[0].resolve()
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(existing).free
     try:
@@ -216,7 +221,7 @@ def _nodes(wanted: Wanted) -> list[Finding]:
         if wanted.settings is not None:
             workers = cluster.workers(wanted.settings, gpus)
             found.append(Finding("workers", f"{workers} trials fit side by side"))
-        for node in nodes.look(wanted.output or Path(), paths, gpus):
+        for node in nodes.look(place.at(wanted.output or ""), paths, gpus):
             what = f"node {node.address}"
             found += [Finding(what, problem, False) for problem in node.problems]
             if not node.problems:

@@ -22,6 +22,7 @@ from pathlib import Path
 from fsd_tune import cluster_file, files
 from fsd_tune.errors import FsdTuneError, InputError, nearest
 from fsd_tune.hub import RECORD
+from fsd_tune.uri import is_uri, problems_of
 
 VERBS = ("search", "resume", "confirm", "memory", "distill", "teacher", "doctor", "report")
 # Verbs whose argument is a file that is sent; that of the others is a search's folder there.
@@ -236,13 +237,17 @@ def _base_of_teacher(cluster: Cluster, rest: Sequence[str], sent: dict[str, Path
 
 
 def _there(cluster: Cluster, output: str, place: str) -> str:
-    """A search's folder in the shared one.
+    """A search's folder in the shared one, or its URI.
 
     Raises:
-        InputError: it would lie outside.
+        InputError: it would lie outside, or no storage has such a URI.
     """
+    if is_uri(output):
+        if problems := problems_of(output, place):
+            raise InputError(problems)
+        return output
     path = posixpath.normpath(posixpath.join(cluster.shared, output))
-    if "://" in output or not path.startswith(f"{cluster.shared}/"):
+    if not path.startswith(f"{cluster.shared}/"):
         raise InputError(f"{place}: {output} does not lie in {cluster.shared}, which all nodes share.")
     return path
 
@@ -302,6 +307,40 @@ def stop(cluster: Cluster, job: str) -> None:
     cluster.run(f"ray job stop --address {_ADDRESS} {job}")
 
 
+def fetch_uri(uri: str, here: Path) -> list[str]:
+    """Bring a search's report, figures and student home from where it stored them; no cluster is asked.
+
+    Returns:
+        The names that were there.
+
+    Raises:
+        InputError: there is no such search, or the storage does not answer.
+    """
+    from fsd_tune.storage import Storage
+
+    there = Storage(uri)
+    there.require("URI")
+    listed = {name.split("/")[0] for name in there.sizes()}
+    wanted = [each for each in (*_FETCHED, *_FOLDERS) if each in listed]
+    if not wanted:
+        raise InputError(f"{uri}: no search lies there.")
+    _refuse_other(here, there.read("summary.json").decode())
+    for each in wanted:
+        if each in _FOLDERS:
+            there.get_folder(each, here / each)
+        else:
+            there.get(each, here / each)
+    return wanted
+
+
+def _refuse_other(here: Path, told: str) -> None:
+    """Refuse a folder that holds another search than the one whose summary is `told`."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        held = json.loads((here / "summary.json").read_text(encoding="utf-8"))["group"]
+        if f'"{held}"' not in told:
+            raise InputError(f"{here}: holds another search; give a new folder with --output.")
+
+
 def fetch(cluster: Cluster, name: str, here: Path) -> list[str]:
     """Bring a search's report, figures and student home.
 
@@ -316,11 +355,7 @@ def fetch(cluster: Cluster, name: str, here: Path) -> list[str]:
     wanted = [each for each in (*_FETCHED, *_FOLDERS) if each in listed]
     if not wanted:
         raise InputError(f"{name}: no search lies at {there} on the cluster.")
-    told = cluster.run(f"cat {shlex.quote(there)}/summary.json")
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        held = json.loads((here / "summary.json").read_text(encoding="utf-8"))["group"]
-        if f'"{held}"' not in told:
-            raise InputError(f"{here}: holds another search; give a new folder with --output.")
+    _refuse_other(here, cluster.run(f"cat {shlex.quote(there)}/summary.json"))
     here.mkdir(parents=True, exist_ok=True)
     for each in wanted:
         # rsync: the folder's contents into the folder of that name here.

@@ -5,10 +5,8 @@ The actor is thin: a build task that ends does the work (and holds the GPU while
 
 import contextlib
 import dataclasses
-import json
 import os
 import time
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -31,18 +29,18 @@ _TRIES = 60
 
 
 @ray.remote(max_retries=3)  # type: ignore[untyped-decorator]
-def _build(spec: Spec, cpus: int, progress_file: str) -> Prepared:
+def _build(spec: Spec, cpus: int, actor: Any) -> Prepared:
     _hide_gpus()
     torch.set_num_threads(max(1, cpus))
     last = 0.0
 
-    def write(what: str, done: int, total: int) -> None:
+    def tell(what: str, done: int, total: int) -> None:
         nonlocal last
         if done >= total or time.monotonic() - last > 0.5:
             last = time.monotonic()
-            files.write_json(Path(progress_file), [what, done, total])
+            actor.tell.remote(what, done, total)
 
-    return prepare(spec, write)
+    return prepare(spec, tell)
 
 
 def _hide_gpus() -> None:
@@ -62,6 +60,17 @@ class _Memory:
         self._prepared: Prepared | None = None
         self._served: tuple[str, Any] | None = None
         self._searches: set[str] = set()
+        self._progress: tuple[str, int, int] | None = None
+
+    @ray.method(concurrency_group="progress")  # type: ignore[untyped-decorator]
+    def tell(self, what: str, done: int, total: int) -> None:
+        """How far the build task is."""
+        self._progress = (what, done, total)
+
+    @ray.method(concurrency_group="progress")  # type: ignore[untyped-decorator]
+    def told(self) -> tuple[str, int, int] | None:
+        """How far the build task was when it last said so."""
+        return self._progress
 
     def attach(self, search: str) -> None:
         """A search begins to use this memory; the actor stays until the last one has left."""
@@ -73,11 +82,11 @@ class _Memory:
         if not self._searches:
             ray.actor.exit_actor()
 
-    def prepare(self, spec: Spec, cpus: int, gpus: float, progress_file: str) -> Prepared:
+    def prepare(self, spec: Spec, cpus: int, gpus: float) -> Prepared:
         """Build at the first call; every other search finds it built."""
         if self._prepared is None:
             build = _build.options(num_cpus=cpus, num_gpus=gpus)
-            self._prepared = ray.get(build.remote(spec, cpus, progress_file))
+            self._prepared = ray.get(build.remote(spec, cpus, ray.get_runtime_context().current_actor))
             return self._prepared
         # What another search has paid is not this one's to count.
         return dataclasses.replace(self._prepared, passes=0)
@@ -109,7 +118,7 @@ def name_of(spec: Spec) -> str:
     facts = [
         spec.teacher.path, spec.task, spec.layers, spec.pairs, spec.memory_pair, spec.centroids, student, spec.padding,
         spec.algorithm, spec.precision, spec.seed, spec.live, len(spec.stored), str(spec.folder.resolve()),
-        spec.train.max_length,
+        spec.train.max_length, spec.remote,
     ]  # fmt: skip
     return f"memory-{files.digest(facts, spec.train.ids, spec.train.offsets, spec.dev.ids)}"
 
@@ -123,7 +132,9 @@ def start(spec: Spec, search: str) -> Any:
     Raises:
         FsdTuneError: Ray does not start it.
     """
-    actor_class = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Memory)
+    # Progress is told and asked while `prepare` waits for its task.
+    groups = {"progress": 1}
+    actor_class = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, concurrency_groups=groups)(_Memory)
     for _ in range(_TRIES):
         worker = placement.node_with_room()
         where = None if worker is None else NodeAffinitySchedulingStrategy(worker, soft=True)
@@ -142,30 +153,25 @@ def start(spec: Spec, search: str) -> Any:
     raise FsdTuneError("The memory actor could not be started.", hint="Ray's logs say why.")
 
 
-def build(actor: Any, spec: Spec, cpus: int, gpus: float, progress_file: Path, progress: Progress) -> Prepared:
+def build(actor: Any, spec: Spec, cpus: int, gpus: float, progress: Progress) -> Prepared:
     """Have the memory built, or found, and show the progress meanwhile.
 
     Args:
         actor: the memory's.
         spec: what to build.
         cpus, gpus: what the build task holds while it runs.
-        progress_file: where the task tells how far it is.
-        progress: where that is shown.
+        progress: where it is shown how far the task is.
 
     Raises:
         FsdTuneError: the build failed; a user's error is raised as it was.
     """
-    reference, shown = actor.prepare.remote(spec, cpus, gpus, str(progress_file)), None
-    while True:
-        done, _ = ray.wait([reference], timeout=0.5)
-        with contextlib.suppress(OSError, ValueError):
-            state = json.loads(progress_file.read_text(encoding="utf-8"))
-            if state != shown:
+    reference, shown = actor.prepare.remote(spec, cpus, gpus), None
+    while not ray.wait([reference], timeout=0.5)[0]:
+        with contextlib.suppress(RayActorError, GetTimeoutError):  # it restarts, and `prepare` is tried again
+            state = ray.get(actor.told.remote(), timeout=5)
+            if state is not None and state != shown:
                 shown = state
                 progress(*state)
-        if done:
-            progress_file.unlink(missing_ok=True)
-            break
     try:
         prepared: Prepared = ray.get(reference)
     except ray.exceptions.RayTaskError as error:

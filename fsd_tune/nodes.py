@@ -4,13 +4,14 @@ import contextlib
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fsd_tune.errors import FsdTuneError, InputError
+from fsd_tune.mirror import Mirror
+from fsd_tune.place import Place
 from fsd_tune.versions import versions
 
 _SECONDS = 18.0
@@ -42,52 +43,49 @@ class Node:
         return [f"node {self.address}: {problem}." for problem in self.problems]
 
 
-def look(folder: Path, paths: Sequence[str], gpus: float) -> list[Node]:
+def look(where: Place, paths: Sequence[str], gpus: float) -> list[Node]:
     """Ask every node that is alive.
 
     Args:
-        folder: the search's, made if it is new: every node must see what another writes there.
+        where: the search's folder, made if it is new: every node must see what another writes there.
         paths: files and folders that every node must be able to read.
         gpus: of a trial; more than 0 asks the nodes that have GPUs whether torch sees them.
     """
     nodes = [node for node in ray.nodes() if node["Alive"]]
-    with contextlib.closing(_Question(folder, paths, gpus)) as question:
+    with contextlib.closing(_Question(where, paths, gpus)) as question:
         asked = [question.ask(node) for node in nodes]
         ray.wait(asked, num_returns=len(asked), timeout=_SECONDS)
         return [question.answer(node, reference) for node, reference in zip(nodes, asked, strict=True)]
 
 
 class _Question:
-    """What nodes are asked, until `close`: a file in the search's folder is there that they must see."""
+    """What nodes are asked, until `close`: something lies in the search's place that they must see."""
 
-    def __init__(self, folder: Path, paths: Sequence[str], gpus: float) -> None:
-        self._folder, self._paths, self._gpus = folder.absolute(), list(paths), gpus
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._token = secrets.token_hex(8)
-        (self._folder / f".seen-{self._token}").write_text(self._token, encoding="utf-8")
+    def __init__(self, where: Place, paths: Sequence[str], gpus: float) -> None:
+        self._paths, self._gpus, self._token = list(paths), gpus, secrets.token_hex(8)
+        self._shared = _Shared(where, f".seen-{self._token}")
+        self._shared.write(self._token)
         self._here, self._task = versions(), ray.remote(_task())
 
     def ask(self, node: dict[str, Any]) -> Any:
         """A reference to the answer of a node, one of `ray.nodes()`."""
         with_gpu = bool(self._gpus) and node["Resources"].get("GPU", 0) > 0
-        where = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        options = {"num_cpus": 0, "num_gpus": 0.001 if with_gpu else 0, "max_retries": 0, "scheduling_strategy": where}
+        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        options = {"num_cpus": 0, "num_gpus": 0.001 if with_gpu else 0, "max_retries": 0, "scheduling_strategy": there}
         return self._task.options(**options).remote(
-            str(self._folder), self._token, self._paths, [*_SAME], with_gpu, node["NodeID"][:8]
+            self._shared.name, self._token, self._paths, [*_SAME], with_gpu, node["NodeID"][:8]
         )
 
     def answer(self, node: dict[str, Any], reference: Any) -> Node:
         """What a node has answered by now."""
-        problems = _problems(reference, self._here, self._folder, self._token, node["NodeID"][:8])
+        problems = _problems(reference, self._here, self._shared, node["NodeID"][:8])
         resources, address = node["Resources"], str(node["NodeManagerAddress"])
         cpus, gpus, store = (float(resources.get(kind, 0.0)) for kind in ("CPU", "GPU", "object_store_memory"))
         return Node(address, cpus, gpus, store, tuple(problems))
 
     def close(self) -> None:
-        """Nothing stays in the folder."""
-        for left in self._folder.glob(f".seen-{self._token}*"):
-            with contextlib.suppress(OSError):
-                left.unlink()
+        """Nothing stays in the place."""
+        self._shared.clear()
 
 
 def _task() -> Callable[..., dict[str, Any]]:
@@ -111,13 +109,23 @@ def _task() -> Callable[..., dict[str, Any]]:
                 found[package] = "not installed"
         storage = ""
         try:
-            if pathlib.Path(folder, f".seen-{token}").read_text(encoding="utf-8") != token:
+            if "://" in folder:
+                from pyarrow import fs
+
+                system, root = fs.FileSystem.from_uri(folder)
+                with system.open_input_stream(f"{root}/.seen-{token}") as source:
+                    seen = source.read().decode()
+                with system.open_output_stream(f"{root}/.seen-{token}-{name}") as target:
+                    target.write(token.encode())
+            else:
+                seen = pathlib.Path(folder, f".seen-{token}").read_text(encoding="utf-8")
+                pathlib.Path(folder, f".seen-{token}-{name}").write_text(token, encoding="utf-8")
+            if seen != token:
                 storage = "reads other contents than were written"
-            pathlib.Path(folder, f".seen-{token}-{name}").write_text(token, encoding="utf-8")
         except FileNotFoundError:
             storage = "does not see what the driver writes there"
         except OSError as error:
-            storage = f"cannot write there ({error.strerror})"
+            storage = f"cannot use it ({error.strerror or str(error).splitlines()[0]})"
         cuda = True
         if with_gpu:
             import torch
@@ -130,7 +138,7 @@ def _task() -> Callable[..., dict[str, Any]]:
     return see
 
 
-def _problems(reference: Any, here: dict[str, str], folder: Path, token: str, name: str) -> list[str]:
+def _problems(reference: Any, here: dict[str, str], shared: "_Shared", name: str) -> list[str]:
     """A node's answer in words."""
     try:
         answer = ray.get(reference, timeout=0.1)
@@ -144,10 +152,10 @@ def _problems(reference: Any, here: dict[str, str], folder: Path, token: str, na
         if there != here[package]
     ]
     storage = answer["storage"]
-    if not storage and not (folder / f".seen-{token}-{name}").exists():
+    if not storage and not shared.seen(name):
         storage = "writes where the driver does not see it"
     if storage:
-        problems.append(f"--output: {folder} is not shared: this node {storage}; give a folder that all nodes share")
+        problems.append(f"--output: {shared.name} is not shared: this node {storage}; {shared.advice}")
     problems += [f"cannot read {path}; put it into a folder that all nodes share" for path in answer["unread"]]
     if answer["free"] < _LOCAL_BYTES:
         free, needed = answer["free"] / 1e9, _LOCAL_BYTES / 1e9
@@ -157,7 +165,41 @@ def _problems(reference: Any, here: dict[str, str], folder: Path, token: str, na
     return problems
 
 
-def require(folder: Path, paths: Sequence[str], gpus: float) -> None:
+class _Shared:
+    """What the driver writes into a search's place for the nodes to see, and what they write beside it."""
+
+    def __init__(self, where: Place, mark: str) -> None:
+        self._mark = mark
+        self._storage = where.storage if isinstance(where, Mirror) else None
+        self._folder = where.folder.absolute()
+        self.name = str(self._folder) if self._storage is None else self._storage.uri
+        self.advice = "give a folder that all nodes share"
+        if self._storage is not None:
+            self.advice = "it needs the same keys and network as this one"
+
+    def write(self, token: str) -> None:
+        if self._storage is not None:
+            self._storage.write(self._mark, token.encode())
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        (self._folder / self._mark).write_text(token, encoding="utf-8")
+
+    def seen(self, node: str) -> bool:
+        name = f"{self._mark}-{node}"
+        return (self._folder / name).exists() if self._storage is None else name in self._storage.sizes()
+
+    def clear(self) -> None:
+        if self._storage is not None:
+            for name in self._storage.sizes():
+                if name.startswith(self._mark):
+                    self._storage.delete(name)
+            return
+        for left in self._folder.glob(f"{self._mark}*"):
+            with contextlib.suppress(OSError):
+                left.unlink()
+
+
+def require(where: Place, paths: Sequence[str], gpus: float) -> None:
     """Refuse a cluster on which trials would fail; a single node is the driver's own and is not asked.
 
     Raises:
@@ -165,7 +207,7 @@ def require(folder: Path, paths: Sequence[str], gpus: float) -> None:
     """
     if sum(node["Alive"] for node in ray.nodes()) < 2:
         return
-    problems = [line for node in look(folder, paths, gpus) for line in node.lines()]
+    problems = [line for node in look(where, paths, gpus) for line in node.lines()]
     if problems:
         raise InputError(problems)
 
@@ -173,8 +215,8 @@ def require(folder: Path, paths: Sequence[str], gpus: float) -> None:
 class Joining:
     """Asks nodes that join while a search runs what `require` has asked the others."""
 
-    def __init__(self, folder: Path, paths: Sequence[str], gpus: float) -> None:
-        self._what = (folder, paths, gpus)
+    def __init__(self, where: Place, paths: Sequence[str], gpus: float) -> None:
+        self._what = (where, paths, gpus)
         self._known = {str(node["NodeID"]) for node in ray.nodes() if node["Alive"]}
         self._asked: list[tuple[dict[str, Any], Any, _Question]] = []
 

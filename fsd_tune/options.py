@@ -11,6 +11,7 @@ import typer
 from fsd_tune import hub
 from fsd_tune import settings as settings_module
 from fsd_tune.errors import InputError
+from fsd_tune.uri import is_uri, problems_of
 
 Space = Annotated[Path, typer.Argument(help="search-space YAML, such as search_spaces/fsd_ilg.yaml")]
 OptionalSpace = Annotated[Path | None, typer.Argument(help="YAML with the settings; flags override it")]
@@ -29,6 +30,10 @@ Output = Annotated[Path, typer.Option("--output", help="folder to write; new, or
 MemoryFolder = Annotated[
     Path | None,
     typer.Option("--memory", help="folder for teacher memories; default: memory/ in --output, for distill beside it"),
+]
+MemoryPlace = Annotated[
+    str | None,
+    typer.Option("--memory", help="folder or URI for teacher memories; default: memory/ in --output"),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what --output holds")]
@@ -90,6 +95,16 @@ def folder_or_new(flag: str, path: Path | None) -> None:
     """Refuse a file where a folder is to be."""
     if path is not None and path.exists() and not path.is_dir():
         raise InputError(f"{flag}: {path} is a file, but must be a folder or new.")
+
+
+def place_or_new(flag: str, place: str | None) -> None:
+    """Refuse a file where a folder is to be, and a URI that no storage has."""
+    if place is None:
+        return
+    if not is_uri(place):
+        folder_or_new(flag, Path(place))
+    elif problems := problems_of(place, flag):
+        raise InputError(problems)
 
 
 def run_folder(output: Path) -> Path:

@@ -6,6 +6,8 @@ of Ray: the memory actor, `fsd-tune memory` and `fsd-tune distill` all call it.
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,13 @@ import torch
 from numpy.typing import NDArray
 
 from fsd_tune import device as devices
-from fsd_tune import files, glue, memory, teacher_outputs
+from fsd_tune import files, glue, memory, storage, teacher_outputs
 from fsd_tune.batches import Tokenised, by_length, collate
-from fsd_tune.errors import InputError
+from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.losses import flatten
 from fsd_tune.models import build_student, label_order, load_classifier, refuse_permuted
 from fsd_tune.spec import Spec, fingerprint
+from fsd_tune.storage import Storage
 from fsd_tune.teacher_outputs import Progress
 
 _EVALUATION_BATCH = 64
@@ -37,6 +40,7 @@ class Prepared:
         passes_ever: passes that were ever paid for these outputs in this folder.
         teacher_metrics: the teacher's metrics on dev.
         facts: figures for people: fingerprint, sizes, seconds.
+        remote: the URI that holds the artefacts for nodes that do not share the folders; None where all share them.
     """
 
     outputs: Path | None
@@ -46,6 +50,20 @@ class Prepared:
     passes_ever: int
     teacher_metrics: dict[str, float]
     facts: dict[str, Any]
+    remote: str | None = None
+
+    def bring(self) -> None:
+        """See to it that the artefacts are on this node's disk; fetched once a node.
+
+        Raises:
+            FsdTuneError: one of them is nowhere.
+        """
+        for folder in filter(None, (self.outputs, self.memory, self.start)):
+            if self.remote is None or folder.is_dir():
+                continue
+            with files.locked(folder):
+                if not storage.fetched(folder, self.remote):
+                    raise FsdTuneError(f"{self.remote}: holds no {folder.name}; the search's next start builds it.")
 
 
 def prepare(spec: Spec, progress: Progress) -> Prepared:
@@ -56,12 +74,13 @@ def prepare(spec: Spec, progress: Progress) -> Prepared:
         FsdTuneError: no space left.
     """
     started = time.monotonic()
+    spec.bring()
     task, order = glue.get_task(spec.task), label_order(spec.teacher, glue.get_task(spec.task))
     name = fingerprint(spec.teacher.path)
     holder = _Teacher(spec)
     dev_folder = spec.folder / f"dev-{files.digest(name, list(order), spec.precision, spec.dev.ids, spec.dev.offsets)}"
-    with files.locked(dev_folder):
-        if files.facts_of(dev_folder) is None:
+    with _artefact(dev_folder, spec) as missing:
+        if missing:
             _write_dev(dev_folder, spec, holder.model, order, progress)
     logits = np.load(dev_folder / "logits.npy")
     refuse_permuted(spec.teacher, task, logits, spec.dev.labels)
@@ -72,9 +91,9 @@ def prepare(spec: Spec, progress: Progress) -> Prepared:
         facts["build_seconds"] = round(time.monotonic() - started, 3)
         return Prepared(None, None, None, 0, 0, glue.evaluate(task, logits, spec.dev.labels), facts)
     outputs = spec.folder / f"outputs-{outputs_key}"
-    paid, log = 0, spec.folder / "passes.jsonl"
-    with files.locked(outputs):
-        if files.facts_of(outputs) is None:
+    paid, log = 0, _log(spec)
+    with _artefact(outputs, spec) as missing:
+        if missing:
             where = torch.device(spec.device)
             teacher_outputs.write(
                 outputs, holder.model, order, spec.stored, spec.layers, spec.padding, spec.precision, where, progress
@@ -82,12 +101,14 @@ def prepare(spec: Spec, progress: Progress) -> Prepared:
             paid = 0 if spec.live else 1
             with log.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps({"outputs": outputs_key, "time": time.time(), "whole": not spec.live}) + "\n")
+            if spec.remote is not None:
+                Storage(spec.remote).put(log, log.name)
     memory_folder = start = None
     if spec.memory_pair is not None:
         memory_key = memory.key(outputs_key, spec.memory_pair[0], spec.centroids, spec.algorithm)
         memory_folder = spec.folder / f"memory-{memory_key}"
-        with files.locked(memory_folder):
-            if files.facts_of(memory_folder) is None:
+        with _artefact(memory_folder, spec) as missing:
+            if missing:
                 held = teacher_outputs.read(outputs, mapped=True)
                 where = torch.device(spec.device)
                 memory.write(memory_folder, held, spec.memory_pair[0], spec.centroids, progress, where)
@@ -97,9 +118,29 @@ def prepare(spec: Spec, progress: Progress) -> Prepared:
         if spec.student.memory_start == "matched":
             start = _student_start(spec, memory_key, memory_folder, progress)
     facts["build_seconds"] = round(time.monotonic() - started, 3)
-    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
     ever = sum(line["outputs"] == outputs_key and line.get("whole", True) for line in lines)
-    return Prepared(outputs, memory_folder, start, paid, ever, glue.evaluate(task, logits, spec.dev.labels), facts)
+    metrics = glue.evaluate(task, logits, spec.dev.labels)
+    return Prepared(outputs, memory_folder, start, paid, ever, metrics, facts, spec.remote)
+
+
+@contextmanager
+def _artefact(folder: Path, spec: Spec) -> Iterator[bool]:
+    """Hold an artefact's lock; yields whether it is to be built in the body, after which other nodes can have it."""
+    with files.locked(folder):
+        missing = not storage.fetched(folder, spec.remote)
+        yield missing
+        if missing:
+            storage.publish(folder, spec.remote)
+
+
+def _log(spec: Spec) -> Path:
+    """The file that says which passes were ever paid for these artefacts."""
+    log = spec.folder / "passes.jsonl"
+    if spec.remote is not None:
+        with suppress(FileNotFoundError):
+            Storage(spec.remote).get(log.name, log)
+    return log
 
 
 class _Teacher:
@@ -161,8 +202,8 @@ def _student_start(spec: Spec, memory_key: str, memory_folder: Path, progress: P
     seed = spec.seed if spec.student.start == "random" else None
     layer = spec.memory_pair[1]
     folder = spec.folder / f"start-{files.digest(memory_key, student, seed, layer, spec.precision)}"
-    with files.locked(folder):
-        if files.facts_of(folder) is None:
+    with _artefact(folder, spec) as missing:
+        if missing:
             where = torch.device(spec.device)
             model = build_student(spec.student, spec.teacher, glue.get_task(spec.task), spec.seed).to(where).eval()
             clusters = np.load(memory_folder / "clusters.npy")

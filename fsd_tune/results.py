@@ -15,8 +15,10 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from fsd_tune import place
 from fsd_tune.errors import InputError
 from fsd_tune.methods import HYPERPARAMETERS
+from fsd_tune.uri import is_uri
 
 JUDGES = ("mean_of_last_3", "last")
 
@@ -143,11 +145,14 @@ class Results:
 
 
 def load(folder: Path | str) -> Results:
-    """Read a search's folder.
+    """Read a search's folder, a path or a URI; of the latter a copy is read, which is `Results.folder`.
 
     Raises:
         InputError: the folder does not exist or holds no search.
     """
+    if is_uri(folder):
+        with place.reading(folder) as where:
+            return load(where.folder)
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give the `--output` folder of a search")
@@ -249,15 +254,15 @@ class _Reader:
         """
         reports: dict[int, dict[str, Any]] = {}
         lines = self.text(path).splitlines()
-        for place, line in enumerate(lines, start=1):
+        for number, line in enumerate(lines, start=1):
             try:
                 row = json.loads(line)
             except ValueError:
-                if place < len(lines):  # a killed writer, or one at work now, leaves the last line half written
-                    self.problem(path, f"line {place} is not JSON")
+                if number < len(lines):  # a killed writer, or one at work now, leaves the last line half written
+                    self.problem(path, f"line {number} is not JSON")
                 continue
             if not isinstance(row, dict) or not isinstance(row.get("report"), int):
-                self.problem(path, f"line {place} is no report: it has no whole number `report`")
+                self.problem(path, f"line {number} is no report: it has no whole number `report`")
                 continue
             reports[row["report"]] = {key: value for key, value in row.items() if not isinstance(value, dict | list)}
         return [reports[index] for index in sorted(reports)]

@@ -6,7 +6,6 @@ file that is read again has the name of one of Ray's (`params.json`, `result.jso
 """
 
 import json
-import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from ray.tune import Callback
 from fsd_tune import checkpoints, cluster, files
 from fsd_tune.nodes import Joining
 from fsd_tune.patience import Patience
+from fsd_tune.place import Place
 from fsd_tune.results import judge
 from fsd_tune.search_progress import SearchProgress
 from fsd_tune.searcher import DriverOnly, TruthfulAsha, TruthfulSearcher, ended
@@ -37,7 +37,7 @@ class Scribe(DriverOnly, Callback):  # type: ignore[misc]
 
     def __init__(
         self,
-        results: Path,
+        where: Place,
         metric: str,
         reports: int,
         judge_by: str,
@@ -50,7 +50,7 @@ class Scribe(DriverOnly, Callback):  # type: ignore[misc]
         patience: Patience | None = None,
         joining: Joining | None = None,
     ) -> None:
-        self._results, self._metric, self._reports, self._judge_by = results, metric, reports, judge_by
+        self._where, self._metric, self._reports, self._judge_by = where, metric, reports, judge_by
         self._asha, self._searcher, self._earlier = asha, searcher, earlier
         self._progress, self._interrupted, self._tracked = progress, interrupted, tracked
         self._patience, self._joining = patience, joining
@@ -59,12 +59,17 @@ class Scribe(DriverOnly, Callback):  # type: ignore[misc]
         self._looked = 0.0
 
     def _folder(self, trial: Any) -> Path:
-        return self._results / str(trial.storage.trial_dir_name)
+        return self._where.folder / "results" / str(trial.storage.trial_dir_name)
+
+    def _write(self, path: Path, value: Any) -> None:
+        files.write_json(path, value)
+        self._where.kept(path)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Between two steps of Tune's loop an interrupt is safe: raised anywhere, Ray's own code may swallow it."""
         if self._interrupted.is_set():
             raise KeyboardInterrupt
+        self._where.tick()
         if time.monotonic() > self._looked + _LOOK_SECONDS:
             self._looked = time.monotonic()
             if self._suspected:
@@ -93,7 +98,7 @@ class Scribe(DriverOnly, Callback):  # type: ignore[misc]
 
     def _describe(self, trial: Any) -> None:
         described = {name: value for name, value in trial.config.items() if name != "restart"}
-        files.write_json(self._folder(trial) / "config.json", described)
+        self._write(self._folder(trial) / "config.json", described)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -107,8 +112,11 @@ class Scribe(DriverOnly, Callback):  # type: ignore[misc]
             for name, value in result.items()
             if name not in _RAYS_OWN and isinstance(value, bool | int | float | str)
         }
-        with (self._folder(trial) / "reports.jsonl").open("a", encoding="utf-8") as stream:
+        path = self._folder(trial) / "reports.jsonl"
+        with path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(row) + "\n")
+        # Before the checkpoint of this report, which Tune asks for next: one is never stored without its reports.
+        self._where.kept(path)
         self._values[trial.trial_id][result["report"]] = result[self._metric]
         self._tracked.reported(trial.config["trial"], row)
         self._progress.reported(trial.config["trial"], row)
@@ -125,8 +133,7 @@ class Scribe(DriverOnly, Callback):  # type: ignore[misc]
             reason = f"ASHA at report {self._asha.stopped[trial.trial_id]}"
         if state != "finished":
             # It is never continued nor exported: its checkpoints would only fill the disk.
-            for checkpoint in self._folder(trial).glob("checkpoint_*"):
-                shutil.rmtree(checkpoint, ignore_errors=True)
+            self._where.drop_checkpoints(self._folder(trial))
         self._end(trial, state, reason)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -151,13 +158,13 @@ class Scribe(DriverOnly, Callback):  # type: ignore[misc]
 
     def _end(self, trial: Any, state: str, reason: str) -> None:
         self._await_storage()
-        shutil.rmtree(self._folder(trial) / checkpoints.RESTART, ignore_errors=True)
+        self._where.gone(self._folder(trial) / checkpoints.RESTART)
         if not (self._folder(trial) / "config.json").exists():
             self._describe(trial)  # its worker died before it could start
         values = self._values.get(trial.trial_id, {})
         score = judge([values[report] for report in sorted(values)], self._judge_by) if state == "finished" else None
         ending = {"state": state, "reason": reason, "score": score, "time": time.time()}
-        files.write_json(self._folder(trial) / "trial.json", ending)
+        self._write(self._folder(trial) / "trial.json", ending)
         self._progress.ended(trial.config["trial"], state, reason, score)
         self._tracked.ended(trial.config["trial"], ending, list(values.values()))
 

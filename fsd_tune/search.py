@@ -1,17 +1,19 @@
 """A search from settings to the best student: one teacher pass, trials on Ray Tune, results that are kept."""
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fsd_tune import budget, cluster, continuation, files, search_folder
+from fsd_tune import budget, cluster, continuation, files, place, search_folder
 from fsd_tune import settings as settings_module
 from fsd_tune.continuation import Past
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.flags import flag_of
 from fsd_tune.inputs import Inputs, gather
+from fsd_tune.place import Place
 from fsd_tune.progress import Display
 from fsd_tune.results import Results, load
 from fsd_tune.search_run import SearchRun, conclude
@@ -29,7 +31,7 @@ def run(
     *,
     task: str,
     teacher: str,
-    output: Path | str,
+    output: Path | str | Place,
     data: Path | str | None = None,
     memory: Path | str | None = None,
     device: str = "auto",
@@ -46,9 +48,10 @@ def run(
         settings: as `settings.load` gives them.
         task: id of a GLUE task.
         teacher: folder or hub id of the fine-tuned teacher.
-        output: the search's folder; new, or of the same search, whose ended trials are then kept.
+        output: the search's folder, or a URI that pyarrow takes (s3://, gs://); new, or of the same search, whose
+            ended trials are then kept.
         data: the folder that holds `SST-2/` and so on; None for the hub.
-        memory: the folder for teacher outputs and memories; None for `output/memory`.
+        memory: the folder, or URI, for teacher outputs and memories; None for `output/memory`.
         device: auto, cpu or cuda; auto is cuda when trials get a share of a GPU.
         overwrite: delete what `output` holds of another search.
         errored: run failed trials of an earlier part of the search again.
@@ -76,7 +79,7 @@ class Plan:
 
     Attributes:
         settings, inputs, spec: what is searched.
-        folder: the search's.
+        where: the search's folder.
         identity: as `search_folder.identity` gives it.
         given: as `search_folder.given` gives it.
         notes: for people.
@@ -85,7 +88,7 @@ class Plan:
     settings: Settings
     inputs: Inputs
     spec: Spec
-    folder: Path
+    where: Place
     identity: dict[str, Any]
     given: dict[str, Any]
     notes: tuple[str, ...]
@@ -96,7 +99,7 @@ def plan(
     *,
     task: str,
     teacher: str,
-    output: Path | str,
+    output: Path | str | Place,
     data: Path | str | None = None,
     memory: Path | str | None = None,
     device: str = "auto",
@@ -105,18 +108,21 @@ def plan(
     address: str | None = None,
 ) -> Plan:
     """Check and load a search's inputs; arguments and errors are `run`'s."""
-    folder = Path(output)
+    where = place.at(output)
     settings = _anchored(settings)
     inputs = gather(settings, task, teacher, None if data is None else Path(data))
+    if not isinstance(output, Place):
+        where.require("--output")
+        where.pull()
+    artefacts, remote = where.memory(memory)
     spec, notes = spec_for(
-        settings, inputs.teacher, inputs.task.id, inputs.train, inputs.dev,
-        Path(memory) if memory else folder / "memory", cluster.device_for(settings, device, address),
-        cluster.elsewhere(address),
+        settings, inputs.teacher, inputs.task.id, inputs.train, inputs.dev, artefacts,
+        cluster.device_for(settings, device, address), remote, cluster.elsewhere(address),
     )  # fmt: skip
     identity = search_folder.identity(settings, spec)
-    search_folder.check(folder, identity, overwrite, resuming)
+    search_folder.check(where.folder, identity, overwrite, resuming)
     given = search_folder.given(task, teacher, data, memory, device)
-    return Plan(settings, inputs, spec, folder, identity, given, (*inputs.notes, *notes, *budget.notes(settings)))
+    return Plan(settings, inputs, spec, where, identity, given, (*inputs.notes, *notes, *budget.notes(settings)))
 
 
 def _anchored(settings: Settings) -> Settings:
@@ -139,15 +145,17 @@ def execute(
 ) -> Results:
     """Run a planned search to its end, or what an earlier part of it has left; arguments and errors are `run`'s."""
     display = display or Display(quiet=True)
-    settings, inputs, spec, folder = planned.settings, planned.inputs, planned.spec, planned.folder
+    settings, inputs, spec, where = planned.settings, planned.inputs, planned.spec, planned.where
+    folder = where.folder
     notes = list(planned.notes)
-    with search_folder.held(folder):
+    with search_folder.held(folder), where.held():
         if overwrite and folder.is_dir():
-            search_folder.clear(folder)
+            search_folder.clear(where)
         past = Past()
         if (folder / "summary.json").exists():
             past = continuation.take_up(folder.absolute(), settings, errored)
             notes += past.notes
+            where.settle()
         for note in notes:
             display.line(f"note: {note}")
         stalled = stall(settings, past.trials).over
@@ -157,7 +165,7 @@ def execute(
             to_do = len(past.trials) - past.ended
         if past.trials:
             display.line(
-                f"{folder}: {past.ended} trials have ended before; {max(to_do, 0)} to run now, "
+                f"{where.name}: {past.ended} trials have ended before; {max(to_do, 0)} to run now, "
                 f"{len(past.restarts)} of them from a checkpoint"
             )
         if to_do > 0:
@@ -166,12 +174,12 @@ def execute(
 
                 gpus = cluster.gpus_for(settings, spec.device)
                 workers = cluster.workers(settings, gpus)
-                model = settings.student.model
-                needed = [path for path in (spec.teacher.path, model) if path and Path(path).is_dir()]
-                nodes.require(folder, needed, gpus)
-                summary = search_folder.begin(folder, planned.identity, settings, inputs, spec, notes, planned.given)
+                spec = dataclasses.replace(spec, brought=where.bring(spec.model_folders))
+                needed = [] if spec.brought else spec.model_folders
+                nodes.require(where, needed, gpus)
+                summary = search_folder.begin(where, planned.identity, settings, inputs, spec, notes, planned.given)
                 SearchRun(
-                    settings, inputs, spec, folder, summary, gpus, workers, past, to_do, display, needed
+                    settings, inputs, spec, where, summary, gpus, workers, past, to_do, display, needed
                 ).run()  # fmt: skip
         else:
             # Nothing is to begin; a search that was killed after its last trial still lacks what follows.
@@ -181,12 +189,14 @@ def execute(
             news = {"state": "done", "identity": planned.identity, "inputs": planned.given, "ended_by": end}
             files.write_json(folder / "summary.json", summary | news)
             tracked = TrackedTrials(settings.wandb, folder, summary, display)
-            conclude(folder, inputs, spec, done=True, tracked=tracked)
+            conclude(where, inputs, spec, done=True, tracked=tracked)
     results = load(folder)
     if results.best is None:
         reasons = results.trials.loc[results.trials["state"] == "failed", "reason"].unique()
         why = f": {reasons[0]}" if len(reasons) else "; give it more time."
-        raise FsdTuneError(f"{folder}: no trial has finished{why}", hint="The reasons of all are in its report.html.")
+        raise FsdTuneError(
+            f"{where.name}: no trial has finished{why}", hint="The reasons of all are in its report.html."
+        )
     return results
 
 
@@ -202,7 +212,7 @@ def resume(
     """Go on with a search from its folder alone, or add trials to one that is done.
 
     Args:
-        folder: the search's.
+        folder: the search's, a path or a URI.
         overrides: settings that may differ from before, as {dotted key: YAML text}: `RESUMABLE`.
         errored: run failed trials again, under their own numbers.
         address, ray_temporary, display: as for `run`.
@@ -211,8 +221,10 @@ def resume(
         InputError: no search is there, or settings, teacher or data are not those that it began with.
         FsdTuneError: something failed midway; what was finished is kept.
     """
-    folder = Path(folder)
-    given = search_folder.inputs(folder)
+    where = place.at(folder)
+    where.require("FOLDER")
+    where.pull()
+    given = search_folder.inputs(where.folder)
     refused = [key for key in overrides or {} if not key.startswith(("resources.", "wandb.")) and key not in RESUMABLE]
     if refused:
         names = ", ".join(flag_of(key) for key in RESUMABLE)
@@ -222,8 +234,8 @@ def resume(
                 for key in refused
             ]
         )
-    settings = settings_module.load(folder / "settings.yaml", overrides)
+    settings = settings_module.load(where.folder / "settings.yaml", overrides)
     return run(
-        settings, **given, output=folder, errored=errored, resuming=True, address=address,
+        settings, **given, output=where, errored=errored, resuming=True, address=address,
         ray_temporary=ray_temporary, display=display,
     )  # fmt: skip

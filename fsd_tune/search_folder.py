@@ -18,8 +18,10 @@ from fsd_tune import settings as settings_module
 from fsd_tune.batches import Tokenised
 from fsd_tune.errors import InputError
 from fsd_tune.inputs import Inputs
+from fsd_tune.place import Place
 from fsd_tune.settings import Settings
 from fsd_tune.spec import Spec, fingerprint
+from fsd_tune.uri import is_uri
 from fsd_tune.versions import versions
 
 _DEFAULT_REPORTS = 10
@@ -68,7 +70,9 @@ def given(task: str, teacher: str, data: object, memory: object, device: str) ->
     """What a search was started with, with absolute paths, so that other verbs can work on its folder alone."""
 
     def absolute(path: object) -> str | None:
-        return None if path is None else str(Path(str(path)).expanduser().absolute())
+        if path is None or is_uri(path):
+            return None if path is None else str(path)
+        return str(Path(str(path)).expanduser().absolute())
 
     local = Path(teacher).expanduser().is_dir()  # else an id of the hub
     return {
@@ -154,7 +158,7 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def begin(
-    folder: Path,
+    where: Place,
     identity: dict[str, Any],
     settings: Settings,
     inputs: Inputs,
@@ -165,7 +169,7 @@ def begin(
     """Make the folder or take it up again, and write what describes the search.
 
     Args:
-        folder: the search's.
+        where: the search's folder.
         identity: as `identity` gives it.
         settings, inputs, spec: of the search.
         notes: for people.
@@ -175,11 +179,12 @@ def begin(
         The summary, as it stands in `summary.json`.
     """
     summary: dict[str, Any] = {}
+    folder = where.folder
     if (folder / "summary.json").exists():
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     folder.mkdir(parents=True, exist_ok=True)
     files.write_text(folder / "settings.yaml", settings_module.dump(settings))
-    files.write_text(folder / "command.txt", command_line(folder, **given) + "\n")
+    files.write_text(folder / "command.txt", command_line(where, **given) + "\n")
     files.write_json(folder / "versions.json", versions())
     asha = settings.asha
     from fsd_tune.searcher import rungs
@@ -213,6 +218,7 @@ def begin(
     summary.setdefault("memory", None)
     summary.setdefault("teacher", {"name": inputs.teacher.path})
     files.write_json(folder / "summary.json", summary)
+    where.push()
     return summary
 
 
@@ -234,21 +240,22 @@ def inputs(folder: Path) -> dict[str, Any]:
         ) from None
 
 
-def clear(folder: Path) -> None:
+def clear(where: Place) -> None:
     """Delete what a search has written; its memories stay, for they are named by content."""
-    for path in folder.iterdir():
+    for path in where.folder.iterdir():
         if path.name in _KEPT:
             continue
         if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink()
+    where.cleared()
 
 
-def command_line(folder: Path, task: str, teacher: str, data: str | None, memory: str | None, device: str) -> str:
+def command_line(where: Place, task: str, teacher: str, data: str | None, memory: str | None, device: str) -> str:
     """The command that makes a search, whatever started it."""
-    words = ["fsd-tune", "search", folder / "settings.yaml", "--task", task, "--teacher", teacher]
+    words = ["fsd-tune", "search", where.folder / "settings.yaml", "--task", task, "--teacher", teacher]
     words += ["--data", data] if data is not None else []
     words += ["--memory", memory] if memory is not None else []
     words += ["--device", device] if device != "auto" else []
-    return shlex.join(map(str, [*words, "--output", folder]))
+    return shlex.join(map(str, [*words, "--output", where.name]))

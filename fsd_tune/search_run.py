@@ -16,6 +16,7 @@ from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.inputs import Inputs
 from fsd_tune.methods import USES_TEACHER
 from fsd_tune.patience import AwayError, Patience
+from fsd_tune.place import Place
 from fsd_tune.prepare import Prepared
 from fsd_tune.progress import Display, duration
 from fsd_tune.results import load
@@ -30,12 +31,15 @@ from fsd_tune.tracked_trials import TrackedTrials
 _FAILURES_PER_TRIAL = 2
 
 
-def conclude(folder: Path, inputs: Inputs, spec: Spec, done: bool, tracked: TrackedTrials) -> None:
+def conclude(where: Place, inputs: Inputs, spec: Spec, done: bool, tracked: TrackedTrials) -> None:
     """Best student, leaderboard and report from what is on disk; after a holdout's search dev's only figure.
 
-    What the tracking still lacks is written, and it is closed.
+    What the tracking still lacks is written, and it is closed; everything is stored.
     """
+    folder = where.folder
     results = load(folder)
+    if results.best is not None:
+        where.student_of(str(results.best["folder"]))
     best = export_best(results, spec.teacher.path)
     if done and best is not None and inputs.final is not None:
         figure = holdout.final(best, inputs.task, inputs.final, spec.precision, spec.device)
@@ -48,6 +52,7 @@ def conclude(folder: Path, inputs: Inputs, spec: Spec, done: bool, tracked: Trac
     report.write(results)
     tracked.conclude(results)
     tracked.close()
+    where.push()
 
 
 @dataclass
@@ -56,7 +61,7 @@ class SearchRun:
 
     Attributes:
         settings, inputs, spec: what is searched.
-        folder: the search's.
+        where: the search's folder.
         summary: what `summary.json` holds.
         gpus: of a trial.
         workers: trials side by side.
@@ -69,7 +74,7 @@ class SearchRun:
     settings: Settings
     inputs: Inputs
     spec: Spec
-    folder: Path
+    where: Place
     summary: dict[str, Any]
     gpus: float
     workers: int
@@ -77,6 +82,11 @@ class SearchRun:
     to_do: int
     display: Display
     needed: Sequence[str] = ()
+
+    @property
+    def folder(self) -> Path:
+        """Where the search's files are written here."""
+        return self.where.folder
 
     def run(self) -> None:
         """Memory, trials, and then, whatever happened, summary, best student and report."""
@@ -107,16 +117,17 @@ class SearchRun:
                 self._tracked.close()
             elif state == "refused":
                 self._tracked.close()
-                search_folder.clear(self.folder)
+                search_folder.clear(self.where)
             else:
                 self._write(state=state)
-                conclude(self.folder, self.inputs, self.spec, state == "done", self._tracked)
+                conclude(self.where, self.inputs, self.spec, state == "done", self._tracked)
 
     def _write(self, **news: Any) -> None:
         self._patience.wait()
         wall = self._before + time.monotonic() - self._began
         self.summary.update(news, wall_seconds=round(wall, 2))
         files.write_json(self.folder / "summary.json", self.summary)
+        self.where.kept(self.folder / "summary.json")
 
     @contextmanager
     def _memory(self) -> Iterator[tuple[Any, Prepared] | None]:
@@ -128,9 +139,7 @@ class SearchRun:
         actor = memory_actor.start(self.spec, user)
         try:
             gpus = 1 if self.spec.device == "cuda" else 0
-            cpus = cluster.build_cpus(gpus)
-            progress_file = self.folder.absolute() / ".build-progress.json"
-            prepared = memory_actor.build(actor, self.spec, cpus, gpus, progress_file, self.display.stage)
+            prepared = memory_actor.build(actor, self.spec, cluster.build_cpus(gpus), gpus, self.display.stage)
             self._say(prepared)
             yield actor, prepared
         finally:
@@ -191,12 +200,13 @@ class SearchRun:
         results = load(self.folder)
         progress.past(dict(results.trials["state"].value_counts()), results.best)
         interrupted = threading.Event()
-        searcher = TruthfulSearcher(record, metric, reports, self.workers, self.past.restarts, self._patience)
+        restarts = {number: self.where.from_nodes(path) for number, path in self.past.restarts.items()}
+        searcher = TruthfulSearcher(record, metric, reports, self.workers, restarts, self._patience)
         judge_by = settings.search.judge_by
         folders = {number: restart.parent.name for number, restart in self.past.restarts.items()}
         earlier = {number: trial.values for number, trial in past.items()}
         scribe = Scribe(
-            self.folder / "results",
+            self.where,
             metric,
             reports,
             judge_by,
@@ -207,7 +217,7 @@ class SearchRun:
             interrupted,
             self._tracked,
             self._patience,
-            nodes.Joining(self.folder, self.needed, self.gpus),
+            nodes.Joining(self.where, self.needed, self.gpus),
         )
         trainable = tune.with_parameters(
             DistillTrial,
@@ -241,7 +251,7 @@ class SearchRun:
                 ),
                 run_config=tune.RunConfig(
                     name="results",
-                    storage_path=str(self.folder.resolve()),
+                    **self.where.run_storage(),
                     callbacks=[scribe],
                     verbose=0,
                     failure_config=tune.FailureConfig(max_failures=_FAILURES_PER_TRIAL),

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Self
 
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
@@ -109,7 +108,7 @@ class TruthfulSearcher(DriverOnly, Searcher):  # type: ignore[misc]
         metric: str,
         reports: int,
         workers: int,
-        restarts: Mapping[int, Path] | None = None,
+        restarts: Mapping[int, str] | None = None,
         patience: Patience | None = None,
     ) -> None:
         super().__init__(metric=metric, mode="max")
@@ -147,7 +146,7 @@ class TruthfulSearcher(DriverOnly, Searcher):  # type: ignore[misc]
             return str(Searcher.FINISHED)
         number, config = asked
         self._numbers[trial_id] = number
-        suggestion = {"trial": number, "config": config, "restart": str(self._restarts.get(number, ""))}
+        suggestion = {"trial": number, "config": config, "restart": self._restarts.get(number, "")}
         generation = self._record.trials[number].generation
         return suggestion | ({} if generation is None else {"generation": generation})
 

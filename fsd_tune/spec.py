@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from fsd_tune import device as devices
-from fsd_tune import files, glue, memory, teacher_outputs
+from fsd_tune import files, glue, memory, storage, teacher_outputs
 from fsd_tune.batches import Tokenised
 from fsd_tune.layers import global_pair, layer_pairs
 from fsd_tune.methods import USES_FEATURES, USES_MEMORY, USES_TEACHER
@@ -38,7 +38,9 @@ class Spec:
         centroids: K, already at most the number of stored examples; ours when no method has a memory, too.
         student: how students start (the matched start of their memory is theirs).
         padding, algorithm, precision, device, seed: settings, resolved.
-        folder: where artefacts lie.
+        folder: where artefacts lie; with `remote`, each node's copy of them.
+        remote: the URI that holds them for all nodes; None when all nodes share `folder`.
+        brought: (path, URI) of the models' folders, for nodes that do not have them.
     """
 
     teacher: TeacherInfo
@@ -58,6 +60,23 @@ class Spec:
     device: str
     seed: int
     folder: Path
+    remote: str | None = None
+    brought: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def model_folders(self) -> list[str]:
+        """The folders of the teacher and of the model that students start from; a hub's models have none."""
+        models = (self.teacher.path, self.student.model or self.teacher.base)
+        return [path for path in dict.fromkeys(models) if path and Path(path).is_dir()]
+
+    def bring(self) -> None:
+        """See to it that the models' folders are on this node's disk.
+
+        Raises:
+            FsdTuneError: one of them is nowhere, or cannot be written where the others have it.
+        """
+        for path, uri in self.brought:
+            storage.provide(Path(path), uri)
 
 
 def spec_for(
@@ -68,6 +87,7 @@ def spec_for(
     dev: Tokenised,
     folder: Path,
     device: str,
+    remote: str | None = None,
     elsewhere: bool = False,
 ) -> tuple[Spec, list[str]]:
     """The artefacts that a search or a run with these settings needs, and notes on what was adapted.
@@ -121,6 +141,7 @@ def spec_for(
         device=where.type,
         seed=settings.search.seed,
         folder=folder.absolute(),  # workers elsewhere read it, too
+        remote=remote,
     )
     return spec, notes
 

@@ -41,7 +41,8 @@ class Arrays:
 
 
 def open_arrays(prepared: Prepared, mapped: bool) -> Arrays:
-    """The artefacts as arrays, memory-mapped or in memory."""
+    """The artefacts as arrays, memory-mapped or in memory, fetched to this node where they are not."""
+    prepared.bring()
     live = prepared.outputs is None or prepared.facts["live"]
     return Arrays(
         None if live or prepared.outputs is None else teacher_outputs.read(prepared.outputs, mapped),
@@ -65,6 +66,9 @@ class Workbench:
     arrays: Arrays | None
     _start: Any = field(default=None, repr=False)
     _teacher: Any = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self.spec.bring()
 
     def distiller(self, config: dict[str, Any], reports: int, seed: int | None = None) -> Distiller:
         """One run at step 0; the same whether the workbench is fresh or was used before.

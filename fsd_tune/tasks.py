@@ -20,7 +20,7 @@ class Outcome:
     """What came of one task: its results, or why there are none."""
 
     task: str
-    folder: Path
+    folder: str
     results: Results | None = None
     failure: str = ""
 
@@ -30,9 +30,9 @@ def run(
     tasks: Sequence[str],
     *,
     teachers: Sequence[str],
-    output: Sequence[Path],
+    output: Sequence[Path | str],
     data: Path | None = None,
-    memory: Path | None = None,
+    memory: Path | str | None = None,
     device: str = "auto",
     overwrite: bool = False,
     address: str | None = None,
@@ -74,13 +74,13 @@ def run(
     outcomes = []
     with cluster.connected(address, ray_temporary):
         for number, (task, plan) in enumerate(zip(tasks, planned, strict=True), start=1):
-            display.line(f"{task}: task {number} of {len(tasks)}, in {plan.folder}")
+            display.line(f"{task}: task {number} of {len(tasks)}, in {plan.where.name}")
             try:
                 results = search.execute(plan, overwrite=overwrite, display=display)
-                outcomes.append(Outcome(task, plan.folder, results))
+                outcomes.append(Outcome(task, plan.where.name, results))
             except FsdTuneError as error:
                 display.line(f"{task}: failed: {error}")
-                outcomes.append(Outcome(task, plan.folder, failure=str(error)))
+                outcomes.append(Outcome(task, plan.where.name, failure=str(error)))
     return outcomes
 
 
@@ -93,7 +93,7 @@ def table(outcomes: Sequence[Outcome]) -> Table:
     for outcome in outcomes:
         results = outcome.results
         if results is None:
-            made.add_row(outcome.task, "", "failed", *[""] * 5, str(outcome.folder))
+            made.add_row(outcome.task, "", "failed", *[""] * 5, outcome.folder)
             continue
         found = summary.document(results)
         best, teacher = found["best"]["score"], (found["teacher"] or {}).get("score")
@@ -106,7 +106,7 @@ def table(outcomes: Sequence[Outcome]) -> Table:
             str(len(results.trials)),
             f"{results.saved['share']:.0%}",
             duration(found["wall_seconds"] or 0),
-            str(outcome.folder),
+            outcome.folder,
         )
     return made
 

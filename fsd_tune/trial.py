@@ -7,7 +7,7 @@ import ray
 import torch
 from ray import tune
 
-from fsd_tune import patience, sharing
+from fsd_tune import patience, sharing, storage
 from fsd_tune.distill import Distiller
 from fsd_tune.memory_actor import fetch
 from fsd_tune.models import quiet_transformers
@@ -45,7 +45,7 @@ class DistillTrial(tune.Trainable):  # type: ignore[misc]
 
         Args:
             config: `trial`, the study's number, `config`, the flat configuration, and `restart`, the checkpoint of an
-                earlier part of the search that it goes on from, or "".
+                earlier part of the search that it goes on from (a folder or a URI), or "".
             settings, spec: of the search.
             memory: the memory's actor and what it has prepared; None for a search of `ce` alone.
             reports: evaluations of a trial.
@@ -62,7 +62,8 @@ class DistillTrial(tune.Trainable):  # type: ignore[misc]
     def _begin(self, config: dict[str, Any]) -> None:
         self._distiller = self._bench.distiller(config["config"], self._reports)
         if config["restart"]:
-            self._distiller.load(Path(config["restart"]))
+            with storage.folder_of(config["restart"]) as folder:
+                self._distiller.load(folder)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Start another run in the same worker: the same numbers as in a fresh one."""

@@ -187,7 +187,7 @@ def test_what_a_node_lacks_is_said_before_the_first_trial(cluster):
         lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
         assert done.returncode == 2 and len(lines) == 2, done.stderr
         assert "node 10.91.7.13: has fsd_tune not installed, but the driver has" in lines[0]
-        assert "this node cannot write there (Read-only file system)" in lines[1] and str(half) in lines[1]
+        assert "this node cannot use it (Read-only file system)" in lines[1] and str(half) in lines[1]
         assert not half.exists(), "nothing stays behind"
     finally:
         cluster.lab.run(3, f"mv /root/hidden {package}")

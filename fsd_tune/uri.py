@@ -1,0 +1,36 @@
+"""Places by name: a path on a disk, or a URI that pyarrow takes. Plain text; nothing is opened."""
+
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from fsd_tune.errors import nearest
+
+SCHEMES = ("s3", "gs", "gcs", "hdfs", "file")
+
+
+def is_uri(place: object) -> bool:
+    """Whether a place is a URI, not a path on a disk."""
+    return "://" in str(place)
+
+
+def joined(place: str, *names: str) -> str:
+    """A place below another one, a path or a URI; a URI's query (`?endpoint_override=...`) stays at its end."""
+    if not is_uri(place):
+        return str(Path(place, *names))
+    parts = urlsplit(place)
+    path = "/".join([parts.path.rstrip("/"), *names])
+    return urlunsplit(parts._replace(path=path))
+
+
+def problems_of(place: str, flag: str) -> list[str]:
+    """What is wrong with a URI as it is written; nothing is asked of the storage."""
+    parts = urlsplit(place)
+    if parts.scheme not in SCHEMES:
+        return [f"{flag}: found {parts.scheme}://, but must be a folder or a URI of {', '.join(SCHEMES)}."
+                f"{nearest(parts.scheme, SCHEMES)}"]  # fmt: skip
+    if parts.username or parts.password:
+        # A command line is seen by others, and a search's folder holds the one that made it.
+        return [f"{flag}: holds a key; take it out, and give keys by the environment or a credentials file."]
+    if not (parts.netloc + parts.path).strip("/"):
+        return [f"{flag}: {place} names no bucket."]
+    return []

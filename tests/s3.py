@@ -1,0 +1,83 @@
+"""An S3 server on localhost (moto's, a process of its own), and the environment that pyarrow reads keys from."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "not-a-secret", "AWS_EC2_METADATA_DISABLED": "true"}
+# Beside the virtual environment, see tests/cluster/requirements.txt.
+PACKAGES = Path(sys.prefix) / "cluster"
+
+
+def missing() -> str:
+    """Why there is no server here; empty where there is."""
+    return "" if (PACKAGES / "moto").is_dir() else "needs moto: `make .venv/installed-test`"
+
+
+class Server:
+    """It can be taken away and come back with what it held, like storage that is out for a minute.
+
+    Attributes:
+        bucket: where everything lies.
+    """
+
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self.host, self.bucket = host, "bucket"
+        with socket.socket() as taken:
+            taken.bind((host, 0))
+            self.port = taken.getsockname()[1]
+        environment = os.environ | KEYS | {"PYTHONPATH": str(PACKAGES)}
+        words = [sys.executable, "-m", "moto.server", "-H", host, "-p", str(self.port)]
+        self._process = subprocess.Popen(
+            words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                self._ask("PUT", f"/{self.bucket}")
+                return
+            except (urllib.error.URLError, ConnectionError):
+                assert self._process.poll() is None and time.monotonic() < deadline, "the server did not start"
+                time.sleep(0.2)
+
+    def _ask(self, method: str, path: str) -> bytes:
+        request = urllib.request.Request(f"http://{self.host}:{self.port}{path}", method=method)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            content: bytes = answer.read()
+        return content
+
+    def uri(self, *names: str) -> str:
+        """The URI of a place in the bucket."""
+        path = "/".join((self.bucket, *names))
+        return f"s3://{path}?scheme=http&endpoint_override={self.host}:{self.port}&region=us-east-1"
+
+    def pause(self) -> None:
+        """It answers nothing any more."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """It answers again."""
+        self._process.send_signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        """End it."""
+        self._process.kill()
+        self._process.wait()
+
+
+@contextmanager
+def running(host: str = "127.0.0.1") -> Iterator[Server]:
+    """A server for as long as the body runs."""
+    server = Server(host)
+    try:
+        yield server
+    finally:
+        server.stop()

@@ -1,0 +1,18 @@
+"""Places by name."""
+
+from fsd_tune.uri import is_uri, joined, problems_of
+
+
+def test_a_name_goes_below_a_place_and_before_its_query():
+    assert joined("runs", "rte") == "runs/rte"
+    assert joined("s3://bucket/runs/", "rte", "best") == "s3://bucket/runs/rte/best"
+    assert joined("s3://b/runs?region=eu&scheme=http", "rte") == "s3://b/runs/rte?region=eu&scheme=http"
+    assert is_uri("gs://bucket") and not is_uri("runs/s3:rte")
+
+
+def test_what_is_wrong_with_a_uri_is_said_without_asking_the_storage():
+    assert problems_of("s3://bucket/runs", "--output") == []
+    assert "Did you mean `hdfs`?" in problems_of("hdsf://bucket/runs", "--output")[0]
+    said = problems_of("s3://name:topsecret@bucket/runs", "--output")
+    assert "holds a key" in said[0] and "topsecret" not in said[0]
+    assert problems_of("s3://", "--memory") == ["--memory: s3:// names no bucket."]
