@@ -8,9 +8,13 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.memory_actor import NAMESPACE
+from fsd_tune.placement import HEAD
 from fsd_tune.settings import Settings
 
 # Set before Ray is imported by `connected`'s callers' processes; a user's own values stay.
@@ -128,7 +132,7 @@ def workers(settings: Settings, gpus: float) -> int:
 
     asked = {"CPU": settings.resources.cpus_per_trial, "GPU": gpus}
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    to_come = _nodes_to_come()
+    to_come = _nodes_to_come(asked)
     problems = []
     for kind, amount in asked.items():
         most = max((node.get(kind, 0.0) for node in (*nodes, *to_come)), default=0.0)
@@ -149,22 +153,66 @@ def _room(nodes: Sequence[Mapping[str, float]], asked: Mapping[str, float]) -> i
     )
 
 
-def _nodes_to_come() -> list[dict[str, float]]:
-    """The resources of every node that the autoscaler may have at most, those of its workers now among them."""
-    from ray._private.state import state
+def _nodes_to_come(asked: Mapping[str, float]) -> list[dict[str, float]]:
+    """The resources of the nodes that the autoscaler may have at most, those of its workers now among them.
 
-    config = state.get_cluster_config()
-    groups = [] if config is None else [group for group in config.node_group_configs if group.max_count > 0]
-    return [
-        {name: float(amount) for name, amount in group.resources.items()}
-        for group in groups
-        for _ in range(group.max_count)
-    ]
+    Where the sum over all types is limited, those that hold most trials.
+    """
+    config = _autoscaling()
+    found = []
+    for name, one in (config.get("available_node_types") or {}).items():
+        if name != config.get("head_node_type"):
+            resources = {kind: float(amount) for kind, amount in (one.get("resources") or {}).items()}
+            found += [resources] * int(one.get("max_workers", 0))
+    found.sort(key=lambda node: _room([node], asked), reverse=True)
+    return found[: int(config.get("max_workers", len(found)))]
 
 
-def device_for(settings: Settings, device: str) -> str:
-    """Where trials run: `auto` is cuda when they get a share of a GPU; where that is auto too, what torch finds."""
-    if device == "auto" and settings.resources.gpus_per_trial != "auto":
+def _autoscaling() -> dict[str, Any]:
+    """The autoscaler's node types, as in a YAML of `ray up`; empty where there is no autoscaler.
+
+    Ray tells nobody what may come. `ray up` leaves its YAML on the head; where another made the cluster (Kubernetes),
+    the environment variable FSD_TUNE_NODES may hold the same.
+    """
+    import ray
+    from ray._private.worker import _global_node
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    told = os.environ.get("FSD_TUNE_NODES")
+    if told is None:
+        if _global_node is not None and _global_node.is_head():
+            return {}  # an instance of this process alone
+        heads = [node for node in ray.nodes() if node["Alive"] and HEAD in node["Resources"]]
+        if not heads:
+            return {}
+        if heads[0]["NodeManagerAddress"] == ray.util.get_node_ip_address():
+            told = _left_by_ray_up()
+        else:
+            there = NodeAffinitySchedulingStrategy(heads[0]["NodeID"], soft=False)
+            ask = ray.remote(num_cpus=0, max_retries=0)(_left_by_ray_up).options(scheduling_strategy=there)
+            told = ray.get(ask.remote())
+    config = yaml.safe_load(told)
+    return config if isinstance(config, dict) else {}
+
+
+def _left_by_ray_up() -> str:
+    try:
+        return Path("~/ray_bootstrap_config.yaml").expanduser().read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
+def elsewhere(address: str | None) -> bool:
+    """Whether `connected(address)` is a cluster, whose machines may have GPUs where this one has none."""
+    return bool(address or os.environ.get("RAY_ADDRESS"))
+
+
+def device_for(settings: Settings, device: str, address: str | None = None) -> str:
+    """Where trials run: `auto` is cuda when they get a share of a GPU.
+
+    Where that is auto too, it is what torch finds; on a cluster, cuda.
+    """
+    if device == "auto" and (settings.resources.gpus_per_trial != "auto" or elsewhere(address)):
         return "cuda" if settings.resources.gpus_per_trial else "cpu"
     return device
 
@@ -175,11 +223,18 @@ def gpus_for(settings: Settings, device: str) -> float:
     return asked if not isinstance(asked, str) else float(device == "cuda")
 
 
-def largest_node_cpus() -> int:
-    """CPUs of the largest node, at least 1."""
+def build_cpus(gpus: float) -> int:
+    """CPUs for the task that builds a memory: those of the largest node that has its GPUs, at least 1.
+
+    Nodes that the autoscaler may start count where none that lives will do.
+    """
     import ray
 
-    return max(1, *(int(node["Resources"].get("CPU", 1)) for node in ray.nodes() if node["Alive"]))
+    for nodes in ([node["Resources"] for node in ray.nodes() if node["Alive"]], _nodes_to_come({"CPU": 1})):
+        most = max((int(node.get("CPU", 0)) for node in nodes if node.get("GPU", 0) >= gpus), default=0)
+        if most:
+            return most
+    return 1
 
 
 def dead_hosts() -> set[str]:

@@ -1,9 +1,13 @@
 """Whether a cluster's YAML for `ray up` is sound: by Ray's own validation, and by what that lets pass."""
 
+import contextlib
 import copy
 import difflib
+import io
 import logging
 import re
+import sys
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -64,14 +68,28 @@ def _by_ray(config: dict[str, Any]) -> list[str]:
     """Ray's schema and its own checks; what they raise is of many types."""
     from ray.autoscaler._private.util import prepare_config, validate_config
 
-    logging.getLogger("ray.autoscaler").setLevel(logging.WARNING)  # of what it fills in it tells at length
     try:
-        validate_config(prepare_config(copy.deepcopy(config)))
+        with _silent():
+            validate_config(prepare_config(copy.deepcopy(config)))
+    except KeyError as error:
+        return [f"{error.args[0]}: is missing."]
     except Exception as error:  # whatever it raises is said in one line
         told = getattr(error, "message", None) or next(iter(str(error).splitlines()), type(error).__name__)
         place = ".".join(str(part) for part in getattr(error, "absolute_path", ()))
         return [f"{place + ': ' if place else ''}{str(told).rstrip('.')}."]
     return []
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Without what Ray prints and logs of what it fills in, and of what it refuses."""
+    before = logging.root.manager.disable
+    logging.disable(sys.maxsize)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _name(config: dict[str, Any]) -> list[str]:

@@ -58,7 +58,7 @@ def run(
     where.require("FOLDER")
     where.pull()
     folder = where.folder
-    plan = confirm_inputs.plan(where, top, seeds, fresh_seeds, baseline)
+    plan = confirm_inputs.plan(where, top, seeds, fresh_seeds, baseline, address)
     for note in plan.notes:
         display.line(f"note: {note}")
     summary, metric, spec = plan.searched.results.summary, plan.inputs.task.metric, plan.spec

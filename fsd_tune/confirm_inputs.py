@@ -94,8 +94,15 @@ class Plan:
     notes: tuple[str, ...]
 
 
-def plan(output: Path | str | Place, top: int, seeds: int, fresh_seeds: int, baseline: Path | str | None) -> Plan:
-    """Read and check everything.
+def plan(
+    output: Path | str | Place,
+    top: int,
+    seeds: int,
+    fresh_seeds: int,
+    baseline: Path | str | None,
+    address: str | None = None,
+) -> Plan:
+    """Read and check everything; `address` is of the Ray cluster that runs are to be trained on.
 
     Raises:
         InputError: with every problem of the search, of the baseline, and of what has changed since.
@@ -120,7 +127,7 @@ def plan(output: Path | str | Place, top: int, seeds: int, fresh_seeds: int, bas
     hint = ""
     if searched is not None:
         try:
-            gathered = _gather(searched, where)
+            gathered = _gather(searched, where, address)
         except InputError as error:
             problems += error.problems
             hint = error.hint
@@ -210,18 +217,20 @@ def _seeds(start: int, count: int, taken: set[int]) -> tuple[int, ...]:
     return tuple([seed for seed in range(start, start + count + len(taken)) if seed not in taken][:count])
 
 
-def _gather(searched: Searched, where: Place) -> tuple[Inputs, Spec, list[str]]:
+def _gather(searched: Searched, where: Place, address: str | None) -> tuple[Inputs, Spec, list[str]]:
     """The search's inputs loaded again, refused when they are not what was searched."""
     settings, given, folder = searched.settings, searched.results.summary["inputs"], searched.folder
     data = None if given["data"] is None else Path(given["data"])
     inputs = gather(settings, search_folder.task_of(given), given["teacher"], data)
     memory, remote = where.memory(given["memory"])
-    device = cluster.device_for(settings, given["device"])
+    device, elsewhere = cluster.device_for(settings, given["device"], address), cluster.elsewhere(address)
     with_kd = settings
     if not set(settings.methods) & USES_TEACHER:
         # A search of ce alone has no use for a teacher; its kd baseline has.
         with_kd = settings.model_copy(update={"method": Choice(choice=("ce", "kd"))})
-    spec, notes = spec_for(with_kd, inputs.teacher, inputs.task, inputs.train, inputs.dev, memory, device, remote)
+    spec, notes = spec_for(
+        with_kd, inputs.teacher, inputs.task, inputs.train, inputs.dev, memory, device, remote, elsewhere
+    )
     now, then = search_folder.identity(settings, spec), searched.results.summary["identity"]
     changed = search_folder.differences(then, now)
     if changed:

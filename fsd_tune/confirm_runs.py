@@ -280,8 +280,8 @@ class Runs:
         self._spec = replace(self._spec, brought=self._where.bring(self._spec.model_folders))
         actor = memory_actor.start(self._spec, user)
         self._stack.callback(memory_actor.leave, actor, user)
-        cpus, gpus = cluster.largest_node_cpus(), 1 if self._spec.device == "cuda" else 0
-        prepared = memory_actor.build(actor, self._spec, cpus, gpus, self._display.stage)
+        gpus = 1 if self._spec.device == "cuda" else 0
+        prepared = memory_actor.build(actor, self._spec, cluster.build_cpus(gpus), gpus, self._display.stage)
         self._memory, self.passes = (actor, prepared), self.passes + prepared.passes
         how = "built with one teacher pass, for it was not there" if prepared.passes else "reused, no teacher pass"
         how = "the teacher runs live" if prepared.facts["live"] else how

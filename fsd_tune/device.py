@@ -12,13 +12,17 @@ from torch import Tensor
 from fsd_tune.errors import InputError
 
 
-def pick(device: str = "auto") -> torch.device:
+def pick(device: str = "auto", elsewhere: bool = False) -> torch.device:
     """`auto` is cuda where there is one.
+
+    Args:
+        device: auto, cpu or cuda.
+        elsewhere: other machines compute, whose devices are not seen from here: cuda is taken at its word.
 
     Raises:
         InputError: cuda is asked for where there is none.
     """
-    if device == "cuda" and not torch.cuda.is_available():
+    if device == "cuda" and not elsewhere and not torch.cuda.is_available():
         raise InputError("--device: found cuda, but this machine has no CUDA device that torch sees; use cpu.")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -36,9 +40,11 @@ def cpu_has_bf16() -> bool:
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """`auto` to bf16 where the device runs it natively, else float32."""
+    """`auto` to bf16 where the device runs it natively, else float32; a GPU that is elsewhere is taken to do so."""
     if precision != "auto":
         return precision
+    if device.type == "cuda" and not torch.cuda.is_available():
+        return "bf16"
     native = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_has_bf16()
     return "bf16" if native else "float32"
 

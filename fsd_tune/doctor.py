@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fsd_tune import cluster_file, glue, hub, place
 from fsd_tune.errors import FsdTuneError, InputError
@@ -116,6 +117,10 @@ def _output(wanted: Wanted) -> list[Finding]:
     existing = next(path for path in (output, *output.resolve().parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         return [Finding("output", f"{existing} cannot be written; give another --output", False)]
+    different = _different(wanted)
+    if different:
+        said = f"{output} holds another search ({'; '.join(different)}); give a new folder, or --overwrite"
+        return [Finding("output", said, False)]
     if not (output / "study.db").is_file():
         return [Finding("output", f"{output} can be written")]
     try:
@@ -125,6 +130,20 @@ def _output(wanted: Wanted) -> list[Finding]:
         said = f"{output / 'study.db'} cannot be opened ({error}); move it away, `resume` makes it anew"
         return [Finding("study", said, False)]
     return [Finding("study", f"{output / 'study.db'} holds {count} trials; a search that is the same goes on")]
+
+
+def _different(wanted: Wanted) -> list[str]:
+    """What settings and task of the search that the output holds differ from those that are wanted, at most three."""
+    summary = Path(wanted.output or "", "summary.json")
+    if wanted.settings is None or not summary.is_file():
+        return []
+    from fsd_tune import search_folder  # torch comes with it
+
+    held = json.loads(summary.read_text(encoding="utf-8")).get("identity", {})
+    now: dict[str, Any] = {"settings": search_folder.plain(wanted.settings)}
+    if wanted.task is not None:
+        now["task"] = glue.get_task(wanted.task).definition
+    return search_folder.differences({"settings": {}} | held, now)[:3]
 
 
 def _disk(wanted: Wanted) -> list[Finding]:
@@ -142,7 +161,7 @@ def _disk(wanted: Wanted) -> list[Finding]:
     else:
         limit = wanted.settings.memory.spool_limit_gb * 1e9 if wanted.settings else 50e9
         live = min(limit, 0.9 * free) < needed
-        said = f"{free / 1e9:.3g} GB free below {existing}, the teacher's outputs take at most {needed / 1e9:.3g} GB"
+        said = f"{free / 1e9:.3g} GB free below {existing}, outputs and memory take at most {needed / 1e9:.3g} GB"
         more = "; over memory.spool_limit_gb or the disk the teacher runs live, which makes steps dearer"
         found.append(Finding("disk", said + (more if live else "")))
     store = Path("/dev/shm")
@@ -154,7 +173,7 @@ def _disk(wanted: Wanted) -> list[Finding]:
 
 
 def _bytes_at_most(wanted: Wanted) -> int | None:
-    """The outputs' bytes if every example had the maximum length; None where the sizes are not known here."""
+    """Bytes of outputs and memory if every example had the maximum length; None where the sizes are not known here."""
     settings = wanted.settings
     task = None if wanted.task is None else glue.get_task(wanted.task)
     if settings is None or task is None or not glue.is_here(task, wanted.data):
@@ -167,8 +186,9 @@ def _bytes_at_most(wanted: Wanted) -> int | None:
         return None
     asked = settings.loss.layers
     layers = {"all": settings.student.layers}.get(asked, 1) if isinstance(asked, str) else len(asked) + 1
-    rows = _examples(task, wanted.data)["train"]
-    return 2 * rows * settings.data.max_length * hidden * layers
+    rows, width = _examples(task, wanted.data)["train"], settings.data.max_length * hidden
+    k = min(settings.memory.centroids or task.default_centroids, rows)
+    return rows * (2 * width * layers + 4 * task.num_labels + 8 * k + 12) + 4 * k * width
 
 
 @functools.lru_cache(maxsize=1)
@@ -198,9 +218,9 @@ def _nodes(wanted: Wanted) -> list[Finding]:
 
     gpus = 0.0
     if wanted.settings is not None:
-        gpus = cluster.gpus_for(wanted.settings, cluster.device_for(wanted.settings, "auto"))
+        gpus = cluster.gpus_for(wanted.settings, cluster.device_for(wanted.settings, "auto", wanted.address))
     paths = [str(Path(path).absolute()) for path in (wanted.teacher,) if path and Path(path).is_dir()]
-    found = []
+    found, needed = [], _bytes_at_most(wanted)
     with cluster.connected(wanted.address):
         if wanted.settings is not None:
             workers = cluster.workers(wanted.settings, gpus)
@@ -209,8 +229,20 @@ def _nodes(wanted: Wanted) -> list[Finding]:
             what = f"node {node.address}"
             found += [Finding(what, problem, False) for problem in node.problems]
             if not node.problems:
-                found.append(Finding(what, f"{node.cpus:g} CPUs, {node.gpus:g} GPUs, same versions, storage shared"))
+                has = f"{node.cpus:g} CPUs, {node.gpus:g} GPUs, same versions, storage shared"
+                found.append(Finding(what, f"{has}, {_serves(node.store, needed)}"))
     return found
+
+
+def _serves(store: float, needed: int | None) -> str:
+    """How a node with an object store of this size serves outputs and memory, which take so much at most."""
+    from fsd_tune import memory_actor
+
+    has = f"object store {store / 1e9:.3g} GB"
+    if needed is None:
+        return has
+    how = "holds outputs and memory" if needed <= memory_actor.room_in(store) else "too small: they are read as files"
+    return f"{has} {how} ({needed / 1e9:.3g} GB at most)"
 
 
 def show(findings: Iterator[Finding]) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fsd_tune import device as devices
 from fsd_tune import glue
 from fsd_tune.batches import Tokenised
 from fsd_tune.errors import InputError
@@ -96,7 +97,8 @@ def final(folder: Path, task: glue.Task, dev: Tokenised, precision: str, device:
     """
     from transformers import AutoModelForSequenceClassification
 
-    where = torch.device(device)
+    # The driver may be a machine without the trials' GPU.
+    where = devices.pick("auto" if device == "cuda" else device)
     model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).to(where)
     metrics = glue.evaluate(task, predict(model, dev, precision, where), dev.labels)
     return {"score": metrics[task.metric], "metrics": metrics, "examples": len(dev)}

@@ -5,14 +5,16 @@ The actor is thin: a build task that ends does the work (and holds the GPU while
 
 import contextlib
 import dataclasses
+import os
 import time
 from typing import Any
 
 import ray
 import torch
 from ray.exceptions import GetTimeoutError, ObjectLostError, RayActorError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from fsd_tune import files
+from fsd_tune import files, placement
 from fsd_tune.errors import FsdTuneError
 from fsd_tune.prepare import Prepared, prepare
 from fsd_tune.spec import Spec
@@ -20,7 +22,7 @@ from fsd_tune.student_run import Arrays, open_arrays
 from fsd_tune.teacher_outputs import Progress
 
 NAMESPACE = "fsd_tune"
-# Served through the object store up to here, as memory-mapped files of the node beyond.
+# Served through the object stores up to here, as memory-mapped files of the node beyond.
 _STORE_BYTES = 2 << 30
 _STORE_SHARE = 0.3
 _TRIES = 60
@@ -28,6 +30,7 @@ _TRIES = 60
 
 @ray.remote(max_retries=3)  # type: ignore[untyped-decorator]
 def _build(spec: Spec, cpus: int, actor: Any) -> Prepared:
+    _hide_gpus()
     torch.set_num_threads(max(1, cpus))
     last = 0.0
 
@@ -40,6 +43,12 @@ def _build(spec: Spec, cpus: int, actor: Any) -> Prepared:
     return prepare(spec, tell)
 
 
+def _hide_gpus() -> None:
+    """From a process that was given none: Ray leaves all of them visible to it."""
+    if not ray.get_gpu_ids():
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 class _Memory:
     """The actor's state: what was built, the references that it serves, the searches that use it.
 
@@ -47,6 +56,7 @@ class _Memory:
     """
 
     def __init__(self) -> None:
+        _hide_gpus()
         self._prepared: Prepared | None = None
         self._served: tuple[str, Any] | None = None
         self._searches: set[str] = set()
@@ -84,12 +94,22 @@ class _Memory:
     def serve(self, prepared: Prepared) -> tuple[str, Any]:
         """("store", [reference to Arrays]), or ("files", Prepared) when they are too large for the object store."""
         if self._served is None:
-            room = min(_STORE_BYTES, _STORE_SHARE * ray.cluster_resources().get("object_store_memory", 0))
-            if open_arrays(prepared, mapped=True).nbytes > room:
+            if open_arrays(prepared, mapped=True).nbytes > room_in(_smallest_store()):
                 self._served = ("files", prepared)
             else:
                 self._served = ("store", [ray.put(open_arrays(prepared, mapped=False))])
         return self._served
+
+
+def room_in(store: float) -> float:
+    """Bytes that are served through object stores of so many bytes."""
+    return min(_STORE_BYTES, _STORE_SHARE * store)
+
+
+def _smallest_store() -> float:
+    """Bytes of the smallest object store among the nodes that run trials: each of them gets a copy."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    return min((float(node.get("object_store_memory", 0.0)) for node in nodes), default=0.0)
 
 
 def name_of(spec: Spec) -> str:
@@ -106,6 +126,9 @@ def name_of(spec: Spec) -> str:
 def start(spec: Spec, search: str) -> Any:
     """The actor of a memory, created if there is none, with `search` attached to it.
 
+    It lives on a worker where there is one, for the head's object store and memory are small; on another node when its
+    own has died.
+
     Raises:
         FsdTuneError: Ray does not start it.
     """
@@ -113,10 +136,16 @@ def start(spec: Spec, search: str) -> Any:
     groups = {"progress": 1}
     actor_class = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, concurrency_groups=groups)(_Memory)
     for _ in range(_TRIES):
+        worker = placement.node_with_room()
+        where = None if worker is None else NodeAffinitySchedulingStrategy(worker, soft=True)
         # Another search may create it, or let it end, between the look and the call: then look again.
         with contextlib.suppress(ValueError, RayActorError):
             actor = actor_class.options(
-                name=name_of(spec), namespace=NAMESPACE, get_if_exists=True, lifetime="detached"
+                name=name_of(spec),
+                namespace=NAMESPACE,
+                get_if_exists=True,
+                lifetime="detached",
+                scheduling_strategy=where,
             ).remote()
             ray.get(actor.attach.remote(search))
             return actor

@@ -9,12 +9,14 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from fsd_tune.errors import InputError
+from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.mirror import Mirror
 from fsd_tune.place import Place
 from fsd_tune.versions import versions
 
 _SECONDS = 18.0
+# A disk that is fuller ends Ray's own processes, sooner or later.
+_LOCAL_BYTES = 1e9
 # Where these differ, a trial computes something else, or cannot be told what to do.
 _SAME = ("fsd_tune", "ray", "torch", "transformers", "python")
 
@@ -26,13 +28,19 @@ class Node:
     Attributes:
         address: its IP address.
         cpus, gpus: that Ray knows there.
+        store: bytes of its object store.
         problems: what keeps it from running a trial, in words.
     """
 
     address: str
     cpus: float
     gpus: float
+    store: float
     problems: tuple[str, ...]
+
+    def lines(self) -> list[str]:
+        """The problems as sentences that name the node."""
+        return [f"node {self.address}: {problem}." for problem in self.problems]
 
 
 def look(where: Place, paths: Sequence[str], gpus: float) -> list[Node]:
@@ -43,30 +51,41 @@ def look(where: Place, paths: Sequence[str], gpus: float) -> list[Node]:
         paths: files and folders that every node must be able to read.
         gpus: of a trial; more than 0 asks the nodes that have GPUs whether torch sees them.
     """
-    token = secrets.token_hex(8)
-    shared = _Shared(where, f".seen-{token}")
-    shared.write(token)
-    here, task = versions(), ray.remote(_task())
-    asked = []
-    alive = [node for node in ray.nodes() if node["Alive"]]
-    for node in alive:
-        with_gpu = bool(gpus) and node["Resources"].get("GPU", 0) > 0
-        where = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        options = {"num_cpus": 0, "num_gpus": 0.001 if with_gpu else 0, "max_retries": 0, "scheduling_strategy": where}
-        asked.append(
-            task.options(**options).remote(shared.name, token, list(paths), [*_SAME], with_gpu, node["NodeID"][:8])
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    with contextlib.closing(_Question(where, paths, gpus)) as question:
+        asked = [question.ask(node) for node in nodes]
+        ray.wait(asked, num_returns=len(asked), timeout=_SECONDS)
+        return [question.answer(node, reference) for node, reference in zip(nodes, asked, strict=True)]
+
+
+class _Question:
+    """What nodes are asked, until `close`: something lies in the search's place that they must see."""
+
+    def __init__(self, where: Place, paths: Sequence[str], gpus: float) -> None:
+        self._paths, self._gpus, self._token = list(paths), gpus, secrets.token_hex(8)
+        self._shared = _Shared(where, f".seen-{self._token}")
+        self._shared.write(self._token)
+        self._here, self._task = versions(), ray.remote(_task())
+
+    def ask(self, node: dict[str, Any]) -> Any:
+        """A reference to the answer of a node, one of `ray.nodes()`."""
+        with_gpu = bool(self._gpus) and node["Resources"].get("GPU", 0) > 0
+        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        options = {"num_cpus": 0, "num_gpus": 0.001 if with_gpu else 0, "max_retries": 0, "scheduling_strategy": there}
+        return self._task.options(**options).remote(
+            self._shared.name, self._token, self._paths, [*_SAME], with_gpu, node["NodeID"][:8]
         )
-    ray.wait(asked, num_returns=len(asked), timeout=_SECONDS)
-    found = []
-    try:
-        for node, reference in zip(alive, asked, strict=True):
-            problems = _problems(reference, here, shared, node["NodeID"][:8])
-            resources = node["Resources"]
-            address = str(node["NodeManagerAddress"])
-            found.append(Node(address, resources.get("CPU", 0.0), resources.get("GPU", 0.0), tuple(problems)))
-    finally:
-        shared.clear()
-    return found
+
+    def answer(self, node: dict[str, Any], reference: Any) -> Node:
+        """What a node has answered by now."""
+        problems = _problems(reference, self._here, self._shared, node["NodeID"][:8])
+        resources, address = node["Resources"], str(node["NodeManagerAddress"])
+        cpus, gpus, store = (float(resources.get(kind, 0.0)) for kind in ("CPU", "GPU", "object_store_memory"))
+        return Node(address, cpus, gpus, store, tuple(problems))
+
+    def close(self) -> None:
+        """Nothing stays in the place."""
+        self._shared.clear()
 
 
 def _task() -> Callable[..., dict[str, Any]]:
@@ -78,6 +97,8 @@ def _task() -> Callable[..., dict[str, Any]]:
         import os
         import pathlib
         import platform
+        import shutil
+        import tempfile
         from importlib import metadata
 
         found: dict[str, str] = {}
@@ -110,8 +131,9 @@ def _task() -> Callable[..., dict[str, Any]]:
             import torch
 
             cuda = torch.cuda.is_available()
+        free = shutil.disk_usage(tempfile.gettempdir()).free
         unread = [path for path in paths if not os.access(path, os.R_OK)]
-        return {"versions": found, "storage": storage, "unread": unread, "cuda": cuda}
+        return {"versions": found, "storage": storage, "unread": unread, "cuda": cuda, "free": free}
 
     return see
 
@@ -135,6 +157,9 @@ def _problems(reference: Any, here: dict[str, str], shared: "_Shared", name: str
     if storage:
         problems.append(f"--output: {shared.name} is not shared: this node {storage}; {shared.advice}")
     problems += [f"cannot read {path}; put it into a folder that all nodes share" for path in answer["unread"]]
+    if answer["free"] < _LOCAL_BYTES:
+        free, needed = answer["free"] / 1e9, _LOCAL_BYTES / 1e9
+        problems.append(f"has {free:.2g} GB free for temporary files, but Ray and checkpoints need {needed:g} GB")
     if not answer["cuda"]:
         problems.append("has a GPU for Ray, but torch sees none; its driver or its build of torch is missing")
     return problems
@@ -182,6 +207,42 @@ def require(where: Place, paths: Sequence[str], gpus: float) -> None:
     """
     if sum(node["Alive"] for node in ray.nodes()) < 2:
         return
-    problems = [f"node {node.address}: {problem}." for node in look(where, paths, gpus) for problem in node.problems]
+    problems = [line for node in look(where, paths, gpus) for line in node.lines()]
     if problems:
         raise InputError(problems)
+
+
+class Joining:
+    """Asks nodes that join while a search runs what `require` has asked the others."""
+
+    def __init__(self, where: Place, paths: Sequence[str], gpus: float) -> None:
+        self._what = (where, paths, gpus)
+        self._known = {str(node["NodeID"]) for node in ray.nodes() if node["Alive"]}
+        self._asked: list[tuple[dict[str, Any], Any, _Question]] = []
+
+    def require(self) -> None:
+        """Ask nodes that are new, and hear those that have answered; returns at once.
+
+        Raises:
+            FsdTuneError: one cannot run trials. They would be tried there, and fail, one after the other.
+        """
+        for node in ray.nodes():
+            if node["Alive"] and node["NodeID"] not in self._known:
+                self._known.add(node["NodeID"])
+                question = _Question(*self._what)
+                self._asked.append((node, question.ask(node), question))
+        for one in list(self._asked):
+            node, reference, question = one
+            if not ray.wait([reference], timeout=0)[0]:
+                continue
+            self._asked.remove(one)
+            with contextlib.closing(question):
+                lines = question.answer(node, reference).lines()
+            if lines and not _has_left(node):
+                hint = "Repair or remove it; `fsd-tune resume` goes on."
+                raise FsdTuneError(f"A machine has joined that cannot run trials: {' '.join(lines)}", hint)
+
+
+def _has_left(node: dict[str, Any]) -> bool:
+    """Whether a node that could not answer is simply gone."""
+    return not any(other["NodeID"] == node["NodeID"] and other["Alive"] for other in ray.nodes())

@@ -15,6 +15,8 @@ from typing import Any
 from ray.tune import Callback
 
 from fsd_tune import checkpoints, cluster, files
+from fsd_tune.nodes import Joining
+from fsd_tune.patience import Patience
 from fsd_tune.place import Place
 from fsd_tune.results import judge
 from fsd_tune.search_progress import SearchProgress
@@ -45,10 +47,13 @@ class Scribe(DriverOnly, Callback):  # type: ignore[misc]
         progress: SearchProgress,
         interrupted: Event,
         tracked: TrackedTrials,
+        patience: Patience | None = None,
+        joining: Joining | None = None,
     ) -> None:
         self._where, self._metric, self._reports, self._judge_by = where, metric, reports, judge_by
         self._asha, self._searcher, self._earlier = asha, searcher, earlier
         self._progress, self._interrupted, self._tracked = progress, interrupted, tracked
+        self._patience, self._joining = patience, joining
         self._values: dict[str, dict[int, float]] = {}
         self._suspected: dict[str, tuple[Any, str, float]] = {}
         self._looked = 0.0
@@ -65,9 +70,13 @@ class Scribe(DriverOnly, Callback):  # type: ignore[misc]
         if self._interrupted.is_set():
             raise KeyboardInterrupt
         self._where.tick()
-        if self._suspected and time.monotonic() > self._looked + _LOOK_SECONDS:
+        if time.monotonic() > self._looked + _LOOK_SECONDS:
             self._looked = time.monotonic()
-            self._forgive(cluster.dead_hosts())
+            if self._suspected:
+                self._forgive(cluster.dead_hosts())
+            if self._joining is not None:
+                self._await_storage()
+                self._joining.require()
 
     def _forgive(self, dead: set[str]) -> None:
         """Failures whose host turns out to have died are taken back: they say nothing of the trial."""
@@ -80,6 +89,7 @@ class Scribe(DriverOnly, Callback):  # type: ignore[misc]
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial starts, goes on from an earlier part of the search, or starts again after a crash of its worker."""
+        self._await_storage()
         number = trial.config["trial"]
         self._values.setdefault(trial.trial_id, dict(self._earlier.get(number, {})))
         self._describe(trial)
@@ -96,6 +106,7 @@ class Scribe(DriverOnly, Callback):  # type: ignore[misc]
         """A report. After a crash a trial makes some again, with the same values: they stand there already."""
         if result["report"] in self._values[trial.trial_id]:
             return
+        self._await_storage()
         row = {
             name: value
             for name, value in result.items()
@@ -141,7 +152,12 @@ class Scribe(DriverOnly, Callback):  # type: ignore[misc]
         """A trial failed more often than it may be tried."""
         self._end(trial, "failed", _last_line(trial) or "its worker died")
 
+    def _await_storage(self) -> None:
+        if self._patience is not None:
+            self._patience.wait()
+
     def _end(self, trial: Any, state: str, reason: str) -> None:
+        self._await_storage()
         self._where.gone(self._folder(trial) / checkpoints.RESTART)
         if not (self._folder(trial) / "config.json").exists():
             self._describe(trial)  # its worker died before it could start

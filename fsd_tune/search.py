@@ -68,7 +68,7 @@ def run(
     """
     planned = plan(
         settings, task=task, teacher=teacher, output=output, data=data, memory=memory, device=device,
-        overwrite=overwrite, resuming=resuming,
+        overwrite=overwrite, resuming=resuming, address=address,
     )  # fmt: skip
     return execute(
         planned, overwrite=overwrite, errored=errored, address=address, ray_temporary=ray_temporary, display=display
@@ -107,6 +107,7 @@ def plan(
     device: str = "auto",
     overwrite: bool = False,
     resuming: bool = False,
+    address: str | None = None,
 ) -> Plan:
     """Check and load a search's inputs; arguments and errors are `run`'s."""
     where = place.at(output)
@@ -118,7 +119,7 @@ def plan(
     artefacts, remote = where.memory(memory)
     spec, notes = spec_for(
         settings, inputs.teacher, inputs.task, inputs.train, inputs.dev, artefacts,
-        cluster.device_for(settings, device), remote,
+        cluster.device_for(settings, device, address), remote, cluster.elsewhere(address),
     )  # fmt: skip
     identity = search_folder.identity(settings, spec)
     search_folder.check(where.folder, identity, overwrite, resuming)
@@ -176,9 +177,12 @@ def execute(
                 gpus = cluster.gpus_for(settings, spec.device)
                 workers = cluster.workers(settings, gpus)
                 spec = dataclasses.replace(spec, brought=where.bring(spec.model_folders))
-                nodes.require(where, [] if spec.brought else spec.model_folders, gpus)
+                needed = [] if spec.brought else spec.model_folders
+                nodes.require(where, needed, gpus)
                 summary = search_folder.begin(where, planned.identity, settings, inputs, spec, notes, planned.given)
-                SearchRun(settings, inputs, spec, where, summary, gpus, workers, past, to_do, display).run()
+                SearchRun(
+                    settings, inputs, spec, where, summary, gpus, workers, past, to_do, display, needed
+                ).run()  # fmt: skip
         else:
             # Nothing is to begin; a search that was killed after its last trial still lacks what follows.
             summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))

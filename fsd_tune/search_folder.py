@@ -33,18 +33,23 @@ def identity(settings: Settings, spec: Spec) -> dict[str, Any]:
 
     Trials, time and workers are left out: a search may be continued with more of them.
     """
-    plain = yaml.safe_load(settings_module.dump(settings))
-    for section in ("resources", "wandb"):
-        plain.pop(section)
-    for key in ("trials", "time_budget", "stop_after_stalled"):
-        plain["search"].pop(key)
     return {
-        "settings": plain,
+        "settings": plain(settings),
         "task": spec.task.definition,
         "teacher": fingerprint(spec.teacher.path),
         "training split": _digest(spec.train),
         "dev split": _digest(spec.dev),
     }
+
+
+def plain(settings: Settings) -> dict[str, Any]:
+    """The settings of `identity`."""
+    found: dict[str, Any] = yaml.safe_load(settings_module.dump(settings))
+    for section in ("resources", "wandb"):
+        found.pop(section)
+    for key in ("trials", "time_budget", "stop_after_stalled"):
+        found["search"].pop(key)
+    return found
 
 
 def shared_facts(settings: Settings, spec: Spec, metric: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +16,7 @@ from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.hub import RECORD
 from fsd_tune.inputs import Inputs
 from fsd_tune.methods import USES_TEACHER
+from fsd_tune.patience import AwayError, Patience
 from fsd_tune.place import Place
 from fsd_tune.prepare import Prepared
 from fsd_tune.progress import Display, duration
@@ -69,6 +70,7 @@ class SearchRun:
         past: trials of an earlier part of the search.
         to_do: trials still to run.
         display: where progress goes.
+        needed: folders that every node must be able to read.
     """
 
     settings: Settings
@@ -81,6 +83,7 @@ class SearchRun:
     past: Past
     to_do: int
     display: Display
+    needed: Sequence[str] = ()
 
     @property
     def folder(self) -> Path:
@@ -92,6 +95,7 @@ class SearchRun:
         self._began, self._before = time.monotonic(), float(self.summary.get("wall_seconds", 0.0))
         state = "failed"
         self._tracked = TrackedTrials(self.settings.wandb, self.folder, self.summary, self.display)
+        self._patience = Patience(self.folder, self.display.line)
         try:
             self._write(workers=self.workers)
             with self._memory() as memory:
@@ -106,9 +110,14 @@ class SearchRun:
             # The teacher's predictions showed it: no trial has begun, so nothing of a new search stays.
             state = "failed" if self.past.trials else "refused"
             raise
+        except AwayError:
+            state = "away"
+            raise
         finally:
             self.display.close()
-            if state == "refused":
+            if state == "away":
+                self._tracked.close()
+            elif state == "refused":
                 self._tracked.close()
                 search_folder.clear(self.where)
             else:
@@ -116,6 +125,7 @@ class SearchRun:
                 conclude(self.where, self.inputs, self.spec, state == "done", self._tracked)
 
     def _write(self, **news: Any) -> None:
+        self._patience.wait()
         wall = self._before + time.monotonic() - self._began
         self.summary.update(news, wall_seconds=round(wall, 2))
         files.write_json(self.folder / "summary.json", self.summary)
@@ -130,8 +140,8 @@ class SearchRun:
         user = str(self.folder.resolve())
         actor = memory_actor.start(self.spec, user)
         try:
-            cpus, gpus = cluster.largest_node_cpus(), 1 if self.spec.device == "cuda" else 0
-            prepared = memory_actor.build(actor, self.spec, cpus, gpus, self.display.stage)
+            gpus = 1 if self.spec.device == "cuda" else 0
+            prepared = memory_actor.build(actor, self.spec, cluster.build_cpus(gpus), gpus, self.display.stage)
             self._say(prepared)
             yield actor, prepared
         finally:
@@ -176,6 +186,7 @@ class SearchRun:
     def _tune(self, memory: tuple[Any, Prepared] | None) -> None:
         from ray import tune
 
+        from fsd_tune import nodes, placement
         from fsd_tune.scribe import Scribe
         from fsd_tune.searcher import TruthfulAsha, TruthfulSearcher
         from fsd_tune.trial import DistillTrial
@@ -192,7 +203,7 @@ class SearchRun:
         progress.past(dict(results.trials["state"].value_counts()), results.best)
         interrupted = threading.Event()
         restarts = {number: self.where.from_nodes(path) for number, path in self.past.restarts.items()}
-        searcher = TruthfulSearcher(record, metric, reports, self.workers, restarts)
+        searcher = TruthfulSearcher(record, metric, reports, self.workers, restarts, self._patience)
         judge_by = settings.search.judge_by
         folders = {number: restart.parent.name for number, restart in self.past.restarts.items()}
         earlier = {number: trial.values for number, trial in past.items()}
@@ -207,6 +218,8 @@ class SearchRun:
             progress,
             interrupted,
             self._tracked,
+            self._patience,
+            nodes.Joining(self.where, self.needed, self.gpus),
         )
         trainable = tune.with_parameters(
             DistillTrial,
@@ -216,7 +229,8 @@ class SearchRun:
             reports=reports,
             checkpoints=(*self.summary["rungs"], reports),
         )
-        asked = {"cpu": settings.resources.cpus_per_trial, "gpu": self.gpus}
+        resources = settings.resources
+        asked = placement.request(resources.placement, resources.cpus_per_trial, self.gpus)
         budget_s = settings.search.time_budget_seconds
         if settings.wandb.mode == "off":
             self.display.line("Weights & Biases: off; --wandb offline or online tracks a search")
@@ -249,10 +263,13 @@ class SearchRun:
             with _signals(interrupted):
                 tuner.fit()
         except tune.TuneError as error:
+            if self._patience.lost is not None:
+                raise self._patience.lost from None
             reason = [line for line in str(error).splitlines() if line.strip()][-1]
             raise FsdTuneError(f"Ray Tune stopped the search: {reason.strip()}") from error
         finally:
-            record.close()
+            if self._patience.lost is None:
+                record.close()
         if interrupted.is_set():
             raise KeyboardInterrupt
         states = load(self.folder).trials["state"]

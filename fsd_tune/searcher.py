@@ -7,6 +7,7 @@ from typing import Any, Self
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from fsd_tune.patience import Patience
 from fsd_tune.search_progress import Rung
 from fsd_tune.study import Known, Record
 
@@ -102,10 +103,16 @@ class TruthfulSearcher(DriverOnly, Searcher):  # type: ignore[misc]
     """Hands out the record's trials and tells it how each ended."""
 
     def __init__(
-        self, record: Record, metric: str, reports: int, workers: int, restarts: Mapping[int, str] | None = None
+        self,
+        record: Record,
+        metric: str,
+        reports: int,
+        workers: int,
+        restarts: Mapping[int, str] | None = None,
+        patience: Patience | None = None,
     ) -> None:
         super().__init__(metric=metric, mode="max")
-        self._restarts = restarts or {}
+        self._restarts, self._patience = restarts or {}, patience
         self._record, self._name, self._reports, self._most = record, metric, reports, workers
         self._numbers: dict[str, int] = {}
 
@@ -133,6 +140,7 @@ class TruthfulSearcher(DriverOnly, Searcher):  # type: ignore[misc]
         """
         if len(self._numbers) >= self._most:
             return None
+        self._await_storage()
         asked = self._record.ask()
         if asked is None:
             return str(Searcher.FINISHED)
@@ -144,14 +152,21 @@ class TruthfulSearcher(DriverOnly, Searcher):  # type: ignore[misc]
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """A report of a running trial."""
+        self._await_storage()
         self._record.report(self._numbers[trial_id], result["report"], result[self._name])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """The trial ended; its last report arrives here and nowhere else."""
+        self._await_storage()
         number = self._numbers.pop(trial_id)
         if result and "report" in result:
             self._record.report(number, result["report"], result[self._name])
         self._record.tell(number, ended(result, error, self._reports))
+
+    def _await_storage(self) -> None:
+        """The study's file lies there; what Optuna begins it could not begin again."""
+        if self._patience is not None:
+            self._patience.wait()
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the study is rebuilt from the results on disk."""

@@ -283,6 +283,9 @@ class Resources(Section):
     max_concurrent: Annotated[int, _number(int, 1, 10**6)] | None = Field(
         default=None, description="trials at the same time at most; null: what the resources hold"
     )
+    placement: Literal["pack", "spread"] = Field(
+        default="pack", description="on a cluster: trials on as few nodes as hold them, or spread over all"
+    )
 
 
 class Wandb(Section):

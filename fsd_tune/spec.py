@@ -88,11 +88,14 @@ def spec_for(
     folder: Path,
     device: str,
     remote: str | None = None,
+    elsewhere: bool = False,
 ) -> tuple[Spec, list[str]]:
     """The artefacts that a search or a run with these settings needs, and notes on what was adapted.
 
     Outputs that would take more than `memory.spool_limit_gb`, or than is free on the disk of `folder`, are not
     stored: methods with features then run the teacher live, `kd` alone stores the logits only.
+
+    `elsewhere`: as for `device.pick`.
     """
     task = glue.get_task(task)
     methods = set(settings.methods)
@@ -100,7 +103,7 @@ def spec_for(
     pairs = layer_pairs(settings.loss.layers, lt, ls) if methods & USES_FEATURES else ()
     pair = global_pair(settings.loss.layers, lt, ls)
     memory_pair = pair if methods & USES_MEMORY else None
-    where = devices.pick(device)
+    where = devices.pick(device, elsewhere)
     precision = devices.resolve_precision(settings.precision, where)
     # The memory's layer is always stored: a later search with a memory then needs no second pass.
     layers = tuple(sorted({pair[0]} | {t for t, _ in pairs}))

@@ -63,7 +63,7 @@ def run(
             planned.append(
                 search.plan(
                     settings, task=task, teacher=teacher, output=folder, data=data, memory=memory,
-                    device=device, overwrite=overwrite,
+                    device=device, overwrite=overwrite, address=address,
                 )
             )  # fmt: skip
         except InputError as error:

@@ -7,7 +7,7 @@ import ray
 import torch
 from ray import tune
 
-from fsd_tune import sharing, storage
+from fsd_tune import patience, sharing, storage
 from fsd_tune.distill import Distiller
 from fsd_tune.memory_actor import fetch
 from fsd_tune.models import quiet_transformers
@@ -52,6 +52,7 @@ class DistillTrial(tune.Trainable):  # type: ignore[misc]
             checkpoints: reports after which a checkpoint is saved (ASHA's rungs and the last).
         """
         assert settings is not None and spec is not None
+        self._await_storage()
         quiet_transformers()
         torch.set_num_threads(max(1, int(settings.resources.cpus_per_trial)))
         self._reports, self._checkpoints = reports, checkpoints
@@ -78,8 +79,19 @@ class DistillTrial(tune.Trainable):  # type: ignore[misc]
         }
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Everything that continuing needs; see `Distiller.save`."""
+        """Everything that continuing needs; see `Distiller.save`. Tune copies it into the shared folder."""
         self._distiller.save(Path(checkpoint_dir))
+        self._await_storage()
+
+    def restore(self, checkpoint_path: Any) -> Any:
+        """Tune looks for the checkpoint in the shared folder, and gives the trial up where it finds none."""
+        self._await_storage()
+        return super().restore(checkpoint_path)
+
+    def _await_storage(self) -> None:
+        """Wait while this node does not see the search's folder, which would use up the trial's retries at once."""
+        if self._storage is not None and self._storage.storage_filesystem.type_name == "local":
+            patience.Patience(Path(self._storage.experiment_fs_path), print).wait()
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
         """Continue where the checkpoint was saved."""

@@ -7,6 +7,8 @@ import pytest
 import yaml
 
 from fsd_tune import cluster_file
+from fsd_tune.cluster import device_for
+from fsd_tune.settings import load, parse_flags
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = ["cluster.yaml", "docs/cluster/gcp.yaml", "docs/cluster/hosts.yaml"]
@@ -44,8 +46,28 @@ def test_kubernetes_runs_the_same_ray_with_the_same_resources():
     assert worker["resources"]["limits"]["cpu"] == asked["CPU"]
     assert worker["resources"]["limits"]["nvidia.com/gpu"] == asked["GPU"]
     assert (group["minReplicas"], group["maxReplicas"]) == (0, aws["max_workers"])
+    assert worker["resources"]["requests"] == worker["resources"]["limits"]
     assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
-    assert job["spec"]["entrypoint"].split()[:2] == ["fsd-tune", "search"]
+    assert aws["available_node_types"]["head"]["resources"] == {"CPU": 0}, "neither head trains"
+    (told,) = [one["value"] for one in head["env"] if one["name"] == "FSD_TUNE_NODES"]
+    assert yaml.safe_load(told) == {"available_node_types": {"gpu": {"max_workers": 4, "resources": asked}}}
+    tag = aws["docker"]["image"].partition(":")[2]
+    assert worker["image"].endswith(f":{tag}"), "the image is built on the one that cluster.yaml starts"
+    mounted = [one["mountPath"] for one in worker["volumeMounts"]]
+    assert mounted == [one["mountPath"] for one in head["volumeMounts"]] == ["/shared"]
+    assert "-v /mnt/shared:/shared" in aws["docker"]["run_options"]
+
+
+def test_kubernetes_starts_a_command_that_is_one(monkeypatch):
+    """The entry point parses, and asks for no more of a GPU than a worker has."""
+    job = yaml.safe_load((ROOT / "docs/cluster/rayjob.yaml").read_text())
+    words = job["spec"]["entrypoint"].split()
+    assert words[:2] == ["fsd-tune", "search"]
+    kept = [word for word in words[3:] if not word.startswith("/shared/")]
+    assert kept == ["--task", "rte", "--teacher", "--data", "--output", "--gpus-per-trial", "0.5"]
+    settings = load(ROOT / "search_spaces" / "fsd_ilg.yaml", parse_flags(words[-2:]))
+    monkeypatch.setenv("RAY_ADDRESS", "auto")  # as in a job of Ray's
+    assert device_for(settings, "auto") == "cuda", "whatever the head has"
 
 
 def changed(tmp_path, change):

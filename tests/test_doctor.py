@@ -1,5 +1,6 @@
 """What is found before a search starts: a line each, right or with what to do, and quickly."""
 
+import json
 import shutil
 import subprocess
 import time
@@ -7,6 +8,7 @@ import time
 import pytest
 
 from fsd_tune.doctor import Wanted, examine
+from fsd_tune.search_folder import plain
 from fsd_tune.settings import load
 from tests.searching import SCRIPT, SPACE
 
@@ -49,10 +51,25 @@ def test_each_mistake_says_what_to_do(settings, glue, teacher, tmp_path, monkeyp
     assert "`resume` makes it anew" in wrong["study"] and "ray get-auth-token --generate" in wrong["auth mode"]
 
 
+def test_a_folder_that_holds_another_search(settings, tmp_path):
+    folder = tmp_path / "R"
+    folder.mkdir()
+    there = plain(settings)
+    held = {"settings": there, "task": "sst2", "teacher": "any"}
+    (folder / "summary.json").write_text(json.dumps({"identity": held}))
+    assert found(settings=settings, task="sst2", output=folder)["output"].right
+    seen = found(settings=settings, task="rte", output=folder)["output"]
+    assert not seen.right and "holds another search (another task); give a new folder" in seen.said
+    there["space"]["batch_size"] = 4
+    (folder / "summary.json").write_text(json.dumps({"identity": held}))
+    assert "space.batch_size 4 there, 8 now" in found(settings=settings, task="sst2", output=folder)["output"].said
+
+
 def test_the_outputs_bytes_are_at_most_what_the_formula_says(settings, glue, teacher, tmp_path):
     seen = found(settings=settings, task="sst2", teacher=str(teacher), data=glue, output=tmp_path)
-    # 40 examples of at most 32 tokens, 16 wide, float16, one layer
-    assert f"at most {2 * 40 * 32 * 16 / 1e9:.3g} GB" in seen["disk"].said
+    # 40 examples of at most 32 tokens, 16 wide, float16, one layer, 2 classes, 5 centroids: the README's formula
+    most = 40 * (2 * 32 * 16 * 1 + 4 * 2 + 8 * 5 + 12) + 4 * 5 * 32 * 16
+    assert f"at most {most / 1e9:.3g} GB" in seen["disk"].said
 
 
 def test_the_verb_is_quick_and_its_exit_code_tells(glue, teacher, tmp_path):

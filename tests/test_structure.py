@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 MODULES = sorted((ROOT / "fsd_tune").glob("*.py"))
 RAY_ROOMS = {
-    "cluster", "cluster_file", "confirm_runs", "memory_actor", "nodes", "scribe", "search_run", "searcher",
+    "cluster", "cluster_file", "confirm_runs", "memory_actor", "nodes", "placement", "scribe", "search_run", "searcher",
     "teacher_workers",  # a grid of teachers is trained side by side
     "trial",
 }  # fmt: skip

@@ -28,12 +28,33 @@ class Cluster:
 
     def __init__(self, lab: labs.Lab, shared: Path) -> None:
         self.lab, self.shared = lab, shared
+        self._on_demand: bool | None = None
 
-    def up(self) -> None:
-        """`ray up`, until all three nodes live."""
+    def up(self, on_demand: bool = False) -> None:
+        """`ray up` of the project's YAML for ssh hosts, until all three nodes live.
+
+        Args:
+            on_demand: the workers come by the autoscaler, as a cloud's machines do: the head alone lives.
+        """
+        self._on_demand = on_demand
         config = yaml.safe_load((ROOT / "docs" / "cluster" / "hosts.yaml").read_text())
-        config["provider"] |= {"head_ip": labs.address(1), "worker_ips": [labs.address(2), labs.address(3)]}
+        hosts = {"head_ip": labs.address(1), "worker_ips": [labs.address(2), labs.address(3)]}
+        config["provider"] |= hosts
         config["auth"] = {"ssh_user": "root", "ssh_private_key": "~/.ssh/lab_key"}
+        if on_demand:
+            del config["min_workers"]
+            config |= {
+                # A worker is up after a few seconds; one that has nothing to do for so long is given back.
+                "idle_timeout_minutes": 0.5,
+                "provider": {"type": "external", "module": "tests.cluster.on_demand.Hosts", **hosts},
+                "available_node_types": {
+                    "head": {"resources": {"CPU": 0}, "node_config": {}},
+                    "worker": {"min_workers": 0, "max_workers": 2, "resources": {"CPU": 1}, "node_config": {}},
+                },
+                "head_node_type": "head",
+                "cluster_synced_files": [],
+            }
+            config["provider"]["key"] = config["auth"]["ssh_private_key"]
         head, worker = config["head_start_ray_commands"], config["worker_start_ray_commands"]
         small = "--object-store-memory=100000000"
         config["head_start_ray_commands"] = [
@@ -45,8 +66,19 @@ class Cluster:
         ]
         (self.shared / "cluster.yaml").write_text(yaml.safe_dump(config))
         self.laptop("ray get-auth-token --generate > /dev/null")
-        self.laptop(f"RAY_UP_enable_autoscaler_v2=0 ray up -y --no-config-cache {self.shared / 'cluster.yaml'}")
-        self.wait_for_nodes(3)
+        # Of a list of hosts the new autoscaler starts one too few.
+        old = "" if on_demand else "RAY_UP_enable_autoscaler_v2=0 "
+        self.laptop(f"{old}ray up -y --no-config-cache {self.shared / 'cluster.yaml'}")
+        self.wait_for_nodes(1 if on_demand else 3)
+
+    def be(self, on_demand: bool) -> None:
+        """Come up as this kind of cluster; from the other kind by switching all hosts off and on again."""
+        if self._on_demand not in (None, on_demand):
+            for host in self.lab.hosts:
+                self.lab.kill(host)
+                self.boot(host)
+        if self._on_demand is not on_demand:
+            self.up(on_demand)
 
     def laptop(self, command: str) -> str:
         """What a command on the laptop prints."""
@@ -73,6 +105,14 @@ class Cluster:
         self.lab.boot(host)
         self.lab.wait_for_ssh(host)
 
+    def hide_storage(self, host: int) -> None:
+        """Put an empty folder that nobody can write over the shared one, as a host sees it."""
+        self.lab.run(host, f"mount -t tmpfs -o ro tmpfs {self.shared}")
+
+    def show_storage(self, host: int) -> None:
+        """Take it away again."""
+        self.lab.run(host, f"umount -l {self.shared}")
+
     def join(self, host: int) -> None:
         """Start Ray on a worker that has lost its own, as the cluster's YAML does."""
         token = self.lab.run(1, "cat ~/.ray/auth_token").stdout.strip()
@@ -80,6 +120,11 @@ class Cluster:
         small = "--num-cpus=1 --object-store-memory=100000000"
         self.lab.run(host, f"RAY_AUTH_MODE=token ray start {small} --address={labs.address(1)}:6379")
         self.wait_for_nodes(3)
+
+    def received(self, host: int) -> int:
+        """Bytes that have come in over a host's network so far."""
+        (line,) = [line for line in self.lab.run(host, "cat /proc/net/dev").stdout.splitlines() if "eth0:" in line]
+        return int(line.split(":")[1].split()[0])
 
     def command(self, name: str, *more: str) -> str:
         """A search's command line for the head."""
@@ -94,8 +139,8 @@ class Cluster:
 
 
 @contextmanager
-def running(shared: Path) -> Iterator[Cluster]:
-    """A cluster with a task's data, a teacher and a space in its shared folder."""
+def hosts(shared: Path) -> Iterator[Cluster]:
+    """Three hosts with a task's data, a teacher and a space in their shared folder; no cluster is up on them."""
     glue_folders.write_glue(shared / "glue", train=40, dev=24, tasks=("sst2",))
     tiny.write_teacher(shared / "teacher", tiny.write_base(shared / "base"))
     space = SPACE.replace("epochs: 2", "epochs: 60").replace("trials: 6", f"trials: {TRIALS}")
@@ -103,17 +148,29 @@ def running(shared: Path) -> Iterator[Cluster]:
     home = Path(tempfile.mkdtemp(prefix="lab"))
     lab = labs.Lab(home / "hosts", 3, shared)
     try:
-        made = Cluster(lab, shared)
-        made.up()
-        yield made
+        yield Cluster(lab, shared)
     finally:
         lab.down()
         home.rmdir()
 
 
 @pytest.fixture(scope="package")
-def cluster(tmp_path_factory):
+def made(tmp_path_factory):
     if reason := labs.missing():
         pytest.skip(f"no hosts can be made here: {reason}")
-    with running(tmp_path_factory.mktemp("shared")) as made:
+    with hosts(tmp_path_factory.mktemp("shared")) as made:
         yield made
+
+
+@pytest.fixture
+def cluster(made):
+    """The head and two workers are up."""
+    made.be(on_demand=False)
+    return made
+
+
+@pytest.fixture
+def on_demand(made):
+    """The head alone is up; the autoscaler has two workers to give."""
+    made.be(on_demand=True)
+    return made

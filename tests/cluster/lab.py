@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 NET = "10.91.7"
+_CHECKOUT = Path(__file__).resolve().parents[2]
 _SSHD = "/usr/sbin/sshd"
 _TOOLS = ("ip", "unshare", "nsenter", "ssh-keygen", "rsync", _SSHD)
 
@@ -99,7 +100,7 @@ class Lab:
             "keys": str(self.folder),
             "shared": [str(self.shared), *_hidden()],
             "bin": str(Path(sys.executable).parent),
-            "packages": str(Path(sys.prefix) / "cluster"),
+            "packages": [str(_CHECKOUT), str(Path(sys.prefix) / "cluster")],
         }
         (place / "host.json").write_text(json.dumps(facts))
         words = ["ip", "netns", "exec", f"{self._prefix}{host}", "unshare"]
@@ -176,7 +177,7 @@ def _run(*words: object) -> None:
 
 def _hidden() -> list[str]:
     """What a host needs of this machine and would not see, for it lies where each host has a folder of its own."""
-    needed = (Path(__file__).resolve().parents[2], Path(sys.prefix), Path(sys.base_prefix))
+    needed = (_CHECKOUT, Path(sys.prefix), Path(sys.base_prefix))
     return [str(path) for path in needed if path.parts[1] in ("tmp", "run", "dev")]
 
 
@@ -208,7 +209,8 @@ def _become(facts: dict[str, Any]) -> None:
     for source, target in ((keys / "id.pub", home / ".ssh/authorized_keys"), (keys / "id", home / ".ssh/lab_key")):
         shutil.copy(source, target)
         target.chmod(0o600)
-    profile = f"export PATH={facts['bin']}:$PATH PYTHONPATH={facts['packages']} RAY_USAGE_STATS_ENABLED=0\n"
+    packages = ":".join(facts["packages"])
+    profile = f"export PATH={facts['bin']}:$PATH PYTHONPATH={packages} RAY_USAGE_STATS_ENABLED=0\n"
     (root / "etc/profile.d/lab.sh").write_text(profile)
     (home / ".bashrc").write_text(profile)
     (root / "etc/hosts").write_text(f"127.0.0.1 localhost\n{facts['address']} {facts['name']}\n")

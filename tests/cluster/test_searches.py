@@ -1,26 +1,27 @@
 """Searches on three hosts: nothing dies, a worker dies or is cut off, the memory's host dies, the driver dies."""
 
 import json
+import sys
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 from transformers import AutoModelForSequenceClassification
 
 from fsd_tune.results import load
+from tests.cluster import lab as labs
 from tests.cluster.conftest import TRIALS
-from tests.cluster.measure import on
+from tests.cluster.measure import DRIVER, host_of_memory, on
 from tests.searching import agree
 
 pytestmark = pytest.mark.slow
-# In a host's own process ids, of its own processes.
-_ACTOR = "pgrep -f '^ray::_Memory'"
-_DRIVER = "pgrep -f '[f]sd-tune search'"
 
 
-def check(cluster, name):
+def check(cluster, name, trials=TRIALS):
     """Every trial ended well and once, study and results agree, one teacher pass was paid, the student loads."""
     results = load(cluster.shared / name)
-    assert len(results.trials) == TRIALS and set(results.trials["state"]) <= {"finished", "stopped"}
+    assert len(results.trials) == trials and set(results.trials["state"]) <= {"finished", "stopped"}
     agree(results)
     passes = (cluster.shared / name / "memory" / "passes.jsonl").read_text().splitlines()
     assert len(passes) == 1
@@ -32,7 +33,12 @@ def reports(cluster, name):
     return [path for path in (cluster.shared / name).glob("results/*/reports.jsonl") if path.stat().st_size]
 
 
-def begun(cluster, name, process, at_least=2, seconds=180):
+def hosts_of(cluster, name):
+    """The hosts that reports came from."""
+    return {json.loads(line)["hostname"] for path in reports(cluster, name) for line in path.open()}
+
+
+def begun(cluster, name, process, at_least=2, seconds=300):
     """Wait until trials report."""
     deadline = time.monotonic() + seconds
     while len(reports(cluster, name)) < at_least:
@@ -48,11 +54,64 @@ def ended(process, seconds=400):
 
 
 def test_trials_run_on_both_workers_with_one_memory(cluster):
-    ended(cluster.lab.start(1, cluster.command("plain")))
+    # Two trials would fit on each.
+    spread = ("--resources-placement", "spread", "--cpus-per-trial", "0.5", "--max-concurrent", "2")
+    ended(cluster.lab.start(1, cluster.command("plain", *spread)))
     results = check(cluster, "plain")
-    hosts = {json.loads(line)["hostname"] for path in reports(cluster, "plain") for line in path.open()}
-    assert hosts == {"lab2", "lab3"}, "the head trains nothing"
+    assert hosts_of(cluster, "plain") == {"lab2", "lab3"}, "the head trains nothing"
     assert results.summary["workers"] == 2
+
+
+def test_packed_trials_share_a_worker(cluster):
+    packed = ("--trials", "2", "--cpus-per-trial", "0.5", "--max-concurrent", "2", "--asha", "off", "--epochs", "20")
+    ended(cluster.lab.start(1, cluster.command("packed", *packed)))
+    check(cluster, "packed", trials=2)
+    assert len(hosts_of(cluster, "packed")) == 1
+
+
+_SERVE = """
+import sys
+from pathlib import Path
+import numpy as np
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from fsd_tune import cluster, memory_actor, search, settings
+from fsd_tune.prepare import Prepared
+folder = Path(sys.argv[1])
+with cluster.connected("auto"):
+    space = settings.load(Path("space.yaml"))
+    plan = search.plan(space, task="sst2", teacher="teacher", data="glue", output="none")
+    actor = memory_actor.start(plan.spec, "test")
+    prepared = Prepared(None, None, folder, 0, 0, {}, {"live": True})
+
+    @ray.remote(num_cpus=0.3)
+    def total():
+        return float(memory_actor.fetch(actor, prepared).start.sum())
+
+    workers = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    asked = [
+        total.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote()
+        for node in workers for _ in range(3)
+    ]
+    assert ray.get(asked) == [float(np.load(folder / "start.npy").sum())] * 6
+    memory_actor.leave(actor, "test")
+"""
+
+
+def test_the_memory_crosses_to_a_node_once(cluster):
+    """Counted on the hosts' network interfaces: three trials on each of two hosts, and 40 MB to serve."""
+    folder = cluster.shared / "served"
+    folder.mkdir()
+    served = np.random.default_rng(0).random((1000, 10_000), dtype=np.float32)
+    np.save(folder / "start.npy", served)
+    (cluster.shared / "serve.py").write_text(_SERVE)
+    before = [cluster.received(host) for host in (2, 3)]
+    done = cluster.lab.run(1, f"cd {cluster.shared}; RAY_AUTH_MODE=token python serve.py served", check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    fewest, most = sorted(cluster.received(host) - was for host, was in zip((2, 3), before, strict=True))
+    assert served.nbytes == 40_000_000
+    assert served.nbytes <= most < 1.25 * served.nbytes, "one transfer to the host that has not the actor"
+    assert fewest < 0.1 * served.nbytes, "none to the one that has: the memory's actor lives on a worker"
 
 
 def test_a_worker_dies(cluster):
@@ -86,23 +145,21 @@ def test_a_worker_is_cut_off_and_comes_back(cluster):
 def test_the_memorys_host_dies(cluster):
     process = cluster.lab.start(1, cluster.command("memory"))
     begun(cluster, "memory", process, at_least=1)
-    (host,) = [host for host in (1, 2, 3) if cluster.lab.run(host, f"{_ACTOR}", check=False).stdout.strip()]
-    if host == 1:
-        # Nothing survives the head: there the actor's process has to do.
-        cluster.lab.run(1, f"kill -9 $({_ACTOR})")
-    else:
-        cluster.lab.kill(host)
+    host = host_of_memory(cluster)
+    assert host != 1, "the head has little memory"
+    cluster.lab.kill(host)
     ended(process)
     check(cluster, "memory")
-    if host != 1:
-        cluster.boot(host)
-        cluster.join(host)
+    cluster.boot(host)
+    cluster.join(host)
 
 
 def test_the_driver_dies_and_the_search_is_resumed(cluster):
     process = cluster.lab.start(1, cluster.command("driver"))
     begun(cluster, "driver", process)
-    cluster.lab.run(1, f"kill -9 $({_DRIVER})")
+    twice = cluster.lab.run(2, cluster.command("driver", "--address", f"{labs.address(1)}:6379"), check=False)
+    assert twice.returncode == 2 and "another search is running in driver" in twice.stderr
+    cluster.lab.run(1, f"kill -9 $({DRIVER})")
     process.wait(timeout=60)
     finished = {path: path.read_bytes() for path in (cluster.shared / "driver").glob("results/*/trial.json")}
     again = f"cd {cluster.shared}; RAY_AUTH_MODE=token fsd-tune resume driver --address auto"
@@ -118,3 +175,55 @@ def test_storage_that_is_not_shared_is_refused_before_the_first_trial(cluster):
     refused = [line for line in lines if "/srv/alone is not shared" in line]
     assert len(refused) == 2 and "10.91.7.12" in refused[0] + refused[1] and "10.91.7.13" in refused[0] + refused[1]
     assert cluster.lab.run(1, "ls /srv/alone", check=False).returncode != 0, "nothing stays behind"
+
+
+def test_what_a_node_lacks_is_said_before_the_first_trial(cluster):
+    """Host 3 has the package no more and sees a folder that it cannot write; nobody has GPUs."""
+    half, package = cluster.shared / "half", next(Path(sys.prefix).glob("lib/*/site-packages/fsd_tune-*.dist-info"))
+    half.mkdir()
+    cluster.lab.run(3, f"mount --bind {half} {half}; mount -o remount,ro,bind {half}; mv {package} /root/hidden")
+    try:
+        done = cluster.lab.run(1, cluster.command("half"), check=False)
+        lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        assert done.returncode == 2 and len(lines) == 2, done.stderr
+        assert "node 10.91.7.13: has fsd_tune not installed, but the driver has" in lines[0]
+        assert "this node cannot use it (Read-only file system)" in lines[1] and str(half) in lines[1]
+        assert not half.exists(), "nothing stays behind"
+    finally:
+        cluster.lab.run(3, f"mv /root/hidden {package}")
+    done = cluster.lab.run(1, cluster.command("gpus", "--gpus-per-trial", "0.5"), check=False)
+    assert done.returncode == 2
+    assert "resources.gpus_per_trial: found 0.5, but the largest node of this cluster has 0 GPUs." in done.stderr
+
+
+def test_storage_goes_away_for_a_while(cluster):
+    """From the driver's host and a worker's at once: both wait, and nothing that was done is lost."""
+    folder = str(cluster.shared / "away")
+    process = cluster.lab.start(1, cluster.command(folder, "--asha", "off", "--trials", "4"))
+    begun(cluster, "away", process)
+    before = {path: path.read_bytes() for path in reports(cluster, "away")}
+    for host in (1, 3):
+        cluster.hide_storage(host)
+    time.sleep(20)
+    assert process.poll() is None
+    for host in (1, 3):
+        cluster.show_storage(host)
+    said = ended(process)
+    assert f"{folder} cannot be written" in said and f"{folder} is back after" in said
+    results = check(cluster, "away", trials=4)
+    assert set(results.trials["state"]) == {"finished"}
+    assert all(path.read_bytes().startswith(content) for path, content in before.items())
+
+
+def test_the_head_dies_and_the_search_goes_on_after_ray_up(cluster):
+    process = cluster.lab.start(1, cluster.command("head", "--asha", "off", "--trials", "4"))
+    begun(cluster, "head", process)
+    cluster.lab.kill(1)
+    process.wait(timeout=60)
+    finished = {path: path.read_bytes() for path in (cluster.shared / "head").glob("results/*/trial.json")}
+    cluster.boot(1)
+    cluster.up()
+    again = f"cd {cluster.shared}; RAY_AUTH_MODE=token fsd-tune resume head --address auto"
+    ended(cluster.lab.start(1, again))
+    check(cluster, "head", trials=4)
+    assert {path: path.read_bytes() for path in finished} == finished
