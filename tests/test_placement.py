@@ -37,7 +37,7 @@ def nodes(kind, cpus, gpus):
     return sorted(found.count(node) for node in set(found))
 
 found = {f"{kind} {gpus}": nodes(kind, 1, gpus) for kind in ("pack", "spread") for gpus in (0, 0.25, 0.5)}
-actor = ray.remote(num_cpus=0)(memory_actor._Memory).remote()
+actor = ray.remote(num_cpus=0, concurrency_groups={"progress": 1})(memory_actor._Memory).remote()
 look = lambda self: (os.environ["CUDA_VISIBLE_DEVICES"], ray.get_runtime_context().get_node_id())
 found["memory actor sees"] = ray.get(actor.__ray_call__.remote(look))[0]
 found["place"] = placement.node_with_room() in {node.node_id for node in workers}

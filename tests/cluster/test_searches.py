@@ -106,7 +106,9 @@ def test_the_memory_crosses_to_a_node_once(cluster):
     np.save(folder / "start.npy", served)
     (cluster.shared / "serve.py").write_text(_SERVE)
     before = [cluster.received(host) for host in (2, 3)]
-    done = cluster.lab.run(1, f"cd {cluster.shared}; RAY_AUTH_MODE=token python serve.py served", check=False)
+    done = cluster.lab.run(
+        1, f"cd {cluster.shared}; RAY_AUTH_MODE=token python serve.py served", check=False, timeout=300
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     fewest, most = sorted(cluster.received(host) - was for host, was in zip((2, 3), before, strict=True))
     assert served.nbytes == 40_000_000
