@@ -71,6 +71,7 @@ def seeds_of(names):
     return [name.split("-")[1] for name in names]
 
 
+@pytest.mark.slow
 def test_the_best_on_dev_is_kept_with_the_whole_table(grid, tmp_path):
     made = grid([1e-5, 3e-3], [1, 2], task="rte", config=CONFIG | {"epochs": 12, "warmup_ratio": 0.1})
     table = made["grid"]
