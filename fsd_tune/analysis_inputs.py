@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fsd_tune import files, glue, memory, search_folder
 from fsd_tune.batches import Tokenised, tokenise
 from fsd_tune.errors import InputError
-from fsd_tune.glue import Task
+from fsd_tune.glue import Task, TaskLike
 from fsd_tune.inputs import check_output
 from fsd_tune.layers import Pair, global_pair, layer_pairs
 from fsd_tune.models import TeacherInfo, describe, label_order, load_tokenizer, quiet_transformers
@@ -53,7 +53,7 @@ class Plan:
     memory: Path | None
     record: dict[str, Any]
     output: Path
-    identity: dict[str, str]
+    identity: dict[str, Any]
 
     @property
     def sample(self) -> Tokenised:
@@ -69,7 +69,7 @@ def plan(
     *,
     teacher: str | None,
     student: str | None,
-    task: str | None,
+    task: TaskLike | None,
     data: Path | None,
     output: Path | None,
     search: Path | None,
@@ -82,7 +82,7 @@ def plan(
 
     Args:
         teacher, student: folder or hub id.
-        task: id of the task.
+        task: id of a GLUE task, or the file of one's own.
         data: the folder that holds `SST-2/` and so on; None for the hub.
         output: the analysis's folder.
         search: the folder of a search that gives what is None above.
@@ -96,7 +96,7 @@ def plan(
     """
     if search is not None:
         given = search_folder.inputs(search)
-        teacher, task = teacher or given["teacher"], task or given["task"]
+        teacher, task = teacher or given["teacher"], task or search_folder.task_of(given)
         student = student or str(search / "best")
         data = data or (None if given["data"] is None else Path(given["data"]))
     places = {"--teacher": teacher, "--student": student, "--task": task, "--output": output or search}
@@ -135,7 +135,7 @@ def plan(
         raise InputError(problems, hint)
     theirs, ours = infos["--teacher"], infos["--student"]
     pair = global_pair(settings.get("layers", "penultimate"), theirs.layers, ours.layers)
-    identity = {"task": found.id, "teacher": fingerprint(theirs.path), "student": fingerprint(ours.path)}
+    identity = {"task": found.definition, "teacher": fingerprint(theirs.path), "student": fingerprint(ours.path)}
     where = output or (search / "analysis" if search is not None else Path())
     if output is not None and not overwrite:
         problems += _other_analysis(output, identity)
@@ -200,7 +200,7 @@ def _samples(
     return first, second
 
 
-def _other_analysis(output: Path, identity: dict[str, str]) -> list[str]:
+def _other_analysis(output: Path, identity: dict[str, Any]) -> list[str]:
     try:
         held = json.loads((output / ANALYSIS).read_text(encoding="utf-8"))["identity"]
     except FileNotFoundError:
@@ -214,7 +214,7 @@ def _other_analysis(output: Path, identity: dict[str, str]) -> list[str]:
 
 
 def _memory(
-    given: Path | None, search: Path | None, identity: dict[str, str], teacher: TeacherInfo, layer: int
+    given: Path | None, search: Path | None, identity: dict[str, Any], teacher: TeacherInfo, layer: int
 ) -> Path | None:
     """The artefact that holds the teacher's centroids: the given one, or the search's where it fits.
 
@@ -239,7 +239,7 @@ def _memory(
     )
 
 
-def _searched_memory(search: Path, identity: dict[str, str]) -> Path | None:
+def _searched_memory(search: Path, identity: dict[str, Any]) -> Path | None:
     summary = json.loads((search / "summary.json").read_text(encoding="utf-8"))
     searched, path = summary.get("identity") or {}, Path(str((summary.get("memory") or {}).get("path") or "none"))
     if not path.name.startswith("memory-") or any(searched.get(key) != identity[key] for key in ("task", "teacher")):

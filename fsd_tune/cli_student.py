@@ -16,7 +16,7 @@ def analyze(
     *,
     teacher: Annotated[str | None, typer.Option("--teacher", help="fine-tuned teacher: folder or hub id")] = None,
     student: Annotated[str | None, typer.Option("--student", help="its student: folder or hub id")] = None,
-    task: Annotated[str | None, typer.Option("--task", help="GLUE task that both were trained on")] = None,
+    task: Annotated[str | Path | None, typer.Option("--task", help="GLUE task that both were trained on")] = None,
     data: DataFolder = None,
     output: Annotated[
         Path | None, typer.Option("--output", help="folder for analysis.json and pictures; default: SEARCH/analysis")
@@ -53,7 +53,9 @@ def export(
     *,
     student: Annotated[str, typer.Option("--student", help="student's folder, such as a search's best/")],
     output: Annotated[Path, typer.Option("--output", help="folder to write; new, or an exported student")],
-    task: Annotated[str | None, typer.Option("--task", help="GLUE task, for a student that records none")] = None,
+    task: Annotated[
+        str | Path | None, typer.Option("--task", help="GLUE task, for a student that records none")
+    ] = None,
     onnx: Annotated[bool, typer.Option("--onnx", help="also model.onnx; needs pip install 'fsd_tune[onnx]'")] = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,

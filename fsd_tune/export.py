@@ -20,14 +20,14 @@ from fsd_tune.student_folder import made_in_search, record_of
 
 
 def run(
-    student: str, output: Path, *, task: str | None, onnx: bool, overwrite: bool, display: Display
+    student: str, output: Path, *, task: glue.TaskLike | None, onnx: bool, overwrite: bool, display: Display
 ) -> dict[str, Any]:
     """Check a student and write its folder, beside and renamed.
 
     Args:
         student: folder or hub id.
         output: new, or an exported student with `overwrite`.
-        task: for a student that records none.
+        task: for a student that records none of GLUE's: an id, or the file of one's own.
         onnx: also write `model.onnx`.
         overwrite: replace what is there.
         display: where progress goes.
@@ -112,11 +112,13 @@ def _student(student: str, record: Mapping[str, Any]) -> TeacherInfo:
     return info
 
 
-def _task(student: str, record: Mapping[str, Any], given: str | None) -> Task:
+def _task(student: str, record: Mapping[str, Any], given: glue.TaskLike | None) -> Task:
     recorded = record.get("task")
     if given is None and not isinstance(recorded, str):
         raise InputError(f"--task: is missing: {student} records no task, so give the one that it was trained on.")
-    found = glue.get_task(str(given or recorded))
+    if given is None and recorded not in glue.TASKS:
+        raise InputError(f"--task-file: is missing: {student} was trained on {recorded}, so give that task's YAML.")
+    found = glue.get_task(given or str(recorded))
     if isinstance(recorded, str) and found.id != recorded:
         raise InputError(f"--task: found {found.id}, but {student} records {recorded}; leave --task out.")
     return found

@@ -27,6 +27,9 @@ _LOSSES = {
     "fsd_g": "L_KD + beta · L_G",
     "fsd_il": "L_KD + beta · (gamma_i · L_I + gamma_l · L_L)",
     "fsd_ilg": "L_KD + beta · (gamma_i · L_I + gamma_l · L_L + gamma_g · L_G)",
+    "pkd": "L_KD + beta · the squared distance of the normalised [CLS] vectors",
+    "rkd_distance": "L_KD + beta · the Huber loss of the examples' relative distances",
+    "rkd_angle": "L_KD + beta · the Huber loss of the angles between three examples",
 }
 _PAPER = (
     "Feature structure distillation: Jung, Kim, Na, Kim, *Feature structure distillation with Centered Kernel "
@@ -49,7 +52,7 @@ def card(name: str, task: Task, record: Mapping[str, Any], confirmation: Mapping
         language="en",
         library_name="transformers",
         pipeline_tag="text-classification",
-        tags=["knowledge-distillation", "feature-structure-distillation", "glue", task.id],
+        tags=["knowledge-distillation", "feature-structure-distillation", *([] if task.tables else ["glue"]), task.id],
         datasets=["nyu-mll/glue"] if _official(task, examples) else None,
         metrics=[_HUB_METRICS.get(metric, metric) for metric in task.metrics],
         model_name=name,
@@ -92,11 +95,12 @@ def _official(task: Task, examples: int | None) -> bool:
 
 def _result(task: Task, metric: str, value: float, examples: int | None) -> EvalResult:
     official = _official(task, examples)
+    layout = f"GLUE {task.folder}" if official else f"own data in the layout of GLUE {task.folder}"
     return EvalResult(
         task_type="text-classification",
         task_name="Text Classification",
         dataset_type="nyu-mll/glue" if official else "custom",
-        dataset_name=f"GLUE {task.folder}" if official else f"own data in the layout of GLUE {task.folder}",
+        dataset_name=task.id if task.tables else layout,
         dataset_config=task.id,
         dataset_split="validation_matched" if task.id == "mnli" else "validation",
         metric_type=_HUB_METRICS.get(metric, metric),
@@ -109,12 +113,13 @@ def _summary(task: Task, record: Mapping[str, Any], layers: int) -> str:
     teacher = record.get("teacher")
     made = f"distilled from the teacher `{plain_name(teacher['name'])}` " if isinstance(teacher, dict) else ""
     output = (
-        "It gives a score, the higher the more alike the two sentences (STS-B: 0 to 5)."
+        f"It gives a score{'' if task.tables else ', the higher the more alike the two sentences (0 to 5)'}."
         if task.regression
         else f"Its labels are {', '.join(f'`{label}`' for label in task.labels)}."
     )
     by = "by fsd_tune" if record.get("config") else "of which no making is recorded"
-    return f"A student of {layers} layers for {task.folder} (GLUE), {made}{by}. {output}"
+    name = f"the task {task.id}" if task.tables else f"{task.folder} (GLUE)"
+    return f"A student of {layers} layers for {name}, {made}{by}. {output}"
 
 
 def _use(task: Task, record: Mapping[str, Any]) -> str:
@@ -150,7 +155,7 @@ def _scores(task: Task, record: Mapping[str, Any], metrics: Mapping[str, float],
     if isinstance(teacher, dict) and _number(teacher.get("score")):
         where = "" if record.get("select_on") in (None, "dev") else ", on what selected"
         notes.append(f"The teacher's {task.metric.replace('_', ' ')}{where}: {teacher['score']:.4f}.")
-    if examples is not None and not _official(task, examples):
+    if examples is not None and not task.tables and not _official(task, examples):
         notes.append(
             f"GLUE's own dev split of {task.folder} has {_DEV_ROWS.get(task.id, 0):,} examples, so these are scores on "
             "other data."

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from transformers import BertForSequenceClassification, BertModel, pipeline
 from fsd_tune import cli, export, model_card, onnx_file
 from fsd_tune.errors import InputError
 from fsd_tune.glue import get_task
+from fsd_tune.methods import METHODS
 from fsd_tune.models import label_config
 from fsd_tune.progress import Display
 from tests import tiny
@@ -175,7 +177,7 @@ def test_every_problem_is_said_at_once(tmp_path, monkeypatch, capsys):
 
 def test_no_student(tmp_path, teacher, base, exported):
     assert "is a teacher" in refused(teacher, tmp_path / "E", task="sst2")[0]
-    assert "is no classifier" in refused(base, tmp_path / "E", task="sst2")[0]
+    assert "has no classification head" in refused(base, tmp_path / "E", task="sst2")[0]
     folder = exported[1].parent
     (folder / "settings.yaml").write_text("")
     assert f"give its student, {folder / 'best'}" in refused(folder, tmp_path / "E", task="sst2")[0]
@@ -231,3 +233,23 @@ def test_onnxruntime_gives_the_same_logits(tmp_path):
             model = BertForSequenceClassification.from_pretrained(student).eval()
             expected = model(**runs.tokenizer(texts, padding=True, return_tensors="pt")).logits.numpy()
         assert np.abs(found - expected).max() < 1e-5
+
+
+def test_every_method_has_its_formula_in_the_card():
+    assert set(model_card._LOSSES) == set(METHODS)
+
+
+def test_a_students_own_task_is_asked_for_and_named_in_the_card(tmp_path):
+    file = Path(__file__).parent.parent / "docs" / "tasks" / "my_task.yaml"
+    own = get_task(file)
+    student = tmp_path / "student"
+    student.mkdir()
+    torch.manual_seed(4)
+    BertForSequenceClassification(tiny.config(2, **label_config(own))).save_pretrained(student)
+    tiny.write_tokenizer(student)
+    (student / "fsd_tune.json").write_text(json.dumps(RECORD | {"task": own.id}))
+    with pytest.raises(InputError, match="--task-file: is missing"):
+        run(student, tmp_path / "E")
+    made = run(student, tmp_path / "E", task=file)
+    text = (tmp_path / "E" / "README.md").read_text()
+    assert made["labels"] == list(own.labels) and f"the task {own.id}" in text and "GLUE" not in text
