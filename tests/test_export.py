@@ -1,7 +1,6 @@
 """`fsd-tune export`: what the folder holds, that transformers runs it, what the model card says, what is refused."""
 
 import json
-import re
 import sys
 from pathlib import Path
 
@@ -181,12 +180,12 @@ def test_no_student(tmp_path, teacher, base, exported):
     folder = exported[1].parent
     (folder / "settings.yaml").write_text("")
     assert f"give its student, {folder / 'best'}" in refused(folder, tmp_path / "E", task="sst2")[0]
-    # A classifier by name whose weights are an encoder's alone.
+    # A classifier by name whose weights are an encoder's alone: what `describe` finds before anything is loaded.
     student = write_student(tmp_path / "student")
     config = (student / "config.json").read_text()
     BertModel(tiny.config(2)).save_pretrained(student)
     (student / "config.json").write_text(config)
-    assert re.search(r"lacks weights \(classifier.bias", refused(student, tmp_path / "E")[0])
+    assert "has no classification head" in refused(student, tmp_path / "E")[0]
     assert not (tmp_path / "E").exists() and not list(tmp_path.glob(".*"))
 
 
