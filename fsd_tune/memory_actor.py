@@ -126,8 +126,8 @@ def name_of(spec: Spec) -> str:
 def start(spec: Spec, search: str) -> Any:
     """The actor of a memory, created if there is none, with `search` attached to it.
 
-    It lives on a worker where there is one, for the head's object store and memory are small; on another node when its
-    own has died.
+    A worker is wished for, where there is one, for the head's object store and memory are small; Ray may choose another
+    node, and does when that one has died.
 
     Raises:
         FsdTuneError: Ray does not start it.

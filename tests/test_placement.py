@@ -71,7 +71,7 @@ def test_trials_are_packed_or_spread_and_the_memorys_actor_sees_no_gpu():
             cwd=Path(__file__).parents[1], check=False,
         )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
     assert found == {
         "pack 0": [4], "pack 0.25": [4], "pack 0.5": [4],
         "spread 0": [2, 2], "spread 0.25": [2, 2], "spread 0.5": [2, 2],
