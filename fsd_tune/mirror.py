@@ -5,8 +5,10 @@ A driver whose machine is lost leaves behind what had happened until then.
 
 import contextlib
 import json
+import os
 import secrets
 import shutil
+import socket
 import sqlite3
 import tempfile
 import threading
@@ -16,6 +18,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 from typing_extensions import override
 
 from fsd_tune import checkpoints, files
@@ -46,6 +49,7 @@ class Mirror(Place):
         self._stored: dict[str, tuple[int, int]] = {}
         self._open: set[str] = set()
         self._copied = time.monotonic()
+        self._driving, self._token = purpose == "work", secrets.token_hex(8)
 
     @override
     def require(self, flag: str) -> None:
@@ -53,6 +57,8 @@ class Mirror(Place):
 
     @override
     def pull(self) -> None:
+        if self._driving:
+            self._refuse_other()  # whose working copy this may be
         for path in self.folder.iterdir() if self.folder.is_dir() else ():
             if path.name not in _APART:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -194,13 +200,13 @@ class Mirror(Place):
         Raises:
             InputError: another process has it.
         """
-        token, over = secrets.token_hex(8), threading.Event()
-        self._refuse_other(token)
+        self._refuse_other()
+        over, owner = threading.Event(), {"token": self._token, "host": socket.gethostname(), "pid": os.getpid()}
 
         def beat() -> None:
             while not over.is_set():
                 with contextlib.suppress(OSError):  # storage that is away for a while; the next beat tries again
-                    self.storage.write(_LOCK, json.dumps({"token": token, "time": time.time()}).encode())
+                    self.storage.write(_LOCK, json.dumps(owner | {"time": time.time()}).encode())
                 over.wait(_BEAT_SECONDS)
 
         beating = threading.Thread(target=beat, daemon=True)
@@ -212,11 +218,12 @@ class Mirror(Place):
             beating.join()
             self.storage.delete(_LOCK)
 
-    def _refuse_other(self, token: str) -> None:
+    def _refuse_other(self) -> None:
         with contextlib.suppress(FileNotFoundError, ValueError, KeyError):
             held = json.loads(self.storage.read(_LOCK))
             age = time.time() - float(held["time"])
-            if held["token"] != token and age < _DEAD_SECONDS:
+            gone = held.get("host") == socket.gethostname() and not psutil.pid_exists(int(held["pid"]))
+            if held["token"] != self._token and age < _DEAD_SECONDS and not gone:
                 raise InputError(
                     f"--output: another search is running in {self.name} (a sign of life {max(age, 0):.0f} s ago); "
                     f"wait for its end, stop it, or if its machine is gone, wait {_DEAD_SECONDS - age:.0f} s more."

@@ -4,8 +4,10 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
+from contextlib import nullcontext
 
 import pytest
 from transformers import AutoModelForSequenceClassification
@@ -91,13 +93,23 @@ def test_two_drivers_do_not_share_one_place(server, keys, monkeypatch):
         time.sleep(0.5)
         with pytest.raises(InputError, match="another search is running"), Mirror(uri).held():
             pass
+        with pytest.raises(InputError, match="another search is running"):
+            Mirror(uri).pull()
+        Mirror(uri, purpose="view").pull()
     with Mirror(uri).held():
         pass
     assert Storage(uri).sizes() == {}
-    dead = json.dumps({"token": "other", "time": time.time() - 1000}).encode()
-    Storage(uri).write(".lock.json", dead)
-    with Mirror(uri).held():
-        pass
+    elsewhere = {"token": "other", "host": "another", "pid": 1, "time": time.time()}
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    for owner, refused in (
+        (elsewhere, True),
+        (elsewhere | {"time": time.time() - 1000}, False),
+        (elsewhere | {"host": socket.gethostname(), "pid": ended.pid}, False),
+    ):
+        Storage(uri).write(".lock.json", json.dumps(owner).encode())
+        with pytest.raises(InputError) if refused else nullcontext(), Mirror(uri).held():
+            pass
 
 
 @pytest.mark.slow
@@ -121,8 +133,6 @@ def test_a_search_whose_drivers_disk_is_lost(server, keys, tmp_path, glue, teach
             name.split("/")[1]: Storage(uri).read(name) for name in Storage(uri).sizes() if name.endswith("trial.json")
         }
         shutil.rmtree(tmp_path / "cache")
-        # Its last sign of life is not old enough to tell that it is dead.
-        Storage(uri).delete(".lock.json")
         words = [SCRIPT, "resume", uri, "--temp-dir", temporary]
         done = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
