@@ -5,19 +5,18 @@ imports ray or torch. Whatever is missing stays empty, and whatever cannot be re
 damaged file never hides the other trials.
 """
 
-import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from fsd_tune import place
 from fsd_tune.errors import InputError
 from fsd_tune.methods import HYPERPARAMETERS
+from fsd_tune.trial_files import Reader, Trial, last_number, newest_of_each, trials_in
 from fsd_tune.uri import is_uri
 
 JUDGES = ("mean_of_last_3", "last")
@@ -36,8 +35,6 @@ _TRIAL_COLUMNS = {
     "reason": "str",
     "folder": "str",
 }
-
-_CONFIRMATION = ("metric", "winner", "configurations", "differences", "optimism", "selection_seeds", "fresh_seeds")
 
 
 def judge(values: Sequence[float], judge_by: str) -> float:
@@ -165,7 +162,7 @@ def load(folder: Path | str, described: bool = False) -> Results:
             f"{folder}: holds no search: neither `summary.json` nor `settings.yaml`; "
             "give the `--output` folder of a search"
         )
-    reader = _Reader(folder)
+    reader = Reader(folder)
     summary = reader.mapping(folder / "summary.json")
     judge_by = summary.get("judge_by") or "mean_of_last_3"
     if judge_by not in JUDGES:
@@ -178,7 +175,7 @@ def load(folder: Path | str, described: bool = False) -> Results:
         raise InputError([f"{folder}/{problem}" for problem in reader.problems], hint)
 
     trials, reports = [], []
-    for trial in _newest_of_each(list(_trials(reader)), reader):
+    for trial in newest_of_each(list(trials_in(reader)), reader):
         trials.append(_row(trial, summary, judge_by))
         reports += [{"trial": trial.number, **report} for report in trial.reports]
     return Results(
@@ -196,126 +193,9 @@ def load(folder: Path | str, described: bool = False) -> Results:
     )
 
 
-@dataclass(frozen=True)
-class _Trial:
-    """One trial's files: its reports in order, each index once."""
-
-    folder: Path
-    number: int
-    config: dict[str, Any]
-    ending: dict[str, Any]
-    reports: list[dict[str, Any]]
-
-
-class _Reader:
-    """Reads files of one search; what cannot be read becomes a line of `problems` and an empty value."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.problems: list[str] = []
-
-    def problem(self, path: Path, what: str) -> None:
-        self.problems.append(f"{path.relative_to(self.folder)}: {what}")
-
-    def text(self, path: Path) -> str:
-        try:
-            return path.read_text(encoding="utf-8", errors="replace")
-        except FileNotFoundError:
-            return ""
-        except OSError as error:
-            self.problem(path, f"cannot be read: {error.strerror}")
-            return ""
-
-    def mapping(self, path: Path) -> dict[str, Any]:
-        text = self.text(path)
-        if not text:
-            return {}
-        try:
-            value = json.loads(text)
-        except ValueError as error:
-            self.problem(path, f"is not JSON: {error}")
-            return {}
-        if not isinstance(value, dict):
-            self.problem(path, f"holds a {type(value).__name__}, not a mapping")
-            return {}
-        return value
-
-    def confirmation(self, path: Path) -> dict[str, Any]:
-        value = self.mapping(path)
-        missing = [key for key in _CONFIRMATION if key not in value]
-        if value and missing:
-            self.problem(path, f"lacks {', '.join(missing)}")
-        return {} if missing else value
-
-    def yaml_mapping(self, path: Path, text: str) -> dict[str, Any]:
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            self.problem(path, f"is not YAML: {str(error).splitlines()[0]}")
-            return {}
-        if text and not isinstance(value, dict):
-            self.problem(path, f"holds a {type(value).__name__}, not a mapping")
-        return value if isinstance(value, dict) else {}
-
-    def reports(self, path: Path) -> list[dict[str, Any]]:
-        """The evaluations in a file of one JSON object a line, by index.
-
-        A resumed trial repeats some: the later line holds.
-        """
-        reports: dict[int, dict[str, Any]] = {}
-        lines = self.text(path).splitlines()
-        for number, line in enumerate(lines, start=1):
-            try:
-                row = json.loads(line)
-            except ValueError:
-                if number < len(lines):  # a killed writer, or one at work now, leaves the last line half written
-                    self.problem(path, f"line {number} is not JSON")
-                continue
-            if not isinstance(row, dict) or not isinstance(row.get("report"), int):
-                self.problem(path, f"line {number} is no report: it has no whole number `report`")
-                continue
-            reports[row["report"]] = {key: value for key, value in row.items() if not isinstance(value, dict | list)}
-        return [reports[index] for index in sorted(reports)]
-
-
-def _trials(reader: _Reader) -> Iterator[_Trial]:
-    for params in sorted((reader.folder / "results").glob("*/config.json")):
-        content = reader.mapping(params)
-        number, config = content.get("trial"), content.get("config")
-        if not isinstance(number, int) or not isinstance(config, dict):
-            if content:
-                reader.problem(params, "names no `trial` number or no `config`")
-            continue
-        yield _Trial(
-            params.parent,
-            number,
-            config,
-            ending=reader.mapping(params.parent / "trial.json"),
-            reports=reader.reports(params.parent / "reports.jsonl"),
-        )
-
-
-def _newest_of_each(trials: list[_Trial], reader: _Reader) -> Iterator[_Trial]:
-    """One folder for each number: Ray starts an errored trial again in a new folder."""
-    by_number: dict[int, list[_Trial]] = {}
-    for trial in trials:
-        by_number.setdefault(trial.number, []).append(trial)
-    for number, same in sorted(by_number.items()):
-        newest = max(same, key=lambda trial: (_number(trial.reports[-1:], "timestamp", 0.0), trial.folder.name))
-        if len(same) > 1:
-            reader.problem(newest.folder, f"trial {number} has {len(same)} folders; this, the newest, is shown")
-        yield newest
-
-
-def _number(reports: list[dict[str, Any]], key: str, absent: float) -> float:
-    """`key` of the last of `reports` where that is a finite number, else `absent`."""
-    value = reports[-1].get(key) if reports else None
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else absent
-
-
-def _row(trial: _Trial, summary: dict[str, Any], judge_by: str) -> dict[str, Any]:
+def _row(trial: Trial, summary: dict[str, Any], judge_by: str) -> dict[str, Any]:
     metric = summary.get("metric")
-    values = [_number([report], str(metric), math.nan) for report in trial.reports]
+    values = [last_number([report], str(metric), math.nan) for report in trial.reports]
     known = [value for value in values if not math.isnan(value)]
     state = trial.ending.get("state")
     if state is None:
@@ -328,10 +208,10 @@ def _row(trial: _Trial, summary: dict[str, Any], judge_by: str) -> dict[str, Any
         "last": values[-1] if values else math.nan,
         "best": (min if summary.get("mode") == "min" else max)(known, default=math.nan),
         "reports": len(values),
-        "steps": int(_number(trial.reports, "step", 0)),
-        "steps_total": _number(trial.reports, "steps_total", math.nan),
-        "train_seconds": _number(trial.reports, "train_seconds", 0.0),
-        "evaluation_seconds": _number(trial.reports, "evaluation_seconds", 0.0),
+        "steps": int(last_number(trial.reports, "step", 0)),
+        "steps_total": last_number(trial.reports, "steps_total", math.nan),
+        "train_seconds": last_number(trial.reports, "train_seconds", 0.0),
+        "evaluation_seconds": last_number(trial.reports, "evaluation_seconds", 0.0),
         "reason": str(trial.ending.get("reason") or ""),
         "folder": trial.folder.name,
     }

@@ -99,7 +99,7 @@ def test_teachers_of_several_tasks_and_the_model_of_students_go_along(cluster, l
         (["search", "space.yaml", "--address=auto"], "--address: is not for the verb"),
         (["search", "space.yaml", "--output", "../x"], "../x does not lie in /shared"),
         (["search", "space.yaml", "--output", "/sharedother/x"], "/sharedother/x does not lie in /shared"),
-        (["search", "space.yaml", "--output", "s3://b/x"], "does not lie in /shared"),
+        (["search", "space.yaml", "--output", "s4://b/x"], "found s4://, but must be a folder or a URI"),
     ],
 )
 def test_what_would_fail_there_is_said_here(cluster, laptop, words, said):

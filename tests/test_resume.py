@@ -3,6 +3,7 @@
 import json
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -154,7 +155,7 @@ def finished(glue, teacher, tmp_path):
     space_file.write_text(SPACE)
     from fsd_tune import cluster, settings
 
-    with short_folder() as temporary, cluster.connected(temporary=temporary):
+    with short_folder() as temporary, cluster.connected(temporary=Path(temporary)):
         search.run(
             settings.load(space_file, {"search.trials": "2"}), task="sst2", teacher=str(tmp_path / "teacher"),
             data=tmp_path / "data", output=tmp_path / "R",

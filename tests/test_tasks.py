@@ -65,6 +65,7 @@ def test_the_problems_of_all_tasks_come_before_any_work(tmp_path, glue, teachers
     assert "absent" in said and "has 2 labels" in said and not (tmp_path / "R").exists()
 
 
+@pytest.mark.slow
 def test_tasks_in_turn_and_one_that_fails(tmp_path, glue, teachers):
     """The table has every task; one that fails, here by a teacher with weights that are no numbers, stops no other."""
     names = ["sst2", "rte", "stsb"]

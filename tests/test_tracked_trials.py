@@ -90,6 +90,7 @@ def check_download(folder, into):
     assert table["best"].nunique() == table["steps"].nunique() == 1
 
 
+@pytest.mark.slow
 def test_a_search_and_its_confirmation(glue, teacher, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     settings = settings_of(tmp_path, "--trials=4", "--wandb=offline", "--wandb-tags=[a, '</b>']")

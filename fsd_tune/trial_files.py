@@ -1,0 +1,135 @@
+"""Reading a search's files one by one: what is damaged is named, and hides nothing else."""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+_CONFIRMATION = ("metric", "winner", "configurations", "differences", "optimism", "selection_seeds", "fresh_seeds")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial's files: its reports in order, each index once."""
+
+    folder: Path
+    number: int
+    config: dict[str, Any]
+    ending: dict[str, Any]
+    reports: list[dict[str, Any]]
+
+
+class Reader:
+    """Reads files of one search; what cannot be read becomes a line of `problems` and an empty value."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.problems: list[str] = []
+
+    def problem(self, path: Path, what: str) -> None:
+        """Note what is wrong with a file."""
+        self.problems.append(f"{path.relative_to(self.folder)}: {what}")
+
+    def text(self, path: Path) -> str:
+        """A file's text."""
+        try:
+            return path.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            self.problem(path, f"cannot be read: {error.strerror}")
+            return ""
+
+    def mapping(self, path: Path) -> dict[str, Any]:
+        """A JSON file's mapping."""
+        text = self.text(path)
+        if not text:
+            return {}
+        try:
+            value = json.loads(text)
+        except ValueError as error:
+            self.problem(path, f"is not JSON: {error}")
+            return {}
+        if not isinstance(value, dict):
+            self.problem(path, f"holds a {type(value).__name__}, not a mapping")
+            return {}
+        return value
+
+    def confirmation(self, path: Path) -> dict[str, Any]:
+        """What a confirmation's summary holds."""
+        value = self.mapping(path)
+        missing = [key for key in _CONFIRMATION if key not in value]
+        if value and missing:
+            self.problem(path, f"lacks {', '.join(missing)}")
+        return {} if missing else value
+
+    def yaml_mapping(self, path: Path, text: str) -> dict[str, Any]:
+        """The mapping of a YAML file whose text was read."""
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            self.problem(path, f"is not YAML: {str(error).splitlines()[0]}")
+            return {}
+        if text and not isinstance(value, dict):
+            self.problem(path, f"holds a {type(value).__name__}, not a mapping")
+        return value if isinstance(value, dict) else {}
+
+    def reports(self, path: Path) -> list[dict[str, Any]]:
+        """The evaluations in a file of one JSON object a line, by index.
+
+        A resumed trial repeats some: the later line holds.
+        """
+        reports: dict[int, dict[str, Any]] = {}
+        lines = self.text(path).splitlines()
+        for number, line in enumerate(lines, start=1):
+            try:
+                row = json.loads(line)
+            except ValueError:
+                if number < len(lines):  # a killed writer, or one at work now, leaves the last line half written
+                    self.problem(path, f"line {number} is not JSON")
+                continue
+            if not isinstance(row, dict) or not isinstance(row.get("report"), int):
+                self.problem(path, f"line {number} is no report: it has no whole number `report`")
+                continue
+            reports[row["report"]] = {key: value for key, value in row.items() if not isinstance(value, dict | list)}
+        return [reports[index] for index in sorted(reports)]
+
+
+def trials_in(reader: Reader) -> Iterator[Trial]:
+    """Every trial whose description can be read."""
+    for params in sorted((reader.folder / "results").glob("*/config.json")):
+        content = reader.mapping(params)
+        number, config = content.get("trial"), content.get("config")
+        if not isinstance(number, int) or not isinstance(config, dict):
+            if content:
+                reader.problem(params, "names no `trial` number or no `config`")
+            continue
+        yield Trial(
+            params.parent,
+            number,
+            config,
+            ending=reader.mapping(params.parent / "trial.json"),
+            reports=reader.reports(params.parent / "reports.jsonl"),
+        )
+
+
+def newest_of_each(trials: list[Trial], reader: Reader) -> Iterator[Trial]:
+    """One folder for each number: Ray starts an errored trial again in a new folder."""
+    by_number: dict[int, list[Trial]] = {}
+    for trial in trials:
+        by_number.setdefault(trial.number, []).append(trial)
+    for number, same in sorted(by_number.items()):
+        newest = max(same, key=lambda trial: (last_number(trial.reports[-1:], "timestamp", 0.0), trial.folder.name))
+        if len(same) > 1:
+            reader.problem(newest.folder, f"trial {number} has {len(same)} folders; this, the newest, is shown")
+        yield newest
+
+
+def last_number(reports: list[dict[str, Any]], key: str, absent: float) -> float:
+    """`key` of the last of `reports` where that is a finite number, else `absent`."""
+    value = reports[-1].get(key) if reports else None
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else absent
