@@ -3,7 +3,6 @@
 import sys
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
 
 import typer
 
@@ -11,7 +10,7 @@ from fsd_tune import settings as settings_module
 from fsd_tune.console import verb
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.options import Address, AsJson, DataFolder, MemoryPlace, OptionalSpace, Overrides, show
-from fsd_tune.uri import is_uri
+from fsd_tune.uri import is_uri, last_name
 
 ClusterFile = Annotated[Path, typer.Argument(help="the YAML that `ray up` was given")]
 Shared = Annotated[str, typer.Option("--shared", help="the folder that all nodes of the cluster share")]
@@ -83,7 +82,7 @@ def fetch(
 
     uri = next((given for given in (name, cluster) if given is not None and is_uri(given)), None)
     if uri is not None:
-        here = output or Path(urlsplit(uri).path.rstrip("/").rpartition("/")[2])
+        here = output or Path(last_name(uri))
         found = jobs.fetch_uri(uri, here)
     elif name is None:
         raise InputError("NAME: is missing: the `--output` of the search that was submitted.")

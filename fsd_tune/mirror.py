@@ -25,6 +25,7 @@ from fsd_tune import checkpoints, files
 from fsd_tune.errors import InputError
 from fsd_tune.place import Place, cache
 from fsd_tune.storage import Storage
+from fsd_tune.uri import last_name
 
 _STUDY = "study.db"
 # The study can be made anew from the trials' files, so that a copy now and then is enough.
@@ -44,7 +45,8 @@ class Mirror(Place):
     def __init__(self, uri: str, purpose: str = "work") -> None:
         """Args: `purpose` tells the driver's copy from one that is only read, beside a search that may be running."""
         self.storage = Storage(uri)
-        super().__init__(cache() / files.digest(uri) / purpose / self.storage.root.rpartition("/")[2])
+        # By the text alone: the storage is not asked before `require` or `pull`.
+        super().__init__(cache() / files.digest(uri) / purpose / last_name(uri))
         self.name = uri
         self._stored: dict[str, tuple[int, int]] = {}
         self._open: set[str] = set()

@@ -22,6 +22,12 @@ def joined(place: str, *names: str) -> str:
     return urlunsplit(parts._replace(path=path))
 
 
+def last_name(uri: str) -> str:
+    """The last part of a URI's path: what lies there is called so; the bucket's name where there is no path."""
+    parts = urlsplit(uri)
+    return parts.path.rstrip("/").rpartition("/")[2] or parts.netloc or "root"
+
+
 def problems_of(place: str, flag: str) -> list[str]:
     """What is wrong with a URI as it is written; nothing is asked of the storage."""
     parts = urlsplit(place)

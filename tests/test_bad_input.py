@@ -559,6 +559,15 @@ FLAGS: dict[str, tuple[Any, ...]] = {
     "Ray's folder is long": (SEARCH + " --temp-dir {w}/" + "x" * 90, {}, "--temp-dir: "),
     "nobody answers": (SEARCH + " --address 127.0.0.1:9", {}, "--address: nobody answers at 127.0.0.1:9"),
     "too many CPUs": (SEARCH + " --cpus-per-trial 0", {}, "--cpus-per-trial: found 0"),
+    "no such storage": (SEARCH.replace("{o}", "s4://b/x"), {}, "--output: found s4://, but must be a folder or a URI"),
+    "a key in a URI": (SEARCH.replace("{o}", "s3://k:v@b/x"), {}, "--output: holds a key; take it out"),
+    "memory without a bucket": (SEARCH + " --memory s3://", {}, "--memory: s3:// names no bucket."),
+    "resume what is nowhere": ("resume s4://b/x", {}, "FOLDER: found s4://"),
+    "report what is nowhere": ("report s4://b/x", {}, "URI: found s4://"),
+    "compare what is nowhere": ("compare s4://b/x {r}", {}, "URI: found s4://"),
+    "confirm what is nowhere": ("confirm s4://b/x", {}, "FOLDER: found s4://"),
+    "fetch without a name": ("fetch cluster.yaml", {}, "NAME: is missing"),
+    "fetch what is nowhere": ("fetch s4://b/x", {}, "URI: found s4://"),
 }
 
 

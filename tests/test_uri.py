@@ -1,12 +1,13 @@
 """Places by name."""
 
-from fsd_tune.uri import is_uri, joined, problems_of
+from fsd_tune.uri import is_uri, joined, last_name, problems_of
 
 
 def test_a_name_goes_below_a_place_and_before_its_query():
     assert joined("runs", "rte") == "runs/rte"
     assert joined("s3://bucket/runs/", "rte", "best") == "s3://bucket/runs/rte/best"
     assert joined("s3://b/runs?region=eu&scheme=http", "rte") == "s3://b/runs/rte?region=eu&scheme=http"
+    assert last_name("s3://b/runs/rte/?region=eu") == "rte" and last_name("gs://b") == "b"
     assert is_uri("gs://bucket") and not is_uri("runs/s3:rte")
 
 
