@@ -194,24 +194,32 @@ class Storage:
             self.filesystem.create_dir(self._path(name).rpartition("/")[0], recursive=True)
 
     def _patiently(self, work: Callable[[], Result]) -> Result:
-        """Do something that fails while the storage is away, again and again for `patience` seconds."""
-        deadline, pause = time.monotonic() + self.patience, _FIRST_PAUSE
-        while True:
-            try:
-                return work()
-            except (FileNotFoundError, PermissionError):
-                raise
-            except OSError as error:
-                # What is refused stays refused; a full disk is the reader's own.
-                if "ACCESS_DENIED" in str(error) or error.errno == 28 or time.monotonic() + pause > deadline:
-                    raise
-                time.sleep(pause)
-                pause = min(_LONGEST_PAUSE, 2 * pause)
+        return patiently(work, self.patience)
 
 
 def _line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return (lines[0] if lines else type(error).__name__).rstrip(".") + "."
+
+
+def patiently(work: Callable[[], Result], patience: float = PATIENCE_SECONDS) -> Result:
+    """Do something that fails while the storage is away, again and again for `patience` seconds.
+
+    Raises:
+        OSError: it failed all the time, or was refused.
+    """
+    deadline, pause = time.monotonic() + patience, _FIRST_PAUSE
+    while True:
+        try:
+            return work()
+        except (FileNotFoundError, PermissionError):
+            raise
+        except OSError as error:
+            # What is refused stays refused; a full disk is the reader's own.
+            if "ACCESS_DENIED" in str(error) or error.errno == 28 or time.monotonic() + pause > deadline:
+                raise
+            time.sleep(pause)
+            pause = min(_LONGEST_PAUSE, 2 * pause)
 
 
 def provide(folder: Path, uri: str) -> None:

@@ -90,8 +90,13 @@ class DistillTrial(tune.Trainable):  # type: ignore[misc]
 
     def _await_storage(self) -> None:
         """Wait while this node does not see the search's folder, which would use up the trial's retries at once."""
-        if self._storage is not None and self._storage.storage_filesystem.type_name == "local":
+        if self._storage is None:
+            return
+        if self._storage.storage_filesystem.type_name == "local":
             patience.Patience(Path(self._storage.experiment_fs_path), print).wait()
+        else:
+            system, root = self._storage.storage_filesystem, self._storage.storage_fs_path
+            storage.patiently(lambda: system.get_file_info([root]))
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
         """Continue where the checkpoint was saved."""
