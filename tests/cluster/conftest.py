@@ -114,11 +114,21 @@ class Cluster:
         self.lab.run(host, f"umount -l {self.shared}")
 
     def join(self, host: int) -> None:
-        """Start Ray on a worker that has lost its own, as the cluster's YAML does."""
+        """Start Ray on a worker that has lost its own, as the cluster's YAML does.
+
+        The autoscaler tries to bring such a host back, too; a start that it breaks into is made again.
+        """
         token = self.lab.run(1, "cat ~/.ray/auth_token").stdout.strip()
-        self.lab.run(host, f"mkdir -p ~/.ray; printf %s {token} > ~/.ray/auth_token; ray stop --force", check=False)
         small = "--num-cpus=1 --object-store-memory=100000000"
-        self.lab.run(host, f"RAY_AUTH_MODE=token ray start {small} --address={labs.address(1)}:6379")
+        start = f"RAY_AUTH_MODE=token ray start {small} --address={labs.address(1)}:6379"
+        for _ in range(5):
+            self.lab.run(host, f"mkdir -p ~/.ray; printf %s {token} > ~/.ray/auth_token; ray stop --force", check=False)
+            self.lab.run(host, start, check=False)
+            deadline = time.monotonic() + 20
+            while time.monotonic() < deadline:
+                if self.alive() == 3:
+                    return
+                time.sleep(0.5)
         self.wait_for_nodes(3)
 
     def received(self, host: int) -> int:
