@@ -104,9 +104,11 @@ def _task() -> Callable[..., dict[str, Any]]:
         found: dict[str, str] = {}
         for package in packages:
             try:
-                found[package] = platform.python_version() if package == "python" else metadata.version(package)
+                version = platform.python_version() if package == "python" else metadata.version(package)
             except metadata.PackageNotFoundError:
-                found[package] = "not installed"
+                version = None
+            # A damaged installation has no version either.
+            found[package] = version or "not installed"
         storage = ""
         try:
             if "://" in folder:

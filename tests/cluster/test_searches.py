@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification
 
 from fsd_tune.results import load
 from tests.cluster import lab as labs
-from tests.cluster.conftest import TRIALS
+from tests.cluster.conftest import ROOT, TRIALS
 from tests.cluster.measure import ACTOR, DRIVER, host_of_memory, on
 from tests.searching import agree
 
@@ -186,9 +186,13 @@ def test_storage_that_is_not_shared_is_refused_before_the_first_trial(cluster):
 
 def test_what_a_node_lacks_is_said_before_the_first_trial(cluster):
     """Host 3 has the package no more and sees a folder that it cannot write; nobody has GPUs."""
-    half, package = cluster.shared / "half", next(Path(sys.prefix).glob("lib/*/site-packages/fsd_tune-*.dist-info"))
+    half, site = cluster.shared / "half", next(Path(sys.prefix).glob("lib/*/site-packages"))
     half.mkdir()
-    cluster.lab.run(3, f"mount --bind {half} {half}; mount -o remount,ro,bind {half}; mv {package} /root/hidden")
+    # What says that the package is there, beside the environment's packages or the checkout, looks empty to the host.
+    described = [*site.glob("fsd_tune-*.dist-info"), *ROOT.glob("fsd_tune.egg-info")]
+    assert described
+    empty = "; ".join(f"mount -t tmpfs tmpfs {path}" for path in described)
+    cluster.lab.run(3, f"mount --bind {half} {half}; mount -o remount,ro,bind {half}; {empty}")
     try:
         done = cluster.lab.run(1, cluster.command("half"), check=False)
         lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
@@ -197,7 +201,7 @@ def test_what_a_node_lacks_is_said_before_the_first_trial(cluster):
         assert "this node cannot use it (Read-only file system)" in lines[1] and str(half) in lines[1]
         assert not half.exists(), "nothing stays behind"
     finally:
-        cluster.lab.run(3, f"mv /root/hidden {package}")
+        cluster.lab.run(3, "; ".join(f"umount {path}" for path in described))
     done = cluster.lab.run(1, cluster.command("gpus", "--gpus-per-trial", "0.5"), check=False)
     assert done.returncode == 2
     assert "resources.gpus_per_trial: found 0.5, but the largest node of this cluster has 0 GPUs." in done.stderr
