@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fsd_tune import cluster_file, glue, hub, place
+from fsd_tune import cluster_file, disk, glue, hub, place
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.settings import Settings
 from fsd_tune.tracking_check import tracking_problems
@@ -188,7 +188,8 @@ def _bytes_at_most(wanted: Wanted) -> int | None:
     layers = {"all": settings.student.layers}.get(asked, 1) if isinstance(asked, str) else len(asked) + 1
     rows, width = _examples(task, wanted.data)["train"], settings.data.max_length * hidden
     k = min(settings.memory.centroids or task.default_centroids, rows)
-    return rows * (2 * width * layers + 4 * task.num_labels + 8 * k + 12) + 4 * k * width
+    outputs = disk.outputs_bytes(rows * settings.data.max_length, rows, hidden, layers, task.num_labels)
+    return outputs + disk.memory_bytes(rows, k, width)
 
 
 @functools.lru_cache(maxsize=1)
@@ -220,17 +221,21 @@ def _nodes(wanted: Wanted) -> list[Finding]:
     if wanted.settings is not None:
         gpus = cluster.gpus_for(wanted.settings, cluster.device_for(wanted.settings, "auto", wanted.address))
     paths = [str(Path(path).absolute()) for path in (wanted.teacher,) if path and Path(path).is_dir()]
-    found, needed = [], _bytes_at_most(wanted)
+    found, needed, where = [], _bytes_at_most(wanted), place.at(wanted.output or "")
+    folder, remote = where.memory(wanted.memory)
+    # How much is asked for is known at most; the search itself asks for the right amount.
+    needs = nodes.Needs(gpus, paths, folder.absolute() if remote else None)
     with cluster.connected(wanted.address):
         if wanted.settings is not None:
             workers = cluster.workers(wanted.settings, gpus)
             found.append(Finding("workers", f"{workers} trials fit side by side"))
-        for node in nodes.look(place.at(wanted.output or ""), paths, gpus):
+        for node in nodes.look(where, needs):
             what = f"node {node.address}"
             found += [Finding(what, problem, False) for problem in node.problems]
             if not node.problems:
                 has = f"{node.cpus:g} CPUs, {node.gpus:g} GPUs, same versions, storage shared"
-                found.append(Finding(what, f"{has}, {_serves(node.store, needed)}"))
+                copies = "" if node.room is None else f", {node.room / 1e9:.3g} GB for a copy of them"
+                found.append(Finding(what, f"{has}, {_serves(node.store, needed)}{copies}"))
     return found
 
 

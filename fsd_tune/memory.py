@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fsd_tune import files, published_memory
+from fsd_tune import disk, files, published_memory
 from fsd_tune.blocks import blocks, dense
 from fsd_tune.losses import distances_and_cosines
 from fsd_tune.teacher_outputs import Progress, TeacherOutputs
@@ -210,7 +210,7 @@ def write(
     """
     started = time.monotonic()
     n, width = len(outputs), outputs.longest * outputs.width(layer)
-    with files.writing(folder, bytes_needed=4 * (k * width + 2 * n * k)) as (temporary, facts):
+    with files.writing(folder, bytes_needed=disk.memory_bytes(n, k, width)) as (temporary, facts):
         cluster = {"kmeans": kmeans, "published": published_memory.build}[algorithm]
         centroids, clusters = cluster(outputs, layer, k, progress, device)
         placed = torch.from_numpy(centroids).to(device)

@@ -12,7 +12,6 @@ from typing import Any
 import ray
 import torch
 from ray.exceptions import GetTimeoutError, ObjectLostError, RayActorError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fsd_tune import files, placement
 from fsd_tune.errors import FsdTuneError
@@ -126,8 +125,8 @@ def name_of(spec: Spec) -> str:
 def start(spec: Spec, search: str) -> Any:
     """The actor of a memory, created if there is none, with `search` attached to it.
 
-    A worker is wished for, where there is one, for the head's object store and memory are small; Ray may choose another
-    node, and does when that one has died.
+    A head that runs no trials is spared it, for its object store and memory are small; when the actor's node dies, Ray
+    starts it on another.
 
     Raises:
         FsdTuneError: Ray does not start it.
@@ -136,8 +135,6 @@ def start(spec: Spec, search: str) -> Any:
     groups = {"progress": 1}
     actor_class = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, concurrency_groups=groups)(_Memory)
     for _ in range(_TRIES):
-        worker = placement.node_with_room()
-        where = None if worker is None else NodeAffinitySchedulingStrategy(worker, soft=True)
         # Another search may create it, or let it end, between the look and the call: then look again.
         with contextlib.suppress(ValueError, RayActorError):
             actor = actor_class.options(
@@ -145,7 +142,7 @@ def start(spec: Spec, search: str) -> Any:
                 namespace=NAMESPACE,
                 get_if_exists=True,
                 lifetime="detached",
-                scheduling_strategy=where,
+                label_selector=placement.not_on_head(),
             ).remote()
             ray.get(actor.attach.remote(search))
             return actor

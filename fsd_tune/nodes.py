@@ -4,6 +4,7 @@ import contextlib
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -22,6 +23,23 @@ _SAME = ("fsd_tune", "ray", "torch", "transformers", "python")
 
 
 @dataclass(frozen=True)
+class Needs:
+    """What a node must have for trials.
+
+    Attributes:
+        gpus: of a trial; more than 0 asks the nodes that have GPUs whether torch sees them.
+        paths: files and folders that every node must be able to read.
+        copies: the folder of a node's own copy of teacher outputs and memory; None when all nodes share one.
+        nbytes: that the copy takes.
+    """
+
+    gpus: float = 0.0
+    paths: Sequence[str] = ()
+    copies: Path | None = None
+    nbytes: int = 0
+
+
+@dataclass(frozen=True)
 class Node:
     """One node's answer.
 
@@ -29,6 +47,7 @@ class Node:
         address: its IP address.
         cpus, gpus: that Ray knows there.
         store: bytes of its object store.
+        room: bytes that its disk has for its own copy of teacher outputs and memory; None where it keeps none.
         problems: what keeps it from running a trial, in words.
     """
 
@@ -36,6 +55,7 @@ class Node:
     cpus: float
     gpus: float
     store: float
+    room: int | None
     problems: tuple[str, ...]
 
     def lines(self) -> list[str]:
@@ -43,16 +63,15 @@ class Node:
         return [f"node {self.address}: {problem}." for problem in self.problems]
 
 
-def look(where: Place, paths: Sequence[str], gpus: float) -> list[Node]:
+def look(where: Place, needs: Needs) -> list[Node]:
     """Ask every node that is alive.
 
     Args:
         where: the search's folder, made if it is new: every node must see what another writes there.
-        paths: files and folders that every node must be able to read.
-        gpus: of a trial; more than 0 asks the nodes that have GPUs whether torch sees them.
+        needs: what else it must have.
     """
     nodes = [node for node in ray.nodes() if node["Alive"]]
-    with contextlib.closing(_Question(where, paths, gpus)) as question:
+    with contextlib.closing(_Question(where, needs)) as question:
         asked = [question.ask(node) for node in nodes]
         ray.wait(asked, num_returns=len(asked), timeout=_SECONDS)
         return [question.answer(node, reference) for node, reference in zip(nodes, asked, strict=True)]
@@ -61,27 +80,29 @@ def look(where: Place, paths: Sequence[str], gpus: float) -> list[Node]:
 class _Question:
     """What nodes are asked, until `close`: something lies in the search's place that they must see."""
 
-    def __init__(self, where: Place, paths: Sequence[str], gpus: float) -> None:
-        self._paths, self._gpus, self._token = list(paths), gpus, secrets.token_hex(8)
+    def __init__(self, where: Place, needs: Needs) -> None:
+        self._needs, self._token = needs, secrets.token_hex(8)
         self._shared = _Shared(where, f".seen-{self._token}")
         self._shared.write(self._token)
         self._here, self._task = versions(), ray.remote(_task())
 
     def ask(self, node: dict[str, Any]) -> Any:
         """A reference to the answer of a node, one of `ray.nodes()`."""
-        with_gpu = bool(self._gpus) and node["Resources"].get("GPU", 0) > 0
+        needs, with_gpu = self._needs, bool(self._needs.gpus) and node["Resources"].get("GPU", 0) > 0
         there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         options = {"num_cpus": 0, "num_gpus": 0.001 if with_gpu else 0, "max_retries": 0, "scheduling_strategy": there}
+        # Where no trials run nothing is copied.
+        copies = str(needs.copies) if needs.copies is not None and node["Resources"].get("CPU") else ""
         return self._task.options(**options).remote(
-            self._shared.name, self._token, self._paths, [*_SAME], with_gpu, node["NodeID"][:8]
+            self._shared.name, self._token, list(needs.paths), [*_SAME], with_gpu, node["NodeID"][:8], copies
         )
 
     def answer(self, node: dict[str, Any], reference: Any) -> Node:
         """What a node has answered by now."""
-        problems = _problems(reference, self._here, self._shared, node["NodeID"][:8])
+        problems, room = _heard(reference, self._here, self._shared, node["NodeID"][:8], self._needs)
         resources, address = node["Resources"], str(node["NodeManagerAddress"])
         cpus, gpus, store = (float(resources.get(kind, 0.0)) for kind in ("CPU", "GPU", "object_store_memory"))
-        return Node(address, cpus, gpus, store, tuple(problems))
+        return Node(address, cpus, gpus, store, room, tuple(problems))
 
     def close(self) -> None:
         """Nothing stays in the place."""
@@ -92,7 +113,7 @@ def _task() -> Callable[..., dict[str, Any]]:
     """The task: defined in here, it is sent by value, so that a node without this package can say so."""
 
     def see(
-        folder: str, token: str, paths: list[str], packages: list[str], with_gpu: bool, name: str
+        folder: str, token: str, paths: list[str], packages: list[str], with_gpu: bool, name: str, copies: str
     ) -> dict[str, Any]:
         import os
         import pathlib
@@ -133,21 +154,29 @@ def _task() -> Callable[..., dict[str, Any]]:
             import torch
 
             cuda = torch.cuda.is_available()
-        free = shutil.disk_usage(tempfile.gettempdir()).free
+        free, room = shutil.disk_usage(tempfile.gettempdir()).free, None
+        if copies:
+            # With what it has of them from an earlier search.
+            kept = pathlib.Path(copies)
+            existing = next(path for path in (kept, *kept.parents) if path.exists())
+            room = sum(path.stat().st_size for path in kept.rglob("*") if path.is_file())
+            room += shutil.disk_usage(existing).free
         unread = [path for path in paths if not os.access(path, os.R_OK)]
-        return {"versions": found, "storage": storage, "unread": unread, "cuda": cuda, "free": free}
+        return {"versions": found, "storage": storage, "unread": unread, "cuda": cuda, "free": free, "room": room}
 
     return see
 
 
-def _problems(reference: Any, here: dict[str, str], shared: "_Shared", name: str) -> list[str]:
-    """A node's answer in words."""
+def _heard(
+    reference: Any, here: dict[str, str], shared: "_Shared", name: str, needs: Needs
+) -> tuple[list[str], int | None]:
+    """A node's answer: its problems in words, and its room for copies."""
     try:
         answer = ray.get(reference, timeout=0.1)
     except ray.exceptions.GetTimeoutError:
-        return [f"has not answered within {_SECONDS:g} s; is it overloaded, or cut off?"]
+        return [f"has not answered within {_SECONDS:g} s; is it overloaded, or cut off?"], None
     except ray.exceptions.RayError as error:
-        return [f"cannot run a task: {str(error).strip().splitlines()[-1]}"]
+        return [f"cannot run a task: {str(error).strip().splitlines()[-1]}"], None
     problems = [
         f"has {package} {there}, but the driver has {here[package]}; install the same in its setup_commands"
         for package, there in answer["versions"].items()
@@ -162,9 +191,15 @@ def _problems(reference: Any, here: dict[str, str], shared: "_Shared", name: str
     if answer["free"] < _LOCAL_BYTES:
         free, needed = answer["free"] / 1e9, _LOCAL_BYTES / 1e9
         problems.append(f"has {free:.2g} GB free for temporary files, but Ray and checkpoints need {needed:g} GB")
+    room = answer["room"]
+    if room is not None and room < needs.nbytes:
+        problems.append(
+            f"has {room / 1e9:.3g} GB for its copy of teacher outputs and memory below {needs.copies}, which takes "
+            f"{needs.nbytes / 1e9:.3g} GB; give it a larger disk"
+        )
     if not answer["cuda"]:
         problems.append("has a GPU for Ray, but torch sees none; its driver or its build of torch is missing")
-    return problems
+    return problems, room
 
 
 class _Shared:
@@ -201,7 +236,7 @@ class _Shared:
                 left.unlink()
 
 
-def require(where: Place, paths: Sequence[str], gpus: float) -> None:
+def require(where: Place, needs: Needs) -> None:
     """Refuse a cluster on which trials would fail; a single node is the driver's own and is not asked.
 
     Raises:
@@ -209,7 +244,7 @@ def require(where: Place, paths: Sequence[str], gpus: float) -> None:
     """
     if sum(node["Alive"] for node in ray.nodes()) < 2:
         return
-    problems = [line for node in look(where, paths, gpus) for line in node.lines()]
+    problems = [line for node in look(where, needs) for line in node.lines()]
     if problems:
         raise InputError(problems)
 
@@ -217,8 +252,8 @@ def require(where: Place, paths: Sequence[str], gpus: float) -> None:
 class Joining:
     """Asks nodes that join while a search runs what `require` has asked the others."""
 
-    def __init__(self, where: Place, paths: Sequence[str], gpus: float) -> None:
-        self._what = (where, paths, gpus)
+    def __init__(self, where: Place, needs: Needs) -> None:
+        self._what = (where, needs)
         self._known = {str(node["NodeID"]) for node in ray.nodes() if node["Alive"]}
         self._asked: list[tuple[dict[str, Any], Any, _Question]] = []
 

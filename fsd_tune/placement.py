@@ -9,6 +9,8 @@ from ray.util.placement_group import PlacementGroup, placement_group
 
 # A resource that the head alone has.
 HEAD = "node:__internal_head__"
+# The label by which Ray names every node.
+NODE_ID = "ray.io/node-id"
 
 
 class Packed(tune.PlacementGroupFactory):  # type: ignore[misc]
@@ -48,8 +50,13 @@ def fullest(free: Mapping[str, Mapping[str, float]], bundle: Mapping[str, float]
     return min(with_room, key=lambda node: (free[node].get("GPU", 0), free[node].get("CPU", 0), node), default=None)
 
 
-def node_with_room() -> str | None:
-    """The id of a living node where trials may run, for an actor that takes nothing of it; None for the head alone."""
+def not_on_head() -> dict[str, str]:
+    """The selector of labels for an actor that takes nothing of its node: any but a head that runs no trials.
+
+    Empty where the head runs trials itself, or is all that there is. Ray does not always hear a soft wish for one node
+    (`NodeAffinitySchedulingStrategy`) of an actor that asks for no resources, and forgets it once that node has died.
+    """
     nodes = [node for node in ray.nodes() if node["Alive"]]
-    workers = [node for node in nodes if node["Resources"].get("CPU") and HEAD not in node["Resources"]]
-    return min((str(node["NodeID"]) for node in workers), default=None)
+    heads = [str(node["NodeID"]) for node in nodes if HEAD in node["Resources"] and not node["Resources"].get("CPU")]
+    workers = [node for node in nodes if HEAD not in node["Resources"] and node["Resources"].get("CPU")]
+    return {NODE_ID: f"!{heads[0]}"} if heads and workers else {}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fsd_tune import budget, cluster, continuation, files, place, search_folder
+from fsd_tune import budget, cluster, continuation, files, nodes, place, search_folder
 from fsd_tune import settings as settings_module
 from fsd_tune.continuation import Past
 from fsd_tune.errors import FsdTuneError, InputError
@@ -172,16 +172,15 @@ def execute(
             )
         if to_do > 0:
             with cluster.connected(address, ray_temporary):
-                from fsd_tune import nodes  # Ray comes with it
-
                 gpus = cluster.gpus_for(settings, spec.device)
                 workers = cluster.workers(settings, gpus)
                 spec = dataclasses.replace(spec, brought=where.bring(spec.model_folders))
-                needed = [] if spec.brought else spec.model_folders
-                nodes.require(where, needed, gpus)
+                paths = [] if spec.brought else spec.model_folders
+                needs = nodes.Needs(gpus, paths, spec.folder if spec.remote else None, spec.nbytes)
+                nodes.require(where, needs)
                 summary = search_folder.begin(where, planned.identity, settings, inputs, spec, notes, planned.given)
                 SearchRun(
-                    settings, inputs, spec, where, summary, gpus, workers, past, to_do, display, needed
+                    settings, inputs, spec, where, summary, gpus, workers, past, to_do, display, needs
                 ).run()  # fmt: skip
         else:
             # Nothing is to begin; a search that was killed after its last trial still lacks what follows.

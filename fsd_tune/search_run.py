@@ -3,14 +3,14 @@
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fsd_tune import budget, cluster, files, holdout, memory_actor, report, search_folder, similarity
+from fsd_tune import budget, cluster, files, holdout, memory_actor, nodes, report, search_folder, similarity
 from fsd_tune.continuation import Past
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.hub import RECORD
@@ -70,7 +70,7 @@ class SearchRun:
         past: trials of an earlier part of the search.
         to_do: trials still to run.
         display: where progress goes.
-        needed: folders that every node must be able to read.
+        needs: what every node must have.
     """
 
     settings: Settings
@@ -83,7 +83,7 @@ class SearchRun:
     past: Past
     to_do: int
     display: Display
-    needed: Sequence[str] = ()
+    needs: nodes.Needs
 
     @property
     def folder(self) -> Path:
@@ -186,7 +186,7 @@ class SearchRun:
     def _tune(self, memory: tuple[Any, Prepared] | None) -> None:
         from ray import tune
 
-        from fsd_tune import nodes, placement
+        from fsd_tune import placement
         from fsd_tune.scribe import Scribe
         from fsd_tune.searcher import TruthfulAsha, TruthfulSearcher
         from fsd_tune.trial import DistillTrial
@@ -219,7 +219,7 @@ class SearchRun:
             interrupted,
             self._tracked,
             self._patience,
-            nodes.Joining(self.where, self.needed, self.gpus),
+            nodes.Joining(self.where, self.needs),
         )
         trainable = tune.with_parameters(
             DistillTrial,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from fsd_tune import device as devices
-from fsd_tune import files, glue, memory, storage, teacher_outputs
+from fsd_tune import disk, files, glue, memory, storage, teacher_outputs
 from fsd_tune.batches import Tokenised
 from fsd_tune.layers import global_pair, layer_pairs
 from fsd_tune.methods import USES_FEATURES, USES_MEMORY, USES_TEACHER
@@ -68,6 +68,17 @@ class Spec:
         """The folders of the teacher and of the model that students start from; a hub's models have none."""
         models = (self.teacher.path, self.student.model or self.teacher.base)
         return [path for path in dict.fromkeys(models) if path and Path(path).is_dir()]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the outputs and the memory on a disk (README, "What a trial costs")."""
+        padded = self.train.max_length if self.padding == "published" else None
+        examples, hidden, classes = len(self.stored), self.teacher.hidden_size, len(self.teacher.labels)
+        positions = examples * padded if padded else int(self.stored.offsets[-1])
+        size = disk.outputs_bytes(positions, examples, hidden, len(self.layers), classes)
+        if self.memory_pair is None:
+            return size
+        return size + disk.memory_bytes(examples, self.centroids, (padded or int(self.stored.lengths.max())) * hidden)
 
     def bring(self) -> None:
         """See to it that the models' folders are on this node's disk.
@@ -158,7 +169,7 @@ def _room(
 ) -> tuple[int, float, str]:
     """Bytes of the outputs, bytes that they may take, and what limits them, in words."""
     positions = len(train) * train.max_length if settings.data.padding == "published" else int(train.offsets[-1])
-    size = teacher_outputs.bytes_needed(positions, len(train), teacher.hidden_size, len(layers), len(teacher.labels))
+    size = disk.outputs_bytes(positions, len(train), teacher.hidden_size, len(layers), len(teacher.labels))
     limit = settings.memory.spool_limit_gb * 1e9
     by = f"over memory.spool_limit_gb ({settings.memory.spool_limit_gb:g})"
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())

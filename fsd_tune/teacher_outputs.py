@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fsd_tune import files
+from fsd_tune import disk, files
 from fsd_tune.batches import Tokenised, by_length, collate, inputs_for
 from fsd_tune.device import autocast
 
@@ -85,11 +85,6 @@ def key(
     return files.digest(facts, data.ids, data.offsets, types)
 
 
-def bytes_needed(positions: int, examples: int, hidden_size: int, layers: int, classes: int) -> int:
-    """Bytes of the outputs: float16 features at each stored position and layer, float32 logits, int64 offsets."""
-    return 2 * positions * hidden_size * layers + 4 * examples * classes + 8 * (examples + 1)
-
-
 def write(
     folder: Path,
     model: Any,
@@ -120,7 +115,7 @@ def write(
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     starts = _shard_starts(offsets, hidden * 2)
     logits = np.empty((len(data), len(order)), np.float32)
-    needed = bytes_needed(int(offsets[-1]), len(data), hidden, len(layers), len(order))
+    needed = disk.outputs_bytes(int(offsets[-1]), len(data), hidden, len(layers), len(order))
     with files.writing(folder, bytes_needed=needed) as (temporary, facts):
         shards = {
             layer: [

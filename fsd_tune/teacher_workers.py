@@ -102,7 +102,7 @@ class Workers:
         Raises:
             InputError: a line for each problem, with its node.
         """
-        nodes.require(Place(folder), [path for path in paths if Path(path).exists()], self._gpus)
+        nodes.require(Place(folder), nodes.Needs(self._gpus, [path for path in paths if Path(path).exists()]))
 
     def train(self, runs: Mapping[str, TeacherRun], display: Display, before: int) -> Iterator[Trained]:
         """Train the runs side by side; each is given when it ends, in the order in which they end.

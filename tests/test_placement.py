@@ -1,4 +1,4 @@
-"""On which nodes trials go; on a cluster of several nodes that are processes of this machine."""
+"""On which nodes trials and the memory's actor go; on a cluster of several nodes that are processes of this machine."""
 
 import json
 import subprocess
@@ -17,9 +17,11 @@ from pathlib import Path
 Path("/tmp/ray").mkdir(exist_ok=True)  # this kind of cluster takes it for granted
 import ray
 from ray.cluster_utils import Cluster
-from fsd_tune import memory_actor, placement
+from fsd_tune import errors, memory_actor, place, placement
+from fsd_tune import nodes as asked
 few = {"object_store_memory": 10**8, "include_dashboard": False}
 cluster = Cluster(initialize_head=True, head_node_args=few | {"num_cpus": 0, "temp_dir": sys.argv[1]})
+head = cluster.head_node.node_id
 workers = [cluster.add_node(num_cpus=4, num_gpus=2, **few) for _ in range(2)]
 ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
 
@@ -40,7 +42,11 @@ found = {f"{kind} {gpus}": nodes(kind, 1, gpus) for kind in ("pack", "spread") f
 actor = ray.remote(num_cpus=0, concurrency_groups={"progress": 1})(memory_actor._Memory).remote()
 look = lambda self: (os.environ["CUDA_VISIBLE_DEVICES"], ray.get_runtime_context().get_node_id())
 found["memory actor sees"] = ray.get(actor.__ray_call__.remote(look))[0]
-found["place"] = placement.node_with_room() in {node.node_id for node in workers}
+apart = placement.not_on_head()
+served = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(memory_actor._Memory)
+actors = [served.options(label_selector=apart).remote() for _ in range(6)]
+homes = lambda: {home for _, home in ray.get([actor.__ray_call__.remote(look) for actor in actors], timeout=60)}
+found["actors on the head"] = head in homes()
 dies = placement.Packed([{"CPU": 1}])
 first = dies.to_placement_group()
 ray.get(first.ready())
@@ -50,6 +56,23 @@ second = dies.to_placement_group()
 ray.get(second.ready(), timeout=60)
 found["after a death elsewhere"] = held not in ray.util.placement_group_table()[second.id.hex()][
     "bundles_to_node_id"].values()
+found["after a death on the head"] = head in homes() or held in homes()
+needed = Path(sys.argv[1], "needed")
+needed.touch()
+joining = asked.Joining(place.at(Path(sys.argv[1], "shared")), asked.Needs(0, [str(needed)]))
+joining.require()
+needed.unlink()
+late = cluster.add_node(num_cpus=1, **few)
+deadline = time.monotonic() + 60
+while "joined" not in found and time.monotonic() < deadline:
+    time.sleep(0.5)
+    try:
+        joining.require()
+    except errors.FsdTuneError as error:
+        found["joined"] = f"cannot read {needed}" in str(error)
+cluster.remove_node(late, allow_graceful=False)
+cluster.remove_node(next(node for node in workers if node.node_id != held), allow_graceful=False)
+found["the head alone is free to all"] = placement.not_on_head() == {}
 print(json.dumps(found))
 """
 
@@ -75,5 +98,7 @@ def test_trials_are_packed_or_spread_and_the_memorys_actor_sees_no_gpu():
     assert found == {
         "pack 0": [4], "pack 0.25": [4], "pack 0.5": [4],
         "spread 0": [2, 2], "spread 0.25": [2, 2], "spread 0.5": [2, 2],
-        "memory actor sees": "", "place": True, "after a death elsewhere": True,
+        "memory actor sees": "", "after a death elsewhere": True,
+        "actors on the head": False, "after a death on the head": False, "the head alone is free to all": True,
+        "joined": True,
     }  # fmt: skip

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from sklearn.cluster import KMeans
 
-from fsd_tune import files, glue, memory, teacher_outputs
+from fsd_tune import disk, files, glue, memory, teacher_outputs
 from fsd_tune.device import autocast
 from fsd_tune.models import load_classifier
 from fsd_tune.prepare import predict
@@ -97,9 +97,9 @@ def against_inference(setting: Setting, precision: str, rounds: int) -> list[dic
 
 
 def bytes_of(rows: int, tokens: float, hidden: int, layers: int, classes: int, centroids: int, longest: int) -> int:
-    """Bytes of outputs and memory: float16 features, float32 logits and targets, offsets, clusters, centroids."""
-    per_example = 2 * tokens * hidden * layers + 4 * classes + 8 + 8 * centroids + 4
-    return int(rows * per_example + 4 * centroids * longest * hidden)
+    """Bytes of outputs and memory, by the formula that searches go by."""
+    outputs = disk.outputs_bytes(round(rows * tokens), rows, hidden, layers, classes)
+    return outputs + disk.memory_bytes(rows, centroids, longest * hidden)
 
 
 def sizes(setting: Setting) -> list[str]:

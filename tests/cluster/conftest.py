@@ -30,13 +30,12 @@ class Cluster:
         self.lab, self.shared = lab, shared
         self._on_demand: bool | None = None
 
-    def up(self, on_demand: bool = False) -> None:
-        """`ray up` of the project's YAML for ssh hosts, until all three nodes live.
+    def configure(self, on_demand: bool) -> None:
+        """Write `cluster.yaml` for these hosts: the project's for ssh hosts, with these addresses and small nodes.
 
         Args:
             on_demand: the workers come by the autoscaler, as a cloud's machines do: the head alone lives.
         """
-        self._on_demand = on_demand
         config = yaml.safe_load((ROOT / "docs" / "cluster" / "hosts.yaml").read_text())
         hosts = {"head_ip": labs.address(1), "worker_ips": [labs.address(2), labs.address(3)]}
         config["provider"] |= hosts
@@ -65,6 +64,11 @@ class Cluster:
             line.replace("ray start --address", f"ray start --num-cpus=1 {small} --address") for line in worker
         ]
         (self.shared / "cluster.yaml").write_text(yaml.safe_dump(config))
+
+    def up(self, on_demand: bool = False) -> None:
+        """`ray up`, until all nodes live that then should."""
+        self._on_demand = on_demand
+        self.configure(on_demand)
         self.laptop("ray get-auth-token --generate > /dev/null")
         # Of a list of hosts the new autoscaler starts one too few.
         old = "" if on_demand else "RAY_UP_enable_autoscaler_v2=0 "
@@ -151,7 +155,7 @@ class Cluster:
 @contextmanager
 def hosts(shared: Path) -> Iterator[Cluster]:
     """Three hosts with a task's data, a teacher and a space in their shared folder; no cluster is up on them."""
-    glue_folders.write_glue(shared / "glue", train=40, dev=24, tasks=("sst2",))
+    glue_folders.write_glue(shared / "glue", train=40, dev=24, tasks=("sst2", "rte"))
     tiny.write_teacher(shared / "teacher", tiny.write_base(shared / "base"))
     space = SPACE.replace("epochs: 2", "epochs: 60").replace("trials: 6", f"trials: {TRIALS}")
     (shared / "space.yaml").write_text(space)

@@ -33,6 +33,10 @@ def on(cluster: Cluster, name: str, host: int) -> set[str]:
     return found
 
 
+def _reports_of(cluster: Cluster, name: str, trial: str) -> int:
+    return len((cluster.shared / name / "results" / trial / "reports.jsonl").read_text().splitlines())
+
+
 def host_of_memory(cluster: Cluster) -> int:
     """The host on which the memory's actor lives."""
     (host,) = [host for host in (1, 2, 3) if cluster.lab.run(host, ACTOR, check=False).stdout.strip()]
@@ -72,14 +76,13 @@ def _say(what: str, *said: str) -> None:
 def _host(cluster: Cluster, what: str, name: str, host: int, fail: Callable[[int], None]) -> None:
     """A host goes: until the cluster knows, until a trial that ran there reports again, the whole search."""
     process, began = _begin(cluster, name, host)
-    folder, (trial, *_) = cluster.shared / name / "results", sorted(on(cluster, name, host))
-    had = len((folder / trial / "reports.jsonl").read_text().splitlines())
+    trial, *_ = sorted(on(cluster, name, host))
+    had = _reports_of(cluster, name, trial)
     fail(host)
     known = _until(lambda: cluster.alive() == 2)
-    again = _until(lambda: len((folder / trial / "reports.jsonl").read_text().splitlines()) > had, process) + known
-    _say(
-        what, f"known after {known:.0f} s", f"it reports again after {again:.0f} s", _end(cluster, name, process, began)
-    )
+    again = _until(lambda: _reports_of(cluster, name, trial) > had, process) + known
+    whole = _end(cluster, name, process, began)
+    _say(what, f"known after {known:.0f} s", f"its trial reports again after {again:.0f} s", whole)
 
 
 def _memory(cluster: Cluster) -> None:
@@ -122,10 +125,12 @@ def _head(cluster: Cluster) -> None:
 
 def _worker(cluster: Cluster) -> None:
     process, began = _begin(cluster, "process", 3)
-    had = reports(cluster, "process")
+    trial, *_ = sorted(on(cluster, "process", 3))
+    had = _reports_of(cluster, "process", trial)
     cluster.lab.run(3, f"kill -9 $({TRIAL})")
-    again = _until(lambda: reports(cluster, "process") > had and on(cluster, "process", 3), process)
-    _say("worker process dies", f"reports again after {again:.0f} s", _end(cluster, "process", process, began))
+    again = _until(lambda: _reports_of(cluster, "process", trial) > had, process)
+    whole = _end(cluster, "process", process, began)
+    _say("worker process dies", f"its trial reports again after {again:.0f} s", whole)
 
 
 def _storage(cluster: Cluster) -> None:
@@ -143,7 +148,9 @@ def _storage(cluster: Cluster) -> None:
 
 def _on_demand(cluster: Cluster) -> None:
     began = time.monotonic()
-    process = cluster.lab.start(1, cluster.command("demand", "--asha", "off"))
+    # So long that the second worker comes before the first has done it all.
+    longer = ("--asha", "off", "--trials", "4", "--epochs", "400")
+    process = cluster.lab.start(1, cluster.command("demand", *longer))
     first = _until(lambda: cluster.alive() == 2, process)
     both = _until(lambda: cluster.alive() == 3, process) + first
     whole = _end(cluster, "demand", process, began)

@@ -12,6 +12,8 @@ from tests.searching import agree
 
 pytestmark = pytest.mark.slow
 PORT = 5000
+# Among that host's own processes.
+SERVER = f"pkill -{{}} -f '[m]oto.server -H 0.0.0.0 -p {PORT}'"
 _BUCKET = f"import urllib.request as u; u.urlopen(u.Request('http://127.0.0.1:{PORT}/bucket', method='PUT'))"
 
 
@@ -27,7 +29,7 @@ def uri(cluster):
         assert server.poll() is None and time.monotonic() < deadline
         time.sleep(0.5)
     yield f"s3://bucket/runs/uri?scheme=http&endpoint_override={labs.address(0)}:{PORT}&region=us-east-1"
-    cluster.lab.run(0, f"pkill -f 'moto.server -H 0.0.0.0 -p {PORT}'", check=False)  # in that host's own process ids
+    cluster.lab.run(0, SERVER.format("TERM"), check=False)
     server.wait(timeout=30)
 
 
@@ -39,6 +41,16 @@ def test_a_search_without_a_shared_folder(cluster, uri):
     words += ["--student-model", "base", "--output", uri, "--address", "auto", "--resources-placement", "spread"]
     words += ["--trials", "4", "--asha", "off", "--epochs", "20"]
     process = cluster.lab.start(1, f"cd /srv/own; RAY_AUTH_MODE=token {shlex.join(words)}")
+    working = "cat ~/.cache/fsd_tune/*/work/uri/results/*/reports.jsonl"
+    deadline = time.monotonic() + 300
+    while not cluster.lab.run(1, working, check=False).stdout:
+        assert process.poll() is None and time.monotonic() < deadline, process.stdout.read()
+        time.sleep(0.5)
+    # The server takes connections and says nothing.
+    cluster.lab.run(0, SERVER.format("STOP"))
+    time.sleep(20)
+    assert process.poll() is None
+    cluster.lab.run(0, SERVER.format("CONT"))
     said, _ = process.communicate(timeout=400)
     assert process.returncode == 0, said[-3000:]
     for host in (2, 3):

@@ -1,0 +1,67 @@
+"""What a node is asked, and what becomes of its answers; on real nodes in test_placement.py and tests/cluster/."""
+
+import shutil
+
+import pytest
+import ray
+
+from fsd_tune import nodes, place
+from fsd_tune.nodes import Needs
+
+
+@pytest.fixture
+def asked(tmp_path, monkeypatch):
+    """Asks this machine as if it were the node of a cluster; gives the node's answer in words."""
+
+    def ask(needs, resources=None):
+        node = {"NodeID": "0123456789", "NodeManagerAddress": "10.0.0.1", "Resources": resources or {"CPU": 1.0}}
+        question = nodes._Question(place.at(tmp_path / "shared"), needs)
+        monkeypatch.setattr(ray, "get", lambda reference, timeout: reference)
+        call = nodes._task()
+
+        class Here:
+            def options(self, **_):
+                return self
+
+            def remote(self, *arguments):
+                return call(*arguments)
+
+        question._task = Here()
+        answer = question.answer(node, question.ask(node))
+        question.close()
+        assert not list((tmp_path / "shared").iterdir()), "nothing stays behind"
+        return answer
+
+    return ask
+
+
+def test_a_node_that_is_right(asked, tmp_path):
+    answer = asked(Needs(paths=[str(tmp_path)]))
+    assert answer.problems == () and answer.room is None and answer.cpus == 1
+
+
+def test_what_cannot_be_read_is_named(asked, tmp_path):
+    missing = tmp_path / "teacher"
+    assert asked(Needs(paths=[str(missing)])).lines() == [
+        f"node 10.0.0.1: cannot read {missing}; put it into a folder that all nodes share."
+    ]
+
+
+def test_a_copy_must_fit_the_nodes_disk(asked, tmp_path):
+    copies, free = tmp_path / "cache" / "memory", shutil.disk_usage(tmp_path).free
+    assert not asked(Needs(copies=copies, nbytes=free // 2)).problems
+    (problem,) = asked(Needs(copies=copies, nbytes=free * 2)).problems
+    assert f"below {copies}, which takes {free * 2 / 1e9:.3g} GB; give it a larger disk" in problem
+    assert not asked(Needs(copies=copies, nbytes=free * 2), {"CPU": 0.0}).problems, (
+        "a head that trains nothing has none"
+    )
+
+
+def test_what_a_node_has_of_the_copy_counts(asked, tmp_path, monkeypatch):
+    copies = tmp_path / "cache"
+    copies.mkdir()
+    (copies / "layer.npy").write_bytes(b"x" * 1000)
+    free = shutil.disk_usage(tmp_path)._replace(free=2 * 10**9)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: free)
+    assert not asked(Needs(copies=copies, nbytes=2 * 10**9 + 1000)).problems
+    assert asked(Needs(copies=copies, nbytes=2 * 10**9 + 1001)).problems
