@@ -122,6 +122,11 @@ def name_of(spec: Spec) -> str:
     return f"memory-{files.digest(facts, spec.train.ids, spec.train.offsets, spec.dev.ids)}"
 
 
+def _actor() -> Any:
+    # Progress is told and asked while `prepare` waits for its task.
+    return ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, concurrency_groups={"progress": 1})(_Memory)
+
+
 def start(spec: Spec, search: str) -> Any:
     """The actor of a memory, created if there is none, with `search` attached to it.
 
@@ -131,19 +136,11 @@ def start(spec: Spec, search: str) -> Any:
     Raises:
         FsdTuneError: Ray does not start it.
     """
-    # Progress is told and asked while `prepare` waits for its task.
-    groups = {"progress": 1}
-    actor_class = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, concurrency_groups=groups)(_Memory)
     for _ in range(_TRIES):
         # Another search may create it, or let it end, between the look and the call: then look again.
         with contextlib.suppress(ValueError, RayActorError):
-            actor = actor_class.options(
-                name=name_of(spec),
-                namespace=NAMESPACE,
-                get_if_exists=True,
-                lifetime="detached",
-                label_selector=placement.not_on_head(),
-            ).remote()
+            named = {"name": name_of(spec), "namespace": NAMESPACE, "get_if_exists": True, "lifetime": "detached"}
+            actor = _actor().options(**named, label_selector=placement.not_on_head()).remote()
             ray.get(actor.attach.remote(search))
             return actor
         time.sleep(0.2)

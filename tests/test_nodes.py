@@ -14,7 +14,7 @@ def asked(tmp_path, monkeypatch):
     """Asks this machine as if it were the node of a cluster; gives the node's answer in words."""
 
     def ask(needs, resources=None):
-        node = {"NodeID": "0123456789", "NodeManagerAddress": "10.0.0.1", "Resources": resources or {"CPU": 1.0}}
+        node = {"NodeID": "01" * 28, "NodeManagerAddress": "10.0.0.1", "Resources": resources or {"CPU": 1.0}}
         question = nodes._Question(place.at(tmp_path / "shared"), needs)
         monkeypatch.setattr(ray, "get", lambda reference, timeout: reference)
         call = nodes._task()

@@ -22,8 +22,10 @@ from fsd_tune import nodes as asked
 few = {"object_store_memory": 10**8, "include_dashboard": False}
 cluster = Cluster(initialize_head=True, head_node_args=few | {"num_cpus": 0, "temp_dir": sys.argv[1]})
 head = cluster.head_node.node_id
-workers = [cluster.add_node(num_cpus=4, num_gpus=2, **few) for _ in range(2)]
 ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+alone = placement.not_on_head()
+workers = [cluster.add_node(num_cpus=4, num_gpus=2, **few) for _ in range(2)]
+cluster.wait_for_nodes()
 
 def nodes(kind, cpus, gpus):
     groups = []
@@ -39,12 +41,11 @@ def nodes(kind, cpus, gpus):
     return sorted(found.count(node) for node in set(found))
 
 found = {f"{kind} {gpus}": nodes(kind, 1, gpus) for kind in ("pack", "spread") for gpus in (0, 0.25, 0.5)}
-actor = ray.remote(num_cpus=0, concurrency_groups={"progress": 1})(memory_actor._Memory).remote()
+actor = memory_actor._actor().remote()
 look = lambda self: (os.environ["CUDA_VISIBLE_DEVICES"], ray.get_runtime_context().get_node_id())
 found["memory actor sees"] = ray.get(actor.__ray_call__.remote(look))[0]
 apart = placement.not_on_head()
-served = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(memory_actor._Memory)
-actors = [served.options(label_selector=apart).remote() for _ in range(6)]
+actors = [memory_actor._actor().options(label_selector=apart).remote() for _ in range(6)]
 homes = lambda: {home for _, home in ray.get([actor.__ray_call__.remote(look) for actor in actors], timeout=60)}
 found["actors on the head"] = head in homes()
 dies = placement.Packed([{"CPU": 1}])
@@ -62,7 +63,7 @@ needed.touch()
 joining = asked.Joining(place.at(Path(sys.argv[1], "shared")), asked.Needs(0, [str(needed)]))
 joining.require()
 needed.unlink()
-late = cluster.add_node(num_cpus=1, **few)
+cluster.add_node(num_cpus=1, **few)
 deadline = time.monotonic() + 60
 while "joined" not in found and time.monotonic() < deadline:
     time.sleep(0.5)
@@ -70,9 +71,7 @@ while "joined" not in found and time.monotonic() < deadline:
         joining.require()
     except errors.FsdTuneError as error:
         found["joined"] = f"cannot read {needed}" in str(error)
-cluster.remove_node(late, allow_graceful=False)
-cluster.remove_node(next(node for node in workers if node.node_id != held), allow_graceful=False)
-found["the head alone is free to all"] = placement.not_on_head() == {}
+found["the head alone is free to all"] = alone == {}
 print(json.dumps(found))
 """
 
