@@ -4,6 +4,7 @@ Nothing here knows what the files mean. pyarrow is imported when a storage is fi
 """
 
 import contextlib
+import functools
 import shutil
 import tempfile
 import threading
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from fsd_tune import files
 from fsd_tune.errors import FsdTuneError, InputError
@@ -41,13 +42,12 @@ class Storage:
 
     @cached_property
     def _place(self) -> tuple[Any, str]:
-        from pyarrow import fs
-
+        parts = urlsplit(self.uri)
         try:
-            system, root = fs.FileSystem.from_uri(self.uri)
+            system, root = _system(urlunsplit(parts._replace(path="/")))
         except (ValueError, OSError) as error:  # an option that it does not know, a scheme that it was built without
             raise InputError(f"{self.uri}: cannot be used: {_line(error)}") from error
-        return system, root.rstrip("/")
+        return system, f"{root}/{unquote(parts.path).strip('/')}".rstrip("/")
 
     @property
     def filesystem(self) -> Any:
@@ -195,6 +195,18 @@ class Storage:
 
     def _patiently(self, work: Callable[[], Result]) -> Result:
         return patiently(work, self.patience)
+
+
+@functools.lru_cache
+def _system(bucket: str) -> tuple[Any, str]:
+    """pyarrow's file system for a URI without a path, and the path of that.
+
+    Made once: the client of s3:// asks for a machine of AWS around it first, which takes seconds where there is none.
+    """
+    from pyarrow import fs
+
+    system, root = fs.FileSystem.from_uri(bucket)
+    return system, root.rstrip("/")
 
 
 def _line(error: Exception) -> str:

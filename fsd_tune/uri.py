@@ -37,6 +37,8 @@ def problems_of(place: str, flag: str) -> list[str]:
     if parts.username or parts.password:
         # A command line is seen by others, and a search's folder holds the one that made it.
         return [f"{flag}: holds a key; take it out, and give keys by the environment or a credentials file."]
+    if any(letter.isspace() for letter in place):
+        return [f"{flag}: {place} holds a space; write it as %20."]
     if not (parts.netloc + parts.path).strip("/"):
         return [f"{flag}: {place} names no bucket."]
     return []

@@ -17,3 +17,4 @@ def test_what_is_wrong_with_a_uri_is_said_without_asking_the_storage():
     said = problems_of("s3://name:topsecret@bucket/runs", "--output")
     assert "holds a key" in said[0] and "topsecret" not in said[0]
     assert problems_of("s3://", "--memory") == ["--memory: s3:// names no bucket."]
+    assert problems_of("s3://b/a c", "--output") == ["--output: s3://b/a c holds a space; write it as %20."]

@@ -210,7 +210,8 @@ def _become(facts: dict[str, Any]) -> None:
         shutil.copy(source, target)
         target.chmod(0o600)
     packages = ":".join(facts["packages"])
-    profile = f"export PATH={facts['bin']}:$PATH PYTHONPATH={packages} RAY_USAGE_STATS_ENABLED=0\n"
+    settings = "RAY_USAGE_STATS_ENABLED=0 AWS_EC2_METADATA_DISABLED=true"  # README, "Storage"
+    profile = f"export PATH={facts['bin']}:$PATH PYTHONPATH={packages} {settings}\n"
     (root / "etc/profile.d/lab.sh").write_text(profile)
     (home / ".bashrc").write_text(profile)
     (root / "etc/hosts").write_text(f"127.0.0.1 localhost\n{facts['address']} {facts['name']}\n")
