@@ -44,7 +44,7 @@ class Cluster:
             del config["min_workers"]
             config |= {
                 # A worker is up after a few seconds; one that has nothing to do for so long is given back.
-                "idle_timeout_minutes": 0.5,
+                "idle_timeout_minutes": 0.25,
                 "provider": {"type": "external", "module": "tests.cluster.on_demand.Hosts", **hosts},
                 "available_node_types": {
                     "head": {"resources": {"CPU": 0}, "node_config": {}},

@@ -1,4 +1,4 @@
-"""Searches on three hosts: nothing dies, a worker dies or is cut off, the memory's host dies, the driver dies."""
+"""Searches on three hosts: nothing dies, a worker dies or is cut off, the memory's host or the head dies."""
 
 import json
 import sys
@@ -10,9 +10,8 @@ import pytest
 from transformers import AutoModelForSequenceClassification
 
 from fsd_tune.results import load
-from tests.cluster import lab as labs
 from tests.cluster.conftest import ROOT, TRIALS
-from tests.cluster.measure import DRIVER, host_of_memory, on
+from tests.cluster.measure import host_of_memory, on
 from tests.searching import agree
 
 pytestmark = pytest.mark.slow
@@ -60,13 +59,6 @@ def test_trials_run_on_both_workers_with_one_memory(cluster):
     results = check(cluster, "plain")
     assert hosts_of(cluster, "plain") == {"lab2", "lab3"}, "the head trains nothing"
     assert results.summary["workers"] == 2
-
-
-def test_packed_trials_share_a_worker(cluster):
-    packed = ("--trials", "2", "--cpus-per-trial", "0.5", "--max-concurrent", "2", "--asha", "off", "--epochs", "20")
-    ended(cluster.lab.start(1, cluster.command("packed", *packed)))
-    check(cluster, "packed", trials=2)
-    assert len(hosts_of(cluster, "packed")) == 1
 
 
 _SERVE = """
@@ -157,20 +149,6 @@ def test_the_memorys_host_dies(cluster):
     cluster.join(host)
 
 
-def test_the_driver_dies_and_the_search_is_resumed(cluster):
-    process = cluster.lab.start(1, cluster.command("driver"))
-    begun(cluster, "driver", process)
-    twice = cluster.lab.run(2, cluster.command("driver", "--address", f"{labs.address(1)}:6379"), check=False)
-    assert twice.returncode == 2 and "another search is running in driver" in twice.stderr
-    cluster.lab.run(1, f"kill -9 $({DRIVER})")
-    process.wait(timeout=60)
-    finished = {path: path.read_bytes() for path in (cluster.shared / "driver").glob("results/*/trial.json")}
-    again = f"cd {cluster.shared}; RAY_AUTH_MODE=token fsd-tune resume driver --address auto"
-    ended(cluster.lab.start(1, again))
-    check(cluster, "driver")
-    assert {path: path.read_bytes() for path in finished} == finished
-
-
 def test_storage_that_is_not_shared_is_refused_before_the_first_trial(cluster):
     done = cluster.lab.run(1, cluster.command("/srv/alone"), check=False)
     assert done.returncode == 2
@@ -203,23 +181,25 @@ def test_what_a_node_lacks_is_said_before_the_first_trial(cluster):
     assert "resources.gpus_per_trial: found 0.5, but the largest node of this cluster has 0 GPUs." in done.stderr
 
 
-def test_storage_goes_away_for_a_while(cluster):
-    """From the driver's host and a worker's at once: both wait, and nothing that was done is lost."""
+def test_packed_trials_share_a_worker_and_wait_for_storage_that_goes_away(cluster):
+    """From the driver's host and the workers' at once: all wait, and nothing that was done is lost."""
     folder = str(cluster.shared / "away")
-    process = cluster.lab.start(1, cluster.command(folder, "--asha", "off", "--trials", "4"))
+    packed = ("--trials", "4", "--cpus-per-trial", "0.5", "--max-concurrent", "2", "--asha", "off")
+    process = cluster.lab.start(1, cluster.command(folder, *packed))
     begun(cluster, "away", process)
     before = {path: path.read_bytes() for path in reports(cluster, "away")}
-    for host in (1, 3):
+    for host in (1, 2, 3):
         cluster.hide_storage(host)
     time.sleep(20)
     assert process.poll() is None
-    for host in (1, 3):
+    for host in (1, 2, 3):
         cluster.show_storage(host)
     said = ended(process)
     assert f"{folder} cannot be written" in said and f"{folder} is back after" in said
     results = check(cluster, "away", trials=4)
     assert set(results.trials["state"]) == {"finished"}
     assert all(path.read_bytes().startswith(content) for path, content in before.items())
+    assert len(hosts_of(cluster, "away")) == 1
 
 
 def test_the_head_dies_and_the_search_goes_on_after_ray_up(cluster):

@@ -1,6 +1,7 @@
 """Hosts that share no folder: everything goes through an S3 server that runs on the laptop."""
 
 import shlex
+import signal
 import time
 
 import pytest
@@ -30,6 +31,7 @@ def uri(cluster):
         time.sleep(0.5)
     yield f"s3://bucket/runs/uri?scheme=http&endpoint_override={labs.address(0)}:{PORT}&region=us-east-1"
     cluster.lab.run(0, SERVER.format("TERM"), check=False)
+    server.send_signal(signal.SIGCONT)  # nsenter has stopped with it
     server.wait(timeout=30)
 
 
