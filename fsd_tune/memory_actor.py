@@ -15,7 +15,7 @@ from ray.exceptions import GetTimeoutError, ObjectLostError, RayActorError
 
 from fsd_tune import files, placement
 from fsd_tune.errors import FsdTuneError
-from fsd_tune.prepare import Prepared, prepare
+from fsd_tune.prepare import NotBuiltError, Prepared, prepare
 from fsd_tune.spec import Spec
 from fsd_tune.student_run import Arrays, open_arrays
 from fsd_tune.teacher_outputs import Progress
@@ -84,8 +84,12 @@ class _Memory:
     def prepare(self, spec: Spec, cpus: int, gpus: float) -> Prepared:
         """Build at the first call; every other search finds it built."""
         if self._prepared is None:
-            build = _build.options(num_cpus=cpus, num_gpus=gpus)
-            self._prepared = ray.get(build.remote(spec, cpus, ray.get_runtime_context().current_actor))
+            try:
+                # A look needs no process of its own, which takes seconds to start.
+                self._prepared = prepare(spec, lambda what, done, total: None, build=False)
+            except NotBuiltError:
+                build = _build.options(num_cpus=cpus, num_gpus=gpus)
+                self._prepared = ray.get(build.remote(spec, cpus, ray.get_runtime_context().current_actor))
             return self._prepared
         # What another search has paid is not this one's to count.
         return dataclasses.replace(self._prepared, passes=0)

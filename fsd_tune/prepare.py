@@ -67,10 +67,20 @@ class Prepared:
                     raise FsdTuneError(f"{self.remote}: holds no {folder.name}; the search's next start builds it.")
 
 
-def prepare(spec: Spec, progress: Progress) -> Prepared:
+class NotBuiltError(Exception):
+    """An artefact is missing, and was not to be built."""
+
+
+def prepare(spec: Spec, progress: Progress, build: bool = True) -> Prepared:
     """Build what is missing and say what was paid.
 
+    Args:
+        spec: what is wanted.
+        progress: told how far it is.
+        build: False: only look whether all is there.
+
     Raises:
+        NotBuiltError: it is not, and `build` is False.
         InputError: the teacher does not fit the task, or is broken, as its predictions on dev show.
         FsdTuneError: no space left.
     """
@@ -80,7 +90,7 @@ def prepare(spec: Spec, progress: Progress) -> Prepared:
     name = fingerprint(spec.teacher.path)
     holder = _Teacher(spec)
     dev_folder = spec.folder / f"dev-{files.digest(name, list(order), spec.precision, spec.dev.ids, spec.dev.offsets)}"
-    with _artefact(dev_folder, spec) as missing:
+    with _artefact(dev_folder, spec, build) as missing:
         if missing:
             _write_dev(dev_folder, spec, holder.model, order, progress)
     logits = np.load(dev_folder / "logits.npy")
@@ -93,7 +103,7 @@ def prepare(spec: Spec, progress: Progress) -> Prepared:
         return Prepared(None, None, None, 0, 0, glue.evaluate(task, logits, spec.dev.labels), facts)
     outputs = spec.folder / f"outputs-{outputs_key}"
     paid, log = 0, _log(spec)
-    with _artefact(outputs, spec) as missing:
+    with _artefact(outputs, spec, build) as missing:
         if missing:
             where = torch.device(spec.device)
             teacher_outputs.write(
@@ -108,7 +118,7 @@ def prepare(spec: Spec, progress: Progress) -> Prepared:
     if spec.memory_pair is not None:
         memory_key = memory.key(outputs_key, spec.memory_pair[0], spec.centroids, spec.algorithm)
         memory_folder = spec.folder / f"memory-{memory_key}"
-        with _artefact(memory_folder, spec) as missing:
+        with _artefact(memory_folder, spec, build) as missing:
             if missing:
                 held = teacher_outputs.read(outputs, mapped=True)
                 where = torch.device(spec.device)
@@ -117,7 +127,7 @@ def prepare(spec: Spec, progress: Progress) -> Prepared:
         assert built is not None
         facts |= {"fingerprint": memory_key} | {key: built[key] for key in ("centroids", "sizes", "inertia")}
         if spec.student.memory_start == "matched":
-            start = _student_start(spec, memory_key, memory_folder, progress)
+            start = _student_start(spec, memory_key, memory_folder, progress, build)
     facts["build_seconds"] = round(time.monotonic() - started, 3)
     lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
     ever = sum(line["outputs"] == outputs_key and line.get("whole", True) for line in lines)
@@ -126,10 +136,12 @@ def prepare(spec: Spec, progress: Progress) -> Prepared:
 
 
 @contextmanager
-def _artefact(folder: Path, spec: Spec) -> Iterator[bool]:
+def _artefact(folder: Path, spec: Spec, build: bool) -> Iterator[bool]:
     """Hold an artefact's lock; yields whether it is to be built in the body, after which other nodes can have it."""
     with files.locked(folder):
         missing = not storage.fetched(folder, spec.remote)
+        if missing and not build:
+            raise NotBuiltError(folder.name)
         yield missing
         if missing:
             storage.publish(folder, spec.remote)
@@ -202,7 +214,7 @@ def _write_dev(folder: Path, spec: Spec, model: Any, order: tuple[int, ...], pro
     progress("teacher on dev", 1, 1)
 
 
-def _student_start(spec: Spec, memory_key: str, memory_folder: Path, progress: Progress) -> Path:
+def _student_start(spec: Spec, memory_key: str, memory_folder: Path, progress: Progress, build: bool) -> Path:
     """The matched start of the student memory: the student's own features averaged over each teacher cluster.
 
     Where a cluster is empty the start is zero, as the published memory's centroid is.
@@ -216,7 +228,7 @@ def _student_start(spec: Spec, memory_key: str, memory_folder: Path, progress: P
     seed = spec.seed if spec.student.start == "random" else None
     layer = spec.memory_pair[1]
     folder = spec.folder / f"start-{files.digest(memory_key, student, seed, layer, spec.precision)}"
-    with _artefact(folder, spec) as missing:
+    with _artefact(folder, spec, build) as missing:
         if missing:
             where = torch.device(spec.device)
             model = build_student(spec.student, spec.teacher, glue.get_task(spec.task), spec.seed).to(where).eval()

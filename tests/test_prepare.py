@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 from types import SimpleNamespace
 
@@ -9,7 +10,7 @@ from fsd_tune import glue as tasks
 from fsd_tune import teacher_outputs
 from fsd_tune.errors import FsdTuneError
 from fsd_tune.inputs import gather
-from fsd_tune.prepare import prepare
+from fsd_tune.prepare import NotBuiltError, prepare
 from fsd_tune.spec import spec_for
 from tests import tiny
 
@@ -74,6 +75,21 @@ def test_the_formula_gives_the_bytes_of_the_files(spec, padding):
     for few in ("sizes.npy", "shard_starts.npy"):  # numbers of clusters and files: the formula leaves them out
         del arrays[few]
     assert wanted.nbytes == sum(array.nbytes for array in arrays.values()), list(arrays)
+
+
+def test_a_look_builds_nothing(spec, tmp_path):
+    wanted = spec(method="fsd_ilg")
+    with pytest.raises(NotBuiltError, match="dev-"):
+        prepare(wanted, quiet, build=False)
+    first = prepare(wanted, quiet)
+    found = prepare(wanted, quiet, build=False)
+    assert (found.outputs, found.memory, found.start, found.passes) == (first.outputs, first.memory, first.start, 0)
+    for folder in (first.start, first.memory, first.outputs):
+        assert folder is not None
+        shutil.rmtree(folder)
+        with pytest.raises(NotBuiltError, match=folder.name):
+            prepare(wanted, quiet, build=False)
+        assert not folder.exists()
 
 
 @pytest.mark.parametrize("damaged", ["outputs", "memory", "start"])
