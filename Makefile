@@ -24,11 +24,16 @@ PIP := .venv/bin/python -m pip --disable-pip-version-check
 demo: .venv/installed
 	@.venv/bin/fsd-tune demo
 
-test: .venv/installed-test
-	.venv/bin/python -m pytest
+# Two processes on two cores; a file's tests stay together, for they share what its fixtures have searched.
+SIDE_BY_SIDE := --numprocesses 2 --dist loadfile
 
+test: .venv/installed-test
+	.venv/bin/python -m pytest $(SIDE_BY_SIDE)
+
+# The hosts of tests/cluster share one network, and their times are told: one after the other.
 test-slow: .venv/installed-test
-	.venv/bin/python -m pytest -m slow
+	.venv/bin/python -m pytest -m slow $(SIDE_BY_SIDE) --ignore tests/cluster
+	.venv/bin/python -m pytest -m slow tests/cluster
 
 # What a trial costs beside plain fine-tuning. BENCH='--device cuda' or BENCH=--json for more.
 bench: .venv/installed-test

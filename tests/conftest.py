@@ -15,7 +15,7 @@ from fsd_tune import cli
 from fsd_tune import settings as settings_module
 from tests import glue_folders, tiny
 
-torch.set_num_threads(2)
+torch.set_num_threads(max(1, 2 // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
 
 
 @pytest.fixture(scope="session")
