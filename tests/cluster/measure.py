@@ -156,7 +156,7 @@ def _on_demand(cluster: Cluster) -> None:
     whole = _end(cluster, "demand", process, began)
     gone = cluster.wait_for_nodes(1)
     _say("from no worker", f"the first is there after {first:.0f} s", f"both after {both:.0f} s", whole,
-         f"given back after {gone:.0f} s more, of which 15 s idle")  # fmt: skip
+         f"given back {gone:.0f} s after its end (once idle for 15 s)")  # fmt: skip
 
 
 def main() -> None:
