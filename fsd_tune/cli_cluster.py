@@ -1,5 +1,6 @@
 """The verbs for a cluster: submit, status, logs, stop, fetch; and doctor, which looks before anything starts."""
 
+import posixpath
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -28,7 +29,7 @@ def submit(
     """Run a verb on a cluster: `submit cluster.yaml search SPACE.yaml --task ...`; options of submit come first."""
     from fsd_tune import jobs
 
-    where = jobs.Cluster(cluster, shared)
+    where = jobs.named(cluster, shared)
     job = jobs.submit(where, command)
     print(f"job {job}: it runs on whether this machine does or not", file=sys.stderr)
     if detach:
@@ -87,8 +88,11 @@ def fetch(
     elif name is None:
         raise InputError("NAME: is missing: the `--output` of the search that was submitted.")
     else:
-        here = Path(name.removeprefix(f"{shared}/")) if output is None else output
-        found = jobs.fetch(jobs.checked(Path(cluster), shared), name, here)
+        where = jobs.checked(Path(cluster), shared)
+        here = Path(posixpath.normpath(name).removeprefix(f"{where.shared}/")) if output is None else output
+        if output is None and here.is_absolute():
+            raise InputError(f"NAME: {name} does not lie in {where.shared}, which all nodes share.")
+        found = jobs.fetch(where, name, here)
     print(f"{here}: {', '.join(found)}")
 
 

@@ -90,13 +90,18 @@ def _answers(address: str) -> None:
     Raises:
         InputError: it is one.
     """
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    from ray._private.utils import read_ray_address
+
+    # What `auto` means is what the last `ray start` here has left, whether it still runs or not.
+    found = (read_ray_address() or "") if address == "auto" else address
+    host, colon, port = found.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdigit():
-        return  # `auto`
+        return
     try:
         socket.create_connection((host, int(port)), timeout=5).close()
     except OSError as error:
-        raise InputError(f"--address: nobody answers at {address}: {error.strerror or error}.") from None
+        where = address if found == address else f"{found}, which is {address} here"
+        raise InputError(f"--address: nobody answers at {where}: {error.strerror or error}.") from None
 
 
 def _holds_sockets(folder: Path) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import difflib
+import importlib.util
 import io
 import logging
 import re
@@ -18,6 +19,11 @@ from fsd_tune.errors import InputError
 
 _AUTH = "RAY_AUTH_MODE"
 _START = ("head_start_ray_commands", "worker_start_ray_commands")
+_MAPPINGS = ("provider", "auth", "docker", "available_node_types", "file_mounts")
+_SETUP = ("setup_commands", "head_setup_commands", "worker_setup_commands")
+_LISTS = ("initialization_commands", *_SETUP, *_START)
+# By the provider: what to import, what to install.
+_CLOUDS = {"aws": ("boto3", "boto3"), "gcp": ("googleapiclient", "google-api-python-client")}
 _PROVIDERS = {
     "aws": {"type", "region", "availability_zone", "cache_stopped_nodes", "use_internal_ips", "security_group"},
     "gcp": {"type", "region", "availability_zone", "project_id", "cache_stopped_nodes", "use_internal_ips"},
@@ -53,15 +59,35 @@ def problems(path: Path) -> list[str]:
         return [f"{path}: is a Kubernetes manifest, which `kubectl apply` takes, not `ray up`."]
     if not isinstance(config.get("provider"), dict) or "type" not in config["provider"]:
         return [f"{path}: provider: is missing; cluster.yaml at the top level of this project is one to start from."]
-    found = [
+    # Everything else takes the shapes for granted, Ray's own validation too.
+    found = _shapes(config) or [
         *_by_ray(config),
         *_name(config),
         *_counts(config),
         *_provider(config),
         *_starts(config),
-        *_image(config),
+        *_images(config),
     ]
     return [f"{path}: {problem}" for problem in found]
+
+
+def _shapes(config: dict[str, Any]) -> list[str]:
+    """Keys that hold something of another kind than `ray up` reads there."""
+    kinds: dict[str, tuple[type, str]] = dict.fromkeys(_MAPPINGS, (dict, "a mapping"))
+    kinds |= dict.fromkeys(_LISTS, (list, "a list"))
+    held = {key: config[key] for key in kinds if config.get(key) is not None}
+    held["provider.type"], kinds["provider.type"] = config["provider"]["type"], (str, "a name such as aws")
+    types = config.get("available_node_types")
+    for name, one in types.items() if isinstance(types, dict) else ():
+        place = f"available_node_types.{name}"
+        held[place], kinds[place] = one, (dict, "a mapping")
+        if isinstance(one, dict) and one.get("docker") is not None:
+            held[f"{place}.docker"], kinds[f"{place}.docker"] = one["docker"], (dict, "a mapping")
+    return [
+        f"{key}: found {str(value)[:40]}, but must be {kinds[key][1]}."
+        for key, value in held.items()
+        if not isinstance(value, kinds[key][0])
+    ]
 
 
 def _by_ray(config: dict[str, Any]) -> list[str]:
@@ -151,12 +177,50 @@ def _starts(config: dict[str, Any]) -> list[str]:
     return found
 
 
-def _image(config: dict[str, Any]) -> list[str]:
-    """The image's Ray beside the one here."""
-    docker = config.get("docker") or {}
-    image = str(docker.get("image") or "") if isinstance(docker, dict) else ""
-    version = re.match(r"rayproject/ray(?:-ml)?:(\d+\.\d+\.\d+)", image)
-    here = metadata.version("ray")
-    if version and version[1] != here:
-        return [f"docker.image: has Ray {version[1]}, but Ray {here} is installed here; give rayproject/ray:{here}-..."]
+def _images(config: dict[str, Any]) -> list[str]:
+    """The images' Ray and Python, and the Ray that commands install, beside those here."""
+    here, python = metadata.version("ray"), f"py{sys.version_info.major}{sys.version_info.minor}"
+    dockers = {"docker": config.get("docker")}
+    types = config.get("available_node_types") or {}
+    dockers |= {f"available_node_types.{name}.docker": one.get("docker") for name, one in types.items()}
+    found = []
+    for place, docker in dockers.items():
+        for key in ("image", "head_image", "worker_image"):
+            image = re.fullmatch(r"rayproject/ray(?:-ml)?:([\w.]+)((?:-[\w.]+)*)", str((docker or {}).get(key) or ""))
+            if image is None:
+                continue
+            told = re.search(r"-(py\d+)", image[2])
+            if image[1] != here:
+                what = f"Ray {image[1]}, but Ray {here} is installed here"
+            elif told and told[1] != python:
+                what = f"{told[1]}, but {python} is what runs here"
+            else:
+                continue
+            found.append(f"{place}.{key}: has {what}; give rayproject/ray:{here}-{python}-...")
+    for key in _SETUP:
+        for version in re.findall(r"\bray(?:\[[\w,]+\])?==([\w.]+)", " ".join(map(str, config.get(key) or ()))):
+            if version != here:
+                found.append(f"{key}: installs Ray {version}, but Ray {here} is installed here; give ray=={here}.")
+    return found
+
+
+def library(config: dict[str, Any]) -> list[str]:
+    """The cloud's own library, which `ray up` and everything that talks to its cluster need."""
+    kind = config["provider"]["type"]
+    module, package = _CLOUDS.get(kind, ("", ""))
+    if module and importlib.util.find_spec(module) is None:
+        return [f"provider {kind} needs {package}: pip install '{package}'."]
     return []
+
+
+def lacking(path: Path) -> list[str]:
+    """What `ray up` of a sound YAML would miss on this machine: library, ssh key, what file_mounts names."""
+    config = read(path)
+    key, found = (config.get("auth") or {}).get("ssh_private_key"), library(config)
+    if key and not Path(str(key)).expanduser().is_file():
+        found.append(f"auth.ssh_private_key: {key}: no such file; `ssh-keygen -t ed25519 -f {key}` makes one.")
+    for there, here in (config.get("file_mounts") or {}).items():
+        if not Path(str(here)).expanduser().exists():
+            makes = "; `ray get-auth-token --generate` makes it" if str(here).endswith(".ray/auth_token") else ""
+            found.append(f"file_mounts: {there}: {here}: no such file{makes}.")
+    return [f"{path}: {problem}" for problem in found]

@@ -15,7 +15,7 @@ from fsd_tune import cluster_file, disk, glue, hub, place
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.settings import Settings
 from fsd_tune.tracking_check import tracking_problems
-from fsd_tune.uri import is_uri
+from fsd_tune.uri import SCHEMES, is_uri, joined
 from fsd_tune.versions import versions
 
 
@@ -73,14 +73,14 @@ def examine(wanted: Wanted) -> Iterator[Finding]:
             continue
         try:
             yield from look(wanted)
-        except (FsdTuneError, OSError, ValueError) as error:
+        except (FsdTuneError, OSError, ValueError, RuntimeError) as error:  # RuntimeError: links in a circle
             problems = error.problems if isinstance(error, InputError) else (str(error),)
             yield from (Finding(name, problem, False) for problem in problems)
 
 
 def _cluster_file(wanted: Wanted) -> list[Finding]:
     assert wanted.cluster is not None
-    problems = cluster_file.problems(wanted.cluster)
+    problems = cluster_file.problems(wanted.cluster) or cluster_file.lacking(wanted.cluster)
     sound = Finding("cluster file", f"{wanted.cluster} is sound")
     return [Finding("cluster file", problem, False) for problem in problems] or [sound]
 
@@ -112,15 +112,19 @@ def _output(wanted: Wanted) -> list[Finding]:
     assert wanted.output is not None
     if is_uri(wanted.output):
         place.at(wanted.output).require("--output")
+        different = _different(wanted)
+        if different:
+            return [Finding("output", _another(wanted.output, different), False)]
         return [Finding("output", f"{wanted.output} can be written and read back")]
     output = Path(wanted.output)
+    if str(wanted.output).split(":")[0] in SCHEMES:
+        return [Finding("output", f"found {wanted.output}; a URI has two slashes, as in s3://bucket/runs/rte", False)]
     existing = next(path for path in (output, *output.resolve().parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         return [Finding("output", f"{existing} cannot be written; give another --output", False)]
     different = _different(wanted)
     if different:
-        said = f"{output} holds another search ({'; '.join(different)}); give a new folder, or --overwrite"
-        return [Finding("output", said, False)]
+        return [Finding("output", _another(wanted.output, different), False)]
     if not (output / "study.db").is_file():
         return [Finding("output", f"{output} can be written")]
     try:
@@ -134,16 +138,33 @@ def _output(wanted: Wanted) -> list[Finding]:
 
 def _different(wanted: Wanted) -> list[str]:
     """What settings and task of the search that the output holds differ from those that are wanted, at most three."""
-    summary = Path(wanted.output or "", "summary.json")
-    if wanted.settings is None or not summary.is_file():
+    assert wanted.output is not None
+    summary = joined(wanted.output, "summary.json")
+    try:
+        if wanted.settings is None:
+            return []
+        if is_uri(wanted.output):
+            from fsd_tune.storage import Storage  # pyarrow comes with it
+
+            text = Storage(wanted.output).read("summary.json").decode()
+        else:
+            text = Path(summary).read_text(encoding="utf-8")
+    except FileNotFoundError:
         return []
     from fsd_tune import search_folder  # torch comes with it
 
-    held = json.loads(summary.read_text(encoding="utf-8")).get("identity", {})
+    try:
+        held = dict(json.loads(text)["identity"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{summary}: is damaged or no search's; move it away, or give a new folder.") from error
     now: dict[str, Any] = {"settings": search_folder.plain(wanted.settings)}
     if wanted.task is not None:
         now["task"] = glue.get_task(wanted.task).definition
     return search_folder.differences({"settings": {}} | held, now)[:3]
+
+
+def _another(output: str, different: list[str]) -> str:
+    return f"{output} holds another search ({'; '.join(different)}); give a new folder, or --overwrite"
 
 
 def _disk(wanted: Wanted) -> list[Finding]:

@@ -5,9 +5,9 @@ container hold, and nothing on the cluster has to be open to the network.
 """
 
 import contextlib
-import importlib.util
 import json
 import os
+import re
 import secrets
 import shlex
 import subprocess
@@ -32,9 +32,8 @@ _FETCHED = (
     "study.db",
 )
 _FOLDERS = ("best", "confirm")
-# What Ray needs of a cloud's own library, on the machine that talks to the cloud.
-_CLOUDS = {"aws": ("boto3", "boto3"), "gcp": ("googleapiclient", "google-api-python-client")}
 _ADDRESS = "http://127.0.0.1:8265"
+_REMARK = re.compile(r"\b(V*INFO|V*WARN)\b")
 _ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 
 
@@ -58,10 +57,7 @@ class Cluster:
         """
         problems = cluster_file.problems(self.file)
         if not problems:
-            kind = cluster_file.read(self.file)["provider"]["type"]
-            module, package = _CLOUDS.get(kind, ("", ""))
-            if module and importlib.util.find_spec(module) is None:
-                problems = [f"{self.file}: provider {kind} needs {package}: pip install '{package}'."]
+            problems = [f"{self.file}: {problem}" for problem in cluster_file.library(cluster_file.read(self.file))]
         if problems:
             raise InputError(problems)
 
@@ -75,9 +71,8 @@ class Cluster:
         words = ["ray", "exec", str(self.file), full]
         done = self._ray(words, None if follow else subprocess.PIPE)
         if done.returncode:
-            raise FsdTuneError(
-                _last(done.stderr, done.stdout or "") or f"{words[1]} failed", hint="Is it up? `ray up`."
-            )
+            why = _last(done.stderr, done.stdout or "") or "`ray exec` failed"
+            raise FsdTuneError(f"{self._head()}: {why}", hint=f"Is it up? ray up {self.file}")
         return done.stdout or ""
 
     def send(self, here: Path, there: str) -> None:
@@ -96,6 +91,12 @@ class Cluster:
         if done.returncode:
             raise FsdTuneError(f"{there}: could not be fetched: {_last(done.stderr, done.stdout or '')}")
 
+    def _head(self) -> str:
+        """The cluster in words: its file, and its head's address where the file has it."""
+        provider = cluster_file.read(self.file).get("provider")
+        address = provider.get("head_ip") if isinstance(provider, dict) else None
+        return f"{self.file} (head {address})" if address else str(self.file)
+
     def _auth_mode(self) -> str:
         text = self.file.read_text(encoding="utf-8")
         return "token" if "RAY_AUTH_MODE=token" in text else "disabled"
@@ -108,22 +109,36 @@ class Cluster:
         )
 
 
+def named(file: Path, shared: str) -> Cluster:
+    """A cluster by its YAML, which is not looked at.
+
+    Raises:
+        InputError: `shared` is no absolute path.
+    """
+    if not shared.startswith("/") or not shared.rstrip("/"):
+        raise InputError(f"--shared: found '{shared}', but must be an absolute path.")
+    return Cluster(file, shared.rstrip("/"))
+
+
 def checked(file: Path, shared: str) -> Cluster:
     """A cluster whose YAML is sound.
 
     Raises:
         InputError: it is not.
     """
-    cluster = Cluster(file, shared.rstrip("/"))
+    cluster = named(file, shared)
     cluster.check()
     return cluster
 
 
 def _last(*texts: str) -> str:
-    """The last line that is an error's, not one of Ray's remarks on what it does."""
-    lines = [line.strip() for text in texts for line in text.splitlines() if line.strip()]
-    errors = [line for line in lines if " INFO " not in line and line.strip("^~ ")]
-    return errors[-1][:500] if errors else ""
+    """The last line that is an error's, not one of Ray's remarks on what it does; of the first text that has one."""
+    for text in texts:
+        lines = [line.strip() for line in text.splitlines() if line.strip("^~ \t") and not _REMARK.search(line)]
+        named = [line for line in lines if re.match(r"[\w.]*(Error|Exception|refused|denied)\b", line)]
+        if lines:
+            return (named or lines)[-1][:500]
+    return ""
 
 
 def submit(cluster: Cluster, words: Sequence[str]) -> str:
@@ -155,9 +170,9 @@ def submit(cluster: Cluster, words: Sequence[str]) -> str:
     command = shlex.join(["fsd-tune", *remote])
     note = json.dumps({"job": job, "command": command, "submitted": time.time()})
     cluster.run(
-        f"cd {cluster.shared} && ray job submit --address {_ADDRESS} --submission-id {job} --no-wait -- "
-        f"{shlex.join(['bash', '-c', f'cd {cluster.shared} && {command}'])} && "
-        f"printf '%s\\n' {shlex.quote(note)} >> {cluster.shared}/jobs.jsonl"
+        f"cd {shlex.quote(cluster.shared)} && ray job submit --address {_ADDRESS} --submission-id {job} --no-wait -- "
+        f"{shlex.join(['bash', '-c', f'cd {shlex.quote(cluster.shared)} && {command}'])} && "
+        f"printf '%s\\n' {shlex.quote(note)} >> {shlex.quote(cluster.shared)}/jobs.jsonl"
     )
     return job
 
@@ -165,7 +180,7 @@ def submit(cluster: Cluster, words: Sequence[str]) -> str:
 def jobs(cluster: Cluster) -> list[dict[str, str]]:
     """The jobs that were submitted to a cluster, oldest first: `job`, `command` and `state`."""
     told = cluster.run(
-        f"cat {cluster.shared}/jobs.jsonl 2>/dev/null; echo ==; "
+        f"cat {shlex.quote(cluster.shared)}/jobs.jsonl 2>/dev/null; echo ==; "
         f"python -c {shlex.quote(_STATES.format(address=_ADDRESS))}"
     )
     noted, _, states = told.partition("==")
@@ -234,6 +249,8 @@ def fetch_uri(uri: str, here: Path) -> list[str]:
     wanted = [each for each in (*_FETCHED, *_FOLDERS) if each in listed]
     if not wanted:
         raise InputError(f"{uri}: no search lies there.")
+    if "summary.json" not in listed:
+        raise InputError(f"{uri}: its search has not begun its trials; fetch it later.")
     _refuse_other(here, there.read("summary.json").decode())
     for each in wanted:
         if each in _FOLDERS:
@@ -244,11 +261,17 @@ def fetch_uri(uri: str, here: Path) -> list[str]:
 
 
 def _refuse_other(here: Path, told: str) -> None:
-    """Refuse a folder that holds another search than the one whose summary is `told`."""
-    with contextlib.suppress(OSError, ValueError, KeyError):
+    """Refuse a folder that holds anything but the search whose summary is `told`: its folders are replaced."""
+    if here.exists() and not here.is_dir():
+        raise InputError(f"{here}: is a file; give a new folder with --output.")
+    if not here.is_dir() or not any(here.iterdir()):
+        return
+    held = None
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         held = json.loads((here / "summary.json").read_text(encoding="utf-8"))["group"]
-        if f'"{held}"' not in told:
-            raise InputError(f"{here}: holds another search; give a new folder with --output.")
+    if held is None or f'"{held}"' not in told:
+        what = "other files" if held is None else "another search"
+        raise InputError(f"{here}: holds {what}; give a new folder with --output.")
 
 
 def fetch(cluster: Cluster, name: str, here: Path) -> list[str]:

@@ -170,7 +170,10 @@ class Mirror(Place):
                 closing(sqlite3.connect(self.folder / _STUDY)) as source,
                 closing(sqlite3.connect(copy)) as target,
             ):
-                source.backup(target)
+                try:
+                    source.backup(target)
+                except sqlite3.DatabaseError:
+                    return  # damaged where it came from; the search makes it anew from its trials
             self.storage.put(copy, _STUDY)
 
     @override

@@ -69,7 +69,10 @@ class Storage:
 
         def look() -> dict[str, int]:
             selector = fs.FileSelector(self._path(name), recursive=True, allow_not_found=True)
-            found = self.filesystem.get_file_info(selector)
+            try:
+                found = self.filesystem.get_file_info(selector)
+            except NotADirectoryError:  # of a disk's file; a bucket has nothing below one
+                return {}
             return {one.path[len(self.root) + 1 :]: one.size for one in found if one.type == fs.FileType.File}
 
         return self._patiently(look)
@@ -224,7 +227,7 @@ def patiently(work: Callable[[], Result], patience: float = PATIENCE_SECONDS) ->
     while True:
         try:
             return work()
-        except (FileNotFoundError, PermissionError):
+        except (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError):
             raise
         except OSError as error:
             # What is refused stays refused; a full disk is the reader's own.

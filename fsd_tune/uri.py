@@ -1,10 +1,12 @@
 """Places by name: a path on a disk, or a URI that pyarrow takes. Plain text; nothing is opened."""
 
+import re
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from fsd_tune.errors import nearest
 
+_KEY = re.compile("key|secret|token|password", re.IGNORECASE)
 SCHEMES = ("s3", "gs", "gcs", "hdfs", "file")
 
 
@@ -30,11 +32,16 @@ def last_name(uri: str) -> str:
 
 def problems_of(place: str, flag: str) -> list[str]:
     """What is wrong with a URI as it is written; nothing is asked of the storage."""
-    parts = urlsplit(place)
+    try:
+        parts = urlsplit(place)
+    except ValueError:
+        return [f"{flag}: found {place}, but must be a URI such as s3://bucket/runs/rte."]
     if parts.scheme not in SCHEMES:
         return [f"{flag}: found {parts.scheme}://, but must be a folder or a URI of {', '.join(SCHEMES)}."
                 f"{nearest(parts.scheme, SCHEMES)}"]  # fmt: skip
-    if parts.username or parts.password:
+    keys = [name for name, _ in parse_qsl(parts.query) if _KEY.search(name)]
+    # A secret may hold a slash: what stands before the @ is then no longer the host's part.
+    if parts.username or parts.password or "@" in place.partition("?")[0] or keys:
         # A command line is seen by others, and a search's folder holds the one that made it.
         return [f"{flag}: holds a key; take it out, and give keys by the environment or a credentials file."]
     if any(letter.isspace() for letter in place):

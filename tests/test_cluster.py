@@ -1,6 +1,7 @@
 """What a search asks a cluster before it starts: how many trials fit, also on machines that are still to come."""
 
 import json
+import socket
 
 import pytest
 
@@ -68,3 +69,14 @@ def test_gpus_may_be_elsewhere(monkeypatch, load_settings):
         pick("cuda", cluster.elsewhere(None))
     there = pick("cuda", cluster.elsewhere("head:6379"))
     assert there.type == "cuda" and resolve_precision("auto", there) == "bf16"
+
+
+def test_auto_is_answered_at_once_when_the_last_cluster_is_gone(monkeypatch):
+    from ray._private import utils
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        gone = f"127.0.0.1:{free.getsockname()[1]}"
+    monkeypatch.setattr(utils, "read_ray_address", lambda: gone)
+    with pytest.raises(InputError, match=f"nobody answers at {gone}, which is auto here"):
+        cluster._answers("auto")

@@ -97,13 +97,24 @@ OLD = "rayproject/ray:2.9.0-py311-gpu"
     ("change", "said"),
     [
         (put("cluster_name", value=None), "cluster_name: is missing"),
-        (put("max_workers", value=-1), "max_workers: found -1"),
+        (put("max_workers", value=-1), "max_workers: -1 is less than the minimum of 0"),
         (put("available_node_types", "gpu", "min_workers", value=-2), "available_node_types.gpu.min_workers: found -2"),
         (put("available_node_types", "gpu", "min_workers", value=3), "found 3, but max_workers is 2"),
         (put("head_node_type", value="haed"), "`head_node_type` must be one of `available_node_types`"),
         (put("provider", "regoin", value="x"), "provider.regoin: unknown key. Did you mean `region`?"),
         (put("max_worker", value=3), "max_worker"),
         (put("docker", "image", value=OLD), "docker.image: has Ray 2.9.0, but Ray 2.60.0 is installed here"),
+        (put("docker", "worker_image", value="rayproject/ray:2.60.0-py39"), "docker.worker_image: has py39, but py3"),
+        (put("docker", "head_image", value="rayproject/ray:latest"), "docker.head_image: has Ray latest"),
+        (
+            put("available_node_types", "gpu", "docker", value={"worker_image": OLD}),
+            "gpu.docker.worker_image: has Ray 2",
+        ),
+        (put("setup_commands", value=["pip install 'ray[default]==2.9.0'"]), "setup_commands: installs Ray 2.9.0"),
+        (put("available_node_types", value=["head"]), "available_node_types: found ['head'], but must be a mapping."),
+        (put("file_mounts", value=7), "file_mounts: found 7, but must be a mapping."),
+        (put("worker_start_ray_commands", value=7), "worker_start_ray_commands: found 7, but must be a list."),
+        (put("provider", "type", value=["aws"]), "provider.type: found ['aws'], but must be a name"),
         (put("worker_start_ray_commands", value=["ray start --address=$RAY_HEAD_IP:6379"]), "RAY_AUTH_MODE: differs"),
         (put("file_mounts", value={"~/fsd_tune": "."}), 'file_mounts: lacks "~/.ray/auth_token"'),
         (
@@ -124,3 +135,14 @@ def test_a_file_that_is_none(tmp_path):
     assert "must hold a mapping" in cluster_file.problems(tmp_path / "list.yaml")[0]
     (tmp_path / "broken.yaml").write_text("a: [")
     assert "cannot be read" in cluster_file.problems(tmp_path / "broken.yaml")[0]
+
+
+def test_what_ray_up_would_miss_here(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    said = "\n".join(cluster_file.lacking(ROOT / "docs" / "cluster" / "hosts.yaml"))
+    assert "auth.ssh_private_key: ~/.ssh/id_ed25519: no such file" in said
+    assert "~/.ray/auth_token: no such file; `ray get-auth-token --generate` makes it" in said
+    for name in (".ssh/id_ed25519", ".ray/auth_token"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    assert cluster_file.lacking(ROOT / "docs" / "cluster" / "hosts.yaml") == []

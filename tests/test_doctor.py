@@ -84,3 +84,23 @@ def test_the_verb_is_quick_and_its_exit_code_tells(glue, teacher, tmp_path):
     assert took < 5
     wrong = subprocess.run([*words, "--cluster", tmp_path / "none"], capture_output=True, text=True, check=False)
     assert wrong.returncode == 2 and "!!  cluster file: " in wrong.stdout and "Traceback" not in wrong.stderr
+
+
+def test_what_is_no_search_or_no_place(settings, tmp_path):
+    folder = tmp_path / "R"
+    folder.mkdir()
+    for damaged in ("[1]", "{bad"):
+        (folder / "summary.json").write_text(damaged)
+        seen = found(settings=settings, task="sst2", output=str(folder))["output"]
+        assert not seen.right and seen.said.startswith(f"{folder / 'summary.json'}: is damaged or no search's")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert not found(settings=settings, output=str(tmp_path / "loop"))["output"].right
+    assert "two slashes" in found(settings=settings, output="s3:/bucket/x")["output"].said
+
+
+def test_another_search_behind_a_uri(settings, tmp_path):
+    (tmp_path / "R").mkdir()
+    held = {"settings": plain(settings), "task": "rte"}
+    (tmp_path / "R" / "summary.json").write_text(json.dumps({"identity": held}))
+    seen = found(settings=settings, task="sst2", output=f"file://{tmp_path}/R")["output"]
+    assert not seen.right and "holds another search (another task)" in seen.said

@@ -141,3 +141,32 @@ def test_states_are_told_beside_what_was_submitted(cluster):
     assert jobs.newest(cluster, None) == "search-2"
     with pytest.raises(InputError, match="no such job"):
         jobs.newest(cluster, "search-3")
+
+
+def test_a_folder_that_holds_anything_else_is_not_fetched_into(cluster, tmp_path):
+    mine = tmp_path / "mine" / "best"
+    mine.mkdir(parents=True)
+    (mine / "thesis.txt").write_text("precious")
+    Recorded.said = "best\nsummary.json\n"
+    with pytest.raises(InputError, match="holds other files; give a new folder"):
+        jobs.fetch(cluster, "runs/rte", tmp_path / "mine")
+    (tmp_path / "mine" / "summary.json").write_text('{"group": "another"}')
+    with pytest.raises(InputError, match="holds another search"):
+        jobs.fetch(cluster, "runs/rte", tmp_path / "mine")
+    with pytest.raises(InputError, match="is a file"):
+        jobs.fetch(cluster, "runs/rte", tmp_path / "mine" / "summary.json")
+    assert (mine / "thesis.txt").read_text() == "precious"
+
+
+def test_the_shared_folder_is_a_path_of_the_nodes():
+    assert jobs.named(Path("c.yaml"), "/shared/").shared == "/shared"
+    for wrong in ("shared", "", "/"):
+        with pytest.raises(InputError, match="must be an absolute path"):
+            jobs.named(Path("c.yaml"), wrong)
+
+
+def test_of_what_ray_prints_the_error_is_said():
+    told = "2026-11-24 12:00:00,000\tINFO commands.py:422 -- Checking\n  File x\nRuntimeError: Head node not found!\n"
+    told += "2026-11-24 12:00:00,000\tVWARN commands.py:388 -- Loaded cached\n"
+    assert jobs._last(told, "1\tWARN 2 -- If you experience") == "RuntimeError: Head node not found!"
+    assert jobs._last("", "ls: no such file\n") == "ls: no such file"

@@ -44,6 +44,18 @@ def test_what_is_put_comes_back_and_what_is_deleted_is_gone(server, tmp_path):
         here.read("deep/a/one")
 
 
+def test_a_disk_by_its_uri(tmp_path):
+    here = Storage(f"file://{tmp_path}/place")
+    here.require("--output")
+    assert here.sizes() == {} and not list((tmp_path / "place").iterdir()), "nothing stays of the try"
+    here.write("deep/note", b"1")
+    here.delete("deep/note")
+    assert here.sizes() == {}
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError):
+        Storage("x", patience=60)._patiently(lambda: (tmp_path / "file" / "x").parent.mkdir(exist_ok=True))
+
+
 def test_a_place_that_cannot_be_written_is_refused_at_once(server):
     Storage(server.uri("new")).require("--output")
     assert Storage(server.uri("new")).sizes() == {}, "what was tried leaves nothing"

@@ -16,5 +16,11 @@ def test_what_is_wrong_with_a_uri_is_said_without_asking_the_storage():
     assert "Did you mean `hdfs`?" in problems_of("hdsf://bucket/runs", "--output")[0]
     said = problems_of("s3://name:topsecret@bucket/runs", "--output")
     assert "holds a key" in said[0] and "topsecret" not in said[0]
+    for leaking in ("s3://AKIA:to/psecret@b/x", "s3://b/x?access_key=A&secret_key=psecret"):
+        said = problems_of(leaking, "--output")
+        assert "holds a key" in said[0] and "psecret" not in said[0]
+    assert problems_of("s3://[x", "--output") == [
+        "--output: found s3://[x, but must be a URI such as s3://bucket/runs/rte."
+    ]
     assert problems_of("s3://", "--memory") == ["--memory: s3:// names no bucket."]
     assert problems_of("s3://b/a c", "--output") == ["--output: s3://b/a c holds a space; write it as %20."]
