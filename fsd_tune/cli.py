@@ -49,7 +49,7 @@ def report(
     with place.reading(folder) as where:
         results = reporting.load(where.folder, described=True)
         reporting.write(results)
-    show(summary.document(results), as_json, summary.lines(results))
+    show(summary.document(results), as_json, summary.lines(results, folder))
 
 
 @verb()

@@ -96,7 +96,7 @@ def search(
             memory=memory, device=device, overwrite=overwrite, address=address, ray_temporary=temp_dir,
             display=display,
         )  # fmt: skip
-    show(summary.document(results), as_json, summary.lines(results))
+    show(summary.document(results), as_json, summary.lines(results, folders[0]))
 
 
 @verb(settings_flags=True)
@@ -120,7 +120,7 @@ def resume(
         results = searching.resume(
             folder, overrides(), errored=errored, address=address, ray_temporary=temp_dir, display=display
         )
-    show(summary.document(results), as_json, summary.lines(results))
+    show(summary.document(results), as_json, summary.lines(results, folder))
 
 
 @verb()

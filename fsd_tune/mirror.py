@@ -230,7 +230,7 @@ class Mirror(Place):
             gone = held.get("host") == socket.gethostname() and not psutil.pid_exists(int(held["pid"]))
             if held["token"] != self._token and age < _DEAD_SECONDS and not gone:
                 raise InputError(
-                    f"--output: another search is running in {self.name} (a sign of life {max(age, 0):.0f} s ago); "
+                    f"{self.name}: another search is running there (a sign of life {max(age, 0):.0f} s ago); "
                     f"wait for its end, stop it, or if its machine is gone, wait {_DEAD_SECONDS - age:.0f} s more."
                 )
 

@@ -1,14 +1,22 @@
 """What a search has come to, in the lines that its end prints."""
 
+import shlex
+from pathlib import Path
 from typing import Any
 
 from fsd_tune.confirm_report import one_line
 from fsd_tune.progress import duration, short
 from fsd_tune.results import Results
+from fsd_tune.uri import is_uri
 
 
-def lines(results: Results) -> list[str]:
-    """The end of a search: best against teacher, what ASHA and the single teacher pass saved, where things lie."""
+def lines(results: Results, output: str | Path | None = None) -> list[str]:
+    """The end of a search: best against teacher, what ASHA and the single teacher pass saved, where things lie.
+
+    Args:
+        results: of the search, where its folder lies behind a URI from a copy on this machine.
+        output: as the user named the folder; a URI is told beside the copy.
+    """
     summary, saved, best = results.summary, results.saved, results.best
     folder = results.folder
     # A search that was killed early, or is still young, has said little of itself.
@@ -65,6 +73,9 @@ def lines(results: Results) -> list[str]:
     for name, what in (("report.html", "report"), ("study.db", "study"), ("best", "best student's folder")):
         if (folder / name).exists():
             out.append(f"  {what + ' ':.<24s} {folder / name}")
+    if output is not None and is_uri(output):
+        out.append(f"  {'these are copies of ':.<24s} {output}")
+        out.append(f"  {'on another machine ':.<24s} fsd-tune fetch {shlex.quote(str(output))}")
     return out
 
 

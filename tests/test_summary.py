@@ -61,6 +61,12 @@ def test_places_are_named_when_they_are_there(search, tmp_path):
     ]
 
 
+def test_behind_a_uri_the_places_are_copies(search):
+    *_, where, elsewhere = summary.lines(search(trials=4), "s3://bucket/runs/rte?region=eu")
+    assert where.endswith(" s3://bucket/runs/rte?region=eu")
+    assert elsewhere.endswith(" fsd-tune fetch 's3://bucket/runs/rte?region=eu'")
+
+
 def test_a_reused_memory_and_another_judge_are_said(search):
     memory = result_folders.summary()["memory"] | {"passes": 0, "passes_ever": 1}
     lines = summary.lines(search(trials=4, memory=memory, judge_by="last"))
