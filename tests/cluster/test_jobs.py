@@ -36,11 +36,10 @@ def test_the_readmes_launch_word_by_word(made):
     fewer = "sed -i 's/trials: 8/trials: 4/' search_spaces/fsd_ilg.yaml"
     copies = "; ".join(f"cp -r {made.shared / name} {target or name}" for name, target in copied.items())
     made.lab.run(0, f"mkdir -p ~/launch/{{search_spaces,teachers}}; cd ~/launch; {copies}; {fewer}")
-    made.lab.run(0, "ray get-auth-token --generate")
     for host in (1, 2, 3):
         made.lab.run(host, f"mkdir -p /shared; mount --bind {made.shared} /shared")
-    up, *_, down = lines = commands()
-    assert up.startswith("ray up") and down.startswith("ray down")
+    token, up, *_, down = lines = commands()
+    assert token == "ray get-auth-token --generate" and up.startswith("ray up") and down.startswith("ray down")
     said = {}
     for line in [*lines[:-1], "fsd-tune status cluster.yaml", down]:
         # The variable: as docs/cluster/hosts.yaml has it for a list of hosts. Ray asks on a terminal whether to go on.
