@@ -25,15 +25,15 @@ demo: .venv/installed
 	@.venv/bin/fsd-tune demo
 
 # Two processes on two cores; a file's tests stay together, for they share what its fixtures have searched.
-SIDE_BY_SIDE := --numprocesses 2 --dist loadfile
+SIDE_BY_SIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test: .venv/installed-test
 	.venv/bin/python -m pytest $(SIDE_BY_SIDE)
 
-# The hosts of tests/cluster share one network, and their times are told: one after the other.
+# The demo takes both cores, the hosts of tests/cluster share one network and their times are told: one after the other.
 test-slow: .venv/installed-test
-	.venv/bin/python -m pytest -m slow $(SIDE_BY_SIDE) --ignore tests/cluster
-	.venv/bin/python -m pytest -m slow tests/cluster
+	.venv/bin/python -m pytest -m slow $(SIDE_BY_SIDE) --ignore tests/cluster --ignore tests/test_demo.py
+	.venv/bin/python -m pytest -m slow tests/test_demo.py tests/cluster
 
 # What a trial costs beside plain fine-tuning. BENCH='--device cuda' or BENCH=--json for more.
 bench: .venv/installed-test

@@ -18,6 +18,15 @@ from tests import glue_folders, tiny
 torch.set_num_threads(max(1, 2 // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
 
 
+# Begun first, so that two processes end at about the same time.
+_LONGEST = ("test_resume", "test_search", "test_confirm")
+
+
+def pytest_collection_modifyitems(items):
+    rank = {name: place for place, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+
+
 @pytest.fixture(scope="session")
 def glue(tmp_path_factory):
     """The nine tasks in the official layout."""
