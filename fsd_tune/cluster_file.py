@@ -42,6 +42,9 @@ def read(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         start = "cluster.yaml at the top level of this project is one to start from"
         raise InputError(f"{path}: no such file; {start}.") from None
+    except yaml.MarkedYAMLError as error:
+        line = "" if error.problem_mark is None else f"line {error.problem_mark.line + 1}: "
+        raise InputError(f"{path}: cannot be read: {line}{error.problem}.") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"{path}: cannot be read: {str(error).splitlines()[0]}.") from None
     if not isinstance(found, dict):

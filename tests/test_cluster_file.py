@@ -134,7 +134,7 @@ def test_a_file_that_is_none(tmp_path):
     (tmp_path / "list.yaml").write_text("[1]")
     assert "must hold a mapping" in cluster_file.problems(tmp_path / "list.yaml")[0]
     (tmp_path / "broken.yaml").write_text("a: [")
-    assert "cannot be read" in cluster_file.problems(tmp_path / "broken.yaml")[0]
+    assert "cannot be read: line 1: " in cluster_file.problems(tmp_path / "broken.yaml")[0]
 
 
 def test_what_ray_up_would_miss_here(tmp_path, monkeypatch):
