@@ -90,10 +90,7 @@ def _answers(address: str) -> None:
     Raises:
         InputError: it is one.
     """
-    from ray._private.utils import read_ray_address
-
-    # What `auto` means is what the last `ray start` here has left, whether it still runs or not.
-    found = (read_ray_address() or "") if address == "auto" else address
+    found = _meant_by_auto() if address == "auto" else address
     host, colon, port = found.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdigit():
         return
@@ -102,6 +99,18 @@ def _answers(address: str) -> None:
     except OSError as error:
         where = address if found == address else f"{found}, which is {address} here"
         raise InputError(f"--address: nobody answers at {where}: {error.strerror or error}.") from None
+
+
+def _meant_by_auto() -> str:
+    """The address that Ray takes for `auto`, as far as it is known without asking; empty where Ray is to find it."""
+    from ray._private.services import find_gcs_addresses
+    from ray._private.utils import read_ray_address
+
+    told = os.environ.get("RAY_ADDRESS", "")
+    if told not in ("", "auto"):
+        return told
+    # The last `ray start` here has left one, which may have ended; a head that runs here is found by itself.
+    return "" if find_gcs_addresses() else read_ray_address() or ""
 
 
 def _holds_sockets(folder: Path) -> None:

@@ -193,7 +193,7 @@ def _images(config: dict[str, Any]) -> list[str]:
             if image is None:
                 continue
             told = re.search(r"-(py\d+)", image[2])
-            if image[1] != here:
+            if re.sub(r"(\d+\.\d+\.\d+)\.\w+", r"\1", image[1]) != here:  # a commit may follow
                 what = f"Ray {image[1]}, but Ray {here} is installed here"
             elif told and told[1] != python:
                 what = f"{told[1]}, but {python} is what runs here"

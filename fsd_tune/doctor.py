@@ -15,7 +15,7 @@ from fsd_tune import cluster_file, disk, glue, hub, place
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.settings import Settings
 from fsd_tune.tracking_check import tracking_problems
-from fsd_tune.uri import SCHEMES, is_uri, joined
+from fsd_tune.uri import is_uri, joined, misses_slash
 from fsd_tune.versions import versions
 
 
@@ -117,7 +117,7 @@ def _output(wanted: Wanted) -> list[Finding]:
             return [Finding("output", _another(wanted.output, different), False)]
         return [Finding("output", f"{wanted.output} can be written and read back")]
     output = Path(wanted.output)
-    if str(wanted.output).split(":")[0] in SCHEMES:
+    if misses_slash(wanted.output):
         return [Finding("output", f"found {wanted.output}; a URI has two slashes, as in s3://bucket/runs/rte", False)]
     existing = next(path for path in (output, *output.resolve().parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):

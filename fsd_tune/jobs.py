@@ -13,7 +13,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -246,17 +246,27 @@ def fetch_uri(uri: str, here: Path) -> list[str]:
     there = Storage(uri)
     there.require("URI")
     listed = {name.split("/")[0] for name in there.sizes()}
-    wanted = [each for each in (*_FETCHED, *_FOLDERS) if each in listed]
-    if not wanted:
-        raise InputError(f"{uri}: no search lies there.")
-    if "summary.json" not in listed:
-        raise InputError(f"{uri}: its search has not begun its trials; fetch it later.")
+    wanted = _wanted(listed, uri, "there")
     _refuse_other(here, there.read("summary.json").decode())
     for each in wanted:
         if each in _FOLDERS:
             there.get_folder(each, here / each)
         else:
             there.get(each, here / each)
+    return wanted
+
+
+def _wanted(listed: Collection[str], name: str, where: str) -> list[str]:
+    """What is fetched of a search's folder.
+
+    Raises:
+        InputError: it holds no search, or one that is too young.
+    """
+    wanted = [each for each in (*_FETCHED, *_FOLDERS) if each in listed]
+    if not wanted:
+        raise InputError(f"{name}: no search lies {where}.")
+    if "summary.json" not in listed:
+        raise InputError(f"{name}: its search has not begun its trials; fetch it later.")
     return wanted
 
 
@@ -285,9 +295,7 @@ def fetch(cluster: Cluster, name: str, here: Path) -> list[str]:
     """
     there = job_inputs.there(cluster.shared, name, "fetch")
     listed = cluster.run(f"ls -1 {shlex.quote(there)} 2>/dev/null || true").split()
-    wanted = [each for each in (*_FETCHED, *_FOLDERS) if each in listed]
-    if not wanted:
-        raise InputError(f"{name}: no search lies at {there} on the cluster.")
+    wanted = _wanted(listed, name, f"at {there} on the cluster")
     _refuse_other(here, cluster.run(f"cat {shlex.quote(there)}/summary.json"))
     here.mkdir(parents=True, exist_ok=True)
     for each in wanted:

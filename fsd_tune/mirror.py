@@ -172,7 +172,9 @@ class Mirror(Place):
             ):
                 try:
                     source.backup(target)
-                except sqlite3.DatabaseError:
+                except sqlite3.DatabaseError as error:
+                    if error.sqlite_errorname not in ("SQLITE_NOTADB", "SQLITE_CORRUPT"):
+                        raise
                     return  # damaged where it came from; the search makes it anew from its trials
             self.storage.put(copy, _STUDY)
 

@@ -14,6 +14,7 @@ from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.flags import flag_of
 from fsd_tune.glue import TaskLike
 from fsd_tune.inputs import Inputs, gather
+from fsd_tune.methods import USES_TEACHER
 from fsd_tune.place import Place
 from fsd_tune.progress import Display
 from fsd_tune.results import Results, load
@@ -176,7 +177,8 @@ def execute(
                 workers = cluster.workers(settings, gpus)
                 spec = dataclasses.replace(spec, brought=where.bring(spec.model_folders))
                 paths = [] if spec.brought else spec.model_folders
-                needs = nodes.Needs(gpus, paths, spec.folder if spec.remote else None, spec.nbytes)
+                size = spec.nbytes if set(settings.methods) & USES_TEACHER else 0
+                needs = nodes.Needs(gpus, paths, spec.folder if spec.remote else None, size)
                 nodes.require(where, needs)
                 summary = search_folder.begin(where, planned.identity, settings, inputs, spec, notes, planned.given)
                 SearchRun(

@@ -22,7 +22,7 @@ from fsd_tune.inputs import Inputs
 from fsd_tune.place import Place
 from fsd_tune.settings import Settings
 from fsd_tune.spec import Spec, fingerprint
-from fsd_tune.uri import is_uri
+from fsd_tune.uri import is_uri, misses_slash
 from fsd_tune.versions import versions
 
 _DEFAULT_REPORTS = 10
@@ -121,6 +121,8 @@ def check(folder: Path, identity: dict[str, Any], overwrite: bool, resuming: boo
     Raises:
         InputError: it does (and `overwrite` is not given, or what it holds is no search), or cannot be written.
     """
+    if misses_slash(folder):
+        raise InputError(f"--output: found {folder}; a URI has two slashes, as in s3://bucket/runs/rte.")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--output: {folder} is a file, but must be a folder or new.")
     parent = next(path for path in (folder, *folder.resolve().parents) if path.exists())

@@ -71,7 +71,9 @@ class Spec:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the outputs and the memory on a disk (README, "What a trial costs")."""
+        """Bytes of the outputs and the memory on a disk (README, "What a trial costs"); 0 where nothing is stored."""
+        if self.live and self.memory_pair is None:
+            return 0
         padded = self.train.max_length if self.padding == "published" else None
         examples, hidden, classes = len(self.stored), self.teacher.hidden_size, len(self.teacher.labels)
         positions = examples * padded if padded else int(self.stored.offsets[-1])

@@ -15,6 +15,11 @@ def is_uri(place: object) -> bool:
     return "://" in str(place)
 
 
+def misses_slash(place: object) -> bool:
+    """Whether a path on a disk was rather meant as a URI: `s3:/bucket`."""
+    return not is_uri(place) and str(place).startswith(tuple(f"{scheme}:/" for scheme in SCHEMES))
+
+
 def joined(place: str, *names: str) -> str:
     """A place below another one, a path or a URI; a URI's query (`?endpoint_override=...`) stays at its end."""
     if not is_uri(place):

@@ -150,7 +150,7 @@ def test_outputs_beyond_their_limit_are_not_stored(load_settings, glue, teacher,
     assert prepared.passes == prepared.passes_ever == 0 and prepared.memory is not None
     spec, _ = made(method="fsd_il")
     prepared = prepare(spec, quiet)
-    assert spec.live and prepared.outputs is None and prepared.passes == 0
+    assert spec.live and prepared.outputs is None and prepared.passes == 0 and spec.nbytes == 0
     spec, notes = made(method="kd")
     assert not spec.live and spec.layers == () and "only its logits are stored" in notes[0]
     prepared = prepare(spec, quiet)

@@ -1,6 +1,6 @@
 """Places by name."""
 
-from fsd_tune.uri import is_uri, joined, last_name, problems_of
+from fsd_tune.uri import is_uri, joined, last_name, misses_slash, problems_of
 
 
 def test_a_name_goes_below_a_place_and_before_its_query():
@@ -9,6 +9,11 @@ def test_a_name_goes_below_a_place_and_before_its_query():
     assert joined("s3://b/runs?region=eu&scheme=http", "rte") == "s3://b/runs/rte?region=eu&scheme=http"
     assert last_name("s3://b/runs/rte/?region=eu") == "rte" and last_name("gs://b") == "b"
     assert is_uri("gs://bucket") and not is_uri("runs/s3:rte")
+
+
+def test_a_path_that_was_meant_as_a_uri():
+    assert misses_slash("s3:/bucket/x") and misses_slash("file:/tmp/x")
+    assert not any(map(misses_slash, ("s3", "file", "runs/s3:/x", "s3://bucket", "runs/rte")))
 
 
 def test_what_is_wrong_with_a_uri_is_said_without_asking_the_storage():

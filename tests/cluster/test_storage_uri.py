@@ -42,8 +42,8 @@ def test_a_search_without_a_shared_folder(cluster, uri):
     words = ["fsd-tune", "search", "space.yaml", "--task", "sst2", "--teacher", "teacher", "--data", "glue"]
     words += ["--student-model", "base", "--output", uri, "--address", "auto", "--resources-placement", "spread"]
     words += ["--trials", "4", "--asha", "off", "--epochs", "20"]
-    process = cluster.lab.start(1, f"cd /srv/own; RAY_AUTH_MODE=token {shlex.join(words)}")
-    working = "cat ~/.cache/fsd_tune/*/work/uri/results/*/reports.jsonl"
+    process = cluster.lab.start(1, f"cd /srv/own; FSD_TUNE_CACHE=/srv/cache RAY_AUTH_MODE=token {shlex.join(words)}")
+    working = "cat /srv/cache/*/work/uri/results/*/reports.jsonl"
     deadline = time.monotonic() + 300
     while not cluster.lab.run(1, working, check=False).stdout:
         assert process.poll() is None and time.monotonic() < deadline, process.stdout.read()
