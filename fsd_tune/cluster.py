@@ -65,7 +65,8 @@ def connected(address: str | None = None, temporary: Path | None = None) -> Iter
     local = {} if address else {"include_dashboard": False, "_temp_dir": None if temporary is None else str(temporary)}
     try:
         ray.init(
-            address=address,
+            # Without an address Ray would first ask the cluster that was last started here, for minutes if it is gone.
+            address=address or "local",
             namespace=NAMESPACE,
             log_to_driver=False,
             logging_level="ERROR",

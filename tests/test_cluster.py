@@ -1,13 +1,18 @@
 """What a search asks a cluster before it starts: how many trials fit, also on machines that are still to come."""
 
 import json
+import os
 import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from fsd_tune import cluster
 from fsd_tune.device import pick, resolve_precision
 from fsd_tune.errors import InputError
+from tests.searching import short_folder
 
 AWS = {
     "max_workers": 4,
@@ -84,3 +89,24 @@ def test_auto_is_answered_at_once_when_the_last_cluster_is_gone(monkeypatch):
     monkeypatch.setattr(services, "find_gcs_addresses", set)
     with pytest.raises(InputError, match=f"nobody answers at {gone}, which is auto here"):
         cluster._answers("auto")
+
+
+_LOCAL = """
+import sys
+from pathlib import Path
+from fsd_tune import cluster
+with cluster.connected(None, Path(sys.argv[1])):
+    print("connected")
+"""
+
+
+def test_a_local_instance_takes_no_notice_of_a_cluster_that_was_here():
+    """Ray would ask the address that a dead one has left behind, for minutes."""
+    with short_folder() as temporary:
+        (Path(temporary) / "ray_current_cluster").write_text("127.0.0.1:1")
+        environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+        done = subprocess.run(
+            [sys.executable, "-c", _LOCAL, temporary], capture_output=True, text=True, timeout=60, env=environment,
+            cwd=Path(__file__).parents[1], check=True,
+        )  # fmt: skip
+    assert done.stdout == "connected\n"

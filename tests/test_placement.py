@@ -14,7 +14,7 @@ _CLUSTER = """
 import json, os, sys, time
 os.environ |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "CUDA_VISIBLE_DEVICES": "0,1"}
 from pathlib import Path
-Path("/tmp/ray").mkdir(exist_ok=True)  # this kind of cluster takes it for granted
+Path("/tmp/ray").mkdir(exist_ok=True)  # this kind of cluster takes it for granted, and leaves its address there
 import ray
 from ray.cluster_utils import Cluster
 from fsd_tune import errors, memory_actor, place, placement
@@ -73,6 +73,8 @@ while "joined" not in found and time.monotonic() < deadline:
         found["joined"] = f"cannot read {needed}" in str(error)
 found["the head alone is free to all"] = alone == {}
 print(json.dumps(found))
+ray.shutdown()
+cluster.shutdown()
 """
 
 
