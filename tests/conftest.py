@@ -11,8 +11,8 @@ import pytest
 import torch
 import typer
 
-from fsd_tune import cli
-from fsd_tune import settings as settings_module
+from fsd_tune.cli import main as cli
+from fsd_tune.settings import loader as settings_module
 from tests import glue_folders, tiny
 
 torch.set_num_threads(max(1, 2 // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))

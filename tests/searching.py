@@ -14,11 +14,11 @@ import psutil
 import pytest
 import torch
 
-from fsd_tune.inputs import gather
-from fsd_tune.prepare import prepare
-from fsd_tune.settings import load as load_settings_file
-from fsd_tune.spec import spec_for
-from fsd_tune.student_run import Workbench, open_arrays
+from fsd_tune.memory.build import prepare
+from fsd_tune.memory.spec import spec_for
+from fsd_tune.settings.loader import load as load_settings_file
+from fsd_tune.training.factory import Workbench, open_arrays
+from fsd_tune.training.inputs import gather
 
 SPACE = """
 method: {choice: [fsd_ilg, kd, ce]}

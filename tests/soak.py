@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from fsd_tune.results import load
+from fsd_tune.report.results import load
 from tests import glue_folders, tiny
 from tests.searching import (
     SCRIPT,

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForSequenceClassification, pipeline
 
-from fsd_tune import cluster
-from fsd_tune.results import load
+from fsd_tune.cluster import connection as cluster
+from fsd_tune.report.results import load
 from tests import glue_folders
 from tests.searching import SPACE, agree, short_folder
 

@@ -9,13 +9,19 @@ import pytest
 import torch
 from transformers import BertForSequenceClassification, BertTokenizer
 
-from fsd_tune import analysis, analysis_inputs, cli, gaps, memory, report, teacher_outputs
-from fsd_tune.batches import tokenise
-from fsd_tune.charts import charts
+from fsd_tune.cli import main as cli
+from fsd_tune.data.api import get_task, load_split
+from fsd_tune.data.batching import tokenise
 from fsd_tune.errors import InputError
-from fsd_tune.glue import get_task, load_split
-from fsd_tune.models import load_classifier, load_tokenizer
+from fsd_tune.evaluation.analysis import api as analysis
+from fsd_tune.evaluation.analysis import geometry as gaps
+from fsd_tune.evaluation.analysis import inputs as analysis_inputs
+from fsd_tune.memory import teacher_memory as memory
+from fsd_tune.memory import teacher_outputs
+from fsd_tune.models.loading import load_classifier, load_tokenizer
 from fsd_tune.progress import Display
+from fsd_tune.report import html as report
+from fsd_tune.report.charts.base import charts
 from tests import reference, result_folders, tiny
 
 CPU = torch.device("cpu")

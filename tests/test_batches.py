@@ -1,9 +1,9 @@
 import numpy as np
 import torch
 
-from fsd_tune import glue as tasks
-from fsd_tune.batches import by_length, collate, epoch_order, tokenise
-from fsd_tune.models import load_tokenizer
+from fsd_tune.data import api as tasks
+from fsd_tune.data.batching import by_length, collate, epoch_order, tokenise
+from fsd_tune.models.loading import load_tokenizer
 
 CPU = torch.device("cpu")
 

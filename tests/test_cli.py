@@ -16,11 +16,11 @@ import pytest
 import torch
 import yaml
 
-from fsd_tune import settings
-from fsd_tune.batches import tokenise
-from fsd_tune.glue import get_task, load_split
-from fsd_tune.models import load_classifier, load_tokenizer
-from fsd_tune.prepare import predict
+from fsd_tune.data.api import get_task, load_split
+from fsd_tune.data.batching import tokenise
+from fsd_tune.memory.build import predict
+from fsd_tune.models.loading import load_classifier, load_tokenizer
+from fsd_tune.settings import loader as settings
 from tests import result_folders, tiny
 
 SCRIPT = Path(sys.executable).with_name("fsd-tune")
@@ -578,7 +578,7 @@ def test_a_path_in_a_folder_is_no_hub_id(fsd_tune, tmp_path, glue, monkeypatch):
 
 
 def test_the_command_that_continues_does_not_overwrite(monkeypatch):
-    from fsd_tune.console import _said
+    from fsd_tune.cli.app import _said
 
     monkeypatch.setattr("sys.argv", ["fsd-tune", "search", "my space.yaml", "--overwrite", "--trials", "3"])
     assert _said(KeyboardInterrupt()) == (

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fsd_tune import cluster
+from fsd_tune.cluster import connection as cluster
 from fsd_tune.device import pick, resolve_precision
 from fsd_tune.errors import InputError
 from tests.searching import short_folder

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fsd_tune import cluster_file
-from fsd_tune.cluster import device_for
-from fsd_tune.settings import load, parse_flags
+from fsd_tune.cluster import cluster_yaml as cluster_file
+from fsd_tune.cluster.connection import device_for
+from fsd_tune.settings.loader import load, parse_flags
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = ["cluster.yaml", "docs/cluster/gcp.yaml", "docs/cluster/hosts.yaml"]

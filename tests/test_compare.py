@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fsd_tune import compare_page
-from fsd_tune.compare import compare, document, lines
 from fsd_tune.errors import InputError
-from fsd_tune.results import load
-from fsd_tune.so_far import so_far
+from fsd_tune.report import compare_page
+from fsd_tune.report.compare import compare, document, lines
+from fsd_tune.report.results import load
+from fsd_tune.report.so_far import so_far
 from tests.result_folders import write_search
 
 

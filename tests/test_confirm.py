@@ -17,13 +17,18 @@ import pandas as pd
 import pytest
 from transformers import AutoModelForSequenceClassification
 
-from fsd_tune import cluster, confirm, confirm_inputs, confirm_report, search, summary
-from fsd_tune import settings as settings_module
-from fsd_tune.confirm_inputs import Configuration, baselines
+from fsd_tune.cluster import connection as cluster
 from fsd_tune.errors import FsdTuneError, InputError
-from fsd_tune.methods import OPTIMISATION
+from fsd_tune.evaluation.confirm import api as confirm
+from fsd_tune.evaluation.confirm import inputs as confirm_inputs
+from fsd_tune.evaluation.confirm.inputs import Configuration, baselines
 from fsd_tune.progress import Display
-from fsd_tune.results import load
+from fsd_tune.report import confirmation as confirm_report
+from fsd_tune.report import summary
+from fsd_tune.report.results import load
+from fsd_tune.search import api as search
+from fsd_tune.settings import loader as settings_module
+from fsd_tune.settings.methods import OPTIMISATION
 from tests.searching import SPACE
 
 SMALL: dict[str, Any] = {"top": 2, "seeds": 2, "fresh_seeds": 2}
@@ -110,9 +115,9 @@ def test_no_teacher_pass_is_paid(confirmed, searches):
 
 def test_a_run_equals_a_single_run(confirmed, searches):
     """The same scores as a fresh workbench on that seed: no state leaks from run to run."""
-    from fsd_tune.prepare import prepare
-    from fsd_tune.results import judge
-    from fsd_tune.student_run import Workbench, open_arrays
+    from fsd_tune.memory.build import prepare
+    from fsd_tune.report.results import judge
+    from fsd_tune.training.factory import Workbench, open_arrays
 
     plan = confirm_inputs.plan(confirmed, 2, 2, 2, searches / "KD")
     prepared = prepare(plan.spec, lambda *_: None)
@@ -127,7 +132,7 @@ def test_a_run_equals_a_single_run(confirmed, searches):
 
 
 def test_the_students_folder(confirmed, searches, glue):
-    from fsd_tune.single import evaluate
+    from fsd_tune.training.api import evaluate
 
     best = confirmed / "confirm" / "best"
     model = AutoModelForSequenceClassification.from_pretrained(best)

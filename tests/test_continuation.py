@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from fsd_tune import checkpoints
-from fsd_tune import settings as settings_module
-from fsd_tune.continuation import take_up
-from fsd_tune.results import load
+from fsd_tune.report.results import load
+from fsd_tune.search.resume import take_up
+from fsd_tune.settings import loader as settings_module
+from fsd_tune.storage import checkpoints
 
 SPACE = """
 method: kd

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from fsd_tune.results import load
+from fsd_tune.report.results import load
 
 
 @pytest.mark.slow

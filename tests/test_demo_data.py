@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fsd_tune import demo_data, glue
+from fsd_tune.data import api as glue
+from fsd_tune.data import demo_input as demo_data
 from fsd_tune.errors import FsdTuneError, InputError
 
 

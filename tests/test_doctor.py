@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from fsd_tune.doctor import Wanted, examine
-from fsd_tune.search_folder import plain
-from fsd_tune.settings import load
+from fsd_tune.search.doctor import Wanted, examine
+from fsd_tune.search.folder import plain
+from fsd_tune.settings.loader import load
 from tests.searching import SCRIPT, SPACE
 
 

@@ -10,12 +10,14 @@ import torch
 from huggingface_hub import ModelCard
 from transformers import BertForSequenceClassification, BertModel, pipeline
 
-from fsd_tune import cli, export, model_card, onnx_file
+from fsd_tune.cli import main as cli
+from fsd_tune.data.api import get_task
 from fsd_tune.errors import InputError
-from fsd_tune.glue import get_task
-from fsd_tune.methods import METHODS
-from fsd_tune.models import label_config
+from fsd_tune.models import export, model_card
+from fsd_tune.models import onnx as onnx_file
+from fsd_tune.models.loading import label_config
 from fsd_tune.progress import Display
+from fsd_tune.settings.methods import METHODS
 from tests import tiny
 
 RECORD = {

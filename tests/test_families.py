@@ -8,23 +8,23 @@ import torch
 from tokenizers import Tokenizer, pre_tokenizers
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerFast
 
-from fsd_tune import distill
-from fsd_tune.batches import collate
+from fsd_tune.data.api import get_task
+from fsd_tune.data.batching import collate
 from fsd_tune.errors import InputError
-from fsd_tune.glue import get_task
-from fsd_tune.inputs import gather
-from fsd_tune.model_config import positions_of
-from fsd_tune.models import describe
-from fsd_tune.prepare import prepare
+from fsd_tune.memory.build import prepare
+from fsd_tune.memory.spec import spec_for
+from fsd_tune.models.folder import write_model
+from fsd_tune.models.layer_cka import layer_cka
+from fsd_tune.models.loading import describe
+from fsd_tune.models.model_config import positions_of
+from fsd_tune.models.student_init import build_student
 from fsd_tune.progress import Display
-from fsd_tune.sections import Student
-from fsd_tune.similarity import layer_cka
-from fsd_tune.space import resolve
-from fsd_tune.spec import spec_for
-from fsd_tune.student_folder import write_model
-from fsd_tune.student_run import Workbench, open_arrays
-from fsd_tune.student_start import build_student
-from fsd_tune.teacher import TeacherRun, fine_tune
+from fsd_tune.settings.configuration import resolve
+from fsd_tune.settings.schema import Student
+from fsd_tune.training import distiller as distill
+from fsd_tune.training.factory import Workbench, open_arrays
+from fsd_tune.training.inputs import gather
+from fsd_tune.training.teacher import TeacherRun, fine_tune
 from tests import families
 
 CPU = torch.device("cpu")

@@ -4,8 +4,8 @@ import sys
 import numpy as np
 import pytest
 
-from fsd_tune import files
 from fsd_tune.errors import FsdTuneError
+from fsd_tune.storage import artifacts as files
 
 
 def build(folder, text="hello"):

@@ -9,7 +9,7 @@ import datasets
 import numpy as np
 import pytest
 
-from fsd_tune import glue
+from fsd_tune.data import api as glue
 from fsd_tune.errors import InputError
 from tests import glue_folders
 

@@ -6,13 +6,13 @@ import shutil
 import numpy as np
 import pytest
 
-from fsd_tune import glue as tasks
-from fsd_tune import holdout
+from fsd_tune.data import api as tasks
+from fsd_tune.data import holdout
 from fsd_tune.errors import InputError
-from fsd_tune.inputs import gather
 from fsd_tune.progress import Display
-from fsd_tune.single import build_memory, distill, gathered
-from fsd_tune.teacher import TeacherRun, fine_tune
+from fsd_tune.training.api import build_memory, distill, gathered
+from fsd_tune.training.inputs import gather
+from fsd_tune.training.teacher import TeacherRun, fine_tune
 from tests import tiny
 
 SHARE = {"search.select_on": "{holdout: 0.25}"}

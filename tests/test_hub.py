@@ -9,7 +9,7 @@ import time
 import huggingface_hub
 import pytest
 
-from fsd_tune import hub
+from fsd_tune.models import local_checks as hub
 from tests import tiny
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fsd_tune import jobs
+from fsd_tune.cluster import jobs
 from fsd_tune.errors import InputError
 
 ROOT = Path(__file__).parents[1]

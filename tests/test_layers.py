@@ -1,6 +1,6 @@
 import pytest
 
-from fsd_tune.layers import global_pair, layer_pairs, start_layers
+from fsd_tune.models.layers import global_pair, layer_pairs, start_layers
 
 
 @pytest.mark.parametrize(

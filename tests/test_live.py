@@ -6,9 +6,9 @@ import math
 import pytest
 from rich.console import Console
 
-from fsd_tune.live import View
 from fsd_tune.progress import Display
-from fsd_tune.search_progress import Rung, SearchProgress
+from fsd_tune.search.live import View
+from fsd_tune.search.progress import Rung, SearchProgress
 
 
 def drawn(search, width):

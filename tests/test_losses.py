@@ -4,7 +4,7 @@ import torch
 
 from fsd_tune import losses
 from fsd_tune.cka import centred_gram
-from fsd_tune.methods import METHODS
+from fsd_tune.settings.methods import METHODS
 from tests import reference
 
 

@@ -3,8 +3,10 @@ import pytest
 import torch
 from sklearn.cluster import KMeans
 
-from fsd_tune import blocks, files, memory
-from fsd_tune.teacher_outputs import TeacherOutputs
+from fsd_tune.memory import blocks
+from fsd_tune.memory import teacher_memory as memory
+from fsd_tune.memory.teacher_outputs import TeacherOutputs
+from fsd_tune.storage import artifacts as files
 from tests import reference
 
 

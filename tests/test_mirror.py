@@ -12,11 +12,11 @@ from contextlib import nullcontext
 import pytest
 from transformers import AutoModelForSequenceClassification
 
-from fsd_tune import place
 from fsd_tune.errors import InputError
-from fsd_tune.mirror import Mirror
-from fsd_tune.results import load
-from fsd_tune.storage import Storage
+from fsd_tune.report.results import load
+from fsd_tune.storage import experiment_folder as place
+from fsd_tune.storage.remote import Storage
+from fsd_tune.storage.remote_experiment_folder import Mirror
 from tests import s3
 from tests.searching import SCRIPT, SPACE, agree, gone, short_folder
 

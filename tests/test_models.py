@@ -6,11 +6,11 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForSequenceClassification
 
+from fsd_tune.data.api import get_task
 from fsd_tune.errors import InputError
-from fsd_tune.glue import get_task
-from fsd_tune.models import check_fit, describe, label_order, load_classifier, refuse_permuted
-from fsd_tune.sections import Student
-from fsd_tune.student_start import build_student
+from fsd_tune.models.loading import check_fit, describe, label_order, load_classifier, refuse_permuted
+from fsd_tune.models.student_init import build_student
+from fsd_tune.settings.schema import Student
 from tests import tiny
 
 SST2, MNLI = get_task("sst2"), get_task("mnli")

@@ -5,8 +5,9 @@ import shutil
 import pytest
 import ray
 
-from fsd_tune import nodes, place
-from fsd_tune.nodes import Needs
+from fsd_tune.cluster import nodes
+from fsd_tune.cluster.nodes import Needs
+from fsd_tune.storage import experiment_folder as place
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fsd_tune import jobs
-from fsd_tune.confirm_inputs import plan
+from fsd_tune.cluster import jobs
 from fsd_tune.errors import InputError
-from fsd_tune.results import load
+from fsd_tune.evaluation.confirm.inputs import plan
+from fsd_tune.report.results import load
 from tests.searching import SCRIPT, SPACE, short_folder
 from tests.test_jobs import cluster, command_of  # noqa: F401 (a fixture)
 
@@ -159,7 +159,7 @@ def test_a_search_is_taken_up_from_its_folder_and_notices_another_task(ticket_te
 @pytest.mark.slow
 def test_the_ratings_of_the_demos_source_as_regression(tmp_path):
     """Real sentences and a real encoder, from the package index; 0 is what a constant prediction has."""
-    from fsd_tune import demo_data
+    from fsd_tune.data import demo_input as demo_data
 
     data = demo_data.fetch(tmp_path / "input", train=320, dev=150)
     words = [

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from fsd_tune.patience import AwayError, Patience
+from fsd_tune.storage.retry import AwayError, Patience
 
 
 def test_a_folder_that_is_there_costs_nothing(tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fsd_tune.placement import fullest
+from fsd_tune.cluster.placement import fullest
 from tests.searching import short_folder
 
 _CLUSTER = """

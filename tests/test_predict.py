@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from fsd_tune.glue import get_task
-from fsd_tune.predict import predictions
+from fsd_tune.data.api import get_task
+from fsd_tune.evaluation.glue_submission import predictions
 from tests import glue_folders, tiny
 
 # The benchmark's files, written out by hand: (task, split, words in the order of the hub's labels).

@@ -6,12 +6,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from fsd_tune import glue as tasks
-from fsd_tune import teacher_outputs
+from fsd_tune.data import api as tasks
 from fsd_tune.errors import FsdTuneError
-from fsd_tune.inputs import gather
-from fsd_tune.prepare import NotBuiltError, prepare
-from fsd_tune.spec import spec_for
+from fsd_tune.memory import teacher_outputs
+from fsd_tune.memory.build import NotBuiltError, prepare
+from fsd_tune.memory.spec import spec_for
+from fsd_tune.training.inputs import gather
 from tests import tiny
 
 
@@ -59,7 +59,7 @@ def test_what_changes_the_outputs_costs_a_pass(spec):
 
 
 def test_the_teachers_score_is_that_of_its_own_predictions(spec, glue, teacher):
-    from fsd_tune.single import evaluate
+    from fsd_tune.training.api import evaluate
 
     found = evaluate(str(teacher), "sst2", glue, "cpu", "float32")["splits"]["dev"]
     assert prepare(spec(), quiet).teacher_metrics == pytest.approx(found)

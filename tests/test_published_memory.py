@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from fsd_tune import blocks, losses, memory, published_memory
+from fsd_tune import losses
 from fsd_tune.cka import centred_gram
+from fsd_tune.memory import blocks
+from fsd_tune.memory import published_kmeans as published_memory
+from fsd_tune.memory import teacher_memory as memory
 from tests import reference
 from tests.test_memory import dense, outputs_of, quiet
 

@@ -16,8 +16,9 @@ import optuna
 import pandas as pd
 import pytest
 
-from fsd_tune import report, settings
-from fsd_tune.charts import Chart, charts
+from fsd_tune.report import html as report
+from fsd_tune.report.charts.base import Chart, charts
+from fsd_tune.settings import loader as settings
 from tests.result_folders import (
     configuration,
     study_trial,
@@ -304,7 +305,7 @@ def test_the_page_names_no_address_to_fetch_from(search: Path) -> None:
             assert not re.match(r"\s*(https?:)?//", attributes.get(key) or ""), (tag, attributes)
     policies = [a["content"] for tag, a in page.tags if a.get("http-equiv") == "Content-Security-Policy"]
     assert policies and str(policies[0]).startswith("default-src 'none';")
-    assert not re.search(r"@import|url\(", (Path(report.__file__).parent / "report.css").read_text())
+    assert not re.search(r"@import|url\(", (Path(report.__file__).parent / "templates" / "report.css").read_text())
 
 
 def test_a_young_search_has_a_page(tmp_path: Path) -> None:

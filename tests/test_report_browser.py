@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fsd_tune import compare_page, report
-from fsd_tune.compare import compare
+from fsd_tune.report import compare_page
+from fsd_tune.report import html as report
+from fsd_tune.report.compare import compare
 from tests.result_folders import write_search
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fsd_tune import results
 from fsd_tune.errors import InputError
+from fsd_tune.report import results
 from tests.result_folders import configuration, report, summary, write_frame, write_search, write_trial
 
 CONFIG = {"method": "kd", "alpha": 0.5, "temperature": 5.0, "learning_rate": 3e-4, "epochs": 3, "batch_size": 16}

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fsd_tune import search
 from fsd_tune.errors import InputError
-from fsd_tune.results import load
+from fsd_tune.report.results import load
+from fsd_tune.search import api as search
 from tests.searching import SCRIPT, SPACE, agree, as_if_uninterrupted, command, gone, kill, short_folder
 
 TIMES = ("train_seconds", "evaluation_seconds")
@@ -153,7 +153,8 @@ def finished(glue, teacher, tmp_path):
     shutil.copytree(teacher, tmp_path / "teacher")
     space_file = tmp_path / "space.yaml"
     space_file.write_text(SPACE)
-    from fsd_tune import cluster, settings
+    from fsd_tune.cluster import connection as cluster
+    from fsd_tune.settings import loader as settings
 
     with short_folder() as temporary, cluster.connected(temporary=Path(temporary)):
         search.run(

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from fsd_tune.place import Place
-from fsd_tune.scribe import Scribe
+from fsd_tune.search.trial_logger import Scribe
+from fsd_tune.storage.experiment_folder import Place
 
 
 class Progress:
@@ -47,7 +47,7 @@ def test_a_failure_is_taken_back_when_its_host_turns_out_to_have_died(tmp_path, 
     scribe = Scribe(Place(tmp_path), "accuracy", 3, "last", None, None, {}, progress, Event(), None)  # type: ignore[arg-type]
     died, crashed, late = trial("unavailable", "10.0.0.2"), trial("died", "10.0.0.3"), trial("cut", "10.0.0.4")
     dead: set[str] = set()
-    monkeypatch.setattr("fsd_tune.cluster.dead_hosts", lambda: dead)
+    monkeypatch.setattr("fsd_tune.cluster.connection.dead_hosts", lambda: dead)
     for one in (died, crashed, late):
         scribe.on_trial_recover(0, [], one)
     scribe.on_step_end(0, [])

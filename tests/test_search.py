@@ -13,12 +13,14 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from fsd_tune import cluster, files, search
-from fsd_tune import settings as settings_module
+from fsd_tune.cluster import connection as cluster
 from fsd_tune.errors import InputError
-from fsd_tune.results import load
-from fsd_tune.space import resolve
-from fsd_tune.student_run import Workbench, open_arrays
+from fsd_tune.report.results import load
+from fsd_tune.search import api as search
+from fsd_tune.settings import loader as settings_module
+from fsd_tune.settings.configuration import resolve
+from fsd_tune.storage import artifacts as files
+from fsd_tune.training.factory import Workbench, open_arrays
 from tests.searching import SPACE, agree, command, processes_of, short_folder, study_of
 
 
@@ -92,7 +94,7 @@ def test_the_main_job(run, space, tmp_path, teacher):
 
 
 def test_the_student_scores_what_the_search_said(run, space, tmp_path, glue):
-    from fsd_tune.single import evaluate
+    from fsd_tune.training.api import evaluate
 
     results = run(space(SPACE, "--trials=2", "--judge-by=last"))
     found = evaluate(str(tmp_path / "R" / "best"), "sst2", glue, "cpu", "float32")
@@ -103,9 +105,9 @@ def test_a_trial_equals_a_single_run(run, space, tmp_path, glue):
     """Reused workers give the numbers of a fresh process: no state leaks from trial to trial."""
     settings = space(SPACE, "--asha=off", "--trials=4", "--resources-max-concurrent=1")
     results = run(settings)
-    from fsd_tune.inputs import gather
-    from fsd_tune.prepare import prepare
-    from fsd_tune.spec import spec_for
+    from fsd_tune.memory.build import prepare
+    from fsd_tune.memory.spec import spec_for
+    from fsd_tune.training.inputs import gather
 
     folder = tmp_path / "R"
     inputs = gather(settings, "sst2", results.summary["teacher"]["name"], glue)
@@ -289,7 +291,7 @@ asha: {reports: 2}
 
 
 def test_a_folder_in_use_is_refused(space, glue, teacher, tmp_path):
-    from fsd_tune.search_folder import held
+    from fsd_tune.search.folder import held
 
     with held(tmp_path / "R"), pytest.raises(InputError, match="another search is running in"):
         search.run(space(), task="sst2", teacher=str(teacher), data=glue, output=tmp_path / "R")
@@ -362,8 +364,8 @@ def test_the_time_budget_ends_a_search(run, space):
 
 
 def test_selected_on_a_holdout_dev_is_scored_once(run, space, glue, base, tmp_path):
-    from fsd_tune import summary
-    from fsd_tune.single import evaluate
+    from fsd_tune.report import summary
+    from fsd_tune.training.api import evaluate
     from tests.test_holdout import honest_teacher
 
     honest = honest_teacher(tmp_path / "honest", base, glue, 0.25)
@@ -382,7 +384,7 @@ def test_selected_on_a_holdout_dev_is_scored_once(run, space, glue, base, tmp_pa
 def test_the_reports_command_trains_the_best_again(run, space, tmp_path):
     import shlex
 
-    from fsd_tune.report import distill_command
+    from fsd_tune.report.html import distill_command
 
     results = run(space(SPACE, "--trials=2", "--asha=off", "--epochs=1"))
     for _, row in results.trials.iterrows():

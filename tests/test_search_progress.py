@@ -3,7 +3,7 @@
 import pandas as pd
 
 from fsd_tune.progress import Display
-from fsd_tune.search_progress import SearchProgress
+from fsd_tune.search.progress import SearchProgress
 from tests.conftest import shown
 
 

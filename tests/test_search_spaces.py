@@ -5,10 +5,10 @@ from pathlib import Path
 import optuna
 import pytest
 
-from fsd_tune.entries import Fixed, contains
-from fsd_tune.methods import METHODS, OPTIMISATION, default
-from fsd_tune.settings import dump, load
-from fsd_tune.space import distributions, first_configurations, sample
+from fsd_tune.settings.configuration import distributions, first_configurations, sample
+from fsd_tune.settings.domains import Fixed, contains
+from fsd_tune.settings.loader import dump, load
+from fsd_tune.settings.methods import METHODS, OPTIMISATION, default
 
 FILES = sorted((Path(__file__).parent.parent / "search_spaces").glob("*.yaml"))
 METHOD_FILES = [path for path in FILES if path.stem in METHODS]

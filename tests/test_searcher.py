@@ -10,9 +10,9 @@ import optuna
 import pytest
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
-from fsd_tune import settings as settings_module
-from fsd_tune.searcher import TruthfulAsha, TruthfulSearcher, ended, rungs
-from fsd_tune.study import Known, Record
+from fsd_tune.search.searcher import TruthfulAsha, TruthfulSearcher, ended, rungs
+from fsd_tune.search.study import Known, Record
+from fsd_tune.settings import loader as settings_module
 
 SPACE = "method: kd\nspace: {alpha: {low: 0, high: 1}, temperature: 5}\nsearch: {trials: 8}\n"
 

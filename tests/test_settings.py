@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from fsd_tune.errors import InputError
-from fsd_tune.methods import HYPERPARAMETERS, METHODS, default
-from fsd_tune.sections import SECTIONS, Resources, seconds
-from fsd_tune.settings import Choice, Fixed, Range, Settings, dump, flags, load, parse_flags
+from fsd_tune.settings.loader import Choice, Fixed, Range, Settings, dump, flags, load, parse_flags
+from fsd_tune.settings.methods import HYPERPARAMETERS, METHODS, default
+from fsd_tune.settings.schema import SECTIONS, Resources, seconds
 
 KD = "method: kd\nspace:\n  alpha: 0.5\n  temperature: {low: 1, high: 10}\n"
 ILG = (

@@ -1,8 +1,8 @@
 import pytest
 
-from fsd_tune import settings as settings_module
-from fsd_tune import sharing
 from fsd_tune.errors import FsdTuneError
+from fsd_tune.search import gpu_packing as sharing
+from fsd_tune.settings import loader as settings_module
 
 SPACE = """
 method: {choice: [ce, fsd_ilg, kd]}

@@ -5,10 +5,10 @@ import pytest
 import torch
 from transformers import BertForSequenceClassification
 
-from fsd_tune import similarity
-from fsd_tune.batches import tokenise
-from fsd_tune.glue import get_task, load_split
-from fsd_tune.models import load_tokenizer
+from fsd_tune.data.api import get_task, load_split
+from fsd_tune.data.batching import tokenise
+from fsd_tune.models import layer_cka as similarity
+from fsd_tune.models.loading import load_tokenizer
 from tests import reference, tiny
 
 

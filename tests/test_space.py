@@ -12,9 +12,9 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from fsd_tune.errors import InputError
-from fsd_tune.methods import METHODS, OPTIMISATION, default
-from fsd_tune.settings import Settings, load
-from fsd_tune.space import distributions, first_configurations, picked, resolve, sample, unconditional
+from fsd_tune.settings.configuration import distributions, first_configurations, picked, resolve, sample, unconditional
+from fsd_tune.settings.loader import Settings, load
+from fsd_tune.settings.methods import METHODS, OPTIMISATION, default
 
 MIXED = """
 method: {choice: [fsd_g, kd, fsd_ilg]}

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fsd_tune.glue import TASKS, evaluate, get_task
-from fsd_tune.statistics import Interval, _scorer, _weights, bootstrap, mean_and_deviation, paired
+from fsd_tune.data.api import TASKS, evaluate, get_task
+from fsd_tune.report.intervals import Interval, _scorer, _weights, bootstrap, mean_and_deviation, paired
 
 
 def logits_and_labels(task, seeds=3, examples=40, seed=0, skill=1.0):

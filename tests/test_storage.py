@@ -6,9 +6,10 @@ import time
 
 import pytest
 
-from fsd_tune import files, storage
 from fsd_tune.errors import FsdTuneError, InputError
-from fsd_tune.storage import Storage
+from fsd_tune.storage import artifacts as files
+from fsd_tune.storage import remote as storage
+from fsd_tune.storage.remote import Storage
 from tests import s3
 
 pytestmark = pytest.mark.skipif(bool(s3.missing()), reason=s3.missing())

@@ -9,11 +9,11 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from fsd_tune import budget, grid
-from fsd_tune import settings as settings_module
-from fsd_tune.results import judge
-from fsd_tune.space import distributions
-from fsd_tune.study import Known, Record, expected_end, start_up_trials
+from fsd_tune.report.results import judge
+from fsd_tune.search import budget, grid
+from fsd_tune.search.study import Known, Record, expected_end, start_up_trials
+from fsd_tune.settings import loader as settings_module
+from fsd_tune.settings.configuration import distributions
 
 KD = """
 method: kd

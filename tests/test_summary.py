@@ -5,8 +5,8 @@ import random
 
 import pytest
 
-from fsd_tune import summary
-from fsd_tune.results import load
+from fsd_tune.report import summary
+from fsd_tune.report.results import load
 from tests import result_folders
 
 

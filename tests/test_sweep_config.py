@@ -11,10 +11,10 @@ import pytest
 import yaml
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
-from fsd_tune import configuration_file
 from fsd_tune.errors import InputError
-from fsd_tune.settings import load
-from fsd_tune.sweep_config import sweep_config, text
+from fsd_tune.settings import configuration_file
+from fsd_tune.settings.loader import load
+from fsd_tune.tracking.sweep import sweep_config, text
 from tests.searching import SCRIPT
 
 SPACES = sorted((Path(__file__).parents[1] / "search_spaces").glob("*.yaml"))

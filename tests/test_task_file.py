@@ -8,7 +8,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from fsd_tune import glue
+from fsd_tune.data import api as glue
 from fsd_tune.errors import InputError
 
 YAML = "name: mood\ntext: sentence\nlabel: mood\nlabels: [sad, glad]\nfiles: {train: train.csv, dev: dev.csv}\n"

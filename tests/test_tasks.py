@@ -10,11 +10,12 @@ import pytest
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
-from fsd_tune import cluster, tasks
-from fsd_tune import settings as settings_module
+from fsd_tune.cli.options import tasks_and_teachers
+from fsd_tune.cluster import connection as cluster
 from fsd_tune.errors import FsdTuneError, InputError
-from fsd_tune.options import tasks_and_teachers
-from fsd_tune.results import load
+from fsd_tune.report.results import load
+from fsd_tune.search import multi_task as tasks
+from fsd_tune.settings import loader as settings_module
 from tests import tiny
 from tests.searching import SCRIPT, SPACE, agree, short_folder
 

@@ -2,9 +2,9 @@ import json
 
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from fsd_tune.models import describe
+from fsd_tune.models.loading import describe
 from fsd_tune.progress import Display
-from fsd_tune.teacher import TeacherRun, fine_tune
+from fsd_tune.training.teacher import TeacherRun, fine_tune
 
 
 def test_a_teacher_is_a_plain_model_that_records_its_base(base, glue, tmp_path):

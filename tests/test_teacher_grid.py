@@ -12,12 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fsd_tune import teacher_grid
+from fsd_tune.cli.options import numbers
 from fsd_tune.errors import FsdTuneError, InputError
-from fsd_tune.options import numbers
 from fsd_tune.progress import Display
-from fsd_tune.teacher import TeacherRun, fine_tune
-from fsd_tune.teacher_workers import Trained
+from fsd_tune.training import teacher_grid
+from fsd_tune.training.teacher import TeacherRun, fine_tune
+from fsd_tune.training.teacher_workers import Trained
 from tests.searching import SCRIPT, gone, short_folder
 
 CONFIG = {

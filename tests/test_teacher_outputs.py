@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from fsd_tune import files, teacher_outputs
-from fsd_tune import glue as tasks
-from fsd_tune.batches import collate, tokenise
-from fsd_tune.models import load_classifier, load_tokenizer
+from fsd_tune.data import api as tasks
+from fsd_tune.data.batching import collate, tokenise
+from fsd_tune.memory import teacher_outputs
+from fsd_tune.models.loading import load_classifier, load_tokenizer
+from fsd_tune.storage import artifacts as files
 
 CPU = torch.device("cpu")
 SST2 = tasks.get_task("sst2")

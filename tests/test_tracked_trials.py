@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 
-from fsd_tune import cluster, confirm, search, tracking_download
-from fsd_tune import settings as settings_module
-from fsd_tune.compare import compare
-from fsd_tune.results import load
+from fsd_tune.cluster import connection as cluster
+from fsd_tune.evaluation.confirm import api as confirm
+from fsd_tune.report.compare import compare
+from fsd_tune.report.results import load
+from fsd_tune.search import api as search
+from fsd_tune.settings import loader as settings_module
+from fsd_tune.tracking import download as tracking_download
 from tests.searching import SCRIPT, SPACE, command, gone, kill, short_folder
 from tests.wandb_files import runs_of
 

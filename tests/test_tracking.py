@@ -10,9 +10,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import psutil
 import pytest
 
-from fsd_tune.sections import Wandb
-from fsd_tune.tracking import Tracker, safe_id, tracked
-from fsd_tune.tracking_check import tracking_problems
+from fsd_tune.settings.schema import Wandb
+from fsd_tune.tracking.login import tracking_problems
+from fsd_tune.tracking.tracker import Tracker, safe_id, tracked
 from tests.wandb_files import runs_of
 
 OFFLINE = Wandb(mode="offline", tags=("<b>a</b>", "b"))
@@ -102,7 +102,7 @@ def test_one_run_around_a_piece_of_work(tmp_path):
 @pytest.mark.parametrize("who", ["process", "service"])
 def test_one_that_dies_or_hangs_stops_the_tracking_alone(tmp_path, signal, who, monkeypatch):
     """Our process or W&B's own service is killed, or hangs: calls return at once, it is said once, nothing is left."""
-    monkeypatch.setattr("fsd_tune.tracking._CLOSE_SECONDS", 3.0)
+    monkeypatch.setattr("fsd_tune.tracking.tracker._CLOSE_SECONDS", 3.0)
     said: list[str] = []
     tracker = Tracker(OFFLINE, tmp_path, "g", said.append)
     tracker.begin("t", "trial", {}, [{"report": 1}])

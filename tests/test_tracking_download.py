@@ -4,10 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from fsd_tune import tracking_download
-from fsd_tune.compare import compare
 from fsd_tune.errors import InputError
-from fsd_tune.results import load
+from fsd_tune.report.compare import compare
+from fsd_tune.report.results import load
+from fsd_tune.tracking import download as tracking_download
 
 KEY = "0123456789abcdef" * 3
 

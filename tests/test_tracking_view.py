@@ -6,9 +6,9 @@ import sys
 import pytest
 import yaml
 
-from fsd_tune import tracking_view
-from fsd_tune.compare import compare
 from fsd_tune.errors import InputError
+from fsd_tune.report import wandb_view as tracking_view
+from fsd_tune.report.compare import compare
 from tests.result_folders import write_search
 
 

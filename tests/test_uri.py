@@ -1,6 +1,6 @@
 """Places by name."""
 
-from fsd_tune.uri import is_uri, joined, last_name, misses_slash, problems_of
+from fsd_tune.storage.uri import is_uri, joined, last_name, misses_slash, problems_of
 
 
 def test_a_name_goes_below_a_place_and_before_its_query():

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fsd_tune import yaml_source
 from fsd_tune.errors import InputError
+from fsd_tune.settings import yaml_file as yaml_source
 
 
 def _write(tmp_path: Path, content: str | bytes) -> Path:

@@ -11,10 +11,14 @@ import numpy as np
 import torch
 from sklearn.cluster import KMeans
 
-from fsd_tune import disk, files, glue, memory, teacher_outputs
+from fsd_tune.data import api as glue
 from fsd_tune.device import autocast
-from fsd_tune.models import load_classifier
-from fsd_tune.prepare import predict
+from fsd_tune.memory import sizes as disk
+from fsd_tune.memory import teacher_memory as memory
+from fsd_tune.memory import teacher_outputs
+from fsd_tune.memory.build import predict
+from fsd_tune.models.loading import load_classifier
+from fsd_tune.storage import artifacts as files
 from tests.benchmarks import setting as settings
 from tests.benchmarks.setting import Setting
 
@@ -158,7 +162,7 @@ def peak_of(setting: Setting, method: str, steps: int = 12) -> float:
 
 def wall(search: Path) -> dict[str, object] | None:
     """Wall time of a finished search / (its trials' steps and evaluations / workers); None when there is none."""
-    from fsd_tune.results import load
+    from fsd_tune.report.results import load
 
     if not (search / "summary.json").is_file():
         return None

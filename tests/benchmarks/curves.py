@@ -20,18 +20,19 @@ from typing import Any
 
 import torch
 
-from fsd_tune import demo_data, glue
-from fsd_tune import settings as settings_module
-from fsd_tune.batches import tokenise
-from fsd_tune.distill import Distiller
-from fsd_tune.inputs import load_splits
-from fsd_tune.models import describe, load_tokenizer, quiet_transformers
-from fsd_tune.prepare import prepare
+from fsd_tune.data import api as glue
+from fsd_tune.data import demo_input as demo_data
+from fsd_tune.data.batching import tokenise
+from fsd_tune.memory.build import prepare
+from fsd_tune.memory.spec import spec_for
+from fsd_tune.models.loading import describe, load_tokenizer, quiet_transformers
 from fsd_tune.progress import Display
-from fsd_tune.space import resolve
-from fsd_tune.spec import spec_for
-from fsd_tune.student_run import Workbench, open_arrays
-from fsd_tune.teacher import TeacherRun, fine_tune
+from fsd_tune.settings import loader as settings_module
+from fsd_tune.settings.configuration import resolve
+from fsd_tune.training.distiller import Distiller
+from fsd_tune.training.factory import Workbench, open_arrays
+from fsd_tune.training.inputs import load_splits
+from fsd_tune.training.teacher import TeacherRun, fine_tune
 
 PACKED = Path(__file__).parent / "curves.json.gz"
 GRID: dict[str, tuple[Any, ...]] = {

@@ -19,10 +19,10 @@ import optuna
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 
-from fsd_tune import settings as settings_module
-from fsd_tune.results import judge
-from fsd_tune.searcher import TruthfulAsha
-from fsd_tune.study import Record
+from fsd_tune.report.results import judge
+from fsd_tune.search.searcher import TruthfulAsha
+from fsd_tune.search.study import Record
+from fsd_tune.settings import loader as settings_module
 from tests.benchmarks.curves import FLAGS, GRID
 
 WORKERS = 4

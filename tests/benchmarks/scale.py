@@ -17,7 +17,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from fsd_tune import glue
+from fsd_tune.data import api as glue
 from tests import tiny
 
 SIZES = (49_088, 98_176, 196_351, 392_702)

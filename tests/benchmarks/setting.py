@@ -7,17 +7,18 @@ from typing import Any
 
 import torch
 
-from fsd_tune import demo_data, glue
-from fsd_tune import settings as settings_module
-from fsd_tune.batches import tokenise
-from fsd_tune.distill import Distiller
-from fsd_tune.inputs import load_splits
-from fsd_tune.models import TeacherInfo, load_classifier, load_tokenizer
-from fsd_tune.prepare import Prepared, prepare
-from fsd_tune.space import resolve
-from fsd_tune.spec import Spec, spec_for
-from fsd_tune.student_folder import write_model
-from fsd_tune.student_run import Workbench, open_arrays
+from fsd_tune.data import api as glue
+from fsd_tune.data import demo_input as demo_data
+from fsd_tune.data.batching import tokenise
+from fsd_tune.memory.build import Prepared, prepare
+from fsd_tune.memory.spec import Spec, spec_for
+from fsd_tune.models.folder import write_model
+from fsd_tune.models.loading import TeacherInfo, load_classifier, load_tokenizer
+from fsd_tune.settings import loader as settings_module
+from fsd_tune.settings.configuration import resolve
+from fsd_tune.training.distiller import Distiller
+from fsd_tune.training.factory import Workbench, open_arrays
+from fsd_tune.training.inputs import load_splits
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def artefacts(setting: Setting, method: str, precision: str, **flags: str) -> tu
 
 
 def _info(setting: Setting) -> TeacherInfo:
-    from fsd_tune.models import describe
+    from fsd_tune.models.loading import describe
 
     return describe(str(setting.teacher))
 

@@ -4,8 +4,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from fsd_tune import search
-from fsd_tune import settings as settings_module
+from fsd_tune.search import api as search
+from fsd_tune.settings import loader as settings_module
 from tests.benchmarks.setting import Setting
 
 SHARING = (1, 2, 4, 8)

@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fsd_tune import glue, losses
-from fsd_tune.batches import collate
-from fsd_tune.distill import Distiller
-from fsd_tune.models import load_classifier
+from fsd_tune import losses
+from fsd_tune.data import api as glue
+from fsd_tune.data.batching import collate
+from fsd_tune.models.loading import load_classifier
+from fsd_tune.training.distiller import Distiller
 from tests.benchmarks import setting as settings
 from tests.benchmarks.setting import Setting
 

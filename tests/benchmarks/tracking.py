@@ -9,8 +9,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from fsd_tune import cluster, search
-from fsd_tune import settings as settings_module
+from fsd_tune.cluster import connection as cluster
+from fsd_tune.search import api as search
+from fsd_tune.settings import loader as settings_module
 from tests import glue_folders, tiny
 
 TRIALS = 12

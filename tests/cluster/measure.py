@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from fsd_tune.results import load
+from fsd_tune.report.results import load
 from tests.cluster import lab as labs
 from tests.cluster.conftest import Cluster, hosts
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from transformers import AutoModelForSequenceClassification
 
-from fsd_tune.results import load
+from fsd_tune.report.results import load
 from tests.cluster.conftest import ROOT, TRIALS
 from tests.cluster.measure import host_of_memory, on
 from tests.searching import agree

@@ -7,7 +7,7 @@ import time
 import pytest
 from transformers import AutoModelForSequenceClassification
 
-from fsd_tune.results import load
+from fsd_tune.report.results import load
 from tests.cluster import lab as labs
 from tests.searching import agree
 

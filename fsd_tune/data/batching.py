@@ -1,0 +1,160 @@
+"""A tokenised split, the order of its batches, and their collation.
+
+GLUE fits in memory as integers, so there are no loader workers (they would outlive a killed trial).
+Padding (method.md, "Padding"): `masked` pads a batch to its own longest example, `published` to the maximum length.
+"""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fsd_tune.data.api import Split
+from fsd_tune.device import send
+
+# Which rows `train_limit` keeps must not depend on the search's seed: a confirmation on other seeds trains on them too.
+LIMIT_SEED = 0
+_TOKENISED_AT_ONCE = 20_000
+
+
+@dataclass(frozen=True)
+class Tokenised:
+    """A split as ragged token ids.
+
+    Attributes:
+        ids: int32 [tokens of all examples], special tokens included, cut to the maximum length.
+        types: int8, as `ids`: 0 for the first text, 1 for the second; None for models without token types.
+        offsets: int64 [N + 1]; example i is ids[offsets[i]:offsets[i + 1]].
+        labels: int64 [N], or float32 [N] for regression; -1 where the split has none.
+        pad_id: the token id of padding.
+        max_length: tokens that an example may have.
+    """
+
+    ids: NDArray[np.int32]
+    types: NDArray[np.int8] | None
+    offsets: NDArray[np.int64]
+    labels: NDArray[Any]
+    pad_id: int
+    max_length: int
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each example, int64 [N]."""
+        return np.diff(self.offsets)
+
+    def take(self, rows: NDArray[np.int64]) -> "Tokenised":
+        """The given examples, in the given order."""
+        flat = np.concatenate([np.arange(self.offsets[row], self.offsets[row + 1]) for row in rows])
+        return Tokenised(
+            ids=self.ids[flat],
+            types=None if self.types is None else self.types[flat],
+            offsets=np.concatenate([[0], np.cumsum(self.lengths[rows])]).astype(np.int64),
+            labels=self.labels[rows],
+            pad_id=self.pad_id,
+            max_length=self.max_length,
+        )
+
+
+def tokenise(split: Split, tokenizer: Any, max_length: int, limit: int | None = None) -> Tokenised:
+    """Token ids of a split by a transformers tokenizer.
+
+    Args:
+        split: texts, and labels where there are any.
+        tokenizer: a fast or slow transformers tokenizer.
+        max_length: longer examples are cut, the longer of two texts first.
+        limit: keep the first `limit` examples of a seeded shuffle (`data.train_limit`); None keeps all, in order.
+    """
+    labels = np.full(len(split), -1, np.int64) if split.labels is None else split.labels
+    rows = np.arange(len(split.first))
+    if limit is not None and limit < len(rows):
+        rows = np.random.default_rng(LIMIT_SEED).permutation(len(rows))[:limit]
+    with_types = "token_type_ids" in tokenizer.model_input_names
+    ids: list[NDArray[np.int32]] = []
+    types: list[NDArray[np.int8]] = []
+    # In parts: the tokenizer's own result takes a hundred times the room of the ids.
+    for start in range(0, len(rows), _TOKENISED_AT_ONCE):
+        part = rows[start : start + _TOKENISED_AT_ONCE]
+        encoded = tokenizer(
+            [split.first[row] for row in part],
+            None if split.second is None else [split.second[row] for row in part],
+            truncation=True,
+            max_length=max_length,
+            return_attention_mask=False,
+            return_token_type_ids=with_types,
+        )
+        ids += [np.asarray(example, np.int32) for example in encoded["input_ids"]]
+        types += [np.asarray(example, np.int8) for example in encoded["token_type_ids"]] if with_types else []
+    return Tokenised(
+        ids=np.concatenate(ids),
+        types=np.concatenate(types) if with_types else None,
+        offsets=np.concatenate([[0], np.cumsum([len(example) for example in ids])]).astype(np.int64),
+        labels=labels[rows],
+        pad_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0,
+        max_length=max_length,
+    )
+
+
+def epoch_order(examples: int, seed: int, batch_size: int, epoch: int) -> list[NDArray[np.int64]]:
+    """The batches of one epoch, as row indices: a function of its arguments alone.
+
+    Every trial of a search thus sees the same batches (common random numbers), which makes comparing trials less
+    noisy. The last batch may be smaller.
+    """
+    order = np.random.default_rng([seed, batch_size, epoch]).permutation(examples)
+    return [order[start : start + batch_size] for start in range(0, examples, batch_size)]
+
+
+def by_length(lengths: NDArray[np.int64], batch_size: int) -> Iterator[NDArray[np.int64]]:
+    """All rows in batches of similar length, longest first (so that memory runs out at once or never)."""
+    order = np.argsort(-lengths, kind="stable")
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
+
+
+def collate(
+    data: Tokenised, rows: NDArray[np.int64], device: torch.device, pad_to: int | None = None
+) -> dict[str, Tensor]:
+    """One batch as a model's inputs plus `labels`.
+
+    Args:
+        data: the split.
+        rows: int64 [B].
+        device: where the tensors go.
+        pad_to: number of positions n; None for the batch's own longest example.
+
+    Returns:
+        input_ids, attention_mask and (where the model has them) token_type_ids, int64 [B, n]; labels [B].
+    """
+    lengths = data.lengths[rows]
+    width = int(lengths.max()) if pad_to is None else pad_to
+    mask = np.arange(width) < lengths[:, None]
+    ids = np.full(mask.shape, data.pad_id, np.int64)
+    flat = np.concatenate([np.arange(data.offsets[row], data.offsets[row + 1]) for row in rows])
+    ids[mask] = data.ids[flat]
+    batch = {"input_ids": ids, "attention_mask": mask.astype(np.int64)}
+    if data.types is not None:
+        types = np.zeros(mask.shape, np.int64)
+        types[mask] = data.types[flat]
+        batch["token_type_ids"] = types
+    batch["labels"] = data.labels[rows]
+    return {name: send(array, device) for name, array in batch.items()}
+
+
+def reads_types(model: Any) -> bool:
+    """Whether a classifier tells token types apart: DistilBERT does not take them, RoBERTa knows one only."""
+    taken = inspect.signature(model.forward).parameters
+    return "token_type_ids" in taken and getattr(model.config, "type_vocab_size", 2) > 1
+
+
+def inputs_for(model: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What a model takes of a batch without labels: the teacher's tokenizer may make token types that it has not."""
+    types = reads_types(model)
+    return {name: value for name, value in batch.items() if types or name != "token_type_ids"}

@@ -1,0 +1,126 @@
+"""GLUE splits by `datasets`: from the hub's `nyu-mll/glue`, its local cache, or a copy of the repository's files."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fsd_tune.data.tasks import Split, Task, quoted
+from fsd_tune.errors import InputError
+from fsd_tune.models import local_checks as hub
+
+HUB = "nyu-mll/glue"
+
+_HUB_SPLITS = {"dev": "validation"}
+_HUB_SPLITS_MNLI = {
+    "dev": "validation_matched",
+    "dev_mismatched": "validation_mismatched",
+    "test": "test_matched",
+    "test_mismatched": "test_mismatched",
+    "ax": "test",  # of the configuration `ax`
+}
+
+
+def load_from_hub(task: Task, name: str) -> Split:
+    """One split from the hub, or from the local cache of `datasets` when the hub does not answer.
+
+    Raises:
+        InputError: it is in neither, within seconds; or what was loaded does not fit the task.
+    """
+    import datasets
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    hub_split = _hub_split(task, name)
+    config = "ax" if name == "ax" else task.id
+    source = f"{HUB} {config} {hub_split}"
+    datasets.disable_progress_bars()
+    disable_progress_bars()
+    unreachable = hub.unreachable("dataset", HUB)
+    try:
+        with hub.offline(bool(unreachable)):
+            dataset = datasets.load_dataset(HUB, config, split=hub_split)
+    except Exception as error:  # whatever went wrong inside datasets, the user can do the same about it
+        reason = unreachable or (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"{source}: cannot be loaded from the hub ({reason}), and the local cache does not hold it",
+            hint=f"Give `--data FOLDER`, the folder that holds {task.folder}/ of the GLUE download.",
+        ) from error
+    return from_dataset(task, name, dataset, source)
+
+
+def _hub_split(task: Task, name: str) -> str:
+    return (_HUB_SPLITS_MNLI if task.id == "mnli" else _HUB_SPLITS).get(name, name)
+
+
+def shards_of(task: Task, name: str, folder: Path) -> list[Path]:
+    """A split's files in a task's folder of a copy of the hub's repository: `train-00000-of-00001.parquet`; often none.
+
+    Raises:
+        InputError: some, but not all that their names count.
+    """
+    shards = sorted(folder.glob(f"{_hub_split(task, name)}-?????-of-?????.parquet"))
+    expected = [re.sub(r"-\d+-of", f"-{number:05d}-of", shards[0].name) for number in range(_count(shards))]
+    missing = sorted(set(expected) - {path.name for path in shards})
+    if missing:
+        raise InputError(f"{folder}: lacks {', '.join(missing)}")
+    return shards
+
+
+def _count(shards: list[Path]) -> int:
+    return int(shards[0].stem.rsplit("-", 1)[1]) if shards else 0
+
+
+def load_shards(task: Task, name: str, shards: Sequence[Path]) -> Split:
+    """One split from its parquet files; nothing is written beside them.
+
+    Raises:
+        InputError: they cannot be read or do not fit the task.
+    """
+    import datasets
+
+    datasets.disable_progress_bars()
+    verbosity = datasets.logging.get_verbosity()
+    source = str(shards[0]) if len(shards) == 1 else f"{shards[0].parent}/{_hub_split(task, name)}-*.parquet"
+    with tempfile.TemporaryDirectory() as cache:
+        datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what is wrong is said below
+        try:
+            dataset = datasets.load_dataset(
+                "parquet", data_files={name: [str(path) for path in shards]}, split=name, cache_dir=cache,
+                keep_in_memory=True,
+            )  # fmt: skip
+        except Exception as error:  # whatever went wrong inside datasets, the user can do the same about it
+            reason = str(error.__cause__ or error).splitlines() or [type(error).__name__]
+            raise InputError(f"{source}: cannot be read as parquet: {reason[0]}") from error
+        finally:
+            datasets.logging.set_verbosity(verbosity)
+    return from_dataset(task, name, dataset, source)
+
+
+def from_dataset(task: Task, name: str, dataset: Any, source: str) -> Split:
+    """A split from a `datasets.Dataset` with the hub's columns; labels of -1 throughout mean that it has none.
+
+    Raises:
+        InputError: columns are missing, there is no example, or labels or their order are not the task's.
+    """
+    import numpy as np
+
+    needed = [*task.hub_columns, "label"]
+    missing = [column for column in needed if column not in dataset.column_names]
+    if missing:
+        raise InputError(f"{source}: has columns {quoted(dataset.column_names)}, needed are {quoted(needed)}")
+    if len(dataset) == 0:
+        raise InputError(f"{source}: has no examples")
+    words = getattr(dataset.features["label"], "names", None)
+    if words is not None and tuple(words) != task.labels:
+        raise InputError(f"{source}: has the labels {quoted(words)}, must be {quoted(task.labels)} in this order")
+    texts = [list(dataset[column]) for column in task.hub_columns]
+    values = np.asarray(dataset["label"], dtype=np.float64)
+    labels = None if (values == -1).all() else values.astype(np.float32 if task.regression else np.int64)
+    low, high = task.scores if task.regression else (0, task.num_labels - 1)
+    if labels is not None and not ((values >= low) & (values <= high)).all():
+        row = int(np.flatnonzero(~((values >= low) & (values <= high)))[0])
+        raise InputError(f"{source}: row {row}: label {values[row]:g}, must be from {low:g} to {high:g}")
+    return Split(task, name, texts[0], texts[1] if len(texts) == 2 else None, labels, 0, source)

@@ -1,0 +1,95 @@
+"""Metrics from logits, by scikit-learn and SciPy (method.md, "GLUE")."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from fsd_tune.data.tasks import Task
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def evaluate(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Every metric of the task, the one for selection first.
+
+    Classes are the largest logit's index; scores are `logits[:, 0]`, not clipped. F1 is of class 1; macro F1 is the
+    mean over the classes that are predicted or true. Where a correlation or F1 is undefined (constant predictions or
+    labels) it is 0.
+
+    Args:
+        task: the task.
+        logits: [N, num_labels], any floating dtype.
+        labels: [N] int64 class indices or float32 scores.
+
+    Returns:
+        Metric name to value; NaN for all of them if a logit is not finite: the run has diverged.
+    """
+    import numpy as np
+
+    assert logits.shape == (len(labels), task.num_labels), f"logits are {logits.shape}, labels {labels.shape}"
+    assert len(labels) > 0, "no examples to evaluate"
+    if not np.isfinite(logits).all():
+        return dict.fromkeys(task.metrics, math.nan)
+    predictions = logits[:, 0].astype(np.float64) if task.regression else logits.argmax(axis=1)
+    return {metric: _METRICS[metric](labels, predictions) for metric in task.metrics}
+
+
+def _accuracy(labels: np.ndarray, predictions: np.ndarray) -> float:
+    return float((labels == predictions).mean())
+
+
+def _f1(labels: np.ndarray, predictions: np.ndarray) -> float:
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(labels, predictions, pos_label=1, zero_division=0.0))
+
+
+def _macro_f1(labels: np.ndarray, predictions: np.ndarray) -> float:
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(labels, predictions, average="macro", zero_division=0.0))
+
+
+def _matthews_correlation(labels: np.ndarray, predictions: np.ndarray) -> float:
+    from sklearn.metrics import matthews_corrcoef
+
+    return float(matthews_corrcoef(labels, predictions)) if _vary(labels, predictions) else 0.0
+
+
+def _pearson(labels: np.ndarray, predictions: np.ndarray) -> float:
+    from scipy.stats import pearsonr
+
+    return _correlation(pearsonr, labels, predictions)
+
+
+def _spearman(labels: np.ndarray, predictions: np.ndarray) -> float:
+    from scipy.stats import spearmanr
+
+    return _correlation(spearmanr, labels, predictions)
+
+
+def _correlation(function: Callable[..., Any], labels: np.ndarray, predictions: np.ndarray) -> float:
+    if not _vary(labels, predictions):
+        return 0.0
+    with warnings.catch_warnings():  # predictions that vary in the last bit only: the result is rounding, not news
+        warnings.simplefilter("ignore")
+        value = float(function(labels.astype("float64"), predictions).statistic)
+    return value if math.isfinite(value) else 0.0
+
+
+def _vary(*arrays: np.ndarray) -> bool:
+    return all(bool((array != array[0]).any()) for array in arrays)
+
+
+_METRICS = {
+    "accuracy": _accuracy,
+    "f1": _f1,
+    "macro_f1": _macro_f1,
+    "matthews_correlation": _matthews_correlation,
+    "pearson": _pearson,
+    "spearman": _spearman,
+}

@@ -1,0 +1,189 @@
+"""The splits of a user's own task from its TSV, CSV, JSONL or parquet files.
+
+Every problem of a file is found before any is reported, with its line, or its row in parquet.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from fsd_tune.data.glue_tsv import read_label
+from fsd_tune.data.task_file import cell_text
+from fsd_tune.data.tasks import Split, Tables, Task, quoted
+from fsd_tune.data.text_lines import count, entries, first_problems, read_lines, shorten, some
+from fsd_tune.errors import InputError, nearest
+from fsd_tune.settings.problems import describe
+
+# The place of a row in messages, and its cells by column or what is wrong with it.
+Row = tuple[str, dict[str, Any] | str]
+_DELIMITERS = {"tsv": "\t", "csv": ","}
+
+
+def load_from_tables(task: Task, name: str, data: Path | None) -> Split:
+    """One split of a user's own task.
+
+    Args:
+        task: with `tables`.
+        name: one of its splits.
+        data: the folder that relative paths start from; None for the YAML's own.
+
+    Raises:
+        InputError: the file is missing, unreadable or malformed, each problem with its line.
+    """
+    import numpy as np
+
+    assert task.tables is not None
+    path = path_of(task.tables, name, data)
+    texts: list[list[str]] = [[] for _ in task.columns]
+    cells: list[str | None] = []
+    labels: list[float] = []
+    problems: list[str] = []
+    for place, row in _rows(task, name, path):
+        if isinstance(row, str):
+            problems.append(f"{place}: {row}")
+            continue
+        wrong = [
+            f"{place}: {column}: found {describe(row[column])}, but must be text"
+            for column in task.columns
+            if not isinstance(row[column], str)
+        ]
+        cell = cell_text(row.get(task.label_column))
+        cells.append(cell)
+        if name != "test" or not _is_no_label(task, cell):
+            label = read_label(task, cell or "")
+            if isinstance(label, str):
+                wrong.append(f"{place}: {label}")
+            else:
+                labels.append(label)
+        problems += wrong
+        if not wrong:
+            for column, column_texts in zip(task.columns, texts, strict=True):
+                column_texts.append(row[column])
+    if not problems and 0 < len(labels) < len(cells):
+        at = next(number for number, cell in enumerate(cells, start=1) if _is_no_label(task, cell))
+        problems.append(f"{path}: {task.label_column}: row {at} has none, but must have one as others have, or none")
+    if problems:
+        raise InputError(first_problems(path, problems))
+    if not cells:
+        raise InputError(f"{path}: has no examples")
+    array = np.array(labels, dtype=np.float32 if task.regression else np.int64) if labels else None
+    return Split(task, name, texts[0], texts[1] if len(texts) == 2 else None, array, 0, str(path))
+
+
+def _is_no_label(task: Task, cell: str | None) -> bool:
+    """Whether a test file holds this in the place of a label; the hub's data sets have -1 there."""
+    return not cell or (cell == "-1" and not task.regression and cell not in task.cells)
+
+
+def path_of(tables: Tables, name: str, data: Path | None) -> Path:
+    """The file of a split.
+
+    Raises:
+        InputError: `data` is no folder.
+    """
+    if data is not None and not data.is_dir():
+        found = "is a file" if data.exists() else "no such folder"
+        raise InputError(f"{data}: {found}, must be the folder that the paths in {tables.file} start from.")
+    return (data or tables.file.parent) / Path(dict(tables.files)[name]).expanduser()
+
+
+def _rows(task: Task, name: str, path: Path) -> Iterator[Row]:
+    assert task.tables is not None
+    tables, kind = task.tables, dict(task.tables.kinds)[name]
+    # A test split needs no labels.
+    needed = [*task.columns, *(() if name == "test" else (task.label_column,))]
+    if kind == "jsonl":
+        return _jsonl(path, needed)
+    if kind == "parquet":
+        return _parquet(path, needed, task.label_column)
+    quoting = kind == "csv" if tables.quoting is None else tables.quoting
+    return _delimited(path, needed, _DELIMITERS[kind], tables.header, quoting)
+
+
+def _delimited(path: Path, needed: list[str], delimiter: str, header: bool, quoting: bool) -> Iterator[Row]:
+    lines = read_lines(path)
+    if not lines:
+        raise InputError(f"{path}: is empty")
+    plain = enumerate((line.split(delimiter) for line in lines), start=1)
+    names: list[str] = []
+    for number, cells in _quoted(lines, delimiter) if quoting else plain:
+        if isinstance(cells, str):
+            yield f"{path}:{number}", cells
+            continue
+        if not names:
+            names = cells if header else [str(place) for place in range(1, len(cells) + 1)]
+            _check_columns(f"{path}:{number}", names, needed, "the header has" if header else "has the columns")
+            if header:
+                continue
+        if len(cells) == len(names):
+            yield f"{path}:{number}", dict(zip(names, cells, strict=True))
+        else:
+            yield f"{path}:{number}", f"{count(len(cells), 'column')}, but must be {len(names)}"
+
+
+def _quoted(lines: Sequence[str], delimiter: str) -> Iterator[tuple[int, list[str] | str]]:
+    """The line that each record begins on, for quoted cells may hold line ends; and its cells or what is wrong."""
+    reader = csv.reader((f"{line}\n" for line in lines), delimiter=delimiter, strict=True)
+    begins = 1
+    try:
+        for cells in reader:
+            yield begins, cells
+            begins = reader.line_num + 1
+    except csv.Error as error:
+        yield begins, f"{error}; quotes inside quotes are doubled, and with `quoting: false` they are text"
+
+
+def _jsonl(path: Path, needed: list[str]) -> Iterator[Row]:
+    for number, line in enumerate(read_lines(path), start=1):
+        place = f"{path}:{number}"
+        try:
+            found = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            at = (
+                f" at character {error.colno}: {error.msg}" if isinstance(error, json.JSONDecodeError) else f": {error}"
+            )
+            yield place, f"{'is not JSON' + at if line.strip() else 'is blank'}; must be a JSON object"
+            continue
+        if not isinstance(found, dict):
+            yield place, f"found {describe(found)}, but must be a JSON object"
+            continue
+        missing = [column for column in needed if column not in found]
+        if missing:
+            hints = "".join(dict.fromkeys(nearest(column, missing) for column in found if column not in needed))
+            yield place, f"has {quoted(map(shorten, found))}, needed are {quoted(needed)}.{hints}"
+            continue
+        yield place, found
+
+
+def _parquet(path: Path, needed: list[str], label: str) -> Iterator[Row]:
+    import pyarrow
+    import pyarrow.parquet
+
+    if not path.is_file():
+        files = entries(path.parent)[1] if path.parent.is_dir() else []
+        what = "is a folder, must be a file" if path.exists() else "no such file"
+        raise InputError(f"{path}: {what}; its folder holds {some(files) or 'no file'}.{nearest(path.name, files)}")
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+        names = file.schema_arrow.names
+        _check_columns(str(path), names, needed, "has the columns")
+        table = file.read(columns=[name for name in dict.fromkeys([*needed, label]) if name in names])
+        rows = table.to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise InputError(f"{path}: cannot be read as parquet: {str(error).splitlines()[0]}") from None
+    for number, row in enumerate(rows, start=1):
+        yield f"{path}: row {number}", row
+
+
+def _check_columns(place: str, names: list[str], needed: list[str], has: str) -> None:
+    missing = [column for column in needed if column not in names]
+    if missing:
+        hints = "".join(dict.fromkeys(nearest(column, missing) for column in names if column not in needed))
+        raise InputError(f"{place}: {has} {quoted(map(shorten, names))}, needed are {quoted(needed)}.{hints}")
+    twice = [column for column in needed if names.count(column) > 1]
+    if twice:
+        raise InputError(f"{place}: {has} {quoted(twice)} twice, but must have each once")

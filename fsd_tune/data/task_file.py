@@ -1,0 +1,231 @@
+"""A user's own task: the YAML that says where its texts and labels are, and what they are scored by."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from fsd_tune.data.tasks import TASKS, Tables, Task, name_key
+from fsd_tune.errors import nearest
+from fsd_tune.settings import yaml_file as yaml_source
+from fsd_tune.settings.problems import Problems, as_number, listed
+
+Kind = Literal["tsv", "csv", "jsonl", "parquet"]
+ENDINGS: dict[str, Kind] = {
+    ".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".pq": "parquet",
+}  # fmt: skip
+_SCORED_BY = {
+    "regression": ("pearson", "spearman"),
+    "two labels": ("accuracy", "f1", "matthews_correlation"),
+    "several labels": ("accuracy", "macro_f1", "matthews_correlation"),
+}
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,63}", value):
+        raise ValueError("must be a name of letters, digits, `_`, `-` and `.`, at most 64")
+    if name_key(value) in TASKS:
+        raise ValueError("must not be the name of a GLUE task")
+    return value
+
+
+def _column(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
+        raise ValueError("must be a column's name, or its number from 1 in files without a header")
+    return str(value)
+
+
+def _columns(value: Any) -> tuple[str, ...]:
+    names = value if isinstance(value, list | tuple) else [value]
+    if len(names) not in (1, 2):
+        raise ValueError("must be one column or a list of two")
+    columns = tuple(_column(name) for name in names)
+    if len(set(columns)) < len(columns):
+        raise ValueError("must be two different columns")
+    return columns
+
+
+def cell_text(value: Any) -> str | None:
+    """A label as text, whatever kind of file it is in: 1 and 1.0 are `1`, true is `true`; None for what is no label."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value) if isinstance(value, str | int | float) else None
+
+
+def _labels(value: Any) -> Any:
+    pairs = list(value.items()) if isinstance(value, dict) else [(item, item) for item in _items(value)]
+    found = [(cell_text(cell), cell_text(word)) for cell, word in pairs]
+    accepted = "must be a list of at least two labels, or a mapping from what the files hold to the label's word"
+    if len(found) < 2 or not all(cell and word and word.strip() for cell, word in found):
+        raise ValueError(accepted)
+    for part in zip(*found, strict=True):
+        if len({str(each).lower() for each in part}) < len(part):
+            raise ValueError("must be different labels, in more than upper and lower case")
+    return tuple((str(cell), str(word)) for cell, word in found)
+
+
+def _items(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else []
+
+
+def _scores(value: Any) -> Any:
+    accepted = "must be [lowest, highest], two numbers, such as [0, 5]"
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise ValueError(accepted)
+    try:
+        low, high = (as_number(each, float, -1e9, 1e9) for each in value)
+    except ValueError:
+        raise ValueError(accepted) from None
+    if low >= high:
+        raise ValueError(f"{accepted}, the lower first")
+    return (low, high)
+
+
+def _truth(value: Any) -> bool:
+    if value in ("yes", "on", "no", "off"):
+        return value in ("yes", "on")
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")
+    return value
+
+
+def _path(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("must be a file's path")
+    return value
+
+
+FilePath = Annotated[str, BeforeValidator(_path)]
+Truth = Annotated[bool, BeforeValidator(_truth)]
+
+
+class Files(BaseModel):
+    """The splits' files."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    train: FilePath = Field(description="the training split's file")
+    dev: FilePath = Field(description="the dev split's file")
+    test: FilePath | None = Field(default=None, description="the test split's file; needs no labels")
+
+
+class TaskFile(BaseModel):
+    """Every key of a task's YAML."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: Annotated[str, BeforeValidator(_name)] = Field(description="what the task is called")
+    text: Annotated[tuple[str, ...], BeforeValidator(_columns)] = Field(
+        description="the text's column, or a list of the two columns of a pair"
+    )
+    label: Annotated[str, BeforeValidator(_column)] = Field(description="the label's column")
+    labels: Annotated[tuple[tuple[str, str], ...] | None, BeforeValidator(_labels)] = Field(
+        default=None,
+        description="labels in the order of their index: a list of words as the files have them, or a mapping from "
+        "what the files hold to the word",
+    )
+    scores: Annotated[tuple[float, float] | None, BeforeValidator(_scores)] = Field(
+        default=None, description="instead of labels, for regression: [lowest, highest]"
+    )
+    metric: Literal["accuracy", "f1", "macro_f1", "matthews_correlation", "pearson"] | None = Field(
+        default=None, description="what selection maximises; the others that fit are reported beside it"
+    )
+    files: Files = Field(description="a mapping of train, dev and test, paths from the YAML's folder or from --data")
+    format: Kind | None = Field(default=None, description="of all files; by their endings where it is not given")
+    header: Truth = Field(default=True, description="whether tsv and csv files begin with the columns' names")
+    quoting: Truth | None = Field(
+        default=None, description="whether quotation marks in tsv and csv files are quotes; by default in csv alone"
+    )
+
+
+def read(path: Path) -> Task:
+    """The task that a YAML describes; its files are not looked at yet.
+
+    Raises:
+        InputError: with every problem of the YAML as `file:line: key: ...`.
+    """
+    document = yaml_source.read(path, "name")
+    problems = Problems(str(path), document.lines, document.issues, {})
+    found = None
+    try:
+        # A key without a value says nothing.
+        given = {key: value for key, value in document.data.items() if value is not None}
+        found = TaskFile.model_validate(given)
+    except ValidationError as error:
+        problems.note(error, TaskFile)
+    if found is not None:
+        _check(found, problems)
+    problems.raise_any()
+    assert found is not None
+    metrics = _metrics(found)
+    chosen = found.metric or metrics[0]
+    return Task(
+        id=found.name,
+        folder="",
+        columns=found.text,
+        hub_columns=found.text,
+        label_column=found.label,
+        labels=tuple(word for _, word in found.labels or ()),
+        metrics=(chosen, *(metric for metric in metrics if metric != chosen)),
+        scores=found.scores or (0.0, 5.0),
+        own_cells=tuple(cell for cell, _ in found.labels or ()),
+        tables=Tables(
+            file=path.absolute(),
+            files=tuple(_files(found).items()),
+            kinds=tuple((split, found.format or _kind(file)) for split, file in _files(found).items()),
+            header=found.header,
+            quoting=found.quoting,
+        ),
+    )
+
+
+def _files(found: TaskFile) -> dict[str, str]:
+    return {split: file for split, file in found.files.model_dump().items() if file is not None}
+
+
+def _kind(file: str) -> Any:
+    return ENDINGS.get(Path(file).suffix.lower())
+
+
+def _metrics(found: TaskFile) -> tuple[str, ...]:
+    if found.labels is None:
+        return _SCORED_BY["regression"]
+    return _SCORED_BY["two labels" if len(found.labels) == 2 else "several labels"]
+
+
+def _check(found: TaskFile, problems: Problems) -> None:
+    """What spans several keys."""
+    if (found.labels is None) == (found.scores is None):
+        both = "must not be together with scores" if found.labels else "is missing: give labels, or scores: [low, high]"
+        problems.add(("labels",), f"{both}.")
+        return
+    if found.label in found.text:
+        problems.found(("label",), found.label, "must be another column than the text's")
+    # Confirmation's bootstrap has no formula for Spearman's ranks.
+    metrics = tuple(metric for metric in _metrics(found) if metric != "spearman")
+    if found.metric is not None and found.metric not in metrics:
+        kind = "scores" if found.labels is None else f"{len(found.labels)} labels"
+        problems.found(("metric",), found.metric, f"must be one of {listed(metrics)} for {kind}", metrics)
+    kinds = set()
+    for split, file in _files(found).items():
+        kind = found.format or _kind(file)
+        kinds.add(kind)
+        if kind is None:
+            close = nearest(Path(file).suffix, ENDINGS)
+            problems.add(
+                ("files", split),
+                f"found {file}, but must end in one of {listed(ENDINGS)}, or be told by "
+                f"`format:` ({listed(get_args(Kind))}).{close}",
+            )
+    if not kinds & {"tsv", "csv", None}:
+        for key in ("header", "quoting"):
+            if key in found.model_fields_set:
+                problems.add((key,), "says nothing of jsonl and parquet files.")
+    elif not found.header:
+        numbered = [(("label",), found.label), *((("text",), column) for column in found.text)]
+        for path, column in numbered:
+            if not column.isdecimal() or int(column) < 1:
+                problems.found(path, column, "must be a column's number from 1 with `header: false`")

@@ -1,0 +1,184 @@
+"""How far a student's geometry is from its teacher's: distances and cosines of pairs, and their gaps.
+
+Pairs are the tokens of an example (intra) or the examples, each flattened with zeros at padded positions (local), as
+in method.md's L_I and L_L. Everything is computed in float64 from features stored in half precision
+(`teacher_outputs`), so that a model compared with itself has gaps of exactly 0. Shapes: S examples, n tokens, P pairs.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fsd_tune.cka import CentredGram, centre_gram, centred_gram, cka_of
+from fsd_tune.data.batching import by_length
+from fsd_tune.memory.teacher_outputs import TeacherOutputs
+from fsd_tune.models.layer_cka import mean_cka
+
+# Token pairs that are held at once: 16 bytes each for either model.
+MOST_PAIRS = 4_000_000
+_BINS = 40
+_BATCH = 32
+_COLUMNS = 8192
+
+Pairs = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+def distances_and_cosines(gram: Tensor) -> tuple[Tensor, Tensor]:
+    """Euclidean distances and cosines of all pairs of rows from their products, both [..., n, n].
+
+    Args:
+        gram: [..., n, n] float64, not centred. The cosine with a zero vector is 0.
+    """
+    squares = gram.diagonal(dim1=-2, dim2=-1)
+    distances = (squares.unsqueeze(-1) + squares.unsqueeze(-2) - 2 * gram).clamp(min=0).sqrt()
+    norms = squares.clamp(min=1e-16).sqrt()
+    return distances, gram / (norms.unsqueeze(-1) * norms.unsqueeze(-2))
+
+
+def intra_cka(teacher: TeacherOutputs, student: TeacherOutputs) -> list[list[float]]:
+    """Token-wise CKA of all layers with all layers, the mean over examples: [student's layers][teacher's layers]."""
+
+    def grams() -> Iterator[list[list[CentredGram]]]:
+        for rows, mask in _batches(teacher):
+            yield [
+                [centred_gram(_tokens(model, layer, rows, mask).float(), mask) for layer in sorted(model.shards)]
+                for model in (student, teacher)
+            ]
+
+    return mean_cka(grams())
+
+
+def local_cka(teacher: list[Tensor], student: list[Tensor]) -> list[list[float]]:
+    """CKA over the examples of all layers with all layers; NaN where undefined.
+
+    Args:
+        teacher, student: for each layer the products of the flattened examples, as `example_gram` gives them.
+    """
+    theirs, ours = ([centre_gram(gram) for gram in grams] for grams in (teacher, student))
+    found = [[cka_of(mine, other) for other in theirs] for mine in ours]
+    return [[float(value) if defined else float("nan") for value, defined in row] for row in found]
+
+
+def example_gram(outputs: TeacherOutputs, layer: int, centroids: NDArray[np.float32] | None = None) -> Tensor:
+    """Products of the flattened examples, and of centroids after them: float64 [S + K, S + K].
+
+    Args:
+        outputs: of a model on the sample.
+        layer: index of `hidden_states`.
+        centroids: [K, D]; what is narrower counts as zero beyond its end.
+    """
+    rows = np.arange(len(outputs))
+    parts: list[NDArray[Any]] = [outputs.features(layer, rows, outputs.longest).reshape(len(rows), -1)]
+    parts += [] if centroids is None else [centroids]
+    size = sum(len(part) for part in parts)
+    gram = torch.zeros(size, size, dtype=torch.float64)
+    for start in range(0, max(part.shape[1] for part in parts), _COLUMNS):
+        blocks = [part[:, start : start + _COLUMNS].astype(np.float64) for part in parts]
+        width = max(block.shape[1] for block in blocks)
+        block = np.concatenate([np.pad(block, ((0, 0), (0, width - block.shape[1]))) for block in blocks])
+        gram += torch.from_numpy(block @ block.T)
+    return gram
+
+
+def with_means(gram: Tensor, clusters: NDArray[np.integer[Any]]) -> Tensor:
+    """The products of examples [S, S], with the means of each cluster's examples after them: [S + K', S + K'].
+
+    Args:
+        gram: as `example_gram` gives it.
+        clusters: int [S]; clusters without an example have no mean.
+    """
+    member = torch.from_numpy(clusters[None] == np.unique(clusters)[:, None]).double()
+    mixed = torch.cat([torch.eye(len(gram), dtype=torch.float64), member / member.sum(1, keepdim=True)])
+    return mixed @ gram @ mixed.T
+
+
+def intra_pairs(outputs: TeacherOutputs, layer: int, examples: int) -> Pairs:
+    """Distances and cosines of all pairs of tokens within each of the first `examples` examples, both [P]."""
+    parts = []
+    for rows, mask in _batches(outputs, examples):
+        tokens = _tokens(outputs, layer, rows, mask).double()
+        both = distances_and_cosines(tokens @ tokens.transpose(1, 2))
+        # Real tokens come first, so that of a pair (i, j) with i < j only j may be padding.
+        kept = torch.ones(mask.shape[1], mask.shape[1]).triu(1).bool() & mask.bool().unsqueeze(1)
+        parts.append([values[kept].numpy() for values in both])
+    distances, cosines = (np.concatenate(values) for values in zip(*parts, strict=True))
+    return distances, cosines
+
+
+def local_pairs(gram: Tensor) -> Pairs:
+    """Distances and cosines of all pairs of examples [S, S], both [P]."""
+    upper = torch.ones_like(gram).triu(1).bool()
+    distances, cosines = (values[upper].numpy() for values in distances_and_cosines(gram))
+    return distances, cosines
+
+
+def examples_within(lengths: NDArray[np.int64], most: int = MOST_PAIRS) -> int:
+    """How many of the first examples have at most `most` pairs of tokens together; at least one."""
+    pairs = np.cumsum(lengths * (lengths - 1) // 2)
+    return max(1, int(np.searchsorted(pairs, most, "right")))
+
+
+def gap(teacher: Pairs, student: Pairs) -> dict[str, Any]:
+    """The published metrics: the L1 gap between teacher and student, its mean and standard deviation over the pairs.
+
+    Returns:
+        {"pairs": P, "distance", "relative_distance", "cosine": {"mean", "deviation"}}; relative distances are each
+        model's divided by their own mean, for students of another width; with none of any length the gap is 0.
+    """
+
+    def figures(first: NDArray[np.float64], second: NDArray[np.float64]) -> dict[str, float]:
+        difference = np.abs(first - second)
+        return {"mean": float(difference.mean()), "deviation": float(difference.std())}
+
+    relative = [distances / (distances.mean() or 1.0) for distances, _ in (teacher, student)]
+    return {
+        "pairs": len(teacher[0]),
+        "distance": figures(teacher[0], student[0]),
+        "relative_distance": figures(*relative),
+        "cosine": figures(teacher[1], student[1]),
+    }
+
+
+def cosine_euclidean(teacher: Pairs, student: Pairs) -> dict[str, Any]:
+    """How many pairs have which cosine and distance, on the same grid for both models.
+
+    Returns:
+        {"cosine": edges, "distance": edges, "teacher", "student": counts by distance and cosine}
+    """
+    edges = []
+    for which in (1, 0):
+        low, high = (float(pick([pick(pairs[which]) for pairs in (teacher, student)])) for pick in (np.min, np.max))
+        margin = 0.0 if high > low else max(abs(low), 1.0) * 0.01
+        edges.append(np.linspace(low - margin, high + margin, _BINS + 1))
+    counts = {
+        name: np.histogram2d(pairs[0], pairs[1], bins=(edges[1], edges[0]))[0].astype(int).tolist()
+        for name, pairs in (("teacher", teacher), ("student", student))
+    }
+    return {"cosine": edges[0].tolist(), "distance": edges[1].tolist(), **counts}
+
+
+def embedded(gram: Tensor, seed: int) -> NDArray[np.float32]:
+    """t-SNE (scikit-learn) of points given by their products [N, N], from their Euclidean distances: [N, 2]."""
+    from sklearn.manifold import TSNE
+
+    distances = distances_and_cosines(gram)[0].numpy()
+    np.fill_diagonal(distances, 0.0)
+    perplexity = min(30.0, (len(distances) - 1) / 3)
+    made = TSNE(metric="precomputed", init="random", perplexity=perplexity, random_state=seed)
+    points: NDArray[np.float32] = made.fit_transform(distances).astype(np.float32)
+    return points
+
+
+def _batches(outputs: TeacherOutputs, examples: int | None = None) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
+    """Rows of similar length and their mask [B, n]; the same for all models that have read the same tokens."""
+    lengths = np.diff(outputs.offsets)[:examples]
+    for rows in by_length(lengths, _BATCH):
+        yield rows, torch.from_numpy((np.arange(lengths[rows].max()) < lengths[rows, None]).astype(np.int64))
+
+
+def _tokens(outputs: TeacherOutputs, layer: int, rows: NDArray[np.int64], mask: Tensor) -> Tensor:
+    return torch.from_numpy(outputs.features(layer, rows, mask.shape[1]))

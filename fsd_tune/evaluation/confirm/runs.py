@@ -1,0 +1,302 @@
+"""Runs of a confirmation on Ray: each trained once, written to disk when it ends, and found there ever after.
+
+Ray is started only when a run is missing. Workers are reused, so that each loads its models once.
+"""
+
+import contextlib
+import json
+import os
+import tempfile
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from numpy.typing import NDArray
+from ray.exceptions import RayActorError, RayTaskError
+
+from fsd_tune.cluster import connection as cluster
+from fsd_tune.errors import FsdTuneError
+from fsd_tune.evaluation.confirm.inputs import Configuration
+from fsd_tune.memory import actor as memory_actor
+from fsd_tune.memory.build import Prepared, prepare
+from fsd_tune.memory.spec import Spec
+from fsd_tune.models.folder import write_model
+from fsd_tune.models.loading import load_tokenizer, quiet_transformers
+from fsd_tune.models.local_checks import RECORD
+from fsd_tune.progress import Display, duration
+from fsd_tune.report.results import judge
+from fsd_tune.settings.loader import Settings
+from fsd_tune.settings.methods import USES_MEMORY, USES_TEACHER
+from fsd_tune.storage import artifacts as files
+from fsd_tune.storage import remote as storage
+from fsd_tune.storage.experiment_folder import Place
+from fsd_tune.tracking.tracker import Tracker
+from fsd_tune.training.factory import Workbench
+
+_TRIES = 3
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One run: a configuration on a seed.
+
+    Attributes:
+        name: names its content, and its files.
+        student: whether its student is to be written, too.
+    """
+
+    name: str
+    configuration: Configuration
+    seed: int
+    student: bool = False
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that has ended.
+
+    Attributes:
+        record: what its file holds: config, seed, state (finished or failed), reason, score, last, metrics, seconds.
+        logits: of the last evaluation, float32 [dev examples, C]; None for a failed run.
+    """
+
+    record: dict[str, Any]
+    logits: NDArray[np.float32] | None
+
+    @property
+    def score(self) -> float | None:
+        """The judged score; None when the run failed."""
+        return float(self.record["score"]) if self.record["state"] == "finished" else None
+
+
+class _Worker:
+    """Trains one run after another."""
+
+    def __init__(self, settings: Settings, spec: Spec, memory: tuple[Any, Prepared] | None, reports: int) -> None:
+        quiet_transformers()
+        torch.set_num_threads(max(1, int(settings.resources.cpus_per_trial)))
+        self._spec, self._settings, self._reports = spec, settings, reports
+        self._bench = Workbench(settings, spec, None if memory is None else memory_actor.fetch(*memory))
+        self._memory_seed = spec.seed
+
+    def train(
+        self, config: dict[str, Any], seed: int, metric: str, student: tuple[str, dict[str, Any]] | None
+    ) -> tuple[dict[str, Any], NDArray[np.float32] | None]:
+        """One run from start to end; with `student`, (folder or URI, facts), its student is written, too."""
+        self._match_memory(config["method"], seed)
+        distiller = self._bench.distiller(config, self._reports, seed)
+        rows: list[dict[str, Any]] = []
+        while not distiller.done and not (rows and "diverged" in rows[-1]):
+            rows.append(distiller.advance())
+        last = rows[-1]
+        record: dict[str, Any] = {"config": config, "seed": seed, "device": self._spec.device}
+        record |= {"seconds": round(last["train_seconds"] + last["evaluation_seconds"], 3)}
+        if "diverged" in last:
+            return record | {"state": "failed", "reason": f"diverged: {last['diverged']}", "score": None}, None
+        score = judge([row[metric] for row in rows], self._settings.search.judge_by)
+        record |= {"state": "finished", "reason": "", "score": score, "last": last[metric]}
+        record |= {"values": [row[metric] for row in rows]}
+        if student is not None:
+            made = student[1] | {"score": score, "config": config, "seed": seed, "last_report": last}
+            tokenizer = load_tokenizer(self._spec.teacher.path)
+            with storage.folder_to_fill(student[0]) as folder:
+                write_model(folder, distiller.model, tokenizer, made)
+        return record, distiller.logits
+
+    def _match_memory(self, method: str, seed: int) -> None:
+        """A random student differs by seed, and with it the features that its memory starts from."""
+        student, arrays = self._settings.student, self._bench.arrays
+        matched = student.start == "random" and student.memory_start == "matched"
+        if arrays is None or not matched or method not in USES_MEMORY or seed == self._memory_seed:
+            return
+        prepared = prepare(replace(self._spec, seed=seed), lambda *_: None)
+        assert prepared.start is not None
+        self._bench.arrays, self._memory_seed = replace(arrays, start=np.load(prepared.start / "start.npy")), seed
+
+
+class Runs:
+    """Gives runs by content: from the folder, or trained on Ray. A context manager, for what it starts must end.
+
+    Attributes:
+        passes: teacher passes that were paid here: 0 where the search's memory was found.
+        trained: runs that were not there before.
+    """
+
+    def __init__(
+        self,
+        where: Place,
+        settings: Settings,
+        spec: Spec,
+        metric: str,
+        reports: int,
+        facts: dict[str, Any],
+        display: Display,
+        address: str | None = None,
+        temporary: Path | None = None,
+    ) -> None:
+        """Nothing starts yet.
+
+        Args:
+            where: the search's folder; below `confirm/` in it runs lie in `runs/`, the student in `best/`.
+            settings, spec: of the search.
+            metric: that is judged.
+            reports: evaluations of a run.
+            facts: what `fsd_tune.json` beside the student says beyond the run.
+            display: where progress goes.
+            address, temporary: as for `cluster.connected`.
+        """
+        self._where, self._folder = where, where.folder / "confirm"
+        self._settings, self._spec, self._metric = settings, spec, metric
+        self._reports, self._facts, self._display = reports, facts, display
+        self._connection = (address, temporary)
+        self._stack = contextlib.ExitStack()
+        self._memory: tuple[Any, Prepared] | None = None
+        self._idle: list[Any] = []
+        self._started: list[Any] = []
+        self._limit = 0
+        self.passes = self.trained = 0
+        self._tracker = Tracker(settings.wandb, self._folder, f"{facts['group']}-confirm", display.line)
+
+    def __enter__(self) -> "Runs":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._display.close()
+        self._tracker.close()
+        for worker in self._started:
+            with contextlib.suppress(Exception):  # one that has died already, or Ray with it
+                ray.kill(worker)
+        self._stack.close()
+
+    def found(self, wanted: Wanted) -> Finished | None:
+        """A run from disk; None when it was never finished, or its files are damaged, or its student is gone."""
+        path = self._folder / "runs" / f"{wanted.name}.json"
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            if record["state"] == "failed":
+                return Finished(record, None)
+            logits = np.load(path.with_suffix(".npy"), allow_pickle=False)
+            student = json.loads((self._folder / "best" / RECORD).read_text("utf-8")) if wanted.student else {}
+        except (OSError, ValueError, KeyError, TypeError, EOFError):
+            return None
+        whole = record.get("score") is not None and logits.ndim == 2 and len(logits) == len(self._spec.dev)
+        return Finished(record, logits) if whole and student.get("run", wanted.name) == wanted.name else None
+
+    def finish(self, what: str, wanted: Sequence[Wanted]) -> dict[str, Finished]:
+        """All of them by name: what is on disk, and the others trained, side by side.
+
+        Args:
+            what: the stage, for people.
+            wanted: the runs, in the order in which they start.
+
+        Raises:
+            InputError: a run asks for more than the cluster has.
+            FsdTuneError: a run could not be trained; those that ended are kept.
+        """
+        ended = {run.name: done for run in wanted if (done := self.found(run)) is not None}
+        missing = deque(run for run in wanted if run.name not in ended)
+        there = f", {len(ended)} of them there already" if ended else ""
+        self._display.line(f"{what}: {len(wanted)} runs{there}")
+        if not missing:
+            return ended
+        self._connect(len(missing), any(run.configuration.config["method"] in USES_TEACHER for run in wanted))
+        running: dict[Any, tuple[Wanted, Any]] = {}
+        tries: Counter[str] = Counter()
+        began, before = time.monotonic(), len(ended)
+        while missing or running:
+            while missing and len(running) < self._limit:
+                run, worker = missing.popleft(), self._idle.pop() if self._idle else self._start()
+                tries[run.name] += 1
+                best = self._where.from_nodes((self._folder / "best").absolute())
+                student = (best, self._facts | {"run": run.name})
+                running[
+                    worker.train.remote(
+                        run.configuration.config, run.seed, self._metric, student if run.student else None
+                    )
+                ] = (run, worker)
+            for reference in ray.wait(list(running), timeout=1.0)[0]:
+                run, worker = running.pop(reference)
+                try:
+                    record, logits = ray.get(reference)
+                except RayActorError as error:
+                    # The process died (memory, a killed node): a fresh worker tries again.
+                    if tries[run.name] >= _TRIES:
+                        raise FsdTuneError(f"{_name(run)}: its worker died {_TRIES} times.") from error
+                    missing.append(run)
+                    continue
+                except RayTaskError as error:
+                    raise FsdTuneError(f"{_name(run)}: {str(error).strip().splitlines()[-1]}") from error
+                ended[run.name] = self._keep(run, record, logits)
+                self._idle.append(worker)
+            self._show(what, len(ended), len(wanted), len(running), len(ended) - before, began)
+        self._display.close()
+        return ended
+
+    def _show(self, what: str, ended: int, total: int, running: int, here: int, began: float) -> None:
+        left = f" · about {duration((time.monotonic() - began) / here * (total - ended))} left" if here else ""
+        self._display.live(f"  {what}: {ended}/{total} runs ended · {running} running{left if ended < total else ''}")
+
+    def _keep(self, run: Wanted, record: dict[str, Any], logits: NDArray[np.float32] | None) -> Finished:
+        """Written at once: what has ended is never trained again."""
+        self.trained += 1
+        path = self._folder / "runs" / f"{run.name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if logits is not None:
+            handle, temporary = tempfile.mkstemp(prefix=f".{run.name}.", dir=path.parent)
+            with os.fdopen(handle, "wb") as stream:
+                np.save(stream, logits)
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(path.with_suffix(".npy"))
+            self._where.kept(path.with_suffix(".npy"))
+        if run.student:
+            self._where.fetch(self._folder / "best")
+        # Last, for it says that the run is whole.
+        files.write_json(path, record)
+        self._where.kept(path)
+        track = {f"hp/{key}": value for key, value in record["config"].items()}
+        track |= {"task": self._spec.task.id, "seed": run.seed, "configuration": run.configuration.label}
+        rows = [{"report": i, self._metric: value} for i, value in enumerate(record.get("values", []), start=1)]
+        figures = {key: record[key] for key in ("state", "score", "seconds") if record[key] is not None}
+        self._tracker.write(run.name, "confirm", track, rows, figures, failed=logits is None)
+        outcome = record["reason"] if logits is None else f"{self._metric} {record['score']:.4f}"
+        self._display.line(f"  {_name(run)}: {outcome} ({duration(record['seconds'])})")
+        return Finished(record, logits)
+
+    def _connect(self, runs: int, teacher: bool) -> None:
+        """Ray, the number of workers, and the teacher memory where a method needs it; what is there already stays."""
+        self._stack.enter_context(cluster.connected(*self._connection))
+        search = self._settings.search.model_copy(update={"trials": runs})
+        self._gpus = cluster.gpus_for(self._settings, self._spec.device)
+        self._limit = cluster.workers(self._settings.model_copy(update={"search": search}), self._gpus)
+        if self._memory is not None or not teacher:
+            return
+        for worker in self._idle:  # they were started without the memory
+            ray.kill(worker)
+        self._idle = []
+        user = f"confirm {self._folder.resolve()}"
+        self._spec = replace(self._spec, brought=self._where.bring(self._spec.model_folders))
+        actor = memory_actor.start(self._spec, user)
+        self._stack.callback(memory_actor.leave, actor, user)
+        gpus = 1 if self._spec.device == "cuda" else 0
+        prepared = memory_actor.build(actor, self._spec, cluster.build_cpus(gpus), gpus, self._display.stage)
+        self._memory, self.passes = (actor, prepared), self.passes + prepared.passes
+        how = "built with one teacher pass, for it was not there" if prepared.passes else "reused, no teacher pass"
+        how = "the teacher runs live" if prepared.facts["live"] else how
+        self._display.line(f"teacher memory {prepared.facts['fingerprint']}: {how}")
+
+    def _start(self) -> Any:
+        asked = self._settings.resources
+        worker_class = ray.remote(num_cpus=asked.cpus_per_trial, num_gpus=self._gpus)(_Worker)
+        worker = worker_class.remote(self._settings, self._spec, self._memory, self._reports)
+        self._started.append(worker)
+        return worker
+
+
+def _name(run: Wanted) -> str:
+    return f"{run.configuration.label}, seed {run.seed}"

@@ -1,0 +1,73 @@
+"""The teacher memory as the published code makes it (method.md, "The published memory"), for comparison with k-means.
+
+method.md has the procedure; what it leaves open is as in train_memory.py of github.com/maroo-sky/FSD (900b483) with its
+defaults: steps are single examples in the order of the split, so mean and deviation, which each step sets anew, end as
+the last example's. Three passes: the first leaves centroids near zero, the second assigns, the third updates.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fsd_tune.memory.blocks import blocks, dense
+from fsd_tune.memory.teacher_outputs import Progress, TeacherOutputs
+
+
+def start(outputs: TeacherOutputs, layer: int, k: int, seed: int) -> Tensor:
+    """The centroids that examples are assigned to, float32 [K, D]: normal numbers.
+
+    Their mean and variance are those (unbiased) of the D numbers of the last example's flattened feature, each divided
+    by N.
+    """
+    n = len(outputs)
+    last = dense(outputs, layer, np.asarray([n - 1]), outputs.longest, torch.device("cpu")).double()
+    normal = torch.randn(k, last.shape[1], generator=torch.Generator().manual_seed(seed))
+    return normal * float((last.var() / n).sqrt()) + float(last.mean() / n)
+
+
+def build(
+    outputs: TeacherOutputs, layer: int, k: int, progress: Progress, device: torch.device, seed: int = 0
+) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """Centroids float32 [K, D] and the cluster of each example, int32 [N]; those of empty clusters stay zero.
+
+    An update is (centroid + feature) / 2, from zero, example after example: the last one of a cluster weighs 1/2, the
+    one before 1/4, and so on, which is how it is computed here, in any order.
+
+    Args:
+        outputs: the teacher's.
+        layer: index of `hidden_states`.
+        k: number of centroids.
+        progress: told how far it is.
+        device: where products are computed.
+        seed: of the start; fixed by callers, for a memory is named by its content.
+    """
+    n, hidden = len(outputs), outputs.width(layer)
+    centres = start(outputs, layer, k, seed).to(device)
+    norms = centres.square().sum(1)
+    clusters, done = np.empty(n, np.int32), 0
+    for rows, width in blocks(outputs, layer):
+        points = dense(outputs, layer, rows, width, device)
+        gaps = torch.addmm(norms, points, centres[:, : width * hidden].T, alpha=-2)
+        clusters[rows] = gaps.argmin(1).int().cpu().numpy()
+        done += len(rows)
+        progress("published memory", done, 2 * n)
+    weights = _weights(clusters)
+    sums = torch.zeros(k, outputs.longest * hidden, dtype=torch.float64, device=device)
+    for rows, width in blocks(outputs, layer, np.flatnonzero(weights)):
+        shares = torch.zeros(k, len(rows), dtype=torch.float64)
+        shares[clusters[rows], np.arange(len(rows))] = torch.from_numpy(weights[rows])
+        sums[:, : width * hidden] += shares.to(device) @ dense(outputs, layer, rows, width, device).double()
+    progress("published memory", 1, 1)
+    return sums.float().cpu().numpy(), clusters
+
+
+def _weights(clusters: NDArray[np.int32]) -> NDArray[np.float64]:
+    """What each example weighs in its centroid, float64 [N]: 2^-(1 + later examples of its cluster), 0 below 2^-64."""
+    later = np.empty(len(clusters), np.int64)
+    seen: dict[int, int] = {}
+    for row in range(len(clusters) - 1, -1, -1):
+        cluster = int(clusters[row])
+        later[row] = seen.get(cluster, 0)
+        seen[cluster] = later[row] + 1
+    return np.where(later < 64, np.exp2(-1.0 - later), 0.0)

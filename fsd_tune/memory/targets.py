@@ -1,0 +1,126 @@
+"""Where a step's teacher targets come from: served arrays, or a live teacher behind the same interface.
+
+The live one exists for outputs that would exceed their disk limit and for the test that both give the same losses.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fsd_tune.cka import CentredGram, centred_gram
+from fsd_tune.data.batching import inputs_for
+from fsd_tune.device import autocast, send
+from fsd_tune.losses import GlobalTargets, distances_and_cosines, flatten
+from fsd_tune.memory.teacher_memory import TeacherMemory
+from fsd_tune.memory.teacher_outputs import TeacherOutputs
+
+
+@dataclass(frozen=True)
+class TeacherBatch:
+    """What the teacher contributes to one step.
+
+    Attributes:
+        logits: [B, C] in the task's label order.
+        features: for each paired layer [B, n, H], zero at padded positions unless padding is published.
+        targets: the teacher's side of L_G, or None for a method without a memory.
+    """
+
+    logits: Tensor
+    features: dict[int, Tensor]
+    targets: GlobalTargets | None
+
+
+class TeacherSource(Protocol):
+    """Gives the teacher's part of any batch."""
+
+    def batch(self, rows: NDArray[np.int64], inputs: Mapping[str, Tensor]) -> TeacherBatch:
+        """The teacher's part for the examples `rows`, whose model inputs (ids, mask [B, n]) are `inputs`."""
+        ...
+
+
+@dataclass(frozen=True)
+class ServedTeacher:
+    """Indexes arrays that were computed once; holds no teacher.
+
+    Attributes:
+        outputs: the teacher's logits and features.
+        memory: centroids and targets, or None for methods without one.
+        layers: the teacher layers of the pairs; empty for methods without features.
+        device: where batches go.
+    """
+
+    outputs: TeacherOutputs
+    memory: TeacherMemory | None
+    layers: Sequence[int]
+    device: torch.device
+
+    @cached_property
+    def _memory_gram(self) -> CentredGram:
+        assert self.memory is not None
+        return centred_gram(torch.tensor(self.memory.centroids).to(self.device))
+
+    def batch(self, rows: NDArray[np.int64], inputs: Mapping[str, Tensor]) -> TeacherBatch:
+        """See `TeacherSource`."""
+        width = inputs["input_ids"].shape[1]
+        features = {layer: send(self.outputs.features(layer, rows, width), self.device) for layer in self.layers}
+        targets = None
+        if self.memory is not None:
+            distances, cosines = self.memory.distances[rows], self.memory.cosines[rows]
+            targets = GlobalTargets(
+                send(distances, self.device),
+                send(cosines, self.device),
+                self._memory_gram,
+            )
+        return TeacherBatch(send(self.outputs.logits[rows], self.device), features, targets)
+
+
+@dataclass(frozen=True)
+class LiveTeacher:
+    """Runs the teacher at every step.
+
+    Attributes:
+        model: the teacher.
+        order: the teacher's logit for each label of the task.
+        memory: centroids, or None for methods without one.
+        layers: the teacher layers of the pairs.
+        memory_layer: the layer whose features the memory stands for.
+        padding: masked or published.
+        precision: of the forward pass.
+        device: where it runs.
+    """
+
+    model: Any
+    order: Sequence[int]
+    memory: TeacherMemory | None
+    layers: Sequence[int]
+    memory_layer: int
+    padding: str
+    precision: str
+    device: torch.device
+
+    @cached_property
+    def _centroids(self) -> tuple[Tensor, CentredGram]:
+        assert self.memory is not None
+        centroids = torch.tensor(self.memory.centroids).to(self.device)
+        return centroids, centred_gram(centroids)
+
+    def batch(self, rows: NDArray[np.int64], inputs: Mapping[str, Tensor]) -> TeacherBatch:
+        """See `TeacherSource`."""
+        self.model.eval()
+        inputs = {name: value for name, value in inputs.items() if name != "labels"}
+        with torch.no_grad(), autocast(self.precision, self.device):
+            out = self.model(**inputs_for(self.model, inputs), output_hidden_states=True)
+        mask = inputs["attention_mask"] if self.padding == "masked" else None
+        targets = None
+        if self.memory is not None:
+            centroids, gram = self._centroids
+            feature = flatten(out.hidden_states[self.memory_layer], mask)
+            targets = GlobalTargets(*distances_and_cosines(feature, centroids), gram)
+        features = {layer: out.hidden_states[layer] for layer in self.layers}
+        return TeacherBatch(out.logits.float()[:, list(self.order)], features, targets)

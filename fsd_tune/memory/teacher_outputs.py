@@ -1,0 +1,184 @@
+"""The one teacher pass: logits and the paired layers' features of every training example, on disk.
+
+Half precision, ragged (real tokens only, or all positions with `padding: published`), memory-mapped shards
+(design.md, "One teacher pass, two artefacts").
+"""
+
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fsd_tune.data.batching import Tokenised, by_length, collate, inputs_for
+from fsd_tune.device import autocast
+from fsd_tune.memory import sizes as disk
+from fsd_tune.storage import artifacts as files
+
+# A step done and its total, with a word for what is being done.
+Progress = Callable[[str, int, int], None]
+
+SHARD_BYTES = 1 << 30
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class TeacherOutputs:
+    """Teacher outputs, on disk or in the object store; read-only.
+
+    Attributes:
+        logits: float32 [N, C], never softened: the temperature is searched.
+        offsets: int64 [N + 1] into the stored positions.
+        shards: for each layer its features, float16 [positions, H], cut into shards between examples.
+        shard_starts: the first example of each shard, and N.
+    """
+
+    logits: NDArray[np.float32]
+    offsets: NDArray[np.int64]
+    shards: dict[int, list[NDArray[np.float16]]]
+    shard_starts: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.logits)
+
+    @property
+    def longest(self) -> int:
+        """The most positions that an example has."""
+        return int(np.diff(self.offsets).max())
+
+    def width(self, layer: int) -> int:
+        """Hidden size of a layer."""
+        return int(self.shards[layer][0].shape[-1])
+
+    def features(self, layer: int, rows: NDArray[np.int64], width: int) -> NDArray[np.float16]:
+        """Features of the given examples, float16 [B, width, H], zero beyond each one's stored positions."""
+        out = np.zeros((len(rows), width, self.width(layer)), np.float16)
+        which = np.searchsorted(self.shard_starts, rows, "right") - 1
+        for i, (row, shard) in enumerate(zip(rows, which, strict=True)):
+            base = self.offsets[self.shard_starts[shard]]
+            start, end = self.offsets[row] - base, self.offsets[row + 1] - base
+            out[i, : end - start] = self.shards[layer][shard][start:end]
+        return out
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return int(self.logits.nbytes + self.offsets.nbytes + sum(s.nbytes for x in self.shards.values() for s in x))
+
+
+def key(
+    teacher: str, order: Sequence[int], data: Tokenised, layers: Sequence[int], padding: str, precision: str
+) -> str:
+    """The name of the outputs: everything that they depend on.
+
+    Args:
+        teacher: fingerprint of the teacher's files.
+        order: the teacher's logit for each label of the task.
+        data: token ids; they stand for sentences, tokenizer and maximum length.
+    """
+    types = data.types if data.types is not None else b""
+    facts = [teacher, list(order), sorted(layers), padding, precision, data.max_length]
+    return files.digest(facts, data.ids, data.offsets, types)
+
+
+def write(
+    folder: Path,
+    model: Any,
+    order: Sequence[int],
+    data: Tokenised,
+    layers: Sequence[int],
+    padding: str,
+    precision: str,
+    device: torch.device,
+    progress: Progress,
+) -> None:
+    """Run the teacher once over a split and write its outputs.
+
+    Args:
+        folder: the artefact's final name.
+        model: the teacher, a sequence classifier.
+        order: the teacher's logit for each label of the task.
+        layers: indices of `hidden_states` to keep.
+        padding: `masked` stores real tokens only, `published` all positions up to the maximum length.
+
+    Raises:
+        FsdTuneError: no space left.
+    """
+    started = time.monotonic()
+    model = model.to(device).eval()
+    hidden = model.config.hidden_size
+    lengths = data.lengths if padding == "masked" else np.full(len(data), data.max_length, np.int64)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    starts = _shard_starts(offsets, hidden * 2)
+    logits = np.empty((len(data), len(order)), np.float32)
+    needed = disk.outputs_bytes(int(offsets[-1]), len(data), hidden, len(layers), len(order))
+    with files.writing(folder, bytes_needed=needed) as (temporary, facts):
+        shards = {
+            layer: [
+                files.reserved(
+                    temporary / f"layer_{layer:02d}_{index:04d}.npy",
+                    (int(offsets[end] - offsets[start]), hidden),
+                    np.float16,
+                )
+                for index, (start, end) in enumerate(itertools.pairwise(starts))
+            ]
+            for layer in layers
+        }
+        done = 0
+        for rows in by_length(data.lengths, _BATCH):
+            batch = collate(data, rows, device, pad_to=data.max_length if padding == "published" else None)
+            batch.pop("labels")
+            with torch.inference_mode(), autocast(precision, device):
+                out = model(**inputs_for(model, batch), output_hidden_states=True)
+            logits[rows] = out.logits.float().cpu().numpy()[:, list(order)]
+            for layer in layers:
+                features = out.hidden_states[layer].half().cpu().numpy()
+                for i, row in enumerate(rows):
+                    shard = int(np.searchsorted(starts, row, "right")) - 1
+                    begin = offsets[row] - offsets[starts[shard]]
+                    shards[layer][shard][begin : begin + lengths[row]] = features[i, : lengths[row]]
+            done += len(rows)
+            progress("teacher pass", done, len(data))
+        np.save(temporary / "logits.npy", logits)
+        np.save(temporary / "offsets.npy", offsets)
+        np.save(temporary / "shard_starts.npy", starts)
+        facts.update(
+            examples=len(data),
+            tokens=int(offsets[-1]),
+            layers=sorted(layers),
+            hidden_size=hidden,
+            padding=padding,
+            precision=precision,
+            seconds=round(time.monotonic() - started, 3),
+        )
+
+
+def _shard_starts(offsets: NDArray[np.int64], bytes_per_position: int) -> NDArray[np.int64]:
+    """First example of each shard and N, so that a shard has at most SHARD_BYTES (or one example)."""
+    starts, last = [0], len(offsets) - 1
+    while starts[-1] < last:
+        limit = offsets[starts[-1]] + SHARD_BYTES // bytes_per_position
+        end = int(np.searchsorted(offsets, limit, "right")) - 1
+        starts.append(min(max(end, starts[-1] + 1), last))
+    return np.asarray(starts, np.int64)
+
+
+def read(folder: Path, mapped: bool) -> TeacherOutputs:
+    """The outputs in `folder`, memory-mapped or in memory."""
+    mode: Any = "r" if mapped else None
+    starts = np.load(folder / "shard_starts.npy")
+    layers = sorted({int(path.name.split("_")[1]) for path in folder.glob("layer_*.npy")})
+    return TeacherOutputs(
+        logits=np.load(folder / "logits.npy"),
+        offsets=np.load(folder / "offsets.npy"),
+        shards={
+            layer: [np.load(path, mmap_mode=mode) for path in sorted(folder.glob(f"layer_{layer:02d}_*.npy"))]
+            for layer in layers
+        },
+        shard_starts=starts,
+    )

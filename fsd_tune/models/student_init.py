@@ -1,0 +1,193 @@
+"""Where a student's weights start: layers of a pretrained model of any family of encoders, or of its teacher."""
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from fsd_tune.data.api import Task
+from fsd_tune.errors import InputError
+from fsd_tune.models.layers import start_layers
+from fsd_tune.models.loading import TeacherInfo, label_config, label_order, quiet_transformers
+from fsd_tune.models.model_config import narrow, positions_of, read_config
+from fsd_tune.settings.schema import Student
+
+
+def source_of(student: Student, teacher: TeacherInfo) -> str | None:
+    """The folder or hub id that a student starts from; None where the teacher's base is needed but not recorded."""
+    if student.start == "teacher":
+        return teacher.path
+    return student.model or (teacher.path if student.start == "random" else teacher.base)
+
+
+def check_source(student: Student, teacher: TeacherInfo, max_length: int) -> list[str]:
+    """Problems of the model that students start from, as its configuration shows them.
+
+    Args:
+        student: the settings.
+        teacher: describes the teacher; its recorded base is the model where the settings name none.
+        max_length: tokens of an example.
+    """
+    if student.start == "teacher" and student.model is not None:
+        return [f"student.model: found {student.model}, but start: teacher takes the teacher's layers; leave it out."]
+    source = source_of(student, teacher)
+    if source is None:  # `check_fit` says so
+        return []
+    place = source_place(student, teacher)
+    own = read_config(teacher.path, "--teacher")
+    try:
+        config = read_config(source, place, tokenizer=False)
+        # What the teacher does not allow either is said by `check_fit`.
+        if student.hidden_size is not None and student.hidden_size <= teacher.hidden_size:
+            narrow(copy.deepcopy(config), student.hidden_size)
+    except InputError as error:
+        return list(error.problems)
+    problems = []
+    if config.num_hidden_layers < student.layers <= teacher.layers:
+        problems.append(f"{place}: {source} has {config.num_hidden_layers} layers, but the student {student.layers}.")
+    elif student.layers <= config.num_hidden_layers and student.start != "random":
+        problems += _layers_differ(student, config, place, source)
+    if source == teacher.path:
+        return problems
+    if student.start == "random":
+        _read_as(config, own)
+    positions = positions_of(config)
+    if positions is not None and positions < max_length <= (teacher.positions or max_length):
+        problems.append(f"data.max_length: found {max_length}, but {source} takes at most {positions}.")
+    return problems
+
+
+def source_place(student: Student, teacher: TeacherInfo) -> str:
+    """What an error about the model that students start from names."""
+    return "student.model" if student.model else f"student.model: the base that {teacher.path} records"
+
+
+def build_student(student: Student, teacher: TeacherInfo, task: Task, seed: int) -> Any:
+    """A student of `student.layers` layers at its start, on the CPU, in float32.
+
+    Args:
+        student: the settings; `model` null means the teacher's recorded base.
+        teacher: describes the teacher.
+        task: gives the head its size and label words.
+        seed: of everything that is not copied: the head always, all weights with `start: random`.
+
+    Raises:
+        InputError: the model to start from has fewer layers than the student.
+    """
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    quiet_transformers()
+    source = source_of(student, teacher)
+    assert source is not None, "check_fit finds a teacher without a recorded base"
+    config = AutoConfig.from_pretrained(source, **label_config(task))
+    if config.num_hidden_layers < student.layers:
+        raise InputError(
+            f"student.model: {source} has {config.num_hidden_layers} layers, but the student {student.layers}."
+        )
+    if student.start == "random":
+        _read_as(config, AutoConfig.from_pretrained(teacher.path))
+    layers = _shorten(config, student)
+    if student.hidden_size is not None:
+        narrow(config, student.hidden_size)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+    if student.start != "random":
+        # What the source lacks, a head at least, was made at random while it was loaded: the student has its seed's.
+        with torch.random.fork_rng(devices=[]):
+            loaded, report = AutoModelForSequenceClassification.from_pretrained(
+                source, **label_config(task), dtype=torch.float32, output_loading_info=True
+            )
+        weights = {name: value for name, value in loaded.state_dict().items() if name not in report["missing_keys"]}
+        if student.start == "teacher":
+            _reorder(weights, label_order(teacher, task))
+        else:
+            weights = _encoder(weights, loaded.base_model_prefix)
+        missing, unexpected = model.load_state_dict(_renumber(weights, layers, loaded.config), strict=False)
+        assert not unexpected, unexpected
+        encoder = _encoder(dict.fromkeys(missing), loaded.base_model_prefix)
+        assert set(encoder) <= set(report["missing_keys"]), encoder
+    if student.freeze_embeddings:
+        model.get_input_embeddings().requires_grad_(False)
+    return model
+
+
+def _shorten(config: Any, student: Student) -> tuple[int, ...]:
+    """Give a configuration the student's number of layers; which of the source's (0-based) those are."""
+    start = "copy" if student.start == "random" else student.start
+    layers = start_layers(start, config.num_hidden_layers, student.layers)
+    config.num_hidden_layers = student.layers
+    if getattr(config, "layer_types", None):  # ModernBERT's layers look near or far by turns
+        config.layer_types = [config.layer_types[layer] for layer in layers]
+    return layers
+
+
+def _read_as(config: Any, teacher: Any) -> None:
+    """Word embeddings that are not copied are those that the teacher's tokenizer needs."""
+    config.vocab_size, config.pad_token_id = teacher.vocab_size, teacher.pad_token_id
+
+
+def _encoder(weights: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """What is not the head's: a head of one layer or two, with a pooler or without, by family."""
+    return {name: value for name, value in weights.items() if name.startswith(f"{prefix}.")}
+
+
+def _renumber(weights: Mapping[str, torch.Tensor], layers: Sequence[int], config: Any) -> dict[str, torch.Tensor]:
+    """The weights of the chosen layers under their numbers in the student, and all that belongs to no layer.
+
+    A model's layers are the list of modules that is as long as it is deep (`encoder.layer`, `transformer.layer`,
+    `layers`). ALBERT has none, but one layer that it runs through again and again.
+    """
+    parts = {name: match for name in weights if (match := re.fullmatch(r"(.+?\.)(\d+)(\..+)", name))}
+    lists: dict[str, set[int]] = {}
+    for match in parts.values():
+        lists.setdefault(match[1], set()).add(int(match[2]))
+    whole = {prefix for prefix, numbers in lists.items() if numbers == set(range(config.num_hidden_layers))}
+    kept = {}
+    for name, value in weights.items():
+        if name not in parts or parts[name][1] not in whole:
+            kept[name] = value
+            continue
+        prefix, old, rest = parts[name].groups()
+        kept |= {f"{prefix}{new}{rest}": value for new, chosen in enumerate(layers) if chosen == int(old)}
+    return kept
+
+
+def _reorder(weights: dict[str, torch.Tensor], order: Sequence[int]) -> None:
+    """Put the rows of a head's last layer into the task's order: a teacher's labels may have another."""
+    last = list(weights)[-1].rpartition(".")[0]
+    for name in (f"{last}.weight", f"{last}.bias"):
+        if name in weights:
+            assert len(weights[name]) == len(order), name
+            weights[name] = weights[name][list(order)]
+
+
+def _layers_differ(student: Student, config: Any, place: str, source: str) -> list[str]:
+    """Whether the chosen layers fit into the student's places, by names and shapes; a few families' do not."""
+    shorter = copy.deepcopy(config)
+    layers = _shorten(shorter, student)
+    groups = getattr(config, "num_hidden_groups", 1)
+    if groups != 1:
+        return [
+            f"{place}: {source} shares its layers in {groups} groups, but must in 1 to be copied; start: random goes."
+        ]
+    given, needed = _renumber(_skeleton(config), layers, config), _skeleton(shorter)
+    shapes = [{name: value.shape for name, value in weights.items()} for weights in (given, needed)]
+    wrong = sorted(name for name in {*given, *needed} if shapes[0].get(name) != shapes[1].get(name))
+    if not wrong:
+        return []
+    return [
+        f"student.start: found {student.start}, but the layers of {source} ({config.model_type}) cannot stand in each "
+        f"other's places: {wrong[0]} has no counterpart; copy or random may go."
+    ]
+
+
+def _skeleton(config: Any) -> dict[str, torch.Tensor]:
+    """A classifier's weights as names and shapes, without any numbers."""
+    from transformers import AutoModelForSequenceClassification
+
+    with torch.device("meta"):
+        weights: dict[str, torch.Tensor] = AutoModelForSequenceClassification.from_config(config).state_dict()
+    return weights

@@ -1,0 +1,113 @@
+"""The report's charts of the best trial and the memory: loss terms, CKA with the teacher by layer, clusters."""
+
+import html
+import math
+
+import plotly.graph_objects as go
+
+from fsd_tune.report.charts.base import ACCENT, AMBER, BLUE, GREY, PINK, VIOLET, Chart, styled
+from fsd_tune.report.results import Results
+from fsd_tune.report.study_db import UndrawableError
+
+_LOSS_TERMS = {
+    "task": ("task", GREY),
+    "kd": ("KD", BLUE),
+    "intra": ("L_I (intra)", ACCENT),
+    "local": ("L_L (local)", AMBER),
+    "global": ("L_G (global)", VIOLET),
+    "cls": ("PKD ([CLS])", PINK),
+    "distance": ("RKD distance", PINK),
+    "angle": ("RKD angle", PINK),
+}
+_DASHES = ("dot", "dash", "dashdot")
+
+
+def losses(results: Results) -> Chart:
+    """The loss terms of the best trial's reports."""
+    best = results.best
+    if best is None:
+        raise UndrawableError("Not drawn yet: no trial has finished.")
+    reports = results.reports[results.reports["trial"] == best["number"]]
+    figure = go.Figure()
+    lowest, highest = math.inf, 0.0
+    for column in (name for name in reports.columns if str(name).startswith("loss/")):
+        values = reports[column].astype(float)
+        if not values.notna().any():
+            continue
+        term = str(column).removeprefix("loss/")
+        whole, _, part = term.partition("/")
+        name, colour = _LOSS_TERMS.get(whole, (whole, PINK))
+        if part:
+            name = f"{name.split(' ')[0]}: {part}"
+        figure.add_scatter(
+            x=reports["step"].tolist(),
+            y=values.tolist(),
+            name=html.escape(name),
+            mode="lines+markers",
+            line={"color": colour, "width": 2, "dash": _DASHES[len(figure.data) % 3] if part else "solid"},
+            marker={"size": 5},
+            visible="legendonly" if part else True,
+            hovertemplate="step %{x}: %{y:.4g}",
+        )
+        lowest, highest = min(lowest, values.min()), max(highest, values.max())
+    if not figure.data:
+        raise UndrawableError("Not drawn: the best trial reported no loss terms.")
+    figure.update_xaxes(title="optimiser step")
+    figure.update_yaxes(title="loss term, unweighted", rangemode="tozero")
+    caption = (
+        f"The terms of trial {best['number']}'s loss before their weights. A term that falls is being learnt; one that "
+        "stays flat is too weakly weighted, or already met. Their sizes do not compare: each has a scale of its own."
+    )
+    if any(trace.visible == "legendonly" for trace in figure.data):
+        caption += " Faint names in the legend are parts of a term: click one to see it."
+    if lowest > 0 and highest > 30 * lowest:
+        figure.update_yaxes(type="log", rangemode="normal")
+        caption += " The axis is logarithmic."
+    return Chart("losses", "Loss terms of the best trial", caption, styled(figure))
+
+
+def similarity(results: Results) -> Chart:
+    """The heat map of `similarity.layer_cka`."""
+    found = results.summary.get("layer_cka")
+    if not isinstance(found, dict) or not found.get("cka"):
+        raise UndrawableError("Not drawn yet: the best student is compared with its teacher at the search's end.")
+    table = found["cka"]
+    figure = go.Figure(layer_map(table))
+    figure.update_xaxes(title="layer of the teacher", type="category", showgrid=False)
+    figure.update_yaxes(title="layer of the student", type="category", showgrid=False)
+    caption = (
+        f"Linear CKA between the tokens of a sentence as teacher and student see them, mean over {found['examples']} "
+        "examples that did not train it: 1 is the same structure. L_I pulls at the pairs of `loss.layers`; a bright "
+        "band from corner to corner says that the student's layers follow the teacher's in order."
+    )
+    height, width = 130 + 34 * len(table), 120 + 44 * len(table[0])
+    title = "Teacher-student CKA by layer"
+    return Chart("similarity", title, caption, styled(figure), height=height, min_width=width)
+
+
+def layer_map(table: list[list[float | None]]) -> go.Heatmap:
+    """A heat map of CKA: [student's layers][teacher's layers], the embeddings first."""
+    names = [["embeddings", *(f"{layer}" for layer in range(1, count))] for count in (len(table[0]), len(table))]
+    return go.Heatmap(
+        z=table, x=names[0], y=names[1], zmin=0, zmax=1, colorscale=[[0, "rgba(127,127,127,0.1)"], [1, ACCENT]],
+        texttemplate="%{z:.2f}", hovertemplate="student %{y}, teacher %{x}: %{z:.3f}<extra></extra>",
+        colorbar={"thickness": 10, "title": {"text": "CKA"}},
+    )  # fmt: skip
+
+
+def clusters(results: Results) -> Chart:
+    """How many training examples each centroid stands for."""
+    memory = results.summary.get("memory")
+    sizes = sorted(memory.get("sizes") or []) if isinstance(memory, dict) else []
+    if not sizes:
+        raise UndrawableError("Not drawn: this search uses no teacher memory.")
+    figure = go.Figure(go.Histogram(x=sizes, marker={"color": ACCENT}, nbinsx=30, hovertemplate="%{x} examples: %{y}"))
+    figure.update_layout(bargap=0.08)
+    figure.update_xaxes(title="examples in a cluster")
+    figure.update_yaxes(title="clusters")
+    median = sizes[len(sizes) // 2]
+    caption = (
+        f"{len(sizes)} centroids hold {sizes[0]:,} to {sizes[-1]:,} training examples each, {median:,} in the middle. "
+        "One hump is healthy; many clusters of a single example say that there are more centroids than structure."
+    )
+    return Chart("clusters", "Cluster sizes of the teacher memory", caption, styled(figure), height=300)

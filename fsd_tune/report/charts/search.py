@@ -1,0 +1,158 @@
+"""The report's charts of how the search went: history, best so far over cost, learning curves, workers."""
+
+import html
+
+import optuna
+import plotly.graph_objects as go
+
+from fsd_tune.report.charts.base import ACCENT, GREY, STATE_COLOURS, Chart, finished, label, styled, teacher_score
+from fsd_tune.report.results import Results
+from fsd_tune.report.so_far import so_far
+from fsd_tune.report.study_db import UndrawableError
+
+
+def history(results: Results, study: optuna.study.Study) -> Chart:
+    """Finished trials by number, and the best so far; Optuna's."""
+    finished(study, 1)
+    figure = optuna.visualization.plot_optimization_history(study, target_name=label(results))
+    dots, best = figure.data[:2]
+    dots.update(name="finished trial", marker={"color": GREY, "size": 8}, hovertemplate="trial %{x}: %{y:.4f}")
+    best.update(name="best so far", line={"color": ACCENT, "width": 2.5, "shape": "hv"}, hoverinfo="skip")
+    caption = (
+        "Each dot is the score of a trial that finished; the line is the best so far. Where the line still climbs at "
+        "the right, more trials may pay; where it has long been flat, they hardly will. Stopped and failed trials have "
+        "no dot."
+    )
+    teacher = teacher_score(results)
+    if teacher is not None:
+        figure.add_hline(
+            teacher,
+            line={"color": GREY, "width": 1, "dash": "dash"},
+            annotation={"text": "teacher", "xanchor": "right"},
+        )
+        caption += " The dashed line is the teacher."
+    figure.update_xaxes(title="trial number")
+    return Chart("history", "Optimisation history", caption, styled(figure))
+
+
+def cost(results: Results) -> Chart:
+    """The best finished score against the student steps of all trials so far."""
+    found = so_far(results)
+    if not len(found):
+        raise UndrawableError("Not drawn yet: no trial has finished.")
+    figure = go.Figure(
+        go.Scatter(
+            x=found["steps"].tolist(), y=found["best"].tolist(), mode="lines", showlegend=False,
+            line={"color": ACCENT, "width": 2.5, "shape": "hv"}, hovertemplate="%{x:,} steps: %{y:.4f}<extra></extra>",
+        )
+    )  # fmt: skip
+    figure.update_xaxes(title="student steps spent, over all trials", rangemode="tozero")
+    figure.update_yaxes(title=label(results))
+    caption = (
+        "What the search had found for what it had spent: student optimiser steps of all trials, stopped ones too. "
+        "Where the line has long been flat, a smaller budget would have found the same."
+    )
+    teacher = teacher_score(results)
+    if teacher is not None:
+        line = {"color": GREY, "width": 1, "dash": "dash"}
+        figure.add_hline(teacher, line=line, annotation={"text": "teacher", "xanchor": "right"})
+        caption += " The dashed line is the teacher."
+    return Chart("cost", "Best so far over cost", caption, styled(figure))
+
+
+def curves(results: Results, study: optuna.study.Study) -> Chart:
+    """Every trial's reports, with ASHA's rungs; Optuna's."""
+    figure = optuna.visualization.plot_intermediate_values(study)
+    if not figure.data:
+        raise UndrawableError("Not drawn yet: no trial has reported.")
+    states = dict(zip(results.trials["number"], results.trials["state"], strict=True))
+    best = results.best
+    best_number = None if best is None else int(best["number"])
+    many = len(figure.data) > 60
+    named: set[str] = set()
+    for trace in figure.data:
+        number = int(trace.name.removeprefix("Trial"))
+        state = states.get(number, "running")
+        name = f"best: trial {number}" if number == best_number else state
+        is_best = number == best_number
+        trace.update(
+            name=name,
+            legendgroup=name,
+            legendrank=0 if is_best else 1000,
+            showlegend=name not in named,
+            mode="lines" if many and len(trace.x) > 1 and not is_best else "lines+markers",
+            line={"color": ACCENT if is_best else STATE_COLOURS.get(state, GREY), "width": 3 if is_best else 1.2},
+            marker={"size": 6 if is_best else 4},
+            opacity=1.0 if is_best else 0.35 if many else 0.7,
+            hovertemplate=f"trial {number}, report %{{x}}: %{{y:.4f}}<extra></extra>",
+        )
+        named.add(name)
+    figure.data = sorted(figure.data, key=lambda trace: trace.legendrank, reverse=True)
+    rungs = [rung for rung in results.summary.get("rungs") or [] if isinstance(rung, int | float)]
+    for rung in rungs:
+        figure.add_vline(
+            rung,
+            line={"color": GREY, "width": 1.5, "dash": "dot"},
+            layer="below",
+            annotation={"text": "rung", "yref": "paper", "y": 0, "yanchor": "bottom", "xanchor": "left", "xshift": 2},
+        )
+    reports = results.summary.get("reports")
+    figure.update_layout(showlegend=True)
+    figure.update_xaxes(title="report" + (f" (of {reports})" if reports else ""))
+    if len({int(value) for value in results.reports["report"]}) <= 20:
+        figure.update_xaxes(dtick=1)
+    figure.update_yaxes(title=label(results))
+    caption = "Each line is one trial's evaluations, at equal parts of its steps. "
+    if rungs:
+        places = ", ".join(f"{rung:g}" for rung in rungs)
+        caption += (
+            f"At the dotted lines (reports {places}) ASHA stops trials that lag behind. Where stopped lines run well "
+            "below the best one, little was lost; where lines cross after a rung, a longer grace would be safer."
+        )
+    else:
+        caption += (
+            "Every trial ran to its end. Where lines are ordered early and stay so, early stopping would be safe."
+        )
+    return Chart("curves", "Learning curves", caption, styled(figure), height=420)
+
+
+def timeline(results: Results) -> Chart:
+    """When which worker was at which trial."""
+    needed = {"timestamp", "time_this_iter_s", "pid", "hostname"}
+    if not len(results.reports) or not needed <= set(results.reports.columns):
+        raise UndrawableError("Not drawn yet: no trial has reported.")
+    reports = results.reports.dropna(subset=sorted(needed))
+    reports = reports.assign(begun=reports["timestamp"] - reports["time_this_iter_s"])
+    zero = float(reports["begun"].min())
+    spans = reports.groupby(["hostname", "pid", "trial"]).agg(begun=("begun", "min"), ended=("timestamp", "max"))
+    states = dict(zip(results.trials["number"], results.trials["state"], strict=True))
+    workers: dict[tuple[str, int], str] = {}
+    spans = spans.sort_values("begun").reset_index()
+    for span in spans.to_dict("records"):
+        host = str(span["hostname"])
+        workers.setdefault((host, int(span["pid"])), f"{len(workers) + 1}: {html.escape(host)}")
+    names = [workers[str(host), int(pid)] for host, pid in zip(spans["hostname"], spans["pid"], strict=True)]
+    spans = spans.assign(worker=names, state=[states.get(trial, "running") for trial in spans["trial"]])
+    figure = go.Figure()
+    for state, rows in spans.groupby("state", sort=False):
+        figure.add_bar(
+            y=rows["worker"].tolist(),
+            x=((rows["ended"] - rows["begun"]) / 60).tolist(),
+            base=((rows["begun"] - zero) / 60).tolist(),
+            customdata=rows["trial"].tolist(),
+            orientation="h",
+            name=str(state),
+            marker={
+                "color": STATE_COLOURS.get(str(state), GREY),
+                "line": {"width": 1, "color": "rgba(127,127,127,0.4)"},
+            },
+            hovertemplate=f"trial %{{customdata}}, {state}: %{{x:.1f}} min from %{{base:.1f}}<extra></extra>",
+        )
+    figure.update_layout(barmode="overlay", bargap=0.35, showlegend=True)
+    figure.update_xaxes(title="minutes since the first trial began", rangemode="tozero")
+    figure.update_yaxes(title="worker", autorange="reversed", showgrid=False, ticklabelstandoff=6)
+    caption = (
+        "Each bar is a trial on the worker process that trained it. Gaps within a row are time that nobody trained: "
+        "starts, evaluations that wait, a worker without a trial. A trial whose worker died goes on in another row."
+    )
+    return Chart("timeline", "Timeline of workers", caption, styled(figure), height=110 + 34 * len(workers))

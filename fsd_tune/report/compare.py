@@ -1,0 +1,144 @@
+"""Two or more searches side by side: whether they may be compared, and what is compared."""
+
+import math
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fsd_tune.errors import InputError
+from fsd_tune.report.results import Results, load
+from fsd_tune.search.folder import differences
+from fsd_tune.tracking.download import PREFIX, download
+
+_SAME = {"task": "task", "metric": "metric", "select_on": "selection split", "judge_by": "score"}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Searches on one task.
+
+    Attributes:
+        names: of the searches, each different.
+        results: of each.
+        remarks: why they compare only in part, where that was overruled.
+    """
+
+    names: tuple[str, ...]
+    results: tuple[Results, ...]
+    remarks: tuple[str, ...]
+
+    @property
+    def metric(self) -> str:
+        """The metric of all of them."""
+        return self.results[0].metric
+
+    def table(self) -> pd.DataFrame:
+        """A row a search: best, median and confirmed score, trials, hours, steps, and the best configuration."""
+        rows = []
+        for name, results in zip(self.names, self.results, strict=True):
+            best, finished = results.best, results.trials[results.trials["state"] == "finished"]
+            confirmed = (results.confirmation or {}).get("winner", {}).get("fresh", {})
+            seconds = results.trials["train_seconds"].sum() + results.trials["evaluation_seconds"].sum()
+            rows.append(
+                {
+                    "search": name,
+                    "best": math.nan if best is None else float(best["score"]),
+                    "median": float(finished["score"].median()) if len(finished) else math.nan,
+                    "confirmed": _or_nan(confirmed.get("mean")),
+                    "trials": len(results.trials),
+                    "finished": len(finished),
+                    "hours": seconds / 3600,
+                    "steps": int(results.trials["steps"].sum()),
+                    **({} if best is None else {key: best[key] for key in results.hyperparameters}),
+                }
+            )
+        return pd.DataFrame(rows)
+
+    def differing(self) -> list[tuple[str, list[str]]]:
+        """What each search after the first was given differently: (its name, lines)."""
+        first = _identity(self.results[0])
+        found = []
+        for name, results in zip(self.names[1:], self.results[1:], strict=True):
+            identity = _identity(results)
+            if "settings" in first and "settings" in identity:
+                found.append((name, differences(first, identity)))
+        return found
+
+
+def compare(folders: Sequence[Path | str], anyway: bool = False) -> Comparison:
+    """Read searches that are to be compared.
+
+    Args:
+        folders: two or more searches' folders, or `wandb:entity/project/group`.
+        anyway: compare also what differs in task, metric or selection split, with a remark.
+
+    Raises:
+        InputError: a folder holds no search, or they cannot be compared.
+    """
+    problems, loaded = [], []
+    if len(folders) < 2:
+        problems.append("compare: needs at least two searches' folders.")
+    with tempfile.TemporaryDirectory(prefix="fsd-tune-") as temporary:
+        for place, folder in enumerate(folders):
+            try:
+                if str(folder).startswith(PREFIX):
+                    folder = download(str(folder), Path(temporary) / str(place))
+                loaded.append(load(folder, described=True))
+            except InputError as error:
+                problems += error.problems
+    if problems:
+        raise InputError(dict.fromkeys(problems))
+    first = loaded[0]
+    remarks = []
+    for results in loaded[1:]:
+        for key, what in _SAME.items():
+            here, there = results.summary.get(key), first.summary.get(key)
+            if here != there:
+                remarks.append(f"{results.folder}: {what} {here}, but {first.folder} has {there}.")
+        here, there = (_identity(one).get("dev split") for one in (results, first))
+        if here and there and here != there and results.summary.get("task") == first.summary.get("task"):
+            remarks.append(f"{results.folder}: other examples to select on than {first.folder}.")
+    if remarks and not anyway:
+        raise InputError(remarks, "Their scores do not compare; --anyway compares them all the same.")
+    return Comparison(tuple(_names(loaded)), tuple(loaded), tuple(remarks))
+
+
+def lines(compared: Comparison) -> list[str]:
+    """The table for a terminal."""
+    shown = compared.table()[["search", "best", "median", "confirmed", "trials", "finished", "hours", "steps"]]
+    text = shown.to_string(index=False, na_rep="-", float_format=lambda value: f"{value:.4f}")
+    return [*(f"note: {remark}" for remark in compared.remarks), *text.splitlines()]
+
+
+def document(compared: Comparison) -> dict[str, Any]:
+    """The same for machines."""
+    rows = compared.table().astype(object)
+    return {
+        "metric": compared.metric,
+        "searches": rows.where(pd.notna(rows), None).to_dict("records"),
+        "remarks": list(compared.remarks),
+        "differing": dict(compared.differing()),
+    }
+
+
+def _identity(results: Results) -> dict[str, Any]:
+    """What a search says that it is; nothing where an earlier version wrote it otherwise."""
+    found = results.summary.get("identity")
+    return found if isinstance(found, dict) else {}
+
+
+def _names(loaded: Sequence[Results]) -> list[str]:
+    """Each search's own name; with its folder where two have the same."""
+    names = [str(results.summary.get("name") or results.folder.name) for results in loaded]
+    return [
+        name if names.count(name) == 1 else f"{name} ({results.folder})"
+        for name, results in zip(names, loaded, strict=True)
+    ]
+
+
+def _or_nan(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else math.nan

@@ -1,0 +1,138 @@
+"""A confirmation for people: the lines that its end prints, and its chart. From `confirm/summary.json` alone."""
+
+import html
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fsd_tune.progress import short
+
+Confirmation = Mapping[str, Any]
+
+_WHAT = (
+    "An interval over seeds: what training anew with other seeds may change (paired t; judged scores). Over dev "
+    "examples: what other examples may change (bootstrap of the last evaluation)."
+)
+_CHOSEN = (
+    "All configurations were chosen on these dev examples, which fresh seeds do not undo: expect less on new ones."
+)
+
+
+def lines(made: Confirmation, folder: Path) -> list[str]:
+    """The end of a confirmation, line by line."""
+    fresh, selection, metric = made["fresh_seeds"], made["selection_seeds"], made["metric"]
+    out = [
+        f"{folder}: winner {made['winner']['label']}, confirmed on {len(fresh)} fresh seeds ({_span(fresh)})",
+        f"                  {short(made['winner']['config'])}",
+        f"  selection       {metric}, mean ± standard deviation on {len(selection)} seeds ({_span(selection)})",
+    ]
+    width = max(len(one["label"]) for one in made["configurations"]) + 2
+    for one in made["configurations"]:
+        if "selection" in one:
+            mark = "  <- winner" if one["role"] == "winner" else ""
+            out.append(
+                f"    {one['label']:<{width}s}{figure(one['selection'])}  (search {one['search_score']:.4f}){mark}"
+            )
+    out.append(f"  fresh seeds     {metric}, seeds that chose nothing")
+    for one in made["configurations"]:
+        if "fresh" in one:
+            remark = f"  {one['remark']}" if one["remark"] else ""
+            out.append(f"    {one['label']:<{width}s}{figure(one['fresh'])}{remark}")
+    for one in made["differences"]:
+        out += [
+            f"  winner minus {one['baseline']}: {one['verdict']}",
+            f"    over seeds        {interval(one['seeds'])}",
+            f"    over dev examples {interval(one['examples'])}",
+        ]
+    out += [f"  {_WHAT}", f"  {_CHOSEN}"]
+    optimism, runs = made["optimism"], made["runs"]
+    promised = (
+        "" if optimism["fresh"] is None else f"; the search promised {optimism['search'] - optimism['fresh']:+.4f}"
+    )
+    out += [
+        f"  optimism        {_score(optimism['search'])} in the search, {_score(optimism['selection'])} on selection "
+        f"seeds, {_score(optimism['fresh'])} on fresh seeds{promised}",
+        f"  teacher passes  {made['teacher_passes']} paid; {len(runs)} runs, {made['runs_trained']} trained now",
+    ]
+    for name, what in (("confirm.csv", "table"), ("summary.json", "all figures"), ("best", "the winner's student")):
+        if (folder / "confirm" / name).exists():
+            out.append(f"  {what + ' ':.<24s} {folder / 'confirm' / name}")
+    return out
+
+
+def one_line(made: Confirmation) -> str:
+    """What a search's own summary says of its confirmation."""
+    winner, fresh = made["winner"], made["winner"]["fresh"]
+    said = [f"{one['verdict']} against {one['baseline']}" for one in made["differences"]]
+    return f"{winner['label']}: {made['metric']} {figure(fresh)} on {len(made['fresh_seeds'])} fresh seeds" + "".join(
+        f"; {one}" for one in said
+    )
+
+
+def figure(figures: Mapping[str, Any]) -> str:
+    """`0.7942 ± 0.0081`, and how many runs diverged."""
+    if figures["mean"] is None:
+        return "all runs diverged"
+    spread = "" if figures["deviation"] is None else f" ± {figures['deviation']:.4f}"
+    failed = f", {len(figures['failed'])} diverged" if figures["failed"] else ""
+    return f"{figures['mean']:.4f}{spread}{failed}"
+
+
+def interval(found: Mapping[str, float] | None) -> str:
+    """`+0.0125, 95% interval -0.0020 to +0.0270`."""
+    if found is None:
+        return "too few runs that trained"
+    return f"{found['estimate']:+.4f}, 95% interval {found['low']:+.4f} to {found['high']:+.4f}"
+
+
+def chart(made: Confirmation) -> Any:
+    """The winner in the search, on selection and on fresh seeds, and the baselines: a dot a run, a bar the mean."""
+    import plotly.graph_objects as go
+
+    from fsd_tune.report.charts.base import ACCENT, GREY, Chart, styled
+
+    winner = made["winner"]
+    rows = [
+        ("winner in the search", {"": winner["search_score"]}, winner["search_score"], ACCENT),
+        ("winner, selection seeds", winner["selection"]["scores"], winner["selection"]["mean"], ACCENT),
+        ("winner, fresh seeds", winner["fresh"]["scores"], winner["fresh"]["mean"], ACCENT),
+    ]
+    for one in made["configurations"]:
+        if one["role"] == "baseline":
+            rows.append((f"{one['label']}, fresh seeds", one["fresh"]["scores"], one["fresh"]["mean"], GREY))
+    picture = go.Figure()
+    for name, scores, mean, colour in rows:
+        label = html.escape(name)
+        picture.add_scatter(
+            x=list(scores.values()),
+            y=[label] * len(scores),
+            mode="markers",
+            marker={"color": colour, "size": 8, "opacity": 0.6},
+            text=[f"seed {seed}" if seed else "the search's seed" for seed in scores],
+            hovertemplate="%{text}: %{x:.4f}<extra></extra>",
+            showlegend=False,
+        )
+        picture.add_scatter(
+            x=[mean],
+            y=[label],
+            mode="markers",
+            marker={"color": colour, "size": 22, "symbol": "line-ns", "line": {"width": 3, "color": colour}},
+            hovertemplate="mean %{x:.4f}<extra></extra>",
+            showlegend=False,
+        )
+    picture.update_xaxes(title=html.escape(made["metric"].replace("_", " ")))
+    picture.update_yaxes(autorange="reversed", title="")
+    caption = (
+        "A dot is a run, a bar the mean of its row. How far the fresh seeds fall behind the search is the search's "
+        "optimism; compare the winner with the baselines in the rows of fresh seeds alone."
+    )
+    height = 110 + 38 * len(rows)
+    return Chart("confirmation", "Scores by seed", caption, styled(picture), height=height)
+
+
+def _score(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def _span(seeds: list[int]) -> str:
+    return str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]}–{seeds[-1]}"

@@ -1,0 +1,237 @@
+"""A search's folder read back from disk, as it is: during a search, after it, or after a crash.
+
+The trials' own files (`config.json`, `reports.jsonl`, `trial.json` below `results/`) are the truth; nothing here
+imports ray or torch. Whatever is missing stays empty, and whatever cannot be read is named in `Results.problems`: one
+damaged file never hides the other trials.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fsd_tune.errors import InputError
+from fsd_tune.report.trial_files import Reader, Trial, last_number, newest_of_each, trials_in
+from fsd_tune.settings.methods import HYPERPARAMETERS
+from fsd_tune.storage import experiment_folder as place
+from fsd_tune.storage.uri import is_uri
+
+JUDGES = ("mean_of_last_3", "last")
+
+_TRIAL_COLUMNS = {
+    "number": "int64",
+    "state": "str",
+    "score": "float64",
+    "last": "float64",
+    "best": "float64",
+    "reports": "int64",
+    "steps": "int64",
+    "steps_total": "float64",
+    "train_seconds": "float64",
+    "evaluation_seconds": "float64",
+    "reason": "str",
+    "folder": "str",
+}
+
+
+def judge(values: Sequence[float], judge_by: str) -> float:
+    """One score from a trial's evaluations, oldest first.
+
+    Args:
+        values: the selection metric at each report.
+        judge_by: `mean_of_last_3` (of fewer where there are fewer) or `last`.
+
+    Returns:
+        The score; NaN when there is no value yet or a judged value is NaN.
+    """
+    assert judge_by in JUDGES, judge_by
+    judged = values[-1:] if judge_by == "last" else values[-3:]
+    return math.fsum(judged) / len(judged) if judged else math.nan
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """What a search's folder holds.
+
+    Attributes:
+        folder: the search's folder, as it was given.
+        trials: one row a trial, best first: `number` (Optuna's), `state` (finished, stopped, failed, running or
+            interrupted), `score` (judged), `last` and `best` (over its reports), `reports` (how many), `steps`
+            (optimiser steps taken), `steps_total` (of the whole trial; NaN before its first report), `train_seconds`,
+            `evaluation_seconds`, `reason` (why it stopped or failed), `folder` (below `results/`), then `method` and
+            one column per hyperparameter, NaN or None where the trial does not use it.
+        reports: one row an evaluation, by trial and report: `trial` (its number), `report` (from 1), then every
+            scalar of the trial's `reports.jsonl`.
+        settings: the resolved settings; `settings_text` is their YAML.
+        summary: `summary.json`; any key may be missing while the search is young.
+        versions: package to version.
+        command: the command line that started the search.
+        confirmation: `confirm/summary.json`; empty while the winner is not confirmed.
+        analysis: `analysis/analysis.json`; empty where no student was analysed.
+        problems: files that could not be read, one line each.
+    """
+
+    folder: Path
+    trials: pd.DataFrame
+    reports: pd.DataFrame
+    settings: dict[str, Any]
+    settings_text: str
+    summary: dict[str, Any]
+    versions: dict[str, Any]
+    command: str
+    confirmation: dict[str, Any]
+    analysis: dict[str, Any]
+    problems: tuple[str, ...]
+
+    @property
+    def metric(self) -> str:
+        """The metric that selects, as its column in `reports` is called."""
+        return str(self.summary.get("metric") or "score")
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether the search minimises its metric."""
+        return self.summary.get("mode") == "min"
+
+    @property
+    def hyperparameters(self) -> list[str]:
+        """The columns of `trials` that hold the configuration, `method` first."""
+        return [name for name in self.trials.columns if name not in _TRIAL_COLUMNS]
+
+    @property
+    def best(self) -> "pd.Series[Any] | None":
+        """The finished trial with the best score (the lowest number among equals); None when none has finished."""
+        if self.trials.empty:
+            return None
+        first = self.trials.iloc[0]
+        return first if first["state"] == "finished" and not math.isnan(first["score"]) else None
+
+    @property
+    def standard_error(self) -> float | None:
+        """The best score's binomial standard error, sqrt(p (1 - p) / examples); None where it has no such meaning."""
+        examples = self.summary.get("selection_examples")
+        if self.best is None or self.metric != "accuracy" or not examples:
+            return None
+        score = float(self.best["score"])
+        return math.sqrt(max(score * (1 - score), 0.0) / examples)
+
+    @property
+    def saved(self) -> dict[str, float]:
+        """What stopping trials early saved.
+
+        Returns:
+            Counts of trials by state (`finished`, `stopped`, `failed`, `running`, `interrupted`); `steps_run` and
+            `steps_if_all_ran`, over the trials that have reported and not failed; `steps_saved`, what the stopped ones
+            left undone; `share`, steps_saved / steps_if_all_ran in 0..1 (0 before any report).
+        """
+        states = self.trials["state"]
+        counts = {
+            name: float((states == name).sum()) for name in ("finished", "stopped", "failed", "running", "interrupted")
+        }
+        counted = self.trials[(states != "failed") & self.trials["steps_total"].notna()]
+        stopped = counted[counted["state"] == "stopped"]
+        whole = float(counted["steps_total"].sum())
+        undone = float((stopped["steps_total"] - stopped["steps"]).sum())
+        return counts | {
+            "steps_run": float(counted["steps"].sum()),
+            "steps_if_all_ran": whole,
+            "steps_saved": undone,
+            "share": undone / whole if whole else 0.0,
+        }
+
+
+def load(folder: Path | str, described: bool = False) -> Results:
+    """Read a search's folder, a path or a URI; of the latter a copy is read, which is `Results.folder`.
+
+    Raises:
+        InputError: the folder does not exist or holds no search, or, where it must be `described`, a damaged
+            `summary.json` or `settings.yaml`: without them nothing can be said of its trials.
+    """
+    if is_uri(folder):
+        with place.reading(folder) as where:
+            return load(where.folder, described)
+    folder = Path(folder)
+    if not folder.is_dir():
+        found = "is a file" if folder.exists() else "no such folder"
+        raise InputError(f"{folder}: {found}; give the `--output` folder of a search")
+    if not any((folder / name).is_file() for name in ("summary.json", "settings.yaml")):
+        raise InputError(
+            f"{folder}: holds no search: neither `summary.json` nor `settings.yaml`; "
+            "give the `--output` folder of a search"
+        )
+    reader = Reader(folder)
+    summary = reader.mapping(folder / "summary.json")
+    judge_by = summary.get("judge_by") or "mean_of_last_3"
+    if judge_by not in JUDGES:
+        reader.problems.append(f"summary.json: judge_by: found `{judge_by}`, accepted: {', '.join(JUDGES)}")
+        judge_by = "mean_of_last_3"
+    settings_text = reader.text(folder / "settings.yaml")
+    settings = reader.yaml_mapping(folder / "settings.yaml", settings_text)
+    if described and reader.problems:
+        hint = "Bring the file back from a copy, or run the search's command again with a new --output."
+        raise InputError([f"{folder}/{problem}" for problem in reader.problems], hint)
+
+    trials, reports = [], []
+    for trial in newest_of_each(list(trials_in(reader)), reader):
+        trials.append(_row(trial, summary, judge_by))
+        reports += [{"trial": trial.number, **report} for report in trial.reports]
+    return Results(
+        folder=folder,
+        trials=_trial_frame(trials, settings, lower_is_better=summary.get("mode") == "min"),
+        reports=pd.DataFrame(reports, columns=None if reports else ["trial", "report"]),
+        settings=settings,
+        settings_text=settings_text,
+        summary=summary,
+        versions=reader.mapping(folder / "versions.json"),
+        command=reader.text(folder / "command.txt").strip(),
+        confirmation=reader.confirmation(folder / "confirm" / "summary.json"),
+        analysis=reader.mapping(folder / "analysis" / "analysis.json"),
+        problems=tuple(reader.problems),
+    )
+
+
+def _row(trial: Trial, summary: dict[str, Any], judge_by: str) -> dict[str, Any]:
+    metric = summary.get("metric")
+    values = [last_number([report], str(metric), math.nan) for report in trial.reports]
+    known = [value for value in values if not math.isnan(value)]
+    state = trial.ending.get("state")
+    if state is None:
+        state = "running" if summary.get("state") == "running" else "interrupted"
+    return {
+        **trial.config,
+        "number": trial.number,
+        "state": str(state),
+        "score": judge(values, judge_by),
+        "last": values[-1] if values else math.nan,
+        "best": (min if summary.get("mode") == "min" else max)(known, default=math.nan),
+        "reports": len(values),
+        "steps": int(last_number(trial.reports, "step", 0)),
+        "steps_total": last_number(trial.reports, "steps_total", math.nan),
+        "train_seconds": last_number(trial.reports, "train_seconds", 0.0),
+        "evaluation_seconds": last_number(trial.reports, "evaluation_seconds", 0.0),
+        "reason": str(trial.ending.get("reason") or ""),
+        "folder": trial.folder.name,
+    }
+
+
+def _trial_frame(rows: list[dict[str, Any]], settings: dict[str, Any], lower_is_better: bool) -> pd.DataFrame:
+    """The rows as a table: finished by score, stopped by reports and score, the others; equals by number."""
+    sign = 1.0 if lower_is_better else -1.0
+
+    def rank(row: dict[str, Any]) -> tuple[float, ...]:
+        score = math.inf if math.isnan(row["score"]) else sign * row["score"]
+        if row["state"] == "finished":
+            return 0, score, 0, row["number"]
+        if row["state"] == "stopped":
+            return 1, -row["reports"], score, row["number"]
+        return 2, 0, 0, row["number"]
+
+    space = settings.get("space")
+    named = ["method", *HYPERPARAMETERS, *(space if isinstance(space, dict) else ())]
+    used = [name for name in dict.fromkeys(named) if name not in _TRIAL_COLUMNS and any(name in row for row in rows)]
+    rows = sorted(rows, key=rank)
+    frame = pd.DataFrame(rows, columns=[*_TRIAL_COLUMNS, *used])
+    return frame.astype(_TRIAL_COLUMNS)

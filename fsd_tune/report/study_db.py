@@ -1,0 +1,111 @@
+"""A search's `study.db` for the report: read from a copy, and set right by the results on disk."""
+
+import math
+import shutil
+import sqlite3
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from fsd_tune.report.results import Results
+
+
+class UndrawableError(Exception):
+    """Why a chart cannot be drawn from this search, as a sentence for the page."""
+
+
+@contextmanager
+def quiet_optuna() -> Iterator[None]:
+    """Optuna's remarks on studies that are small or young belong in captions, not in the terminal."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+
+
+def measured_study(results: Results) -> optuna.study.Study:
+    """The study in memory, its states, scores and intermediate values those of the results on disk.
+
+    The charts then show what was measured, also where the study is behind, or was told an extrapolation.
+
+    Raises:
+        UndrawableError: there is no study, or it cannot be read.
+    """
+    path = results.folder / "study.db"
+    if not path.is_file():
+        raise UndrawableError("Not drawn: the folder has no study.db.")
+    try:
+        with quiet_optuna(), tempfile.TemporaryDirectory() as folder:
+            stored = _stored_trials(_copy(path, Path(folder)), str(results.summary.get("name", "")))
+    except (sqlite3.Error, OSError) as error:
+        raise UndrawableError(f"Not drawn: study.db cannot be read: {error}") from error
+    with quiet_optuna():
+        study = optuna.create_study(direction="minimize" if results.lower_is_better else "maximize")
+    rows = {int(row["number"]): row for _, row in results.trials.iterrows()}
+    values: dict[int, dict[int, float]] = {}
+    if results.metric in results.reports.columns:
+        for number, index, value in results.reports[["trial", "report", results.metric]].itertuples(index=False):
+            if isinstance(value, int | float) and math.isfinite(value):
+                values.setdefault(int(number), {})[int(index)] = value
+    study.add_trials([_measured(trial, rows.get(trial.number), values.get(trial.number, {})) for trial in stored])
+    return study
+
+
+def _copy(path: Path, folder: Path) -> Path:
+    """A copy of an SQLite file, which is never written to itself."""
+    copy = folder / path.name
+    try:
+        with (
+            closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as source,
+            closing(sqlite3.connect(copy)) as target,
+        ):
+            source.backup(target)
+    except sqlite3.OperationalError:
+        # A killed writer leaves a journal that a reader may not roll back: that is done in the copy.
+        for name in (path.name, f"{path.name}-journal", f"{path.name}-wal"):
+            if (path.parent / name).exists():
+                shutil.copyfile(path.parent / name, folder / name)
+    return copy
+
+
+def _stored_trials(path: Path, name: str) -> list[optuna.trial.FrozenTrial]:
+    storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
+    try:
+        names = optuna.get_all_study_names(storage)
+        if name not in names:
+            found = ", ".join(f"`{other}`" for other in names) or "none"
+            raise UndrawableError(f"Not drawn: study.db has no study `{name}`; it has {found}.")
+        trials: list[optuna.trial.FrozenTrial] = optuna.load_study(study_name=name, storage=storage).trials
+        return trials
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+def _measured(trial: optuna.trial.FrozenTrial, row: Any, values: dict[int, float]) -> optuna.trial.FrozenTrial:
+    """The study's record of a trial with what its files say; unchanged where it has none (not started yet)."""
+    if row is None:
+        return trial
+    states = optuna.trial.TrialState
+    score = float(row["score"])
+    state = {"finished": states.COMPLETE, "stopped": states.PRUNED, "failed": states.FAIL}.get(
+        row["state"], states.RUNNING
+    )
+    if state == states.COMPLETE and math.isnan(score):
+        state = states.FAIL
+    return optuna.trial.create_trial(
+        state=state,
+        value=score if state == states.COMPLETE else None,
+        params=trial.params,
+        distributions=trial.distributions,
+        intermediate_values=values,
+    )

@@ -1,0 +1,71 @@
+"""How many trials share a GPU (`resources.gpus_per_trial: auto`), from the peak memory of a few steps of the dearest.
+
+Ray's side of it, the probe on a GPU node, is in `trial.py`.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from fsd_tune.errors import FsdTuneError
+from fsd_tune.settings.configuration import resolve
+from fsd_tune.settings.domains import Choice, Range
+from fsd_tune.settings.loader import Settings
+from fsd_tune.settings.methods import USES_FEATURES, USES_MEMORY, USES_TEACHER
+from fsd_tune.training.distiller import Distiller
+
+# Of a GPU's memory, what trials may fill together: the rest is for what the allocator does not count.
+_USABLE = 0.9
+# A CUDA context with its kernels takes this of the GPU, once a process.
+_CONTEXT_BYTES = 700 << 20
+# Beyond so many students a GPU is taken to be busy. Not measured: `make bench BENCH="--device cuda"` prints trials an
+# hour for 1, 2, 4 and 8.
+MOST = 4
+_STEPS = 3
+# From this batch size on the B x B x B numbers of rkd_angle outweigh a student memory of BERT-base size.
+_CUBIC = 256
+
+
+def dearest(settings: Settings) -> dict[str, Any]:
+    """The configuration of the space that takes most memory: its method with the most terms, the largest batch."""
+    picked: dict[str, Any] = {}
+    for name, entry in settings.space.items():
+        if isinstance(entry, Range):
+            picked[name] = entry.high if name == "batch_size" else entry.low
+        elif isinstance(entry, Choice):
+            picked[name] = max(entry.choice) if name == "batch_size" else entry.choice[0]
+    costs = {
+        method: sum(method in group for group in (USES_TEACHER, USES_FEATURES, USES_MEMORY))
+        for method in settings.methods
+    }
+    if "rkd_angle" in costs and resolve(settings, picked | {"method": "rkd_angle"})["batch_size"] >= _CUBIC:
+        costs["rkd_angle"] = max(costs.values()) + 1
+    return resolve(settings, {"method": max(costs, key=lambda method: costs[method])} | picked)
+
+
+def peak(distiller: Distiller) -> int:
+    """Bytes of GPU memory that the allocator held at most in some steps on the longest examples."""
+    lengths = distiller.run.train.lengths
+    longest = np.argsort(-lengths, kind="stable")[: distiller.run.config["batch_size"]]
+    distiller.model.train()
+    torch.cuda.reset_peak_memory_stats(distiller.run.device)
+    for _ in range(_STEPS):
+        distiller.train_on(longest)
+    torch.cuda.synchronize(distiller.run.device)
+    return int(torch.cuda.max_memory_reserved(distiller.run.device))
+
+
+def share(peak_bytes: int, total_bytes: int) -> float:
+    """The fraction of a GPU that a trial asks for: 1/n for the n trials that fit, at most `MOST`.
+
+    Raises:
+        FsdTuneError: not even one fits.
+    """
+    fitting = int(_USABLE * total_bytes // (peak_bytes + _CONTEXT_BYTES))
+    if fitting < 1:
+        raise FsdTuneError(
+            f"A trial takes {peak_bytes / 1e9:.1f} GB of GPU memory, but the GPU has {total_bytes / 1e9:.1f} GB.",
+            hint="Lower batch_size, data.max_length or student.layers, or raise gradient_accumulation.",
+        )
+    return 1 / min(fitting, MOST)

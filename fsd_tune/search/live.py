@@ -1,0 +1,116 @@
+"""The live view of a search on a terminal: trials by state, the best so far, ASHA's rungs, the workers, the end."""
+
+import math
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from fsd_tune.progress import duration, short
+
+if TYPE_CHECKING:
+    from fsd_tune.search.progress import SearchProgress
+
+_MOST_WORKERS = 8  # rows: a terminal is some 24 lines high
+_NOTHING = "–"
+
+
+class View:
+    """Draws the state of a search each time it is asked, so that clocks go on between two reports.
+
+    Rich asks from a thread of its own while the driver changes the state: what may grow is copied before it is walked.
+    """
+
+    def __init__(self, search: "SearchProgress") -> None:
+        self._search = search
+
+    def __rich__(self) -> RenderableType:
+        return Group(*self._parts())
+
+    def _parts(self) -> Iterator[RenderableType]:
+        search = self._search
+        yield self._headline()
+        if search.best is not None:
+            score, number, config = search.best
+            configuration = short(config, search.searched)
+            yield _clipped(f"best    {search.metric} {score:.4f} · trial {number}  {configuration}", "bold green")
+        else:
+            yield _clipped("best    no trial has finished yet", "dim")
+        rungs = search.rungs()
+        if any(rung.values for rung in rungs):
+            yield self._rung_table()
+        if search.running:
+            yield self._workers()
+
+    def _headline(self) -> RenderableType:
+        search = self._search
+        reports = sum(trial.report for trial in list(search.running.values())) / search.reports
+        counts = " · ".join(f"{count} {state}" for state, count in search.counts.items() if count or state != "failed")
+        left = search.seconds_left
+        end = ""
+        if left > 0:
+            end = f" · {duration(left)} left, until {time.strftime('%H:%M', time.localtime(time.time() + left))}"
+        grid = Table.grid(padding=(0, 1))
+        grid.add_row(
+            Text("trials "),
+            ProgressBar(total=search.trials, completed=search.ended_trials + reports, width=10),
+            _clipped(
+                f"{search.ended_trials}/{search.trials} ended: {counts} · {len(search.running)} running · "
+                f"{duration(search.seconds)}{end}"
+            ),
+        )
+        return grid
+
+    def _rung_table(self) -> RenderableType:
+        table = _table("ASHA, report", "reached", "stopped", "best", "must reach")
+        for rung in self._search.rungs():
+            best = max(rung.values, default=math.nan)
+            table.add_row(
+                f"{rung.report}/{self._search.reports}",
+                str(len(rung.values)),
+                str(rung.stopped),
+                _number(best),
+                _number(rung.bar),
+            )
+        return table
+
+    def _workers(self) -> RenderableType:
+        search = self._search
+        table = _table("running", "worker", "report", "step", "s/step", search.metric.replace("_", " "))
+        running = list(search.running.items())
+        for number, trial in running[:_MOST_WORKERS]:
+            row = trial.row
+            where = f"{row['hostname']}:{row['pid']}" if "hostname" in row and "pid" in row else _NOTHING
+            table.add_row(
+                f"trial {number}",
+                where,
+                f"{trial.report}/{search.reports}",
+                f"{row['step']:,}/{row['steps_total']:,}" if "steps_total" in row else _NOTHING,
+                _number(trial.step_seconds, 3),
+                _number(float(row.get(search.metric, math.nan))),
+            )
+        more = len(running) - _MOST_WORKERS
+        if more > 0:
+            table.add_row(f"{more} more", *[""] * 5)
+        return table
+
+
+def _table(*names: str) -> Table:
+    """Plain columns, figures to the right."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    for place, name in enumerate(names):
+        table.add_column(Text(name), justify="left" if place == 0 or name == "worker" else "right", no_wrap=True)
+    return table
+
+
+def _clipped(text: str, style: str = "") -> Text:
+    """One line whatever the width."""
+    return Text(text, style, no_wrap=True, overflow="ellipsis")
+
+
+def _number(value: float, digits: int = 4) -> str:
+    return f"{value:.{digits}f}" if math.isfinite(value) else _NOTHING

@@ -1,0 +1,105 @@
+"""A Ray Tune trial: one student's distillation behind `tune.Trainable`. It holds no teacher."""
+
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray import tune
+
+from fsd_tune.memory.actor import fetch
+from fsd_tune.memory.build import Prepared
+from fsd_tune.memory.spec import Spec
+from fsd_tune.models.loading import quiet_transformers
+from fsd_tune.search import gpu_packing as sharing
+from fsd_tune.settings.loader import Settings
+from fsd_tune.storage import remote as storage
+from fsd_tune.storage import retry as patience
+from fsd_tune.training.distiller import Distiller
+from fsd_tune.training.factory import Workbench
+
+
+@ray.remote(num_gpus=1, max_retries=0)  # type: ignore[untyped-decorator]
+def probe(settings: Settings, spec: Spec, memory: tuple[Any, Prepared] | None) -> tuple[int, int]:
+    """Bytes of GPU memory that the dearest trial of the space takes, and that the GPU has; see `sharing`."""
+    quiet_transformers()
+    bench = Workbench(settings, spec, None if memory is None else fetch(*memory))
+    taken = sharing.peak(bench.distiller(sharing.dearest(settings), reports=1))
+    return taken, int(torch.cuda.get_device_properties(0).total_memory)
+
+
+class DistillTrial(tune.Trainable):  # type: ignore[misc]
+    """Reports at equal fractions of its steps; reused by the next trial, so that a worker loads its model once."""
+
+    _bench: Workbench
+    _distiller: Distiller
+
+    def setup(
+        self,
+        config: dict[str, Any],
+        settings: Settings | None = None,
+        spec: Spec | None = None,
+        memory: tuple[Any, Prepared] | None = None,
+        reports: int = 1,
+        checkpoints: tuple[int, ...] = (),
+    ) -> None:
+        """Start a run.
+
+        Args:
+            config: `trial`, the study's number, `config`, the flat configuration, and `restart`, the checkpoint of an
+                earlier part of the search that it goes on from (a folder or a URI), or "".
+            settings, spec: of the search.
+            memory: the memory's actor and what it has prepared; None for a search of `ce` alone.
+            reports: evaluations of a trial.
+            checkpoints: reports after which a checkpoint is saved (ASHA's rungs and the last).
+        """
+        assert settings is not None and spec is not None
+        self._await_storage()
+        quiet_transformers()
+        torch.set_num_threads(max(1, int(settings.resources.cpus_per_trial)))
+        self._reports, self._checkpoints = reports, checkpoints
+        self._bench = Workbench(settings, spec, None if memory is None else fetch(*memory))
+        self._begin(config)
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        self._distiller = self._bench.distiller(config["config"], self._reports)
+        if config["restart"]:
+            with storage.folder_of(config["restart"]) as folder:
+                self._distiller.load(folder)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Start another run in the same worker: the same numbers as in a fresh one."""
+        self._begin(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Train to the next report."""
+        record = self._distiller.advance()
+        return record | {
+            "done": self._distiller.done or "diverged" in record,
+            "should_checkpoint": record["report"] in self._checkpoints and "diverged" not in record,
+        }
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Everything that continuing needs; see `Distiller.save`. Tune copies it into the shared folder."""
+        self._distiller.save(Path(checkpoint_dir))
+        self._await_storage()
+
+    def restore(self, checkpoint_path: Any) -> Any:
+        """Tune looks for the checkpoint in the shared folder, and gives the trial up where it finds none."""
+        self._await_storage()
+        return super().restore(checkpoint_path)
+
+    def _await_storage(self) -> None:
+        """Wait while this node does not see the search's folder, which would use up the trial's retries at once."""
+        if self._storage is None:
+            return
+        if self._storage.storage_filesystem.type_name == "local":
+            patience.Patience(Path(self._storage.experiment_fs_path), print).wait()
+        else:
+            system, root = self._storage.storage_filesystem, self._storage.storage_fs_path
+            storage.patiently(lambda: system.get_file_info([root]))
+
+    def load_checkpoint(self, checkpoint_dir: str) -> None:
+        """Continue where the checkpoint was saved."""
+        self._distiller.load(Path(checkpoint_dir))

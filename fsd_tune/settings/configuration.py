@@ -1,0 +1,208 @@
+"""The space of a search for Optuna: distributions, define-by-run sampling with conditions, first configurations.
+
+Optuna is imported only where a distribution is made, so that settings can be resolved without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from fsd_tune.errors import InputError, nearest
+from fsd_tune.settings.domains import Choice, Entry, Fixed, Range
+from fsd_tune.settings.loader import Settings
+from fsd_tune.settings.methods import HYPERPARAMETERS, METHODS, OPTIMISATION, default
+from fsd_tune.settings.overrides import flag_of
+from fsd_tune.settings.problems import as_number, describe, listed
+from fsd_tune.settings.space import required
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import Trial
+
+Pick = Callable[[str, Range | Choice], Any]
+
+
+def sample(settings: Settings, trial: Trial) -> dict[str, Any]:
+    """A flat configuration suggested by `trial`: {"method": ..., hyperparameter: value, ...}.
+
+    It holds every hyperparameter that its method uses and all optimisation ones. Only what that method uses and
+    whose `when` holds is suggested; everything else is fixed or has its default.
+    """
+
+    def suggest(name: str, entry: Range | Choice) -> Any:
+        if isinstance(entry, Choice):
+            return trial.suggest_categorical(name, entry.choice)
+        if HYPERPARAMETERS[name].kind is int:
+            step = 1 if entry.step is None else int(entry.step)
+            return trial.suggest_int(name, int(entry.low), int(last(entry)), step=step, log=entry.log)
+        return trial.suggest_float(name, entry.low, last(entry), step=entry.step, log=entry.log)
+
+    return configure(settings, suggest)
+
+
+def distributions(settings: Settings) -> dict[str, BaseDistribution]:
+    """Optuna's distribution of each searched parameter, conditional ones included, `method` first if it is searched."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    made: dict[str, BaseDistribution] = {}
+    for name, entry in _searched(settings).items():
+        if isinstance(entry, Choice):
+            made[name] = CategoricalDistribution(entry.choice)
+        elif HYPERPARAMETERS[name].kind is int:
+            step = 1 if entry.step is None else int(entry.step)
+            made[name] = IntDistribution(int(entry.low), int(last(entry)), log=entry.log, step=step)
+        else:
+            made[name] = FloatDistribution(entry.low, last(entry), log=entry.log, step=entry.step)
+    return made
+
+
+def first_configurations(settings: Settings) -> list[dict[str, Any]]:
+    """What is tried first, as {searched parameter: value} for `study.enqueue_trial`, without duplicates.
+
+    The defaults (method.md's, for the first method) come first, each moved to the nearest value that the space has,
+    then `search.first`. A searched parameter that a configuration does not name is left to the sampler.
+    """
+    searched = _searched(settings)
+
+    def nearest_to_default(name: str, entry: Range | Choice) -> Any:
+        return settings.methods[0] if name == "method" else nearest_value(entry, default(settings.methods[0], name))
+
+    candidates = [configure(settings, nearest_to_default, only_picked=True)]
+    candidates += [{name: value for name, value in item.items() if name in searched} for item in settings.search.first]
+    first: list[dict[str, Any]] = []
+    for candidate in candidates:
+        if candidate and candidate not in first:
+            first.append(candidate)
+    return first
+
+
+def configure(
+    settings: Settings, pick: Pick, given: Mapping[str, Any] | None = None, only_picked: bool = False
+) -> dict[str, Any]:
+    """A flat configuration in which `pick` decides each searched parameter in force, the method first.
+
+    `given` values are taken as they are; `only_picked` leaves out what is fixed or has its default.
+    """
+    given = given or {}
+    picked: dict[str, Any] = {}
+    full: dict[str, Any] = {"method": settings.method}
+    if "method" in given:
+        full["method"] = given["method"]
+    elif isinstance(settings.method, Choice):
+        full["method"] = picked["method"] = pick("method", settings.method)
+    method = full["method"]
+    values: dict[str, Any] = {}
+    names = [name for name in HYPERPARAMETERS if name in METHODS[method] or name in OPTIMISATION]
+    for name in _in_order(settings.space, names):
+        entry = settings.space.get(name)
+        if name in given:
+            values[name] = given[name]
+        elif isinstance(entry, Fixed):
+            values[name] = entry.value
+        elif entry is None or not _holds(entry, full | values):
+            values[name] = default(method, name)
+        else:
+            values[name] = picked[name] = pick(name, entry)
+    return picked if only_picked else full | {name: values[name] for name in names}
+
+
+def picked(settings: Settings, full: Mapping[str, Any]) -> dict[str, Any]:
+    """The searched parameters of a full configuration: those that its method uses and whose `when` holds."""
+    return configure(settings, lambda name, entry: full[name], only_picked=True)
+
+
+def unconditional(settings: Settings) -> list[str]:
+    """The searched parameters that every configuration has."""
+    return [
+        name
+        for name, entry in _searched(settings).items()
+        if (not entry.when and (name in OPTIMISATION or all(name in METHODS[method] for method in settings.methods)))
+        or name == "method"
+    ]
+
+
+def resolve(settings: Settings, configuration: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The full flat configuration for one run: what `configuration` gives, then what the space fixes, then defaults.
+
+    Raises InputError naming the flags that fix what is still a range or a choice, and for values or names in
+    `configuration` that no hyperparameter can take.
+    """
+    given = dict(configuration or {})
+    problems = []
+    for name, value in given.items():
+        if name == "method":
+            if value not in list(METHODS):
+                problems.append(f"method: found {describe(value)}, but must be one of {listed(METHODS)}.")
+        elif name not in HYPERPARAMETERS:
+            problems.append(f"{name}: unknown hyperparameter.{nearest(name, HYPERPARAMETERS)}")
+        else:
+            h = HYPERPARAMETERS[name]
+            try:
+                given[name] = as_number(value, h.kind, h.low, h.high, h.low_open)
+            except ValueError as error:
+                problems.append(f"{name}: found {describe(value)}, but {error}.")
+    if problems:
+        raise InputError(problems)
+
+    def missing(name: str, entry: Range | Choice) -> Any:
+        key = name if name == "method" else f"space.{name}"
+        problems.append(f"{key}: is searched, but one run needs one value: give {flag_of(key)} VALUE.")
+        return entry.choice[0] if isinstance(entry, Choice) else entry.low
+
+    full = configure(settings, missing, given)
+    if problems:
+        raise InputError(problems)
+    return full
+
+
+def _holds(entry: Range | Choice, configuration: Mapping[str, Any]) -> bool:
+    return all(configuration.get(name) in accepted for name, accepted in entry.when.items())
+
+
+def _in_order(space: Mapping[str, Entry], names: list[str]) -> list[str]:
+    """The names with each after those that its `when` names; a condition that no name meets waits for nothing."""
+    ordered: list[str] = []
+    while len(ordered) < len(names):
+        ready = [
+            name
+            for name in names
+            if name not in ordered
+            and all(other in ordered or other not in names for other in getattr(space.get(name), "when", {}))
+        ]
+        assert ready, "settings refuse conditions that go round in a circle"
+        ordered += ready
+    return ordered
+
+
+def _searched(settings: Settings) -> dict[str, Range | Choice]:
+    """The searched parameters that some chosen method uses, `method` first."""
+    searched: dict[str, Range | Choice] = {}
+    if isinstance(settings.method, Choice):
+        searched["method"] = settings.method
+    for name in (*required(settings.methods), *OPTIMISATION):
+        entry = settings.space.get(name)
+        if entry is not None and not isinstance(entry, Fixed):
+            searched[name] = entry
+    return searched
+
+
+def last(entry: Range) -> float | int:
+    """The highest value that the steps from `low` reach; `high` without steps. In decimals, as users write them."""
+    if entry.step is None:
+        return entry.high
+    low, high, step = (Decimal(str(number)) for number in (entry.low, entry.high, entry.step))
+    return type(entry.high)(low + (high - low) // step * step)
+
+
+def nearest_value(entry: Range | Choice, value: float | int) -> float | int:
+    """The value of an entry that is nearest to `value`."""
+    if isinstance(entry, Choice):
+        return min(entry.choice, key=lambda choice: abs(choice - value))  # type: ignore[no-any-return]
+    value = type(entry.low)(min(max(value, entry.low), last(entry)))
+    if entry.step is None:
+        return value
+    low, step = Decimal(str(entry.low)), Decimal(str(entry.step))
+    steps = round((Decimal(str(value)) - low) / step)
+    return type(entry.low)(low + steps * step)

@@ -1,0 +1,164 @@
+"""What the checks of YAML files share: numbers in a range, the words for what was found, and the list of problems."""
+
+import math
+import types
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from fsd_tune.errors import InputError, nearest
+from fsd_tune.settings.yaml_file import Issue, KeyPath, Lines
+
+_AFTER_THE_FILE = 10**9
+
+
+def show(value: float | int) -> str:
+    """A number as a person would write it: 16 for 16.0, 0.0001 for 1e-4."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    return str(value)
+
+
+def describe(value: Any) -> str:
+    """What was found, in words, short enough for one line."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        text = show(value)
+    elif isinstance(value, str):
+        text = f"text {value!r}"
+    else:
+        return "a mapping" if isinstance(value, Mapping) else "a list"
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def listed(names: Iterable[Any]) -> str:
+    """The names or numbers that are accepted, separated by commas."""
+    return ", ".join(show(name) if isinstance(name, int | float) else str(name) for name in names)
+
+
+def as_number(value: Any, kind: type, low: float, high: float, low_open: bool = False) -> Any:
+    """`value` as `kind` (int or float) when it is a number in low..high, ends included (`low_open`: without low).
+
+    A whole number serves as a float, and a float without a fraction (16.0, 1e3) as a whole number; true and false
+    are no numbers, and neither NaN nor infinity is in any range. ValueError says what is accepted.
+    """
+    noun = "a whole number" if kind is int else "a number"
+    span = f"above {show(low)} and at most {show(high)}" if low_open else f"in {show(low)}..{show(high)}"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"must be {noun} {span}")
+    if isinstance(value, float) and (not math.isfinite(value) or (kind is int and not value.is_integer())):
+        raise ValueError(f"must be {noun} {span}")
+    if value < low or value > high or (low_open and value == low):
+        raise ValueError(f"must be {span}")
+    return kind(value)
+
+
+class Problems:
+    """Every problem found in one settings file and its overrides, each with its place.
+
+    `flags` gives the flag of each overridden key path: a problem at or below such a path is reported at the flag.
+    """
+
+    def __init__(self, file: str, lines: Lines, issues: Iterable[Issue], flags: Mapping[KeyPath, str]) -> None:
+        self._file = file
+        self._lines = lines
+        self._flags = flags
+        self._found: list[tuple[int, str]] = []
+        self._unusable: list[KeyPath] = []
+        for issue in issues:
+            self._note(issue.line, issue.path, issue.message)
+            if issue.unusable and self._flag_of(issue.path) is None:
+                self._unusable.append(issue.path)
+
+    def add(self, path: KeyPath, message: str) -> None:
+        """Notes `message` at `path`, unless the value there could not even be read, which has been said already."""
+        if any(path[: len(unusable)] == unusable for unusable in self._unusable):
+            return
+        flag_path = self._flag_of(path)
+        if flag_path is not None:
+            rest = dotted(path[len(flag_path) :])
+            self._found.append((_AFTER_THE_FILE, f"{self._flags[flag_path]}: {rest and rest + ': '}{message}"))
+            return
+        known = next(path[:end] for end in range(len(path), -1, -1) if end == 0 or path[:end] in self._lines)
+        self._note(self._lines.get(known, 1), path, message)
+
+    def unusable(self, path: KeyPath, message: str) -> None:
+        """Notes `message` at `path`, where nothing could be read, so that nothing more is said about it."""
+        self.add(path, message)
+        self._unusable.append(path)
+
+    def found(self, path: KeyPath, value: Any, accepted: str, names: Iterable[str] = ()) -> None:
+        """Notes that `path` holds `value`, what is accepted there, and the nearest of `names`."""
+        close = nearest(value, names) if isinstance(value, str) else ""
+        self.add(path, f"found {describe(value)}, but {accepted}.{close}")
+
+    def number(self, path: KeyPath, value: Any, kind: type, low: float, high: float, low_open: bool = False) -> Any:
+        """`as_number`, or None with the problem noted."""
+        try:
+            return as_number(value, kind, low, high, low_open)
+        except ValueError as error:
+            self.found(path, value, str(error))
+            return None
+
+    def note(self, error: ValidationError, model: type[BaseModel], path: KeyPath = ()) -> None:
+        """Notes what pydantic found wrong with the value at `path`, in our words."""
+        for found in error.errors(include_url=False):
+            self._note_one(found, model, path)
+
+    def _note_one(self, found: Any, model: type[BaseModel], path: KeyPath) -> None:
+        loc, kind, path = found["loc"], found["type"], (*path, *found["loc"])
+        if kind == "extra_forbidden":
+            names = _model_at(model, loc[:-1]).model_fields
+            self.add(path, f"unknown key, must be one of {listed(names)}.{nearest(loc[-1], names)}")
+        elif kind == "missing":
+            names = _model_at(model, loc[:-1]).model_fields
+            self.add(path, f"is missing: {names[loc[-1]].description}.")
+        elif kind == "literal_error":
+            words = _words(_model_at(model, loc[:-1]).model_fields[loc[-1]].annotation)
+            self.found(path, found["input"], f"must be one of {listed(words)}", words)
+        elif kind == "value_error":
+            self.found(path, found["input"], str(found["ctx"]["error"]))
+        else:
+            assert kind in ("model_type", "model_attributes_type"), found
+            self.found(path, found["input"], f"must be a mapping of {listed(_model_at(model, loc).model_fields)}")
+
+    def raise_any(self) -> None:
+        """Raises one InputError with all problems, those of the file by line and then those of flags."""
+        if self._found:
+            raise InputError(dict.fromkeys(text for _, text in sorted(self._found, key=lambda found: found[0])))
+
+    def _flag_of(self, path: KeyPath) -> KeyPath | None:
+        return next((path[:end] for end in range(len(path), 0, -1) if path[:end] in self._flags), None)
+
+    def _note(self, line: int, path: KeyPath, message: str) -> None:
+        place = f"{self._file}:{line}: " if self._file else ""
+        name = dotted(path)
+        self._found.append((line, f"{place}{name and name + ': '}{message}"))
+
+
+def _model_at(model: type[BaseModel], loc: tuple[Any, ...]) -> type[BaseModel]:
+    for key in loc:
+        annotation = model.model_fields[key].annotation
+        options = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+        model = next(option for option in options if isinstance(option, type) and issubclass(option, BaseModel))
+    return model
+
+
+def _words(annotation: Any) -> tuple[str, ...]:
+    """The words of a Literal, which may be one of null's alternatives."""
+    parts = get_args(annotation)
+    return next((get_args(part) for part in parts if get_origin(part) is Literal), parts)
+
+
+def dotted(path: KeyPath) -> str:
+    """A key path as users write it: `search.first[1].alpha`."""
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{_one_line(key)}" for key in path).removeprefix(".")
+
+
+def _one_line(key: str) -> str:
+    text = key if key.isprintable() and key else repr(key)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,313 @@
+"""The sections of a settings file other than the space: every key with its type, accepted values, default and meaning.
+
+The descriptions are what `--help` and the documentation print.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from fsd_tune.settings.problems import as_number, listed
+
+_DURATION = re.compile(r"(?:(\d{1,5})h)?(?:(\d{1,5})m)?(?:(\d{1,6})s)?")
+
+
+def _number(kind: type, low: float, high: float, low_open: bool = False) -> BeforeValidator:
+    return BeforeValidator(lambda value: as_number(value, kind, low, high, low_open))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("must be text (put quotes around a number that is meant as text)")
+    return value
+
+
+def _truth(value: Any) -> bool:
+    if value in ("yes", "on", "no", "off"):
+        return value in ("yes", "on")
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")
+    return value
+
+
+def _mode(value: Any) -> Any:
+    return "off" if value is False else value
+
+
+def _tags(value: Any) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list | tuple) or any(not isinstance(tag, str) or not tag.strip() for tag in value):
+        raise ValueError("must be a list of text such as [baseline, rte]")
+    return tuple(value)
+
+
+def _layers(value: Any) -> Any:
+    words = ("penultimate", "last", "all")
+    if isinstance(value, str) and value in words:
+        return value
+    accepted = f"must be one of {listed(words)}, or a list of [teacher layer, student layer] pairs such as [[11, 5]]"
+    if not isinstance(value, list | tuple) or not value:
+        raise ValueError(accepted)
+    pairs = []
+    for pair in value:
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            raise ValueError(accepted)
+        try:
+            pairs.append(tuple(as_number(layer, int, 0, 1000) for layer in pair))
+        except ValueError:
+            raise ValueError(f"{accepted}, each a whole number from 0 (the embeddings)") from None
+    if len(set(pairs)) < len(pairs):
+        raise ValueError("must be a list of different pairs")
+    return tuple(pairs)
+
+
+def _select_on(value: Any) -> Any:
+    if value == "dev" or isinstance(value, Holdout):
+        return value
+    accepted = "must be dev or {holdout: share of the training split, above 0 and at most 0.5}"
+    if not isinstance(value, Mapping) or set(value) != {"holdout"}:
+        raise ValueError(accepted)
+    try:
+        return Holdout(holdout=as_number(value["holdout"], float, 0, 0.5, low_open=True))
+    except ValueError:
+        raise ValueError(accepted) from None
+
+
+def seconds(duration: str) -> int:
+    """The seconds of a duration such as 2h, 30m, 1h30m or 90s. ValueError for anything else, and for no time at all."""
+    match = _DURATION.fullmatch(duration)
+    hours, minutes, rest = (int(part or 0) for part in match.groups()) if match else (0, 0, 0)
+    total = 3600 * hours + 60 * minutes + rest
+    if total == 0:
+        raise ValueError("must be a duration such as 2h, 30m, 1h30m or 90s")
+    return total
+
+
+def _duration(value: Any) -> Any:
+    if value is not None:
+        seconds(value if isinstance(value, str) else "")
+    return value
+
+
+def _share_of_weights(what: str) -> BeforeValidator:
+    def check(value: Any) -> Any:
+        try:
+            return as_number(value, float, 0, 1)
+        except ValueError as error:
+            raise ValueError(f"{error}: above 1, {what} would have a negative weight") from None
+
+    return BeforeValidator(check)
+
+
+def _gpus(value: Any) -> float | str:
+    if value == "auto":
+        return "auto"
+    try:
+        number: float = as_number(value, float, 0, 1024)
+    except ValueError as error:
+        raise ValueError(f"{error} or auto") from None
+    if number > 1 and not number.is_integer():
+        raise ValueError("must be a share of one GPU or a whole number of them")
+    return number
+
+
+Text = Annotated[str, BeforeValidator(_text)]
+Truth = Annotated[bool, BeforeValidator(_truth)]
+Count = Annotated[int, _number(int, 1, 10**9)]
+
+
+class Section(BaseModel):
+    """What all sections share: frozen, unknown keys are errors, and no type is taken for another."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Student(Section):
+    """The student and where its weights start."""
+
+    model: Text | None = Field(
+        default=None,
+        description="pretrained model to start from, folder or hub id; null: the teacher's own pretrained base",
+    )
+    layers: Annotated[int, _number(int, 1, 1000)] = Field(default=6, description="layers of the student")
+    start: Literal["copy", "every_other", "last", "teacher", "random"] = Field(
+        default="copy",
+        description="where the weights come from: copy (first layers of model), every_other, last (layers of "
+        "model), teacher (its layers, pooler and head), random",
+    )
+    hidden_size: Annotated[int, _number(int, 1, 65536)] | None = Field(
+        default=None, description="width of the student, only with start: random; null: the teacher's"
+    )
+    memory_start: Literal["matched", "published"] = Field(
+        default="matched",
+        description="student memory: matched (the student's features averaged over the teacher's clusters) "
+        "or published (standard normal)",
+    )
+    freeze_embeddings: Truth = Field(default=False, description="leave the embeddings as they start")
+
+
+class Data(Section):
+    """Examples and how they become tensors."""
+
+    max_length: Annotated[int, _number(int, 4, 100_000)] = Field(
+        default=128, description="tokens of an example at most"
+    )
+    padding: Literal["masked", "published"] = Field(
+        default="masked", description="padding stays out of every structure (masked) or enters it (published)"
+    )
+    train_limit: Count | None = Field(
+        default=None, description="train on the first N examples after a seeded shuffle; null: all"
+    )
+
+
+class Weights(Section):
+    """The published weights of FSD_ILG: epsilon * (sigma * L_G + (1 - sigma)/2 * (gamma * L_I + (1 - gamma) * L_L)).
+
+    `beta` stands in the place of gamma_m (method.md, below the table of methods).
+    """
+
+    epsilon: Annotated[float, _number(float, 0, 1e6)] = Field(description="weight of the three terms together")
+    sigma: Annotated[float, _share_of_weights("L_I and L_L")] = Field(description="share of L_G, in 0..1")
+    gamma: Annotated[float, _share_of_weights("L_L")] = Field(description="share of L_I beside L_L, in 0..1")
+    beta: Annotated[float, _number(float, 0, 1)] = Field(description="share of the distances in L_G (gamma_m)")
+
+    def hyperparameters(self) -> dict[str, float]:
+        """The same loss in our hyperparameters, with beta = epsilon."""
+        return {
+            "beta": self.epsilon,
+            "gamma_i": (1 - self.sigma) * self.gamma / 2,
+            "gamma_l": (1 - self.sigma) * (1 - self.gamma) / 2,
+            "gamma_g": self.sigma,
+            "gamma_m": self.beta,
+        }
+
+
+class Loss(Section):
+    """The structure terms' layers, distances and weights."""
+
+    layers: Annotated[Literal["penultimate", "last", "all"] | tuple[tuple[int, int], ...], BeforeValidator(_layers)] = (
+        Field(default="penultimate", description="layer pairs: penultimate, last, all or [[teacher, student], ...]")
+    )
+    distance: Literal["relative", "raw"] = Field(
+        default="relative",
+        description="distances to the centroids in L_G, divided by their mean (relative) or not (raw)",
+    )
+    weights: Weights | None = Field(
+        default=None,
+        description="{epsilon, sigma, gamma, beta}: fsd_ilg's published weights instead of beta and the gammas",
+    )
+
+
+class Memory(Section):
+    """The teacher memory: centroids of its features."""
+
+    centroids: Annotated[int, _number(int, 2, 10**6)] | None = Field(
+        default=None, description="number of centroids; null: 300 for mnli and qqp, 100 otherwise"
+    )
+    algorithm: Literal["kmeans", "published"] = Field(default="kmeans", description="k-means proper, or as published")
+    spool_limit_gb: Annotated[float, _number(float, 0, 10**6)] = Field(
+        default=50.0, description="gigabytes of teacher outputs on disk at most; above it the teacher runs live"
+    )
+
+
+class Holdout(Section):
+    """Select on a share of the training split that is held out of it."""
+
+    holdout: float
+
+
+class Search(Section):
+    """The search: how many trials, what draws them and what they are judged by."""
+
+    trials: Annotated[int, _number(int, 1, 10**6)] = Field(default=64, description="trials in all")
+    seed: Annotated[int, _number(int, 0, 2**32 - 1)] = Field(
+        default=0, description="seed of the sampler, the batch order and the initialisation; never searched"
+    )
+    sampler: Literal["tpe", "random", "grid", "cmaes", "gp"] = Field(
+        default="tpe",
+        description="what draws trials: tpe, random, grid (every combination of choices and stepped ranges), cmaes "
+        "(choices and conditional parameters drawn by tpe) or gp (Gaussian process)",
+    )
+    first: tuple[dict[str, Any], ...] = Field(default=(), description="configurations tried first, beside the defaults")
+    select_on: Annotated[Literal["dev"] | Holdout, BeforeValidator(_select_on)] = Field(
+        default="dev", description="split that trials are judged on: dev, or {holdout: 0.1} of the training split"
+    )
+    learn_from: Literal["extrapolated", "pruned", "last"] = Field(
+        default="extrapolated", description="what the sampler learns from a stopped trial"
+    )
+    judge_by: Literal["mean_of_last_3", "last"] = Field(
+        default="mean_of_last_3", description="a trial's score: the mean of its last three evaluations, or the last"
+    )
+    time_budget: Annotated[str | None, BeforeValidator(_duration)] = Field(
+        default=None, description="no new trials after this time: 2h, 30m, 1h30m, 90s; null: no limit"
+    )
+
+    stop_after_stalled: Count | None = Field(
+        default=None,
+        description="no new trials once N in a row have ended without a better finished one; null: no limit",
+    )
+
+    @property
+    def time_budget_seconds(self) -> int | None:
+        """The time budget in seconds; None without one."""
+        return None if self.time_budget is None else seconds(self.time_budget)
+
+
+class Asha(Section):
+    """Early stopping (ASHA) over the evaluations of a trial."""
+
+    reports: Annotated[int, _number(int, 1, 10_000)] = Field(
+        default=10, description="evaluations of a trial, at equal fractions of its own steps"
+    )
+    grace: Annotated[int, _number(int, 1, 10_000)] = Field(
+        default=1, description="evaluations before a trial may be stopped"
+    )
+    reduction_factor: Annotated[float, _number(float, 1, 10_000, low_open=True)] = Field(
+        default=3.0, description="one of so many trials goes on at each rung"
+    )
+
+
+class Resources(Section):
+    """What one trial takes."""
+
+    cpus_per_trial: Annotated[float, _number(float, 0, 10_000, low_open=True)] = Field(
+        default=1.0, description="CPUs of a trial"
+    )
+    gpus_per_trial: Annotated[float | Literal["auto"], BeforeValidator(_gpus)] = Field(
+        default=0.0,
+        description="GPUs of a trial; below 1, several trials share one; auto: as many share one as its memory holds",
+    )
+    max_concurrent: Annotated[int, _number(int, 1, 10**6)] | None = Field(
+        default=None, description="trials at the same time at most; null: what the resources hold"
+    )
+    placement: Literal["pack", "spread"] = Field(
+        default="pack", description="on a cluster: trials on as few nodes as hold them, or spread over all"
+    )
+
+
+class Wandb(Section):
+    """Tracking with Weights & Biases."""
+
+    mode: Annotated[Literal["off", "offline", "online"], BeforeValidator(_mode)] = Field(
+        default="off", description="off, offline (files to sync later) or online"
+    )
+    project: Text = Field(default="fsd_tune", description="project that the runs go to")
+    entity: Text | None = Field(default=None, description="user or team; null: the account's own")
+    tags: Annotated[tuple[str, ...], BeforeValidator(_tags)] = Field(default=(), description="tags of the runs")
+
+
+Precision = Literal["auto", "float32", "bf16"]
+
+SECTIONS: dict[str, type[Section]] = {
+    "student": Student,
+    "data": Data,
+    "loss": Loss,
+    "memory": Memory,
+    "search": Search,
+    "asha": Asha,
+    "resources": Resources,
+    "wandb": Wandb,
+}

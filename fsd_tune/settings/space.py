@@ -1,0 +1,214 @@
+"""The `method`, `space` and `search.first` keys: the entries together, and what can be wrong between them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fsd_tune.errors import nearest
+from fsd_tune.settings.domains import Choice, Entry, Fixed, Range, contains, read_entry
+from fsd_tune.settings.methods import HYPERPARAMETERS, METHODS, OPTIMISATION, default
+from fsd_tune.settings.problems import Problems, as_number, listed, show
+from fsd_tune.settings.yaml_file import KeyPath
+
+# What loss.weights stands for.
+WEIGHTED = ("beta", "gamma_m", "gamma_i", "gamma_l", "gamma_g")
+
+
+def read_method(raw: Any, problems: Problems) -> str | Choice | None:
+    """The `method` key: one name, or `{choice: [...]}` of names; None with the problems noted."""
+    path: KeyPath = ("method",)
+    accepted = f"must be one of {listed(METHODS)}, or {{choice: [...]}} of them"
+    if isinstance(raw, Mapping) and set(raw) == {"choice"} and isinstance(raw["choice"], list) and raw["choice"]:
+        good = True
+        for index, name in enumerate(raw["choice"]):
+            if not isinstance(name, str) or name not in METHODS:
+                problems.found((*path, "choice", index), name, f"must be one of {listed(METHODS)}", METHODS)
+                good = False
+            elif name in raw["choice"][:index]:
+                problems.add((*path, "choice", index), f"found {name} twice, but must be different methods.")
+                good = False
+        return Choice(choice=tuple(raw["choice"])) if good else None
+    if isinstance(raw, str) and raw in METHODS:
+        return raw
+    problems.found(path, raw, accepted, METHODS)
+    return None
+
+
+def read_space(raw: Any, methods: tuple[str, ...] | None, weighted: bool, problems: Problems) -> dict[str, Entry]:
+    """The entries of the space section that can be read, with every problem noted.
+
+    `methods` are the chosen ones (None when they could not be read: nothing is then said about what they use);
+    `weighted` says that loss.weights stands for beta and the gammas.
+    """
+    if raw is None:
+        raw = {}
+    if not isinstance(raw, Mapping):
+        problems.found(("space",), raw, "must be a mapping of hyperparameters")
+        return {}
+    entries: dict[str, Entry] = {}
+    meant = ""
+    for name, value in raw.items():
+        path = ("space", name)
+        if name not in HYPERPARAMETERS:
+            message = _unknown(name)
+            meant += message
+            problems.add(path, message)
+            continue
+        if weighted and name in WEIGHTED:
+            problems.add(path, "is given by loss.weights, and must not be in the space as well.")
+            continue
+        if methods is not None and name not in OPTIMISATION and not any(name in METHODS[m] for m in methods):
+            users = [method for method, names in METHODS.items() if name in names]
+            problems.add(path, f"is not used by {listed(methods)}, but only by {listed(users)}.")
+        entry = read_entry(name, value, path, problems)
+        if entry is not None:
+            entries[name] = entry
+    for name in required(methods or ()):
+        if name not in raw and f"`{name}`" not in meant and not (weighted and name in WEIGHTED):
+            users = [method for method in methods or () if name in METHODS[method]]
+            doc, usual = HYPERPARAMETERS[name].doc, show(default(users[0], name))
+            problems.add(("space", name), f"is missing, but {listed(users)} needs it: {doc}; default {usual}.")
+    _check_conditions(entries, raw, methods, problems)
+    return entries
+
+
+def required(methods: Sequence[str]) -> list[str]:
+    """The own hyperparameters of the methods, in the order of method.md's table."""
+    return [name for name in HYPERPARAMETERS if any(name in METHODS[method] for method in methods)]
+
+
+def read_first(
+    raw: Any, space: Mapping[str, Entry], method: str | Choice | None, problems: Problems
+) -> tuple[dict[str, Any], ...]:
+    """`search.first` with its values checked against the space and converted to their hyperparameter's type."""
+    if raw is None:
+        return ()
+    base: KeyPath = ("search", "first")
+    if not isinstance(raw, list):
+        problems.found(base, raw, "must be a list of configurations such as [{alpha: 0.5}]")
+        return ()
+    first = []
+    for index, item in enumerate(raw):
+        path = (*base, index)
+        if not isinstance(item, Mapping) or not item:
+            problems.found(path, item, "must be a mapping of hyperparameters to values such as {alpha: 0.5}")
+            continue
+        first.append({name: _first_value(name, item, space, method, (*path, name), problems) for name in item})
+    return tuple(first)
+
+
+def check_grid(space: Mapping[str, Entry], problems: Problems) -> None:
+    """Notes the entries that no grid can be made of: ranges of numbers without a step."""
+    for name, entry in space.items():
+        if isinstance(entry, Range) and entry.step is None and HYPERPARAMETERS[name].kind is float:
+            step = "" if entry.log else "a `step:` or "
+            problems.add(("space", name), f"is a range without steps, but search.sampler is grid: give {step}a choice.")
+
+
+def _first_value(
+    name: str,
+    item: Mapping[str, Any],
+    space: Mapping[str, Entry],
+    method: str | Choice | None,
+    path: KeyPath,
+    problems: Problems,
+) -> Any:
+    value = item[name]
+    methods = tuple(METHODS) if method is None else method.choice if isinstance(method, Choice) else (method,)
+    if name == "method":
+        if value not in list(methods):
+            problems.found(path, value, f"must be one of {listed(methods)}", methods)
+        return value
+    if name not in HYPERPARAMETERS:
+        problems.add(path, _unknown(name))
+        return None
+    h = HYPERPARAMETERS[name]
+    number = problems.number(path, value, h.kind, h.low, h.high, h.low_open)
+    own = item.get("method", methods[0] if method is not None and len(methods) == 1 else None)
+    if isinstance(own, str) and own in METHODS and name not in OPTIMISATION and name not in METHODS[own]:
+        problems.add(path, f"is not used by {own}.")
+    elif number is not None and name in space and not contains(space[name], number):
+        problems.found(path, value, _accepted(space[name]))
+    elif number is not None and name in OPTIMISATION and name not in space and number != h.default:
+        problems.found(path, value, f"the space does not name it, so that it is always {show(h.default)}")
+    return number
+
+
+def _accepted(entry: Entry) -> str:
+    if isinstance(entry, Fixed):
+        return f"the space fixes it at {show(entry.value)}"
+    if isinstance(entry, Choice):
+        return f"must be one of the space's {listed(entry.choice)}"
+    steps = f" in steps of {show(entry.step)}" if entry.step else ""
+    return f"must be in the space's {show(entry.low)}..{show(entry.high)}{steps}"
+
+
+def _unknown(name: str) -> str:
+    if name == "gamma":
+        return "unknown hyperparameter: there are `gamma_m`, `gamma_i`, `gamma_l` and `gamma_g`."
+    if name == "seed":
+        return "is never searched: set `search.seed`."
+    return f"unknown hyperparameter, must be one of {listed(HYPERPARAMETERS)}.{nearest(name, HYPERPARAMETERS)}"
+
+
+def _check_conditions(
+    entries: dict[str, Entry], raw: Mapping[str, Any], methods: tuple[str, ...] | None, problems: Problems
+) -> None:
+    for name, entry in entries.items():
+        for other, values in getattr(entry, "when", {}).items():
+            path = ("space", name, "when", other)
+            if other == "method":
+                _check_method_condition(values, methods, path, problems)
+            elif other in raw and other not in entries and other in HYPERPARAMETERS:
+                continue  # its own entry is wrong, which has been said
+            elif other not in entries or isinstance(entries[other], Range):
+                reason = "is a range" if other in entries else "is not in the space"
+                usable = ["method", *(key for key, value in entries.items() if not isinstance(value, Range))]
+                problems.add(path, f"{reason}, but must be method, a fixed value or a choice.{nearest(other, usable)}")
+            else:
+                _check_values(entries[other], other, values, methods, path, problems)
+    for name in entries:
+        if _reaches(name, name, entries, set()):
+            problems.add(("space", name, "when"), f"depends on {name} itself, directly or by way of others.")
+
+
+def _check_method_condition(
+    values: tuple[Any, ...], methods: tuple[str, ...] | None, path: KeyPath, problems: Problems
+) -> None:
+    """Any method may be named, so that `method` can be changed alone, but one of the chosen must be among them."""
+    wrong = [value for value in values if not isinstance(value, str) or value not in METHODS]
+    for value in wrong:
+        problems.found(path, value, f"must be among {listed(METHODS)}", METHODS)
+    if methods is not None and not wrong and not set(values) & set(methods):
+        problems.add(path, f"found {listed(values)}, but method is only {listed(methods)}: it never holds.")
+
+
+def _check_values(
+    entry: Entry,
+    name: str,
+    values: tuple[Any, ...],
+    methods: tuple[str, ...] | None,
+    path: KeyPath,
+    problems: Problems,
+) -> None:
+    h = HYPERPARAMETERS[name]
+    possible = [entry.value] if isinstance(entry, Fixed) else list(entry.choice) if isinstance(entry, Choice) else []
+    if getattr(entry, "when", {}):
+        possible += [default(method, name) for method in methods or METHODS]
+    for value in values:
+        try:
+            taken = as_number(value, h.kind, h.low, h.high, h.low_open) in possible
+        except ValueError:
+            taken = False
+        if not taken:
+            problems.found(path, value, f"{name} can only be {listed(dict.fromkeys(possible))}")
+
+
+def _reaches(start: str, goal: str, entries: Mapping[str, Entry], seen: set[str]) -> bool:
+    for other in getattr(entries.get(start), "when", {}):
+        if other == goal:
+            return True
+        if other not in seen:
+            seen.add(other)
+            if _reaches(other, goal, entries, seen):
+                return True
+    return False

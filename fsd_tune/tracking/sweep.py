@@ -1,0 +1,107 @@
+"""A search space as a sweep of Weights & Biases, whose agents run `fsd-tune distill`, to compare theirs with ours."""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from fsd_tune.data import api as glue
+from fsd_tune.errors import InputError
+from fsd_tune.settings.configuration import distributions
+from fsd_tune.settings.loader import Settings
+from fsd_tune.settings.overrides import flag_of
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+RUN = "{run}"  # in the output of `distill`, the id that W&B gave the run
+_METHODS = {"tpe": "bayes", "gp": "bayes", "cmaes": "bayes", "random": "random", "grid": "grid"}
+
+
+def sweep_config(
+    settings: Settings,
+    *,
+    space: Path,
+    task: glue.TaskLike,
+    teacher: str,
+    data: Path | None = None,
+    memory: Path | None = None,
+    output: Path,
+    overrides: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """The sweep that W&B would run over the same space, as its YAML has it.
+
+    W&B's sweeps know no conditions: a hyperparameter is drawn for every run, and `distill --configuration` leaves out
+    what the run's method does not use. What a space fixes stays in its YAML alone. Stepped ranges become lists, for
+    W&B counts its steps from 0.
+
+    Args:
+        settings: of `space`.
+        space: the YAML that the agents' command names.
+        task, teacher, data, memory: as `distill` takes them; paths are made absolute, for agents start anywhere.
+        output: the folder below which each run gets its own.
+        overrides: settings that `space` has otherwise, as {dotted key: YAML text}.
+
+    Raises:
+        InputError: the space fixes everything.
+    """
+    task, searched = glue.get_task(task), distributions(settings)
+    if not searched:
+        raise InputError(f"{space}: searches nothing; a sweep needs a range or a choice.")
+    command = [
+        "${env}", "fsd-tune", "distill", str(space.absolute()), *task.words, "--teacher", teacher,
+        *(["--data", str(data.absolute())] if data is not None else []),
+        "--memory", str((memory or output / "memory").absolute()),
+        *(f"{flag_of(key)}={value}" for key, value in (overrides or {}).items()),
+        "--configuration", "${args_json_file}",
+        "--output", str(output.absolute() / RUN), "--wandb-mode", "online",
+    ]  # fmt: skip
+    if Path(teacher).is_dir():
+        command[command.index(teacher)] = str(Path(teacher).absolute())
+    asha = settings.asha
+    stopping = {"type": "hyperband", "min_iter": asha.grace, "eta": asha.reduction_factor} if asha else None
+    return {
+        "name": f"{space.stem} {task.id}",
+        "project": settings.wandb.project,
+        **({"entity": settings.wandb.entity} if settings.wandb.entity else {}),
+        "program": "fsd-tune",
+        "command": command,
+        "method": _METHODS[settings.search.sampler],
+        "metric": {"name": task.metric, "goal": "maximize"},
+        "run_cap": settings.search.trials,
+        **({"early_terminate": stopping} if stopping else {}),
+        "parameters": {name: _parameter(distribution) for name, distribution in searched.items()},
+    }
+
+
+def text(config: dict[str, Any]) -> str:
+    """The sweep as a YAML file, with what to do with it."""
+    return (
+        "# wandb sweep THIS_FILE; then on each machine the `wandb agent ...` that it prints.\n"
+        "# Agents train one student after the other; the first builds the teacher memory, all share it.\n"
+        f"{yaml.safe_dump(config, sort_keys=False, width=120, allow_unicode=True)}"
+    )
+
+
+def _parameter(distribution: "BaseDistribution") -> dict[str, Any]:
+    """An Optuna distribution in W&B's words."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if isinstance(distribution, CategoricalDistribution):
+        return {"values": list(distribution.choices)}
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    low, high, step = distribution.low, distribution.high, distribution.step
+    if distribution.log:
+        if isinstance(distribution, IntDistribution):
+            return {"distribution": "q_log_uniform_values", "min": low, "max": high, "q": 1}
+        return {"distribution": "log_uniform_values", "min": low, "max": high}
+    if isinstance(distribution, IntDistribution) and step == 1:
+        return {"distribution": "int_uniform", "min": low, "max": high}
+    if step is None:
+        return {"distribution": "uniform", "min": low, "max": high}
+    first, apart = Decimal(str(low)), Decimal(str(step))
+    count = int((Decimal(str(high)) - first) / apart) + 1
+    kind = type(low)
+    return {"values": [kind(first + apart * place) for place in range(count)]}

@@ -1,0 +1,204 @@
+"""The verbs that need no Ray: build a memory, distil one student, evaluate one."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fsd_tune.data import api as glue
+from fsd_tune.data import holdout
+from fsd_tune.errors import FsdTuneError, InputError
+from fsd_tune.evaluation import scoring
+from fsd_tune.memory.build import Prepared, prepare
+from fsd_tune.memory.spec import Spec, spec_for
+from fsd_tune.models.folder import write_model
+from fsd_tune.models.loading import load_tokenizer
+from fsd_tune.models.local_checks import RECORD
+from fsd_tune.progress import Display, short
+from fsd_tune.report.results import judge
+from fsd_tune.search.folder import shared_facts
+from fsd_tune.settings.configuration import resolve
+from fsd_tune.settings.loader import Settings
+from fsd_tune.settings.methods import USES_TEACHER
+from fsd_tune.storage import artifacts as files
+from fsd_tune.tracking.tracker import tracked
+from fsd_tune.training.factory import Workbench, open_arrays
+from fsd_tune.training.inputs import Inputs, check_output, gather
+from fsd_tune.versions import versions
+
+_DEFAULT_REPORTS = 10
+
+
+def gathered(
+    settings: Settings,
+    task: glue.TaskLike,
+    teacher: str,
+    data: Path | None,
+    memory: Path,
+    device: str,
+    display: Display,
+) -> tuple[Inputs, Spec]:
+    """Inputs checked and loaded, and the artefacts that they need; notes are shown."""
+    inputs = gather(settings, task, teacher, data)
+    spec, notes = spec_for(settings, inputs.teacher, inputs.task, inputs.train, inputs.dev, memory, device)
+    for note in (*inputs.notes, *notes):
+        display.line(f"note: {note}")
+    return inputs, spec
+
+
+def build_memory(spec: Spec, display: Display) -> Prepared:
+    """Teacher outputs and memory in `spec.folder`: built, or found.
+
+    Raises:
+        FsdTuneError: no space left.
+    """
+    prepared = prepare(spec, display.stage)
+    display.close()
+    return prepared
+
+
+def track_memory(settings: Settings, spec: Spec, prepared: Prepared, display: Display) -> None:
+    """The figures of a memory as a run of Weights & Biases."""
+    facts = {"task": spec.task.id, "teacher": spec.teacher.path, "precision": spec.precision}
+    fingerprint = str(prepared.facts["fingerprint"])
+    with tracked(settings.wandb, spec.folder, "memory", fingerprint, facts, display.line) as run:
+        figures = {key: value for key, value in prepared.facts.items() if isinstance(value, bool | int | float | str)}
+        run.summary |= figures
+        run.summary |= {"passes": prepared.passes} | {f"teacher/{k}": v for k, v in prepared.teacher_metrics.items()}
+
+
+def distill(
+    settings: Settings,
+    *,
+    task: glue.TaskLike,
+    teacher: str,
+    data: Path | None,
+    output: Path,
+    memory: Path | None,
+    device: str,
+    overwrite: bool,
+    display: Display,
+) -> dict[str, Any]:
+    """Distil one student with the configuration that the settings fix; the student's folder is `output`.
+
+    Returns:
+        What `fsd_tune.json` in it holds: score, reports, configuration.
+
+    Raises:
+        InputError: with every problem found before training; a hyperparameter that is still searched.
+        FsdTuneError: training diverged.
+    """
+    problems, hint = check_output(output, overwrite), ""
+    try:
+        config = resolve(settings)
+    except InputError as error:
+        problems += error.problems
+    try:
+        inputs, spec = gathered(settings, task, teacher, data, memory or output.parent / "memory", device, display)
+    except InputError as error:
+        problems += error.problems
+        hint = error.hint
+    if problems:
+        raise InputError(problems, hint)
+    arrays, teacher_score = None, None
+    if config["method"] in USES_TEACHER:
+        prepared = build_memory(spec, display)
+        arrays = open_arrays(prepared, mapped=True)
+        teacher_score = prepared.teacher_metrics[inputs.task.metric]
+    reports = settings.asha.reports if settings.asha else _DEFAULT_REPORTS
+    distiller = Workbench(settings, spec, arrays).distiller(config, reports)
+    display.line(f"distil: {short(config)}, {distiller.steps_total} steps on {spec.device} in {spec.precision}")
+
+    def step(done: int) -> None:
+        display.stage("training", done, distiller.steps_total)
+
+    rows = []
+    facts = {"precision": spec.precision, "seed": settings.search.seed, "teacher/score": teacher_score}
+    facts |= shared_facts(settings, spec, inputs.task.metric)
+    facts |= {f"hp/{key}": value for key, value in config.items()}
+    with tracked(settings.wandb, output.parent, "distill", output.name, facts, display.line) as run:
+        while not distiller.done:
+            rows.append(distiller.advance(step))
+            last = rows[-1]
+            run.log(last)
+            # Fewer steps than reports: some reports have no step of their own, hence no loss.
+            loss = f", loss {last['loss']:.4f}" if "loss" in last else ""
+            display.line(f"  epoch {last['epoch']:.2f}: {inputs.task.metric} {last[inputs.task.metric]:.4f}{loss}")
+            if "diverged" in last:
+                raise FsdTuneError(f"Training diverged: {last['diverged']}.", hint="Lower --learning-rate.")
+        score = judge([row[inputs.task.metric] for row in rows], settings.search.judge_by)
+        run.summary |= {"score": score, "teacher/score": teacher_score, "state": "finished"}
+    display.close()
+    made = {
+        "task": inputs.task.id,
+        "metric": inputs.task.metric,
+        "score": score,
+        "teacher": {"name": teacher, "score": teacher_score},
+        "config": config,
+        "seed": settings.search.seed,
+        "max_length": settings.data.max_length,
+        "precision": spec.precision,
+        "examples": len(inputs.dev),
+        "train_examples": len(inputs.train),
+        "select_on": settings.search.model_dump(mode="json")["select_on"],
+        "judge_by": settings.search.judge_by,
+        "student": {"layers": settings.student.layers, "start": settings.student.start},
+        "versions": versions(),
+        "reports": rows,
+    }
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_model(output, distiller.model, load_tokenizer(teacher), made)
+    if inputs.final is not None:
+        # Judged on the holdout: dev has chosen nothing.
+        figure = holdout.final(output, inputs.task, inputs.final, spec.precision, spec.device)
+        made |= {"select_on": settings.search.model_dump(mode="json")["select_on"], "dev": figure}
+        files.write_json(output / RECORD, made)
+    return made
+
+
+def evaluate(
+    student: str,
+    task_name: glue.TaskLike,
+    data: Path | None,
+    device: str,
+    precision: str | None,
+    display: Display | None = None,
+) -> dict[str, Any]:
+    """Metrics of a student (or teacher) on the task's dev splits.
+
+    Without a `precision` in the one that its folder records, for which its scores were reported; else float32.
+
+    Returns:
+        {"task", "metric", "precision", "splits": {split: {metric: value}}, "examples": {split: N}}
+
+    Raises:
+        InputError: the folder, the data or their labels do not fit; logits that are not finite.
+    """
+    display = display or Display(quiet=True)
+    problems: list[str] = []
+    hint = ""
+    task = checked = splits = None
+    try:
+        task = glue.get_task(task_name)
+        splits = glue.load(task, [name for name in task.splits if name.startswith("dev")], data)
+    except InputError as error:
+        problems += error.problems
+        hint = error.hint
+    try:
+        checked = scoring.check(student, task, device, precision)
+    except InputError as error:
+        problems += error.problems
+    if problems or task is None or checked is None or splits is None:
+        raise InputError(problems, hint)
+    scorer = scoring.Scorer(checked)
+    scores, examples = {}, {}
+    for name, split in splits.items():
+        logits, tokens = scorer.logits(split, partial(display.stage, name, total=len(split)))
+        scores[name], examples[name] = glue.evaluate(task, logits, tokens.labels), len(tokens)
+    display.close()
+    return {
+        "task": task.id,
+        "metric": task.metric,
+        "precision": checked.precision,
+        "splits": scores,
+        "examples": examples,
+    }

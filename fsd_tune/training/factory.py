@@ -1,0 +1,136 @@
+"""From settings, prepared artefacts and one configuration to a `Distiller`: shared by trials and single runs."""
+
+import copy
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fsd_tune.data import api as glue
+from fsd_tune.memory import teacher_memory as memory
+from fsd_tune.memory import teacher_outputs
+from fsd_tune.memory.build import Prepared
+from fsd_tune.memory.spec import Spec
+from fsd_tune.memory.targets import LiveTeacher, ServedTeacher, TeacherSource
+from fsd_tune.memory.teacher_memory import TeacherMemory
+from fsd_tune.memory.teacher_outputs import TeacherOutputs
+from fsd_tune.models.layers import global_pair
+from fsd_tune.models.loading import label_order, load_classifier
+from fsd_tune.models.student_init import build_student
+from fsd_tune.settings.loader import Settings
+from fsd_tune.settings.methods import USES_FEATURES, USES_MEMORY, USES_TEACHER
+from fsd_tune.training.distiller import Distiller, Run, start_memory
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """The served, read-only arrays: teacher outputs, teacher memory, the student memory's matched start.
+
+    With a live teacher the outputs stay where they are: nothing but the memory was made from them.
+    """
+
+    outputs: TeacherOutputs | None
+    memory: TeacherMemory | None
+    start: NDArray[np.float32] | None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        parts = [] if self.memory is None else list(vars(self.memory).values())
+        parts += [] if self.start is None else [self.start]
+        return sum(int(part.nbytes) for part in parts) + (0 if self.outputs is None else self.outputs.nbytes)
+
+
+def open_arrays(prepared: Prepared, mapped: bool) -> Arrays:
+    """The artefacts as arrays, memory-mapped or in memory, fetched to this node where they are not."""
+    prepared.bring()
+    live = prepared.outputs is None or prepared.facts["live"]
+    return Arrays(
+        None if live or prepared.outputs is None else teacher_outputs.read(prepared.outputs, mapped),
+        None if prepared.memory is None else memory.read(prepared.memory, mapped),
+        None if prepared.start is None else np.load(prepared.start / "start.npy"),
+    )
+
+
+@dataclass
+class Workbench:
+    """What a worker keeps between runs: settings, splits, served arrays and the student at its start.
+
+    Attributes:
+        settings: of the search.
+        spec: the task's splits and models, with device and precision resolved.
+        arrays: None for a search of `ce` alone.
+    """
+
+    settings: Settings
+    spec: Spec
+    arrays: Arrays | None
+    _start: Any = field(default=None, repr=False)
+    _teacher: Any = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self.spec.bring()
+
+    def distiller(self, config: dict[str, Any], reports: int, seed: int | None = None) -> Distiller:
+        """One run at step 0; the same whether the workbench is fresh or was used before.
+
+        Args:
+            config: flat: `method`, its hyperparameters and the optimisation ones.
+            reports: evaluations of the run.
+            seed: of initialisation, batch order and dropout; None for the settings'.
+        """
+        settings, spec, method = self.settings, self.spec, config["method"]
+        seed = settings.search.seed if seed is None else seed
+        device = torch.device(spec.device)
+        if self._start is None or self._start[0] != seed:
+            self._start = (seed, build_student(spec.student, spec.teacher, glue.get_task(spec.task), seed))
+        model = copy.deepcopy(self._start[1])
+        pairs = spec.pairs if method in USES_FEATURES else ()
+        source = held = None
+        if method in USES_TEACHER:
+            assert self.arrays is not None, "every method but ce needs the teacher's outputs"
+            held = self.arrays.memory if method in USES_MEMORY else None
+            source = self._source(held, tuple(sorted({t for t, _ in pairs})), device)
+        run = Run(
+            task=glue.get_task(spec.task),
+            train=spec.train,
+            dev=spec.dev,
+            config=config,
+            source=source,
+            pairs=pairs,
+            memory_layer=global_pair(settings.loss.layers, spec.teacher.layers, spec.student.layers)[1],
+            distance=settings.loss.distance,
+            padding=spec.padding,
+            reports=reports,
+            seed=seed,
+            precision=spec.precision,
+            device=device,
+        )
+        return Distiller(run, model, None if held is None else self._memory_start(model, held, seed))
+
+    def _source(self, held: TeacherMemory | None, layers: tuple[int, ...], device: torch.device) -> TeacherSource:
+        spec, arrays = self.spec, self.arrays
+        assert arrays is not None
+        if arrays.outputs is not None:
+            return ServedTeacher(arrays.outputs, held, layers, device)
+        assert spec.live
+        task = glue.get_task(spec.task)
+        if self._teacher is None:
+            self._teacher = load_classifier(spec.teacher.path, task).to(device).eval()
+        memory_layer = spec.memory_pair[0] if spec.memory_pair is not None else 0
+        order = label_order(spec.teacher, task)
+        return LiveTeacher(
+            self._teacher, order, held, layers, memory_layer, spec.padding, spec.precision, device
+        )  # fmt: skip
+
+    def _memory_start(self, model: Any, held: TeacherMemory, seed: int) -> torch.Tensor:
+        assert self.arrays is not None
+        given = self.arrays.start
+        return start_memory(
+            None if given is None else torch.tensor(given),
+            len(held.sizes),
+            self.spec.train.max_length * model.config.hidden_size,
+            seed,
+        )

@@ -1,0 +1,232 @@
+"""Teachers for several learning rates and seeds, trained side by side on Ray; the best on dev is kept.
+
+A candidate is what `teacher.fine_tune` makes with its learning rate and seed alone. As soon as it has ended its record
+lies in `<output>.candidates/`, with the best one's folder so far: the same command continues what was broken off.
+"""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fsd_tune import device as devices
+from fsd_tune.errors import FsdTuneError, InputError
+from fsd_tune.memory.spec import fingerprint
+from fsd_tune.models.local_checks import RECORD
+from fsd_tune.progress import Display, duration
+from fsd_tune.settings.schema import Wandb
+from fsd_tune.storage import artifacts as files
+from fsd_tune.tracking.tracker import Tracker
+from fsd_tune.training.teacher import TeacherRun, check
+from fsd_tune.training.teacher_workers import Trained, Workers
+
+# Says that a folder of candidates is ours.
+_MARK = "grid.json"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One teacher of the grid.
+
+    Attributes:
+        name: names all that it depends on, and its files.
+        run: what it is made of; its output lies in the folder of candidates.
+    """
+
+    name: str
+    run: TeacherRun
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        return f"learning rate {self.run.config['learning_rate']:g}, seed {self.run.seed}"
+
+
+def train(
+    run: TeacherRun,
+    rates: Sequence[float],
+    seeds: Sequence[int],
+    *,
+    cpus: float,
+    gpus: float | None,
+    overwrite: bool,
+    address: str | None,
+    ray_temporary: Path | None,
+    display: Display,
+) -> dict[str, Any]:
+    """Train what is missing of the grid and write the best candidate's folder to `run.output`.
+
+    Args:
+        run: what the candidates have in common; its learning rate and seed are not used.
+        rates, seeds: of which every pair is a candidate.
+        cpus, gpus: of a candidate; no number of GPUs is one where there are any, unless the device is cpu.
+        overwrite: replace a teacher that is there.
+        address, ray_temporary: as for `cluster.connected`.
+        display: where progress goes.
+
+    Returns:
+        What `fsd_tune.json` holds: that of the best candidate, and `grid`, a row for each: learning_rate, seed,
+        score, seconds, state (finished or failed) and reason. Of equal scores the first wins.
+
+    Raises:
+        InputError: with every problem of the inputs, or more resources asked for than there are.
+        FsdTuneError: every candidate has failed.
+    """
+    store = run.output.parent / f"{run.output.name}.candidates"
+    problems: list[str] = []
+    if store.exists() and not (store / _MARK).is_file():
+        problems = [f"--output: {store} is there, where candidates would be kept, but is not ours; move it away."]
+    try:
+        checked = check(run, overwrite)
+    except InputError as error:
+        raise InputError([*problems, *error.problems], error.hint) from error
+    if problems:
+        raise InputError(problems)
+    if gpus is None:
+        gpus = 0 if run.device == "cpu" else float(devices.pick(run.device).type == "cuda")
+    data = [[split.first, split.second, split.labels] for split in checked.splits.values()]
+    made_of = replace(
+        run, wandb=Wandb(), model=_absolute(run.model), data=None if run.data is None else run.data.absolute()
+    )
+    facts = [fingerprint(made_of.model), run.task, checked.left_out, cpus, *(part for split in data for part in split)]
+    candidates = [_candidate(made_of, rate, seed, store.absolute(), facts) for rate in rates for seed in seeds]
+    del checked, data
+
+    files.write_json(store / _MARK, {"output": str(run.output), "candidates": [each.name for each in candidates]})
+    records = {each.name: found for each in candidates if (found := _found(store, each)) is not None}
+    failed: dict[str, str] = {}
+    best = _best(candidates, records)
+    if best is not None and not (store / best.name / RECORD).is_file():
+        del records[best.name]  # its record alone is left: it is made again
+    there = f", {len(records)} of them there already" if records else ""
+    display.line(f"teachers: {len(rates)} learning rates x {len(seeds)} seeds, {len(candidates)} candidates{there}")
+    missing = [each for each in candidates if each.name not in records]
+    tracker = Tracker(run.wandb, run.output.parent, f"{run.output.name}-candidates", display.line)
+    try:
+        if missing:
+            with Workers(cpus, gpus, len(missing), address, ray_temporary) as workers:
+                workers.require(store, [made_of.model, *([] if made_of.data is None else [str(made_of.data)])])
+                for ended in workers.train({each.name: each.run for each in missing}, display, len(records)):
+                    each = next(candidate for candidate in missing if candidate.name == ended.name)
+                    _keep(store, each, ended, records, failed, candidates)
+                    _tell(each, ended, display, tracker)
+    finally:
+        display.close()
+        tracker.close()
+        if not records:
+            _tidy(store, candidates)
+    best = _best(candidates, records)
+    if best is None:
+        reasons = [f"{each.label}: {failed[each.name]}" for each in candidates]
+        raise FsdTuneError(f"all {len(candidates)} candidates. " + " ".join(reasons))
+    if not (store / best.name / RECORD).is_file():
+        raise FsdTuneError(f"{best.label} is the best, but its folder is gone: the same command trains it again.")
+    made = records[best.name] | {"grid": [_row(each, records.get(each.name), failed) for each in candidates]}
+    _hand_over(store, best, made, run.output, candidates)
+    return made
+
+
+def lines(made: dict[str, Any]) -> list[str]:
+    """A grid's scores as a table."""
+    width = max(len(made["metric"]), 6)
+    table = [f"  learning rate  seed  {made['metric']:>{width}}      time"]
+    for row in made["grid"]:
+        chosen = (row["learning_rate"], row["seed"]) == (made["config"]["learning_rate"], made["seed"])
+        start = f"  {row['learning_rate']:>13g}  {row['seed']:>4}  "
+        if row["state"] == "failed":
+            table.append(f"{start}{'failed':>{width}}  {row['reason']}")
+        else:
+            end = "  <- best" if chosen else ""
+            table.append(f"{start}{row['score']:>{width}.4f}  {duration(row['seconds']):>8}{end}")
+    return table
+
+
+def _absolute(model: str) -> str:
+    folder = Path(model).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else model
+
+
+def _candidate(run: TeacherRun, rate: float, seed: int, store: Path, facts: Sequence[Any]) -> Candidate:
+    config = dict(run.config) | {"learning_rate": rate}
+    of_run = [run.max_length, run.freeze_embeddings, run.reports, run.holdout, run.device, run.precision]
+    name = f"lr{rate:g}-seed{seed}-{files.digest(config, seed, of_run, *facts)}"
+    return Candidate(name, replace(run, config=config, seed=seed, output=store / name))
+
+
+def _found(store: Path, candidate: Candidate) -> dict[str, Any] | None:
+    """The record of a candidate that has ended before; its folder has it, too, until a better one has come."""
+    for path in (store / f"{candidate.name}.json", store / candidate.name / RECORD):
+        try:
+            record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        return record
+    return None
+
+
+def _best(candidates: Sequence[Candidate], records: dict[str, dict[str, Any]]) -> Candidate | None:
+    ended = [each for each in candidates if each.name in records]
+    return max(ended, key=lambda each: float(records[each.name]["score"]), default=None)
+
+
+def _keep(
+    store: Path,
+    candidate: Candidate,
+    ended: Trained,
+    records: dict[str, dict[str, Any]],
+    failed: dict[str, str],
+    candidates: Sequence[Candidate],
+) -> None:
+    """Written at once, so that it is never trained again; of the folders only the best one's stays."""
+    if ended.made is None:
+        failed[candidate.name] = ended.reason
+        return
+    files.write_json(store / f"{candidate.name}.json", ended.made)
+    records[candidate.name] = ended.made
+    best = _best(candidates, records)
+    for each in candidates:
+        if each.name in records and each is not best:
+            shutil.rmtree(store / each.name, ignore_errors=True)
+
+
+def _tell(candidate: Candidate, ended: Trained, display: Display, tracker: Tracker) -> None:
+    config = {f"hp/{key}": value for key, value in candidate.run.config.items()} | {"seed": candidate.run.seed}
+    config |= {"task": candidate.run.task, "model": candidate.run.model}
+    if ended.made is None:
+        display.line(f"  {candidate.label}: failed: {ended.reason}")
+        tracker.write(candidate.name, "teacher", config, [], {"state": "failed", "reason": ended.reason}, failed=True)
+        return
+    made = ended.made
+    row = _row(candidate, made, {})
+    display.line(f"  {candidate.label}: {made['metric']} {made['score']:.4f} ({duration(row['seconds'])})")
+    figures = {"state": "finished", "score": made["score"], "seconds": row["seconds"]}
+    tracker.write(candidate.name, "teacher", config, made["reports"], figures)
+
+
+def _row(candidate: Candidate, made: dict[str, Any] | None, failed: dict[str, str]) -> dict[str, Any]:
+    row: dict[str, Any] = {"learning_rate": candidate.run.config["learning_rate"], "seed": candidate.run.seed}
+    if made is None:
+        return row | {"score": None, "seconds": None, "state": "failed", "reason": failed[candidate.name]}
+    last = made["reports"][-1]
+    seconds = round(last["train_seconds"] + last["evaluation_seconds"], 3)
+    return row | {"score": made["score"], "seconds": seconds, "state": "finished", "reason": ""}
+
+
+def _hand_over(
+    store: Path, best: Candidate, made: dict[str, Any], output: Path, candidates: Sequence[Candidate]
+) -> None:
+    """The best candidate's folder takes the place of the output; nothing of the others stays."""
+    files.write_json(store / best.name / RECORD, made)
+    shutil.rmtree(output, ignore_errors=True)
+    (store / best.name).rename(output)
+    _tidy(store, candidates)
+
+
+def _tidy(store: Path, candidates: Sequence[Candidate]) -> None:
+    """Remove a grid's files; another's, of other settings, stay where they are, for they serve its command."""
+    for each in candidates:
+        (store / f"{each.name}.json").unlink(missing_ok=True)
+    if all(path.name == _MARK or path.name.startswith(".") for path in store.iterdir()):
+        shutil.rmtree(store)

@@ -1,0 +1,152 @@
+"""The candidates of a grid of teachers as tasks on Ray, and how far each one is."""
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray.exceptions import RayError
+from rich.table import Table
+
+from fsd_tune.cluster import connection as cluster
+from fsd_tune.cluster import nodes
+from fsd_tune.errors import FsdTuneError
+from fsd_tune.progress import Display
+from fsd_tune.settings import loader as settings_module
+from fsd_tune.storage import artifacts as files
+from fsd_tune.storage.experiment_folder import Place
+from fsd_tune.training.teacher import TeacherRun, fine_tune
+
+_TOLD_EVERY = 0.5
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A candidate that has ended: what its record holds, or why there is none."""
+
+    name: str
+    made: dict[str, Any] | None
+    reason: str = ""
+
+
+class _Told(Display):
+    """Writes to a file how far a candidate is: its stage, and the last line that would have been shown."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(quiet=True)
+        self._path, self._said, self._written = path, "", 0.0
+
+    def line(self, text: str) -> None:
+        self._said = text.strip() if text.startswith(" ") else ""
+
+    def stage(self, what: str, done: int, total: int) -> None:
+        if done >= total or time.monotonic() - self._written > _TOLD_EVERY:
+            self._written = time.monotonic()
+            files.write_json(self._path, [done, total, self._said])
+
+
+def _progress(folder: Path, name: str) -> Path:
+    return folder / f".{name}.progress"
+
+
+@ray.remote(max_retries=2)  # type: ignore[untyped-decorator]
+def _train(run: TeacherRun, threads: int) -> tuple[dict[str, Any] | None, str]:
+    """One candidate: (its record, ""), or (None, why there is none)."""
+    torch.set_num_threads(threads)
+    path = _progress(run.output.parent, run.output.name)
+    try:
+        return fine_tune(run, True, _Told(path)), ""
+    except (FsdTuneError, OSError, RuntimeError) as error:  # RuntimeError: torch's, a GPU without room among them
+        return None, str(error).strip().splitlines()[0]
+    finally:
+        path.unlink(missing_ok=True)
+
+
+class Workers:
+    """A connection to Ray and the room that candidates have there. A context manager."""
+
+    def __init__(self, cpus: float, gpus: float, candidates: int, address: str | None, temporary: Path | None) -> None:
+        """Nothing starts yet.
+
+        Args:
+            cpus, gpus: of a candidate.
+            candidates: how many there are.
+            address, temporary: as for `cluster.connected`.
+        """
+        self._cpus, self._gpus, self._candidates = cpus, gpus, candidates
+        self._connection, self._stack = (address, temporary), contextlib.ExitStack()
+        self._running: dict[Any, str] = {}
+
+    def __enter__(self) -> "Workers":
+        self._stack.enter_context(cluster.connected(*self._connection))
+        asked = {"method": "ce", "resources.cpus_per_trial": str(self._cpus), "search.trials": str(self._candidates)}
+        try:
+            self._limit = cluster.workers(settings_module.load(None, asked), self._gpus)
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for reference in self._running:
+            with contextlib.suppress(RayError):  # it has ended meanwhile
+                ray.cancel(reference, force=True)
+        self._stack.close()
+
+    def require(self, folder: Path, paths: Sequence[str]) -> None:
+        """Refuse a cluster whose nodes do not share the folder or cannot read the paths that exist here.
+
+        Raises:
+            InputError: a line for each problem, with its node.
+        """
+        nodes.require(Place(folder), nodes.Needs(self._gpus, [path for path in paths if Path(path).exists()]))
+
+    def train(self, runs: Mapping[str, TeacherRun], display: Display, before: int) -> Iterator[Trained]:
+        """Train the runs side by side; each is given when it ends, in the order in which they end.
+
+        A worker that dies (memory, a node) is tried twice more; what fails then does not keep others from running.
+
+        Args:
+            runs: by name.
+            display: where progress goes.
+            before: candidates that had ended before, for people.
+        """
+        waiting, ended = list(runs.items()), before
+        options = {"num_cpus": self._cpus, "num_gpus": self._gpus}
+        while waiting or self._running:
+            while waiting and len(self._running) < self._limit:
+                name, run = waiting.pop(0)
+                reference = _train.options(**options).remote(run, max(1, int(self._cpus)))
+                self._running[reference] = name
+            for reference in ray.wait(list(self._running), timeout=0.5)[0]:
+                name = self._running.pop(reference)
+                try:
+                    made, reason = ray.get(reference)
+                except RayError as error:
+                    made, reason = None, str(error).strip().splitlines()[-1]
+                ended += 1
+                yield Trained(name, made, reason)
+            self._show(runs, display, ended, before + len(runs))
+
+    def _show(self, runs: Mapping[str, TeacherRun], display: Display, ended: int, total: int) -> None:
+        table, shares = Table(box=None, padding=(0, 2), show_header=False), []
+        for name in self._running.values():
+            run = runs[name]
+            with contextlib.suppress(OSError, ValueError):
+                done, steps, said = json.loads(_progress(run.output.parent, name).read_text(encoding="utf-8"))
+                label = f"learning rate {run.config['learning_rate']:g}, seed {run.seed}"
+                table.add_row("", label, f"step {done}/{steps}", said)
+                shares.append(f"{done / steps:.0%}")
+        at = f" ({', '.join(shares)})" if shares else ""
+        text = f"  {ended}/{total} candidates ended · {len(self._running)} running{at}"
+        if not self._running:
+            return
+        view = Table.grid()
+        view.add_row(text)
+        view.add_row(table)
+        display.live(text, view=view)
