@@ -59,6 +59,7 @@ check: .venv/installed-test
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/lint-imports --no-cache
 
 format: .venv/installed-test
 	.venv/bin/ruff check --fix .

@@ -14,10 +14,11 @@ import psutil
 import pytest
 import torch
 
+from fsd_tune.memory.arrays import open_arrays
 from fsd_tune.memory.build import prepare
 from fsd_tune.memory.spec import spec_for
 from fsd_tune.settings.loader import load as load_settings_file
-from fsd_tune.training.factory import Workbench, open_arrays
+from fsd_tune.training.factory import Workbench
 from fsd_tune.training.inputs import gather
 
 SPACE = """

@@ -21,7 +21,7 @@ from fsd_tune.memory import teacher_outputs
 from fsd_tune.models.loading import load_classifier, load_tokenizer
 from fsd_tune.progress import Display
 from fsd_tune.report import html as report
-from fsd_tune.report.charts.base import charts
+from fsd_tune.report.charts import charts
 from tests import reference, result_folders, tiny
 
 CPU = torch.device("cpu")

@@ -18,7 +18,6 @@ import yaml
 
 from fsd_tune.data.api import get_task, load_split
 from fsd_tune.data.batching import tokenise
-from fsd_tune.memory.build import predict
 from fsd_tune.models.loading import load_classifier, load_tokenizer
 from fsd_tune.settings import loader as settings
 from tests import result_folders, tiny
@@ -530,12 +529,12 @@ def test_a_teacher_with_permuted_labels_is_refused(fsd_tune, world, kd):
     """Dev labels that are the opposite of what the teacher predicts: its label 0 means the task's label 1."""
     task, model = get_task("sst2"), load_classifier(str(world.teacher), get_task("sst2"))
     dev = tokenise(load_split(task, "dev", world.glue), load_tokenizer(str(world.teacher)), 32)
-    margins = np.diff(predict(model, dev, "float32", torch.device("cpu")))[:, 0]
+    margins = np.diff(fsd_tune.models.inference.predict(model, dev, "float32", torch.device("cpu")))[:, 0]
     with torch.no_grad():
         model.classifier.bias[0] += float(np.sort(margins)[12:14].mean())
     model.config.id2label = {0: "LABEL_0", 1: "LABEL_1"}
     model.save_pretrained(world.teacher)
-    predicted = predict(model, dev, "float32", torch.device("cpu")).argmax(-1)
+    predicted = fsd_tune.models.inference.predict(model, dev, "float32", torch.device("cpu")).argmax(-1)
     assert 5 < predicted.sum() < 19
     path = world.glue / "SST-2/dev.tsv"
     header, *rows = path.read_text().splitlines()

@@ -22,11 +22,14 @@ from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.evaluation.confirm import api as confirm
 from fsd_tune.evaluation.confirm import inputs as confirm_inputs
 from fsd_tune.evaluation.confirm.inputs import Configuration, baselines
+from fsd_tune.evaluation.scoring import evaluate
+from fsd_tune.memory.arrays import open_arrays
 from fsd_tune.progress import Display
 from fsd_tune.report import confirmation as confirm_report
 from fsd_tune.report import summary
 from fsd_tune.report.results import load
 from fsd_tune.search import api as search
+from fsd_tune.settings import judging
 from fsd_tune.settings import loader as settings_module
 from fsd_tune.settings.methods import OPTIMISATION
 from tests.searching import SPACE
@@ -116,8 +119,7 @@ def test_no_teacher_pass_is_paid(confirmed, searches):
 def test_a_run_equals_a_single_run(confirmed, searches):
     """The same scores as a fresh workbench on that seed: no state leaks from run to run."""
     from fsd_tune.memory.build import prepare
-    from fsd_tune.report.results import judge
-    from fsd_tune.training.factory import Workbench, open_arrays
+    from fsd_tune.training.factory import Workbench
 
     plan = confirm_inputs.plan(confirmed, 2, 2, 2, searches / "KD")
     prepared = prepare(plan.spec, lambda *_: None)
@@ -128,11 +130,10 @@ def test_a_run_equals_a_single_run(confirmed, searches):
         values = []
         while not distiller.done:
             values.append(distiller.advance()["accuracy"])
-        assert judge(values, "mean_of_last_3") == one["fresh"]["scores"][str(seed)]
+        assert judging.judge(values, "mean_of_last_3") == one["fresh"]["scores"][str(seed)]
 
 
 def test_the_students_folder(confirmed, searches, glue):
-    from fsd_tune.training.api import evaluate
 
     best = confirmed / "confirm" / "best"
     model = AutoModelForSequenceClassification.from_pretrained(best)

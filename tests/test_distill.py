@@ -9,15 +9,17 @@ from transformers import AutoModelForSequenceClassification
 from fsd_tune import losses
 from fsd_tune.data import api as tasks
 from fsd_tune.data.batching import collate
-from fsd_tune.memory.build import predict, prepare
+from fsd_tune.memory.arrays import open_arrays
+from fsd_tune.memory.build import prepare
 from fsd_tune.memory.spec import spec_for
 from fsd_tune.memory.targets import LiveTeacher
+from fsd_tune.models.inference import predict
 from fsd_tune.models.layers import layer_pairs
 from fsd_tune.models.loading import label_order, load_classifier
 from fsd_tune.settings.configuration import resolve
 from fsd_tune.settings.methods import METHODS, NEEDS_EQUAL_WIDTHS, USES_FEATURES
 from fsd_tune.training import distiller as distill
-from fsd_tune.training.factory import Workbench, open_arrays
+from fsd_tune.training.factory import Workbench
 from fsd_tune.training.inputs import gather
 from tests import reference
 

@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from fsd_tune.data.api import get_task
 from fsd_tune.data.batching import collate
 from fsd_tune.errors import InputError
+from fsd_tune.memory.arrays import open_arrays
 from fsd_tune.memory.build import prepare
 from fsd_tune.memory.spec import spec_for
 from fsd_tune.models.folder import write_model
@@ -22,7 +23,7 @@ from fsd_tune.progress import Display
 from fsd_tune.settings.configuration import resolve
 from fsd_tune.settings.schema import Student
 from fsd_tune.training import distiller as distill
-from fsd_tune.training.factory import Workbench, open_arrays
+from fsd_tune.training.factory import Workbench
 from fsd_tune.training.inputs import gather
 from fsd_tune.training.teacher import TeacherRun, fine_tune
 from tests import families

@@ -9,7 +9,8 @@ import time
 import huggingface_hub
 import pytest
 
-from fsd_tune.models import local_checks as hub
+from fsd_tune.models.local_checks import model_problems
+from fsd_tune.storage.hub import offline, stay_offline, unreachable
 from tests import tiny
 
 
@@ -23,7 +24,7 @@ def deaf(monkeypatch):
 @pytest.mark.parametrize("kind", ["model", "dataset"])
 def test_a_hub_that_does_not_answer_is_asked_once(deaf, kind, capfd):
     start = time.monotonic()
-    reason = hub.unreachable(kind, "some/name")
+    reason = unreachable(kind, "some/name")
     assert reason and "\n" not in reason
     assert time.monotonic() - start < 5
     assert capfd.readouterr() == ("", "")
@@ -34,13 +35,13 @@ def test_offline_holds_for_a_while_or_for_good(deaf, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     switched = []
     for enabled in (True, False):
-        with contextlib.suppress(KeyError), hub.offline(enabled):
+        with contextlib.suppress(KeyError), offline(enabled):
             switched.append(constants.HF_HUB_OFFLINE)
             raise KeyError
         switched.append(constants.HF_HUB_OFFLINE)
     assert switched == [True, False, False, False]
-    hub.stay_offline()
-    with hub.offline(False):
+    stay_offline()
+    with offline(False):
         switched.append(constants.HF_HUB_OFFLINE)
     assert switched[-1] is True and os.environ["HF_HUB_OFFLINE"] == "1"
     if "datasets" in sys.modules:
@@ -72,9 +73,7 @@ def test_what_is_no_hub_id(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.chdir(tmp_path)
     for name in ("teachers/rte", "./rte", "../rte", "/nowhere/rte", "a/b/c", "~/rte", "file"):
-        assert hub.model_problems(name, "--x") == [
-            f"--x: {name} is no folder, but must be a model's folder or a hub id."
-        ]
-    assert hub.model_problems("students/rte", "--x") == hub.model_problems("bert-base-uncased", "--x") == []
-    assert len(hub.model_problems("teachers", "--x")) == 3
-    assert len(hub.model_problems("teachers", "--x", tokenizer=False)) == 2
+        assert model_problems(name, "--x") == [f"--x: {name} is no folder, but must be a model's folder or a hub id."]
+    assert model_problems("students/rte", "--x") == model_problems("bert-base-uncased", "--x") == []
+    assert len(model_problems("teachers", "--x")) == 3
+    assert len(model_problems("teachers", "--x", tokenizer=False)) == 2

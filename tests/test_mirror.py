@@ -15,6 +15,7 @@ from transformers import AutoModelForSequenceClassification
 from fsd_tune.errors import InputError
 from fsd_tune.report.results import load
 from fsd_tune.storage import experiment_folder as place
+from fsd_tune.storage import open_folder
 from fsd_tune.storage.remote import Storage
 from fsd_tune.storage.remote_experiment_folder import Mirror
 from tests import s3
@@ -42,12 +43,12 @@ def write(path, text):
 
 
 def test_a_place_is_a_folder_or_a_mirror(keys, tmp_path):
-    assert type(place.at(tmp_path)) is place.Place and place.at(tmp_path).folder == tmp_path
+    assert type(open_folder.at(tmp_path)) is place.Place and open_folder.at(tmp_path).folder == tmp_path
     uri = "s3://bucket/runs/rte?region=eu-west-1"
-    made = place.at(uri)
+    made = open_folder.at(uri)
     assert isinstance(made, Mirror) and made.name == uri and made.folder.name == "rte"
     assert made.memory(None)[1] == "s3://bucket/runs/rte/memory?region=eu-west-1"
-    assert made.memory("/shared/memory")[1] is None and place.at(tmp_path).memory("s3://b/m")[1] == "s3://b/m"
+    assert made.memory("/shared/memory")[1] is None and open_folder.at(tmp_path).memory("s3://b/m")[1] == "s3://b/m"
 
 
 def test_what_is_written_is_stored_and_pulled_elsewhere(server, keys, monkeypatch, tmp_path):

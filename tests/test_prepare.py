@@ -8,6 +8,7 @@ import pytest
 
 from fsd_tune.data import api as tasks
 from fsd_tune.errors import FsdTuneError
+from fsd_tune.evaluation.scoring import evaluate
 from fsd_tune.memory import teacher_outputs
 from fsd_tune.memory.build import NotBuiltError, prepare
 from fsd_tune.memory.spec import spec_for
@@ -59,7 +60,6 @@ def test_what_changes_the_outputs_costs_a_pass(spec):
 
 
 def test_the_teachers_score_is_that_of_its_own_predictions(spec, glue, teacher):
-    from fsd_tune.training.api import evaluate
 
     found = evaluate(str(teacher), "sst2", glue, "cpu", "float32")["splits"]["dev"]
     assert prepare(spec(), quiet).teacher_metrics == pytest.approx(found)

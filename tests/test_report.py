@@ -17,7 +17,8 @@ import pandas as pd
 import pytest
 
 from fsd_tune.report import html as report
-from fsd_tune.report.charts.base import Chart, charts
+from fsd_tune.report.charts import charts
+from fsd_tune.report.charts.base import Chart
 from fsd_tune.settings import loader as settings
 from tests.result_folders import (
     configuration,

@@ -9,6 +9,7 @@ import pytest
 
 from fsd_tune.errors import InputError
 from fsd_tune.report import results
+from fsd_tune.settings.judging import judge
 from tests.result_folders import configuration, report, summary, write_frame, write_search, write_trial
 
 CONFIG = {"method": "kd", "alpha": 0.5, "temperature": 5.0, "learning_rate": 3e-4, "epochs": 3, "batch_size": 16}
@@ -31,7 +32,7 @@ def reports(*values: float) -> list[dict[str, object]]:
     ],
 )
 def test_judge(values: list[float], judge_by: str, score: float) -> None:
-    assert results.judge(values, judge_by) == pytest.approx(score, nan_ok=True)
+    assert judge(values, judge_by) == pytest.approx(score, nan_ok=True)
 
 
 def test_a_trial_is_one_row_with_its_configuration(tmp_path: Path) -> None:

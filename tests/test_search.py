@@ -15,12 +15,14 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from fsd_tune.cluster import connection as cluster
 from fsd_tune.errors import InputError
+from fsd_tune.evaluation.scoring import evaluate
+from fsd_tune.memory.arrays import open_arrays
 from fsd_tune.report.results import load
 from fsd_tune.search import api as search
 from fsd_tune.settings import loader as settings_module
 from fsd_tune.settings.configuration import resolve
 from fsd_tune.storage import artifacts as files
-from fsd_tune.training.factory import Workbench, open_arrays
+from fsd_tune.training.factory import Workbench
 from tests.searching import SPACE, agree, command, processes_of, short_folder, study_of
 
 
@@ -94,7 +96,6 @@ def test_the_main_job(run, space, tmp_path, teacher):
 
 
 def test_the_student_scores_what_the_search_said(run, space, tmp_path, glue):
-    from fsd_tune.training.api import evaluate
 
     results = run(space(SPACE, "--trials=2", "--judge-by=last"))
     found = evaluate(str(tmp_path / "R" / "best"), "sst2", glue, "cpu", "float32")
@@ -365,7 +366,6 @@ def test_the_time_budget_ends_a_search(run, space):
 
 def test_selected_on_a_holdout_dev_is_scored_once(run, space, glue, base, tmp_path):
     from fsd_tune.report import summary
-    from fsd_tune.training.api import evaluate
     from tests.test_holdout import honest_teacher
 
     honest = honest_teacher(tmp_path / "honest", base, glue, 0.25)

@@ -9,12 +9,6 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted((ROOT / "fsd_tune").rglob("*.py"))
-RAY_ROOMS = {
-    "cluster.connection", "cluster.cluster_yaml", "cluster.nodes", "cluster.placement",
-    "evaluation.confirm.runs", "memory.actor",
-    "search.trial_logger", "search.driver", "search.searcher", "search.trial",
-    "training.teacher_workers",  # a grid of teachers is trained side by side
-}  # fmt: skip
 
 
 def imports(path):
@@ -23,16 +17,6 @@ def imports(path):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
-
-
-def test_ray_stays_in_its_rooms():
-    package = ROOT / "fsd_tune"
-    using = {
-        ".".join(path.relative_to(package).with_suffix("").parts)
-        for path in MODULES
-        if any(name.split(".")[0] == "ray" for name in imports(path))
-    }
-    assert using == RAY_ROOMS
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from fsd_tune.report.results import judge
 from fsd_tune.search import budget, grid
 from fsd_tune.search.study import Known, Record, expected_end, start_up_trials
+from fsd_tune.settings import judging
 from fsd_tune.settings import loader as settings_module
 from fsd_tune.settings.configuration import distributions
 
@@ -344,7 +344,9 @@ def test_a_failed_trial_keeps_the_others_suggestions_coming(load, make, tmp_path
     states = [trial.state for trial in stored(tmp_path / "study.db")]
     assert states.count(TrialState.FAIL) == 3 and states.count(TrialState.COMPLETE) == 9
     scores = [trial.value for trial in stored(tmp_path / "study.db") if trial.state == TrialState.COMPLETE]
-    assert scores == [judge(t.series(), "mean_of_last_3") for t in record.trials.values() if t.state == "finished"]
+    assert scores == [
+        judging.judge(t.series(), "mean_of_last_3") for t in record.trials.values() if t.state == "finished"
+    ]
 
 
 def test_an_unwritable_place_is_the_systems_error(load, tmp_path):

@@ -32,6 +32,7 @@ from fsd_tune.cli.options import (
 from fsd_tune.errors import InputError
 from fsd_tune.progress import Display
 from fsd_tune.settings import loader as settings_module
+from fsd_tune.storage.open_folder import reading
 
 
 @verb()
@@ -43,9 +44,8 @@ def report(
     """Write a search's leaderboard and report.html, during it or after; from disk alone."""
     from fsd_tune.report import html as reporting
     from fsd_tune.report import summary
-    from fsd_tune.storage import experiment_folder as place
 
-    with place.reading(folder) as where:
+    with reading(folder) as where:
         results = reporting.load(where.folder, described=True)
         reporting.write(results)
     show(summary.document(results), as_json, summary.lines(results, folder))

@@ -31,7 +31,7 @@ from fsd_tune.cli.options import (
     show,
 )
 from fsd_tune.errors import InputError
-from fsd_tune.models import local_checks as hub
+from fsd_tune.models.local_checks import model_problems
 from fsd_tune.progress import Display
 from fsd_tune.settings import configuration_file
 
@@ -98,7 +98,7 @@ def teacher(
     if device == "cuda" and gpus_per_trial == 0:
         problems.append("--gpus-per-trial: found 0, but must be above 0 with --device cuda.")
     if problems:
-        raise InputError([*problems, *at_first_sight([task], data), *hub.model_problems(model, "--model")])
+        raise InputError([*problems, *at_first_sight([task], data), *model_problems(model, "--model")])
     from fsd_tune.settings.schema import Wandb
     from fsd_tune.training.teacher import TeacherRun, fine_tune
 
@@ -229,10 +229,11 @@ def evaluate(
     if precision is not None:
         one_of("--precision", precision, ("auto", "float32", "bf16"))
     one_of("--device", device, ("auto", "cpu", "cuda"))
-    from fsd_tune.training import api as single
+
+    from fsd_tune.evaluation import scoring
 
     with closing(Display(quiet)) as display:
-        found = single.evaluate(student, task, data, device, precision, display)
+        found = scoring.evaluate(student, task, data, device, precision, display)
     lines = [
         f"{split} ({found['examples'][split]} examples, {found['precision']}): "
         + ", ".join(f"{name} {value:.4f}" for name, value in scores.items())

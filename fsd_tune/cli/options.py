@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from fsd_tune.errors import InputError
-from fsd_tune.models import local_checks as hub
+from fsd_tune.models.local_checks import model_problems
 from fsd_tune.settings import loader as settings_module
 from fsd_tune.storage.uri import is_uri, problems_of
 
@@ -97,7 +97,7 @@ def checked_settings(
     except InputError as error:
         problems = [*error.problems, *at_first_sight(tasks, data)]
         for teacher in teachers:
-            problems += hub.model_problems(teacher, "--teacher")
+            problems += model_problems(teacher, "--teacher")
         raise InputError(problems, error.hint) from error
 
 

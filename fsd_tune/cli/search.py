@@ -31,6 +31,7 @@ from fsd_tune.cli.options import (
     tasks_and_teachers,
 )
 from fsd_tune.progress import Display
+from fsd_tune.storage.open_folder import at
 from fsd_tune.storage.uri import joined
 
 
@@ -144,11 +145,10 @@ def confirm(
     """Confirm a search's winner on fresh seeds against baselines; the same command again continues."""
     from fsd_tune.evaluation.confirm import api as confirming
     from fsd_tune.report import confirmation as confirm_report
-    from fsd_tune.storage import experiment_folder as place
 
     with closing(Display(quiet)) as display:
         made = confirming.run(
             folder, top=top, seeds=seeds, fresh_seeds=fresh_seeds, baseline=baseline, address=address,
             ray_temporary=temp_dir, display=display,
         )  # fmt: skip
-    show(made, as_json, confirm_report.lines(made, place.at(folder).folder))
+    show(made, as_json, confirm_report.lines(made, at(folder).folder))

@@ -55,9 +55,9 @@ def sweep_config(
     settings = checked_settings(space, overrides, [task], [teacher], data)
     given = overrides()
     from fsd_tune.data import api as glue
-    from fsd_tune.models import local_checks as hub
+    from fsd_tune.models.local_checks import model_problems
 
-    problems = hub.model_problems(teacher, "--teacher")
+    problems = model_problems(teacher, "--teacher")
     if "{run}" in str(output):
         problems.append(f"--output: found {output}, but each run's own folder is made below it without {{run}}.")
     if problems:

@@ -14,8 +14,10 @@ import yaml
 
 from fsd_tune.cluster.placement import HEAD
 from fsd_tune.errors import FsdTuneError, InputError
-from fsd_tune.memory.actor import NAMESPACE
 from fsd_tune.settings.loader import Settings
+
+# The Ray namespace of everything this package starts on a cluster.
+NAMESPACE = "fsd_tune"
 
 # Set before Ray is imported by `connected`'s callers' processes; a user's own values stay.
 _ENVIRONMENT = {

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fsd_tune.data import task_file
 from fsd_tune.errors import InputError
-from fsd_tune.models.local_checks import RECORD
+from fsd_tune.storage import artifacts
 from fsd_tune.storage import artifacts as files
 from fsd_tune.storage.uri import is_uri, problems_of
 
@@ -109,7 +109,7 @@ def _base_of_teacher(shared: str, rest: Sequence[str], sent: dict[str, Path]) ->
     pairs = [*itertools.pairwise(rest), *(word.split("=", 1) for word in rest if "=" in word)]
     teacher = next((value for name, value in pairs if name == "--teacher"), "")
     with contextlib.suppress(OSError, ValueError):
-        base = json.loads((Path(teacher).expanduser() / RECORD).read_text(encoding="utf-8")).get("base")
+        base = json.loads((Path(teacher).expanduser() / artifacts.MODEL_RECORD).read_text(encoding="utf-8")).get("base")
         if base and Path(base).is_dir():
             return ["--student-model", _sent(shared, base, sent)]
     return []

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fsd_tune.data.api import Split
 from fsd_tune.device import send
+from fsd_tune.storage import artifacts as files
 
 # Which rows `train_limit` keeps must not depend on the search's seed: a confirmation on other seeds trains on them too.
 LIMIT_SEED = 0
@@ -158,3 +159,8 @@ def inputs_for(model: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What a model takes of a batch without labels: the teacher's tokenizer may make token types that it has not."""
     types = reads_types(model)
     return {name: value for name, value in batch.items() if types or name != "token_type_ids"}
+
+
+def split_digest(split: Tokenised) -> str:
+    """Return a digest of a split's token ids and labels, which tells whether two runs used the same examples."""
+    return files.digest(split.ids, split.offsets, split.labels)

@@ -10,7 +10,8 @@ from typing import Any
 
 from fsd_tune.data.tasks import Split, Task, quoted
 from fsd_tune.errors import InputError
-from fsd_tune.models import local_checks as hub
+from fsd_tune.storage import hub
+from fsd_tune.storage.hub import offline
 
 HUB = "nyu-mll/glue"
 
@@ -40,7 +41,7 @@ def load_from_hub(task: Task, name: str) -> Split:
     disable_progress_bars()
     unreachable = hub.unreachable("dataset", HUB)
     try:
-        with hub.offline(bool(unreachable)):
+        with offline(bool(unreachable)):
             dataset = datasets.load_dataset(HUB, config, split=hub_split)
     except Exception as error:  # whatever went wrong inside datasets, the user can do the same about it
         reason = unreachable or (str(error).splitlines() or [type(error).__name__])[0]

@@ -20,11 +20,10 @@ from fsd_tune.data.glue_tsv import NoDiagnosticSetError
 from fsd_tune.errors import InputError
 from fsd_tune.evaluation import scoring
 from fsd_tune.memory.spec import fingerprint
-from fsd_tune.models.folder import record_of
-from fsd_tune.models.local_checks import RECORD
+from fsd_tune.models.folder import cannot_be_made, record_of
 from fsd_tune.progress import Display
+from fsd_tune.storage import artifacts
 from fsd_tune.storage import artifacts as files
-from fsd_tune.training.inputs import cannot_be_made
 
 ZIP = "submission.zip"
 # For each task the files that its student gives: name, split, and the rows of that split in the official download.
@@ -114,7 +113,7 @@ def run(
                 )
                 files.write_text(output / name, text)
                 held = held | {name: made_from[name] | {"sha256": files.checksum(output / name)}}
-                files.write_json(output / RECORD, {"files": held})
+                files.write_json(output / artifacts.MODEL_RECORD, {"files": held})
             facts = {"task": job.student.task.id, "student": job.student.path, "rows": len(split)}
             made[name] = facts | {"precision": job.student.precision, "new": name in wanted}
     display.close()
@@ -204,7 +203,7 @@ def _foreign(output: Path) -> list[str]:
     """Problems of a folder that holds more than predictions."""
     if not output.is_dir():
         return []
-    known = {*OFFICIAL_ROWS, ZIP, RECORD}
+    known = {*OFFICIAL_ROWS, ZIP, artifacts.MODEL_RECORD}
     others = sorted(path.name for path in output.iterdir() if path.name not in known and path.name[0] != ".")
     return [f"--output: {output} holds other files ({others[0]}); give a new folder."] if others else []
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,12 +11,64 @@ import torch
 from numpy.typing import NDArray
 
 from fsd_tune import device as devices
+from fsd_tune.data import api as glue
 from fsd_tune.data.api import Split, Task
 from fsd_tune.data.batching import Tokenised, tokenise
 from fsd_tune.errors import InputError
-from fsd_tune.memory.build import predict
 from fsd_tune.models.folder import record_of
+from fsd_tune.models.inference import predict
 from fsd_tune.models.loading import checked_tokenizer, describe, label_order, quiet_transformers
+from fsd_tune.progress import Display
+
+
+def evaluate(
+    student: str,
+    task_name: glue.TaskLike,
+    data: Path | None,
+    device: str,
+    precision: str | None,
+    display: Display | None = None,
+) -> dict[str, Any]:
+    """Metrics of a student (or teacher) on the task's dev splits.
+
+    Without a `precision` in the one that its folder records, for which its scores were reported; else float32.
+
+    Returns:
+        {"task", "metric", "precision", "splits": {split: {metric: value}}, "examples": {split: N}}
+
+    Raises:
+        InputError: the folder, the data or their labels do not fit; logits that are not finite.
+    """
+    display = display or Display(quiet=True)
+    problems: list[str] = []
+    hint = ""
+    task = checked = splits = None
+    try:
+        task = glue.get_task(task_name)
+        splits = glue.load(task, [name for name in task.splits if name.startswith("dev")], data)
+    except InputError as error:
+        problems += error.problems
+        hint = error.hint
+    try:
+        checked = check(student, task, device, precision)
+    except InputError as error:
+        problems += error.problems
+    if problems or task is None or checked is None or splits is None:
+        raise InputError(problems, hint)
+    scorer = Scorer(checked)
+    scores, examples = {}, {}
+    for name, split in splits.items():
+        logits, tokens = scorer.logits(split, partial(display.stage, name, total=len(split)))
+        scores[name], examples[name] = glue.evaluate(task, logits, tokens.labels), len(tokens)
+    display.close()
+    return {
+        "task": task.id,
+        "metric": task.metric,
+        "precision": checked.precision,
+        "splits": scores,
+        "examples": examples,
+    }
+
 
 # Of a model that records none and could take more.
 _DEFAULT_LENGTH = 128

@@ -13,15 +13,14 @@ import ray
 import torch
 from ray.exceptions import GetTimeoutError, ObjectLostError, RayActorError
 
-from fsd_tune.cluster import placement
+from fsd_tune.cluster import connection, placement
 from fsd_tune.errors import FsdTuneError
+from fsd_tune.memory.arrays import Arrays, open_arrays
 from fsd_tune.memory.build import NotBuiltError, Prepared, prepare
 from fsd_tune.memory.spec import Spec
 from fsd_tune.memory.teacher_outputs import Progress
 from fsd_tune.storage import artifacts as files
-from fsd_tune.training.factory import Arrays, open_arrays
 
-NAMESPACE = "fsd_tune"
 # Served through the object stores up to here, as memory-mapped files of the node beyond.
 _STORE_BYTES = 2 << 30
 _STORE_SHARE = 0.3
@@ -144,7 +143,12 @@ def start(spec: Spec, search: str) -> Any:
     for _ in range(_TRIES):
         # Another search may create it, or let it end, between the look and the call: then look again.
         with contextlib.suppress(ValueError, RayActorError):
-            named = {"name": name_of(spec), "namespace": NAMESPACE, "get_if_exists": True, "lifetime": "detached"}
+            named = {
+                "name": name_of(spec),
+                "namespace": connection.NAMESPACE,
+                "get_if_exists": True,
+                "lifetime": "detached",
+            }
             actor = _actor().options(**named, label_selector=placement.not_on_head()).remote()
             ray.get(actor.attach.remote(search))
             return actor

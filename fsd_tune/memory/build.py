@@ -6,7 +6,7 @@ of Ray: the memory actor, `fsd-tune memory` and `fsd-tune distill` all call it.
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,24 +14,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from fsd_tune import device as devices
 from fsd_tune.data import api as glue
-from fsd_tune.data.batching import Tokenised, by_length, collate, inputs_for
+from fsd_tune.data.batching import by_length, collate, inputs_for
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.losses import flatten
 from fsd_tune.memory import teacher_memory as memory
 from fsd_tune.memory import teacher_outputs
 from fsd_tune.memory.spec import Spec, fingerprint
 from fsd_tune.memory.teacher_outputs import Progress
+from fsd_tune.models.inference import EVALUATION_BATCH, predict
 from fsd_tune.models.loading import label_order, load_classifier, refuse_permuted
 from fsd_tune.models.student_init import build_student, source_of
 from fsd_tune.storage import artifacts as files
 from fsd_tune.storage import remote as storage
 from fsd_tune.storage.remote import Storage
-
-_EVALUATION_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -176,33 +174,6 @@ class _Teacher:
         return self._model
 
 
-def predict(
-    model: Any,
-    data: Tokenised,
-    precision: str,
-    device: torch.device,
-    progress: Callable[[int], None] = lambda done: None,
-) -> NDArray[np.float32]:
-    """Logits float32 [N, C] of a model in eval mode, in the split's order; batches are sorted by length.
-
-    After each batch `progress` is told how many examples are done.
-    """
-    model.eval()
-    parts, rows, done = [], [], 0
-    with torch.inference_mode(), devices.autocast(precision, device):
-        for chosen in by_length(data.lengths, _EVALUATION_BATCH):
-            batch = collate(data, chosen, device)
-            batch.pop("labels")
-            parts.append(model(**inputs_for(model, batch)).logits.float())
-            rows.append(chosen)
-            done += len(chosen)
-            progress(done)
-    logits = torch.cat(parts).cpu().numpy()
-    out = np.empty_like(logits)
-    out[np.concatenate(rows)] = logits
-    return out
-
-
 def _write_dev(folder: Path, spec: Spec, model: Any, order: tuple[int, ...], progress: Progress) -> None:
     progress("teacher on dev", 0, 1)
     with files.writing(folder) as (temporary, facts):
@@ -241,7 +212,7 @@ def _student_start(spec: Spec, memory_key: str, memory_folder: Path, progress: P
             sums = torch.zeros(len(sizes), width * model.config.hidden_size, device=where)
             counts = torch.tensor(sizes).clamp(min=1).to(where)
             done = 0
-            for rows in by_length(spec.stored.lengths, _EVALUATION_BATCH):
+            for rows in by_length(spec.stored.lengths, EVALUATION_BATCH):
                 batch = collate(spec.stored, rows, where, pad_to=width if spec.padding == "published" else None)
                 batch.pop("labels")
                 with torch.inference_mode(), devices.autocast(spec.precision, where):

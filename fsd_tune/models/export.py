@@ -12,14 +12,13 @@ import torch
 from fsd_tune.data import api as glue
 from fsd_tune.data.api import Task
 from fsd_tune.errors import InputError
-from fsd_tune.models import model_card
+from fsd_tune.models import folder, model_card
 from fsd_tune.models import onnx as onnx_file
 from fsd_tune.models.folder import made_in_search, record_of
 from fsd_tune.models.loading import TeacherInfo, describe, label_config, label_order, load_tokenizer, quiet_transformers
-from fsd_tune.models.local_checks import RECORD
 from fsd_tune.progress import Display
+from fsd_tune.storage import artifacts
 from fsd_tune.storage import artifacts as files
-from fsd_tune.training.inputs import check_output
 
 
 def run(
@@ -44,7 +43,7 @@ def run(
     """
     display.stage("checking the student", 0, 1)
     quiet_transformers()
-    problems = check_output(output, overwrite)
+    problems = folder.check_output(output, overwrite)
     if onnx and (lacking := onnx_file.lacking()):
         problems.append(f"--onnx: needs {' and '.join(lacking)}, not installed here: pip install 'fsd_tune[onnx]'.")
     found, info, record = None, None, record_of(student)
@@ -76,7 +75,7 @@ def run(
         display.stage("writing", 0, 1)
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
-        files.write_json(temporary / RECORD, record)
+        files.write_json(temporary / artifacts.MODEL_RECORD, record)
         text = model_card.card(output.absolute().name, found, record, confirmation, info.layers)
         files.write_text(temporary / "README.md", text)
         if onnx:

@@ -2,57 +2,41 @@
 
 import copy
 import json
+import os
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from fsd_tune.data.batching import reads_types
-from fsd_tune.models.loading import load_tokenizer, quiet_transformers
-from fsd_tune.models.local_checks import RECORD
-from fsd_tune.report.results import Results
+from fsd_tune.models.loading import quiet_transformers
+from fsd_tune.storage import artifacts
 from fsd_tune.storage import artifacts as files
+from fsd_tune.storage.artifacts import MODEL_RECORD
 
 
-def export_best(results: Results, tokenizer: str) -> Path | None:
-    """Copy the best finished trial's student to `best/`; None when no trial has finished.
+def cannot_be_made(output: Path) -> list[str]:
+    """Why a folder, where it is not there yet, cannot be made."""
+    if output.is_dir():
+        return []
+    if output.exists():
+        return [f"--output: {output} is a file, but must be a folder or new."]
+    above = next(path for path in output.absolute().parents if path.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        return [f"--output: {output} cannot be made: {above} is no folder that may be written to."]
+    return []
 
-    Args:
-        results: of the search.
-        tokenizer: folder or hub id whose tokenizer the student uses.
-    """
-    best = results.best
-    if best is None:
-        return None
-    trial = results.folder / "results" / str(best["folder"])
-    checkpoints = sorted(trial.glob("checkpoint_*/student"))
-    assert checkpoints, f"the finished trial in {trial} has no student"
-    from transformers import AutoModelForSequenceClassification
 
-    rows = results.reports[results.reports["trial"] == best["number"]]
-    params = json.loads((trial / "config.json").read_text(encoding="utf-8"))
-    record = {
-        "task": results.summary.get("task"),
-        "metric": results.metric,
-        "score": best["score"],
-        "last_report": json.loads(rows.iloc[-1].dropna().to_json()),
-        "trial": int(best["number"]),
-        "config": params["config"],
-        "teacher": results.summary.get("teacher"),
-        "seed": results.settings["search"]["seed"],
-        "examples": results.summary.get("selection_examples"),
-        "train_examples": results.summary.get("train_examples"),
-        "select_on": results.summary.get("select_on"),
-        "judge_by": results.summary.get("judge_by"),
-        "student": results.summary.get("student"),
-        "trials": len(results.trials),
-        "precision": results.summary.get("precision"),
-        "max_length": results.settings["data"]["max_length"],
-        "versions": results.versions,
-    }
-    quiet_transformers()
-    student = AutoModelForSequenceClassification.from_pretrained(checkpoints[-1])
-    return write_model(results.folder / "best", student, load_tokenizer(tokenizer), record)
+def check_output(output: Path, overwrite: bool) -> list[str]:
+    """Problems of a folder that a model is to be written to."""
+    if output.is_dir():
+        ours = (output / MODEL_RECORD).is_file()
+        if not any(output.iterdir()) or (overwrite and ours):
+            return []
+        # Only a model of ours is ever replaced: whatever else is there is not ours to delete.
+        held = "a model; give a new folder, or --overwrite" if ours else "other files; give a new folder"
+        return [f"--output: {output} holds {held}."]
+    return cannot_be_made(output)
 
 
 def fitting(tokenizer: Any, model: Any) -> Any:
@@ -70,7 +54,7 @@ def fitting(tokenizer: Any, model: Any) -> Any:
 def record_of(folder: Path | str) -> dict[str, Any]:
     """What `fsd_tune.json` in a model's folder says of its making; empty for models from elsewhere."""
     try:
-        made = json.loads((Path(folder) / RECORD).read_text(encoding="utf-8"))
+        made = json.loads((Path(folder) / artifacts.MODEL_RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return made if isinstance(made, dict) else {}
@@ -101,7 +85,7 @@ def write_model(folder: Path, model: Any, tokenizer: Any, record: dict[str, Any]
         quiet_transformers()
         model.save_pretrained(temporary)
         fitting(tokenizer, model).save_pretrained(temporary)
-        files.write_json(temporary / RECORD, record)
+        files.write_json(temporary / artifacts.MODEL_RECORD, record)
         temporary.chmod(0o755)
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from fsd_tune.data.api import Task
 from fsd_tune.errors import InputError
-from fsd_tune.models.local_checks import RECORD
 from fsd_tune.models.model_config import positions_of, read_config
 from fsd_tune.models.model_weights import check_classifier, check_encoder
 from fsd_tune.settings.loader import Settings
+from fsd_tune.storage.artifacts import MODEL_RECORD
 
 
 def quiet_transformers() -> None:
@@ -76,7 +76,7 @@ def describe_model(path: str, place: str) -> int | None:
 
 def _base(folder: Path) -> str | None:
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record = json.loads((folder / MODEL_RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     base = record.get("base") if isinstance(record, dict) else None

@@ -3,18 +3,9 @@
 The hub is asked once and with a time limit: its libraries would try six times, waiting longer each time.
 """
 
-import os
 import re
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
-from typing import Literal
 
-# What a folder of ours says of its making.
-RECORD = "fsd_tune.json"
-TIMEOUT_S = 10.0
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "spm.model")
 
 
@@ -60,46 +51,3 @@ def _damage(file: Path) -> str:
             return ""
     except (SafetensorError, OSError) as error:
         return str(error).splitlines()[0]
-
-
-def unreachable(kind: Literal["model", "dataset"], name: str) -> str:
-    """Why the hub does not give this model or data set, in one line; empty when it does."""
-    import huggingface_hub
-
-    api = huggingface_hub.HfApi()
-    try:
-        if kind == "model":
-            api.model_info(name, timeout=TIMEOUT_S)
-        else:
-            api.dataset_info(name, timeout=TIMEOUT_S)
-    except Exception as error:  # of several libraries below; a user can do the same about each
-        return (str(error).splitlines() or [type(error).__name__])[0]
-    return ""
-
-
-@contextmanager
-def offline(enabled: bool) -> Iterator[None]:
-    """Makes the hub's libraries look into their local caches only, where `enabled`."""
-    before = [module.HF_HUB_OFFLINE for module in _switches()]
-    try:
-        for module, value in zip(_switches(), before, strict=True):
-            vars(module)["HF_HUB_OFFLINE"] = enabled or value
-        yield
-    finally:
-        for module, value in zip(_switches(), before, strict=True):
-            vars(module)["HF_HUB_OFFLINE"] = value
-
-
-def stay_offline() -> None:
-    """`offline` for the rest of this process and for those that it starts."""
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    for module in _switches():
-        vars(module)["HF_HUB_OFFLINE"] = True
-
-
-def _switches() -> list[ModuleType]:
-    # Both libraries read the environment at import, and only then.
-    import huggingface_hub
-
-    loaded = [huggingface_hub.constants]
-    return [*loaded, sys.modules["datasets.config"]] if "datasets.config" in sys.modules else loaded

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from fsd_tune.errors import InputError
-from fsd_tune.models import local_checks as hub
+from fsd_tune.models.local_checks import model_problems
+from fsd_tune.storage import hub
 
 # Their positions are counted from the padding token's id on, so that as many of them are never used.
 _COUNTED_FROM_PADDING = (
@@ -24,7 +25,7 @@ def read_config(path: str, place: str, tokenizer: bool = True) -> Any:
     Raises:
         InputError: no such folder, no configuration, no tokenizer, no weights, or no such encoder.
     """
-    problems = hub.model_problems(path, place, tokenizer)
+    problems = model_problems(path, place, tokenizer)
     if problems:
         raise InputError(problems)
     folder = Path(path)

@@ -8,8 +8,8 @@ from typing import Any
 
 from fsd_tune.data.api import Split
 from fsd_tune.errors import InputError
-from fsd_tune.models import local_checks as hub
 from fsd_tune.models.loading import TeacherInfo, load_tokenizer
+from fsd_tune.models.local_checks import model_problems
 from fsd_tune.models.model_config import read_config
 from fsd_tune.models.student_init import source_of, source_place
 from fsd_tune.settings.schema import Student
@@ -38,7 +38,7 @@ def check_tokens(student: Student, teacher: TeacherInfo, tokenizer: Any, split: 
         vocabulary = read_config(source, place, tokenizer=False).vocab_size
     except InputError:  # `check_source` says so
         return []
-    lacking = hub.model_problems(source, place)
+    lacking = model_problems(source, place)
     if lacking:
         return lacking
     try:

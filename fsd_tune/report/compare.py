@@ -11,7 +11,6 @@ import pandas as pd
 
 from fsd_tune.errors import InputError
 from fsd_tune.report.results import Results, load
-from fsd_tune.search.folder import differences
 from fsd_tune.tracking.download import PREFIX, download
 
 _SAME = {"task": "task", "metric": "metric", "select_on": "selection split", "judge_by": "score"}
@@ -142,3 +141,26 @@ def _names(loaded: Sequence[Results]) -> list[str]:
 
 def _or_nan(value: Any) -> float:
     return float(value) if isinstance(value, int | float) else math.nan
+
+
+def differences(held: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What is different now: settings and a task of one's own by key, other inputs by name."""
+    found = _by_key(held["settings"], now["settings"])
+    if isinstance(held.get("task"), dict) and isinstance(now["task"], dict):
+        found += [f"task.{difference}" for difference in _by_key(held["task"], now["task"])]
+        now = {name: value for name, value in now.items() if name != "task"}
+    return found + [f"another {name}" for name in now if name != "settings" and held.get(name) != now[name]]
+
+
+def _by_key(held: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    there, here = _flat(held), _flat(now)
+    keys = [key for key in here | there if here.get(key) != there.get(key)]
+    return [f"{key} {there.get(key)} there, {here.get(key)} now" for key in keys]
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    return {
+        key: leaf for name, part in value.items() for key, leaf in _flat(part, f"{prefix}.{name}".strip(".")).items()
+    }

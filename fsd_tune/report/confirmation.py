@@ -1,6 +1,5 @@
-"""A confirmation for people: the lines that its end prints, and its chart. From `confirm/summary.json` alone."""
+"""The lines that `fsd-tune confirm` prints at its end, made from `confirm/summary.json` alone."""
 
-import html
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -83,51 +82,6 @@ def interval(found: Mapping[str, float] | None) -> str:
     if found is None:
         return "too few runs that trained"
     return f"{found['estimate']:+.4f}, 95% interval {found['low']:+.4f} to {found['high']:+.4f}"
-
-
-def chart(made: Confirmation) -> Any:
-    """The winner in the search, on selection and on fresh seeds, and the baselines: a dot a run, a bar the mean."""
-    import plotly.graph_objects as go
-
-    from fsd_tune.report.charts.base import ACCENT, GREY, Chart, styled
-
-    winner = made["winner"]
-    rows = [
-        ("winner in the search", {"": winner["search_score"]}, winner["search_score"], ACCENT),
-        ("winner, selection seeds", winner["selection"]["scores"], winner["selection"]["mean"], ACCENT),
-        ("winner, fresh seeds", winner["fresh"]["scores"], winner["fresh"]["mean"], ACCENT),
-    ]
-    for one in made["configurations"]:
-        if one["role"] == "baseline":
-            rows.append((f"{one['label']}, fresh seeds", one["fresh"]["scores"], one["fresh"]["mean"], GREY))
-    picture = go.Figure()
-    for name, scores, mean, colour in rows:
-        label = html.escape(name)
-        picture.add_scatter(
-            x=list(scores.values()),
-            y=[label] * len(scores),
-            mode="markers",
-            marker={"color": colour, "size": 8, "opacity": 0.6},
-            text=[f"seed {seed}" if seed else "the search's seed" for seed in scores],
-            hovertemplate="%{text}: %{x:.4f}<extra></extra>",
-            showlegend=False,
-        )
-        picture.add_scatter(
-            x=[mean],
-            y=[label],
-            mode="markers",
-            marker={"color": colour, "size": 22, "symbol": "line-ns", "line": {"width": 3, "color": colour}},
-            hovertemplate="mean %{x:.4f}<extra></extra>",
-            showlegend=False,
-        )
-    picture.update_xaxes(title=html.escape(made["metric"].replace("_", " ")))
-    picture.update_yaxes(autorange="reversed", title="")
-    caption = (
-        "A dot is a run, a bar the mean of its row. How far the fresh seeds fall behind the search is the search's "
-        "optimism; compare the winner with the baselines in the rows of fresh seeds alone."
-    )
-    height = 110 + 38 * len(rows)
-    return Chart("confirmation", "Scores by seed", caption, styled(picture), height=height)
 
 
 def _score(value: float | None) -> str:

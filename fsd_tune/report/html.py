@@ -16,7 +16,7 @@ import pandas as pd
 
 from fsd_tune.progress import duration
 from fsd_tune.report import page
-from fsd_tune.report.charts.base import charts
+from fsd_tune.report.charts import charts
 from fsd_tune.report.confirmation import figure, interval
 from fsd_tune.report.intervals import mean_interval
 from fsd_tune.report.results import Results, load

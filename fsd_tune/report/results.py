@@ -6,7 +6,6 @@ damaged file never hides the other trials.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,10 @@ import pandas as pd
 
 from fsd_tune.errors import InputError
 from fsd_tune.report.trial_files import Reader, Trial, last_number, newest_of_each, trials_in
+from fsd_tune.settings.judging import JUDGES, judge
 from fsd_tune.settings.methods import HYPERPARAMETERS
-from fsd_tune.storage import experiment_folder as place
+from fsd_tune.storage.open_folder import reading
 from fsd_tune.storage.uri import is_uri
-
-JUDGES = ("mean_of_last_3", "last")
 
 _TRIAL_COLUMNS = {
     "number": "int64",
@@ -35,21 +33,6 @@ _TRIAL_COLUMNS = {
     "reason": "str",
     "folder": "str",
 }
-
-
-def judge(values: Sequence[float], judge_by: str) -> float:
-    """One score from a trial's evaluations, oldest first.
-
-    Args:
-        values: the selection metric at each report.
-        judge_by: `mean_of_last_3` (of fewer where there are fewer) or `last`.
-
-    Returns:
-        The score; NaN when there is no value yet or a judged value is NaN.
-    """
-    assert judge_by in JUDGES, judge_by
-    judged = values[-1:] if judge_by == "last" else values[-3:]
-    return math.fsum(judged) / len(judged) if judged else math.nan
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +134,7 @@ def load(folder: Path | str, described: bool = False) -> Results:
             `summary.json` or `settings.yaml`: without them nothing can be said of its trials.
     """
     if is_uri(folder):
-        with place.reading(folder) as where:
+        with reading(folder) as where:
             return load(where.folder, described)
     folder = Path(folder)
     if not folder.is_dir():

@@ -26,7 +26,7 @@ from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import USES_TEACHER
 from fsd_tune.settings.overrides import flag_of
 from fsd_tune.storage import artifacts as files
-from fsd_tune.storage import experiment_folder as place
+from fsd_tune.storage import open_folder
 from fsd_tune.storage.experiment_folder import Place
 from fsd_tune.training.inputs import Inputs, gather
 
@@ -117,7 +117,7 @@ def plan(
     address: str | None = None,
 ) -> Plan:
     """Check and load a search's inputs; arguments and errors are `run`'s."""
-    where = place.at(output)
+    where = open_folder.at(output)
     settings = _anchored(settings)
     inputs = gather(settings, task, teacher, None if data is None else Path(data))
     if not isinstance(output, Place):
@@ -230,7 +230,7 @@ def resume(
         InputError: no search is there, or settings, teacher or data are not those that it began with.
         FsdTuneError: something failed midway; what was finished is kept.
     """
-    where = place.at(folder)
+    where = open_folder.at(folder)
     where.require("FOLDER")
     where.pull()
     given = search_folder.inputs(where.folder)

@@ -15,9 +15,9 @@ from fsd_tune.cluster import cluster_yaml as cluster_file
 from fsd_tune.data import api as glue
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.memory import sizes as disk
-from fsd_tune.models import local_checks as hub
+from fsd_tune.models.local_checks import model_problems
 from fsd_tune.settings.loader import Settings
-from fsd_tune.storage import experiment_folder as place
+from fsd_tune.storage import hub, open_folder
 from fsd_tune.storage.uri import is_uri, joined, misses_slash
 from fsd_tune.tracking.login import tracking_problems
 from fsd_tune.versions import versions
@@ -103,7 +103,7 @@ def _data(wanted: Wanted) -> list[Finding]:
 
 def _teacher(wanted: Wanted) -> list[Finding]:
     assert wanted.teacher is not None
-    problems = hub.model_problems(wanted.teacher, "--teacher")
+    problems = model_problems(wanted.teacher, "--teacher")
     if not Path(wanted.teacher).is_dir() and not problems:
         why = hub.unreachable("model", wanted.teacher)
         problems = [f"--teacher: {wanted.teacher} is no folder, and the hub: {why}"] if why else []
@@ -115,7 +115,7 @@ def _output(wanted: Wanted) -> list[Finding]:
     """Whether it can be written, and what its study says if there is one."""
     assert wanted.output is not None
     if is_uri(wanted.output):
-        place.at(wanted.output).require("--output")
+        open_folder.at(wanted.output).require("--output")
         different = _different(wanted)
         if different:
             return [Finding("output", _another(wanted.output, different), False)]
@@ -155,6 +155,7 @@ def _different(wanted: Wanted) -> list[str]:
             text = Path(summary).read_text(encoding="utf-8")
     except FileNotFoundError:
         return []
+    from fsd_tune.report.compare import differences
     from fsd_tune.search import folder as search_folder  # torch comes with it
 
     try:
@@ -164,7 +165,7 @@ def _different(wanted: Wanted) -> list[str]:
     now: dict[str, Any] = {"settings": search_folder.plain(wanted.settings)}
     if wanted.task is not None:
         now["task"] = glue.get_task(wanted.task).definition
-    return search_folder.differences({"settings": {}} | held, now)[:3]
+    return differences({"settings": {}} | held, now)[:3]
 
 
 def _another(output: str, different: list[str]) -> str:
@@ -174,7 +175,7 @@ def _another(output: str, different: list[str]) -> str:
 def _disk(wanted: Wanted) -> list[Finding]:
     """Room for the teacher's outputs, at most by formula (README, "What a trial costs"); and /dev/shm for Ray."""
     found = []
-    folder = place.at(wanted.output or "").memory(wanted.memory)[0].resolve()
+    folder = open_folder.at(wanted.output or "").memory(wanted.memory)[0].resolve()
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(existing).free
     try:
@@ -247,7 +248,7 @@ def _nodes(wanted: Wanted) -> list[Finding]:
     if wanted.settings is not None:
         gpus = cluster.gpus_for(wanted.settings, cluster.device_for(wanted.settings, "auto", wanted.address))
     paths = [str(Path(path).absolute()) for path in (wanted.teacher,) if path and Path(path).is_dir()]
-    found, needed, where = [], _bytes_at_most(wanted), place.at(wanted.output or "")
+    found, needed, where = [], _bytes_at_most(wanted), open_folder.at(wanted.output or "")
     folder, remote = where.memory(wanted.memory)
     # How much is asked for is known at most; the search itself asks for the right amount.
     needs = nodes.Needs(gpus, paths, folder.absolute() if remote else None)

@@ -12,18 +12,17 @@ from typing import Any
 
 from fsd_tune.cluster import connection as cluster
 from fsd_tune.cluster import nodes
-from fsd_tune.data import holdout
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.memory import actor as memory_actor
 from fsd_tune.memory.build import Prepared
 from fsd_tune.memory.spec import Spec
+from fsd_tune.models import inference
 from fsd_tune.models import layer_cka as similarity
-from fsd_tune.models.folder import export_best, record_of
-from fsd_tune.models.local_checks import RECORD
+from fsd_tune.models.folder import record_of
 from fsd_tune.progress import Display, duration
 from fsd_tune.report import html as report
 from fsd_tune.report.results import load
-from fsd_tune.search import budget
+from fsd_tune.search import best_student, budget
 from fsd_tune.search import folder as search_folder
 from fsd_tune.search.progress import SearchProgress
 from fsd_tune.search.resume import Past
@@ -32,6 +31,7 @@ from fsd_tune.search.wandb_logger import TrackedTrials
 from fsd_tune.settings.configuration import distributions
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import USES_TEACHER
+from fsd_tune.storage import artifacts
 from fsd_tune.storage import artifacts as files
 from fsd_tune.storage.experiment_folder import Place
 from fsd_tune.storage.retry import AwayError, Patience
@@ -49,11 +49,11 @@ def conclude(where: Place, inputs: Inputs, spec: Spec, done: bool, tracked: Trac
     results = load(folder)
     if results.best is not None:
         where.student_of(str(results.best["folder"]))
-    best = export_best(results, spec.teacher.path)
+    best = best_student.export_best(results, spec.teacher.path)
     if done and best is not None and inputs.final is not None:
-        figure = holdout.final(best, inputs.task, inputs.final, spec.precision, spec.device)
+        figure = inference.score_on_dev(best, inputs.task, inputs.final, spec.precision, spec.device)
         files.write_json(folder / "summary.json", results.summary | {"dev": figure})
-        files.write_json(best / RECORD, record_of(best) | {"dev": figure})
+        files.write_json(best / artifacts.MODEL_RECORD, record_of(best) | {"dev": figure})
         results = load(folder)
     if done and best is not None:
         alike = similarity.of_folders(spec.teacher.path, best, spec.dev, spec.device)

@@ -14,9 +14,10 @@ from typing import Any
 import yaml
 
 from fsd_tune.data.api import Task
-from fsd_tune.data.batching import Tokenised
+from fsd_tune.data.batching import split_digest
 from fsd_tune.errors import InputError
 from fsd_tune.memory.spec import Spec, fingerprint
+from fsd_tune.report.compare import differences
 from fsd_tune.settings import loader as settings_module
 from fsd_tune.settings.loader import Settings
 from fsd_tune.storage import artifacts as files
@@ -37,8 +38,8 @@ def identity(settings: Settings, spec: Spec) -> dict[str, Any]:
         "settings": plain(settings),
         "task": spec.task.definition,
         "teacher": fingerprint(spec.teacher.path),
-        "training split": _digest(spec.train),
-        "dev split": _digest(spec.dev),
+        "training split": split_digest(spec.train),
+        "dev split": split_digest(spec.dev),
     }
 
 
@@ -50,21 +51,6 @@ def plain(settings: Settings) -> dict[str, Any]:
     for key in ("trials", "time_budget", "stop_after_stalled"):
         found["search"].pop(key)
     return found
-
-
-def shared_facts(settings: Settings, spec: Spec, metric: str) -> dict[str, Any]:
-    """What two runs' scores must share to be compared, as W&B is told of a run that belongs to no search."""
-    return {
-        "task": spec.task.id,
-        "metric": metric,
-        "select_on": settings.search.model_dump(mode="json")["select_on"],
-        "judge_by": settings.search.judge_by,
-        "dev split": _digest(spec.dev),
-    }
-
-
-def _digest(split: Tokenised) -> str:
-    return files.digest(split.ids, split.offsets, split.labels)
 
 
 def given(task: Task, teacher: str, data: object, memory: object, device: str) -> dict[str, Any]:
@@ -143,29 +129,6 @@ def check(folder: Path, identity: dict[str, Any], overwrite: bool, resuming: boo
             f"--output: {folder} holds another search ({'; '.join([*found[:3], *more])}); give a new folder, or "
             "--overwrite."
         )
-
-
-def differences(held: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What is different now: settings and a task of one's own by key, other inputs by name."""
-    found = _by_key(held["settings"], now["settings"])
-    if isinstance(held.get("task"), dict) and isinstance(now["task"], dict):
-        found += [f"task.{difference}" for difference in _by_key(held["task"], now["task"])]
-        now = {name: value for name, value in now.items() if name != "task"}
-    return found + [f"another {name}" for name in now if name != "settings" and held.get(name) != now[name]]
-
-
-def _by_key(held: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    there, here = _flat(held), _flat(now)
-    keys = [key for key in here | there if here.get(key) != there.get(key)]
-    return [f"{key} {there.get(key)} there, {here.get(key)} now" for key in keys]
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, dict):
-        return {prefix: value}
-    return {
-        key: leaf for name, part in value.items() for key, leaf in _flat(part, f"{prefix}.{name}".strip(".")).items()
-    }
 
 
 def begin(

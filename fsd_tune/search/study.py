@@ -18,11 +18,11 @@ import sqlalchemy
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from fsd_tune.report.results import judge
 from fsd_tune.search import cmaes as cma
 from fsd_tune.search import grid
 from fsd_tune.search.budget import Stall
 from fsd_tune.settings.configuration import distributions, first_configurations, sample, unconditional
+from fsd_tune.settings.judging import judge
 from fsd_tune.settings.loader import Settings
 
 STATES = {

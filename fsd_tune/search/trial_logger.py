@@ -16,10 +16,10 @@ from ray.tune import Callback
 
 from fsd_tune.cluster import connection as cluster
 from fsd_tune.cluster.nodes import Joining
-from fsd_tune.report.results import judge
 from fsd_tune.search.progress import SearchProgress
 from fsd_tune.search.searcher import DriverOnly, TruthfulAsha, TruthfulSearcher, ended
 from fsd_tune.search.wandb_logger import TrackedTrials
+from fsd_tune.settings.judging import judge
 from fsd_tune.storage import artifacts as files
 from fsd_tune.storage import checkpoints
 from fsd_tune.storage.experiment_folder import Place

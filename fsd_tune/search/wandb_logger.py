@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from fsd_tune.progress import Display
-from fsd_tune.report.charts.base import charts
+from fsd_tune.report.charts import charts
 from fsd_tune.report.results import Results
 from fsd_tune.search.resume import rows
 from fsd_tune.settings.schema import Wandb

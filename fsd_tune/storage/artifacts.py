@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 from fsd_tune.errors import FsdTuneError
 
+# What a folder of ours says of its making.
+MODEL_RECORD = "fsd_tune.json"
+
 MANIFEST = "manifest.json"
 
 

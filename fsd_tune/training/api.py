@@ -1,28 +1,26 @@
 """The verbs that need no Ray: build a memory, distil one student, evaluate one."""
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fsd_tune.data import api as glue
-from fsd_tune.data import holdout
 from fsd_tune.errors import FsdTuneError, InputError
-from fsd_tune.evaluation import scoring
+from fsd_tune.memory.arrays import open_arrays
 from fsd_tune.memory.build import Prepared, prepare
 from fsd_tune.memory.spec import Spec, spec_for
-from fsd_tune.models.folder import write_model
+from fsd_tune.models.folder import check_output, write_model
+from fsd_tune.models.inference import score_on_dev
 from fsd_tune.models.loading import load_tokenizer
-from fsd_tune.models.local_checks import RECORD
 from fsd_tune.progress import Display, short
-from fsd_tune.report.results import judge
-from fsd_tune.search.folder import shared_facts
 from fsd_tune.settings.configuration import resolve
+from fsd_tune.settings.judging import judge
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import USES_TEACHER
+from fsd_tune.storage import artifacts
 from fsd_tune.storage import artifacts as files
 from fsd_tune.tracking.tracker import tracked
-from fsd_tune.training.factory import Workbench, open_arrays
-from fsd_tune.training.inputs import Inputs, check_output, gather
+from fsd_tune.training.factory import Workbench
+from fsd_tune.training.inputs import Inputs, gather, shared_facts
 from fsd_tune.versions import versions
 
 _DEFAULT_REPORTS = 10
@@ -149,56 +147,7 @@ def distill(
     write_model(output, distiller.model, load_tokenizer(teacher), made)
     if inputs.final is not None:
         # Judged on the holdout: dev has chosen nothing.
-        figure = holdout.final(output, inputs.task, inputs.final, spec.precision, spec.device)
+        figure = score_on_dev(output, inputs.task, inputs.final, spec.precision, spec.device)
         made |= {"select_on": settings.search.model_dump(mode="json")["select_on"], "dev": figure}
-        files.write_json(output / RECORD, made)
+        files.write_json(output / artifacts.MODEL_RECORD, made)
     return made
-
-
-def evaluate(
-    student: str,
-    task_name: glue.TaskLike,
-    data: Path | None,
-    device: str,
-    precision: str | None,
-    display: Display | None = None,
-) -> dict[str, Any]:
-    """Metrics of a student (or teacher) on the task's dev splits.
-
-    Without a `precision` in the one that its folder records, for which its scores were reported; else float32.
-
-    Returns:
-        {"task", "metric", "precision", "splits": {split: {metric: value}}, "examples": {split: N}}
-
-    Raises:
-        InputError: the folder, the data or their labels do not fit; logits that are not finite.
-    """
-    display = display or Display(quiet=True)
-    problems: list[str] = []
-    hint = ""
-    task = checked = splits = None
-    try:
-        task = glue.get_task(task_name)
-        splits = glue.load(task, [name for name in task.splits if name.startswith("dev")], data)
-    except InputError as error:
-        problems += error.problems
-        hint = error.hint
-    try:
-        checked = scoring.check(student, task, device, precision)
-    except InputError as error:
-        problems += error.problems
-    if problems or task is None or checked is None or splits is None:
-        raise InputError(problems, hint)
-    scorer = scoring.Scorer(checked)
-    scores, examples = {}, {}
-    for name, split in splits.items():
-        logits, tokens = scorer.logits(split, partial(display.stage, name, total=len(split)))
-        scores[name], examples[name] = glue.evaluate(task, logits, tokens.labels), len(tokens)
-    display.close()
-    return {
-        "task": task.id,
-        "metric": task.metric,
-        "precision": checked.precision,
-        "splits": scores,
-        "examples": examples,
-    }

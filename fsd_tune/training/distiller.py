@@ -15,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fsd_tune import losses, relational
+from fsd_tune import losses
 from fsd_tune.data.api import Task, evaluate
 from fsd_tune.data.batching import Tokenised, collate, epoch_order, inputs_for
 from fsd_tune.device import autocast
-from fsd_tune.memory.build import predict
 from fsd_tune.memory.targets import TeacherSource
+from fsd_tune.models.inference import predict
 from fsd_tune.storage import checkpoints
 
 _CLIP = 1.0
@@ -30,8 +30,8 @@ PAIRED: dict[str, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {
     "intra": losses.intra_loss,
     "local": losses.local_loss,
     "cls": losses.cls_loss,
-    "distance": relational.distance_loss,
-    "angle": relational.angle_loss,
+    "distance": losses.rkd_distance_loss,
+    "angle": losses.rkd_angle_loss,
 }
 
 

@@ -4,54 +4,19 @@ import copy
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from fsd_tune.data import api as glue
-from fsd_tune.memory import teacher_memory as memory
-from fsd_tune.memory import teacher_outputs
-from fsd_tune.memory.build import Prepared
+from fsd_tune.memory.arrays import Arrays
 from fsd_tune.memory.spec import Spec
 from fsd_tune.memory.targets import LiveTeacher, ServedTeacher, TeacherSource
 from fsd_tune.memory.teacher_memory import TeacherMemory
-from fsd_tune.memory.teacher_outputs import TeacherOutputs
 from fsd_tune.models.layers import global_pair
 from fsd_tune.models.loading import label_order, load_classifier
 from fsd_tune.models.student_init import build_student
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import USES_FEATURES, USES_MEMORY, USES_TEACHER
 from fsd_tune.training.distiller import Distiller, Run, start_memory
-
-
-@dataclass(frozen=True)
-class Arrays:
-    """The served, read-only arrays: teacher outputs, teacher memory, the student memory's matched start.
-
-    With a live teacher the outputs stay where they are: nothing but the memory was made from them.
-    """
-
-    outputs: TeacherOutputs | None
-    memory: TeacherMemory | None
-    start: NDArray[np.float32] | None
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all arrays."""
-        parts = [] if self.memory is None else list(vars(self.memory).values())
-        parts += [] if self.start is None else [self.start]
-        return sum(int(part.nbytes) for part in parts) + (0 if self.outputs is None else self.outputs.nbytes)
-
-
-def open_arrays(prepared: Prepared, mapped: bool) -> Arrays:
-    """The artefacts as arrays, memory-mapped or in memory, fetched to this node where they are not."""
-    prepared.bring()
-    live = prepared.outputs is None or prepared.facts["live"]
-    return Arrays(
-        None if live or prepared.outputs is None else teacher_outputs.read(prepared.outputs, mapped),
-        None if prepared.memory is None else memory.read(prepared.memory, mapped),
-        None if prepared.start is None else np.load(prepared.start / "start.npy"),
-    )
 
 
 @dataclass

@@ -1,22 +1,54 @@
 """A verb's inputs checked and loaded before any work starts: task, data, teacher, and what settings ask of them."""
 
-import os
+import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fsd_tune.data import api as glue
 from fsd_tune.data import holdout
 from fsd_tune.data.api import Split, Task
-from fsd_tune.data.batching import Tokenised, tokenise
+from fsd_tune.data.batching import Tokenised, split_digest, tokenise
+from fsd_tune.data.holdout import record
 from fsd_tune.errors import InputError
+from fsd_tune.memory.spec import Spec
 from fsd_tune.models.layers import layer_pairs
 from fsd_tune.models.loading import TeacherInfo, check_fit, checked_tokenizer, describe, quiet_transformers
-from fsd_tune.models.local_checks import RECORD
 from fsd_tune.models.student_init import check_source
 from fsd_tune.models.tokenizer_match import check_tokens
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import NEEDS_EQUAL_WIDTHS
+from fsd_tune.storage.artifacts import MODEL_RECORD
 from fsd_tune.tracking.login import tracking_problems
+
+
+def holdout_problems(teacher: TeacherInfo, held: Split, held_out: float, data: Path | None) -> list[str]:
+    """A teacher that has been trained on what is held out, or that does not say it has not.
+
+    Args:
+        teacher: describes it.
+        held: the rows that are held out.
+        held_out: their share.
+        data: the folder of the data, for the command that makes another.
+    """
+    try:
+        said = json.loads((Path(teacher.path) / MODEL_RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        said = {}
+    said = said if isinstance(said, dict) else {}
+    if said.get("holdout_rows") == record(held, held_out)["holdout_rows"]:
+        return []
+    words = ["fsd-tune", "teacher", "--model", teacher.base or "MODEL", *held.task.words]
+    words += ["--data", str(data)] if data is not None else []
+    words += ["--holdout", f"{held_out:g}", "--output", "FOLDER"]
+    found = (
+        f"leaves out another holdout ({said['holdout']:g})" if _is_number(said.get("holdout")) else "records no holdout"
+    )
+    return [
+        f"--teacher: {teacher.path} {found}, so that it may know the rows that search.select_on holds out "
+        f"({held_out:g} of the training split); make one that does not: {shlex.join(words)}"
+    ]
 
 
 @dataclass(frozen=True)
@@ -86,7 +118,7 @@ def gather(settings: Settings, task_name: glue.TaskLike, teacher: str, data: Pat
     if share is not None and splits is not None:
         try:
             rest, held = holdout.divide(splits["train"], share)
-            problems += [] if info is None else holdout.problems(info, held, share, data)
+            problems += [] if info is None else holdout_problems(info, held, share, data)
         except InputError as error:
             problems += error.problems
     if problems or task is None or info is None or splits is None or rest is None or held is None:
@@ -99,30 +131,6 @@ def gather(settings: Settings, task_name: glue.TaskLike, teacher: str, data: Pat
     skipped = [split for split in splits.values() if split.skipped]
     notes = tuple(f"{split.source}: {split.skipped} rows skipped (missing columns or labels)." for split in skipped)
     return Inputs(task, info, train, judged, final, notes)
-
-
-def check_output(output: Path, overwrite: bool) -> list[str]:
-    """Problems of a folder that a model is to be written to."""
-    if output.is_dir():
-        ours = (output / RECORD).is_file()
-        if not any(output.iterdir()) or (overwrite and ours):
-            return []
-        # Only a model of ours is ever replaced: whatever else is there is not ours to delete.
-        held = "a model; give a new folder, or --overwrite" if ours else "other files; give a new folder"
-        return [f"--output: {output} holds {held}."]
-    return cannot_be_made(output)
-
-
-def cannot_be_made(output: Path) -> list[str]:
-    """Why a folder, where it is not there yet, cannot be made."""
-    if output.is_dir():
-        return []
-    if output.exists():
-        return [f"--output: {output} is a file, but must be a folder or new."]
-    above = next(path for path in output.absolute().parents if path.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        return [f"--output: {output} cannot be made: {above} is no folder that may be written to."]
-    return []
 
 
 def load_splits(task: Task, data: Path | None) -> dict[str, Split]:
@@ -155,3 +163,18 @@ def _check_widths(settings: Settings, teacher: TeacherInfo) -> list[str]:
         f"student.hidden_size: {found}, but method {methods[0]} compares [CLS] vectors number by number: must be the "
         f"teacher's {teacher.hidden_size}."
     ]
+
+
+def shared_facts(settings: Settings, spec: Spec, metric: str) -> dict[str, Any]:
+    """What two runs' scores must share to be compared, as W&B is told of a run that belongs to no search."""
+    return {
+        "task": spec.task.id,
+        "metric": metric,
+        "select_on": settings.search.model_dump(mode="json")["select_on"],
+        "judge_by": settings.search.judge_by,
+        "dev split": split_digest(spec.dev),
+    }
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -11,14 +11,14 @@ from fsd_tune.data import holdout
 from fsd_tune.data.api import Split, Task
 from fsd_tune.data.batching import tokenise
 from fsd_tune.errors import InputError
-from fsd_tune.models.folder import write_model
+from fsd_tune.models.folder import check_output, write_model
 from fsd_tune.models.loading import checked_tokenizer, describe_model, load_classifier, quiet_transformers
 from fsd_tune.progress import Display
 from fsd_tune.settings.schema import Wandb
 from fsd_tune.tracking.login import tracking_problems
 from fsd_tune.tracking.tracker import tracked
 from fsd_tune.training.distiller import Distiller, Run
-from fsd_tune.training.inputs import check_output, load_splits
+from fsd_tune.training.inputs import load_splits
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from typing import Any
 from fsd_tune import device as devices
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.memory.spec import fingerprint
-from fsd_tune.models.local_checks import RECORD
 from fsd_tune.progress import Display, duration
 from fsd_tune.settings.schema import Wandb
+from fsd_tune.storage import artifacts
 from fsd_tune.storage import artifacts as files
 from fsd_tune.tracking.tracker import Tracker
 from fsd_tune.training.teacher import TeacherRun, check
@@ -98,7 +98,7 @@ def train(
     records = {each.name: found for each in candidates if (found := _found(store, each)) is not None}
     failed: dict[str, str] = {}
     best = _best(candidates, records)
-    if best is not None and not (store / best.name / RECORD).is_file():
+    if best is not None and not (store / best.name / artifacts.MODEL_RECORD).is_file():
         del records[best.name]  # its record alone is left: it is made again
     there = f", {len(records)} of them there already" if records else ""
     display.line(f"teachers: {len(rates)} learning rates x {len(seeds)} seeds, {len(candidates)} candidates{there}")
@@ -121,7 +121,7 @@ def train(
     if best is None:
         reasons = [f"{each.label}: {failed[each.name]}" for each in candidates]
         raise FsdTuneError(f"all {len(candidates)} candidates. " + " ".join(reasons))
-    if not (store / best.name / RECORD).is_file():
+    if not (store / best.name / artifacts.MODEL_RECORD).is_file():
         raise FsdTuneError(f"{best.label} is the best, but its folder is gone: the same command trains it again.")
     made = records[best.name] | {"grid": [_row(each, records.get(each.name), failed) for each in candidates]}
     _hand_over(store, best, made, run.output, candidates)
@@ -157,7 +157,7 @@ def _candidate(run: TeacherRun, rate: float, seed: int, store: Path, facts: Sequ
 
 def _found(store: Path, candidate: Candidate) -> dict[str, Any] | None:
     """The record of a candidate that has ended before; its folder has it, too, until a better one has come."""
-    for path in (store / f"{candidate.name}.json", store / candidate.name / RECORD):
+    for path in (store / f"{candidate.name}.json", store / candidate.name / artifacts.MODEL_RECORD):
         try:
             record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -218,7 +218,7 @@ def _hand_over(
     store: Path, best: Candidate, made: dict[str, Any], output: Path, candidates: Sequence[Candidate]
 ) -> None:
     """The best candidate's folder takes the place of the output; nothing of the others stays."""
-    files.write_json(store / best.name / RECORD, made)
+    files.write_json(store / best.name / artifacts.MODEL_RECORD, made)
     shutil.rmtree(output, ignore_errors=True)
     (store / best.name).rename(output)
     _tidy(store, candidates)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import numpy as np
 import optuna
 
-from fsd_tune.report.results import judge
 from fsd_tune.search.study import Known, Record
+from fsd_tune.settings.judging import judge
 
 Belief = tuple[Known, float | None, str]
 

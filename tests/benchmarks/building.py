@@ -16,7 +16,7 @@ from fsd_tune.device import autocast
 from fsd_tune.memory import sizes as disk
 from fsd_tune.memory import teacher_memory as memory
 from fsd_tune.memory import teacher_outputs
-from fsd_tune.memory.build import predict
+from fsd_tune.models.inference import predict
 from fsd_tune.models.loading import load_classifier
 from fsd_tune.storage import artifacts as files
 from tests.benchmarks import setting as settings
@@ -53,7 +53,10 @@ def against_inference(setting: Setting, precision: str, rounds: int) -> list[dic
     build()
     times: dict[str, list[float]] = {"build": [], "plain": []}
     for _ in range(rounds):
-        for name, work in (("plain", lambda: predict(model, spec.train, precision, where)), ("build", build)):
+        for name, work in (
+            ("plain", lambda: predict(model, spec.train, precision, where)),
+            ("build", build),
+        ):
             start = time.perf_counter()
             work()
             times[name].append(time.perf_counter() - start)

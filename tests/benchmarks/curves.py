@@ -23,6 +23,7 @@ import torch
 from fsd_tune.data import api as glue
 from fsd_tune.data import demo_input as demo_data
 from fsd_tune.data.batching import tokenise
+from fsd_tune.memory.arrays import open_arrays
 from fsd_tune.memory.build import prepare
 from fsd_tune.memory.spec import spec_for
 from fsd_tune.models.loading import describe, load_tokenizer, quiet_transformers
@@ -30,7 +31,7 @@ from fsd_tune.progress import Display
 from fsd_tune.settings import loader as settings_module
 from fsd_tune.settings.configuration import resolve
 from fsd_tune.training.distiller import Distiller
-from fsd_tune.training.factory import Workbench, open_arrays
+from fsd_tune.training.factory import Workbench
 from fsd_tune.training.inputs import load_splits
 from fsd_tune.training.teacher import TeacherRun, fine_tune
 

@@ -19,9 +19,9 @@ import optuna
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 
-from fsd_tune.report.results import judge
 from fsd_tune.search.searcher import TruthfulAsha
 from fsd_tune.search.study import Record
+from fsd_tune.settings import judging
 from fsd_tune.settings import loader as settings_module
 from tests.benchmarks.curves import FLAGS, GRID
 
@@ -96,7 +96,7 @@ class _Kept:
 
     def best(self, judge_by: str, unfinished: bool) -> int | None:
         scores = {
-            key: judge(values, judge_by)
+            key: judging.judge(values, judge_by)
             for key, values in self.values.items()
             if values and (unfinished or key in self.finished) and not math.isnan(values[-1])
         }

@@ -10,6 +10,7 @@ import torch
 from fsd_tune.data import api as glue
 from fsd_tune.data import demo_input as demo_data
 from fsd_tune.data.batching import tokenise
+from fsd_tune.memory.arrays import open_arrays
 from fsd_tune.memory.build import Prepared, prepare
 from fsd_tune.memory.spec import Spec, spec_for
 from fsd_tune.models.folder import write_model
@@ -17,7 +18,7 @@ from fsd_tune.models.loading import TeacherInfo, load_classifier, load_tokenizer
 from fsd_tune.settings import loader as settings_module
 from fsd_tune.settings.configuration import resolve
 from fsd_tune.training.distiller import Distiller
-from fsd_tune.training.factory import Workbench, open_arrays
+from fsd_tune.training.factory import Workbench
 from fsd_tune.training.inputs import load_splits
 
 

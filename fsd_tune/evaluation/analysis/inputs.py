@@ -14,12 +14,11 @@ from fsd_tune.data.batching import Tokenised, tokenise
 from fsd_tune.errors import InputError
 from fsd_tune.memory import teacher_memory as memory
 from fsd_tune.memory.spec import fingerprint
-from fsd_tune.models.folder import made_in_search, record_of
+from fsd_tune.models.folder import check_output, made_in_search, record_of
 from fsd_tune.models.layers import Pair, global_pair, layer_pairs
 from fsd_tune.models.loading import TeacherInfo, describe, label_order, load_tokenizer, quiet_transformers
 from fsd_tune.search import folder as search_folder
 from fsd_tune.storage import artifacts as files
-from fsd_tune.training.inputs import check_output
 
 ANALYSIS = "analysis.json"
 _LEAST_EXAMPLES = 5

@@ -23,7 +23,7 @@ from fsd_tune.report import intervals as statistics
 from fsd_tune.report.intervals import Interval, mean_and_deviation
 from fsd_tune.search import folder as search_folder
 from fsd_tune.storage import artifacts as files
-from fsd_tune.storage import experiment_folder as place
+from fsd_tune.storage import open_folder
 from fsd_tune.storage.experiment_folder import Place
 from fsd_tune.versions import versions
 
@@ -58,7 +58,7 @@ def run(
         InputError: with every problem found before work starts.
         FsdTuneError: a run failed, or every configuration has a run that diverged; what has ended is kept.
     """
-    display, where, began = display or Display(quiet=True), place.at(folder), time.monotonic()
+    display, where, began = display or Display(quiet=True), open_folder.at(folder), time.monotonic()
     display.stage("reading the search, its data and teacher", 0, 1)
     where.require("FOLDER")
     where.pull()

@@ -8,13 +8,14 @@ from typing import Any
 from fsd_tune.cluster import connection as cluster
 from fsd_tune.errors import InputError
 from fsd_tune.memory.spec import Spec, spec_for
+from fsd_tune.report.compare import differences
 from fsd_tune.report.results import Results, load
 from fsd_tune.search import folder as search_folder
 from fsd_tune.settings import loader as settings_module
 from fsd_tune.settings.domains import Choice
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import HYPERPARAMETERS, METHODS, OPTIMISATION, USES_TEACHER, default
-from fsd_tune.storage import experiment_folder as place
+from fsd_tune.storage import open_folder
 from fsd_tune.storage.experiment_folder import Place
 from fsd_tune.training.inputs import Inputs, gather
 
@@ -109,7 +110,7 @@ def plan(
     Raises:
         InputError: with every problem of the search, of the baseline, and of what has changed since.
     """
-    where = place.at(output)
+    where = open_folder.at(output)
     problems = _counts(top, seeds, fresh_seeds)
     searched = kd = gathered = None
     try:
@@ -118,7 +119,7 @@ def plan(
         problems += error.problems
     if baseline is not None:
         try:
-            with place.reading(baseline) as other:
+            with open_folder.reading(baseline) as other:
                 kd = read(other.folder, "--baseline: ")
         except InputError as error:
             problems += error.problems
@@ -234,7 +235,7 @@ def _gather(searched: Searched, where: Place, address: str | None) -> tuple[Inpu
         with_kd, inputs.teacher, inputs.task, inputs.train, inputs.dev, memory, device, remote, elsewhere
     )
     now, then = search_folder.identity(settings, spec), searched.results.summary["identity"]
-    changed = search_folder.differences(then, now)
+    changed = differences(then, now)
     if changed:
         raise InputError([f"{folder}: {difference}." for difference in changed], search_folder.UNDO)
     return inputs, spec, [*inputs.notes, *notes]

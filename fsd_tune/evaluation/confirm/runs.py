@@ -28,11 +28,11 @@ from fsd_tune.memory.build import Prepared, prepare
 from fsd_tune.memory.spec import Spec
 from fsd_tune.models.folder import write_model
 from fsd_tune.models.loading import load_tokenizer, quiet_transformers
-from fsd_tune.models.local_checks import RECORD
 from fsd_tune.progress import Display, duration
-from fsd_tune.report.results import judge
+from fsd_tune.settings.judging import judge
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import USES_MEMORY, USES_TEACHER
+from fsd_tune.storage import artifacts
 from fsd_tune.storage import artifacts as files
 from fsd_tune.storage import remote as storage
 from fsd_tune.storage.experiment_folder import Place
@@ -182,7 +182,11 @@ class Runs:
             if record["state"] == "failed":
                 return Finished(record, None)
             logits = np.load(path.with_suffix(".npy"), allow_pickle=False)
-            student = json.loads((self._folder / "best" / RECORD).read_text("utf-8")) if wanted.student else {}
+            student = (
+                json.loads((self._folder / "best" / artifacts.MODEL_RECORD).read_text("utf-8"))
+                if wanted.student
+                else {}
+            )
         except (OSError, ValueError, KeyError, TypeError, EOFError):
             return None
         whole = record.get("score") is not None and logits.ndim == 2 and len(logits) == len(self._spec.dev)

@@ -1,11 +1,10 @@
-"""What the charts of a page have in common, and which of them a report has.
+"""What the charts of a page have in common: the Chart record, colours, and how a chart that fails is shown.
 
 Every chart has a caption that says what to see in it. A chart that cannot be drawn keeps its place and says why, and
 never stops the others. Colours are mid-tones that read on a light and on a dark page; the page's script sets the
 colours of text and grid.
 """
 
-import functools
 import html
 import math
 from collections.abc import Callable
@@ -15,7 +14,7 @@ import optuna
 import plotly.graph_objects as go
 
 from fsd_tune.report.results import Results
-from fsd_tune.report.study_db import UndrawableError, measured_study, quiet_optuna
+from fsd_tune.report.study_db import UndrawableError, quiet_optuna
 
 ACCENT, AMBER, RED, BLUE, VIOLET, PINK, GREY = (
     "#0d9488",
@@ -46,36 +45,6 @@ class Chart:
     figure: go.Figure | None
     height: int = 360
     min_width: int = 0
-
-
-@functools.lru_cache(maxsize=1)
-def charts(results: Results) -> dict[str, Chart]:
-    """A report's charts by key, in the page's order; drawn once for a report and what else shows them."""
-    # These import what is defined here.
-    from fsd_tune.report import confirmation as confirm_report
-    from fsd_tune.report.charts import analysis as charts_analysis
-    from fsd_tune.report.charts import best_trial as charts_best
-    from fsd_tune.report.charts import search as charts_search
-    from fsd_tune.report.charts import space as charts_space
-
-    # Read once, and inside the guard: an unreadable study takes no chart with it that does not need it.
-    study = functools.cache(lambda: measured_study(results))
-    confirmed = results.confirmation
-    makers: list[tuple[str, str, Callable[[], Chart]]] = [
-        *([("confirmation", "Scores by seed", lambda: confirm_report.chart(confirmed))] if confirmed else []),
-        ("history", "Optimisation history", lambda: charts_search.history(results, study())),
-        ("cost", "Best so far over cost", lambda: charts_search.cost(results)),
-        ("curves", "Learning curves", lambda: charts_search.curves(results, study())),
-        ("timeline", "Timeline of workers", lambda: charts_search.timeline(results)),
-        ("importances", "Hyperparameter importances", lambda: charts_space.importances(results, study())),
-        ("parallel", "Parallel coordinates", lambda: charts_space.parallel(results, study())),
-        ("slices", "Slices", lambda: charts_space.slices(results, study())),
-        ("losses", "Loss terms of the best trial", lambda: charts_best.losses(results)),
-        ("similarity", "Teacher-student CKA by layer", lambda: charts_best.similarity(results)),
-        ("clusters", "Cluster sizes of the teacher memory", lambda: charts_best.clusters(results)),
-        *(charts_analysis.makers(results) if results.analysis else []),
-    ]
-    return {key: guarded(key, title, make) for key, title, make in makers}
 
 
 def guarded(key: str, title: str, make: Callable[[], Chart]) -> Chart:

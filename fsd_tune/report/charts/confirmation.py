@@ -1,0 +1,51 @@
+"""The chart of a confirmation: scores by seed of the winner and the baselines."""
+
+import html
+from typing import Any
+
+import plotly.graph_objects as go
+
+from fsd_tune.report.charts.base import ACCENT, GREY, Chart, styled
+from fsd_tune.report.confirmation import Confirmation
+
+
+def chart(made: Confirmation) -> Any:
+    """The winner in the search, on selection and on fresh seeds, and the baselines: a dot a run, a bar the mean."""
+
+    winner = made["winner"]
+    rows = [
+        ("winner in the search", {"": winner["search_score"]}, winner["search_score"], ACCENT),
+        ("winner, selection seeds", winner["selection"]["scores"], winner["selection"]["mean"], ACCENT),
+        ("winner, fresh seeds", winner["fresh"]["scores"], winner["fresh"]["mean"], ACCENT),
+    ]
+    for one in made["configurations"]:
+        if one["role"] == "baseline":
+            rows.append((f"{one['label']}, fresh seeds", one["fresh"]["scores"], one["fresh"]["mean"], GREY))
+    picture = go.Figure()
+    for name, scores, mean, colour in rows:
+        label = html.escape(name)
+        picture.add_scatter(
+            x=list(scores.values()),
+            y=[label] * len(scores),
+            mode="markers",
+            marker={"color": colour, "size": 8, "opacity": 0.6},
+            text=[f"seed {seed}" if seed else "the search's seed" for seed in scores],
+            hovertemplate="%{text}: %{x:.4f}<extra></extra>",
+            showlegend=False,
+        )
+        picture.add_scatter(
+            x=[mean],
+            y=[label],
+            mode="markers",
+            marker={"color": colour, "size": 22, "symbol": "line-ns", "line": {"width": 3, "color": colour}},
+            hovertemplate="mean %{x:.4f}<extra></extra>",
+            showlegend=False,
+        )
+    picture.update_xaxes(title=html.escape(made["metric"].replace("_", " ")))
+    picture.update_yaxes(autorange="reversed", title="")
+    caption = (
+        "A dot is a run, a bar the mean of its row. How far the fresh seeds fall behind the search is the search's "
+        "optimism; compare the winner with the baselines in the rows of fresh seeds alone."
+    )
+    height = 110 + 38 * len(rows)
+    return Chart("confirmation", "Scores by seed", caption, styled(picture), height=height)

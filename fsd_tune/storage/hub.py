@@ -1,0 +1,62 @@
+"""Ask the Hugging Face hub whether a model or data set is there, and switch its libraries to their caches.
+
+The hub is asked once with a time limit, because its libraries would retry six times with growing waits.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Literal
+
+TIMEOUT_S = 10.0
+
+
+def stay_offline() -> None:
+    """`offline` for the rest of this process and for those that it starts."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    for module in _switches():
+        vars(module)["HF_HUB_OFFLINE"] = True
+
+
+@contextmanager
+def offline(enabled: bool) -> Iterator[None]:
+    """Makes the hub's libraries look into their local caches only, where `enabled`."""
+    before = [module.HF_HUB_OFFLINE for module in _switches()]
+    try:
+        for module, value in zip(_switches(), before, strict=True):
+            vars(module)["HF_HUB_OFFLINE"] = enabled or value
+        yield
+    finally:
+        for module, value in zip(_switches(), before, strict=True):
+            vars(module)["HF_HUB_OFFLINE"] = value
+
+
+def unreachable(kind: Literal["model", "dataset"], name: str) -> str:
+    """Why the hub does not give this model or data set, in one line; empty when it does."""
+    import huggingface_hub
+
+    api = huggingface_hub.HfApi()
+    try:
+        if kind == "model":
+            api.model_info(name, timeout=TIMEOUT_S)
+        else:
+            api.dataset_info(name, timeout=TIMEOUT_S)
+    except Exception as error:  # of several libraries below; a user can do the same about each
+        return (str(error).splitlines() or [type(error).__name__])[0]
+    return ""
+
+
+"""Ask the Hugging Face hub whether a model or data set is there, and switch its libraries to their caches.
+
+The hub is asked once with a time limit, because its libraries would retry six times with growing waits.
+"""
+
+
+def _switches() -> list[ModuleType]:
+    # Both libraries read the environment at import, and only then.
+    import huggingface_hub
+
+    loaded = [huggingface_hub.constants]
+    return [*loaded, sys.modules["datasets.config"]] if "datasets.config" in sys.modules else loaded
