@@ -32,24 +32,24 @@ test: .venv/installed-test
 
 # The demo takes both cores, the hosts of tests/cluster share one network and their times are told: one after the other.
 test-slow: .venv/installed-test
-	.venv/bin/python -m pytest -m slow $(SIDE_BY_SIDE) --ignore tests/cluster --ignore tests/test_demo.py
-	.venv/bin/python -m pytest -m slow tests/test_demo.py tests/cluster
+	.venv/bin/python -m pytest -m slow $(SIDE_BY_SIDE) --ignore tests/cluster --ignore tests/integration/test_demo.py
+	.venv/bin/python -m pytest -m slow tests/integration/test_demo.py tests/cluster
 
 # What a trial costs beside plain fine-tuning. BENCH='--device cuda' or BENCH=--json for more.
 bench: .venv/installed-test
-	@.venv/bin/python -m tests.benchmarks $(BENCH)
+	@.venv/bin/python -m benchmarks $(BENCH)
 
 # Memory and time at MNLI's number of rows, from generated sentences.
 bench-scale: .venv/installed-test
-	@.venv/bin/python -m tests.benchmarks.scale $(BENCH)
+	@.venv/bin/python -m benchmarks.scale $(BENCH)
 
 # Our search beside stock ones, replayed on recorded learning curves.
 bench-search: .venv/installed-test
-	@.venv/bin/python -m tests.benchmarks.searches $(BENCH)
+	@.venv/bin/python -m benchmarks.searches $(BENCH)
 
 # One search killed at 20 random moments and resumed each time.
 soak: .venv/installed-test
-	@.venv/bin/python -m tests.soak $(SOAK)
+	@.venv/bin/python -m benchmarks.soak $(SOAK)
 
 # Three hosts made of namespaces (root): how long a search takes to go on after a host has died or is cut off.
 measure-failures: .venv/installed-test

@@ -13,7 +13,7 @@ import typer
 
 from fsd_tune.cli import main as cli
 from fsd_tune.settings import loader as settings_module
-from tests import glue_folders, tiny
+from tests.helpers import glue_folders, tiny
 
 torch.set_num_threads(max(1, 2 // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
 
@@ -23,8 +23,8 @@ _LONGEST = ("test_resume", "test_search", "test_confirm")
 
 
 def pytest_collection_modifyitems(items):
-    rank = {name: place for place, name in enumerate(_LONGEST)}
-    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+    rank = {f"integration/{name}": index for index, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: rank.get(f"{item.path.parent.name}/{item.path.stem}", len(rank)))
 
 
 @pytest.fixture(scope="session")

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests import glue_folders, tiny
+from tests import ROOT
 from tests.cluster import lab as labs
-from tests.searching import SPACE
+from tests.helpers import glue_folders, tiny
+from tests.helpers.searching import SPACE
 
-ROOT = Path(__file__).parents[2]
 TRIALS = 8
 _ALIVE = (
     "from ray._raylet import GcsClient; "

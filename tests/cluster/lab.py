@@ -17,8 +17,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests import ROOT
+
 NET = "10.91.7"
-_CHECKOUT = Path(__file__).resolve().parents[2]
+_CHECKOUT = ROOT
 _SSHD = "/usr/sbin/sshd"
 _TOOLS = ("ip", "unshare", "nsenter", "ssh-keygen", "rsync", _SSHD)
 

@@ -6,8 +6,8 @@ import time
 import pytest
 from transformers import pipeline
 
+from tests import ROOT
 from tests.cluster import lab as labs
-from tests.cluster.conftest import ROOT
 from tests.cluster.measure import DRIVER, reports
 from tests.cluster.test_searches import check
 

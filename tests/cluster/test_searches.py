@@ -10,9 +10,10 @@ import pytest
 from transformers import AutoModelForSequenceClassification
 
 from fsd_tune.report.results import load
-from tests.cluster.conftest import ROOT, TRIALS
+from tests import ROOT
+from tests.cluster.conftest import TRIALS
 from tests.cluster.measure import host_of_memory, on
-from tests.searching import agree
+from tests.helpers.searching import agree
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,7 @@ from transformers import AutoModelForSequenceClassification
 
 from fsd_tune.report.results import load
 from tests.cluster import lab as labs
-from tests.searching import agree
+from tests.helpers.searching import agree
 
 pytestmark = pytest.mark.slow
 PORT = 5000

@@ -1,0 +1,199 @@
+"""Real learning curves to replay searches on: every configuration of a small grid trained and evaluated, numbers only.
+
+    python -m benchmarks.curves record --folder bench --workers 2    # hours; give it again to go on
+    python -m benchmarks.curves pack --folder bench                  # writes benchmarks/curves.json.gz
+
+The task is the demo's (movie-review sentences, the packaged MiniLM) with a smaller student and a dev split of 1,500.
+A run is a function of its configuration and seed alone, so how many workers record and how often they are stopped
+changes nothing.
+"""
+
+import argparse
+import gzip
+import itertools
+import json
+import multiprocessing
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fsd_tune.data import api as glue
+from fsd_tune.data import demo_input as demo_data
+from fsd_tune.data.batching import tokenise
+from fsd_tune.memory.arrays import open_arrays
+from fsd_tune.memory.build import prepare
+from fsd_tune.memory.spec import spec_for
+from fsd_tune.models.loading import describe, load_tokenizer, quiet_transformers
+from fsd_tune.progress import Display
+from fsd_tune.settings import loader as settings_module
+from fsd_tune.settings.configuration import resolve
+from fsd_tune.training.distiller import Distiller
+from fsd_tune.training.factory import Workbench
+from fsd_tune.training.inputs import load_splits
+from fsd_tune.training.teacher import TeacherRun, fine_tune
+
+PACKED = Path(__file__).parent / "curves.json.gz"
+GRID: dict[str, tuple[Any, ...]] = {
+    "learning_rate": (2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3),
+    "alpha": (0.2, 0.8),
+    "temperature": (2.0, 8.0),
+    "beta": (0.03, 0.3, 1.0, 3.0, 10.0),
+    "gamma_g": (0.1, 1.0),
+}
+SEEDS = (0, 1)
+REPORTS = 5
+TRAIN, DEV, MAX_LENGTH = 1500, 1500, 24
+FLAGS = {
+    "method": "fsd_ilg",
+    "student-layers": "2",
+    "student-freeze-embeddings": "true",
+    "data-max-length": str(MAX_LENGTH),
+    "data-train-limit": "640",
+    "memory-centroids": "50",
+    "batch-size": "16",
+    "epochs": "2",
+    "gamma-i": "1",
+    "gamma-l": "1",
+    "gamma-m": "0.5",
+    "precision": "bf16",
+}
+_TEACHER = {
+    "learning_rate": 1e-4, "epochs": 2, "batch_size": 16, "warmup_ratio": 0.1, "weight_decay": 0.0,
+    "gradient_accumulation": 1,
+}  # fmt: skip
+
+
+def configurations() -> list[dict[str, Any]]:
+    """Every configuration of the grid, in the order of its values."""
+    return [dict(zip(GRID, values, strict=True)) for values in itertools.product(*GRID.values())]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One recorded run: dev accuracy and seconds after each report."""
+
+    index: int
+    seed: int
+    accuracy: list[float]
+    seconds: list[float]
+
+
+def bench(folder: Path) -> Workbench:
+    """The task, teacher and memory, made on the first call."""
+    quiet_transformers()
+    display = Display(quiet=True)
+    found = demo_data.fetch(folder / "input", train=TRAIN, dev=DEV)
+    teacher = folder / "teacher"
+    if not (teacher / "fsd_tune.json").is_file():
+        run = TeacherRun(
+            str(found.model), "sst2", found.data, teacher, _TEACHER, MAX_LENGTH, True, 0, 2, "cpu", "bf16"
+        )  # fmt: skip
+        print(f"teacher: {fine_tune(run, True, display)['score']:.4f}", flush=True)
+    given = FLAGS | {name.replace("_", "-"): str(values[0]) for name, values in GRID.items()}
+    settings = settings_module.load(None, settings_module.parse_flags([f"--{k}={v}" for k, v in given.items()]))
+    splits, tokenizer = load_splits(glue.get_task("sst2"), found.data), load_tokenizer(str(teacher))
+    train = tokenise(splits["train"], tokenizer, MAX_LENGTH, settings.data.train_limit)
+    dev = tokenise(splits["dev"], tokenizer, MAX_LENGTH)
+    spec, _ = spec_for(settings, describe(str(teacher)), "sst2", train, dev, folder / "memory", "cpu")
+    return Workbench(settings, spec, open_arrays(prepare(spec, lambda *_: None), mapped=True))
+
+
+def one(workbench: Workbench, index: int, seed: int) -> Curve:
+    """Train and evaluate one configuration."""
+    config = resolve(workbench.settings, configurations()[index])
+    run: Distiller = workbench.distiller(config, REPORTS, seed)
+    accuracy, seconds = [], []
+    while not run.done:
+        row = run.advance()
+        accuracy.append(float("nan") if "diverged" in row else float(row["accuracy"]))
+        seconds.append(round(row["train_seconds"] + row["evaluation_seconds"], 3))
+        if "diverged" in row:
+            break
+    return Curve(index, seed, accuracy, seconds)
+
+
+def _rows(folder: Path) -> dict[tuple[int, int], dict[str, Any]]:
+    rows = {}
+    for path in folder.glob("curves-*.jsonl"):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue  # the line that a stopped worker left half written
+            rows[row["index"], row["seed"]] = row
+    return rows
+
+
+def _work(folder: Path, worker: int, workers: int) -> None:
+    torch.set_num_threads(1)
+    workbench, done = bench(folder), _rows(folder)
+    # Seed by seed, so that what is there early is a whole table.
+    to_do = [(index, seed) for seed in SEEDS for index in range(len(configurations())) if (index, seed) not in done]
+    with (folder / f"curves-{worker}.jsonl").open("a", encoding="utf-8") as stream:
+        stream.write("\n")  # ends the line that a stopped worker left half written
+        for index, seed in to_do[worker::workers]:
+            stream.write(json.dumps(vars(one(workbench, index, seed))) + "\n")
+            stream.flush()
+            print(f"{len(_rows(folder))} of {len(SEEDS) * len(configurations())}", flush=True)
+
+
+def record(folder: Path, workers: int) -> None:
+    """Record what is missing with so many processes of one thread each."""
+    bench(folder)
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_work, args=(folder, worker, workers)) for worker in range(workers)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    if any(process.exitcode for process in processes):
+        sys.exit("a worker failed; give the command again to go on")
+
+
+def pack(folder: Path) -> None:
+    """Write the table that the replays read; every run must be there."""
+    rows = _rows(folder)
+    missing = [(i, s) for s in SEEDS for i in range(len(configurations())) if (i, s) not in rows]
+    if missing:
+        sys.exit(f"{len(missing)} runs are missing; record them first")
+    facts = bench(folder).spec
+    table = {
+        "command": "python -m benchmarks.curves record --folder bench && ... pack --folder bench",
+        "grid": GRID,
+        "fixed": FLAGS,
+        "reports": REPORTS,
+        "dev": len(facts.dev),
+        "train": len(facts.train),
+        "seeds": SEEDS,
+        # Counts of right answers are exact and small; null after a run diverged.
+        "right": [
+            [
+                [None if value != value else round(value * len(facts.dev)) for value in rows[i, s]["accuracy"]]
+                for i in range(len(configurations()))
+            ]
+            for s in SEEDS
+        ],
+        "seconds": sum(row["seconds"][-1] for row in rows.values()),
+    }
+    PACKED.write_bytes(gzip.compress(json.dumps(table, separators=(",", ":")).encode(), mtime=0))
+    print(f"{PACKED}: {PACKED.stat().st_size / 1e3:.1f} kB")
+
+
+def main() -> None:
+    """Record or pack."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.curves", description=__doc__)
+    parser.add_argument("what", choices=("record", "pack"))
+    parser.add_argument("--folder", type=Path, default=Path("bench"))
+    parser.add_argument("--workers", type=int, default=2)
+    given = parser.parse_args()
+    if given.what == "record":
+        record(given.folder, given.workers)
+    else:
+        pack(given.folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""What a search asks a cluster before it starts: how many trials fit, also on machines that are still to come."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fsd_tune.cluster import connection as cluster
+from fsd_tune.device import pick, resolve_precision
+from fsd_tune.errors import InputError
+from tests import ROOT
+from tests.helpers.searching import short_folder
+
+AWS = {
+    "max_workers": 4,
+    "head_node_type": "head",
+    "available_node_types": {
+        "head": {"resources": {"CPU": 0}, "max_workers": 0},
+        "gpu": {"resources": {"CPU": 8, "GPU": 1}, "max_workers": 2},
+        "cpu": {"resources": {"CPU": 64}, "max_workers": 3},
+        "gpu_spot": {"resources": {"CPU": 8, "GPU": 1}, "max_workers": 4},
+    },
+}
+HEAD = {"Alive": True, "Resources": {"object_store_memory": 1e9}}
+
+
+@pytest.fixture
+def nodes(monkeypatch):
+    """The nodes that live, and what may come, as Ray and `ray up` tell of them."""
+    living = [HEAD]
+    monkeypatch.setattr("ray.nodes", lambda: living)
+    monkeypatch.setenv("FSD_TUNE_NODES", json.dumps(AWS))
+    return living
+
+
+def test_machines_to_come_count_up_to_what_the_cluster_may_have(nodes, load_settings):
+    # Of 2 + 4 machines with a GPU there may be 4 at a time, with two trials on each.
+    settings = load_settings(**{"resources.gpus_per_trial": 0.5, "search.trials": 64})
+    assert cluster.workers(settings, 0.5) == 8
+    # Without GPUs: 3 of 64 CPUs and one of 8.
+    settings = load_settings(**{"resources.cpus_per_trial": 8, "search.trials": 64})
+    assert cluster.workers(settings, 0) == 3 * 8 + 1
+    with pytest.raises(InputError, match="gpus_per_trial: found 2, but the largest node of this cluster has 1 GPUs"):
+        cluster.workers(load_settings(**{"resources.gpus_per_trial": 2}), 2)
+
+
+def test_nodes_that_live_count_where_nothing_is_to_come(nodes, monkeypatch, load_settings):
+    monkeypatch.setenv("FSD_TUNE_NODES", "")
+    nodes += [{"Alive": True, "Resources": {"CPU": 4}}, {"Alive": False, "Resources": {"CPU": 400}}]
+    assert cluster.workers(load_settings(**{"search.trials": 64}), 0) == 4
+    assert cluster.build_cpus(0) == 4
+
+
+def test_a_memory_is_built_on_a_node_that_has_its_gpu(nodes, monkeypatch):
+    assert cluster.build_cpus(1) == 8, "not the CPUs of a node without GPUs: Ray would wait for ever"
+    assert cluster.build_cpus(0) == 64
+    nodes.append({"Alive": True, "Resources": {"CPU": 2, "GPU": 1}})
+    assert cluster.build_cpus(1) == 2, "a node that lives is not waited for"
+    monkeypatch.setenv("FSD_TUNE_NODES", "")
+    nodes[:] = [HEAD]
+    assert cluster.build_cpus(0) == 1
+
+
+def test_gpus_may_be_elsewhere(monkeypatch, load_settings):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    asked, auto = (load_settings(**{"resources.gpus_per_trial": share}) for share in (0.5, "auto"))
+    assert cluster.device_for(asked, "auto") == "cuda" and cluster.device_for(load_settings(), "auto", "h:1") == "cpu"
+    assert cluster.device_for(auto, "auto") == "auto" and cluster.device_for(auto, "auto", "head:6379") == "cuda"
+    with pytest.raises(InputError, match="no CUDA device"):
+        pick("cuda", cluster.elsewhere(None))
+    there = pick("cuda", cluster.elsewhere("head:6379"))
+    assert there.type == "cuda" and resolve_precision("auto", there) == "bf16"
+
+
+def test_auto_is_answered_at_once_when_the_last_cluster_is_gone(monkeypatch):
+    from ray._private import services, utils
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        gone = f"127.0.0.1:{free.getsockname()[1]}"
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(utils, "read_ray_address", lambda: gone)
+    monkeypatch.setattr(services, "find_gcs_addresses", lambda: {"127.0.0.1:1"})
+    cluster._answers("auto")
+    monkeypatch.setattr(services, "find_gcs_addresses", set)
+    with pytest.raises(InputError, match=f"nobody answers at {gone}, which is auto here"):
+        cluster._answers("auto")
+
+
+_LOCAL = """
+import sys
+from pathlib import Path
+from fsd_tune import cluster
+with cluster.connected(None, Path(sys.argv[1])):
+    print("connected")
+"""
+
+
+def test_a_local_instance_takes_no_notice_of_a_cluster_that_was_here():
+    """Ray would ask the address that a dead one has left behind, for minutes."""
+    with short_folder() as temporary:
+        (Path(temporary) / "ray_current_cluster").write_text("127.0.0.1:1")
+        environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+        done = subprocess.run(
+            [sys.executable, "-c", _LOCAL, temporary], capture_output=True, text=True, timeout=60, env=environment,
+            cwd=ROOT, check=True,
+        )  # fmt: skip
+    assert done.stdout == "connected\n"

@@ -1,0 +1,121 @@
+"""Several tasks in one command: real searches with tiny models."""
+
+import io
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from safetensors.torch import load_file, save_file
+
+from fsd_tune.cli.options import tasks_and_teachers
+from fsd_tune.cluster import connection as cluster
+from fsd_tune.errors import FsdTuneError, InputError
+from fsd_tune.report.results import load
+from fsd_tune.search import multi_task as tasks
+from fsd_tune.settings import loader as settings_module
+from tests.helpers import tiny
+from tests.helpers.searching import SCRIPT, SPACE, agree, short_folder
+
+LABELS = {"sst2": 2, "rte": 2, "stsb": 1, "mnli": 3}
+
+
+@pytest.fixture(scope="module")
+def teachers(tmp_path_factory, base):
+    folder = tmp_path_factory.mktemp("teachers")
+    for task, labels in LABELS.items():
+        more = {"problem_type": "regression"} if labels == 1 else {}
+        tiny.write_teacher(folder / task, base, num_labels=labels, **more)
+    return folder
+
+
+def test_ids_and_teachers():
+    assert tasks_and_teachers("rte", "t") == (["rte"], ["t"])
+    assert tasks_and_teachers("rte, mrpc", "t/{task}/x") == (["rte", "mrpc"], ["t/rte/x", "t/mrpc/x"])
+    for given, teacher, expected in (
+        ("rte,rte", "{task}", ["--task: found rte more than once."]),
+        ("rte,,cola", "{task}", ["--task: found rte,,cola, but must be ids with single commas between them."]),
+        ("rte,cola", "t", ["--teacher: found t, but several tasks need a place for their ids: 'teachers/{task}'."]),
+    ):
+        with pytest.raises(InputError) as caught:
+            tasks_and_teachers(given, teacher)
+        assert list(caught.value.problems) == expected
+
+
+def space(tmp_path, *flags):
+    path = tmp_path / "space.yaml"
+    path.write_text(SPACE, encoding="utf-8")
+    return settings_module.load(path, settings_module.parse_flags(flags))
+
+
+def test_the_problems_of_all_tasks_come_before_any_work(tmp_path, glue, teachers):
+    names = ["sst2", "cola", "mnli"]
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(InputError) as caught:
+        tasks.run(
+            space(tmp_path, "--student-layers=9"),
+            names,
+            teachers=[str(teachers / "sst2"), str(teachers / "absent"), str(teachers / "rte")],
+            output=[tmp_path / "R" / name for name in names],
+            data=glue,
+        )
+    said = "\n".join(caught.value.problems)
+    assert said.count("student.layers") == 1, "what is wrong for every task is said once"
+    assert "absent" in said and "has 2 labels" in said and not (tmp_path / "R").exists()
+
+
+@pytest.mark.slow
+def test_tasks_in_turn_and_one_that_fails(tmp_path, glue, teachers):
+    """The table has every task; one that fails, here by a teacher with weights that are no numbers, stops no other."""
+    names = ["sst2", "rte", "stsb"]
+    broken = tmp_path / "broken"
+    shutil.copytree(teachers / "rte", broken)
+    weights = load_file(broken / "model.safetensors")
+    weights["classifier.weight"].fill_(float("nan"))
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    with short_folder() as temporary, cluster.connected(temporary=Path(temporary)):
+        outcomes = tasks.run(
+            space(tmp_path, "--trials=2"),
+            names,
+            teachers=[str(teachers / "sst2"), str(broken), str(teachers / "stsb")],
+            output=[tmp_path / "R" / name for name in names],
+            data=glue,
+        )
+    assert [outcome.results is None for outcome in outcomes] == [False, True, False]
+    for name in ("sst2", "stsb"):
+        results = load(tmp_path / "R" / name)
+        agree(results)
+        assert results.summary["memory"]["passes"] == 1 and results.summary["task"] == name
+    found = tasks.document(outcomes)["tasks"]
+    assert list(found) == names and "not finite" in found["rte"]["failed"]
+    assert found["stsb"]["metric"] == "pearson_spearman" or found["stsb"]["best"]["score"] <= 1
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(tasks.table(outcomes))
+    rows = [
+        line.split() for line in console.export_text().splitlines() if line.split()[:1] and line.split()[0] in names
+    ]
+    assert [row[0] for row in rows] == names and rows[1][1] == "failed"
+    assert rows[0][2] == f"{found['sst2']['best']['score']:.4f}" and rows[0][-1] == str(tmp_path / "R" / "sst2")
+    with pytest.raises(FsdTuneError, match="1 of 3 tasks"):
+        tasks.check(outcomes)
+
+
+@pytest.mark.slow
+def test_the_command(tmp_path, glue, teachers):
+    path = tmp_path / "space.yaml"
+    path.write_text(SPACE, encoding="utf-8")
+    with short_folder() as temporary:
+        words = [
+            SCRIPT, "search", path, "--task", "sst2,mnli,stsb", "--teacher", teachers / "{task}", "--data", glue,
+            "--output", tmp_path / "R", "--temp-dir", temporary, "--trials=2",
+        ]  # fmt: skip
+        first = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=True)
+        again = subprocess.run([*map(str, words), "--json"], capture_output=True, text=True, check=True)
+    rows = {line.split()[0]: line.split() for line in first.stdout.splitlines() if line.strip()}
+    found = json.loads(again.stdout)["tasks"]
+    assert list(found) == ["sst2", "mnli", "stsb"]
+    for name, document in found.items():
+        assert rows[name][2] == f"{document['best']['score']:.4f}" and document["teacher_passes"] == 1
+    assert again.stderr.count("0 to run now") == 3, "the same command again runs nothing again"

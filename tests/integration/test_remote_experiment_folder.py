@@ -1,0 +1,149 @@
+"""A search behind a URI: a real S3 server, real searches with tiny models, drivers that are killed."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from contextlib import nullcontext
+
+import pytest
+from transformers import AutoModelForSequenceClassification
+
+from fsd_tune.errors import InputError
+from fsd_tune.report.results import load
+from fsd_tune.storage import experiment_folder as place
+from fsd_tune.storage import open_folder
+from fsd_tune.storage.remote import Storage
+from fsd_tune.storage.remote_experiment_folder import Mirror
+from tests.helpers import s3
+from tests.helpers.searching import SCRIPT, SPACE, agree, gone, short_folder
+
+pytestmark = pytest.mark.skipif(bool(s3.missing()), reason=s3.missing())
+
+
+@pytest.fixture(scope="module")
+def server():
+    with s3.running() as running:
+        yield running
+
+
+@pytest.fixture
+def keys(monkeypatch, tmp_path):
+    for name, value in (s3.KEYS | {"FSD_TUNE_CACHE": str(tmp_path / "cache")}).items():
+        monkeypatch.setenv(name, value)
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_place_is_a_folder_or_a_mirror(keys, tmp_path):
+    assert type(open_folder.at(tmp_path)) is place.Place and open_folder.at(tmp_path).folder == tmp_path
+    uri = "s3://bucket/runs/rte?region=eu-west-1"
+    made = open_folder.at(uri)
+    assert isinstance(made, Mirror) and made.name == uri and made.folder.name == "rte"
+    assert made.memory(None)[1] == "s3://bucket/runs/rte/memory?region=eu-west-1"
+    assert made.memory("/shared/memory")[1] is None and open_folder.at(tmp_path).memory("s3://b/m")[1] == "s3://b/m"
+
+
+def test_what_is_written_is_stored_and_pulled_elsewhere(server, keys, monkeypatch, tmp_path):
+    """Another machine, here another cache, sees every file but Ray's own, and checkpoints of open trials alone."""
+    uri = server.uri("runs", "one")
+    here = Mirror(uri)
+    here.pull()
+    for trial, state in (("0000_a", "finished"), ("0001_b", None)):
+        folder = here.folder / "results" / trial
+        here.kept(write(folder / "reports.jsonl", "{}\n"))
+        if state:
+            here.kept(write(folder / "trial.json", json.dumps({"state": state})))
+        here.storage.write(f"results/{trial}/checkpoint_000001/student/model", b"weights")
+        here.storage.write(f"results/{trial}/result.json", b"of Ray")
+    write(here.folder / "report.html", "page")
+    here.push()
+    monkeypatch.setenv("FSD_TUNE_CACHE", str(tmp_path / "other"))
+    there = Mirror(uri)
+    there.pull()
+    found = {str(path.relative_to(there.folder)) for path in there.folder.rglob("*") if path.is_file()}
+    assert found == {
+        "report.html", "results/0000_a/reports.jsonl", "results/0000_a/trial.json", "results/0001_b/reports.jsonl",
+        "results/0001_b/checkpoint_000001/student/model",
+    }  # fmt: skip
+    there.student_of("0000_a")
+    assert (there.folder / "results/0000_a/checkpoint_000001/student/model").read_bytes() == b"weights"
+    # The open trial is made ready to go on: its checkpoint moves, and nothing of the old one stays stored.
+    opened = there.folder / "results" / "0001_b"
+    (opened / "checkpoint_000001").rename(opened / "restart")
+    there.settle()
+    stored = set(there.storage.sizes("results/0001_b"))
+    assert stored == {"results/0001_b/restart/student/model", "results/0001_b/reports.jsonl"}
+    assert there.from_nodes(opened / "restart") == server.uri("runs", "one", "results", "0001_b", "restart")
+    there.drop_checkpoints(there.folder / "results" / "0000_a")
+    assert not [name for name in there.storage.sizes("results/0000_a") if "checkpoint" in name]
+    there.cleared()
+    assert there.storage.sizes() == {}
+
+
+def test_two_drivers_do_not_share_one_place(server, keys, monkeypatch):
+    uri = server.uri("runs", "held")
+    with Mirror(uri).held():
+        time.sleep(0.5)
+        with pytest.raises(InputError, match="another search is running"), Mirror(uri).held():
+            pass
+        with pytest.raises(InputError, match="another search is running"):
+            Mirror(uri).pull()
+        Mirror(uri, purpose="view").pull()
+    with Mirror(uri).held():
+        pass
+    assert Storage(uri).sizes() == {}
+    elsewhere = {"token": "other", "host": "another", "pid": 1, "time": time.time()}
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    for owner, refused in (
+        (elsewhere, True),
+        (elsewhere | {"time": time.time() - 1000}, False),
+        (elsewhere | {"host": socket.gethostname(), "pid": ended.pid}, False),
+    ):
+        Storage(uri).write(".lock.json", json.dumps(owner).encode())
+        with pytest.raises(InputError) if refused else nullcontext(), Mirror(uri).held():
+            pass
+
+
+@pytest.mark.slow
+def test_a_search_whose_drivers_disk_is_lost(server, keys, tmp_path, glue, teacher):
+    """Killed by id, its working copy deleted, resumed from the URI alone: every trial once, and the student comes."""
+    space = write(tmp_path / "space.yaml", SPACE.replace("epochs: 2", "epochs: 12"))
+    uri = server.uri("runs", "lost")
+    with short_folder() as temporary:
+        words = [
+            SCRIPT, "search", space, "--task", "sst2", "--teacher", teacher, "--data", glue, "--output", uri,
+            "--temp-dir", temporary, "--trials=5",
+        ]  # fmt: skip
+        driver = subprocess.Popen([str(word) for word in words], start_new_session=True)
+        deadline = time.monotonic() + 300
+        while not any(name.endswith("trial.json") for name in Storage(uri).sizes()):
+            assert driver.poll() is None and time.monotonic() < deadline
+            time.sleep(0.5)
+        os.kill(driver.pid, signal.SIGKILL)
+        gone(driver)
+        stored = {
+            name.split("/")[1]: Storage(uri).read(name) for name in Storage(uri).sizes() if name.endswith("trial.json")
+        }
+        shutil.rmtree(tmp_path / "cache")
+        words = [SCRIPT, "resume", uri, "--temp-dir", temporary]
+        done = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    assert "reused" in done.stderr, "the memory was not built again"
+    here = tmp_path / "home"
+    subprocess.run([str(SCRIPT), "fetch", uri, "--output", str(here)], check=True, capture_output=True)
+    AutoModelForSequenceClassification.from_pretrained(here / "best")
+    assert {"report.html", "leaderboard.csv", "study.db"} <= {path.name for path in here.iterdir()}
+    results = load(uri)
+    assert len(results.trials) == 5 and results.summary["memory"]["passes"] == 1
+    for trial, ending in stored.items():
+        assert Storage(uri).read(f"results/{trial}/trial.json") == ending, "what had ended was not run again"
+    agree(results)

@@ -1,0 +1,395 @@
+"""Searches end to end on a real local Ray, with tiny models; one Ray instance for the module."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from fsd_tune.cluster import connection as cluster
+from fsd_tune.errors import InputError
+from fsd_tune.evaluation.scoring import evaluate
+from fsd_tune.memory.arrays import open_arrays
+from fsd_tune.report.results import load
+from fsd_tune.search import api as search
+from fsd_tune.settings import loader as settings_module
+from fsd_tune.settings.configuration import resolve
+from fsd_tune.storage import artifacts as files
+from fsd_tune.training.factory import Workbench
+from tests.helpers.searching import SPACE, agree, command, processes_of, short_folder, study_of
+
+
+@pytest.fixture(scope="module")
+def ray_session():
+    with short_folder() as folder, cluster.connected(temporary=Path(folder)):
+        yield
+
+
+@pytest.fixture
+def space(tmp_path):
+    def write(text=SPACE, *flags):
+        path = tmp_path / "space.yaml"
+        path.write_text(text, encoding="utf-8")
+        return settings_module.load(path, settings_module.parse_flags(flags))
+
+    return write
+
+
+@pytest.fixture
+def run(ray_session, glue, teacher, tmp_path):
+    def start(settings, folder="R", **more):
+        arguments = {"task": "sst2", "teacher": str(teacher), "data": glue, "output": tmp_path / folder} | more
+        return search.run(settings, **arguments)
+
+    return start
+
+
+@pytest.mark.slow
+def test_a_search_as_published_and_over_the_other_methods(run, space, tmp_path):
+    """Padding, memory, distances and starts of the published code; all methods train from one teacher pass."""
+    text = SPACE.replace("[fsd_ilg, kd, ce]", "[fsd_ilg, fsd_g, pkd, rkd_distance, rkd_angle]").replace(
+        "data: {max_length: 32}", "data: {max_length: 32, padding: published}\nloss: {layers: all}"
+    )
+    text = text.replace("{centroids: 5}", "{centroids: 20, algorithm: published}")
+    first = [{"method": name} for name in ("fsd_g", "pkd", "rkd_distance", "rkd_angle")]
+    results = run(space(text.replace("{trials: 6}", f"{{trials: 5, first: {json.dumps(first)}}}")))
+    assert set(results.trials["method"]) == {"fsd_ilg", "fsd_g", "pkd", "rkd_distance", "rkd_angle"}
+    assert set(results.trials["state"]) <= {"finished", "stopped"} and results.summary["memory"]["passes"] == 1
+    agree(results)
+    sizes = results.summary["memory"]["sizes"]
+    assert len(sizes) == 20 and sum(sizes) == 40 and 0 in sizes
+    terms = {"fsd_g": "global", "pkd": "cls", "rkd_distance": "distance", "rkd_angle": "angle"}
+    for _, row in results.trials.iterrows():
+        reports = results.reports[results.reports["trial"] == row["number"]]
+        assert reports[f"loss/{terms.get(row['method'], 'intra')}"].notna().all()
+    # All positions of all examples, in the layers of the pair (2, 1) and of the memory.
+    (outputs,) = (tmp_path / "R" / "memory").glob("outputs-*")
+    facts = files.facts_of(outputs)
+    assert facts is not None and (facts["tokens"], facts["layers"], facts["padding"]) == (40 * 32, [2, 3], "published")
+
+
+def test_the_main_job(run, space, tmp_path, teacher):
+    results = run(space())
+    assert len(results.trials) == 6 and set(results.trials["state"]) <= {"finished", "stopped"}
+    assert results.summary["state"] == "done"
+    assert results.summary["memory"]["passes"] == 1 and results.summary["teacher"]["score"] >= 0
+    assert len((tmp_path / "R" / "memory" / "passes.jsonl").read_text().splitlines()) == 1
+    agree(results)
+    names = {path.name for path in (tmp_path / "R").iterdir() if not path.name.startswith(".")}
+    assert names == {
+        "settings.yaml", "command.txt", "versions.json", "summary.json", "results", "study.db", "leaderboard.csv",
+        "report.html", "best", "memory",
+    }  # fmt: skip
+    best = tmp_path / "R" / "best"
+    model = AutoModelForSequenceClassification.from_pretrained(best)
+    assert model.config.num_hidden_layers == 2 and model.config.id2label == {0: "negative", 1: "positive"}
+    assert AutoTokenizer.from_pretrained(best)("a film")["input_ids"]
+    record = json.loads((best / "fsd_tune.json").read_text())
+    assert record["score"] == results.best["score"] and record["config"]["method"] == results.best["method"]
+
+
+def test_the_student_scores_what_the_search_said(run, space, tmp_path, glue):
+
+    results = run(space(SPACE, "--trials=2", "--judge-by=last"))
+    found = evaluate(str(tmp_path / "R" / "best"), "sst2", glue, "cpu", "float32")
+    assert found["splits"]["dev"]["accuracy"] == results.best["score"]
+
+
+def test_a_trial_equals_a_single_run(run, space, tmp_path, glue):
+    """Reused workers give the numbers of a fresh process: no state leaks from trial to trial."""
+    settings = space(SPACE, "--asha=off", "--trials=4", "--resources-max-concurrent=1")
+    results = run(settings)
+    from fsd_tune.memory.build import prepare
+    from fsd_tune.memory.spec import spec_for
+    from fsd_tune.training.inputs import gather
+
+    folder = tmp_path / "R"
+    inputs = gather(settings, "sst2", results.summary["teacher"]["name"], glue)
+    spec, _ = spec_for(settings, inputs.teacher, "sst2", inputs.train, inputs.dev, folder / "memory", "cpu")
+    prepared = prepare(spec, lambda *_: None)
+    assert prepared.passes == 0
+    for number in (0, 3):
+        row = results.trials[results.trials["number"] == number].iloc[0]
+        config = json.loads((folder / "results" / row["folder"] / "config.json").read_text())["config"]
+        distiller = Workbench(settings, spec, open_arrays(prepared, mapped=True)).distiller(config, 10)
+        reports = results.reports[results.reports["trial"] == number].sort_values("report")
+        for _, expected in reports.iterrows():
+            record = distiller.advance()
+            assert record["accuracy"] == expected["accuracy"]
+            assert record["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_deterministic_with_one_worker(run, space):
+    settings = space(SPACE, "--trials=4", "--resources-max-concurrent=1")
+    first, second = run(settings, "A"), run(settings, "B")
+    columns = ["number", "state", "score", *first.hyperparameters]
+    assert first.trials[columns].equals(second.trials[columns])
+
+
+def test_again_continues_and_pays_nothing(run, space):
+    first = run(space(SPACE, "--trials=3"))
+    more = run(space(SPACE, "--trials=5"))
+    assert len(more.trials) == 5
+    kept = more.trials.set_index("number").loc[sorted(first.trials["number"])]
+    assert kept["folder"].tolist() == first.trials.set_index("number").sort_index()["folder"].tolist()
+    assert more.summary["memory"]["passes"] == 1, "the pass that this search paid before stays its only one"
+    agree(more)
+    with pytest.raises(InputError, match="holds another search"):
+        run(space(SPACE, "--alpha=0.3"))
+
+
+def test_diverging_trials_fail_and_the_search_goes_on(run, space):
+    text = SPACE.replace("learning_rate: {low: 1e-4, high: 1e-2, log: true}", "learning_rate: {choice: [1e-3, 1]}")
+    text = text.replace("search: {trials: 6}", "search: {trials: 4, first: [{method: kd, learning_rate: 1}]}")
+    text = text.replace("epochs: 2", "epochs: 4\n  weight_decay: {choice: [0, 10]}")
+    results = run(space(text.replace("learning_rate: 1}", "learning_rate: 1, weight_decay: 10}")))
+    agree(results)
+    for _, row in results.trials.iterrows():
+        assert (row["state"] == "failed") == ("diverged" in row["reason"])
+
+
+@pytest.mark.slow
+def test_a_crashed_worker_loses_no_trial(run, space, tmp_path):
+    """The worker's process is killed by id while it trains; its trial is tried again and ends."""
+    killed: list[object] = []
+
+    def kill_one():
+        deadline = time.monotonic() + 60
+        while not killed and time.monotonic() < deadline:
+            for path in (tmp_path / "R" / "results").glob("*/reports.jsonl"):
+                pid = json.loads(path.read_text().splitlines()[0])["pid"]
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+                break
+            time.sleep(0.05)
+
+    thread = threading.Thread(target=kill_one)
+    thread.start()
+    results = run(space(SPACE, "--asha=off", "--trials=3", "--epochs=10"))
+    thread.join()
+    assert killed
+    assert results.trials["state"].tolist() == ["finished"] * 3
+    agree(results)
+
+
+@pytest.mark.slow
+def test_the_memory_actor_killed_during_a_search(run, space, tmp_path):
+    import ray
+
+    killed: list[object] = []
+
+    def kill_actor():
+        deadline = time.monotonic() + 60
+        while not killed and time.monotonic() < deadline:
+            if list((tmp_path / "R" / "results").glob("*/reports.jsonl")):
+                for actor in ray.util.list_named_actors(all_namespaces=True):
+                    if actor["name"].startswith("memory-"):
+                        ray.kill(ray.get_actor(**actor), no_restart=False)
+                        killed.append(actor["name"])
+            time.sleep(0.05)
+
+    thread = threading.Thread(target=kill_actor)
+    thread.start()
+    # A worker each for the trials, so that later ones must fetch from the restarted actor.
+    results = run(space(SPACE, "--asha=off", "--trials=4", "--epochs=6"))
+    thread.join()
+    assert killed
+    assert results.trials["state"].tolist() == ["finished"] * 4
+    assert results.summary["memory"]["passes"] == 1
+    assert ray.util.list_named_actors(all_namespaces=True) == []
+
+
+def test_more_than_the_cluster_has_is_said_at_once(run, space):
+    began = time.monotonic()
+    with pytest.raises(InputError) as error:
+        run(space(SPACE, "--resources-cpus-per-trial=64", "--resources-gpus-per-trial=1"), device="cpu")
+    assert time.monotonic() - began < 5
+    assert [problem.split(":")[0] for problem in error.value.problems] == [
+        "resources.cpus_per_trial",
+        "resources.gpus_per_trial",
+    ]
+
+
+def test_fewer_examples_than_centroids(run, space):
+    results = run(space(SPACE, "--trials=1", "--memory-centroids=300"))
+    # Some of the 40 generated sentences are the same.
+    assert 30 < results.summary["memory"]["centroids"] <= 40
+    assert "lowered to 40" in results.summary["notes"][0]
+
+
+@pytest.mark.slow
+def test_two_searches_at_once_build_one_memory(glue, teacher, tmp_path):
+    """Two drivers with a Ray of their own each; the folder's lock is what they share."""
+    space_file = tmp_path / "space.yaml"
+    space_file.write_text(SPACE)
+    with (
+        tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as a,
+        tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as b,
+    ):
+        memory = tmp_path / "memory"
+        drivers = [
+            subprocess.Popen(
+                command(glue, teacher, tmp_path / name, space_file, temporary, "--memory", memory, "--trials=1"),
+                stderr=subprocess.DEVNULL,
+            )
+            for name, temporary in (("A", a), ("B", b))
+        ]
+        assert [driver.wait(timeout=120) for driver in drivers] == [0, 0]
+    assert len((memory / "passes.jsonl").read_text().splitlines()) == 1
+    paid = [load(tmp_path / name).summary["memory"]["passes"] for name in ("A", "B")]
+    assert sorted(paid) == [0, 1]
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_what_is_finished_and_the_same_command_continues(glue, teacher, tmp_path):
+    space_file = tmp_path / "space.yaml"
+    space_file.write_text(SPACE.replace("epochs: 2", "epochs: 40"))
+    with short_folder() as temporary:
+        words = command(glue, teacher, tmp_path / "R", space_file, temporary, "--asha=off", "--trials=4")
+        driver = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        deadline = time.monotonic() + 90
+        while not list((tmp_path / "R" / "results").glob("*/trial.json")):
+            assert time.monotonic() < deadline and driver.poll() is None
+            time.sleep(0.1)
+        os.kill(driver.pid, signal.SIGINT)
+        _, printed = driver.communicate(timeout=60)
+        assert driver.returncode == 130, printed
+        assert "To continue: fsd-tune resume" in printed and "Traceback" not in printed
+        time.sleep(1)
+        assert processes_of(driver.pid) == [], "children are gone"
+        kept = load(tmp_path / "R")
+        assert kept.summary["state"] == "interrupted" and kept.saved["finished"] >= 1
+        again = subprocess.run(words, stderr=subprocess.PIPE, text=True, timeout=180, check=False)
+        assert again.returncode == 0, again.stderr
+    results = load(tmp_path / "R")
+    assert results.trials["state"].tolist() == ["finished"] * 4
+    for name in kept.trials[kept.trials["state"] == "finished"]["folder"]:
+        assert name in results.trials["folder"].tolist()
+    agree(results)
+
+
+def test_a_search_of_one_fixed_configuration(run, space):
+    text = """
+method: ce
+space: {epochs: 1, batch_size: 8}
+student: {layers: 2}
+data: {max_length: 32}
+search: {trials: 1}
+asha: {reports: 2}
+"""
+    settings = space(text)
+    results = run(settings)
+    assert results.summary["memory"] is None
+    assert results.best["method"] == "ce" and resolve(settings)["epochs"] == 1
+
+
+def test_a_folder_in_use_is_refused(space, glue, teacher, tmp_path):
+    from fsd_tune.search.folder import held
+
+    with held(tmp_path / "R"), pytest.raises(InputError, match="another search is running in"):
+        search.run(space(), task="sst2", teacher=str(teacher), data=glue, output=tmp_path / "R")
+    assert not (tmp_path / "R").exists(), "nothing was written"
+
+
+def test_what_differs_is_named(run, space):
+    text = SPACE.replace("method: {choice: [fsd_ilg, kd, ce]}", "method: fsd_ilg")
+    run(space(text, "--trials=1"))
+    with pytest.raises(InputError, match=r"space\.batch_size 8 there, 4 now; search\.seed 0 there, 3 now"):
+        run(space(text, "--trials=1", "--seed=3", "--batch-size=4"))
+    results = run(space(text, "--trials=1", "--seed=3"), overwrite=True)
+    assert len(results.trials) == 1 and results.settings["search"]["seed"] == 3
+
+
+CE = """
+method: ce
+space: {epochs: {low: 1, high: 2}, batch_size: {choice: [8, 16]}, learning_rate: 1e-3}
+student: {layers: 2}
+data: {max_length: 32}
+search: {sampler: grid, trials: 9}
+asha: off
+precision: float32
+"""
+
+
+def test_a_grid_is_run_to_its_end(run, space):
+    results = run(space(CE, "--trials=3"))
+    assert results.summary["notes"][-1] == "search.trials: 3 of the grid's 4 points are run."
+    results = run(space(CE))
+    agree(results)
+    assert len(results.trials) == 4 == len(results.trials[["epochs", "batch_size"]].drop_duplicates())
+    assert results.summary["trials"] == 9 and results.summary["state"] == "done"
+    assert results.summary["ended_by"]["text"] == "the whole grid of 4 points was run; 9 trials were asked for"
+    again = run(space(CE))
+    assert again.summary["ended_by"] == results.summary["ended_by"] and len(again.trials) == 4
+
+
+def test_stalled_and_continued(run, space):
+    """With one learning rate that learns nothing no trial is better than the first."""
+    text = CE.replace("learning_rate: 1e-3", "learning_rate: 1e-12").replace("sampler: grid", "sampler: cmaes")
+    text = text.replace("batch_size: {choice: [8, 16]}", "batch_size: {low: 8, high: 16}")
+    flags = ("--resources-max-concurrent=1", "--trials=9")
+    results = run(space(text, "--stop-after-stalled=2", *flags))
+    assert results.summary["ended_by"] == {
+        "budget": "stop_after_stalled",
+        "not_run": 6,
+        "text": "stopped after 2 trials without a better one: 6 of 9 not run",
+    }
+    assert run(space(text, "--stop-after-stalled=2", *flags)).summary["ended_by"] == results.summary["ended_by"]
+    more = run(space(text, "--stop-after-stalled=3", *flags))
+    assert len(more.trials) == 4 and more.summary["ended_by"]["not_run"] == 5
+    generations = [
+        json.loads(path.read_text()).get("generation") for path in sorted(more.folder.glob("results/*/config.json"))
+    ]
+    assert generations == [None, 0, 0, 0]
+
+
+@pytest.mark.slow
+def test_the_time_budget_ends_a_search(run, space):
+    results = run(space(CE, "--sampler=random", "--trials=2000", "--time-budget=20s"))
+    ended_by = results.summary["ended_by"]
+    assert results.summary["state"] == "done" and ended_by["budget"] == "time_budget"
+    assert ended_by["not_run"] == 2000 - len(results.trials)
+    broken_off = int((results.trials["state"] == "interrupted").sum())
+    said = f"{ended_by['not_run']} of 2000 not run" + f", {broken_off} broken off" * (broken_off > 0)
+    assert ended_by["text"] == f"stopped after the time budget of 20s: {said}"
+    # A trial that was asked for and never began has no folder; none stands as running.
+    assert {trial.state.name for trial in study_of(results).trials} <= {"COMPLETE", "PRUNED", "FAIL", "WAITING"}
+
+
+def test_selected_on_a_holdout_dev_is_scored_once(run, space, glue, base, tmp_path):
+    from fsd_tune.report import summary
+    from tests.unit.data.test_holdout import honest_teacher
+
+    honest = honest_teacher(tmp_path / "honest", base, glue, 0.25)
+    settings = space(SPACE, "--trials=3", "--select-on={holdout: 0.25}")
+    results = run(settings, teacher=str(honest))
+    assert results.summary["train_examples"] == 30 and results.summary["selection_examples"] == 10
+    assert results.summary["memory"]["examples"] == 30
+    dev = results.summary["dev"]
+    best = evaluate(str(results.folder / "best"), "sst2", glue, "cpu", "float32")
+    assert dev["examples"] == 24 and dev["score"] == best["splits"]["dev"]["accuracy"]
+    printed = "\n".join(summary.lines(results))
+    assert "0.25 of the training split, held out of it" in printed and "which selected nothing" in printed
+    assert "Best student on dev" in (results.folder / "report.html").read_text()
+
+
+def test_the_reports_command_trains_the_best_again(run, space, tmp_path):
+    import shlex
+
+    from fsd_tune.report.html import distill_command
+
+    results = run(space(SPACE, "--trials=2", "--asha=off", "--epochs=1"))
+    for _, row in results.trials.iterrows():
+        words = shlex.split(distill_command(results, row))
+        script = Path(sys.executable).parent / words[0]
+        done = subprocess.run([script, *words[1:], "--json"], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["score"] == pytest.approx(row["score"])

@@ -1,0 +1,147 @@
+"""The clusters' YAMLs that are shipped, by Ray's own validation and ours; and what each mistake is called."""
+
+from importlib import metadata
+
+import pytest
+import yaml
+
+from fsd_tune.cluster import cluster_yaml as cluster_file
+from fsd_tune.cluster.connection import device_for
+from fsd_tune.settings.loader import load, parse_flags
+from tests import ROOT
+
+SHIPPED = ["cluster.yaml", "docs/cluster/gcp.yaml", "docs/cluster/hosts.yaml"]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_shipped_files_are_sound(name):
+    assert cluster_file.problems(ROOT / name) == []
+
+
+def test_the_clouds_files_are_one_cluster():
+    """They differ in the cloud alone: the same nodes' roles, commands and failure detection."""
+    aws, gcp = (yaml.safe_load((ROOT / name).read_text()) for name in SHIPPED[:2])
+    for key in ("max_workers", "idle_timeout_minutes", "docker", "file_mounts", "setup_commands", "head_node_type"):
+        assert aws[key] == gcp[key], key
+    assert aws["head_start_ray_commands"] == gcp["head_start_ray_commands"]
+    assert aws["worker_start_ray_commands"] == gcp["worker_start_ray_commands"]
+    types = aws["available_node_types"]
+    assert types.keys() == gcp["available_node_types"].keys() == {"head", "gpu", "gpu_spot"}
+    assert types["head"]["resources"] == {"CPU": 0}
+    assert types["gpu"]["min_workers"] == types["gpu_spot"]["min_workers"] == 0
+    assert types["gpu_spot"]["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
+
+
+def test_kubernetes_runs_the_same_ray_with_the_same_resources():
+    job = yaml.safe_load((ROOT / "docs/cluster/rayjob.yaml").read_text())
+    cluster, aws = job["spec"]["rayClusterSpec"], yaml.safe_load((ROOT / "cluster.yaml").read_text())
+    ray = metadata.version("ray")
+    assert cluster["rayVersion"] == ray and f"rayproject/ray:{ray}-" in aws["docker"]["image"]
+    (group,) = cluster["workerGroupSpecs"]
+    worker = group["template"]["spec"]["containers"][0]
+    head = cluster["headGroupSpec"]["template"]["spec"]["containers"][0]
+    assert worker["image"] == head["image"] and ray in worker["image"]
+    asked = aws["available_node_types"]["gpu"]["resources"]
+    assert worker["resources"]["limits"]["cpu"] == asked["CPU"]
+    assert worker["resources"]["limits"]["nvidia.com/gpu"] == asked["GPU"]
+    assert (group["minReplicas"], group["maxReplicas"]) == (0, aws["max_workers"])
+    assert worker["resources"]["requests"] == worker["resources"]["limits"]
+    assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+    assert aws["available_node_types"]["head"]["resources"] == {"CPU": 0}, "neither head trains"
+    (told,) = [one["value"] for one in head["env"] if one["name"] == "FSD_TUNE_NODES"]
+    assert yaml.safe_load(told) == {"available_node_types": {"gpu": {"max_workers": 4, "resources": asked}}}
+    tag = aws["docker"]["image"].partition(":")[2]
+    assert worker["image"].endswith(f":{tag}"), "the image is built on the one that cluster.yaml starts"
+    mounted = [one["mountPath"] for one in worker["volumeMounts"]]
+    assert mounted == [one["mountPath"] for one in head["volumeMounts"]] == ["/shared"]
+    assert "-v /mnt/shared:/shared" in aws["docker"]["run_options"]
+
+
+def test_kubernetes_starts_a_command_that_is_one(monkeypatch):
+    """The entry point parses, and asks for no more of a GPU than a worker has."""
+    job = yaml.safe_load((ROOT / "docs/cluster/rayjob.yaml").read_text())
+    words = job["spec"]["entrypoint"].split()
+    assert words[:2] == ["fsd-tune", "search"]
+    kept = [word for word in words[3:] if not word.startswith("/shared/")]
+    assert kept == ["--task", "rte", "--teacher", "--data", "--output", "--gpus-per-trial", "0.5"]
+    settings = load(ROOT / "search_spaces" / "fsd_ilg.yaml", parse_flags(words[-2:]))
+    monkeypatch.setenv("RAY_ADDRESS", "auto")  # as in a job of Ray's
+    assert device_for(settings, "auto") == "cuda", "whatever the head has"
+
+
+def changed(tmp_path, change):
+    config = yaml.safe_load((ROOT / "cluster.yaml").read_text())
+    change(config)
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return cluster_file.problems(path)
+
+
+def put(*keys, value):
+    def change(config):
+        for key in keys[:-1]:
+            config = config[key]
+        if value is None:
+            del config[keys[-1]]
+        else:
+            config[keys[-1]] = value
+
+    return change
+
+
+OLD = "rayproject/ray:2.9.0-py311-gpu"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (put("cluster_name", value=None), "cluster_name: is missing"),
+        (put("max_workers", value=-1), "max_workers: -1 is less than the minimum of 0"),
+        (put("available_node_types", "gpu", "min_workers", value=-2), "available_node_types.gpu.min_workers: found -2"),
+        (put("available_node_types", "gpu", "min_workers", value=3), "found 3, but max_workers is 2"),
+        (put("head_node_type", value="haed"), "`head_node_type` must be one of `available_node_types`"),
+        (put("provider", "regoin", value="x"), "provider.regoin: unknown key. Did you mean `region`?"),
+        (put("max_worker", value=3), "max_worker"),
+        (put("docker", "image", value=OLD), "docker.image: has Ray 2.9.0, but Ray 2.60.0 is installed here"),
+        (put("docker", "worker_image", value="rayproject/ray:2.60.0-py39"), "docker.worker_image: has py39, but py3"),
+        (put("docker", "head_image", value="rayproject/ray:latest"), "docker.head_image: has Ray latest"),
+        (
+            put("available_node_types", "gpu", "docker", value={"worker_image": OLD}),
+            "gpu.docker.worker_image: has Ray 2",
+        ),
+        (put("setup_commands", value=["pip install 'ray[default]==2.9.0'"]), "setup_commands: installs Ray 2.9.0"),
+        (put("available_node_types", value=["head"]), "available_node_types: found ['head'], but must be a mapping."),
+        (put("file_mounts", value=7), "file_mounts: found 7, but must be a mapping."),
+        (put("worker_start_ray_commands", value=7), "worker_start_ray_commands: found 7, but must be a list."),
+        (put("provider", "type", value=["aws"]), "provider.type: found ['aws'], but must be a name"),
+        (put("worker_start_ray_commands", value=["ray start --address=$RAY_HEAD_IP:6379"]), "RAY_AUTH_MODE: differs"),
+        (put("file_mounts", value={"~/fsd_tune": "."}), 'file_mounts: lacks "~/.ray/auth_token"'),
+        (
+            put("head_start_ray_commands", value=["RAY_AUTH_MODE=token ray start --head --dashboard-host=0.0.0.0"]),
+            "opens the dashboard to others",
+        ),
+    ],
+)
+def test_a_mistake_is_named_with_its_key(change, said, tmp_path):
+    found = changed(tmp_path, change)
+    assert found and all(line.startswith(str(tmp_path / "mine.yaml")) for line in found)
+    assert any(said in line for line in found), found
+
+
+def test_a_file_that_is_none(tmp_path):
+    assert "no such file" in cluster_file.problems(tmp_path / "none.yaml")[0]
+    (tmp_path / "list.yaml").write_text("[1]")
+    assert "must hold a mapping" in cluster_file.problems(tmp_path / "list.yaml")[0]
+    (tmp_path / "broken.yaml").write_text("a: [")
+    assert "cannot be read: line 1: " in cluster_file.problems(tmp_path / "broken.yaml")[0]
+
+
+def test_what_ray_up_would_miss_here(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    said = "\n".join(cluster_file.lacking(ROOT / "docs" / "cluster" / "hosts.yaml"))
+    assert "auth.ssh_private_key: ~/.ssh/id_ed25519: no such file" in said
+    assert "~/.ray/auth_token: no such file; `ray get-auth-token --generate` makes it" in said
+    for name in (".ssh/id_ed25519", ".ray/auth_token"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    assert cluster_file.lacking(ROOT / "docs" / "cluster" / "hosts.yaml") == []

@@ -1,0 +1,171 @@
+"""What of a command line is sent to a cluster, and what it means there; a real cluster is in tests/cluster."""
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+from fsd_tune.cluster import jobs
+from fsd_tune.errors import InputError
+from tests import ROOT
+
+
+class Recorded(jobs.Cluster):
+    """Answers as a head would, and keeps what it was told."""
+
+    said = ""
+    commands: list[str]
+    sent: dict[str, str]
+
+    def run(self, command, follow=False):
+        self.commands.append(command)
+        return self.said
+
+    def send(self, here, there):
+        self.sent[there] = str(here)
+
+
+@pytest.fixture
+def cluster():
+    Recorded.commands, Recorded.sent, Recorded.said = [], {}, ""
+    return Recorded(ROOT / "docs" / "cluster" / "hosts.yaml")
+
+
+@pytest.fixture
+def laptop(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "space.yaml").write_text("method: kd")
+    for name in ("glue", "teacher", "rte"):
+        (tmp_path / name).mkdir()
+    return tmp_path
+
+
+def command_of(cluster):
+    """The verb's words as the head's shell would run them."""
+    words = shlex.split(cluster.commands[-1])
+    return shlex.split(words[words.index("-c") + 1].partition(" && ")[2])
+
+
+def test_files_go_along_and_mean_their_copies(cluster, laptop):
+    given = "search space.yaml --task rte --teacher=teacher --data glue --output runs/rte --trials 8 --wandb offline"
+    job = jobs.submit(cluster, given.split())
+    words = command_of(cluster)
+    there = {Path(here).name: name for name, here in cluster.sent.items()}
+    assert set(there) == {"space.yaml", "teacher", "glue"}, "a task is no folder, whatever lies here"
+    assert all(name.startswith("/shared/inputs/") for name in there.values())
+    assert words == [
+        "fsd-tune", "search", there["space.yaml"], "--task", "rte", f"--teacher={there['teacher']}", "--data",
+        there["glue"], "--output", "/shared/runs/rte", "--trials", "8", "--wandb", "offline", "--address", "auto",
+    ]  # fmt: skip
+    assert f"--submission-id {job}" in cluster.commands[-1]
+    note = json.loads(shlex.split(cluster.commands[-1])[-3])
+    assert note["job"] == job and note["command"] == shlex.join(words)
+
+
+def test_a_search_there_is_named_as_here(cluster, laptop):
+    jobs.submit(cluster, ["resume", "runs/rte", "--trials=20"])
+    assert command_of(cluster) == ["fsd-tune", "resume", "/shared/runs/rte", "--trials=20", "--address", "auto"]
+    assert not cluster.sent
+
+
+def test_order_and_switches_change_nothing(cluster, laptop):
+    given = "search --overwrite --task rte --teacher teacher --output ./runs/../a space.yaml --memory mem"
+    jobs.submit(cluster, given.split())
+    words = command_of(cluster)
+    assert words[-5].endswith("-space.yaml") and words[-4:-2] == ["--memory", "/shared/mem"]
+    assert "/shared/a" in words and len(cluster.sent) == 2
+
+
+def test_teachers_of_several_tasks_and_the_model_of_students_go_along(cluster, laptop):
+    (laptop / "teachers" / "rte").mkdir(parents=True)
+    jobs.submit(cluster, ["search", "space.yaml", "--teacher", "teachers/{task}"])
+    assert any(word.endswith("-teachers/{task}") for word in command_of(cluster))
+    (laptop / "base").mkdir()
+    (laptop / "teacher" / "fsd_tune.json").write_text(json.dumps({"base": str(laptop / "base")}))
+    jobs.submit(cluster, ["search", "space.yaml", "--teacher", "teacher"])
+    words = command_of(cluster)
+    assert words[words.index("--student-model") + 1].endswith("-base")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["search", "nope.yaml"], "nope.yaml: no such file"),
+        (["search", "--task", "rte"], "search: lacks its YAML"),
+        (["resume"], "resume: lacks a folder"),
+        (["search", "space.yaml", "--detach"], "--detach: is not for the verb"),
+        (["search", "space.yaml", "--address=auto"], "--address: is not for the verb"),
+        (["search", "space.yaml", "--output", "../x"], "../x does not lie in /shared"),
+        (["search", "space.yaml", "--output", "/sharedother/x"], "/sharedother/x does not lie in /shared"),
+        (["search", "space.yaml", "--output", "s4://b/x"], "found s4://, but must be a folder or a URI"),
+    ],
+)
+def test_what_would_fail_there_is_said_here(cluster, laptop, words, said):
+    with pytest.raises(InputError) as caught:
+        jobs.submit(cluster, words)
+    assert any(said in problem for problem in caught.value.problems), caught.value.problems
+    assert not cluster.commands and not cluster.sent
+
+
+def test_a_hub_id_stays_one(cluster, laptop):
+    jobs.submit(cluster, ["search", "space.yaml", "--task", "rte", "--teacher", "someone/bert", "--output", "a"])
+    assert "someone/bert" in command_of(cluster)
+
+
+def test_two_inputs_of_one_name_do_not_meet(cluster, laptop):
+    (laptop / "other" / "teacher").mkdir(parents=True)
+    for teacher in ("teacher", "other/teacher"):
+        jobs.submit(cluster, ["search", "space.yaml", "--teacher", teacher])
+    assert sum(name.endswith("-teacher") for name in cluster.sent) == 2
+
+
+@pytest.mark.parametrize("words", [["serch", "x"], ["demo"], []])
+def test_only_what_a_cluster_is_for_is_sent(cluster, words):
+    with pytest.raises(InputError, match="must be one of search, resume"):
+        jobs.submit(cluster, words)
+    assert not cluster.commands
+
+
+def test_a_wrong_cluster_file_is_refused_before_anything_is_sent(laptop):
+    (laptop / "c.yaml").write_text("max_workers: 2")
+    with pytest.raises(InputError, match="provider: is missing"):
+        jobs.submit(Recorded(laptop / "c.yaml"), ["search", "space.yaml"])
+
+
+def test_states_are_told_beside_what_was_submitted(cluster):
+    notes = [json.dumps({"job": f"search-{i}", "command": "fsd-tune search", "submitted": 1.0}) for i in (1, 2)]
+    Recorded.said = "\n".join(["Warning: added to known hosts", *notes, "==", '[["search-2", "RUNNING"]]'])
+    assert [(one["job"], one["state"]) for one in jobs.jobs(cluster)] == [("search-1", "GONE"), ("search-2", "RUNNING")]
+    assert jobs.newest(cluster, None) == "search-2"
+    with pytest.raises(InputError, match="no such job"):
+        jobs.newest(cluster, "search-3")
+
+
+def test_a_folder_that_holds_anything_else_is_not_fetched_into(cluster, tmp_path):
+    mine = tmp_path / "mine" / "best"
+    mine.mkdir(parents=True)
+    (mine / "thesis.txt").write_text("precious")
+    Recorded.said = "best\nsummary.json\n"
+    with pytest.raises(InputError, match="holds other files; give a new folder"):
+        jobs.fetch(cluster, "runs/rte", tmp_path / "mine")
+    (tmp_path / "mine" / "summary.json").write_text('{"group": "another"}')
+    with pytest.raises(InputError, match="holds another search"):
+        jobs.fetch(cluster, "runs/rte", tmp_path / "mine")
+    with pytest.raises(InputError, match="is a file"):
+        jobs.fetch(cluster, "runs/rte", tmp_path / "mine" / "summary.json")
+    assert (mine / "thesis.txt").read_text() == "precious"
+
+
+def test_the_shared_folder_is_a_path_of_the_nodes():
+    assert jobs.named(Path("c.yaml"), "/shared/").shared == "/shared"
+    for wrong in ("shared", "", "/"):
+        with pytest.raises(InputError, match="must be an absolute path"):
+            jobs.named(Path("c.yaml"), wrong)
+
+
+def test_of_what_ray_prints_the_error_is_said():
+    told = "2026-11-24 12:00:00,000\tINFO commands.py:422 -- Checking\n  File x\nRuntimeError: Head node not found!\n"
+    told += "2026-11-24 12:00:00,000\tVWARN commands.py:388 -- Loaded cached\n"
+    assert jobs._last(told, "1\tWARN 2 -- If you experience") == "RuntimeError: Head node not found!"
+    assert jobs._last("", "ls: no such file\n") == "ls: no such file"

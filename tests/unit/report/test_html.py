@@ -1,0 +1,328 @@
+import json
+import math
+import random
+import re
+import shlex
+import shutil
+import sqlite3
+import subprocess
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+import pytest
+
+from fsd_tune.report import html as report
+from fsd_tune.report.charts import charts
+from fsd_tune.report.charts.base import Chart
+from fsd_tune.settings import loader as settings
+from tests.helpers.result_folders import (
+    configuration,
+    study_trial,
+    summary,
+    write_frame,
+    write_search,
+    write_study,
+    write_trial,
+)
+from tests.helpers.result_folders import report as one_report
+
+MARKUP = '<script>alert(1)</script><img src=x onerror="alert(2)">'
+
+
+@pytest.fixture(scope="module")
+def search(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_search(tmp_path_factory.mktemp("search") / "R")
+    report.write(folder)
+    return folder
+
+
+class Page(HTMLParser):
+    """The page's tags, and its text outside scripts and styles."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self._silent = False
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._silent = tag in ("script", "style")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._silent = False
+
+    def handle_data(self, data: str) -> None:
+        if not self._silent and data.split():
+            self.text += " ".join(data.split()) + " "
+
+
+def drawn(folder: Path) -> dict[str, Chart]:
+    return charts(report.load(folder))
+
+
+def traces(chart: Chart) -> Any:
+    assert chart.figure is not None, chart.caption
+    return chart.figure.data
+
+
+def test_the_leaderboard_ranks_finished_trials(search: Path) -> None:
+    table = report.leaderboard(report.load(search))
+    finished = table[table["state"] == "finished"]
+    assert finished["rank"].tolist() == list(range(1, len(finished) + 1))
+    assert finished["score"].is_monotonic_decreasing
+    assert table["rank"].isna().sum() == 24 - len(finished) > 0
+    stored = pd.read_csv(search / "leaderboard.csv")
+    assert stored["trial"].tolist() == table["trial"].tolist()
+    assert stored["learning_rate"].tolist() == table["learning_rate"].tolist()
+
+
+def test_the_page_states_the_result_and_its_cost(search: Path) -> None:
+    results = report.load(search)
+    assert results.best is not None and results.standard_error is not None
+    text = Page(search / "report.html").text
+    score = float(results.best["score"])
+    assert f"{score:.3f} ± {results.standard_error:.3f}" in text
+    for words in (
+        "Teacher 0.832 teachers/sst2",
+        f"Student minus teacher {score - 0.832:+.3f}".replace("-", "−"),
+        "Trials 24 of 24",
+        f"Steps saved by ASHA {results.saved['share']:.0%}",
+        "Teacher passes paid 1",
+        "Wall time 6 min 53 s",
+        "Training examples 1,000",
+        "diverged: accuracy is NaN at report 2",
+        "41 of 1,000 sentences were cut",
+        "ab12cd34ef56",
+        report.distill_command(results, results.best),
+    ):
+        assert words in text, words
+
+
+def test_nothing_is_left_beside_the_page(search: Path) -> None:
+    assert sorted(path.name for path in search.iterdir()) == sorted(
+        [
+            "command.txt",
+            "leaderboard.csv",
+            "report.html",
+            "results",
+            "settings.yaml",
+            "study.db",
+            "summary.json",
+            "versions.json",
+        ]
+    )
+
+
+def test_the_command_gives_the_configuration_back_exactly(search: Path) -> None:
+    results = report.load(search)
+    assert results.best is not None
+    words = shlex.split(report.distill_command(results, results.best))
+    assert words[:3] == ["fsd-tune", "distill", str(search / "settings.yaml")]
+    given = dict(zip(words[3::2], words[4::2], strict=True))
+    assert (given["--task"], given["--teacher"], given["--data"]) == ("sst2", "teachers/sst2", "glue")
+    known = {flag for flag, _, _ in settings.flags()}
+    for name in results.hyperparameters:
+        flag = f"--{name.replace('_', '-')}"
+        assert flag in known
+        value = results.best[name]
+        assert type(value)(given[flag]) == value
+
+
+def test_every_chart_is_drawn_and_captioned(search: Path) -> None:
+    found = drawn(search)
+    assert list(found) == [
+        "history", "cost", "curves", "timeline", "importances", "parallel", "slices", "losses", "similarity", "clusters"
+    ]  # fmt: skip
+    for chart in found.values():
+        assert chart.figure is not None and chart.figure.data, chart.caption
+        assert len(chart.caption) > 80
+    results = report.load(search)
+    finished = results.trials[results.trials["state"] == "finished"]
+    assert sorted(traces(found["history"])[0].y) == sorted(finished["score"])
+    assert len(traces(found["curves"])) == (results.trials["state"] != "failed").sum()
+    assert len(traces(found["parallel"])) == len(finished)
+    terms = {trace.name for trace in traces(found["losses"])}
+    assert {"task", "KD", "L_I (intra)", "L_L (local)", "L_G (global)", "L_G: memory"} == terms
+    bars = traces(found["timeline"])
+    assert {worker for trace in bars for worker in trace.y} == {"1: worker", "2: worker"}
+    assert sorted(trial for trace in bars for trial in trace.customdata) == list(range(24))
+    assert {trace.name for trace in bars} == set(results.trials["state"])
+    assert len(traces(found["slices"])) == 7, "one picture a hyperparameter that varies"
+    assert traces(found["cost"])[0].y[-1] == finished["score"].max()
+
+
+def test_a_worker_is_busy_from_a_trials_begin_to_its_last_report(tmp_path: Path) -> None:
+    write_frame(tmp_path)
+    for number, pid, begun in ((0, 1, 0.0), (1, 2, 60.0), (2, 1, 300.0)):
+        config = configuration(random.Random(number))
+        rows = [one_report(i, 0.6, timestamp=begun + 60 * i, time_this_iter_s=60.0, pid=pid) for i in (1, 2, 3)]
+        write_trial(tmp_path, number, config, rows)
+    (bars,) = traces(drawn(tmp_path)["timeline"])
+    assert list(zip(bars.y, bars.base, bars.x, strict=True)) == [
+        ("1: worker", 0.0, 3.0), ("2: worker", 1.0, 3.0), ("1: worker", 5.0, 3.0)
+    ]  # fmt: skip
+
+
+def test_the_headline_has_the_confirmed_mean_with_its_interval_and_the_baselines(search: Path) -> None:
+    results = report.load(search)
+    fresh = {"mean": 0.8, "deviation": 0.02, "scores": {"6": 0.78, "7": 0.8, "8": 0.82}, "failed": []}
+    one = {"label": "trial 3", "role": "winner", "search_score": 0.82, "remark": "", "config": {}, "fresh": fresh}
+    other = one | {"label": "kd", "role": "baseline", "remark": "untuned"}
+    other["fresh"] = {"mean": 0.77, "deviation": None, "scores": {"6": 0.77}, "failed": [7, 8]}
+    made = {"configurations": [one, other, {"label": "trial 4", "role": "candidate"}]}
+    facts = {
+        what: (figure, remark) for what, figure, remark in report._confirmed(replace(results, confirmation=made), 3)
+    }
+    # 0.8 ± t(0.975, 2) 0.02 / sqrt(3), t = 4.3027
+    assert facts["Confirmed mean"] == ("0.800", "95% interval 0.750 to 0.850, 3 fresh seeds")
+    assert facts["Baseline kd"] == ("0.770", "untuned") and len(facts) == 2
+
+
+def test_charts_show_what_was_measured_where_the_study_differs(tmp_path: Path) -> None:
+    write_frame(tmp_path)
+    records = []
+    for number, (values, state) in enumerate([([0.6] * 10, "finished"), ([0.5], "stopped"), ([0.7] * 10, "finished")]):
+        config = configuration(random.Random(number))
+        rows = [one_report(index, value) for index, value in enumerate(values, start=1)]
+        write_trial(tmp_path, number, config, rows, state)
+        # The sampler was told that the stopped trial would have reached 0.99.
+        told = [0.99] * 3 if state == "stopped" else values
+        records.append(study_trial(config, told, "finished"))
+    write_study(tmp_path, records, "sst2-fsd_ilg")
+    found = drawn(tmp_path)
+    assert list(traces(found["history"])[0].y) == pytest.approx([0.6, 0.7])
+    curves = {trace.name: list(trace.y) for trace in traces(found["curves"])}
+    assert curves["stopped"] == [0.5]
+
+
+def test_charts_that_cannot_be_drawn_say_why(tmp_path: Path) -> None:
+    write_frame(tmp_path, {"memory": None, "layer_cka": None})
+    found = drawn(tmp_path)
+    assert all(chart.figure is None for chart in found.values())
+    assert "no study.db" in found["history"].caption
+    assert "no trial has finished" in found["losses"].caption
+    assert "no teacher memory" in found["clusters"].caption
+
+    write_study(tmp_path, [], "another")
+    assert "no study `sst2-fsd_ilg`; it has `another`" in drawn(tmp_path)["history"].caption
+    (tmp_path / "study.db").write_bytes(b"no database " * 500)
+    assert "study.db cannot be read" in drawn(tmp_path)["curves"].caption
+    page = Page(report.write(tmp_path))
+    assert "study.db cannot be read" in page.text
+    assert "No trial has started yet." in page.text
+
+
+def test_few_trials_or_nothing_varied(tmp_path: Path) -> None:
+    write_frame(tmp_path)
+    config = {"method": "kd", "alpha": 0.5, "temperature": 5.0, "batch_size": 16}
+    rows = [one_report(index, 0.7) for index in range(1, 11)]
+    fixed = {"alpha": optuna.distributions.FloatDistribution(0.5, 0.5)}
+    records = []
+    for number in range(5):
+        write_trial(tmp_path, number, config, rows)
+        records.append(optuna.trial.create_trial(value=0.7, params={"alpha": 0.5}, distributions=fixed))
+    write_study(tmp_path, records, "sst2-fsd_ilg")
+    found = drawn(tmp_path)
+    assert "varies no hyperparameter" in found["importances"].caption
+    assert found["history"].figure is not None and found["parallel"].figure is not None
+
+    (tmp_path / "results" / "trial_0000" / "trial.json").unlink()
+    for number in (1, 2, 3):
+        shutil.rmtree(tmp_path / "results" / f"trial_{number:04d}")
+    (tmp_path / "study.db").unlink()
+    write_study(tmp_path, records[:1], "sst2-fsd_ilg")
+    found = drawn(tmp_path)
+    assert "at least 4 finished trials, and there are 0" in found["importances"].caption
+    assert found["curves"].figure is not None
+
+
+def test_the_study_is_never_written(search: Path) -> None:
+    before = (search / "study.db").read_bytes(), (search / "study.db").stat().st_mtime_ns
+    drawn(search)
+    assert ((search / "study.db").read_bytes(), (search / "study.db").stat().st_mtime_ns) == before
+
+
+def test_a_study_whose_writer_was_killed_is_read_to_its_last_commit(tmp_path: Path, search: Path) -> None:
+    folder = tmp_path / "R"
+    shutil.copytree(search, folder)
+    # A cache of one page forces uncommitted pages into the file; then the writer dies.
+    code = """
+import os, sqlite3, sys
+base = sqlite3.connect(sys.argv[1])
+base.execute("PRAGMA cache_size = 1")
+base.execute("DELETE FROM trial_intermediate_values")
+base.execute("DELETE FROM trial_params")
+os._exit(9)
+"""
+    assert subprocess.run([sys.executable, "-c", code, str(folder / "study.db")], check=False).returncode == 9
+    assert (folder / "study.db-journal").stat().st_size > 0
+    with pytest.raises(sqlite3.OperationalError):
+        sqlite3.connect(f"file:{folder / 'study.db'}?mode=ro", uri=True).execute("SELECT * FROM trials").fetchall()
+    chart = drawn(folder)["importances"]
+    assert chart.figure is not None, chart.caption
+    assert (folder / "study.db-journal").stat().st_size > 0
+
+
+def test_markup_from_files_stays_text(tmp_path: Path) -> None:
+    name = f"search {MARKUP}"
+    folder = write_search(
+        tmp_path / "R",
+        name=name,
+        task=MARKUP,
+        machine=MARKUP,
+        notes=[MARKUP],
+        state=MARKUP,
+        teacher={"name": MARKUP, "score": 0.8},
+        precision=MARKUP,
+    )
+    (folder / "command.txt").write_text(f"fsd-tune search --data {shlex.quote(MARKUP)}")
+    (folder / "versions.json").write_text(json.dumps({MARKUP: MARKUP}))
+    (folder / "settings.yaml").write_text(f"method: '{MARKUP}'\n")
+    failed = one_report(1, math.nan, **{MARKUP: 1.0, f"loss/{MARKUP}": 1.0})
+    config = {"method": MARKUP, "alpha": MARKUP}
+    write_trial(folder, 24, config, [failed], "failed", MARKUP, name="trial <img src=x onerror=alert(3)>")
+    page = Page(report.write(folder))
+    assert page.text.count("<script>alert(1)</script>") >= 10
+    assert "trial <img src=x onerror=alert(3)>" in page.text
+    assert not [tag for tag, _ in page.tags if tag == "img"]
+    assert not [attributes for _, attributes in page.tags if any(key.startswith("on") for key in attributes)]
+    scripts = [attributes for tag, attributes in page.tags if tag == "script"]
+    assert len(scripts) == len(drawn(folder)) + 2  # each figure's data, plotly.js and the page's own
+    html = (folder / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"<script[^>]*>alert\(1\)", html)
+
+
+def test_the_page_names_no_address_to_fetch_from(search: Path) -> None:
+    page = Page(search / "report.html")
+    for tag, attributes in page.tags:
+        for key in ("src", "href", "srcset", "action", "data", "poster"):
+            assert not re.match(r"\s*(https?:)?//", attributes.get(key) or ""), (tag, attributes)
+    policies = [a["content"] for tag, a in page.tags if a.get("http-equiv") == "Content-Security-Policy"]
+    assert policies and str(policies[0]).startswith("default-src 'none';")
+    assert not re.search(r"@import|url\(", (Path(report.__file__).parent / "templates" / "report.css").read_text())
+
+
+def test_a_young_search_has_a_page(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text(json.dumps({"state": "running"}))
+    text = Page(report.write(tmp_path)).text
+    assert "No trial has finished yet." in text and tmp_path.name in text
+
+
+def test_other_metrics_and_large_splits(tmp_path: Path) -> None:
+    write_search(tmp_path, trials=2, study=False)
+    changed = summary(metric="matthews_correlation", selection_examples=40_430, teacher=None, memory=None)
+    (tmp_path / "summary.json").write_text(json.dumps(changed))
+    for trial in (tmp_path / "results").iterdir():
+        rows = [one_report(1, 0.0, matthews_correlation=-0.12344)]
+        (trial / "reports.jsonl").write_text(json.dumps(rows[0]) + "\n")
+        (trial / "trial.json").write_text(json.dumps({"state": "finished"}))
+    text = Page(report.write(tmp_path)).text
+    assert "Best student, matthews correlation −0.1234 " in text and "±" not in text
+    assert "Teacher 0." not in text

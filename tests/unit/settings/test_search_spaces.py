@@ -1,0 +1,65 @@
+"""The shipped search spaces: each loads, samples, reads back from its dump, and holds its method's defaults."""
+
+from pathlib import Path
+
+import optuna
+import pytest
+
+from fsd_tune.settings.configuration import distributions, first_configurations, sample
+from fsd_tune.settings.domains import Fixed, contains
+from fsd_tune.settings.loader import dump, load
+from fsd_tune.settings.methods import METHODS, OPTIMISATION, default
+from tests import ROOT
+
+FILES = sorted((ROOT / "search_spaces").glob("*.yaml"))
+METHOD_FILES = [path for path in FILES if path.stem in METHODS]
+
+
+def test_one_file_per_method() -> None:
+    assert {path.stem for path in METHOD_FILES} == set(METHODS) - {"ce"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_file_samples_and_reads_back(path: Path, tmp_path: Path) -> None:
+    settings = load(path)
+    copy = tmp_path / "settings.yaml"
+    copy.write_text(dump(settings), encoding="utf-8")
+    assert load(copy) == settings
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(50):
+        configuration = sample(settings, study.ask())
+        assert configuration["method"] in settings.methods
+        held = {name: entry for name, entry in settings.space.items() if name in configuration}
+        assert all(contains(entry, configuration[name]) for name, entry in held.items())
+    for name in distributions(settings):
+        assert len({trial.params[name] for trial in study.trials if name in trial.params}) > 1
+
+
+@pytest.mark.parametrize("path", METHOD_FILES, ids=lambda path: path.stem)
+def test_each_method_file_holds_its_defaults(path: Path) -> None:
+    settings = load(path)
+    method = path.stem
+    assert settings.methods == (method,)
+    for name in (*METHODS[method], *OPTIMISATION):
+        if name in settings.space:
+            assert contains(settings.space[name], default(method, name)), name
+    assert first_configurations(settings)[0] == {name: default(method, name) for name in distributions(settings)}
+    assert set(METHODS[method]) <= set(settings.space)
+
+
+@pytest.mark.parametrize("method", ["fsd_il", "fsd_ilg"])
+def test_beta_is_fixed_where_the_gammas_are_searched(method: str) -> None:
+    settings = load(next(path for path in METHOD_FILES if path.stem == method))
+    assert settings.space["beta"] == Fixed(value=1.0)
+    assert all(
+        getattr(settings.space[name], "log", False)
+        for name in METHODS[method]
+        if name in ("gamma_i", "gamma_l", "gamma_g")
+    )
+
+
+@pytest.mark.parametrize("path", METHOD_FILES, ids=lambda path: path.stem)
+def test_each_method_file_names_the_command_that_prints_the_rest(path: Path) -> None:
+    assert f"fsd-tune validate search_spaces/{path.name}" in path.read_text(encoding="utf-8")

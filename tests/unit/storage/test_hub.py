@@ -1,0 +1,79 @@
+"""Models by name, and the hub that does not answer."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+
+import huggingface_hub
+import pytest
+
+from fsd_tune.models.local_checks import model_problems
+from fsd_tune.storage.hub import offline, stay_offline, unreachable
+from tests.helpers import tiny
+
+
+@pytest.fixture
+def deaf(monkeypatch):
+    """The hub's address is one where nothing listens: the tests hold on machines with access too."""
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+
+
+@pytest.mark.parametrize("kind", ["model", "dataset"])
+def test_a_hub_that_does_not_answer_is_asked_once(deaf, kind, capfd):
+    start = time.monotonic()
+    reason = unreachable(kind, "some/name")
+    assert reason and "\n" not in reason
+    assert time.monotonic() - start < 5
+    assert capfd.readouterr() == ("", "")
+
+
+def test_offline_holds_for_a_while_or_for_good(deaf, monkeypatch):
+    constants = huggingface_hub.constants
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    switched = []
+    for enabled in (True, False):
+        with contextlib.suppress(KeyError), offline(enabled):
+            switched.append(constants.HF_HUB_OFFLINE)
+            raise KeyError
+        switched.append(constants.HF_HUB_OFFLINE)
+    assert switched == [True, False, False, False]
+    stay_offline()
+    with offline(False):
+        switched.append(constants.HF_HUB_OFFLINE)
+    assert switched[-1] is True and os.environ["HF_HUB_OFFLINE"] == "1"
+    if "datasets" in sys.modules:
+        sys.modules["datasets"].config.HF_HUB_OFFLINE = False
+
+
+def test_a_cached_model_needs_no_hub(tmp_path):
+    """Its description comes from the cache, and what is loaded later does not wait for the hub again."""
+    snapshot = tmp_path / "hub/models--some--name/snapshots/abc"
+    (tmp_path / "hub/models--some--name/refs").mkdir(parents=True)
+    (tmp_path / "hub/models--some--name/refs/main").write_text("abc")
+    tiny.write_teacher(snapshot, None)
+    code = """
+from fsd_tune.models import describe, load_classifier, load_tokenizer
+from fsd_tune.glue import get_task
+print(describe("some/name").layers)
+print(len(load_tokenizer("some/name")("a film")["input_ids"]))
+print(load_classifier("some/name", get_task("sst2")).num_labels)
+"""
+    environment = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
+    start = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert time.monotonic() - start < 20
+    assert done.stdout.split() == ["4", "4", "2"] and done.stderr == ""
+
+
+def test_what_is_no_hub_id(tmp_path, monkeypatch):
+    (tmp_path / "teachers").mkdir()
+    (tmp_path / "file").write_text("")
+    monkeypatch.chdir(tmp_path)
+    for name in ("teachers/rte", "./rte", "../rte", "/nowhere/rte", "a/b/c", "~/rte", "file"):
+        assert model_problems(name, "--x") == [f"--x: {name} is no folder, but must be a model's folder or a hub id."]
+    assert model_problems("students/rte", "--x") == model_problems("bert-base-uncased", "--x") == []
+    assert len(model_problems("teachers", "--x")) == 3
+    assert len(model_problems("teachers", "--x", tokenizer=False)) == 2

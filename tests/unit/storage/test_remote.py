@@ -1,0 +1,131 @@
+"""Files behind a URI, against a real S3 server on localhost."""
+
+import os
+import threading
+import time
+
+import pytest
+
+from fsd_tune.errors import FsdTuneError, InputError
+from fsd_tune.storage import artifacts as files
+from fsd_tune.storage import remote as storage
+from fsd_tune.storage.remote import Storage
+from tests.helpers import s3
+
+pytestmark = pytest.mark.skipif(bool(s3.missing()), reason=s3.missing())
+
+
+@pytest.fixture(scope="module")
+def server():
+    before = {name: os.environ.get(name) for name in s3.KEYS}
+    os.environ |= s3.KEYS
+    with s3.running() as running:
+        yield running
+    for name, value in before.items():
+        os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
+
+
+def test_what_is_put_comes_back_and_what_is_deleted_is_gone(server, tmp_path):
+    here = Storage(server.uri("files"))
+    assert here.sizes() == {}, "a place where nothing was written yet"
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "one").write_bytes(b"1")
+    (tmp_path / "a" / "b" / "two").write_bytes(b"22")
+    here.put(tmp_path / "a", "deep/a")
+    here.write("note", "ä".encode())
+    assert here.sizes() == {"deep/a/one": 1, "deep/a/b/two": 2, "note": 2}
+    assert here.read("note").decode() == "ä" and here.below("deep", "a").sizes("b") == {"b/two": 2}
+    assert here.get_folder("deep/a", tmp_path / "c")
+    assert (tmp_path / "c" / "b" / "two").read_bytes() == b"22"
+    assert not here.get_folder("nothing", tmp_path / "d") and not (tmp_path / "d").exists()
+    here.delete("deep")
+    here.delete("never")
+    assert here.sizes() == {"note": 2}
+    with pytest.raises(FileNotFoundError):
+        here.read("deep/a/one")
+
+
+def test_a_disk_by_its_uri(tmp_path):
+    here = Storage(f"file://{tmp_path}/place")
+    here.require("--output")
+    assert here.sizes() == {} and not list((tmp_path / "place").iterdir()), "nothing stays of the try"
+    here.write("deep/note", b"1")
+    here.delete("deep/note")
+    assert here.sizes() == {}
+    here.write("note", b"1")
+    (tmp_path / "file").touch()
+    began = time.monotonic()
+    with pytest.raises((FileExistsError, NotADirectoryError)):
+        here.get("note", tmp_path / "file" / "note")
+    assert time.monotonic() - began < 5, "this machine's own mistake is not waited for"
+
+
+def test_a_place_that_cannot_be_written_is_refused_at_once(server):
+    Storage(server.uri("new")).require("--output")
+    assert Storage(server.uri("new")).sizes() == {}, "what was tried leaves nothing"
+    for uri, said in (
+        (server.uri("x").replace("s3://bucket", "s3://no-such-bucket"), "cannot be written"),
+        (f"{server.uri('x')}&colour=red", "cannot be used"),
+        ("s3://key:secret@bucket/x", "holds a key"),
+    ):
+        began = time.monotonic()
+        with pytest.raises(InputError) as caught:
+            Storage(uri).require("--output")
+        assert said in caught.value.problems[0] and time.monotonic() - began < 20
+
+
+def test_storage_that_goes_away_for_a_while_is_waited_for(server):
+    here = Storage(server.uri("away"), patience=60)
+    server.pause()
+    back = threading.Timer(4, server.go_on)
+    back.start()
+    began = time.monotonic()
+    try:
+        here.write("late", b"written")
+    finally:
+        back.join()
+    assert time.monotonic() - began >= 3.5 and here.read("late") == b"written"
+
+
+def test_storage_that_stays_away_is_given_up(server, monkeypatch):
+    gone = server.uri("away").replace(f":{server.port}", ":9")
+    with pytest.raises(OSError):
+        Storage(gone, patience=1).write("never", b"")
+    monkeypatch.setattr(storage, "_ANSWER_SECONDS", 1.0)
+    server.pause()
+    try:
+        with pytest.raises(InputError, match="has not answered within 1 s"):
+            Storage(server.uri("away")).require("--output")
+    finally:
+        server.go_on()
+
+
+def test_an_artefact_is_built_on_one_node_and_fetched_by_another(server, tmp_path):
+    """Two nodes are two folders here; what is damaged or half stored is not taken."""
+    remote = server.uri("memory")
+    built, other = tmp_path / "one" / "memory-1", tmp_path / "two" / "memory-1"
+    assert not storage.fetched(built, remote)
+    with files.writing(built) as (folder, facts):
+        (folder / "array").write_bytes(b"content")
+        facts["examples"] = 3
+    storage.publish(built, remote)
+    assert storage.fetched(other, remote) and files.facts_of(other) == {"examples": 3}
+    (other / "array").write_bytes(b"contenT")
+    assert storage.fetched(other, remote) and (other / "array").read_bytes() == b"content", "fetched anew"
+    Storage(remote).write("memory-1/array", b"short")
+    assert not storage.fetched(tmp_path / "three" / "memory-1", remote)
+    assert not storage.fetched(tmp_path / "four" / "memory-1", None)
+
+
+def test_a_models_folder_of_another_machine(server, tmp_path):
+    Storage(server.uri("inputs", "1")).write("config.json", b"{}")
+    folder = tmp_path / "home" / "teacher"
+    storage.provide(folder, server.uri("inputs", "1"))
+    assert (folder / "config.json").read_bytes() == b"{}"
+    with pytest.raises(FsdTuneError, match="is not there"):
+        storage.provide(tmp_path / "absent", server.uri("inputs", "2"))
+    with storage.folder_to_fill(server.uri("students", "best")) as made:
+        made.mkdir()
+        (made / "model").write_bytes(b"m")
+    with storage.folder_of(server.uri("students", "best")) as read:
+        assert (read / "model").read_bytes() == b"m"

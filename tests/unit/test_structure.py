@@ -1,0 +1,41 @@
+"""What holds the modules apart, and what the repository must not contain."""
+
+import ast
+import subprocess
+import sys
+
+import pytest
+
+from tests import ROOT
+
+MODULES = sorted((ROOT / "fsd_tune").rglob("*.py"))
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+@pytest.mark.parametrize(
+    "module", ["cli.main", "settings.loader", "data.api", "settings.methods", "progress", "report.results"]
+)
+def test_what_answers_at_once_imports_nothing_heavy(module):
+    heavy = "('torch', 'ray', 'transformers', 'optuna', 'sklearn', 'datasets')"
+    code = f"import sys, fsd_tune.{module}; print([m for m in {heavy} if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    assert found == "[]"
+
+
+def test_losses_know_no_models():
+    assert {name for name in imports(ROOT / "fsd_tune" / "losses.py") if name.startswith("fsd_tune")} == {
+        "fsd_tune.cka"
+    }
+    assert "transformers" not in set(imports(ROOT / "fsd_tune" / "losses.py"))
+
+
+def test_modules_are_short():
+    long = {path.name: lines for path in MODULES if (lines := len(path.read_text().splitlines())) > 350}
+    assert long == {}
