@@ -6,13 +6,13 @@ from collections.abc import Iterator
 import numpy as np
 import optuna
 
-from fsd_tune.search.study import Known, Record
+from fsd_tune.search.study import SearchStudy, TrialRecord
 from fsd_tune.settings.judging import judge
 
-Belief = tuple[Known, float | None, str]
+Belief = tuple[TrialRecord, float | None, str]
 
 
-class RungWise(Record):
+class RungWise(SearchStudy):
     """As BOHB (Falkner et al., 2018) does: only the latest report that enough trials have reached is modelled."""
 
     def _beliefs(self) -> Iterator[Belief]:
@@ -29,7 +29,7 @@ class RungWise(Record):
                 yield trial, trial.values[rung], "finished"
 
 
-class Regressed(Record):
+class Regressed(SearchStudy):
     """A learning-curve model: the end is a line in the value at the last report, fitted to the finished trials."""
 
     def _beliefs(self) -> Iterator[Belief]:
@@ -48,7 +48,7 @@ class Regressed(Record):
             yield trial, value, state
 
 
-class RandomStart(Record):
+class RandomStart(SearchStudy):
     """Optuna's own start: random points instead of a Sobol sequence."""
 
     def _spread(self, index: int) -> dict[str, object]:

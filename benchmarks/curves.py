@@ -22,18 +22,18 @@ import torch
 
 from fsd_tune.data import api as glue
 from fsd_tune.data import demo_input as demo_data
-from fsd_tune.data.batching import tokenise
+from fsd_tune.data.batching import tokenize
 from fsd_tune.memory.arrays import open_arrays
 from fsd_tune.memory.build import prepare
 from fsd_tune.memory.spec import spec_for
-from fsd_tune.models.loading import describe, load_tokenizer, quiet_transformers
+from fsd_tune.models.loading import load_tokenizer, quiet_transformers, read_model_info
 from fsd_tune.progress import Display
 from fsd_tune.settings import loader as settings_module
 from fsd_tune.settings.configuration import resolve
 from fsd_tune.training.distiller import Distiller
-from fsd_tune.training.factory import Workbench
+from fsd_tune.training.factory import DistillerFactory
 from fsd_tune.training.inputs import load_splits
-from fsd_tune.training.teacher import TeacherRun, fine_tune
+from fsd_tune.training.teacher import TeacherConfig, fine_tune
 
 PACKED = Path(__file__).parent / "curves.json.gz"
 GRID: dict[str, tuple[Any, ...]] = {
@@ -81,33 +81,33 @@ class Curve:
     seconds: list[float]
 
 
-def bench(folder: Path) -> Workbench:
+def bench(folder: Path) -> DistillerFactory:
     """The task, teacher and memory, made on the first call."""
     quiet_transformers()
     display = Display(quiet=True)
     found = demo_data.fetch(folder / "input", train=TRAIN, dev=DEV)
     teacher = folder / "teacher"
     if not (teacher / "fsd_tune.json").is_file():
-        run = TeacherRun(
+        run = TeacherConfig(
             str(found.model), "sst2", found.data, teacher, _TEACHER, MAX_LENGTH, True, 0, 2, "cpu", "bf16"
         )  # fmt: skip
         print(f"teacher: {fine_tune(run, True, display)['score']:.4f}", flush=True)
     given = FLAGS | {name.replace("_", "-"): str(values[0]) for name, values in GRID.items()}
     settings = settings_module.load(None, settings_module.parse_flags([f"--{k}={v}" for k, v in given.items()]))
     splits, tokenizer = load_splits(glue.get_task("sst2"), found.data), load_tokenizer(str(teacher))
-    train = tokenise(splits["train"], tokenizer, MAX_LENGTH, settings.data.train_limit)
-    dev = tokenise(splits["dev"], tokenizer, MAX_LENGTH)
-    spec, _ = spec_for(settings, describe(str(teacher)), "sst2", train, dev, folder / "memory", "cpu")
-    return Workbench(settings, spec, open_arrays(prepare(spec, lambda *_: None), mapped=True))
+    train = tokenize(splits["train"], tokenizer, MAX_LENGTH, settings.data.train_limit)
+    dev = tokenize(splits["dev"], tokenizer, MAX_LENGTH)
+    spec, _ = spec_for(settings, read_model_info(str(teacher)), "sst2", train, dev, folder / "memory", "cpu")
+    return DistillerFactory(settings, spec, open_arrays(prepare(spec, lambda *_: None), mapped=True))
 
 
-def one(workbench: Workbench, index: int, seed: int) -> Curve:
+def one(workbench: DistillerFactory, index: int, seed: int) -> Curve:
     """Train and evaluate one configuration."""
     config = resolve(workbench.settings, configurations()[index])
     run: Distiller = workbench.distiller(config, REPORTS, seed)
     accuracy, seconds = [], []
     while not run.done:
-        row = run.advance()
+        row = run.train_to_next_evaluation()
         accuracy.append(float("nan") if "diverged" in row else float(row["accuracy"]))
         seconds.append(round(row["train_seconds"] + row["evaluation_seconds"], 3))
         if "diverged" in row:

@@ -9,16 +9,16 @@ import torch
 
 from fsd_tune.data import api as glue
 from fsd_tune.data import demo_input as demo_data
-from fsd_tune.data.batching import tokenise
+from fsd_tune.data.batching import tokenize
 from fsd_tune.memory.arrays import open_arrays
-from fsd_tune.memory.build import Prepared, prepare
-from fsd_tune.memory.spec import Spec, spec_for
+from fsd_tune.memory.build import BuiltMemory, prepare
+from fsd_tune.memory.spec import MemorySpec, spec_for
 from fsd_tune.models.folder import write_model
-from fsd_tune.models.loading import TeacherInfo, load_classifier, load_tokenizer
+from fsd_tune.models.loading import ModelInfo, load_classifier, load_tokenizer
 from fsd_tune.settings import loader as settings_module
 from fsd_tune.settings.configuration import resolve
 from fsd_tune.training.distiller import Distiller
-from fsd_tune.training.factory import Workbench
+from fsd_tune.training.factory import DistillerFactory
 from fsd_tune.training.inputs import load_splits
 
 
@@ -79,7 +79,9 @@ def _bert_base() -> Any:
     return BertForSequenceClassification(BertConfig(num_labels=2))
 
 
-def artefacts(setting: Setting, method: str, precision: str, **flags: str) -> tuple[Spec, Prepared | None, Workbench]:
+def artefacts(
+    setting: Setting, method: str, precision: str, **flags: str
+) -> tuple[MemorySpec, BuiltMemory | None, DistillerFactory]:
     """A workbench for one method; its artefacts are shared by all."""
     start = "copy" if setting.device == "cpu" else "teacher"
     given = {
@@ -97,23 +99,23 @@ def artefacts(setting: Setting, method: str, precision: str, **flags: str) -> tu
     splits = load_splits(glue.get_task("sst2"), setting.data)
     tokenizer = load_tokenizer(str(setting.teacher))
     train, dev = (
-        tokenise(splits[name], tokenizer, setting.max_length, limit)
+        tokenize(splits[name], tokenizer, setting.max_length, limit)
         for name, limit in (("train", setting.examples), ("dev", None))
     )
     info = _info(setting)
     spec, _ = spec_for(settings, info, "sst2", train, dev, setting.folder, setting.device)
     prepared = None if method == "ce" else prepare(spec, lambda *_: None)
     arrays = None if prepared is None else open_arrays(prepared, mapped=False)
-    return spec, prepared, Workbench(settings, spec, arrays)
+    return spec, prepared, DistillerFactory(settings, spec, arrays)
 
 
-def _info(setting: Setting) -> TeacherInfo:
-    from fsd_tune.models.loading import describe
+def _info(setting: Setting) -> ModelInfo:
+    from fsd_tune.models.loading import read_model_info
 
-    return describe(str(setting.teacher))
+    return read_model_info(str(setting.teacher))
 
 
-def distiller(bench: Workbench) -> Distiller:
+def distiller(bench: DistillerFactory) -> Distiller:
     """A run at step 0 of the only configuration that the workbench's settings have."""
     made = bench.distiller(resolve(bench.settings), reports=1)
     made.model.train()

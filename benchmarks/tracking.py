@@ -32,7 +32,7 @@ def main() -> None:
         folder = Path(place)
         glue_folders.write_glue(folder / "glue", train=40, dev=24)
         tiny.write_teacher(folder / "teacher", tiny.write_base(folder / "base"))
-        with cluster.connected(temporary=Path(temporary)):
+        with cluster.connect(temporary=Path(temporary)):
             # The first one starts what the others find started; it is not counted.
             for number, mode in enumerate(["off", *["off", "offline"] * given.rounds]):
                 settings = settings_module.load(None, settings_module.parse_flags([*flags, f"--wandb={mode}"]))

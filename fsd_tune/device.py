@@ -12,7 +12,7 @@ from torch import Tensor
 from fsd_tune.errors import InputError
 
 
-def pick(device: str = "auto", elsewhere: bool = False) -> torch.device:
+def select_device(device: str = "auto", elsewhere: bool = False) -> torch.device:
     """`auto` is cuda where there is one.
 
     Args:

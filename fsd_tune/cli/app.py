@@ -21,7 +21,7 @@ from typer.exceptions import TyperException
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.settings import loader as settings_module
 from fsd_tune.settings.overrides import unknown_flag
-from fsd_tune.storage.open_folder import at
+from fsd_tune.storage.open_folder import open_experiment
 
 app = typer.Typer(
     help="Search over feature structure distillation (FSD): from a fine-tuned BERT to its best small student.",
@@ -148,7 +148,7 @@ def _said(error: FsdTuneError | KeyboardInterrupt | OSError) -> tuple[list[str],
     single = sys.argv[1:2] in (["teacher"], ["distill"]) and not grid
     # --overwrite would delete what the search is to be continued from.
     words = [word for word in sys.argv[1:] if single or grid or word != "--overwrite"]
-    if _search is not None and (at(_search).folder / "summary.json").is_file():
+    if _search is not None and (open_experiment(_search).folder / "summary.json").is_file():
         words = ["resume", _search]
     again = f"{'To start again' if single else 'To continue'}: {shlex.join(['fsd-tune', *words])}"
     if isinstance(error, InputError):

@@ -113,6 +113,6 @@ def doctor(
     from fsd_tune.search import doctor as doctors
 
     settings = None if space is None else settings_module.load(space, overrides())
-    wanted = doctors.Wanted(settings, task, teacher, data, memory, output, address, cluster)
-    if not doctors.show(doctors.examine(wanted)):
+    wanted = doctors.CheckRequest(settings, task, teacher, data, memory, output, address, cluster)
+    if not doctors.show(doctors.run_checks(wanted)):
         raise SystemExit(2)

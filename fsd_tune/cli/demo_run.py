@@ -4,13 +4,13 @@ from pathlib import Path
 
 from fsd_tune.data import demo_input as demo_data
 from fsd_tune.errors import InputError
-from fsd_tune.models.loading import describe
+from fsd_tune.models.loading import read_model_info
 from fsd_tune.progress import Display
 from fsd_tune.report.results import Results
 from fsd_tune.search import api as search
 from fsd_tune.settings import loader as settings_module
 from fsd_tune.storage.artifacts import checksum
-from fsd_tune.training.teacher import TeacherRun, fine_tune
+from fsd_tune.training.teacher import TeacherConfig, fine_tune
 
 TASK = "sst2"
 TRAIN, DEV, MAX_LENGTH = 1500, 600, 64
@@ -62,7 +62,7 @@ def run(folder: Path, ray_temporary: Path | None, display: Display) -> Results:
     if not _made_from(teacher, data.model):
         config = _TEACHER
         fine_tune(
-            TeacherRun(str(data.model), TASK, data.data, teacher, config, MAX_LENGTH, True, 0, 2, "auto", "auto"),
+            TeacherConfig(str(data.model), TASK, data.data, teacher, config, MAX_LENGTH, True, 0, 2, "auto", "auto"),
             overwrite=True,
             display=display,
         )
@@ -94,7 +94,7 @@ def _same(file: Path, settings: settings_module.Settings) -> bool:
 
 def _made_from(teacher: Path, model: Path) -> bool:
     try:
-        info = describe(str(teacher))
+        info = read_model_info(str(teacher))
     except InputError:
         return False
     return info.base == str(model.resolve()) and bool(checksum(teacher / "model.safetensors"))

@@ -32,7 +32,7 @@ from fsd_tune.cli.options import (
 from fsd_tune.errors import InputError
 from fsd_tune.progress import Display
 from fsd_tune.settings import loader as settings_module
-from fsd_tune.storage.open_folder import reading
+from fsd_tune.storage.open_folder import open_for_reading
 
 
 @verb()
@@ -45,7 +45,7 @@ def report(
     from fsd_tune.report import html as reporting
     from fsd_tune.report import summary
 
-    with reading(folder) as where:
+    with open_for_reading(folder) as where:
         results = reporting.load(where.folder, described=True)
         reporting.write(results)
     show(summary.document(results), as_json, summary.lines(results, folder))
@@ -94,9 +94,9 @@ def validate(
     if (task is None) != (teacher is None):
         raise InputError("--task and --teacher: give both to check data and models, or neither.")
     if task is not None and teacher is not None:
-        from fsd_tune.training.inputs import gather
+        from fsd_tune.training.inputs import load_inputs
 
-        gather(settings, task, teacher, data)
+        load_inputs(settings, task, teacher, data)
     print(settings_module.dump(settings), end="")
 
 

@@ -100,7 +100,7 @@ def teacher(
     if problems:
         raise InputError([*problems, *at_first_sight([task], data), *model_problems(model, "--model")])
     from fsd_tune.settings.schema import Wandb
-    from fsd_tune.training.teacher import TeacherRun, fine_tune
+    from fsd_tune.training.teacher import TeacherConfig, fine_tune
 
     config = {
         "learning_rate": rates[0],
@@ -112,7 +112,7 @@ def teacher(
     }
     tags = tuple(filter(None, wandb_tags.split(",")))
     tracked = {"mode": wandb, "project": wandb_project, "entity": wandb_entity, "tags": tags}
-    run = TeacherRun(
+    run = TeacherConfig(
         model,
         task,
         data,

@@ -31,7 +31,7 @@ from fsd_tune.cli.options import (
     tasks_and_teachers,
 )
 from fsd_tune.progress import Display
-from fsd_tune.storage.open_folder import at
+from fsd_tune.storage.open_folder import open_experiment
 from fsd_tune.storage.uri import joined
 
 
@@ -151,4 +151,4 @@ def confirm(
             folder, top=top, seeds=seeds, fresh_seeds=fresh_seeds, baseline=baseline, address=address,
             ray_temporary=temp_dir, display=display,
         )  # fmt: skip
-    show(made, as_json, confirm_report.lines(made, at(folder).folder))
+    show(made, as_json, confirm_report.lines(made, open_experiment(folder).folder))

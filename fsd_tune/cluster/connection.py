@@ -38,7 +38,7 @@ _LONGEST_SOCKET = 107
 
 
 @contextmanager
-def connected(address: str | None = None, temporary: Path | None = None) -> Iterator[None]:
+def connect(address: str | None = None, temporary: Path | None = None) -> Iterator[None]:
     """A connection to the cluster at `address` (or RAY_ADDRESS), or a Ray instance of this process.
 
     Args:

@@ -242,9 +242,9 @@ def fetch_uri(uri: str, here: Path) -> list[str]:
     Raises:
         InputError: there is no such search, or the storage does not answer.
     """
-    from fsd_tune.storage.remote import Storage
+    from fsd_tune.storage.remote import RemoteFolder
 
-    there = Storage(uri)
+    there = RemoteFolder(uri)
     there.require("URI")
     listed = {name.split("/")[0] for name in there.sizes()}
     wanted = _wanted(listed, uri, "there")

@@ -11,8 +11,8 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fsd_tune.errors import FsdTuneError, InputError
-from fsd_tune.storage.experiment_folder import Place
-from fsd_tune.storage.remote_experiment_folder import Mirror
+from fsd_tune.storage.experiment_folder import ExperimentFolder
+from fsd_tune.storage.remote_experiment_folder import RemoteExperimentFolder
 from fsd_tune.versions import versions
 
 _SECONDS = 18.0
@@ -63,7 +63,7 @@ class Node:
         return [f"node {self.address}: {problem}." for problem in self.problems]
 
 
-def look(where: Place, needs: Needs) -> list[Node]:
+def probe_nodes(where: ExperimentFolder, needs: Needs) -> list[Node]:
     """Ask every node that is alive.
 
     Args:
@@ -71,16 +71,16 @@ def look(where: Place, needs: Needs) -> list[Node]:
         needs: what else it must have.
     """
     nodes = [node for node in ray.nodes() if node["Alive"]]
-    with contextlib.closing(_Question(where, needs)) as question:
+    with contextlib.closing(_NodeProbe(where, needs)) as question:
         asked = [question.ask(node) for node in nodes]
         ray.wait(asked, num_returns=len(asked), timeout=_SECONDS)
         return [question.answer(node, reference) for node, reference in zip(nodes, asked, strict=True)]
 
 
-class _Question:
+class _NodeProbe:
     """What nodes are asked, until `close`: something lies in the search's place that they must see."""
 
-    def __init__(self, where: Place, needs: Needs) -> None:
+    def __init__(self, where: ExperimentFolder, needs: Needs) -> None:
         self._needs, self._token = needs, secrets.token_hex(8)
         self._shared = _Shared(where, f".seen-{self._token}")
         self._shared.write(self._token)
@@ -205,9 +205,9 @@ def _heard(
 class _Shared:
     """What the driver writes into a search's place for the nodes to see, and what they write beside it."""
 
-    def __init__(self, where: Place, mark: str) -> None:
+    def __init__(self, where: ExperimentFolder, mark: str) -> None:
         self._mark = mark
-        self._storage = where.storage if isinstance(where, Mirror) else None
+        self._storage = where.storage if isinstance(where, RemoteExperimentFolder) else None
         self._folder = where.folder.absolute()
         self.name = str(self._folder) if self._storage is None else self._storage.uri
         self.advice = "give a folder that all nodes share"
@@ -236,7 +236,7 @@ class _Shared:
                 left.unlink()
 
 
-def require(where: Place, needs: Needs) -> None:
+def require(where: ExperimentFolder, needs: Needs) -> None:
     """Refuse a cluster on which trials would fail; a single node is the driver's own and is not asked.
 
     Raises:
@@ -244,18 +244,18 @@ def require(where: Place, needs: Needs) -> None:
     """
     if sum(node["Alive"] for node in ray.nodes()) < 2:
         return
-    problems = [line for node in look(where, needs) for line in node.lines()]
+    problems = [line for node in probe_nodes(where, needs) for line in node.lines()]
     if problems:
         raise InputError(problems)
 
 
-class Joining:
+class NewNodeWatcher:
     """Asks nodes that join while a search runs what `require` has asked the others."""
 
-    def __init__(self, where: Place, needs: Needs) -> None:
+    def __init__(self, where: ExperimentFolder, needs: Needs) -> None:
         self._what = (where, needs)
         self._known = {str(node["NodeID"]) for node in ray.nodes() if node["Alive"]}
-        self._asked: list[tuple[dict[str, Any], Any, _Question]] = []
+        self._asked: list[tuple[dict[str, Any], Any, _NodeProbe]] = []
 
     def require(self) -> None:
         """Ask nodes that are new, and hear those that have answered; returns at once.
@@ -266,7 +266,7 @@ class Joining:
         for node in ray.nodes():
             if node["Alive"] and node["NodeID"] not in self._known:
                 self._known.add(node["NodeID"])
-                question = _Question(*self._what)
+                question = _NodeProbe(*self._what)
                 self._asked.append((node, question.ask(node), question))
         for one in list(self._asked):
             node, reference, question = one

@@ -24,7 +24,7 @@ _TOKENISED_AT_ONCE = 20_000
 
 
 @dataclass(frozen=True)
-class Tokenised:
+class TokenizedSplit:
     """A split as ragged token ids.
 
     Attributes:
@@ -51,10 +51,10 @@ class Tokenised:
         """Tokens of each example, int64 [N]."""
         return np.diff(self.offsets)
 
-    def take(self, rows: NDArray[np.int64]) -> "Tokenised":
+    def take(self, rows: NDArray[np.int64]) -> "TokenizedSplit":
         """The given examples, in the given order."""
         flat = np.concatenate([np.arange(self.offsets[row], self.offsets[row + 1]) for row in rows])
-        return Tokenised(
+        return TokenizedSplit(
             ids=self.ids[flat],
             types=None if self.types is None else self.types[flat],
             offsets=np.concatenate([[0], np.cumsum(self.lengths[rows])]).astype(np.int64),
@@ -64,7 +64,7 @@ class Tokenised:
         )
 
 
-def tokenise(split: Split, tokenizer: Any, max_length: int, limit: int | None = None) -> Tokenised:
+def tokenize(split: Split, tokenizer: Any, max_length: int, limit: int | None = None) -> TokenizedSplit:
     """Token ids of a split by a transformers tokenizer.
 
     Args:
@@ -93,7 +93,7 @@ def tokenise(split: Split, tokenizer: Any, max_length: int, limit: int | None = 
         )
         ids += [np.asarray(example, np.int32) for example in encoded["input_ids"]]
         types += [np.asarray(example, np.int8) for example in encoded["token_type_ids"]] if with_types else []
-    return Tokenised(
+    return TokenizedSplit(
         ids=np.concatenate(ids),
         types=np.concatenate(types) if with_types else None,
         offsets=np.concatenate([[0], np.cumsum([len(example) for example in ids])]).astype(np.int64),
@@ -121,7 +121,7 @@ def by_length(lengths: NDArray[np.int64], batch_size: int) -> Iterator[NDArray[n
 
 
 def collate(
-    data: Tokenised, rows: NDArray[np.int64], device: torch.device, pad_to: int | None = None
+    data: TokenizedSplit, rows: NDArray[np.int64], device: torch.device, pad_to: int | None = None
 ) -> dict[str, Tensor]:
     """One batch as a model's inputs plus `labels`.
 
@@ -161,6 +161,6 @@ def inputs_for(model: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value for name, value in batch.items() if types or name != "token_type_ids"}
 
 
-def split_digest(split: Tokenised) -> str:
+def split_digest(split: TokenizedSplit) -> str:
     """Return a digest of a split's token ids and labels, which tells whether two runs used the same examples."""
     return files.digest(split.ids, split.offsets, split.labels)

@@ -19,13 +19,13 @@ from fsd_tune.settings.schema import Holdout
 _SEED = 0
 
 
-def share(settings: Settings) -> float | None:
+def holdout_share(settings: Settings) -> float | None:
     """The share of the training split that is held out; None when trials are judged on dev."""
     select_on = settings.search.select_on
     return select_on.holdout if isinstance(select_on, Holdout) else None
 
 
-def divide(split: Split, held_out: float) -> tuple[Split, Split]:
+def split_holdout(split: Split, held_out: float) -> tuple[Split, Split]:
     """What remains of a training split, and what is held out of it, both in the file's order.
 
     Classes have the same shares in both; scores (regression) are shuffled only.
@@ -47,7 +47,7 @@ def divide(split: Split, held_out: float) -> tuple[Split, Split]:
     return _take(split, np.sort(rest)), _take(split, np.sort(held))
 
 
-def record(held: Split, held_out: float) -> dict[str, Any]:
+def holdout_record(held: Split, held_out: float) -> dict[str, Any]:
     """What `fsd_tune.json` says of a teacher that was trained without the rows `held`."""
     return {"holdout": held_out, "holdout_rows": glue.content_hash(held)}
 

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from fsd_tune import device as devices
 from fsd_tune.data import api as glue
 from fsd_tune.data.api import Split, Task
-from fsd_tune.data.batching import Tokenised, tokenise
+from fsd_tune.data.batching import TokenizedSplit, tokenize
 from fsd_tune.errors import InputError
 from fsd_tune.models.folder import record_of
 from fsd_tune.models.inference import predict
-from fsd_tune.models.loading import checked_tokenizer, describe, label_order, quiet_transformers
+from fsd_tune.models.loading import checked_tokenizer, label_order, quiet_transformers, read_model_info
 from fsd_tune.progress import Display
 
 
@@ -112,12 +112,12 @@ def check(path: str, task: Task | None, device: str, precision: str | None = Non
         InputError: no model is there, its tokenizer is damaged, or its labels are not the task's.
     """
     quiet_transformers()
-    info = describe(path, "--student")
+    info = read_model_info(path, "--student")
     if task is None:
         return None
     order = label_order(info, task, "--student")
     tokenizer = checked_tokenizer(path, "--student")
-    where = devices.pick(device)
+    where = devices.select_device(device)
     made = record_of(path)
     if precision is None:
         precision = "bf16" if made.get("precision") == "bf16" else "float32"
@@ -139,14 +139,14 @@ class Scorer:
 
     def logits(
         self, split: Split, progress: Callable[[int], None] = lambda done: None
-    ) -> tuple[NDArray[np.float32], Tokenised]:
+    ) -> tuple[NDArray[np.float32], TokenizedSplit]:
         """Logits float32 [N, C] in the order of the task's labels, [N, 1] for regression; and the split's tokens.
 
         Raises:
             InputError: some are not finite.
         """
         checked = self._checked
-        tokens = tokenise(split, checked.tokenizer, checked.max_length)
+        tokens = tokenize(split, checked.tokenizer, checked.max_length)
         logits = predict(self._model, tokens, checked.precision, checked.device, progress)[:, list(checked.order)]
         wrong = int((~np.isfinite(logits).all(-1)).sum())
         if wrong:

@@ -16,8 +16,8 @@ from ray.exceptions import GetTimeoutError, ObjectLostError, RayActorError
 from fsd_tune.cluster import connection, placement
 from fsd_tune.errors import FsdTuneError
 from fsd_tune.memory.arrays import Arrays, open_arrays
-from fsd_tune.memory.build import NotBuiltError, Prepared, prepare
-from fsd_tune.memory.spec import Spec
+from fsd_tune.memory.build import BuiltMemory, NotBuiltError, prepare
+from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.memory.teacher_outputs import Progress
 from fsd_tune.storage import artifacts as files
 
@@ -28,7 +28,7 @@ _TRIES = 60
 
 
 @ray.remote(max_retries=3)  # type: ignore[untyped-decorator]
-def _build(spec: Spec, cpus: int, actor: Any) -> Prepared:
+def _build(spec: MemorySpec, cpus: int, actor: Any) -> BuiltMemory:
     _hide_gpus()
     torch.set_num_threads(max(1, cpus))
     last = 0.0
@@ -56,7 +56,7 @@ class _Memory:
 
     def __init__(self) -> None:
         _hide_gpus()
-        self._prepared: Prepared | None = None
+        self._prepared: BuiltMemory | None = None
         self._served: tuple[str, Any] | None = None
         self._searches: set[str] = set()
         self._progress: tuple[str, int, int] | None = None
@@ -81,7 +81,7 @@ class _Memory:
         if not self._searches:
             ray.actor.exit_actor()
 
-    def prepare(self, spec: Spec, cpus: int, gpus: float) -> Prepared:
+    def prepare(self, spec: MemorySpec, cpus: int, gpus: float) -> BuiltMemory:
         """Build at the first call; every other search finds it built."""
         if self._prepared is None:
             try:
@@ -94,7 +94,7 @@ class _Memory:
         # What another search has paid is not this one's to count.
         return dataclasses.replace(self._prepared, passes=0)
 
-    def serve(self, prepared: Prepared) -> tuple[str, Any]:
+    def serve(self, prepared: BuiltMemory) -> tuple[str, Any]:
         """("store", [reference to Arrays]), or ("files", Prepared) when they are too large for the object store."""
         if self._served is None:
             if open_arrays(prepared, mapped=True).nbytes > room_in(_smallest_store()):
@@ -115,7 +115,7 @@ def _smallest_store() -> float:
     return min((float(node.get("object_store_memory", 0.0)) for node in nodes), default=0.0)
 
 
-def name_of(spec: Spec) -> str:
+def name_of(spec: MemorySpec) -> str:
     """The actor's name: one for everything that the artefacts depend on, and where they lie."""
     student = spec.student.model_dump(mode="json")
     facts = [
@@ -131,7 +131,7 @@ def _actor() -> Any:
     return ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, concurrency_groups={"progress": 1})(_Memory)
 
 
-def start(spec: Spec, search: str) -> Any:
+def start(spec: MemorySpec, search: str) -> Any:
     """The actor of a memory, created if there is none, with `search` attached to it.
 
     A head that runs no trials is spared it, for its object store and memory are small; when the actor's node dies, Ray
@@ -156,7 +156,7 @@ def start(spec: Spec, search: str) -> Any:
     raise FsdTuneError("The memory actor could not be started.", hint="Ray's logs say why.")
 
 
-def build(actor: Any, spec: Spec, cpus: int, gpus: float, progress: Progress) -> Prepared:
+def build(actor: Any, spec: MemorySpec, cpus: int, gpus: float, progress: Progress) -> BuiltMemory:
     """Have the memory built, or found, and show the progress meanwhile.
 
     Args:
@@ -176,7 +176,7 @@ def build(actor: Any, spec: Spec, cpus: int, gpus: float, progress: Progress) ->
                 shown = state
                 progress(*state)
     try:
-        prepared: Prepared = ray.get(reference)
+        prepared: BuiltMemory = ray.get(reference)
     except ray.exceptions.RayTaskError as error:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, FsdTuneError):
@@ -194,7 +194,7 @@ def leave(actor: Any, search: str) -> None:
         ray.get(actor.leave.options(max_task_retries=0).remote(search))
 
 
-def fetch(actor: Any, prepared: Prepared) -> Arrays:
+def fetch(actor: Any, prepared: BuiltMemory) -> Arrays:
     """The served arrays, zero-copy and read-only; asks again while the actor restarts.
 
     Raises:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from fsd_tune.memory import teacher_memory as memory
 from fsd_tune.memory import teacher_outputs
-from fsd_tune.memory.build import Prepared
+from fsd_tune.memory.build import BuiltMemory
 from fsd_tune.memory.teacher_memory import TeacherMemory
 from fsd_tune.memory.teacher_outputs import TeacherOutputs
 
@@ -31,7 +31,7 @@ class Arrays:
         return sum(int(part.nbytes) for part in parts) + (0 if self.outputs is None else self.outputs.nbytes)
 
 
-def open_arrays(prepared: Prepared, mapped: bool) -> Arrays:
+def open_arrays(prepared: BuiltMemory, mapped: bool) -> Arrays:
     """The artefacts as arrays, memory-mapped or in memory, fetched to this node where they are not."""
     prepared.bring()
     live = prepared.outputs is None or prepared.facts["live"]

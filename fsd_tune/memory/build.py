@@ -22,18 +22,18 @@ from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.losses import flatten
 from fsd_tune.memory import teacher_memory as memory
 from fsd_tune.memory import teacher_outputs
-from fsd_tune.memory.spec import Spec, fingerprint
+from fsd_tune.memory.spec import MemorySpec, fingerprint
 from fsd_tune.memory.teacher_outputs import Progress
 from fsd_tune.models.inference import EVALUATION_BATCH, predict
-from fsd_tune.models.loading import label_order, load_classifier, refuse_permuted
-from fsd_tune.models.student_init import build_student, source_of
+from fsd_tune.models.loading import check_label_order, label_order, load_classifier
+from fsd_tune.models.student_init import build_student, init_source
 from fsd_tune.storage import artifacts as files
 from fsd_tune.storage import remote as storage
-from fsd_tune.storage.remote import Storage
+from fsd_tune.storage.remote import RemoteFolder
 
 
 @dataclass(frozen=True)
-class Prepared:
+class BuiltMemory:
     """Where the artefacts lie and what they cost.
 
     Attributes:
@@ -73,7 +73,7 @@ class NotBuiltError(Exception):
     """An artefact is missing, and was not to be built."""
 
 
-def prepare(spec: Spec, progress: Progress, build: bool = True) -> Prepared:
+def prepare(spec: MemorySpec, progress: Progress, build: bool = True) -> BuiltMemory:
     """Build what is missing and say what was paid.
 
     Args:
@@ -96,13 +96,13 @@ def prepare(spec: Spec, progress: Progress, build: bool = True) -> Prepared:
         if missing:
             _write_dev(dev_folder, spec, holder.model, order, progress)
     logits = np.load(dev_folder / "logits.npy")
-    refuse_permuted(spec.teacher, task, logits, spec.dev.labels)
+    check_label_order(spec.teacher, task, logits, spec.dev.labels)
 
     outputs_key = teacher_outputs.key(name, order, spec.stored, spec.layers, spec.padding, spec.precision)
     facts: dict[str, Any] = {"fingerprint": outputs_key, "examples": len(spec.stored), "live": spec.live}
     if spec.live and spec.memory_pair is None:
         facts["build_seconds"] = round(time.monotonic() - started, 3)
-        return Prepared(None, None, None, 0, 0, glue.evaluate(task, logits, spec.dev.labels), facts)
+        return BuiltMemory(None, None, None, 0, 0, glue.evaluate(task, logits, spec.dev.labels), facts)
     outputs = spec.folder / f"outputs-{outputs_key}"
     paid, log = 0, _log(spec)
     with _artefact(outputs, spec, build) as missing:
@@ -115,7 +115,7 @@ def prepare(spec: Spec, progress: Progress, build: bool = True) -> Prepared:
             with log.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps({"outputs": outputs_key, "time": time.time(), "whole": not spec.live}) + "\n")
             if spec.remote is not None:
-                Storage(spec.remote).put(log, log.name)
+                RemoteFolder(spec.remote).put(log, log.name)
     memory_folder = start = None
     if spec.memory_pair is not None:
         memory_key = memory.key(outputs_key, spec.memory_pair[0], spec.centroids, spec.algorithm)
@@ -134,11 +134,11 @@ def prepare(spec: Spec, progress: Progress, build: bool = True) -> Prepared:
     lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
     ever = sum(line["outputs"] == outputs_key and line.get("whole", True) for line in lines)
     metrics = glue.evaluate(task, logits, spec.dev.labels)
-    return Prepared(outputs, memory_folder, start, paid, ever, metrics, facts, spec.remote)
+    return BuiltMemory(outputs, memory_folder, start, paid, ever, metrics, facts, spec.remote)
 
 
 @contextmanager
-def _artefact(folder: Path, spec: Spec, build: bool) -> Iterator[bool]:
+def _artefact(folder: Path, spec: MemorySpec, build: bool) -> Iterator[bool]:
     """Hold an artefact's lock; yields whether it is to be built in the body, after which other nodes can have it."""
     with files.locked(folder):
         missing = not storage.fetched(folder, spec.remote)
@@ -149,19 +149,19 @@ def _artefact(folder: Path, spec: Spec, build: bool) -> Iterator[bool]:
             storage.publish(folder, spec.remote)
 
 
-def _log(spec: Spec) -> Path:
+def _log(spec: MemorySpec) -> Path:
     """The file that says which passes were ever paid for these artefacts."""
     log = spec.folder / "passes.jsonl"
     if spec.remote is not None:
         with suppress(FileNotFoundError):
-            Storage(spec.remote).get(log.name, log)
+            RemoteFolder(spec.remote).get(log.name, log)
     return log
 
 
 class _Teacher:
     """Loads the teacher when it is first needed: not at all when everything is there."""
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: MemorySpec) -> None:
         self._spec = spec
         self._model: Any = None
 
@@ -174,7 +174,7 @@ class _Teacher:
         return self._model
 
 
-def _write_dev(folder: Path, spec: Spec, model: Any, order: tuple[int, ...], progress: Progress) -> None:
+def _write_dev(folder: Path, spec: MemorySpec, model: Any, order: tuple[int, ...], progress: Progress) -> None:
     progress("teacher on dev", 0, 1)
     with files.writing(folder) as (temporary, facts):
         logits = predict(model, spec.dev, spec.precision, torch.device(spec.device))[:, list(order)]
@@ -189,7 +189,7 @@ def _write_dev(folder: Path, spec: Spec, model: Any, order: tuple[int, ...], pro
     progress("teacher on dev", 1, 1)
 
 
-def _student_start(spec: Spec, memory_key: str, memory_folder: Path, progress: Progress, build: bool) -> Path:
+def _student_start(spec: MemorySpec, memory_key: str, memory_folder: Path, progress: Progress, build: bool) -> Path:
     """The matched start of the student memory: the student's own features averaged over each teacher cluster.
 
     Where a cluster is empty the start is zero, as the published memory's centroid is.
@@ -197,7 +197,7 @@ def _student_start(spec: Spec, memory_key: str, memory_folder: Path, progress: P
     trials.
     """
     assert spec.memory_pair is not None
-    source = source_of(spec.student, spec.teacher)
+    source = init_source(spec.student, spec.teacher)
     assert source is not None, "check_fit finds a teacher without a recorded base"
     student = spec.student.model_dump(mode="json") | {"model": fingerprint(source)}
     seed = spec.seed if spec.student.start == "random" else None

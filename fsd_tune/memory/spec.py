@@ -8,12 +8,12 @@ import numpy as np
 
 from fsd_tune import device as devices
 from fsd_tune.data import api as glue
-from fsd_tune.data.batching import Tokenised
+from fsd_tune.data.batching import TokenizedSplit
 from fsd_tune.memory import sizes as disk
 from fsd_tune.memory import teacher_memory as memory
 from fsd_tune.memory import teacher_outputs
 from fsd_tune.models.layers import global_pair, layer_pairs
-from fsd_tune.models.loading import TeacherInfo, label_order
+from fsd_tune.models.loading import ModelInfo, label_order
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import USES_FEATURES, USES_MEMORY, USES_TEACHER
 from fsd_tune.settings.schema import Student
@@ -28,7 +28,7 @@ _SHARE_OF_FREE = 0.9
 
 
 @dataclass(frozen=True)
-class Spec:
+class MemorySpec:
     """All that the shared artefacts depend on.
 
     Attributes:
@@ -48,12 +48,12 @@ class Spec:
         brought: (path, URI) of the models' folders, for nodes that do not have them.
     """
 
-    teacher: TeacherInfo
+    teacher: ModelInfo
     task: glue.Task
-    train: Tokenised
-    dev: Tokenised
+    train: TokenizedSplit
+    dev: TokenizedSplit
     layers: tuple[int, ...]
-    stored: Tokenised
+    stored: TokenizedSplit
     live: bool
     pairs: tuple[tuple[int, int], ...]
     memory_pair: tuple[int, int] | None
@@ -99,15 +99,15 @@ class Spec:
 
 def spec_for(
     settings: Settings,
-    teacher: TeacherInfo,
+    teacher: ModelInfo,
     task: glue.TaskLike,
-    train: Tokenised,
-    dev: Tokenised,
+    train: TokenizedSplit,
+    dev: TokenizedSplit,
     folder: Path,
     device: str,
     remote: str | None = None,
     elsewhere: bool = False,
-) -> tuple[Spec, list[str]]:
+) -> tuple[MemorySpec, list[str]]:
     """The artefacts that a search or a run with these settings needs, and notes on what was adapted.
 
     Outputs that would take more than `memory.spool_limit_gb`, or than is free on the disk of `folder`, are not
@@ -121,7 +121,7 @@ def spec_for(
     pairs = layer_pairs(settings.loss.layers, lt, ls) if methods & USES_FEATURES else ()
     pair = global_pair(settings.loss.layers, lt, ls)
     memory_pair = pair if methods & USES_MEMORY else None
-    where = devices.pick(device, elsewhere)
+    where = devices.select_device(device, elsewhere)
     precision = devices.resolve_precision(settings.precision, where)
     # The memory's layer is always stored: a later search with a memory then needs no second pass.
     layers = tuple(sorted({pair[0]} | {t for t, _ in pairs}))
@@ -142,7 +142,7 @@ def spec_for(
     wanted = settings.memory.centroids or task.default_centroids
     if wanted > len(stored) and memory_pair is not None:
         notes.append(f"memory.centroids: {wanted} lowered to {len(stored)}, the number of training examples.")
-    spec = Spec(
+    spec = MemorySpec(
         teacher=teacher,
         task=task,
         train=train,
@@ -167,9 +167,9 @@ def spec_for(
 
 def _room(
     settings: Settings,
-    teacher: TeacherInfo,
+    teacher: ModelInfo,
     task: glue.Task,
-    train: Tokenised,
+    train: TokenizedSplit,
     layers: tuple[int, ...],
     precision: str,
     folder: Path,
@@ -190,7 +190,7 @@ def _room(
     return size, free, f"and {free / 0.9e9:.3g} GB are free on the disk of {folder}"
 
 
-def _live_cost(settings: Settings, teacher: TeacherInfo) -> str:
+def _live_cost(settings: Settings, teacher: ModelInfo) -> str:
     """What a live teacher costs: its forward pass beside the student's forward and backward (three forwards)."""
     student = (
         settings.student.layers * ((settings.student.hidden_size or teacher.hidden_size) / teacher.hidden_size) ** 2
@@ -199,7 +199,7 @@ def _live_cost(settings: Settings, teacher: TeacherInfo) -> str:
     return f"the teacher runs live in every step, which makes a step about {times:.2g} times plain fine-tuning's."
 
 
-def _sample(settings: Settings, task: glue.Task, train: Tokenised, size: int, room: float) -> Tokenised:
+def _sample(settings: Settings, task: glue.Task, train: TokenizedSplit, size: int, room: float) -> TokenizedSplit:
     """Examples for a live teacher's memory: as many as fit, at most what k-means starts from, at least K.
 
     The longest example is among them, so that no later one is wider than the memory.

@@ -36,7 +36,7 @@ class TeacherBatch:
     targets: GlobalTargets | None
 
 
-class TeacherSource(Protocol):
+class TeacherTargets(Protocol):
     """Gives the teacher's part of any batch."""
 
     def batch(self, rows: NDArray[np.int64], inputs: Mapping[str, Tensor]) -> TeacherBatch:
@@ -45,7 +45,7 @@ class TeacherSource(Protocol):
 
 
 @dataclass(frozen=True)
-class ServedTeacher:
+class CachedTeacher:
     """Indexes arrays that were computed once; holds no teacher.
 
     Attributes:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fsd_tune.data.batching import Tokenised, by_length, collate, inputs_for
+from fsd_tune.data.batching import TokenizedSplit, by_length, collate, inputs_for
 from fsd_tune.device import autocast
 from fsd_tune.memory import sizes as disk
 from fsd_tune.storage import artifacts as files
@@ -72,7 +72,7 @@ class TeacherOutputs:
 
 
 def key(
-    teacher: str, order: Sequence[int], data: Tokenised, layers: Sequence[int], padding: str, precision: str
+    teacher: str, order: Sequence[int], data: TokenizedSplit, layers: Sequence[int], padding: str, precision: str
 ) -> str:
     """The name of the outputs: everything that they depend on.
 
@@ -90,7 +90,7 @@ def write(
     folder: Path,
     model: Any,
     order: Sequence[int],
-    data: Tokenised,
+    data: TokenizedSplit,
     layers: Sequence[int],
     padding: str,
     precision: str,

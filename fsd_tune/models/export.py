@@ -15,7 +15,14 @@ from fsd_tune.errors import InputError
 from fsd_tune.models import folder, model_card
 from fsd_tune.models import onnx as onnx_file
 from fsd_tune.models.folder import made_in_search, record_of
-from fsd_tune.models.loading import TeacherInfo, describe, label_config, label_order, load_tokenizer, quiet_transformers
+from fsd_tune.models.loading import (
+    ModelInfo,
+    label_config,
+    label_order,
+    load_tokenizer,
+    quiet_transformers,
+    read_model_info,
+)
 from fsd_tune.progress import Display
 from fsd_tune.storage import artifacts
 from fsd_tune.storage import artifacts as files
@@ -91,7 +98,7 @@ def run(
     return made
 
 
-def _student(student: str, record: Mapping[str, Any]) -> TeacherInfo:
+def _student(student: str, record: Mapping[str, Any]) -> ModelInfo:
     """Describes it.
 
     Raises:
@@ -102,7 +109,7 @@ def _student(student: str, record: Mapping[str, Any]) -> TeacherInfo:
     folder = Path(student)
     if (folder / "summary.json").is_file() and (folder / "settings.yaml").is_file():
         raise InputError(f"--student: {student} is a search's folder; give its student, {folder / 'best'}.")
-    info = describe(student, "--student")
+    info = read_model_info(student, "--student")
     if "base" in record:
         raise InputError(f"--student: {student} is a teacher, but must be a student that `distill` or `search` made.")
     kinds = AutoConfig.from_pretrained(student).architectures or []

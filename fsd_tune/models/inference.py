@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from fsd_tune import device as devices
 from fsd_tune.data import api as glue
-from fsd_tune.data.batching import Tokenised, by_length, collate, inputs_for
+from fsd_tune.data.batching import TokenizedSplit, by_length, collate, inputs_for
 
 EVALUATION_BATCH = 64
 
 
-def score_on_dev(folder: Path, task: glue.Task, dev: Tokenised, precision: str, device: str) -> dict[str, Any]:
+def score_on_dev(folder: Path, task: glue.Task, dev: TokenizedSplit, precision: str, device: str) -> dict[str, Any]:
     """The score of a student's folder on dev, which has chosen nothing.
 
     Returns:
@@ -24,7 +24,7 @@ def score_on_dev(folder: Path, task: glue.Task, dev: Tokenised, precision: str, 
     from transformers import AutoModelForSequenceClassification
 
     # The driver may be a machine without the trials' GPU.
-    where = devices.pick("auto" if device == "cuda" else device)
+    where = devices.select_device("auto" if device == "cuda" else device)
     model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).to(where)
     metrics = glue.evaluate(task, predict(model, dev, precision, where), dev.labels)
     return {"score": metrics[task.metric], "metrics": metrics, "examples": len(dev)}
@@ -32,7 +32,7 @@ def score_on_dev(folder: Path, task: glue.Task, dev: Tokenised, precision: str, 
 
 def predict(
     model: Any,
-    data: Tokenised,
+    data: TokenizedSplit,
     precision: str,
     device: torch.device,
     progress: Callable[[int], None] = lambda done: None,

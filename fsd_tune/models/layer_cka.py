@@ -11,7 +11,7 @@ import torch
 
 from fsd_tune import device as devices
 from fsd_tune.cka import CentredGram, centred_gram, cka_of
-from fsd_tune.data.batching import Tokenised, by_length, collate, inputs_for
+from fsd_tune.data.batching import TokenizedSplit, by_length, collate, inputs_for
 from fsd_tune.models.loading import quiet_transformers
 
 _BATCH = 32
@@ -19,7 +19,7 @@ _EXAMPLES = 256
 
 
 def layer_cka(
-    teacher: Any, student: Any, data: Tokenised, device: torch.device, precision: str = "float32"
+    teacher: Any, student: Any, data: TokenizedSplit, device: torch.device, precision: str = "float32"
 ) -> list[list[float]]:
     """Linear CKA between the tokens of an example in each layer of the student and of the teacher.
 
@@ -66,7 +66,7 @@ def mean_cka(batches: Iterable[list[list[CentredGram]]]) -> list[list[float]]:
     return mean
 
 
-def of_folders(teacher: str, student: Path, data: Tokenised, device: str) -> dict[str, Any]:
+def of_folders(teacher: str, student: Path, data: TokenizedSplit, device: str) -> dict[str, Any]:
     """`layer_cka` of two models in folders (the teacher's may be an id of the hub).
 
     Returns:
@@ -76,7 +76,7 @@ def of_folders(teacher: str, student: Path, data: Tokenised, device: str) -> dic
 
     quiet_transformers()
     # The search's machine may lack the GPU that its trials had.
-    where = devices.pick("auto" if device == "cuda" else device)
+    where = devices.select_device("auto" if device == "cuda" else device)
     load = partial(AutoModelForSequenceClassification.from_pretrained, dtype=torch.float32)
     found = layer_cka(load(teacher), load(student), data, where)
     table = [[round(value, 4) if math.isfinite(value) else None for value in row] for row in found]

@@ -27,7 +27,7 @@ def quiet_transformers() -> None:
 
 
 @dataclass(frozen=True)
-class TeacherInfo:
+class ModelInfo:
     """What a teacher's configuration says, before any weight is read.
 
     Attributes:
@@ -47,7 +47,7 @@ class TeacherInfo:
     base: str | None
 
 
-def describe(path: str, place: str = "--teacher") -> TeacherInfo:
+def read_model_info(path: str, place: str = "--teacher") -> ModelInfo:
     """Read a teacher's configuration.
 
     Args:
@@ -64,7 +64,7 @@ def describe(path: str, place: str = "--teacher") -> TeacherInfo:
     layers, hidden = config.num_hidden_layers, config.hidden_size
     folder = Path(path).expanduser()
     name = str(folder.absolute()) if folder.is_dir() else path
-    return TeacherInfo(name, layers, hidden, labels, positions_of(config), _base(folder))
+    return ModelInfo(name, layers, hidden, labels, positions_of(config), _base(folder))
 
 
 def describe_model(path: str, place: str) -> int | None:
@@ -83,7 +83,7 @@ def _base(folder: Path) -> str | None:
     return str(base) if base else None
 
 
-def label_order(info: TeacherInfo, task: Task, place: str = "--teacher") -> tuple[int, ...]:
+def label_order(info: ModelInfo, task: Task, place: str = "--teacher") -> tuple[int, ...]:
     """For each label of the task the index of the teacher's logit for it.
 
     A teacher's own label words decide; LABEL_0.. and digits stand for the task's order.
@@ -108,7 +108,7 @@ def label_order(info: TeacherInfo, task: Task, place: str = "--teacher") -> tupl
     return tuple(own[word.lower()] for word in task.labels)
 
 
-def refuse_permuted(info: TeacherInfo, task: Task, logits: NDArray[Any], labels: NDArray[Any]) -> None:
+def check_label_order(info: ModelInfo, task: Task, logits: NDArray[Any], labels: NDArray[Any]) -> None:
     """Refuse a teacher without label words whose labels fit better in another order (MNLI's differs by source).
 
     Args:
@@ -139,7 +139,7 @@ def refuse_permuted(info: TeacherInfo, task: Task, logits: NDArray[Any], labels:
         )
 
 
-def check_fit(info: TeacherInfo, task: Task, settings: Settings) -> list[str]:
+def check_fit(info: ModelInfo, task: Task, settings: Settings) -> list[str]:
     """Problems of a teacher with a task and settings that show in configurations alone; empty when it fits."""
     problems: list[str] = []
     try:

@@ -10,19 +10,19 @@ import torch
 from fsd_tune.data.api import Task
 from fsd_tune.errors import InputError
 from fsd_tune.models.layers import start_layers
-from fsd_tune.models.loading import TeacherInfo, label_config, label_order, quiet_transformers
+from fsd_tune.models.loading import ModelInfo, label_config, label_order, quiet_transformers
 from fsd_tune.models.model_config import narrow, positions_of, read_config
 from fsd_tune.settings.schema import Student
 
 
-def source_of(student: Student, teacher: TeacherInfo) -> str | None:
+def init_source(student: Student, teacher: ModelInfo) -> str | None:
     """The folder or hub id that a student starts from; None where the teacher's base is needed but not recorded."""
     if student.start == "teacher":
         return teacher.path
     return student.model or (teacher.path if student.start == "random" else teacher.base)
 
 
-def check_source(student: Student, teacher: TeacherInfo, max_length: int) -> list[str]:
+def check_source(student: Student, teacher: ModelInfo, max_length: int) -> list[str]:
     """Problems of the model that students start from, as its configuration shows them.
 
     Args:
@@ -32,7 +32,7 @@ def check_source(student: Student, teacher: TeacherInfo, max_length: int) -> lis
     """
     if student.start == "teacher" and student.model is not None:
         return [f"student.model: found {student.model}, but start: teacher takes the teacher's layers; leave it out."]
-    source = source_of(student, teacher)
+    source = init_source(student, teacher)
     if source is None:  # `check_fit` says so
         return []
     place = source_place(student, teacher)
@@ -59,12 +59,12 @@ def check_source(student: Student, teacher: TeacherInfo, max_length: int) -> lis
     return problems
 
 
-def source_place(student: Student, teacher: TeacherInfo) -> str:
+def source_place(student: Student, teacher: ModelInfo) -> str:
     """What an error about the model that students start from names."""
     return "student.model" if student.model else f"student.model: the base that {teacher.path} records"
 
 
-def build_student(student: Student, teacher: TeacherInfo, task: Task, seed: int) -> Any:
+def build_student(student: Student, teacher: ModelInfo, task: Task, seed: int) -> Any:
     """A student of `student.layers` layers at its start, on the CPU, in float32.
 
     Args:
@@ -79,7 +79,7 @@ def build_student(student: Student, teacher: TeacherInfo, task: Task, seed: int)
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
     quiet_transformers()
-    source = source_of(student, teacher)
+    source = init_source(student, teacher)
     assert source is not None, "check_fit finds a teacher without a recorded base"
     config = AutoConfig.from_pretrained(source, **label_config(task))
     if config.num_hidden_layers < student.layers:

@@ -8,10 +8,10 @@ from typing import Any
 
 from fsd_tune.data.api import Split
 from fsd_tune.errors import InputError
-from fsd_tune.models.loading import TeacherInfo, load_tokenizer
+from fsd_tune.models.loading import ModelInfo, load_tokenizer
 from fsd_tune.models.local_checks import model_problems
 from fsd_tune.models.model_config import read_config
-from fsd_tune.models.student_init import source_of, source_place
+from fsd_tune.models.student_init import init_source, source_place
 from fsd_tune.settings.schema import Student
 
 _EXAMPLES = 500
@@ -21,7 +21,7 @@ _ADVICE = (
 )
 
 
-def check_tokens(student: Student, teacher: TeacherInfo, tokenizer: Any, split: Split, max_length: int) -> list[str]:
+def check_tokens(student: Student, teacher: ModelInfo, tokenizer: Any, split: Split, max_length: int) -> list[str]:
     """Problems of the tokens of the model that students start from; empty when they are the teacher's.
 
     Args:
@@ -31,7 +31,7 @@ def check_tokens(student: Student, teacher: TeacherInfo, tokenizer: Any, split: 
         split: of training; the first 500 examples must have the same token ids by both.
         max_length: tokens of an example.
     """
-    source, place = source_of(student, teacher), source_place(student, teacher)
+    source, place = init_source(student, teacher), source_place(student, teacher)
     if source is None or source == teacher.path or student.start == "random":
         return []
     try:

@@ -16,7 +16,7 @@ from fsd_tune.errors import InputError
 from fsd_tune.report.trial_files import Reader, Trial, last_number, newest_of_each, trials_in
 from fsd_tune.settings.judging import JUDGES, judge
 from fsd_tune.settings.methods import HYPERPARAMETERS
-from fsd_tune.storage.open_folder import reading
+from fsd_tune.storage.open_folder import open_for_reading
 from fsd_tune.storage.uri import is_uri
 
 _TRIAL_COLUMNS = {
@@ -134,7 +134,7 @@ def load(folder: Path | str, described: bool = False) -> Results:
             `summary.json` or `settings.yaml`: without them nothing can be said of its trials.
     """
     if is_uri(folder):
-        with reading(folder) as where:
+        with open_for_reading(folder) as where:
             return load(where.folder, described)
     folder = Path(folder)
     if not folder.is_dir():

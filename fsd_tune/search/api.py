@@ -11,24 +11,24 @@ from fsd_tune.cluster import connection as cluster
 from fsd_tune.cluster import nodes
 from fsd_tune.data.api import TaskLike
 from fsd_tune.errors import FsdTuneError, InputError
-from fsd_tune.memory.spec import Spec, spec_for
+from fsd_tune.memory.spec import MemorySpec, spec_for
 from fsd_tune.progress import Display
 from fsd_tune.report.results import Results, load
 from fsd_tune.search import budget
 from fsd_tune.search import folder as search_folder
 from fsd_tune.search import resume as continuation
-from fsd_tune.search.driver import SearchRun, conclude
-from fsd_tune.search.resume import Past
+from fsd_tune.search.driver import SearchDriver, conclude
+from fsd_tune.search.resume import ResumeState
 from fsd_tune.search.study import stall
-from fsd_tune.search.wandb_logger import TrackedTrials
+from fsd_tune.search.wandb_logger import WandbSearchLogger
 from fsd_tune.settings import loader as settings_module
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import USES_TEACHER
 from fsd_tune.settings.overrides import flag_of
 from fsd_tune.storage import artifacts as files
 from fsd_tune.storage import open_folder
-from fsd_tune.storage.experiment_folder import Place
-from fsd_tune.training.inputs import Inputs, gather
+from fsd_tune.storage.experiment_folder import ExperimentFolder
+from fsd_tune.training.inputs import Inputs, load_inputs
 
 # Settings that a search may be continued with other values of, beside all of `resources` and `wandb`.
 RESUMABLE = ("search.trials", "search.time_budget", "search.stop_after_stalled")
@@ -39,7 +39,7 @@ def run(
     *,
     task: TaskLike,
     teacher: str,
-    output: Path | str | Place,
+    output: Path | str | ExperimentFolder,
     data: Path | str | None = None,
     memory: Path | str | None = None,
     device: str = "auto",
@@ -96,8 +96,8 @@ class Plan:
 
     settings: Settings
     inputs: Inputs
-    spec: Spec
-    where: Place
+    spec: MemorySpec
+    where: ExperimentFolder
     identity: dict[str, Any]
     given: dict[str, Any]
     notes: tuple[str, ...]
@@ -108,7 +108,7 @@ def plan(
     *,
     task: TaskLike,
     teacher: str,
-    output: Path | str | Place,
+    output: Path | str | ExperimentFolder,
     data: Path | str | None = None,
     memory: Path | str | None = None,
     device: str = "auto",
@@ -117,13 +117,13 @@ def plan(
     address: str | None = None,
 ) -> Plan:
     """Check and load a search's inputs; arguments and errors are `run`'s."""
-    where = open_folder.at(output)
+    where = open_folder.open_experiment(output)
     settings = _anchored(settings)
-    inputs = gather(settings, task, teacher, None if data is None else Path(data))
-    if not isinstance(output, Place):
-        where.require("--output")
-        where.pull()
-    artefacts, remote = where.memory(memory)
+    inputs = load_inputs(settings, task, teacher, None if data is None else Path(data))
+    if not isinstance(output, ExperimentFolder):
+        where.check_writable("--output")
+        where.download()
+    artefacts, remote = where.memory_folder(memory)
     spec, notes = spec_for(
         settings, inputs.teacher, inputs.task, inputs.train, inputs.dev, artefacts,
         cluster.device_for(settings, device, address), remote, cluster.elsewhere(address),
@@ -157,14 +157,14 @@ def execute(
     settings, inputs, spec, where = planned.settings, planned.inputs, planned.spec, planned.where
     folder = where.folder
     notes = list(planned.notes)
-    with search_folder.held(folder), where.held():
+    with search_folder.held(folder), where.lock():
         if overwrite and folder.is_dir():
             search_folder.clear(where)
-        past = Past()
+        past = ResumeState()
         if (folder / "summary.json").exists():
-            past = continuation.take_up(folder.absolute(), settings, errored)
+            past = continuation.restore_trials(folder.absolute(), settings, errored)
             notes += past.notes
-            where.settle()
+            where.sync_unfinished()
         for note in notes:
             display.line(f"note: {note}")
         stalled = stall(settings, past.trials).over
@@ -178,16 +178,18 @@ def execute(
                 f"{len(past.restarts)} of them from a checkpoint"
             )
         if to_do > 0:
-            with cluster.connected(address, ray_temporary):
+            with cluster.connect(address, ray_temporary):
                 gpus = cluster.gpus_for(settings, spec.device)
                 workers = cluster.workers(settings, gpus)
-                spec = dataclasses.replace(spec, brought=where.bring(spec.model_folders))
+                spec = dataclasses.replace(spec, brought=where.upload_inputs(spec.model_folders))
                 paths = [] if spec.brought else spec.model_folders
                 size = spec.nbytes if set(settings.methods) & USES_TEACHER else 0
                 needs = nodes.Needs(gpus, paths, spec.folder if spec.remote else None, size)
                 nodes.require(where, needs)
-                summary = search_folder.begin(where, planned.identity, settings, inputs, spec, notes, planned.given)
-                SearchRun(
+                summary = search_folder.write_description(
+                    where, planned.identity, settings, inputs, spec, notes, planned.given
+                )
+                SearchDriver(
                     settings, inputs, spec, where, summary, gpus, workers, past, to_do, display, needs
                 ).run()  # fmt: skip
         else:
@@ -197,7 +199,7 @@ def execute(
             end = end if end["not_run"] else summary.get("ended_by") or end
             news = {"state": "done", "identity": planned.identity, "inputs": planned.given, "ended_by": end}
             files.write_json(folder / "summary.json", summary | news)
-            tracked = TrackedTrials(settings.wandb, folder, summary, display)
+            tracked = WandbSearchLogger(settings.wandb, folder, summary, display)
             conclude(where, inputs, spec, done=True, tracked=tracked)
     results = load(folder)
     if results.best is None:
@@ -230,10 +232,10 @@ def resume(
         InputError: no search is there, or settings, teacher or data are not those that it began with.
         FsdTuneError: something failed midway; what was finished is kept.
     """
-    where = open_folder.at(folder)
-    where.require("FOLDER")
-    where.pull()
-    given = search_folder.inputs(where.folder)
+    where = open_folder.open_experiment(folder)
+    where.check_writable("FOLDER")
+    where.download()
+    given = search_folder.recorded_inputs(where.folder)
     refused = [key for key in overrides or {} if not key.startswith(("resources.", "wandb.")) and key not in RESUMABLE]
     if refused:
         names = ", ".join(flag_of(key) for key in RESUMABLE)

@@ -24,7 +24,7 @@ from fsd_tune.versions import versions
 
 
 @dataclass(frozen=True)
-class Finding:
+class Check:
     """One thing that was looked at.
 
     Attributes:
@@ -39,7 +39,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class CheckRequest:
     """What a search is to be started with; what is None is not looked at.
 
     Attributes:
@@ -59,10 +59,10 @@ class Wanted:
     cluster: Path | None = None
 
 
-def examine(wanted: Wanted) -> Iterator[Finding]:
+def run_checks(wanted: CheckRequest) -> Iterator[Check]:
     """Look at everything that is wanted, the quick things first."""
-    yield Finding("versions", ", ".join(f"{name} {version}" for name, version in versions().items()))
-    looks: list[tuple[str, bool, Callable[[Wanted], Sequence[Finding]]]] = [
+    yield Check("versions", ", ".join(f"{name} {version}" for name, version in versions().items()))
+    looks: list[tuple[str, bool, Callable[[CheckRequest], Sequence[Check]]]] = [
         ("cluster file", wanted.cluster is not None, _cluster_file),
         ("data", wanted.task is not None, _data),
         ("teacher", wanted.teacher is not None, _teacher),
@@ -79,68 +79,68 @@ def examine(wanted: Wanted) -> Iterator[Finding]:
             yield from look(wanted)
         except (FsdTuneError, OSError, ValueError, RuntimeError) as error:  # RuntimeError: links in a circle
             problems = error.problems if isinstance(error, InputError) else (str(error),)
-            yield from (Finding(name, problem, False) for problem in problems)
+            yield from (Check(name, problem, False) for problem in problems)
 
 
-def _cluster_file(wanted: Wanted) -> list[Finding]:
+def _cluster_file(wanted: CheckRequest) -> list[Check]:
     assert wanted.cluster is not None
     problems = cluster_file.problems(wanted.cluster) or cluster_file.lacking(wanted.cluster)
-    sound = Finding("cluster file", f"{wanted.cluster} is sound")
-    return [Finding("cluster file", problem, False) for problem in problems] or [sound]
+    sound = Check("cluster file", f"{wanted.cluster} is sound")
+    return [Check("cluster file", problem, False) for problem in problems] or [sound]
 
 
-def _data(wanted: Wanted) -> list[Finding]:
+def _data(wanted: CheckRequest) -> list[Check]:
     assert wanted.task is not None
     task = glue.get_task(wanted.task)
     if not glue.is_here(task, wanted.data):
         why = hub.unreachable("dataset", "nyu-mll/glue")
         said = f"--data is not given, and the hub: {why}" if why else "from the hub, which can be reached"
-        return [Finding("data", said, not why)]
+        return [Check("data", said, not why)]
     counts = ", ".join(f"{count:,} in {name}" for name, count in _examples(task, wanted.data).items())
     where = wanted.data or (task.tables and task.tables.file)
-    return [Finding("data", f"{task.id} in {where}: {counts}")]
+    return [Check("data", f"{task.id} in {where}: {counts}")]
 
 
-def _teacher(wanted: Wanted) -> list[Finding]:
+def _teacher(wanted: CheckRequest) -> list[Check]:
     assert wanted.teacher is not None
     problems = model_problems(wanted.teacher, "--teacher")
     if not Path(wanted.teacher).is_dir() and not problems:
         why = hub.unreachable("model", wanted.teacher)
         problems = [f"--teacher: {wanted.teacher} is no folder, and the hub: {why}"] if why else []
-    readable = Finding("teacher", f"{wanted.teacher} can be read")
-    return [Finding("teacher", problem, False) for problem in problems] or [readable]
+    readable = Check("teacher", f"{wanted.teacher} can be read")
+    return [Check("teacher", problem, False) for problem in problems] or [readable]
 
 
-def _output(wanted: Wanted) -> list[Finding]:
+def _output(wanted: CheckRequest) -> list[Check]:
     """Whether it can be written, and what its study says if there is one."""
     assert wanted.output is not None
     if is_uri(wanted.output):
-        open_folder.at(wanted.output).require("--output")
+        open_folder.open_experiment(wanted.output).check_writable("--output")
         different = _different(wanted)
         if different:
-            return [Finding("output", _another(wanted.output, different), False)]
-        return [Finding("output", f"{wanted.output} can be written and read back")]
+            return [Check("output", _another(wanted.output, different), False)]
+        return [Check("output", f"{wanted.output} can be written and read back")]
     output = Path(wanted.output)
     if misses_slash(wanted.output):
-        return [Finding("output", f"found {wanted.output}; a URI has two slashes, as in s3://bucket/runs/rte", False)]
+        return [Check("output", f"found {wanted.output}; a URI has two slashes, as in s3://bucket/runs/rte", False)]
     existing = next(path for path in (output, *output.resolve().parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
-        return [Finding("output", f"{existing} cannot be written; give another --output", False)]
+        return [Check("output", f"{existing} cannot be written; give another --output", False)]
     different = _different(wanted)
     if different:
-        return [Finding("output", _another(wanted.output, different), False)]
+        return [Check("output", _another(wanted.output, different), False)]
     if not (output / "study.db").is_file():
-        return [Finding("output", f"{output} can be written")]
+        return [Check("output", f"{output} can be written")]
     try:
         with sqlite3.connect(f"file:{(output / 'study.db').resolve()}?mode=ro", uri=True) as database:
             (count,) = database.execute("select count(*) from trials").fetchone()
     except sqlite3.Error as error:
         said = f"{output / 'study.db'} cannot be opened ({error}); move it away, `resume` makes it anew"
-        return [Finding("study", said, False)]
-    return [Finding("study", f"{output / 'study.db'} holds {count} trials; a search that is the same goes on")]
+        return [Check("study", said, False)]
+    return [Check("study", f"{output / 'study.db'} holds {count} trials; a search that is the same goes on")]
 
 
-def _different(wanted: Wanted) -> list[str]:
+def _different(wanted: CheckRequest) -> list[str]:
     """What settings and task of the search that the output holds differ from those that are wanted, at most three."""
     assert wanted.output is not None
     summary = joined(wanted.output, "summary.json")
@@ -148,9 +148,9 @@ def _different(wanted: Wanted) -> list[str]:
         if wanted.settings is None:
             return []
         if is_uri(wanted.output):
-            from fsd_tune.storage.remote import Storage  # pyarrow comes with it
+            from fsd_tune.storage.remote import RemoteFolder  # pyarrow comes with it
 
-            text = Storage(wanted.output).read("summary.json").decode()
+            text = RemoteFolder(wanted.output).read("summary.json").decode()
         else:
             text = Path(summary).read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -172,10 +172,10 @@ def _another(output: str, different: list[str]) -> str:
     return f"{output} holds another search ({'; '.join(different)}); give a new folder, or --overwrite"
 
 
-def _disk(wanted: Wanted) -> list[Finding]:
+def _disk(wanted: CheckRequest) -> list[Check]:
     """Room for the teacher's outputs, at most by formula (README, "What a trial costs"); and /dev/shm for Ray."""
     found = []
-    folder = open_folder.at(wanted.output or "").memory(wanted.memory)[0].resolve()
+    folder = open_folder.open_experiment(wanted.output or "").memory_folder(wanted.memory)[0].resolve()
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(existing).free
     try:
@@ -183,22 +183,22 @@ def _disk(wanted: Wanted) -> list[Finding]:
     except (InputError, OSError, ValueError):
         needed = None  # what is wrong with the data is said of them
     if needed is None:
-        found.append(Finding("disk", f"{free / 1e9:.3g} GB are free below {existing}"))
+        found.append(Check("disk", f"{free / 1e9:.3g} GB are free below {existing}"))
     else:
         limit = wanted.settings.memory.spool_limit_gb * 1e9 if wanted.settings else 50e9
         live = min(limit, 0.9 * free) < needed
         said = f"{free / 1e9:.3g} GB free below {existing}, outputs and memory take at most {needed / 1e9:.3g} GB"
         more = "; over memory.spool_limit_gb or the disk the teacher runs live, which makes steps dearer"
-        found.append(Finding("disk", said + (more if live else "")))
+        found.append(Check("disk", said + (more if live else "")))
     store = Path("/dev/shm")
     if wanted.address is None and store.is_dir():
         room = shutil.disk_usage(store).free
         said = f"{room / 1e9:.3g} GB of shared memory for Ray's object store"
-        found.append(Finding("object store", said if room > 2e8 else f"{said}; 0.2 GB are needed", room > 2e8))
+        found.append(Check("object store", said if room > 2e8 else f"{said}; 0.2 GB are needed", room > 2e8))
     return found
 
 
-def _bytes_at_most(wanted: Wanted) -> int | None:
+def _bytes_at_most(wanted: CheckRequest) -> int | None:
     """Bytes of outputs and memory if every example had the maximum length; None where the sizes are not known here."""
     settings = wanted.settings
     task = None if wanted.task is None else glue.get_task(wanted.task)
@@ -223,24 +223,24 @@ def _examples(task: glue.Task, data: Path | None) -> dict[str, int]:
     return {name: len(split.first) for name, split in glue.load(task, ("train", "dev"), data).items()}
 
 
-def _tracking(wanted: Wanted) -> list[Finding]:
+def _tracking(wanted: CheckRequest) -> list[Check]:
     assert wanted.settings is not None
     mode = wanted.settings.wandb.mode
     problems = tracking_problems(wanted.settings.wandb)
-    return [Finding("Weights & Biases", problem, False) for problem in problems] or [Finding("Weights & Biases", mode)]
+    return [Check("Weights & Biases", problem, False) for problem in problems] or [Check("Weights & Biases", mode)]
 
 
-def _auth(wanted: Wanted) -> list[Finding]:
+def _auth(wanted: CheckRequest) -> list[Check]:
     """Ray's token: asked for by the environment, and there."""
     mode = os.environ.get("RAY_AUTH_MODE", "disabled" if wanted.address is None else "")
     token = Path("~/.ray/auth_token").expanduser()
     if mode == "token" and not token.is_file() and "RAY_AUTH_TOKEN" not in os.environ:
         said = "RAY_AUTH_MODE=token, but there is no token; `ray get-auth-token --generate` makes one"
-        return [Finding("auth mode", said, False)]
-    return [Finding("auth mode", mode or "not set")]
+        return [Check("auth mode", said, False)]
+    return [Check("auth mode", mode or "not set")]
 
 
-def _nodes(wanted: Wanted) -> list[Finding]:
+def _nodes(wanted: CheckRequest) -> list[Check]:
     from fsd_tune.cluster import connection as cluster
     from fsd_tune.cluster import nodes
 
@@ -248,21 +248,21 @@ def _nodes(wanted: Wanted) -> list[Finding]:
     if wanted.settings is not None:
         gpus = cluster.gpus_for(wanted.settings, cluster.device_for(wanted.settings, "auto", wanted.address))
     paths = [str(Path(path).absolute()) for path in (wanted.teacher,) if path and Path(path).is_dir()]
-    found, needed, where = [], _bytes_at_most(wanted), open_folder.at(wanted.output or "")
-    folder, remote = where.memory(wanted.memory)
+    found, needed, where = [], _bytes_at_most(wanted), open_folder.open_experiment(wanted.output or "")
+    folder, remote = where.memory_folder(wanted.memory)
     # How much is asked for is known at most; the search itself asks for the right amount.
     needs = nodes.Needs(gpus, paths, folder.absolute() if remote else None)
-    with cluster.connected(wanted.address):
+    with cluster.connect(wanted.address):
         if wanted.settings is not None:
             workers = cluster.workers(wanted.settings, gpus)
-            found.append(Finding("workers", f"{workers} trials fit side by side"))
-        for node in nodes.look(where, needs):
+            found.append(Check("workers", f"{workers} trials fit side by side"))
+        for node in nodes.probe_nodes(where, needs):
             what = f"node {node.address}"
-            found += [Finding(what, problem, False) for problem in node.problems]
+            found += [Check(what, problem, False) for problem in node.problems]
             if not node.problems:
                 has = f"{node.cpus:g} CPUs, {node.gpus:g} GPUs, same versions, storage shared"
                 copies = "" if node.room is None else f", {node.room / 1e9:.3g} GB for a copy of them"
-                found.append(Finding(what, f"{has}, {_serves(node.store, needed)}{copies}"))
+                found.append(Check(what, f"{has}, {_serves(node.store, needed)}{copies}"))
     return found
 
 
@@ -277,7 +277,7 @@ def _serves(store: float, needed: int | None) -> str:
     return f"{has} {how} ({needed / 1e9:.3g} GB at most)"
 
 
-def show(findings: Iterator[Finding]) -> bool:
+def show(findings: Iterator[Check]) -> bool:
     """Print findings as they come; returns whether all are right."""
     right = True
     for finding in findings:

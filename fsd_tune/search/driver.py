@@ -14,8 +14,8 @@ from fsd_tune.cluster import connection as cluster
 from fsd_tune.cluster import nodes
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.memory import actor as memory_actor
-from fsd_tune.memory.build import Prepared
-from fsd_tune.memory.spec import Spec
+from fsd_tune.memory.build import BuiltMemory
+from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.models import inference
 from fsd_tune.models import layer_cka as similarity
 from fsd_tune.models.folder import record_of
@@ -25,22 +25,22 @@ from fsd_tune.report.results import load
 from fsd_tune.search import best_student, budget
 from fsd_tune.search import folder as search_folder
 from fsd_tune.search.progress import SearchProgress
-from fsd_tune.search.resume import Past
-from fsd_tune.search.study import Record
-from fsd_tune.search.wandb_logger import TrackedTrials
+from fsd_tune.search.resume import ResumeState
+from fsd_tune.search.study import SearchStudy
+from fsd_tune.search.wandb_logger import WandbSearchLogger
 from fsd_tune.settings.configuration import distributions
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import USES_TEACHER
 from fsd_tune.storage import artifacts
 from fsd_tune.storage import artifacts as files
-from fsd_tune.storage.experiment_folder import Place
-from fsd_tune.storage.retry import AwayError, Patience
+from fsd_tune.storage.experiment_folder import ExperimentFolder
+from fsd_tune.storage.retry import FolderWatch, StorageUnavailableError
 from fsd_tune.training.inputs import Inputs
 
 _FAILURES_PER_TRIAL = 2
 
 
-def conclude(where: Place, inputs: Inputs, spec: Spec, done: bool, tracked: TrackedTrials) -> None:
+def conclude(where: ExperimentFolder, inputs: Inputs, spec: MemorySpec, done: bool, tracked: WandbSearchLogger) -> None:
     """Best student, leaderboard and report from what is on disk; after a holdout's search dev's only figure.
 
     What the tracking still lacks is written, and it is closed; everything is stored.
@@ -48,7 +48,7 @@ def conclude(where: Place, inputs: Inputs, spec: Spec, done: bool, tracked: Trac
     folder = where.folder
     results = load(folder)
     if results.best is not None:
-        where.student_of(str(results.best["folder"]))
+        where.download_checkpoint(str(results.best["folder"]))
     best = best_student.export_best(results, spec.teacher.path)
     if done and best is not None and inputs.final is not None:
         figure = inference.score_on_dev(best, inputs.task, inputs.final, spec.precision, spec.device)
@@ -62,11 +62,11 @@ def conclude(where: Place, inputs: Inputs, spec: Spec, done: bool, tracked: Trac
     report.write(results)
     tracked.conclude(results)
     tracked.close()
-    where.push()
+    where.sync_all()
 
 
 @dataclass
-class SearchRun:
+class SearchDriver:
     """A search on a connected cluster: `run` leaves the folder in order however it ends.
 
     Attributes:
@@ -83,12 +83,12 @@ class SearchRun:
 
     settings: Settings
     inputs: Inputs
-    spec: Spec
-    where: Place
+    spec: MemorySpec
+    where: ExperimentFolder
     summary: dict[str, Any]
     gpus: float
     workers: int
-    past: Past
+    past: ResumeState
     to_do: int
     display: Display
     needs: nodes.Needs
@@ -102,8 +102,8 @@ class SearchRun:
         """Memory, trials, and then, whatever happened, summary, best student and report."""
         self._began, self._before = time.monotonic(), float(self.summary.get("wall_seconds", 0.0))
         state = "failed"
-        self._tracked = TrackedTrials(self.settings.wandb, self.folder, self.summary, self.display)
-        self._patience = Patience(self.folder, self.display.line)
+        self._tracked = WandbSearchLogger(self.settings.wandb, self.folder, self.summary, self.display)
+        self._patience = FolderWatch(self.folder, self.display.line)
         try:
             self._write(workers=self.workers)
             with self._memory() as memory:
@@ -118,7 +118,7 @@ class SearchRun:
             # The teacher's predictions showed it: no trial has begun, so nothing of a new search stays.
             state = "failed" if self.past.trials else "refused"
             raise
-        except AwayError:
+        except StorageUnavailableError:
             state = "away"
             raise
         finally:
@@ -137,10 +137,10 @@ class SearchRun:
         wall = self._before + time.monotonic() - self._began
         self.summary.update(news, wall_seconds=round(wall, 2))
         files.write_json(self.folder / "summary.json", self.summary)
-        self.where.kept(self.folder / "summary.json")
+        self.where.upload(self.folder / "summary.json")
 
     @contextmanager
-    def _memory(self) -> Iterator[tuple[Any, Prepared] | None]:
+    def _memory(self) -> Iterator[tuple[Any, BuiltMemory] | None]:
         """The memory's actor and what it has prepared; None for a search of `ce` alone."""
         if not set(self.settings.methods) & USES_TEACHER:
             yield None
@@ -155,7 +155,7 @@ class SearchRun:
         finally:
             memory_actor.leave(actor, user)
 
-    def _say(self, prepared: Prepared) -> None:
+    def _say(self, prepared: BuiltMemory) -> None:
         facts, scores = prepared.facts, prepared.teacher_metrics
         kept = f"{facts['centroids']} centroids" if "centroids" in facts else "no centroids needed"
         examples = f"{facts['examples']:,} examples"
@@ -175,7 +175,7 @@ class SearchRun:
         self._tracked.teacher(facts["fingerprint"], score)
         self._write(memory=facts | where, teacher=teacher)
 
-    def _share(self, memory: tuple[Any, Prepared] | None) -> None:
+    def _share(self, memory: tuple[Any, BuiltMemory] | None) -> None:
         """Choose how many trials share a GPU, by what the dearest of them takes."""
         import ray
 
@@ -191,31 +191,31 @@ class SearchRun:
         )
         self._write(workers=self.workers, gpus_per_trial=self.gpus)
 
-    def _tune(self, memory: tuple[Any, Prepared] | None) -> None:
+    def _tune(self, memory: tuple[Any, BuiltMemory] | None) -> None:
         from ray import tune
 
         from fsd_tune.cluster import placement
-        from fsd_tune.search.searcher import TruthfulAsha, TruthfulSearcher
+        from fsd_tune.search.searcher import ResumableAsha, StudySearcher
         from fsd_tune.search.trial import DistillTrial
-        from fsd_tune.search.trial_logger import Scribe
+        from fsd_tune.search.trial_logger import TrialLogger
 
         settings, spec, asha = self.settings, self.spec, self.settings.asha
         metric, reports = self.inputs.task.metric, self.summary["reports"]
         past = self.past.trials
-        record = Record(settings, self.folder / "study.db", self.summary["name"], past)
-        scheduler = TruthfulAsha(metric, reports, asha.grace, asha.reduction_factor, past) if asha else None
+        record = SearchStudy(settings, self.folder / "study.db", self.summary["name"], past)
+        scheduler = ResumableAsha(metric, reports, asha.grace, asha.reduction_factor, past) if asha else None
         planned = budget.planned(settings)
         rungs = scheduler.table if scheduler else tuple
         progress = SearchProgress(self.display, planned, metric, reports, list(distributions(settings)), rungs)
         results = load(self.folder)
         progress.past(dict(results.trials["state"].value_counts()), results.best)
         interrupted = threading.Event()
-        restarts = {number: self.where.from_nodes(path) for number, path in self.past.restarts.items()}
-        searcher = TruthfulSearcher(record, metric, reports, self.workers, restarts, self._patience)
+        restarts = {number: self.where.path_for_workers(path) for number, path in self.past.restarts.items()}
+        searcher = StudySearcher(record, metric, reports, self.workers, restarts, self._patience)
         judge_by = settings.search.judge_by
         folders = {number: restart.parent.name for number, restart in self.past.restarts.items()}
         earlier = {number: trial.values for number, trial in past.items()}
-        scribe = Scribe(
+        scribe = TrialLogger(
             self.where,
             metric,
             reports,
@@ -227,7 +227,7 @@ class SearchRun:
             interrupted,
             self._tracked,
             self._patience,
-            nodes.Joining(self.where, self.needs),
+            nodes.NewNodeWatcher(self.where, self.needs),
         )
         trainable = tune.with_parameters(
             DistillTrial,
@@ -261,7 +261,7 @@ class SearchRun:
                 ),
                 run_config=tune.RunConfig(
                     name="results",
-                    **self.where.run_storage(),
+                    **self.where.ray_storage(),
                     callbacks=[scribe],
                     verbose=0,
                     failure_config=tune.FailureConfig(max_failures=_FAILURES_PER_TRIAL),

@@ -16,12 +16,12 @@ import yaml
 from fsd_tune.data.api import Task
 from fsd_tune.data.batching import split_digest
 from fsd_tune.errors import InputError
-from fsd_tune.memory.spec import Spec, fingerprint
+from fsd_tune.memory.spec import MemorySpec, fingerprint
 from fsd_tune.report.compare import differences
 from fsd_tune.settings import loader as settings_module
 from fsd_tune.settings.loader import Settings
 from fsd_tune.storage import artifacts as files
-from fsd_tune.storage.experiment_folder import Place
+from fsd_tune.storage.experiment_folder import ExperimentFolder
 from fsd_tune.storage.uri import is_uri, misses_slash
 from fsd_tune.training.inputs import Inputs
 from fsd_tune.versions import versions
@@ -29,7 +29,7 @@ from fsd_tune.versions import versions
 _DEFAULT_REPORTS = 10
 
 
-def identity(settings: Settings, spec: Spec) -> dict[str, Any]:
+def identity(settings: Settings, spec: MemorySpec) -> dict[str, Any]:
     """What a search is: settings, task, teacher and data, the last three by their content.
 
     Trials, time and workers are left out: a search may be continued with more of them.
@@ -131,12 +131,12 @@ def check(folder: Path, identity: dict[str, Any], overwrite: bool, resuming: boo
         )
 
 
-def begin(
-    where: Place,
+def write_description(
+    where: ExperimentFolder,
     identity: dict[str, Any],
     settings: Settings,
     inputs: Inputs,
-    spec: Spec,
+    spec: MemorySpec,
     notes: list[str],
     given: dict[str, Any],
 ) -> dict[str, Any]:
@@ -192,11 +192,11 @@ def begin(
     summary.setdefault("memory", None)
     summary.setdefault("teacher", {"name": inputs.teacher.path})
     files.write_json(folder / "summary.json", summary)
-    where.push()
+    where.sync_all()
     return summary
 
 
-def inputs(folder: Path) -> dict[str, Any]:
+def recorded_inputs(folder: Path) -> dict[str, Any]:
     """Task, teacher, data, memory and device that a search was given, as keywords of `search.run`.
 
     Raises:
@@ -219,7 +219,7 @@ def task_of(given: dict[str, Any]) -> str | Path:
     return Path(given["task_file"]) if given.get("task_file") else str(given["task"])
 
 
-def clear(where: Place) -> None:
+def clear(where: ExperimentFolder) -> None:
     """Delete what a search has written; its memories stay, for they are named by content."""
     for path in where.folder.iterdir():
         if path.name in _KEPT:
@@ -228,11 +228,11 @@ def clear(where: Place) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
-    where.cleared()
+    where.clear()
 
 
 def command_line(
-    where: Place,
+    where: ExperimentFolder,
     task: str,
     teacher: str,
     data: str | None,

@@ -74,7 +74,7 @@ def run(
     if problems:
         raise InputError(problems, next(filter(None, hints), ""))
     outcomes = []
-    with cluster.connected(address, ray_temporary):
+    with cluster.connect(address, ray_temporary):
         for number, (task, plan) in enumerate(zip(tasks, planned, strict=True), start=1):
             display.line(f"{task}: task {number} of {len(tasks)}, in {plan.where.name}")
             try:

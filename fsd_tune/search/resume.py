@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fsd_tune.report.results import Results, load
-from fsd_tune.search.study import Known
+from fsd_tune.search.study import TrialRecord
 from fsd_tune.settings.configuration import picked
 from fsd_tune.settings.loader import Settings
 from fsd_tune.storage import artifacts as files
@@ -19,7 +19,7 @@ _ENDED = ("finished", "stopped", "failed")
 
 
 @dataclass
-class Past:
+class ResumeState:
     """The earlier part of a search.
 
     Attributes:
@@ -28,7 +28,7 @@ class Past:
         notes: what was lost, for people.
     """
 
-    trials: dict[int, Known] = field(default_factory=dict)
+    trials: dict[int, TrialRecord] = field(default_factory=dict)
     restarts: dict[int, Path] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -38,7 +38,7 @@ class Past:
         return sum(trial.state != "running" for trial in self.trials.values())
 
 
-def take_up(folder: Path, settings: Settings, errored: bool) -> Past:
+def restore_trials(folder: Path, settings: Settings, errored: bool) -> ResumeState:
     """The trials in a search's folder; those that have not ended are made ready to go on.
 
     An unfinished trial goes on from its newest whole checkpoint, under its number and in its folder; without one it
@@ -52,13 +52,13 @@ def take_up(folder: Path, settings: Settings, errored: bool) -> Past:
     """
     results = load(folder)
     total = int(results.summary["reports"])
-    past = Past(notes=[f"{problem}: this trial's part is lost." for problem in results.problems])
+    past = ResumeState(notes=[f"{problem}: this trial's part is lost." for problem in results.problems])
     for row in results.trials.to_dict("records"):
         number, state, trial = int(row["number"]), str(row["state"]), folder / "results" / str(row["folder"])
         values = _values(results, number)
         described = json.loads((trial / "config.json").read_text(encoding="utf-8"))
         params, generation = picked(settings, described["config"]), described.get("generation")
-        known = Known(params, state, values, generation, _ended_at(trial / "trial.json"))
+        known = TrialRecord(params, state, values, generation, _ended_at(trial / "trial.json"))
         past.trials[number] = known
         whole = _is_whole(values, total)
         if state == "finished" and not whole:
@@ -92,7 +92,7 @@ def _is_whole(values: dict[int, float], total: int) -> bool:
     return sorted(values) == list(range(1, total + 1)) and all(map(math.isfinite, values.values()))
 
 
-def _ready(trial: Path, number: int, known: Known, past: Past) -> None:
+def _ready(trial: Path, number: int, known: TrialRecord, past: ResumeState) -> None:
     """Make a trial's folder what it was at its newest checkpoint, or remove it."""
     found = checkpoints.newest(trial)
     had_one = checkpoints.any_in(trial)

@@ -8,8 +8,8 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from fsd_tune.search.progress import Rung
-from fsd_tune.search.study import Known, Record
-from fsd_tune.storage.retry import Patience
+from fsd_tune.search.study import SearchStudy, TrialRecord
+from fsd_tune.storage.retry import FolderWatch
 
 # A trial that goes on from its checkpoint does not report again at the rungs that it has passed.
 _SETS_BARS = ("finished", "stopped", "running")
@@ -35,14 +35,16 @@ class DriverOnly:
         return {}
 
 
-class TruthfulAsha(DriverOnly, AsyncHyperBandScheduler):  # type: ignore[misc]
+class ResumableAsha(DriverOnly, AsyncHyperBandScheduler):  # type: ignore[misc]
     """Ray's ASHA that remembers whom it stopped where, and that knows the trials of an earlier part of the search.
 
     Attributes:
         stopped: the report at which each stopped trial was stopped, by Tune's trial id.
     """
 
-    def __init__(self, metric: str, reports: int, grace: int, reduction_factor: float, past: dict[int, Known]) -> None:
+    def __init__(
+        self, metric: str, reports: int, grace: int, reduction_factor: float, past: dict[int, TrialRecord]
+    ) -> None:
         super().__init__(
             time_attr="report",
             metric=metric,
@@ -69,7 +71,7 @@ class TruthfulAsha(DriverOnly, AsyncHyperBandScheduler):  # type: ignore[misc]
         return found
 
     @staticmethod
-    def _bars(rung: int, past: dict[int, Known]) -> dict[str, float]:
+    def _bars(rung: int, past: dict[int, TrialRecord]) -> dict[str, float]:
         """What earlier trials had at a rung."""
         ended = {f"past-{number}": trial.values for number, trial in past.items() if trial.state in _SETS_BARS}
         return {name: values[rung] for name, values in ended.items() if rung in values}
@@ -99,17 +101,17 @@ class TruthfulAsha(DriverOnly, AsyncHyperBandScheduler):  # type: ignore[misc]
             recorded.pop(trial.trial_id, None)
 
 
-class TruthfulSearcher(DriverOnly, Searcher):  # type: ignore[misc]
+class StudySearcher(DriverOnly, Searcher):  # type: ignore[misc]
     """Hands out the record's trials and tells it how each ended."""
 
     def __init__(
         self,
-        record: Record,
+        record: SearchStudy,
         metric: str,
         reports: int,
         workers: int,
         restarts: Mapping[int, str] | None = None,
-        patience: Patience | None = None,
+        patience: FolderWatch | None = None,
     ) -> None:
         super().__init__(metric=metric, mode="max")
         self._restarts, self._patience = restarts or {}, patience

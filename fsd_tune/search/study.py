@@ -34,7 +34,7 @@ STATES = {
 
 
 @dataclass
-class Known:
+class TrialRecord:
     """One trial as the search knows it.
 
     Attributes:
@@ -56,7 +56,7 @@ class Known:
         return [self.values[report] for report in sorted(self.values) if until is None or report <= until]
 
 
-def expected_end(trial: Known, finished: Sequence[Known], learn_from: str, judge_by: str) -> float | None:
+def expected_end(trial: TrialRecord, finished: Sequence[TrialRecord], learn_from: str, judge_by: str) -> float | None:
     """The score that the sampler is told for a stopped trial; None tells it PRUNED.
 
     `last` takes the stopped value as final. `extrapolated` adds the median gain that the finished trials made from
@@ -75,24 +75,24 @@ def start_up_trials(trials: int) -> int:
     return min(10, max(4, trials // 4))
 
 
-def truth(trial: Known, judge_by: str) -> float | None:
+def final_score(trial: TrialRecord, judge_by: str) -> float | None:
     """A trial's score; None unless it has finished."""
     return judge(trial.series(), judge_by) if trial.state == "finished" else None
 
 
-def stall(settings: Settings, past: dict[int, Known]) -> Stall:
+def stall(settings: Settings, past: dict[int, TrialRecord]) -> Stall:
     """The count of trials without a better one after an earlier part of the search."""
     counted = Stall(settings.search.stop_after_stalled)
     for _, trial in sorted(past.items(), key=lambda item: (item[1].ended_at, item[0])):
         if trial.state != "running":
-            counted.ended(truth(trial, settings.search.judge_by))
+            counted.ended(final_score(trial, settings.search.judge_by))
     return counted
 
 
-class Record:
+class SearchStudy:
     """The study of a search."""
 
-    def __init__(self, settings: Settings, path: Path | None, name: str, past: dict[int, Known]) -> None:
+    def __init__(self, settings: Settings, path: Path | None, name: str, past: dict[int, TrialRecord]) -> None:
         """Write the study anew from what is known, which is the truth on disk.
 
         Args:
@@ -118,13 +118,13 @@ class Record:
             url = sqlalchemy.URL.create("sqlite", database=str(path)).render_as_string()
         self.study = optuna.create_study(study_name=name, storage=url, direction="maximize")
         self._asked: dict[int, optuna.Trial] = {}
-        self._waiting: dict[int, Known] = {}
+        self._waiting: dict[int, TrialRecord] = {}
         for number in range(max(past, default=-1) + 1):
             trial = past.get(number)
             if trial is None or trial.state == "running":
                 # Its number is kept for it: a waiting trial is what the next ask() takes.
                 self.study.enqueue_trial({})
-                self._waiting[number] = trial or Known({})
+                self._waiting[number] = trial or TrialRecord({})
             else:
                 self.study.add_trial(self._frozen(trial, self._truth(trial)))
 
@@ -143,7 +143,7 @@ class Record:
         if self.stalled and not waiting:
             return None
         number = min(waiting) if waiting else len(self.study.get_trials(deepcopy=False))
-        known = self._waiting.get(number, Known({}))
+        known = self._waiting.get(number, TrialRecord({}))
         if not known.params:
             suggested = self._suggest(number)
             if suggested is None:
@@ -155,7 +155,7 @@ class Record:
         trial = self.study.ask()
         assert trial.number == number, (trial.number, number)
         config = sample(self.settings, trial)
-        self._asked[number], self.trials[number] = trial, Known(dict(trial.params), generation=known.generation)
+        self._asked[number], self.trials[number] = trial, TrialRecord(dict(trial.params), generation=known.generation)
         for report, value in sorted(known.values.items()):
             self.report(number, report, value)
         return number, config
@@ -182,10 +182,10 @@ class Record:
             self.study.tell(trial, state=TrialState.FAIL)
         self._asked.clear()
 
-    def _truth(self, trial: Known) -> float | None:
-        return truth(trial, self.settings.search.judge_by)
+    def _truth(self, trial: TrialRecord) -> float | None:
+        return final_score(trial, self.settings.search.judge_by)
 
-    def _frozen(self, trial: Known, value: float | None, state: str | None = None) -> FrozenTrial:
+    def _frozen(self, trial: TrialRecord, value: float | None, state: str | None = None) -> FrozenTrial:
         state = state or trial.state
         finite = {report: v for report, v in trial.values.items() if math.isfinite(v)}
         if state == "stopped" and finite:
@@ -204,14 +204,14 @@ class Record:
     def _seed(self, number: int) -> int:
         return int(np.random.SeedSequence([self.settings.search.seed, number]).generate_state(1)[0])
 
-    def _suggest(self, number: int) -> Known | None:
+    def _suggest(self, number: int) -> TrialRecord | None:
         """Parameters for a trial that has none yet; None when the grid has no other."""
         first = self._first[number] if number < len(self._first) else None
         if self._grid is not None:
             point = self._grid.next({grid.key(trial.params) for trial in self._all()}, first)
-            return None if point is None else Known(point)
+            return None if point is None else TrialRecord(point)
         if not self._distributions:
-            return Known({})
+            return TrialRecord({})
         belief = optuna.create_study(direction="maximize")
         told = []
         for trial, value, state in self._beliefs():
@@ -228,7 +228,7 @@ class Record:
             belief.sampler = optuna.samplers.PartialFixedSampler(drawn, belief.sampler)
         asked = belief.ask()
         sample(self.settings, asked)
-        return Known(dict(asked.params), generation=generation)
+        return TrialRecord(dict(asked.params), generation=generation)
 
     def _spread(self, index: int) -> dict[str, Any]:
         """Point `index` of a scrambled Sobol sequence over all searched parameters.
@@ -255,11 +255,11 @@ class Record:
     def _any_point(self) -> dict[str, Any]:
         return dict(optuna.create_study().ask(self._distributions).params)
 
-    def _all(self) -> list[Known]:
+    def _all(self) -> list[TrialRecord]:
         """The trials that are known, those that wait to be run anew among them."""
         return [*self.trials.values(), *self._waiting.values()]
 
-    def _beliefs(self) -> Iterator[tuple[Known, float | None, str]]:
+    def _beliefs(self) -> Iterator[tuple[TrialRecord, float | None, str]]:
         """What the sampler is told, by number: the trial, its score and its state."""
         search = self.settings.search
         finished = [trial for trial in self.trials.values() if trial.state == "finished"]

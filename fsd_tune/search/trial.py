@@ -8,22 +8,22 @@ import torch
 from ray import tune
 
 from fsd_tune.memory.actor import fetch
-from fsd_tune.memory.build import Prepared
-from fsd_tune.memory.spec import Spec
+from fsd_tune.memory.build import BuiltMemory
+from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.models.loading import quiet_transformers
 from fsd_tune.search import gpu_packing as sharing
 from fsd_tune.settings.loader import Settings
 from fsd_tune.storage import remote as storage
 from fsd_tune.storage import retry as patience
 from fsd_tune.training.distiller import Distiller
-from fsd_tune.training.factory import Workbench
+from fsd_tune.training.factory import DistillerFactory
 
 
 @ray.remote(num_gpus=1, max_retries=0)  # type: ignore[untyped-decorator]
-def probe(settings: Settings, spec: Spec, memory: tuple[Any, Prepared] | None) -> tuple[int, int]:
+def probe(settings: Settings, spec: MemorySpec, memory: tuple[Any, BuiltMemory] | None) -> tuple[int, int]:
     """Bytes of GPU memory that the dearest trial of the space takes, and that the GPU has; see `sharing`."""
     quiet_transformers()
-    bench = Workbench(settings, spec, None if memory is None else fetch(*memory))
+    bench = DistillerFactory(settings, spec, None if memory is None else fetch(*memory))
     taken = sharing.peak(bench.distiller(sharing.dearest(settings), reports=1))
     return taken, int(torch.cuda.get_device_properties(0).total_memory)
 
@@ -31,15 +31,15 @@ def probe(settings: Settings, spec: Spec, memory: tuple[Any, Prepared] | None) -
 class DistillTrial(tune.Trainable):  # type: ignore[misc]
     """Reports at equal fractions of its steps; reused by the next trial, so that a worker loads its model once."""
 
-    _bench: Workbench
+    _bench: DistillerFactory
     _distiller: Distiller
 
     def setup(
         self,
         config: dict[str, Any],
         settings: Settings | None = None,
-        spec: Spec | None = None,
-        memory: tuple[Any, Prepared] | None = None,
+        spec: MemorySpec | None = None,
+        memory: tuple[Any, BuiltMemory] | None = None,
         reports: int = 1,
         checkpoints: tuple[int, ...] = (),
     ) -> None:
@@ -58,7 +58,7 @@ class DistillTrial(tune.Trainable):  # type: ignore[misc]
         quiet_transformers()
         torch.set_num_threads(max(1, int(settings.resources.cpus_per_trial)))
         self._reports, self._checkpoints = reports, checkpoints
-        self._bench = Workbench(settings, spec, None if memory is None else fetch(*memory))
+        self._bench = DistillerFactory(settings, spec, None if memory is None else fetch(*memory))
         self._begin(config)
 
     def _begin(self, config: dict[str, Any]) -> None:
@@ -74,7 +74,7 @@ class DistillTrial(tune.Trainable):  # type: ignore[misc]
 
     def step(self) -> dict[str, Any]:
         """Train to the next report."""
-        record = self._distiller.advance()
+        record = self._distiller.train_to_next_evaluation()
         return record | {
             "done": self._distiller.done or "diverged" in record,
             "should_checkpoint": record["report"] in self._checkpoints and "diverged" not in record,
@@ -95,10 +95,10 @@ class DistillTrial(tune.Trainable):  # type: ignore[misc]
         if self._storage is None:
             return
         if self._storage.storage_filesystem.type_name == "local":
-            patience.Patience(Path(self._storage.experiment_fs_path), print).wait()
+            patience.FolderWatch(Path(self._storage.experiment_fs_path), print).wait()
         else:
             system, root = self._storage.storage_filesystem, self._storage.storage_fs_path
-            storage.patiently(lambda: system.get_file_info([root]))
+            storage.retry_until_available(lambda: system.get_file_info([root]))
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
         """Continue where the checkpoint was saved."""

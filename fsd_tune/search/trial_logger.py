@@ -15,15 +15,15 @@ from typing import Any
 from ray.tune import Callback
 
 from fsd_tune.cluster import connection as cluster
-from fsd_tune.cluster.nodes import Joining
+from fsd_tune.cluster.nodes import NewNodeWatcher
 from fsd_tune.search.progress import SearchProgress
-from fsd_tune.search.searcher import DriverOnly, TruthfulAsha, TruthfulSearcher, ended
-from fsd_tune.search.wandb_logger import TrackedTrials
+from fsd_tune.search.searcher import DriverOnly, ResumableAsha, StudySearcher, ended
+from fsd_tune.search.wandb_logger import WandbSearchLogger
 from fsd_tune.settings.judging import judge
 from fsd_tune.storage import artifacts as files
 from fsd_tune.storage import checkpoints
-from fsd_tune.storage.experiment_folder import Place
-from fsd_tune.storage.retry import Patience
+from fsd_tune.storage.experiment_folder import ExperimentFolder
+from fsd_tune.storage.retry import FolderWatch
 
 # A host that goes at once is known to be gone only after its silence; until then its trials just seem to fail.
 _SUSPECTED_SECONDS = 120.0
@@ -31,7 +31,7 @@ _LOOK_SECONDS = 2.0
 _RAYS_OWN = ("config", "hist_stats", "should_checkpoint", "done", "training_iteration")
 
 
-class Scribe(DriverOnly, Callback):  # type: ignore[misc]
+class TrialLogger(DriverOnly, Callback):  # type: ignore[misc]
     """Tune's callback in the driver: `config.json`, `reports.jsonl` and `trial.json` of each trial.
 
     A trial that the time budget breaks off gets no note of its end, for Tune tells nobody: `resume` goes on with it.
@@ -39,18 +39,18 @@ class Scribe(DriverOnly, Callback):  # type: ignore[misc]
 
     def __init__(
         self,
-        where: Place,
+        where: ExperimentFolder,
         metric: str,
         reports: int,
         judge_by: str,
-        asha: TruthfulAsha | None,
-        searcher: TruthfulSearcher,
+        asha: ResumableAsha | None,
+        searcher: StudySearcher,
         earlier: Mapping[int, dict[int, float]],
         progress: SearchProgress,
         interrupted: Event,
-        tracked: TrackedTrials,
-        patience: Patience | None = None,
-        joining: Joining | None = None,
+        tracked: WandbSearchLogger,
+        patience: FolderWatch | None = None,
+        joining: NewNodeWatcher | None = None,
     ) -> None:
         self._where, self._metric, self._reports, self._judge_by = where, metric, reports, judge_by
         self._asha, self._searcher, self._earlier = asha, searcher, earlier
@@ -65,13 +65,13 @@ class Scribe(DriverOnly, Callback):  # type: ignore[misc]
 
     def _write(self, path: Path, value: Any) -> None:
         files.write_json(path, value)
-        self._where.kept(path)
+        self._where.upload(path)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Between two steps of Tune's loop an interrupt is safe: raised anywhere, Ray's own code may swallow it."""
         if self._interrupted.is_set():
             raise KeyboardInterrupt
-        self._where.tick()
+        self._where.sync_if_due()
         if time.monotonic() > self._looked + _LOOK_SECONDS:
             self._looked = time.monotonic()
             if self._suspected:
@@ -118,7 +118,7 @@ class Scribe(DriverOnly, Callback):  # type: ignore[misc]
         with path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(row) + "\n")
         # Before the checkpoint of this report, which Tune asks for next: one is never stored without its reports.
-        self._where.kept(path)
+        self._where.upload(path)
         self._values[trial.trial_id][result["report"]] = result[self._metric]
         self._tracked.reported(trial.config["trial"], row)
         self._progress.reported(trial.config["trial"], row)
@@ -135,7 +135,7 @@ class Scribe(DriverOnly, Callback):  # type: ignore[misc]
             reason = f"ASHA at report {self._asha.stopped[trial.trial_id]}"
         if state != "finished":
             # It is never continued nor exported: its checkpoints would only fill the disk.
-            self._where.drop_checkpoints(self._folder(trial))
+            self._where.delete_checkpoints(self._folder(trial))
         self._end(trial, state, reason)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -160,7 +160,7 @@ class Scribe(DriverOnly, Callback):  # type: ignore[misc]
 
     def _end(self, trial: Any, state: str, reason: str) -> None:
         self._await_storage()
-        self._where.gone(self._folder(trial) / checkpoints.RESTART)
+        self._where.delete(self._folder(trial) / checkpoints.RESTART)
         if not (self._folder(trial) / "config.json").exists():
             self._describe(trial)  # its worker died before it could start
         values = self._values.get(trial.trial_id, {})

@@ -21,7 +21,7 @@ _CKA = {"loss/intra": "cka/intra", "loss/local": "cka/local", "loss/global/memor
 _CHARTS = ("history", "importances", "parallel", "clusters")
 
 
-class TrackedTrials:
+class WandbSearchLogger:
     """Says of a search what happens, in the words of `Tracker`."""
 
     def __init__(self, settings: Wandb, folder: Path, summary: Mapping[str, Any], display: Display) -> None:

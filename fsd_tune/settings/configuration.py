@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from fsd_tune.errors import InputError, nearest
-from fsd_tune.settings.domains import Choice, Entry, Fixed, Range
+from fsd_tune.settings.domains import Choice, Domain, Fixed, Range
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import HYPERPARAMETERS, METHODS, OPTIMISATION, default
 from fsd_tune.settings.overrides import flag_of
@@ -161,7 +161,7 @@ def _holds(entry: Range | Choice, configuration: Mapping[str, Any]) -> bool:
     return all(configuration.get(name) in accepted for name, accepted in entry.when.items())
 
 
-def _in_order(space: Mapping[str, Entry], names: list[str]) -> list[str]:
+def _in_order(space: Mapping[str, Domain], names: list[str]) -> list[str]:
     """The names with each after those that its `when` names; a condition that no name meets waits for nothing."""
     ordered: list[str] = []
     while len(ordered) < len(names):

@@ -48,10 +48,10 @@ class Choice(BaseModel):
     when: dict[str, tuple[Any, ...]] = {}
 
 
-Entry = Fixed | Range | Choice
+Domain = Fixed | Range | Choice
 
 
-def contains(entry: Entry, value: float | int) -> bool:
+def contains(entry: Domain, value: float | int) -> bool:
     """Whether the entry can take `value`; for a range in steps, up to rounding."""
     if isinstance(entry, Fixed):
         return value == entry.value
@@ -63,7 +63,7 @@ def contains(entry: Entry, value: float | int) -> bool:
     return abs(steps - round(steps)) < 1e-8
 
 
-def read_entry(name: str, raw: Any, path: KeyPath, problems: Problems) -> Entry | None:
+def read_entry(name: str, raw: Any, path: KeyPath, problems: Problems) -> Domain | None:
     """The entry of hyperparameter `name`, or None with the problems noted: a number, a range or a choice.
 
     What `when` names is not checked here, but once all entries are read.

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fsd_tune.errors import nearest
 from fsd_tune.settings import yaml_file as yaml_source
-from fsd_tune.settings.domains import Choice, Entry, Fixed, Range
+from fsd_tune.settings.domains import Choice, Domain, Fixed, Range
 from fsd_tune.settings.methods import HYPERPARAMETERS, METHODS, USES_FEATURES, default
 from fsd_tune.settings.overrides import flag_of, flags, parse_flags
 from fsd_tune.settings.problems import Problems, listed
@@ -20,7 +20,7 @@ from fsd_tune.settings.schema import SECTIONS, Asha, Data, Loss, Memory, Precisi
 from fsd_tune.settings.space import WEIGHTED, check_grid, read_first, read_method, read_space, required
 from fsd_tune.settings.yaml_file import KeyPath
 
-__all__ = ["Choice", "Entry", "Fixed", "Range", "Settings", "dump", "flags", "load", "parse_flags"]
+__all__ = ["Choice", "Domain", "Fixed", "Range", "Settings", "dump", "flags", "load", "parse_flags"]
 
 
 class Settings(BaseModel):
@@ -33,7 +33,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     method: str | Choice
-    space: dict[str, Entry]
+    space: dict[str, Domain]
     student: Student = Student()
     data: Data = Data()
     loss: Loss = Loss()
@@ -123,7 +123,7 @@ def dump(settings: Settings) -> str:
     return yaml_source.dump(data)
 
 
-def _plain(entry: str | Entry) -> Any:
+def _plain(entry: str | Domain) -> Any:
     """A method or space entry as a file has it: what is not set is left out."""
     if isinstance(entry, str):
         return entry

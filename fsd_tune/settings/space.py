@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fsd_tune.errors import nearest
-from fsd_tune.settings.domains import Choice, Entry, Fixed, Range, contains, read_entry
+from fsd_tune.settings.domains import Choice, Domain, Fixed, Range, contains, read_entry
 from fsd_tune.settings.methods import HYPERPARAMETERS, METHODS, OPTIMISATION, default
 from fsd_tune.settings.problems import Problems, as_number, listed, show
 from fsd_tune.settings.yaml_file import KeyPath
@@ -33,7 +33,7 @@ def read_method(raw: Any, problems: Problems) -> str | Choice | None:
     return None
 
 
-def read_space(raw: Any, methods: tuple[str, ...] | None, weighted: bool, problems: Problems) -> dict[str, Entry]:
+def read_space(raw: Any, methods: tuple[str, ...] | None, weighted: bool, problems: Problems) -> dict[str, Domain]:
     """The entries of the space section that can be read, with every problem noted.
 
     `methods` are the chosen ones (None when they could not be read: nothing is then said about what they use);
@@ -44,7 +44,7 @@ def read_space(raw: Any, methods: tuple[str, ...] | None, weighted: bool, proble
     if not isinstance(raw, Mapping):
         problems.found(("space",), raw, "must be a mapping of hyperparameters")
         return {}
-    entries: dict[str, Entry] = {}
+    entries: dict[str, Domain] = {}
     meant = ""
     for name, value in raw.items():
         path = ("space", name)
@@ -77,7 +77,7 @@ def required(methods: Sequence[str]) -> list[str]:
 
 
 def read_first(
-    raw: Any, space: Mapping[str, Entry], method: str | Choice | None, problems: Problems
+    raw: Any, space: Mapping[str, Domain], method: str | Choice | None, problems: Problems
 ) -> tuple[dict[str, Any], ...]:
     """`search.first` with its values checked against the space and converted to their hyperparameter's type."""
     if raw is None:
@@ -96,7 +96,7 @@ def read_first(
     return tuple(first)
 
 
-def check_grid(space: Mapping[str, Entry], problems: Problems) -> None:
+def check_grid(space: Mapping[str, Domain], problems: Problems) -> None:
     """Notes the entries that no grid can be made of: ranges of numbers without a step."""
     for name, entry in space.items():
         if isinstance(entry, Range) and entry.step is None and HYPERPARAMETERS[name].kind is float:
@@ -107,7 +107,7 @@ def check_grid(space: Mapping[str, Entry], problems: Problems) -> None:
 def _first_value(
     name: str,
     item: Mapping[str, Any],
-    space: Mapping[str, Entry],
+    space: Mapping[str, Domain],
     method: str | Choice | None,
     path: KeyPath,
     problems: Problems,
@@ -133,7 +133,7 @@ def _first_value(
     return number
 
 
-def _accepted(entry: Entry) -> str:
+def _accepted(entry: Domain) -> str:
     if isinstance(entry, Fixed):
         return f"the space fixes it at {show(entry.value)}"
     if isinstance(entry, Choice):
@@ -151,7 +151,7 @@ def _unknown(name: str) -> str:
 
 
 def _check_conditions(
-    entries: dict[str, Entry], raw: Mapping[str, Any], methods: tuple[str, ...] | None, problems: Problems
+    entries: dict[str, Domain], raw: Mapping[str, Any], methods: tuple[str, ...] | None, problems: Problems
 ) -> None:
     for name, entry in entries.items():
         for other, values in getattr(entry, "when", {}).items():
@@ -183,7 +183,7 @@ def _check_method_condition(
 
 
 def _check_values(
-    entry: Entry,
+    entry: Domain,
     name: str,
     values: tuple[Any, ...],
     methods: tuple[str, ...] | None,
@@ -203,7 +203,7 @@ def _check_values(
             problems.found(path, value, f"{name} can only be {listed(dict.fromkeys(possible))}")
 
 
-def _reaches(start: str, goal: str, entries: Mapping[str, Entry], seen: set[str]) -> bool:
+def _reaches(start: str, goal: str, entries: Mapping[str, Domain], seen: set[str]) -> bool:
     for other in getattr(entries.get(start), "when", {}):
         if other == goal:
             return True

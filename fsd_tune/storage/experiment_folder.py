@@ -21,7 +21,7 @@ def cache() -> Path:
     return (Path(own) if own else base / "fsd_tune").expanduser().absolute()
 
 
-class Place:
+class ExperimentFolder:
     """A search's folder on a disk.
 
     Attributes:
@@ -32,13 +32,13 @@ class Place:
     def __init__(self, name: str | Path) -> None:
         self.name, self.folder = str(name), Path(name)
 
-    def pull(self) -> None:
+    def download(self) -> None:
         """Bring the working copy up to what is stored."""
 
-    def require(self, flag: str) -> None:
+    def check_writable(self, flag: str) -> None:
         """Refuse a place that cannot be written now; a disk's is looked at by `search_folder.check`."""
 
-    def memory(self, given: str | Path | None) -> tuple[Path, str | None]:
+    def memory_folder(self, given: str | Path | None) -> tuple[Path, str | None]:
         """The folder for teacher outputs and memories, and the URI that holds them for all nodes, if one does.
 
         Args:
@@ -48,49 +48,49 @@ class Place:
             return cache() / files.digest(str(given)) / "memory", str(given)
         return Path(given) if given else self.folder / "memory", None
 
-    def run_storage(self) -> dict[str, Any]:
+    def ray_storage(self) -> dict[str, Any]:
         """What Ray's RunConfig is told of where trials save their checkpoints."""
         return {"storage_path": str(self.folder.resolve())}
 
-    def from_nodes(self, path: Path) -> str:
+    def path_for_workers(self, path: Path) -> str:
         """A path in the folder as every node can read it."""
         return str(path)
 
-    def kept(self, path: Path) -> None:
+    def upload(self, path: Path) -> None:
         """A file of the folder was written."""
 
-    def gone(self, path: Path) -> None:
+    def delete(self, path: Path) -> None:
         """Something in the folder is to be deleted, here and where it is stored."""
         shutil.rmtree(path, ignore_errors=True)
 
-    def drop_checkpoints(self, trial: Path) -> None:
+    def delete_checkpoints(self, trial: Path) -> None:
         """Delete the checkpoints in a trial's folder, here and where they are stored."""
         for checkpoint in trial.glob("checkpoint_*"):
-            self.gone(checkpoint)
+            self.delete(checkpoint)
 
-    def cleared(self) -> None:
+    def clear(self) -> None:
         """Everything but the memory was deleted here."""
 
-    def student_of(self, trial: str) -> None:
+    def download_checkpoint(self, trial: str) -> None:
         """See to it that the checkpoint of a finished trial (its folder's name) is here."""
 
-    def fetch(self, folder: Path) -> None:
+    def download_folder(self, folder: Path) -> None:
         """Bring a folder that another node has stored."""
 
-    def settle(self) -> None:
+    def sync_unfinished(self) -> None:
         """Unfinished trials were made ready to go on: what is stored of them is to be what is here."""
 
-    def tick(self) -> None:
+    def sync_if_due(self) -> None:
         """Called often while a search runs."""
 
-    def push(self) -> None:
+    def sync_all(self) -> None:
         """Store everything that is new."""
 
-    def bring(self, paths: list[str]) -> tuple[tuple[str, str], ...]:
+    def upload_inputs(self, paths: list[str]) -> tuple[tuple[str, str], ...]:
         """Make folders of this machine available to nodes that lack them: (path, URI) of each."""
         return ()
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def lock(self) -> Iterator[None]:
         """Keep the place to this process, beyond the folder's own lock."""
         yield

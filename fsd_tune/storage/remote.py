@@ -29,7 +29,7 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Storage:
+class RemoteFolder:
     """The files below a URI, by their names relative to it.
 
     Attributes:
@@ -59,9 +59,9 @@ class Storage:
         """The path of this place in `filesystem`."""
         return self._place[1]
 
-    def below(self, *names: str) -> "Storage":
+    def below(self, *names: str) -> "RemoteFolder":
         """A place below this one."""
-        return Storage(joined(self.uri, *names), self.patience)
+        return RemoteFolder(joined(self.uri, *names), self.patience)
 
     def sizes(self, name: str = "") -> dict[str, int]:
         """Every file below `name` by its name relative to this place, with its bytes; empty where there is none."""
@@ -167,7 +167,7 @@ class Storage:
         problems = problems_of(self.uri, flag)
         if problems:
             raise InputError(problems)
-        now, mark, failed = Storage(self.uri, patience=0.0), ".writable", list[Exception]()
+        now, mark, failed = RemoteFolder(self.uri, patience=0.0), ".writable", list[Exception]()
 
         def try_it() -> None:
             try:
@@ -197,7 +197,7 @@ class Storage:
             self.filesystem.create_dir(self._path(name).rpartition("/")[0], recursive=True)
 
     def _patiently(self, work: Callable[[], Result]) -> Result:
-        return patiently(work, self.patience)
+        return retry_until_available(work, self.patience)
 
 
 @functools.lru_cache
@@ -217,7 +217,7 @@ def _line(error: Exception) -> str:
     return (lines[0] if lines else type(error).__name__).rstrip(".") + "."
 
 
-def patiently(work: Callable[[], Result], patience: float = PATIENCE_SECONDS) -> Result:
+def retry_until_available(work: Callable[[], Result], patience: float = PATIENCE_SECONDS) -> Result:
     """Do something that fails while the storage is away, again and again for `patience` seconds.
 
     Raises:
@@ -247,7 +247,7 @@ def provide(folder: Path, uri: str) -> None:
         return
     try:
         with files.locked(folder):
-            if not folder.is_dir() and not Storage(uri).get_folder("", folder):
+            if not folder.is_dir() and not RemoteFolder(uri).get_folder("", folder):
                 raise FsdTuneError(f"{uri}: is not there.")
     except PermissionError as error:
         raise FsdTuneError(f"{folder}: cannot be made on this node: {error.strerror}") from error
@@ -265,7 +265,7 @@ def folder_of(place: str) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory() as beside:
         folder = Path(beside) / "folder"
-        if not Storage(place).get_folder("", folder):
+        if not RemoteFolder(place).get_folder("", folder):
             raise FsdTuneError(f"{place}: is not there.")
         yield folder
 
@@ -279,8 +279,8 @@ def folder_to_fill(place: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as beside:
         folder = Path(beside) / "folder"
         yield folder
-        Storage(place).delete("")
-        Storage(place).put(folder, "")
+        RemoteFolder(place).delete("")
+        RemoteFolder(place).put(folder, "")
 
 
 def fetched(folder: Path, remote: str | None) -> bool:
@@ -294,13 +294,17 @@ def fetched(folder: Path, remote: str | None) -> bool:
     """
     if files.facts_of(folder) is not None:
         return True
-    return remote is not None and Storage(remote).get_folder(folder.name, folder) and files.facts_of(folder) is not None
+    return (
+        remote is not None
+        and RemoteFolder(remote).get_folder(folder.name, folder)
+        and files.facts_of(folder) is not None
+    )
 
 
 def publish(folder: Path, remote: str | None) -> None:
     """Let the other nodes have an artefact that was built here; its manifest goes last: then all of it is there."""
     if remote is None:
         return
-    there, manifest = Storage(remote), folder / files.MANIFEST
+    there, manifest = RemoteFolder(remote), folder / files.MANIFEST
     for path in sorted(folder.iterdir(), key=lambda path: path == manifest):
         there.put(path, f"{folder.name}/{path.name}")

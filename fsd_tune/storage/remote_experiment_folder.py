@@ -24,8 +24,8 @@ from typing_extensions import override
 from fsd_tune.errors import InputError
 from fsd_tune.storage import artifacts as files
 from fsd_tune.storage import checkpoints
-from fsd_tune.storage.experiment_folder import Place, cache
-from fsd_tune.storage.remote import Storage
+from fsd_tune.storage.experiment_folder import ExperimentFolder, cache
+from fsd_tune.storage.remote import RemoteFolder
 from fsd_tune.storage.uri import last_name
 
 _STUDY = "study.db"
@@ -40,12 +40,12 @@ _ENDED = ("finished", "stopped")
 _APART = ("memory", ".lock")
 
 
-class Mirror(Place):
+class RemoteExperimentFolder(ExperimentFolder):
     """A search's folder behind a URI; the working copy lies in this machine's cache."""
 
     def __init__(self, uri: str, purpose: str = "work") -> None:
         """Args: `purpose` tells the driver's copy from one that is only read, beside a search that may be running."""
-        self.storage = Storage(uri)
+        self.storage = RemoteFolder(uri)
         # By the text alone: the storage is not asked before `require` or `pull`.
         super().__init__(cache() / files.digest(uri) / purpose / last_name(uri))
         self.name = uri
@@ -55,11 +55,11 @@ class Mirror(Place):
         self._driving, self._token = purpose == "work", secrets.token_hex(8)
 
     @override
-    def require(self, flag: str) -> None:
+    def check_writable(self, flag: str) -> None:
         self.storage.require(flag)
 
     @override
-    def pull(self) -> None:
+    def download(self) -> None:
         if self._driving:
             self._refuse_other()  # whose working copy this may be
         for path in self.folder.iterdir() if self.folder.is_dir() else ():
@@ -89,17 +89,17 @@ class Mirror(Place):
                 self.storage.get(name, self.folder / name)
 
     @override
-    def memory(self, given: str | Path | None) -> tuple[Path, str | None]:
+    def memory_folder(self, given: str | Path | None) -> tuple[Path, str | None]:
         if given is not None:
-            return super().memory(given)
+            return super().memory_folder(given)
         return self.folder / "memory", self.storage.below("memory").uri
 
     @override
-    def run_storage(self) -> dict[str, Any]:
+    def ray_storage(self) -> dict[str, Any]:
         return {"storage_path": self.storage.root, "storage_filesystem": self.storage.filesystem}
 
     @override
-    def from_nodes(self, path: Path) -> str:
+    def path_for_workers(self, path: Path) -> str:
         return self.storage.below(self._name(path)).uri
 
     def _name(self, path: Path) -> str:
@@ -112,40 +112,40 @@ class Mirror(Place):
         return seen != (now.st_size, now.st_mtime_ns)
 
     @override
-    def kept(self, path: Path) -> None:
+    def upload(self, path: Path) -> None:
         self._note(path)
         self.storage.put(path, self._name(path))
 
     @override
-    def gone(self, path: Path) -> None:
-        super().gone(path)
+    def delete(self, path: Path) -> None:
+        super().delete(path)
         self.storage.delete(self._name(path))
 
     @override
-    def drop_checkpoints(self, trial: Path) -> None:
-        super().drop_checkpoints(trial)
+    def delete_checkpoints(self, trial: Path) -> None:
+        super().delete_checkpoints(trial)
         # Trials save theirs from where they run.
         for stored in {name.split("/")[2] for name in self.storage.sizes(self._name(trial)) if _checkpoint(name)}:
             self.storage.delete(f"{self._name(trial)}/{stored}")
 
     @override
-    def cleared(self) -> None:
+    def clear(self) -> None:
         for name in {one.split("/")[0] for one in self.storage.sizes()}:
             if name not in (*_APART, _LOCK, "inputs"):
                 self.storage.delete(name)
         self._stored, self._open = {}, set()
 
     @override
-    def student_of(self, trial: str) -> None:
+    def download_checkpoint(self, trial: str) -> None:
         if not any((self.folder / "results" / trial).glob("checkpoint_*")):
             self._checkpoints(trial, self.storage.sizes(f"results/{trial}"))
 
     @override
-    def fetch(self, folder: Path) -> None:
+    def download_folder(self, folder: Path) -> None:
         self.storage.get_folder(self._name(folder), folder)
 
     @override
-    def settle(self) -> None:
+    def sync_unfinished(self) -> None:
         for trial in self._open:
             here, name = self.folder / "results" / trial, f"results/{trial}"
             held = {f"{name}/{path.relative_to(here).as_posix()}" for path in here.rglob("*") if path.is_file()}
@@ -157,7 +157,7 @@ class Mirror(Place):
                     self.storage.delete(one)
 
     @override
-    def tick(self) -> None:
+    def sync_if_due(self) -> None:
         if time.monotonic() - self._copied > _STUDY_SECONDS:
             self._copied = time.monotonic()
             self._put_study()
@@ -180,7 +180,7 @@ class Mirror(Place):
             self.storage.put(copy, _STUDY)
 
     @override
-    def push(self) -> None:
+    def sync_all(self) -> None:
         for path in sorted(self.folder.rglob("*")):
             name = self._name(path)
             apart = name.split("/")[0] in (*_APART, _STUDY) or path.name.startswith(".") or _checkpoint(name)
@@ -189,7 +189,7 @@ class Mirror(Place):
         self._put_study()
 
     @override
-    def bring(self, paths: list[str]) -> tuple[tuple[str, str], ...]:
+    def upload_inputs(self, paths: list[str]) -> tuple[tuple[str, str], ...]:
         brought = []
         for path in dict.fromkeys(paths):
             there = self.storage.below("inputs", files.folder_digest(Path(path), ("*",)))
@@ -202,7 +202,7 @@ class Mirror(Place):
 
     @override
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def lock(self) -> Iterator[None]:
         """Keep it to this process by a lock that is renewed while it lives.
 
         Raises:

@@ -14,11 +14,11 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 _SAID_AFTER = 3.0
 
 
-class AwayError(FsdTuneError):
+class StorageUnavailableError(FsdTuneError):
     """The folder did not come back in time."""
 
 
-class Patience:
+class FolderWatch:
     """Waits for a search's folder before it is written to.
 
     Attributes:
@@ -32,7 +32,7 @@ class Patience:
             say: told once when it is, and when it is back.
             seconds: to wait at most.
         """
-        self.lost: AwayError | None = None
+        self.lost: StorageUnavailableError | None = None
         self._folder, self._say, self._seconds = folder, say, seconds
 
     def wait(self) -> None:
@@ -47,7 +47,7 @@ class Patience:
         while (problem := _problem(self._folder)) is not None:
             away = time.monotonic() - began
             if away > self._seconds:
-                self.lost = AwayError(
+                self.lost = StorageUnavailableError(
                     f"{self._folder}: cannot be written for {away:.0f} s ({problem}).",
                     "What was finished is kept there; `fsd-tune resume` goes on when it is back.",
                 )

@@ -168,11 +168,11 @@ def _plain(value: Any) -> Any:
 @contextmanager
 def tracked(
     settings: Wandb, folder: Path, kind: str, name: str, config: Row, say: Callable[[str], None]
-) -> Iterator["Single"]:
+) -> Iterator["WandbRun"]:
     """One run around a piece of work; a failure of the work is a failed run."""
     tracker = Tracker(settings, folder, kind, say)
     name = f"{name}-{secrets.token_hex(3)}"  # the same output may be made again, in other folders too
-    single = Single(tracker, name)
+    single = WandbRun(tracker, name)
     tracker.begin(name, kind, config)
     try:
         yield single
@@ -186,7 +186,7 @@ def tracked(
 
 
 @dataclass
-class Single:
+class WandbRun:
     """The run that `tracked` yields.
 
     Attributes:

@@ -6,8 +6,8 @@ from typing import Any
 from fsd_tune.data import api as glue
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.memory.arrays import open_arrays
-from fsd_tune.memory.build import Prepared, prepare
-from fsd_tune.memory.spec import Spec, spec_for
+from fsd_tune.memory.build import BuiltMemory, prepare
+from fsd_tune.memory.spec import MemorySpec, spec_for
 from fsd_tune.models.folder import check_output, write_model
 from fsd_tune.models.inference import score_on_dev
 from fsd_tune.models.loading import load_tokenizer
@@ -19,8 +19,8 @@ from fsd_tune.settings.methods import USES_TEACHER
 from fsd_tune.storage import artifacts
 from fsd_tune.storage import artifacts as files
 from fsd_tune.tracking.tracker import tracked
-from fsd_tune.training.factory import Workbench
-from fsd_tune.training.inputs import Inputs, gather, shared_facts
+from fsd_tune.training.factory import DistillerFactory
+from fsd_tune.training.inputs import Inputs, load_inputs, shared_facts
 from fsd_tune.versions import versions
 
 _DEFAULT_REPORTS = 10
@@ -34,16 +34,16 @@ def gathered(
     memory: Path,
     device: str,
     display: Display,
-) -> tuple[Inputs, Spec]:
+) -> tuple[Inputs, MemorySpec]:
     """Inputs checked and loaded, and the artefacts that they need; notes are shown."""
-    inputs = gather(settings, task, teacher, data)
+    inputs = load_inputs(settings, task, teacher, data)
     spec, notes = spec_for(settings, inputs.teacher, inputs.task, inputs.train, inputs.dev, memory, device)
     for note in (*inputs.notes, *notes):
         display.line(f"note: {note}")
     return inputs, spec
 
 
-def build_memory(spec: Spec, display: Display) -> Prepared:
+def build_memory(spec: MemorySpec, display: Display) -> BuiltMemory:
     """Teacher outputs and memory in `spec.folder`: built, or found.
 
     Raises:
@@ -54,7 +54,7 @@ def build_memory(spec: Spec, display: Display) -> Prepared:
     return prepared
 
 
-def track_memory(settings: Settings, spec: Spec, prepared: Prepared, display: Display) -> None:
+def track_memory(settings: Settings, spec: MemorySpec, prepared: BuiltMemory, display: Display) -> None:
     """The figures of a memory as a run of Weights & Biases."""
     facts = {"task": spec.task.id, "teacher": spec.teacher.path, "precision": spec.precision}
     fingerprint = str(prepared.facts["fingerprint"])
@@ -103,7 +103,7 @@ def distill(
         arrays = open_arrays(prepared, mapped=True)
         teacher_score = prepared.teacher_metrics[inputs.task.metric]
     reports = settings.asha.reports if settings.asha else _DEFAULT_REPORTS
-    distiller = Workbench(settings, spec, arrays).distiller(config, reports)
+    distiller = DistillerFactory(settings, spec, arrays).distiller(config, reports)
     display.line(f"distil: {short(config)}, {distiller.steps_total} steps on {spec.device} in {spec.precision}")
 
     def step(done: int) -> None:
@@ -115,7 +115,7 @@ def distill(
     facts |= {f"hp/{key}": value for key, value in config.items()}
     with tracked(settings.wandb, output.parent, "distill", output.name, facts, display.line) as run:
         while not distiller.done:
-            rows.append(distiller.advance(step))
+            rows.append(distiller.train_to_next_evaluation(step))
             last = rows[-1]
             run.log(last)
             # Fewer steps than reports: some reports have no step of their own, hence no loss.

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from fsd_tune import losses
 from fsd_tune.data.api import Task, evaluate
-from fsd_tune.data.batching import Tokenised, collate, epoch_order, inputs_for
+from fsd_tune.data.batching import TokenizedSplit, collate, epoch_order, inputs_for
 from fsd_tune.device import autocast
-from fsd_tune.memory.targets import TeacherSource
+from fsd_tune.memory.targets import TeacherTargets
 from fsd_tune.models.inference import predict
 from fsd_tune.storage import checkpoints
 
@@ -36,7 +36,7 @@ PAIRED: dict[str, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainingSetup:
     """What a training run is made of, beside the model.
 
     Attributes:
@@ -55,10 +55,10 @@ class Run:
     """
 
     task: Task
-    train: Tokenised
-    dev: Tokenised
+    train: TokenizedSplit
+    dev: TokenizedSplit
     config: Mapping[str, Any]
-    source: TeacherSource | None
+    source: TeacherTargets | None
     pairs: tuple[tuple[int, int], ...]
     memory_layer: int
     distance: str
@@ -76,7 +76,7 @@ class Distiller:
         logits: the last evaluation's, float32 [dev examples, C]; None before the first.
     """
 
-    def __init__(self, run: Run, model: Any, student_memory: Tensor | None) -> None:
+    def __init__(self, run: TrainingSetup, model: Any, student_memory: Tensor | None) -> None:
         """Set up at step 0.
 
         Args:
@@ -107,7 +107,7 @@ class Distiller:
         """Whether the last report was made."""
         return self.report >= self.run.reports
 
-    def advance(self, on_step: Callable[[int], None] | None = None) -> dict[str, Any]:
+    def train_to_next_evaluation(self, on_step: Callable[[int], None] | None = None) -> dict[str, Any]:
         """Train to the next report's step, evaluate on dev, and return the record.
 
         Args:

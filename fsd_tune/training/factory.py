@@ -8,19 +8,19 @@ import torch
 
 from fsd_tune.data import api as glue
 from fsd_tune.memory.arrays import Arrays
-from fsd_tune.memory.spec import Spec
-from fsd_tune.memory.targets import LiveTeacher, ServedTeacher, TeacherSource
+from fsd_tune.memory.spec import MemorySpec
+from fsd_tune.memory.targets import CachedTeacher, LiveTeacher, TeacherTargets
 from fsd_tune.memory.teacher_memory import TeacherMemory
 from fsd_tune.models.layers import global_pair
 from fsd_tune.models.loading import label_order, load_classifier
 from fsd_tune.models.student_init import build_student
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import USES_FEATURES, USES_MEMORY, USES_TEACHER
-from fsd_tune.training.distiller import Distiller, Run, start_memory
+from fsd_tune.training.distiller import Distiller, TrainingSetup, start_memory
 
 
 @dataclass
-class Workbench:
+class DistillerFactory:
     """What a worker keeps between runs: settings, splits, served arrays and the student at its start.
 
     Attributes:
@@ -30,7 +30,7 @@ class Workbench:
     """
 
     settings: Settings
-    spec: Spec
+    spec: MemorySpec
     arrays: Arrays | None
     _start: Any = field(default=None, repr=False)
     _teacher: Any = field(default=None, repr=False)
@@ -58,7 +58,7 @@ class Workbench:
             assert self.arrays is not None, "every method but ce needs the teacher's outputs"
             held = self.arrays.memory if method in USES_MEMORY else None
             source = self._source(held, tuple(sorted({t for t, _ in pairs})), device)
-        run = Run(
+        run = TrainingSetup(
             task=glue.get_task(spec.task),
             train=spec.train,
             dev=spec.dev,
@@ -75,11 +75,11 @@ class Workbench:
         )
         return Distiller(run, model, None if held is None else self._memory_start(model, held, seed))
 
-    def _source(self, held: TeacherMemory | None, layers: tuple[int, ...], device: torch.device) -> TeacherSource:
+    def _source(self, held: TeacherMemory | None, layers: tuple[int, ...], device: torch.device) -> TeacherTargets:
         spec, arrays = self.spec, self.arrays
         assert arrays is not None
         if arrays.outputs is not None:
-            return ServedTeacher(arrays.outputs, held, layers, device)
+            return CachedTeacher(arrays.outputs, held, layers, device)
         assert spec.live
         task = glue.get_task(spec.task)
         if self._teacher is None:

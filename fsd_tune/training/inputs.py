@@ -9,12 +9,12 @@ from typing import Any
 from fsd_tune.data import api as glue
 from fsd_tune.data import holdout
 from fsd_tune.data.api import Split, Task
-from fsd_tune.data.batching import Tokenised, split_digest, tokenise
-from fsd_tune.data.holdout import record
+from fsd_tune.data.batching import TokenizedSplit, split_digest, tokenize
+from fsd_tune.data.holdout import holdout_record
 from fsd_tune.errors import InputError
-from fsd_tune.memory.spec import Spec
+from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.models.layers import layer_pairs
-from fsd_tune.models.loading import TeacherInfo, check_fit, checked_tokenizer, describe, quiet_transformers
+from fsd_tune.models.loading import ModelInfo, check_fit, checked_tokenizer, quiet_transformers, read_model_info
 from fsd_tune.models.student_init import check_source
 from fsd_tune.models.tokenizer_match import check_tokens
 from fsd_tune.settings.loader import Settings
@@ -23,7 +23,7 @@ from fsd_tune.storage.artifacts import MODEL_RECORD
 from fsd_tune.tracking.login import tracking_problems
 
 
-def holdout_problems(teacher: TeacherInfo, held: Split, held_out: float, data: Path | None) -> list[str]:
+def holdout_problems(teacher: ModelInfo, held: Split, held_out: float, data: Path | None) -> list[str]:
     """A teacher that has been trained on what is held out, or that does not say it has not.
 
     Args:
@@ -37,7 +37,7 @@ def holdout_problems(teacher: TeacherInfo, held: Split, held_out: float, data: P
     except (OSError, ValueError):
         said = {}
     said = said if isinstance(said, dict) else {}
-    if said.get("holdout_rows") == record(held, held_out)["holdout_rows"]:
+    if said.get("holdout_rows") == holdout_record(held, held_out)["holdout_rows"]:
         return []
     words = ["fsd-tune", "teacher", "--model", teacher.base or "MODEL", *held.task.words]
     words += ["--data", str(data)] if data is not None else []
@@ -65,14 +65,14 @@ class Inputs:
     """
 
     task: Task
-    teacher: TeacherInfo
-    train: Tokenised
-    dev: Tokenised
-    final: Tokenised | None
+    teacher: ModelInfo
+    train: TokenizedSplit
+    dev: TokenizedSplit
+    final: TokenizedSplit | None
     notes: tuple[str, ...]
 
 
-def gather(settings: Settings, task_name: glue.TaskLike, teacher: str, data: Path | None) -> Inputs:
+def load_inputs(settings: Settings, task_name: glue.TaskLike, teacher: str, data: Path | None) -> Inputs:
     """Load everything, or name every problem.
 
     Args:
@@ -93,7 +93,7 @@ def gather(settings: Settings, task_name: glue.TaskLike, teacher: str, data: Pat
         problems += error.problems
     quiet_transformers()
     try:
-        info = describe(teacher)
+        info = read_model_info(teacher)
     except InputError as error:
         problems += error.problems
     if task is not None:
@@ -114,10 +114,10 @@ def gather(settings: Settings, task_name: glue.TaskLike, teacher: str, data: Pat
         except InputError as error:
             problems += error.problems
     rest = held = None if splits is None else splits["train"]
-    share = holdout.share(settings)
+    share = holdout.holdout_share(settings)
     if share is not None and splits is not None:
         try:
-            rest, held = holdout.divide(splits["train"], share)
+            rest, held = holdout.split_holdout(splits["train"], share)
             problems += [] if info is None else holdout_problems(info, held, share, data)
         except InputError as error:
             problems += error.problems
@@ -125,9 +125,9 @@ def gather(settings: Settings, task_name: glue.TaskLike, teacher: str, data: Pat
         raise InputError(problems, hint)
     length = settings.data.max_length
     # The limit is on what remains, so that it takes nothing out of the holdout.
-    train = tokenise(rest, tokenizer, length, settings.data.train_limit)
-    dev = tokenise(splits["dev"], tokenizer, length)
-    judged, final = (dev, None) if share is None else (tokenise(held, tokenizer, length), dev)
+    train = tokenize(rest, tokenizer, length, settings.data.train_limit)
+    dev = tokenize(splits["dev"], tokenizer, length)
+    judged, final = (dev, None) if share is None else (tokenize(held, tokenizer, length), dev)
     skipped = [split for split in splits.values() if split.skipped]
     notes = tuple(f"{split.source}: {split.skipped} rows skipped (missing columns or labels)." for split in skipped)
     return Inputs(task, info, train, judged, final, notes)
@@ -138,7 +138,7 @@ def load_splits(task: Task, data: Path | None) -> dict[str, Split]:
     return glue.load(task, ("train", "dev"), data)
 
 
-def _check_pairs(settings: Settings, teacher: TeacherInfo) -> list[str]:
+def _check_pairs(settings: Settings, teacher: ModelInfo) -> list[str]:
     try:
         layer_pairs(settings.loss.layers, teacher.layers, settings.student.layers)
     except ValueError as error:
@@ -146,7 +146,7 @@ def _check_pairs(settings: Settings, teacher: TeacherInfo) -> list[str]:
     return []
 
 
-def _check_widths(settings: Settings, teacher: TeacherInfo) -> list[str]:
+def _check_widths(settings: Settings, teacher: ModelInfo) -> list[str]:
     """Methods that cannot compare the student with the teacher, for it is narrower (wider ones `check_fit` refuses)."""
     student, methods = settings.student, [name for name in settings.methods if name in NEEDS_EQUAL_WIDTHS]
     own = teacher.path if student.start in ("teacher", "random") else teacher.base
@@ -165,7 +165,7 @@ def _check_widths(settings: Settings, teacher: TeacherInfo) -> list[str]:
     ]
 
 
-def shared_facts(settings: Settings, spec: Spec, metric: str) -> dict[str, Any]:
+def shared_facts(settings: Settings, spec: MemorySpec, metric: str) -> dict[str, Any]:
     """What two runs' scores must share to be compared, as W&B is told of a run that belongs to no search."""
     return {
         "task": spec.task.id,

@@ -9,7 +9,7 @@ from fsd_tune import device as devices
 from fsd_tune.data import api as glue
 from fsd_tune.data import holdout
 from fsd_tune.data.api import Split, Task
-from fsd_tune.data.batching import tokenise
+from fsd_tune.data.batching import tokenize
 from fsd_tune.errors import InputError
 from fsd_tune.models.folder import check_output, write_model
 from fsd_tune.models.loading import checked_tokenizer, describe_model, load_classifier, quiet_transformers
@@ -17,12 +17,12 @@ from fsd_tune.progress import Display
 from fsd_tune.settings.schema import Wandb
 from fsd_tune.tracking.login import tracking_problems
 from fsd_tune.tracking.tracker import tracked
-from fsd_tune.training.distiller import Distiller, Run
+from fsd_tune.training.distiller import Distiller, TrainingSetup
 from fsd_tune.training.inputs import load_splits
 
 
 @dataclass(frozen=True)
-class TeacherRun:
+class TeacherConfig:
     """What a teacher is made of.
 
     Attributes:
@@ -73,7 +73,7 @@ class Checked:
     left_out: dict[str, Any]
 
 
-def check(run: TeacherRun, overwrite: bool) -> Checked:
+def check(run: TeacherConfig, overwrite: bool) -> Checked:
     """Load a run's data and look at its model and output.
 
     Raises:
@@ -86,8 +86,8 @@ def check(run: TeacherRun, overwrite: bool) -> Checked:
         task = glue.get_task(run.task)
         splits = load_splits(task, run.data)
         if run.holdout is not None:
-            rest, held = holdout.divide(splits["train"], run.holdout)
-            splits, left_out = splits | {"train": rest}, holdout.record(held, run.holdout)
+            rest, held = holdout.split_holdout(splits["train"], run.holdout)
+            splits, left_out = splits | {"train": rest}, holdout.holdout_record(held, run.holdout)
     except InputError as error:
         problems, hint = [*problems, *error.problems], error.hint
     problems += tracking_problems(run.wandb)
@@ -104,7 +104,7 @@ def check(run: TeacherRun, overwrite: bool) -> Checked:
     return Checked(task, splits, tokenizer, left_out)
 
 
-def fine_tune(run: TeacherRun, overwrite: bool, display: Display) -> dict[str, Any]:
+def fine_tune(run: TeacherConfig, overwrite: bool, display: Display) -> dict[str, Any]:
     """Train a teacher and write its folder, in which `fsd_tune.json` records its base, scores and making.
 
     Returns:
@@ -115,13 +115,13 @@ def fine_tune(run: TeacherRun, overwrite: bool, display: Display) -> dict[str, A
     """
     checked = check(run, overwrite)
     task = checked.task
-    where = devices.pick(run.device)
+    where = devices.select_device(run.device)
     precision = devices.resolve_precision(run.precision, where)
-    data = {name: tokenise(split, checked.tokenizer, run.max_length) for name, split in checked.splits.items()}
+    data = {name: tokenize(split, checked.tokenizer, run.max_length) for name, split in checked.splits.items()}
     model = load_classifier(run.model, task, run.seed)
     if run.freeze_embeddings:
         model.get_input_embeddings().requires_grad_(False)
-    training = Run(
+    training = TrainingSetup(
         task=task,
         train=data["train"],
         dev=data["dev"],
@@ -150,7 +150,7 @@ def fine_tune(run: TeacherRun, overwrite: bool, display: Display) -> dict[str, A
     facts |= {f"hp/{key}": value for key, value in run.config.items()}
     with tracked(run.wandb, run.output.parent, "teacher", run.output.name, facts, display.line) as followed:
         while not distiller.done:
-            record = distiller.advance(step)
+            record = distiller.train_to_next_evaluation(step)
             reports.append(record)
             followed.log(record)
             display.line(

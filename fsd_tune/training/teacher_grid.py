@@ -19,7 +19,7 @@ from fsd_tune.settings.schema import Wandb
 from fsd_tune.storage import artifacts
 from fsd_tune.storage import artifacts as files
 from fsd_tune.tracking.tracker import Tracker
-from fsd_tune.training.teacher import TeacherRun, check
+from fsd_tune.training.teacher import TeacherConfig, check
 from fsd_tune.training.teacher_workers import Trained, Workers
 
 # Says that a folder of candidates is ours.
@@ -36,7 +36,7 @@ class Candidate:
     """
 
     name: str
-    run: TeacherRun
+    run: TeacherConfig
 
     @property
     def label(self) -> str:
@@ -45,7 +45,7 @@ class Candidate:
 
 
 def train(
-    run: TeacherRun,
+    run: TeacherConfig,
     rates: Sequence[float],
     seeds: Sequence[int],
     *,
@@ -85,7 +85,7 @@ def train(
     if problems:
         raise InputError(problems)
     if gpus is None:
-        gpus = 0 if run.device == "cpu" else float(devices.pick(run.device).type == "cuda")
+        gpus = 0 if run.device == "cpu" else float(devices.select_device(run.device).type == "cuda")
     data = [[split.first, split.second, split.labels] for split in checked.splits.values()]
     made_of = replace(
         run, wandb=Wandb(), model=_absolute(run.model), data=None if run.data is None else run.data.absolute()
@@ -148,7 +148,7 @@ def _absolute(model: str) -> str:
     return str(folder.resolve()) if folder.is_dir() else model
 
 
-def _candidate(run: TeacherRun, rate: float, seed: int, store: Path, facts: Sequence[Any]) -> Candidate:
+def _candidate(run: TeacherConfig, rate: float, seed: int, store: Path, facts: Sequence[Any]) -> Candidate:
     config = dict(run.config) | {"learning_rate": rate}
     of_run = [run.max_length, run.freeze_embeddings, run.reports, run.holdout, run.device, run.precision]
     name = f"lr{rate:g}-seed{seed}-{files.digest(config, seed, of_run, *facts)}"

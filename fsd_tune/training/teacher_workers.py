@@ -19,8 +19,8 @@ from fsd_tune.errors import FsdTuneError
 from fsd_tune.progress import Display
 from fsd_tune.settings import loader as settings_module
 from fsd_tune.storage import artifacts as files
-from fsd_tune.storage.experiment_folder import Place
-from fsd_tune.training.teacher import TeacherRun, fine_tune
+from fsd_tune.storage.experiment_folder import ExperimentFolder
+from fsd_tune.training.teacher import TeacherConfig, fine_tune
 
 _TOLD_EVERY = 0.5
 
@@ -55,7 +55,7 @@ def _progress(folder: Path, name: str) -> Path:
 
 
 @ray.remote(max_retries=2)  # type: ignore[untyped-decorator]
-def _train(run: TeacherRun, threads: int) -> tuple[dict[str, Any] | None, str]:
+def _train(run: TeacherConfig, threads: int) -> tuple[dict[str, Any] | None, str]:
     """One candidate: (its record, ""), or (None, why there is none)."""
     torch.set_num_threads(threads)
     path = _progress(run.output.parent, run.output.name)
@@ -83,7 +83,7 @@ class Workers:
         self._running: dict[Any, str] = {}
 
     def __enter__(self) -> "Workers":
-        self._stack.enter_context(cluster.connected(*self._connection))
+        self._stack.enter_context(cluster.connect(*self._connection))
         asked = {"method": "ce", "resources.cpus_per_trial": str(self._cpus), "search.trials": str(self._candidates)}
         try:
             self._limit = cluster.workers(settings_module.load(None, asked), self._gpus)
@@ -104,9 +104,11 @@ class Workers:
         Raises:
             InputError: a line for each problem, with its node.
         """
-        nodes.require(Place(folder), nodes.Needs(self._gpus, [path for path in paths if Path(path).exists()]))
+        nodes.require(
+            ExperimentFolder(folder), nodes.Needs(self._gpus, [path for path in paths if Path(path).exists()])
+        )
 
-    def train(self, runs: Mapping[str, TeacherRun], display: Display, before: int) -> Iterator[Trained]:
+    def train(self, runs: Mapping[str, TeacherConfig], display: Display, before: int) -> Iterator[Trained]:
         """Train the runs side by side; each is given when it ends, in the order in which they end.
 
         A worker that dies (memory, a node) is tried twice more; what fails then does not keep others from running.
@@ -133,7 +135,7 @@ class Workers:
                 yield Trained(name, made, reason)
             self._show(runs, display, ended, before + len(runs))
 
-    def _show(self, runs: Mapping[str, TeacherRun], display: Display, ended: int, total: int) -> None:
+    def _show(self, runs: Mapping[str, TeacherConfig], display: Display, ended: int, total: int) -> None:
         table, shares = Table(box=None, padding=(0, 2), show_header=False), []
         for name in self._running.values():
             run = runs[name]

@@ -17,7 +17,7 @@ import torch
 import yaml
 
 from fsd_tune.data.api import get_task, load_split
-from fsd_tune.data.batching import tokenise
+from fsd_tune.data.batching import tokenize
 from fsd_tune.models.loading import load_classifier, load_tokenizer
 from fsd_tune.settings import loader as settings
 from tests import ROOT
@@ -74,7 +74,7 @@ def test_light_verbs_import_nothing_heavy(tmp_path):
     ]
     code = f"""
 import sys
-from fsd_tune import cli
+from fsd_tune.cli import main as cli
 for arguments in {commands!r}:
     sys.argv = ["fsd-tune", *arguments]
     try:
@@ -529,7 +529,7 @@ def test_a_diverging_run_is_a_failure_and_leaves_no_student(fsd_tune, world):
 def test_a_teacher_with_permuted_labels_is_refused(fsd_tune, world, kd):
     """Dev labels that are the opposite of what the teacher predicts: its label 0 means the task's label 1."""
     task, model = get_task("sst2"), load_classifier(str(world.teacher), get_task("sst2"))
-    dev = tokenise(load_split(task, "dev", world.glue), load_tokenizer(str(world.teacher)), 32)
+    dev = tokenize(load_split(task, "dev", world.glue), load_tokenizer(str(world.teacher)), 32)
     margins = np.diff(fsd_tune.models.inference.predict(model, dev, "float32", torch.device("cpu")))[:, 0]
     with torch.no_grad():
         model.classifier.bias[0] += float(np.sort(margins)[12:14].mean())

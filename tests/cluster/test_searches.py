@@ -68,14 +68,17 @@ from pathlib import Path
 import numpy as np
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-from fsd_tune import cluster, memory_actor, search, settings
-from fsd_tune.prepare import Prepared
+from fsd_tune.cluster import connection
+from fsd_tune.memory import actor as memory_actor
+from fsd_tune.memory.build import BuiltMemory
+from fsd_tune.search import api as search
+from fsd_tune.settings import loader as settings
 folder = Path(sys.argv[1]).absolute()
-with cluster.connected("auto"):
+with connection.connect("auto"):
     space = settings.load(Path("space.yaml"))
     plan = search.plan(space, task="sst2", teacher="teacher", data="glue", output="none")
     actor = memory_actor.start(plan.spec, "test")
-    prepared = Prepared(None, None, folder, 0, 0, {}, {"live": True})
+    prepared = BuiltMemory(None, None, folder, 0, 0, {}, {"live": True})
 
     @ray.remote(num_cpus=0.3)
     def total():

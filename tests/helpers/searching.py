@@ -18,8 +18,8 @@ from fsd_tune.memory.arrays import open_arrays
 from fsd_tune.memory.build import prepare
 from fsd_tune.memory.spec import spec_for
 from fsd_tune.settings.loader import load as load_settings_file
-from fsd_tune.training.factory import Workbench
-from fsd_tune.training.inputs import gather
+from fsd_tune.training.factory import DistillerFactory
+from fsd_tune.training.inputs import load_inputs
 
 SPACE = """
 method: {choice: [fsd_ilg, kd, ce]}
@@ -90,17 +90,17 @@ def as_if_uninterrupted(results, glue):
     threads = torch.get_num_threads()
     # As in a trial: with more of them sums are made in another order.
     torch.set_num_threads(int(settings.resources.cpus_per_trial))
-    inputs = gather(settings, "sst2", results.summary["inputs"]["teacher"], glue)
+    inputs = load_inputs(settings, "sst2", results.summary["inputs"]["teacher"], glue)
     memory = results.folder / "memory"
     spec, _ = spec_for(settings, inputs.teacher, "sst2", inputs.train, inputs.dev, memory, "cpu")
-    bench = Workbench(settings, spec, open_arrays(prepare(spec, lambda *_: None), mapped=True))
+    bench = DistillerFactory(settings, spec, open_arrays(prepare(spec, lambda *_: None), mapped=True))
     for _, row in results.trials.iterrows():
         config = json.loads((results.folder / "results" / row["folder"] / "config.json").read_text())["config"]
         run = bench.distiller(config, int(results.summary["reports"]))
         reports = results.reports[results.reports["trial"] == row["number"]].sort_values("report")
         assert len(reports) == row["reports"]
         for _, found in reports.iterrows():
-            record = run.advance()
+            record = run.train_to_next_evaluation()
             assert (found["accuracy"], found["loss"]) == (record["accuracy"], record["loss"])
     torch.set_num_threads(threads)
 

@@ -30,7 +30,7 @@ METRICS = {"cola": "matthews_correlation", "mrpc": "f1", "qqp": "f1", "stsb": "p
 
 @pytest.fixture(scope="module")
 def session():
-    with short_folder() as temporary, cluster.connected(temporary=Path(temporary)):
+    with short_folder() as temporary, cluster.connect(temporary=Path(temporary)):
         yield
 
 

@@ -39,7 +39,7 @@ SMALL: dict[str, Any] = {"top": 2, "seeds": 2, "fresh_seeds": 2}
 
 @pytest.fixture(scope="module")
 def ray_session():
-    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as folder, cluster.connected(temporary=Path(folder)):
+    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as folder, cluster.connect(temporary=Path(folder)):
         yield
 
 
@@ -119,17 +119,17 @@ def test_no_teacher_pass_is_paid(confirmed, searches):
 def test_a_run_equals_a_single_run(confirmed, searches):
     """The same scores as a fresh workbench on that seed: no state leaks from run to run."""
     from fsd_tune.memory.build import prepare
-    from fsd_tune.training.factory import Workbench
+    from fsd_tune.training.factory import DistillerFactory
 
     plan = confirm_inputs.plan(confirmed, 2, 2, 2, searches / "KD")
     prepared = prepare(plan.spec, lambda *_: None)
     made = load(confirmed).confirmation
     for one, seed in ((made["winner"], 2002), (made["configurations"][-1], 2001)):
-        bench = Workbench(plan.searched.settings, plan.spec, open_arrays(prepared, mapped=True))
+        bench = DistillerFactory(plan.searched.settings, plan.spec, open_arrays(prepared, mapped=True))
         distiller = bench.distiller(one["config"], 10, seed)
         values = []
         while not distiller.done:
-            values.append(distiller.advance()["accuracy"])
+            values.append(distiller.train_to_next_evaluation()["accuracy"])
         assert judging.judge(values, "mean_of_last_3") == one["fresh"]["scores"][str(seed)]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fsd_tune.cluster import connection as cluster
-from fsd_tune.device import pick, resolve_precision
+from fsd_tune.device import resolve_precision, select_device
 from fsd_tune.errors import InputError
 from tests import ROOT
 from tests.helpers.searching import short_folder
@@ -72,8 +72,8 @@ def test_gpus_may_be_elsewhere(monkeypatch, load_settings):
     assert cluster.device_for(asked, "auto") == "cuda" and cluster.device_for(load_settings(), "auto", "h:1") == "cpu"
     assert cluster.device_for(auto, "auto") == "auto" and cluster.device_for(auto, "auto", "head:6379") == "cuda"
     with pytest.raises(InputError, match="no CUDA device"):
-        pick("cuda", cluster.elsewhere(None))
-    there = pick("cuda", cluster.elsewhere("head:6379"))
+        select_device("cuda", cluster.elsewhere(None))
+    there = select_device("cuda", cluster.elsewhere("head:6379"))
     assert there.type == "cuda" and resolve_precision("auto", there) == "bf16"
 
 
@@ -95,8 +95,8 @@ def test_auto_is_answered_at_once_when_the_last_cluster_is_gone(monkeypatch):
 _LOCAL = """
 import sys
 from pathlib import Path
-from fsd_tune import cluster
-with cluster.connected(None, Path(sys.argv[1])):
+from fsd_tune.cluster import connection as cluster
+with cluster.connect(None, Path(sys.argv[1])):
     print("connected")
 """
 

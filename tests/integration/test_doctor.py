@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from fsd_tune.search.doctor import Wanted, examine
+from fsd_tune.search.doctor import CheckRequest, run_checks
 from fsd_tune.search.folder import plain
 from fsd_tune.settings.loader import load
 from tests.helpers.searching import SCRIPT, SPACE
@@ -21,7 +21,7 @@ def settings(tmp_path):
 
 
 def found(**wanted):
-    return {finding.what: finding for finding in examine(Wanted(**wanted))}
+    return {finding.what: finding for finding in run_checks(CheckRequest(**wanted))}
 
 
 def test_all_is_well(settings, glue, teacher, tmp_path, monkeypatch):

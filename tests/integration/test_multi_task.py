@@ -75,7 +75,7 @@ def test_tasks_in_turn_and_one_that_fails(tmp_path, glue, teachers):
     weights = load_file(broken / "model.safetensors")
     weights["classifier.weight"].fill_(float("nan"))
     save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
-    with short_folder() as temporary, cluster.connected(temporary=Path(temporary)):
+    with short_folder() as temporary, cluster.connect(temporary=Path(temporary)):
         outcomes = tasks.run(
             space(tmp_path, "--trials=2"),
             names,

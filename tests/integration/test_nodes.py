@@ -7,7 +7,7 @@ import ray
 
 from fsd_tune.cluster import nodes
 from fsd_tune.cluster.nodes import Needs
-from fsd_tune.storage.open_folder import at
+from fsd_tune.storage.open_folder import open_experiment
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def asked(tmp_path, monkeypatch):
 
     def ask(needs, resources=None):
         node = {"NodeID": "01" * 28, "NodeManagerAddress": "10.0.0.1", "Resources": resources or {"CPU": 1.0}}
-        question = nodes._Question(at(tmp_path / "shared"), needs)
+        question = nodes._NodeProbe(open_experiment(tmp_path / "shared"), needs)
         monkeypatch.setattr(ray, "get", lambda reference, timeout: reference)
         call = nodes._task()
 

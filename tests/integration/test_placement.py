@@ -17,8 +17,10 @@ from pathlib import Path
 Path("/tmp/ray").mkdir(exist_ok=True)  # this kind of cluster takes it for granted, and leaves its address there
 import ray
 from ray.cluster_utils import Cluster
-from fsd_tune import errors, memory_actor, place, placement
-from fsd_tune import nodes as asked
+from fsd_tune import errors
+from fsd_tune.cluster import nodes as cluster_nodes, placement
+from fsd_tune.memory import actor as memory_actor
+from fsd_tune.storage.open_folder import open_experiment
 few = {"object_store_memory": 10**8, "include_dashboard": False}
 cluster = Cluster(initialize_head=True, head_node_args=few | {"num_cpus": 0, "temp_dir": sys.argv[1]})
 head = cluster.head_node.node_id
@@ -60,7 +62,7 @@ found["after a death elsewhere"] = held not in ray.util.placement_group_table()[
 found["after a death on the head"] = head in homes() or held in homes()
 needed = Path(sys.argv[1], "needed")
 needed.touch()
-joining = asked.Joining(place.at(Path(sys.argv[1], "shared")), asked.Needs(0, [str(needed)]))
+joining = cluster_nodes.NewNodeWatcher(open_experiment(Path(sys.argv[1], "shared")), cluster_nodes.Needs(0, [str(needed)]))
 joining.require()
 needed.unlink()
 cluster.add_node(num_cpus=1, **few)

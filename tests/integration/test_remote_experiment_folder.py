@@ -16,8 +16,8 @@ from fsd_tune.errors import InputError
 from fsd_tune.report.results import load
 from fsd_tune.storage import experiment_folder as place
 from fsd_tune.storage import open_folder
-from fsd_tune.storage.remote import Storage
-from fsd_tune.storage.remote_experiment_folder import Mirror
+from fsd_tune.storage.remote import RemoteFolder
+from fsd_tune.storage.remote_experiment_folder import RemoteExperimentFolder
 from tests.helpers import s3
 from tests.helpers.searching import SCRIPT, SPACE, agree, gone, short_folder
 
@@ -43,63 +43,69 @@ def write(path, text):
 
 
 def test_a_place_is_a_folder_or_a_mirror(keys, tmp_path):
-    assert type(open_folder.at(tmp_path)) is place.Place and open_folder.at(tmp_path).folder == tmp_path
+    assert (
+        type(open_folder.open_experiment(tmp_path)) is place.ExperimentFolder
+        and open_folder.open_experiment(tmp_path).folder == tmp_path
+    )
     uri = "s3://bucket/runs/rte?region=eu-west-1"
-    made = open_folder.at(uri)
-    assert isinstance(made, Mirror) and made.name == uri and made.folder.name == "rte"
-    assert made.memory(None)[1] == "s3://bucket/runs/rte/memory?region=eu-west-1"
-    assert made.memory("/shared/memory")[1] is None and open_folder.at(tmp_path).memory("s3://b/m")[1] == "s3://b/m"
+    made = open_folder.open_experiment(uri)
+    assert isinstance(made, RemoteExperimentFolder) and made.name == uri and made.folder.name == "rte"
+    assert made.memory_folder(None)[1] == "s3://bucket/runs/rte/memory?region=eu-west-1"
+    assert (
+        made.memory_folder("/shared/memory")[1] is None
+        and open_folder.open_experiment(tmp_path).memory_folder("s3://b/m")[1] == "s3://b/m"
+    )
 
 
 def test_what_is_written_is_stored_and_pulled_elsewhere(server, keys, monkeypatch, tmp_path):
     """Another machine, here another cache, sees every file but Ray's own, and checkpoints of open trials alone."""
     uri = server.uri("runs", "one")
-    here = Mirror(uri)
-    here.pull()
+    here = RemoteExperimentFolder(uri)
+    here.download()
     for trial, state in (("0000_a", "finished"), ("0001_b", None)):
         folder = here.folder / "results" / trial
-        here.kept(write(folder / "reports.jsonl", "{}\n"))
+        here.upload(write(folder / "reports.jsonl", "{}\n"))
         if state:
-            here.kept(write(folder / "trial.json", json.dumps({"state": state})))
+            here.upload(write(folder / "trial.json", json.dumps({"state": state})))
         here.storage.write(f"results/{trial}/checkpoint_000001/student/model", b"weights")
         here.storage.write(f"results/{trial}/result.json", b"of Ray")
     write(here.folder / "report.html", "page")
-    here.push()
+    here.sync_all()
     monkeypatch.setenv("FSD_TUNE_CACHE", str(tmp_path / "other"))
-    there = Mirror(uri)
-    there.pull()
+    there = RemoteExperimentFolder(uri)
+    there.download()
     found = {str(path.relative_to(there.folder)) for path in there.folder.rglob("*") if path.is_file()}
     assert found == {
         "report.html", "results/0000_a/reports.jsonl", "results/0000_a/trial.json", "results/0001_b/reports.jsonl",
         "results/0001_b/checkpoint_000001/student/model",
     }  # fmt: skip
-    there.student_of("0000_a")
+    there.download_checkpoint("0000_a")
     assert (there.folder / "results/0000_a/checkpoint_000001/student/model").read_bytes() == b"weights"
     # The open trial is made ready to go on: its checkpoint moves, and nothing of the old one stays stored.
     opened = there.folder / "results" / "0001_b"
     (opened / "checkpoint_000001").rename(opened / "restart")
-    there.settle()
+    there.sync_unfinished()
     stored = set(there.storage.sizes("results/0001_b"))
     assert stored == {"results/0001_b/restart/student/model", "results/0001_b/reports.jsonl"}
-    assert there.from_nodes(opened / "restart") == server.uri("runs", "one", "results", "0001_b", "restart")
-    there.drop_checkpoints(there.folder / "results" / "0000_a")
+    assert there.path_for_workers(opened / "restart") == server.uri("runs", "one", "results", "0001_b", "restart")
+    there.delete_checkpoints(there.folder / "results" / "0000_a")
     assert not [name for name in there.storage.sizes("results/0000_a") if "checkpoint" in name]
-    there.cleared()
+    there.clear()
     assert there.storage.sizes() == {}
 
 
 def test_two_drivers_do_not_share_one_place(server, keys, monkeypatch):
     uri = server.uri("runs", "held")
-    with Mirror(uri).held():
+    with RemoteExperimentFolder(uri).lock():
         time.sleep(0.5)
-        with pytest.raises(InputError, match="another search is running"), Mirror(uri).held():
+        with pytest.raises(InputError, match="another search is running"), RemoteExperimentFolder(uri).lock():
             pass
         with pytest.raises(InputError, match="another search is running"):
-            Mirror(uri).pull()
-        Mirror(uri, purpose="view").pull()
-    with Mirror(uri).held():
+            RemoteExperimentFolder(uri).download()
+        RemoteExperimentFolder(uri, purpose="view").download()
+    with RemoteExperimentFolder(uri).lock():
         pass
-    assert Storage(uri).sizes() == {}
+    assert RemoteFolder(uri).sizes() == {}
     elsewhere = {"token": "other", "host": "another", "pid": 1, "time": time.time()}
     ended = subprocess.Popen(["true"])
     ended.wait()
@@ -108,8 +114,8 @@ def test_two_drivers_do_not_share_one_place(server, keys, monkeypatch):
         (elsewhere | {"time": time.time() - 1000}, False),
         (elsewhere | {"host": socket.gethostname(), "pid": ended.pid}, False),
     ):
-        Storage(uri).write(".lock.json", json.dumps(owner).encode())
-        with pytest.raises(InputError) if refused else nullcontext(), Mirror(uri).held():
+        RemoteFolder(uri).write(".lock.json", json.dumps(owner).encode())
+        with pytest.raises(InputError) if refused else nullcontext(), RemoteExperimentFolder(uri).lock():
             pass
 
 
@@ -125,13 +131,15 @@ def test_a_search_whose_drivers_disk_is_lost(server, keys, tmp_path, glue, teach
         ]  # fmt: skip
         driver = subprocess.Popen([str(word) for word in words], start_new_session=True)
         deadline = time.monotonic() + 300
-        while not any(name.endswith("trial.json") for name in Storage(uri).sizes()):
+        while not any(name.endswith("trial.json") for name in RemoteFolder(uri).sizes()):
             assert driver.poll() is None and time.monotonic() < deadline
             time.sleep(0.5)
         os.kill(driver.pid, signal.SIGKILL)
         gone(driver)
         stored = {
-            name.split("/")[1]: Storage(uri).read(name) for name in Storage(uri).sizes() if name.endswith("trial.json")
+            name.split("/")[1]: RemoteFolder(uri).read(name)
+            for name in RemoteFolder(uri).sizes()
+            if name.endswith("trial.json")
         }
         shutil.rmtree(tmp_path / "cache")
         words = [SCRIPT, "resume", uri, "--temp-dir", temporary]
@@ -145,5 +153,5 @@ def test_a_search_whose_drivers_disk_is_lost(server, keys, tmp_path, glue, teach
     results = load(uri)
     assert len(results.trials) == 5 and results.summary["memory"]["passes"] == 1
     for trial, ending in stored.items():
-        assert Storage(uri).read(f"results/{trial}/trial.json") == ending, "what had ended was not run again"
+        assert RemoteFolder(uri).read(f"results/{trial}/trial.json") == ending, "what had ended was not run again"
     agree(results)

@@ -156,7 +156,7 @@ def finished(glue, teacher, tmp_path):
     from fsd_tune.cluster import connection as cluster
     from fsd_tune.settings import loader as settings
 
-    with short_folder() as temporary, cluster.connected(temporary=Path(temporary)):
+    with short_folder() as temporary, cluster.connect(temporary=Path(temporary)):
         search.run(
             settings.load(space_file, {"search.trials": "2"}), task="sst2", teacher=str(tmp_path / "teacher"),
             data=tmp_path / "data", output=tmp_path / "R",

@@ -22,13 +22,13 @@ from fsd_tune.search import api as search
 from fsd_tune.settings import loader as settings_module
 from fsd_tune.settings.configuration import resolve
 from fsd_tune.storage import artifacts as files
-from fsd_tune.training.factory import Workbench
+from fsd_tune.training.factory import DistillerFactory
 from tests.helpers.searching import SPACE, agree, command, processes_of, short_folder, study_of
 
 
 @pytest.fixture(scope="module")
 def ray_session():
-    with short_folder() as folder, cluster.connected(temporary=Path(folder)):
+    with short_folder() as folder, cluster.connect(temporary=Path(folder)):
         yield
 
 
@@ -108,20 +108,20 @@ def test_a_trial_equals_a_single_run(run, space, tmp_path, glue):
     results = run(settings)
     from fsd_tune.memory.build import prepare
     from fsd_tune.memory.spec import spec_for
-    from fsd_tune.training.inputs import gather
+    from fsd_tune.training.inputs import load_inputs
 
     folder = tmp_path / "R"
-    inputs = gather(settings, "sst2", results.summary["teacher"]["name"], glue)
+    inputs = load_inputs(settings, "sst2", results.summary["teacher"]["name"], glue)
     spec, _ = spec_for(settings, inputs.teacher, "sst2", inputs.train, inputs.dev, folder / "memory", "cpu")
     prepared = prepare(spec, lambda *_: None)
     assert prepared.passes == 0
     for number in (0, 3):
         row = results.trials[results.trials["number"] == number].iloc[0]
         config = json.loads((folder / "results" / row["folder"] / "config.json").read_text())["config"]
-        distiller = Workbench(settings, spec, open_arrays(prepared, mapped=True)).distiller(config, 10)
+        distiller = DistillerFactory(settings, spec, open_arrays(prepared, mapped=True)).distiller(config, 10)
         reports = results.reports[results.reports["trial"] == number].sort_values("report")
         for _, expected in reports.iterrows():
-            record = distiller.advance()
+            record = distiller.train_to_next_evaluation()
             assert record["accuracy"] == expected["accuracy"]
             assert record["loss"] == pytest.approx(expected["loss"], rel=1e-5)
 

@@ -16,7 +16,7 @@ from fsd_tune.cli.options import numbers
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.progress import Display
 from fsd_tune.training import teacher_grid
-from fsd_tune.training.teacher import TeacherRun, fine_tune
+from fsd_tune.training.teacher import TeacherConfig, fine_tune
 from fsd_tune.training.teacher_workers import Trained
 from tests.helpers.searching import SCRIPT, gone, short_folder
 
@@ -58,7 +58,7 @@ def grid(monkeypatch, base, glue, tmp_path):
     Here.trained = []
 
     def train(rates, seeds, *, overwrite=False, **changes):
-        run = TeacherRun(str(base), "sst2", glue, tmp_path / "teacher", CONFIG, 32, False, 0, 2, "cpu", "float32")
+        run = TeacherConfig(str(base), "sst2", glue, tmp_path / "teacher", CONFIG, 32, False, 0, 2, "cpu", "float32")
         return teacher_grid.train(
             replace(run, **changes), rates, seeds, cpus=1, gpus=None, overwrite=overwrite, address=None,
             ray_temporary=None, display=Display(quiet=True),
@@ -214,9 +214,9 @@ def test_a_killed_grid_on_ray_goes_on_and_gives_what_training_alone_gives(base, 
         "import sys, torch, json; torch.set_num_threads(1)\n"
         "from pathlib import Path\n"
         "from fsd_tune.progress import Display\n"
-        "from fsd_tune.teacher import TeacherRun, fine_tune\n"
+        "from fsd_tune.training.teacher import TeacherConfig, fine_tune\n"
         "base, data, output, config, seed = sys.argv[1:]\n"
-        "fine_tune(TeacherRun(base, 'sst2', Path(data), Path(output), json.loads(config), 32, False, int(seed), 40,"
+        "fine_tune(TeacherConfig(base, 'sst2', Path(data), Path(output), json.loads(config), 32, False, int(seed), 40,"
         " 'cpu', 'float32'), False, Display(quiet=True))\n"
     )
     arguments = [str(base), str(glue), str(alone), json.dumps(made["config"]), str(made["seed"])]

@@ -98,7 +98,7 @@ def test_a_search_and_its_confirmation(glue, teacher, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     settings = settings_of(tmp_path, "--trials=4", "--wandb=offline", "--wandb-tags=[a, '</b>']")
     folder = tmp_path / "R"
-    with short_folder() as temporary, cluster.connected(temporary=Path(temporary)):
+    with short_folder() as temporary, cluster.connect(temporary=Path(temporary)):
         search.run(settings, task="sst2", teacher=str(teacher), data=glue, output=folder)
         check(folder)
         check_download(folder, tmp_path / "downloaded")

@@ -21,7 +21,7 @@ from fsd_tune.evaluation.analysis.inputs import ANALYSIS, Plan
 from fsd_tune.memory import teacher_memory as memory
 from fsd_tune.memory import teacher_outputs
 from fsd_tune.memory.teacher_outputs import TeacherOutputs
-from fsd_tune.models.loading import TeacherInfo, label_order, load_classifier
+from fsd_tune.models.loading import ModelInfo, label_order, load_classifier
 from fsd_tune.progress import Display
 from fsd_tune.report import html as report
 from fsd_tune.storage import artifacts as files
@@ -88,7 +88,7 @@ def _gap(figures: dict[str, float]) -> str:
     return f"{figures['mean']:.4g} ± {figures['deviation']:.4g}"
 
 
-def _outputs(plan: Plan, info: TeacherInfo, name: str, folder: Path, device: str, display: Display) -> TeacherOutputs:
+def _outputs(plan: Plan, info: ModelInfo, name: str, folder: Path, device: str, display: Display) -> TeacherOutputs:
     """One model's features of the sample, of all layers."""
 
     def progress(_: str, done: int, total: int) -> None:
@@ -96,14 +96,14 @@ def _outputs(plan: Plan, info: TeacherInfo, name: str, folder: Path, device: str
 
     layers = range(info.layers + 1)
     sample = plan.samples[name == "student"]
-    where = devices.pick(device)
+    where = devices.select_device(device)
     model, order = load_classifier(info.path, plan.task), label_order(info, plan.task, f"--{name}")
     teacher_outputs.write(folder / name, model, order, sample, layers, "masked", "float32", where, progress)
     return teacher_outputs.read(folder / name, mapped=True)
 
 
 def _described(plan: Plan) -> dict[str, Any]:
-    def model(info: TeacherInfo) -> dict[str, Any]:
+    def model(info: ModelInfo) -> dict[str, Any]:
         return {"name": info.path, "layers": info.layers, "hidden_size": info.hidden_size}
 
     sample = {"split": "dev", "examples": len(plan.sample), "of": plan.of, "seed": plan.seed}
@@ -162,7 +162,7 @@ def _embedded(
         made = f"k-means of the {n} examples"
     else:
         whole = gaps.example_gram(teacher, t, centroids)
-        clusters = gaps.distances_and_cosines(whole)[0][:n, n:].argmin(1).numpy()
+        clusters = gaps.pairwise_geometry(whole)[0][:n, n:].argmin(1).numpy()
         made = f"the teacher memory {plan.memory.name if plan.memory else ''}"
     found: dict[str, Any] = {"centroids": made}
     for name, gram in (("teacher", whole), ("student", gaps.with_means(ours[s], clusters))):

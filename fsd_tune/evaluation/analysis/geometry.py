@@ -27,7 +27,7 @@ _COLUMNS = 8192
 Pairs = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
-def distances_and_cosines(gram: Tensor) -> tuple[Tensor, Tensor]:
+def pairwise_geometry(gram: Tensor) -> tuple[Tensor, Tensor]:
     """Euclidean distances and cosines of all pairs of rows from their products, both [..., n, n].
 
     Args:
@@ -101,7 +101,7 @@ def intra_pairs(outputs: TeacherOutputs, layer: int, examples: int) -> Pairs:
     parts = []
     for rows, mask in _batches(outputs, examples):
         tokens = _tokens(outputs, layer, rows, mask).double()
-        both = distances_and_cosines(tokens @ tokens.transpose(1, 2))
+        both = pairwise_geometry(tokens @ tokens.transpose(1, 2))
         # Real tokens come first, so that of a pair (i, j) with i < j only j may be padding.
         kept = torch.ones(mask.shape[1], mask.shape[1]).triu(1).bool() & mask.bool().unsqueeze(1)
         parts.append([values[kept].numpy() for values in both])
@@ -112,7 +112,7 @@ def intra_pairs(outputs: TeacherOutputs, layer: int, examples: int) -> Pairs:
 def local_pairs(gram: Tensor) -> Pairs:
     """Distances and cosines of all pairs of examples [S, S], both [P]."""
     upper = torch.ones_like(gram).triu(1).bool()
-    distances, cosines = (values[upper].numpy() for values in distances_and_cosines(gram))
+    distances, cosines = (values[upper].numpy() for values in pairwise_geometry(gram))
     return distances, cosines
 
 
@@ -165,7 +165,7 @@ def embedded(gram: Tensor, seed: int) -> NDArray[np.float32]:
     """t-SNE (scikit-learn) of points given by their products [N, N], from their Euclidean distances: [N, 2]."""
     from sklearn.manifold import TSNE
 
-    distances = distances_and_cosines(gram)[0].numpy()
+    distances = pairwise_geometry(gram)[0].numpy()
     np.fill_diagonal(distances, 0.0)
     perplexity = min(30.0, (len(distances) - 1) / 3)
     made = TSNE(metric="precomputed", init="random", perplexity=perplexity, random_state=seed)

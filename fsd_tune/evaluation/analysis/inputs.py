@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from fsd_tune.data import api as glue
 from fsd_tune.data.api import Task, TaskLike
-from fsd_tune.data.batching import Tokenised, tokenise
+from fsd_tune.data.batching import TokenizedSplit, tokenize
 from fsd_tune.errors import InputError
 from fsd_tune.memory import teacher_memory as memory
 from fsd_tune.memory.spec import fingerprint
 from fsd_tune.models.folder import check_output, made_in_search, record_of
 from fsd_tune.models.layers import Pair, global_pair, layer_pairs
-from fsd_tune.models.loading import TeacherInfo, describe, label_order, load_tokenizer, quiet_transformers
+from fsd_tune.models.loading import ModelInfo, label_order, load_tokenizer, quiet_transformers, read_model_info
 from fsd_tune.search import folder as search_folder
 from fsd_tune.storage import artifacts as files
 
@@ -45,9 +45,9 @@ class Plan:
     """
 
     task: Task
-    teacher: TeacherInfo
-    student: TeacherInfo
-    samples: tuple[Tokenised, Tokenised]
+    teacher: ModelInfo
+    student: ModelInfo
+    samples: tuple[TokenizedSplit, TokenizedSplit]
     of: int
     seed: int
     pair: Pair
@@ -58,7 +58,7 @@ class Plan:
     identity: dict[str, Any]
 
     @property
-    def sample(self) -> Tokenised:
+    def sample(self) -> TokenizedSplit:
         """The examples, for what does not ask for token types."""
         return self.samples[0]
 
@@ -97,7 +97,7 @@ def plan(
         InputError: with all problems.
     """
     if search is not None:
-        given = search_folder.inputs(search)
+        given = search_folder.recorded_inputs(search)
         teacher, task = teacher or given["teacher"], task or search_folder.task_of(given)
         student = student or str(search / "best")
         data = data or (None if given["data"] is None else Path(given["data"]))
@@ -105,7 +105,7 @@ def plan(
     missing = [flag for flag, value in places.items() if not value]
     problems = [f"{flag}: is missing; give it, or --search with a search's folder." for flag in missing]
     hint, found, dev = "", None, None
-    infos: dict[str, TeacherInfo] = {}
+    infos: dict[str, ModelInfo] = {}
     quiet_transformers()
     if task:
         try:
@@ -116,7 +116,7 @@ def plan(
     for place, path in (("--teacher", teacher), ("--student", student)):
         try:
             if path:
-                infos[place] = describe(path, place)
+                infos[place] = read_model_info(path, place)
                 _ = found and label_order(infos[place], found, place)
         except InputError as error:
             problems += error.problems
@@ -174,8 +174,8 @@ def _rows(split: glue.Split, rows: NDArray[np.int64]) -> glue.Split:
 
 
 def _samples(
-    teacher: TeacherInfo, student: TeacherInfo, chosen: glue.Split, settings: dict[str, Any]
-) -> tuple[Tokenised, Tokenised]:
+    teacher: ModelInfo, student: ModelInfo, chosen: glue.Split, settings: dict[str, Any]
+) -> tuple[TokenizedSplit, TokenizedSplit]:
     """The dev examples that are looked at, tokenised for both models.
 
     Raises:
@@ -186,7 +186,7 @@ def _samples(
     problems, read = [], []
     for place, info in (("--teacher", teacher), ("--student", student)):
         try:
-            read.append(tokenise(chosen, load_tokenizer(info.path), length))
+            read.append(tokenize(chosen, load_tokenizer(info.path), length))
         except Exception as error:  # tokenizers raises bare Exceptions for a damaged file
             problems.append(f"{place}: the tokenizer in {info.path} cannot be used: {str(error).splitlines()[0]}")
     if problems:
@@ -216,7 +216,7 @@ def _other_analysis(output: Path, identity: dict[str, Any]) -> list[str]:
 
 
 def _memory(
-    given: Path | None, search: Path | None, identity: dict[str, Any], teacher: TeacherInfo, layer: int
+    given: Path | None, search: Path | None, identity: dict[str, Any], teacher: ModelInfo, layer: int
 ) -> Path | None:
     """The artefact that holds the teacher's centroids: the given one, or the search's where it fits.
 
@@ -250,7 +250,7 @@ def _searched_memory(search: Path, identity: dict[str, Any]) -> Path | None:
     return next((place for place in (path, search / "memory" / path.name) if place.is_dir()), None)
 
 
-def _misfit(folder: Path, teacher: TeacherInfo, layer: int) -> str:
+def _misfit(folder: Path, teacher: ModelInfo, layer: int) -> str:
     """Why a memory cannot be this teacher's, as far as its facts say; empty when it may be."""
     facts = files.facts_of(folder)
     if facts is None or "centroids" not in facts:

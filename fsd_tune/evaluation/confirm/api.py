@@ -24,7 +24,7 @@ from fsd_tune.report.intervals import Interval, mean_and_deviation
 from fsd_tune.search import folder as search_folder
 from fsd_tune.storage import artifacts as files
 from fsd_tune.storage import open_folder
-from fsd_tune.storage.experiment_folder import Place
+from fsd_tune.storage.experiment_folder import ExperimentFolder
 from fsd_tune.versions import versions
 
 
@@ -58,10 +58,10 @@ def run(
         InputError: with every problem found before work starts.
         FsdTuneError: a run failed, or every configuration has a run that diverged; what has ended is kept.
     """
-    display, where, began = display or Display(quiet=True), open_folder.at(folder), time.monotonic()
+    display, where, began = display or Display(quiet=True), open_folder.open_experiment(folder), time.monotonic()
     display.stage("reading the search, its data and teacher", 0, 1)
-    where.require("FOLDER")
-    where.pull()
+    where.check_writable("FOLDER")
+    where.download()
     folder = where.folder
     plan = confirm_inputs.plan(where, top, seeds, fresh_seeds, baseline, address)
     for note in plan.notes:
@@ -102,17 +102,17 @@ def run(
         files.write_json(folder / "confirm" / "summary.json", made)
         files.write_text(folder / "confirm" / "confirm.csv", _table(made).to_csv(index=False))
         report.write(folder)
-        where.push()
+        where.sync_all()
     display.close()
     return made
 
 
 @contextlib.contextmanager
-def _held(where: Place) -> Iterator[None]:
+def _held(where: ExperimentFolder) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(search_folder.held(where.folder))
-            stack.enter_context(where.held())
+            stack.enter_context(where.lock())
         except InputError:
             raise InputError(f"{where.name}: a search or a confirmation is at work in it; wait for its end.") from None
         yield

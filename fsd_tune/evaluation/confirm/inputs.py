@@ -7,7 +7,7 @@ from typing import Any
 
 from fsd_tune.cluster import connection as cluster
 from fsd_tune.errors import InputError
-from fsd_tune.memory.spec import Spec, spec_for
+from fsd_tune.memory.spec import MemorySpec, spec_for
 from fsd_tune.report.compare import differences
 from fsd_tune.report.results import Results, load
 from fsd_tune.search import folder as search_folder
@@ -16,8 +16,8 @@ from fsd_tune.settings.domains import Choice
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import HYPERPARAMETERS, METHODS, OPTIMISATION, USES_TEACHER, default
 from fsd_tune.storage import open_folder
-from fsd_tune.storage.experiment_folder import Place
-from fsd_tune.training.inputs import Inputs, gather
+from fsd_tune.storage.experiment_folder import ExperimentFolder
+from fsd_tune.training.inputs import Inputs, load_inputs
 
 # Selection seeds count from the first, fresh ones from the second: far from the seeds that people give a search.
 SELECTION_FROM, FRESH_FROM = 1001, 2001
@@ -89,7 +89,7 @@ class Plan:
 
     searched: Searched
     inputs: Inputs
-    spec: Spec
+    spec: MemorySpec
     candidates: tuple[Configuration, ...]
     baseline: Configuration | None
     selection_seeds: tuple[int, ...]
@@ -98,7 +98,7 @@ class Plan:
 
 
 def plan(
-    output: Path | str | Place,
+    output: Path | str | ExperimentFolder,
     top: int,
     seeds: int,
     fresh_seeds: int,
@@ -110,7 +110,7 @@ def plan(
     Raises:
         InputError: with every problem of the search, of the baseline, and of what has changed since.
     """
-    where = open_folder.at(output)
+    where = open_folder.open_experiment(output)
     problems = _counts(top, seeds, fresh_seeds)
     searched = kd = gathered = None
     try:
@@ -119,7 +119,7 @@ def plan(
         problems += error.problems
     if baseline is not None:
         try:
-            with open_folder.reading(baseline) as other:
+            with open_folder.open_for_reading(baseline) as other:
                 kd = read(other.folder, "--baseline: ")
         except InputError as error:
             problems += error.problems
@@ -220,12 +220,12 @@ def _seeds(start: int, count: int, taken: set[int]) -> tuple[int, ...]:
     return tuple([seed for seed in range(start, start + count + len(taken)) if seed not in taken][:count])
 
 
-def _gather(searched: Searched, where: Place, address: str | None) -> tuple[Inputs, Spec, list[str]]:
+def _gather(searched: Searched, where: ExperimentFolder, address: str | None) -> tuple[Inputs, MemorySpec, list[str]]:
     """The search's inputs loaded again, refused when they are not what was searched."""
     settings, given, folder = searched.settings, searched.results.summary["inputs"], searched.folder
     data = None if given["data"] is None else Path(given["data"])
-    inputs = gather(settings, search_folder.task_of(given), given["teacher"], data)
-    memory, remote = where.memory(given["memory"])
+    inputs = load_inputs(settings, search_folder.task_of(given), given["teacher"], data)
+    memory, remote = where.memory_folder(given["memory"])
     device, elsewhere = cluster.device_for(settings, given["device"], address), cluster.elsewhere(address)
     with_kd = settings
     if not set(settings.methods) & USES_TEACHER:

@@ -24,8 +24,8 @@ from fsd_tune.cluster import connection as cluster
 from fsd_tune.errors import FsdTuneError
 from fsd_tune.evaluation.confirm.inputs import Configuration
 from fsd_tune.memory import actor as memory_actor
-from fsd_tune.memory.build import Prepared, prepare
-from fsd_tune.memory.spec import Spec
+from fsd_tune.memory.build import BuiltMemory, prepare
+from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.models.folder import write_model
 from fsd_tune.models.loading import load_tokenizer, quiet_transformers
 from fsd_tune.progress import Display, duration
@@ -35,9 +35,9 @@ from fsd_tune.settings.methods import USES_MEMORY, USES_TEACHER
 from fsd_tune.storage import artifacts
 from fsd_tune.storage import artifacts as files
 from fsd_tune.storage import remote as storage
-from fsd_tune.storage.experiment_folder import Place
+from fsd_tune.storage.experiment_folder import ExperimentFolder
 from fsd_tune.tracking.tracker import Tracker
-from fsd_tune.training.factory import Workbench
+from fsd_tune.training.factory import DistillerFactory
 
 _TRIES = 3
 
@@ -78,11 +78,13 @@ class Finished:
 class _Worker:
     """Trains one run after another."""
 
-    def __init__(self, settings: Settings, spec: Spec, memory: tuple[Any, Prepared] | None, reports: int) -> None:
+    def __init__(
+        self, settings: Settings, spec: MemorySpec, memory: tuple[Any, BuiltMemory] | None, reports: int
+    ) -> None:
         quiet_transformers()
         torch.set_num_threads(max(1, int(settings.resources.cpus_per_trial)))
         self._spec, self._settings, self._reports = spec, settings, reports
-        self._bench = Workbench(settings, spec, None if memory is None else memory_actor.fetch(*memory))
+        self._bench = DistillerFactory(settings, spec, None if memory is None else memory_actor.fetch(*memory))
         self._memory_seed = spec.seed
 
     def train(
@@ -93,7 +95,7 @@ class _Worker:
         distiller = self._bench.distiller(config, self._reports, seed)
         rows: list[dict[str, Any]] = []
         while not distiller.done and not (rows and "diverged" in rows[-1]):
-            rows.append(distiller.advance())
+            rows.append(distiller.train_to_next_evaluation())
         last = rows[-1]
         record: dict[str, Any] = {"config": config, "seed": seed, "device": self._spec.device}
         record |= {"seconds": round(last["train_seconds"] + last["evaluation_seconds"], 3)}
@@ -130,9 +132,9 @@ class Runs:
 
     def __init__(
         self,
-        where: Place,
+        where: ExperimentFolder,
         settings: Settings,
-        spec: Spec,
+        spec: MemorySpec,
         metric: str,
         reports: int,
         facts: dict[str, Any],
@@ -156,7 +158,7 @@ class Runs:
         self._reports, self._facts, self._display = reports, facts, display
         self._connection = (address, temporary)
         self._stack = contextlib.ExitStack()
-        self._memory: tuple[Any, Prepared] | None = None
+        self._memory: tuple[Any, BuiltMemory] | None = None
         self._idle: list[Any] = []
         self._started: list[Any] = []
         self._limit = 0
@@ -217,7 +219,7 @@ class Runs:
             while missing and len(running) < self._limit:
                 run, worker = missing.popleft(), self._idle.pop() if self._idle else self._start()
                 tries[run.name] += 1
-                best = self._where.from_nodes((self._folder / "best").absolute())
+                best = self._where.path_for_workers((self._folder / "best").absolute())
                 student = (best, self._facts | {"run": run.name})
                 running[
                     worker.train.remote(
@@ -257,12 +259,12 @@ class Runs:
                 np.save(stream, logits)
             Path(temporary).chmod(0o644)
             Path(temporary).replace(path.with_suffix(".npy"))
-            self._where.kept(path.with_suffix(".npy"))
+            self._where.upload(path.with_suffix(".npy"))
         if run.student:
-            self._where.fetch(self._folder / "best")
+            self._where.download_folder(self._folder / "best")
         # Last, for it says that the run is whole.
         files.write_json(path, record)
-        self._where.kept(path)
+        self._where.upload(path)
         track = {f"hp/{key}": value for key, value in record["config"].items()}
         track |= {"task": self._spec.task.id, "seed": run.seed, "configuration": run.configuration.label}
         rows = [{"report": i, self._metric: value} for i, value in enumerate(record.get("values", []), start=1)]
@@ -274,7 +276,7 @@ class Runs:
 
     def _connect(self, runs: int, teacher: bool) -> None:
         """Ray, the number of workers, and the teacher memory where a method needs it; what is there already stays."""
-        self._stack.enter_context(cluster.connected(*self._connection))
+        self._stack.enter_context(cluster.connect(*self._connection))
         search = self._settings.search.model_copy(update={"trials": runs})
         self._gpus = cluster.gpus_for(self._settings, self._spec.device)
         self._limit = cluster.workers(self._settings.model_copy(update={"search": search}), self._gpus)
@@ -284,7 +286,7 @@ class Runs:
             ray.kill(worker)
         self._idle = []
         user = f"confirm {self._folder.resolve()}"
-        self._spec = replace(self._spec, brought=self._where.bring(self._spec.model_folders))
+        self._spec = replace(self._spec, brought=self._where.upload_inputs(self._spec.model_folders))
         actor = memory_actor.start(self._spec, user)
         self._stack.callback(memory_actor.leave, actor, user)
         gpus = 1 if self._spec.device == "cuda" else 0

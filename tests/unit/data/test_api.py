@@ -29,7 +29,7 @@ def _sst2(folder: Path, train: bytes | str, dev: str = "sentence\tlabel\nfine\t1
 
 def test_importing_glue_is_quick_and_loads_no_heavy_library():
     heavy = "{'torch', 'ray', 'transformers', 'numpy', 'scipy', 'sklearn', 'datasets', 'pandas'}"
-    code = f"import sys, fsd_tune.glue; print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys, fsd_tune.data.api; print(sorted({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
@@ -308,7 +308,7 @@ def test_unknown_split(tmp_path):
 
 def test_hub_that_cannot_be_reached_is_said_quickly(tmp_path):
     code = """
-from fsd_tune import glue
+from fsd_tune.data import api as glue
 from fsd_tune.errors import InputError
 try:
     glue.load(glue.get_task("mnli"), ["train", "dev"], None)

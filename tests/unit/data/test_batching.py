@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from fsd_tune.data import api as tasks
-from fsd_tune.data.batching import by_length, collate, epoch_order, tokenise
+from fsd_tune.data.batching import by_length, collate, epoch_order, tokenize
 from fsd_tune.models.loading import load_tokenizer
 
 CPU = torch.device("cpu")
@@ -15,7 +15,7 @@ def split_of(glue, task, name="train"):
 def test_tokens_and_types_equal_the_tokenizers_own_batch(glue, teacher):
     tokenizer = load_tokenizer(str(teacher))
     split = split_of(glue, "rte")
-    data = tokenise(split, tokenizer, 32)
+    data = tokenize(split, tokenizer, 32)
     rows = np.array([3, 0, 11])
     expected = tokenizer(
         [split.first[i] for i in rows],
@@ -32,7 +32,7 @@ def test_tokens_and_types_equal_the_tokenizers_own_batch(glue, teacher):
 
 
 def test_padding_to_a_given_width(glue, teacher):
-    data = tokenise(split_of(glue, "sst2"), load_tokenizer(str(teacher)), 32)
+    data = tokenize(split_of(glue, "sst2"), load_tokenizer(str(teacher)), 32)
     batch = collate(data, np.arange(4), CPU, pad_to=32)
     assert batch["input_ids"].shape == (4, 32)
     assert batch["attention_mask"].sum(-1).tolist() == data.lengths[:4].tolist()
@@ -49,7 +49,7 @@ def test_every_example_once_an_epoch_and_orders_differ_by_epoch_and_seed_only():
 
 def test_limit_keeps_a_fixed_sample(glue, teacher):
     tokenizer, split = load_tokenizer(str(teacher)), split_of(glue, "sst2")
-    full, some, fewer = (tokenise(split, tokenizer, 32, limit) for limit in (None, 20, 10))
+    full, some, fewer = (tokenize(split, tokenizer, 32, limit) for limit in (None, 20, 10))
     assert (len(full), len(some), len(fewer)) == (len(split.first), 20, 10)
     assert np.array_equal(some.ids[: len(fewer.ids)], fewer.ids)
     assert not np.array_equal(full.ids[: len(fewer.ids)], fewer.ids)

@@ -11,8 +11,8 @@ from fsd_tune.data import holdout
 from fsd_tune.errors import InputError
 from fsd_tune.progress import Display
 from fsd_tune.training.api import build_memory, distill, gathered
-from fsd_tune.training.inputs import gather
-from fsd_tune.training.teacher import TeacherRun, fine_tune
+from fsd_tune.training.inputs import load_inputs
+from fsd_tune.training.teacher import TeacherConfig, fine_tune
 from tests.helpers import tiny
 
 SHARE = {"search.select_on": "{holdout: 0.25}"}
@@ -27,7 +27,7 @@ def honest(tmp_path, base, glue):
 def honest_teacher(folder, base, data, share):
     tiny.write_teacher(folder, base)
     split = tasks.load_split(tasks.get_task("sst2"), "train", data)
-    made = {"base": str(base)} | holdout.record(holdout.divide(split, share)[1], share)
+    made = {"base": str(base)} | holdout.holdout_record(holdout.split_holdout(split, share)[1], share)
     (folder / "fsd_tune.json").write_text(json.dumps(made))
     return folder
 
@@ -35,7 +35,7 @@ def honest_teacher(folder, base, data, share):
 @pytest.mark.parametrize("name", ["sst2", "mnli", "qqp", "stsb"])
 def test_rows_are_divided_once_and_classes_keep_their_shares(glue, name):
     split = split_of(name, glue)
-    rest, held = holdout.divide(split, 0.25)
+    rest, held = holdout.split_holdout(split, 0.25)
     assert split.labels is not None and rest.labels is not None and held.labels is not None
     assert len(held) == pytest.approx(len(split) / 4, abs=1) and len(rest) + len(held) == len(split)
     rows = sorted(zip(split.first, split.second or split.first, split.labels, strict=True))
@@ -49,7 +49,7 @@ def test_rows_are_divided_once_and_classes_keep_their_shares(glue, name):
         for label in range(split.task.num_labels):
             shares = [np.mean(np.asarray(part.labels) == label) for part in (split, held)]
             assert shares[1] == pytest.approx(shares[0], abs=1 / len(held))
-    again = holdout.divide(split_of(name, glue), 0.25)[1]
+    again = holdout.split_holdout(split_of(name, glue), 0.25)[1]
     assert tasks.content_hash(again) == tasks.content_hash(held)
 
 
@@ -59,19 +59,19 @@ def split_of(name, data):
 
 def test_a_holdout_that_cannot_be_is_refused(glue):
     with pytest.raises(InputError, match=r"search\.select_on: a holdout of 0.01 cannot be taken from the 40 rows of"):
-        holdout.divide(split_of("mnli", glue), 0.01)
+        holdout.split_holdout(split_of("mnli", glue), 0.01)
 
 
 def test_inputs_are_divided_whatever_the_seed(load_settings, glue, honest):
-    first = gather(load_settings(**SHARE), "sst2", str(honest), glue)
-    other = gather(load_settings(**SHARE, **{"search.seed": 7}), "sst2", str(honest), glue)
-    whole = gather(load_settings(), "sst2", str(honest), glue)
+    first = load_inputs(load_settings(**SHARE), "sst2", str(honest), glue)
+    other = load_inputs(load_settings(**SHARE, **{"search.seed": 7}), "sst2", str(honest), glue)
+    whole = load_inputs(load_settings(), "sst2", str(honest), glue)
     assert whole.final is None and first.final is not None
     assert (len(whole.train), len(whole.dev)) == (40, 24)
     assert (len(first.train), len(first.dev), len(first.final)) == (30, 10, 24)
     assert np.array_equal(first.dev.ids, other.dev.ids) and np.array_equal(first.train.ids, other.train.ids)
     assert np.array_equal(first.final.ids, whole.dev.ids)
-    limited = gather(load_settings(**SHARE, **{"data.train_limit": 12}), "sst2", str(honest), glue)
+    limited = load_inputs(load_settings(**SHARE, **{"data.train_limit": 12}), "sst2", str(honest), glue)
     assert len(limited.train) == 12 and np.array_equal(limited.dev.ids, first.dev.ids)
 
 
@@ -86,21 +86,21 @@ def test_the_memory_knows_nothing_of_what_is_held_out(load_settings, glue, hones
 def test_a_teacher_that_may_know_the_rows_is_refused(load_settings, glue, teacher, base, honest, tmp_path):
     command = "fsd-tune teacher --model .* --task sst2 --data .* --holdout 0.25 --output FOLDER"
     with pytest.raises(InputError, match=f"records no holdout, so that it may know .*: {command}"):
-        gather(load_settings(**SHARE), "sst2", str(teacher), glue)
+        load_inputs(load_settings(**SHARE), "sst2", str(teacher), glue)
     other = honest_teacher(tmp_path / "other", base, glue, 0.5)
     with pytest.raises(InputError, match=r"leaves out another holdout \(0\.5\)"):
-        gather(load_settings(**SHARE), "sst2", str(other), glue)
+        load_inputs(load_settings(**SHARE), "sst2", str(other), glue)
     foreign = shutil.copytree(honest, tmp_path / "foreign")
     (foreign / "fsd_tune.json").unlink()
     with pytest.raises(InputError) as error:
-        gather(load_settings(**SHARE, **{"student.start": "teacher"}), "sst2", str(foreign), glue)
+        load_inputs(load_settings(**SHARE, **{"student.start": "teacher"}), "sst2", str(foreign), glue)
     assert len(error.value.problems) == 1 and "--model MODEL" in error.value.problems[0]
-    assert gather(load_settings(), "sst2", str(honest), glue).final is None, "its own rows are no concern on dev"
+    assert load_inputs(load_settings(), "sst2", str(honest), glue).final is None, "its own rows are no concern on dev"
 
 
 def test_a_teacher_is_made_without_the_rows_and_a_student_from_it(load_settings, glue, base, tmp_path):
     config = {"learning_rate": 1e-3, "epochs": 1, "batch_size": 8, "warmup_ratio": 0.0, "weight_decay": 0.0}
-    run = TeacherRun(
+    run = TeacherConfig(
         str(base), "sst2", glue, tmp_path / "teacher", config | {"gradient_accumulation": 1}, 32, False, 0, 1, "cpu",
         "float32", 0.25,
     )  # fmt: skip

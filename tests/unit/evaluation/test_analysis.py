@@ -11,7 +11,7 @@ from transformers import BertForSequenceClassification, BertTokenizer
 
 from fsd_tune.cli import main as cli
 from fsd_tune.data.api import get_task, load_split
-from fsd_tune.data.batching import tokenise
+from fsd_tune.data.batching import tokenize
 from fsd_tune.errors import InputError
 from fsd_tune.evaluation.analysis import api as analysis
 from fsd_tune.evaluation.analysis import geometry as gaps
@@ -43,7 +43,7 @@ def student(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def dev(teacher, glue):
-    return tokenise(load_split(get_task("sst2"), "dev", glue), load_tokenizer(str(teacher)), 32)
+    return tokenize(load_split(get_task("sst2"), "dev", glue), load_tokenizer(str(teacher)), 32)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from fsd_tune.evaluation.scoring import evaluate
 from fsd_tune.memory import teacher_outputs
 from fsd_tune.memory.build import NotBuiltError, prepare
 from fsd_tune.memory.spec import spec_for
-from fsd_tune.training.inputs import gather
+from fsd_tune.training.inputs import load_inputs
 from tests.helpers import tiny
 
 
@@ -24,7 +24,7 @@ def quiet(what, done, total):
 def spec(load_settings, glue, teacher, tmp_path):
     def make(folder=tmp_path / "memory", task="sst2", used=teacher, **overrides):
         settings = load_settings(**overrides)
-        inputs = gather(settings, task, str(used), glue)
+        inputs = load_inputs(settings, task, str(used), glue)
         return spec_for(settings, inputs.teacher, task, inputs.train, inputs.dev, folder, "cpu")[0]
 
     return make
@@ -140,7 +140,7 @@ def test_a_full_disk_is_said_and_leaves_nothing_half_written(spec, tmp_path, meg
 def test_outputs_beyond_their_limit_are_not_stored(load_settings, glue, teacher, tmp_path):
     def made(**overrides):
         settings = load_settings(**overrides | {"memory.spool_limit_gb": 1e-6})
-        inputs = gather(settings, "sst2", str(teacher), glue)
+        inputs = load_inputs(settings, "sst2", str(teacher), glue)
         return spec_for(settings, inputs.teacher, "sst2", inputs.train, inputs.dev, tmp_path / "memory", "cpu")
 
     spec, notes = made(method="fsd_ilg", **{"memory.centroids": 7})

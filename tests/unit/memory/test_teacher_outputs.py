@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from fsd_tune.data import api as tasks
-from fsd_tune.data.batching import collate, tokenise
+from fsd_tune.data.batching import collate, tokenize
 from fsd_tune.memory import teacher_outputs
 from fsd_tune.models.loading import load_classifier, load_tokenizer
 from fsd_tune.storage import artifacts as files
@@ -14,7 +14,7 @@ SST2 = tasks.get_task("sst2")
 
 @pytest.fixture(scope="module")
 def data(glue, teacher):
-    return tokenise(tasks.load_split(SST2, "train", glue), load_tokenizer(str(teacher)), 32)
+    return tokenize(tasks.load_split(SST2, "train", glue), load_tokenizer(str(teacher)), 32)
 
 
 def write(folder, teacher, data, padding="masked", order=(0, 1)):
@@ -52,8 +52,8 @@ def test_every_example_keeps_its_own_logits_and_features(tmp_path, teacher, data
 
 
 def test_the_name_follows_everything_that_the_outputs_depend_on(data, glue, teacher):
-    other = tokenise(tasks.load_split(SST2, "dev", glue), load_tokenizer(str(teacher)), 32)
-    shorter = tokenise(tasks.load_split(SST2, "train", glue), load_tokenizer(str(teacher)), 31)
+    other = tokenize(tasks.load_split(SST2, "dev", glue), load_tokenizer(str(teacher)), 32)
+    shorter = tokenize(tasks.load_split(SST2, "train", glue), load_tokenizer(str(teacher)), 31)
     plain = ("t", (0, 1), data, (3,), "masked", "float32")
     variants = [
         plain,

@@ -16,16 +16,16 @@ from fsd_tune.memory.build import prepare
 from fsd_tune.memory.spec import spec_for
 from fsd_tune.models.folder import write_model
 from fsd_tune.models.layer_cka import layer_cka
-from fsd_tune.models.loading import describe
+from fsd_tune.models.loading import read_model_info
 from fsd_tune.models.model_config import positions_of
 from fsd_tune.models.student_init import build_student
 from fsd_tune.progress import Display
 from fsd_tune.settings.configuration import resolve
 from fsd_tune.settings.schema import Student
 from fsd_tune.training import distiller as distill
-from fsd_tune.training.factory import Workbench
-from fsd_tune.training.inputs import gather
-from fsd_tune.training.teacher import TeacherRun, fine_tune
+from fsd_tune.training.factory import DistillerFactory
+from fsd_tune.training.inputs import load_inputs
+from fsd_tune.training.teacher import TeacherConfig, fine_tune
 from tests.helpers import families
 
 CPU = torch.device("cpu")
@@ -55,7 +55,7 @@ def teacher_of(tmp_path_factory, base_of, glue):
 
     def make(family):
         if family not in made:
-            run = TeacherRun(
+            run = TeacherConfig(
                 str(base_of(family)), "rte", glue, root / family, CONFIG, 60, False, 0, 1, "cpu", "float32"
             )
             fine_tune(run, False, Display(quiet=True))
@@ -66,9 +66,9 @@ def teacher_of(tmp_path_factory, base_of, glue):
 
 
 def workbench(settings, teacher, glue, folder):
-    inputs = gather(settings, "rte", str(teacher), glue)
+    inputs = load_inputs(settings, "rte", str(teacher), glue)
     spec, _ = spec_for(settings, inputs.teacher, "rte", inputs.train, inputs.dev, folder, "cpu")
-    return Workbench(settings, spec, open_arrays(prepare(spec, lambda *_: None), mapped=True))
+    return DistillerFactory(settings, spec, open_arrays(prepare(spec, lambda *_: None), mapped=True))
 
 
 def values(distiller, rows):
@@ -107,15 +107,15 @@ def test_teacher_memory_step_and_student_of_a_family(family, base_of, teacher_of
 
     # It learns, and what continues from a checkpoint goes on as if nothing had been.
     before = copy.deepcopy(distiller.model.state_dict())
-    record = distiller.advance()
+    record = distiller.train_to_next_evaluation()
     assert np.isfinite(record["loss"])
     frozen = {name for name, value in distiller.model.state_dict().items() if torch.equal(value, before[name])}
     assert not frozen, "every weight of the student has a part in some loss"
     distiller.save(tmp_path / "checkpoint")
-    whole = distiller.advance()
+    whole = distiller.train_to_next_evaluation()
     again = bench.distiller(resolve(settings), 2)
     again.load(tmp_path / "checkpoint")
-    continued = again.advance()
+    continued = again.train_to_next_evaluation()
     assert whole["loss"] == continued["loss"] and whole["accuracy"] == continued["accuracy"]
 
     # The student's folder is a plain model that gives the same logits from the texts.
@@ -143,7 +143,7 @@ def test_teacher_memory_step_and_student_of_a_family(family, base_of, teacher_of
 )
 def test_where_a_familys_weights_start(family, start, expected, base_of, teacher_of):
     folder = teacher_of(family)
-    student = build_student(Student(layers=2, start=start), describe(str(folder)), RTE, seed=3)
+    student = build_student(Student(layers=2, start=start), read_model_info(str(folder)), RTE, seed=3)
     source = AutoModelForSequenceClassification.from_pretrained(folder if start == "teacher" else base_of(family))
     assert len(blocks(student)) == 2
     for block, number in zip(blocks(student), expected, strict=True):
@@ -166,7 +166,7 @@ def test_where_a_familys_weights_start(family, start, expected, base_of, teacher
 @pytest.mark.parametrize("family", families.FAMILIES)
 def test_a_narrower_random_student_of_a_family(family, teacher_of):
     settings = Student(layers=2, start="random", hidden_size=8, freeze_embeddings=True)
-    student = build_student(settings, describe(str(teacher_of(family))), RTE, seed=3)
+    student = build_student(settings, read_model_info(str(teacher_of(family))), RTE, seed=3)
     reader = AutoTokenizer.from_pretrained(teacher_of(family))
     inputs = reader("a small dog", "her brother", return_tensors="pt")
     hidden = student.eval()(
@@ -183,7 +183,7 @@ def test_a_familys_positions_and_what_is_no_such_encoder(base_of, tmp_path):
     assert found == dict.fromkeys(families.FAMILIES, 64) | {"deberta-v2": None}
     nested = families.write_base(tmp_path / "nested", "albert", inner_group_num=2)
     with pytest.raises(InputError, match="has 2 layers in each group"):
-        describe(str(nested))
+        read_model_info(str(nested))
 
 
 def test_a_heads_rows_follow_the_teachers_own_order_of_labels(teacher_of, tmp_path):
@@ -193,7 +193,7 @@ def test_a_heads_rows_follow_the_teachers_own_order_of_labels(teacher_of, tmp_pa
     model.config.id2label = {0: "not_entailment", 1: "entailment"}
     model.save_pretrained(swapped)
     AutoTokenizer.from_pretrained(teacher_of("roberta")).save_pretrained(swapped)
-    student = build_student(Student(layers=4, start="teacher"), describe(str(swapped)), RTE, seed=0).eval()
+    student = build_student(Student(layers=4, start="teacher"), read_model_info(str(swapped)), RTE, seed=0).eval()
     inputs = {"input_ids": torch.tensor([[0, 40, 41, 2]]), "attention_mask": torch.ones(1, 4)}
     with torch.no_grad():
         torch.testing.assert_close(student(**inputs).logits, model.eval()(**inputs).logits.flip(-1))
@@ -211,7 +211,7 @@ def test_a_student_of_another_family_that_reads_the_same_tokens(
     assert same(
         blocks(distiller.model)[1], blocks(AutoModelForSequenceClassification.from_pretrained(base_of(family)))[1]
     )
-    records = [distiller.advance(), distiller.advance()]
+    records = [distiller.train_to_next_evaluation(), distiller.train_to_next_evaluation()]
     assert all(np.isfinite(record["loss"]) for record in records)
     assert records[1]["loss/intra"] < records[0]["loss/intra"]
     folder = write_model(
@@ -232,7 +232,7 @@ def test_a_random_student_of_a_family_with_other_tokens_reads_its_teachers(
     config = distiller.model.config
     words = len(AutoTokenizer.from_pretrained(teacher_of("bert")))
     assert (config.model_type, config.vocab_size, config.pad_token_id) == ("roberta", words, 0)
-    assert np.isfinite(distiller.advance()["loss"])
+    assert np.isfinite(distiller.train_to_next_evaluation()["loss"])
 
 
 def test_what_a_student_of_another_family_must_share_is_said_before_work_starts(
@@ -242,7 +242,7 @@ def test_what_a_student_of_another_family_must_share_is_said_before_work_starts(
 
     def problems(**overrides):
         with pytest.raises(InputError) as error:
-            gather(load_settings(**overrides), "rte", str(teacher), glue)
+            load_inputs(load_settings(**overrides), "rte", str(teacher), glue)
         return list(error.value.problems)
 
     roberta = base_of("roberta")

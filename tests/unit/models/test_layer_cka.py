@@ -6,7 +6,7 @@ import torch
 from transformers import BertForSequenceClassification
 
 from fsd_tune.data.api import get_task, load_split
-from fsd_tune.data.batching import tokenise
+from fsd_tune.data.batching import tokenize
 from fsd_tune.models import layer_cka as similarity
 from fsd_tune.models.loading import load_tokenizer
 from tests.helpers import reference, tiny
@@ -14,7 +14,7 @@ from tests.helpers import reference, tiny
 
 @pytest.fixture(scope="module")
 def dev(teacher, glue):
-    return tokenise(load_split(get_task("sst2"), "dev", glue), load_tokenizer(str(teacher)), 32)
+    return tokenize(load_split(get_task("sst2"), "dev", glue), load_tokenizer(str(teacher)), 32)
 
 
 def models():

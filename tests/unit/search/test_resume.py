@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fsd_tune.report.results import load
-from fsd_tune.search.resume import take_up
+from fsd_tune.search.resume import restore_trials
 from fsd_tune.settings import loader as settings_module
 from fsd_tune.storage import checkpoints
 
@@ -66,7 +66,7 @@ def test_ended_trials_stay_as_they_are(folder, settings):
         write_trial(folder, 2, 1, "failed"),
     ]
     before = [(path, path.read_bytes()) for trial in trials for path in trial.iterdir()]
-    past = take_up(folder, settings, errored=False)
+    past = restore_trials(folder, settings, errored=False)
     assert [past.trials[n].state for n in range(3)] == ["finished", "stopped", "failed"]
     assert past.ended == 3 and past.restarts == {} and past.notes == []
     assert [(path, path.read_bytes()) for path, _ in before] == before
@@ -74,12 +74,12 @@ def test_ended_trials_stay_as_they_are(folder, settings):
 
 def test_an_unfinished_trial_goes_on_from_its_newest_checkpoint(folder, settings):
     trial = write_trial(folder, 0, 3, at=(1, 2))
-    past = take_up(folder, settings, errored=False)
+    past = restore_trials(folder, settings, errored=False)
     assert past.restarts == {0: trial / "restart"} and checkpoints.report_of(trial / "restart") == 2
     assert rows_of(trial) == [1, 2] and past.trials[0].values == {1: 0.51, 2: 0.52}
     assert past.trials[0].state == "running" and past.trials[0].params == {"alpha": 0.25}
     assert not list(trial.glob("checkpoint_*")), "Ray numbers its own anew"
-    again = take_up(folder, settings, errored=False)
+    again = restore_trials(folder, settings, errored=False)
     assert again == past, "taking up may be interrupted and done again"
 
 
@@ -87,7 +87,7 @@ def test_a_newer_checkpoint_replaces_where_it_was_taken_up_before(folder, settin
     trial = write_trial(folder, 0, 3)
     write_checkpoint(trial / "restart", 1)
     write_checkpoint(trial / "checkpoint_000000", 3)
-    assert checkpoints.report_of(take_up(folder, settings, errored=False).restarts[0]) == 3
+    assert checkpoints.report_of(restore_trials(folder, settings, errored=False).restarts[0]) == 3
     assert rows_of(trial) == [1, 2, 3]
 
 
@@ -104,10 +104,10 @@ def test_a_damaged_checkpoint_is_not_used(folder, settings, damage):
         (newest / checkpoints.SEAL).unlink()
     else:
         (newest / "state.pt").unlink()
-    past = take_up(folder, settings, errored=False)
+    past = restore_trials(folder, settings, errored=False)
     assert checkpoints.report_of(past.restarts[0]) == 1 and rows_of(trial) == [1]
     (trial / "restart" / "state.pt").write_bytes(b"")
-    past = take_up(folder, settings, errored=False)
+    past = restore_trials(folder, settings, errored=False)
     assert past.restarts == {} and past.trials[0].values == {} and not trial.exists()
     assert past.notes == ["trial 0: its checkpoint is damaged; it starts again."]
     assert past.trials[0].params == {"alpha": 0.25}, "with the parameters that it had"
@@ -115,13 +115,13 @@ def test_a_damaged_checkpoint_is_not_used(folder, settings, damage):
 
 def test_without_a_checkpoint_a_trial_starts_again(folder, settings):
     trial = write_trial(folder, 1, 2)
-    past = take_up(folder, settings, errored=False)
+    past = restore_trials(folder, settings, errored=False)
     assert not trial.exists() and past.notes == [] and past.trials[1].state == "running"
 
 
 def test_killed_between_the_last_report_and_its_end_it_has_finished(folder, settings):
     trial = write_trial(folder, 0, 4, at=(4,), done=True)
-    past = take_up(folder, settings, errored=False)
+    past = restore_trials(folder, settings, errored=False)
     assert past.trials[0].state == "finished" and past.ended == 1
     assert load(folder).trials.iloc[0]["state"] == "finished" and (trial / "checkpoint_000004").is_dir()
 
@@ -130,14 +130,14 @@ def test_a_finished_trial_whose_reports_were_truncated_runs_again(folder, settin
     trial = write_trial(folder, 0, 4, "finished", at=(4,), done=True)
     text = (trial / "reports.jsonl").read_text()
     (trial / "reports.jsonl").write_text(text[: len(text) // 2])
-    past = take_up(folder, settings, errored=False)
+    past = restore_trials(folder, settings, errored=False)
     assert past.trials[0].state == "running" and past.notes[0].startswith("trial 0: 2 of its 4 reports are left")
 
 
 @pytest.mark.parametrize(("errored", "ended"), [(False, 1), (True, 0)])
 def test_failed_trials_are_taken_up_when_asked_for(folder, settings, errored, ended):
     trial = write_trial(folder, 0, 2, "failed", at=(1,))
-    past = take_up(folder, settings, errored)
+    past = restore_trials(folder, settings, errored)
     assert past.ended == ended and bool(past.restarts) == errored
     assert (trial / "trial.json").exists() != errored
 
@@ -146,5 +146,5 @@ def test_a_damaged_file_of_one_trial_costs_no_other(folder, settings):
     write_trial(folder, 0, 4, "finished")
     broken: Path = write_trial(folder, 1, 4, "finished")
     (broken / "config.json").write_text('{"trial": 1, "conf')
-    past = take_up(folder, settings, errored=False)
+    past = restore_trials(folder, settings, errored=False)
     assert list(past.trials) == [0] and "0001_abc/config.json: is not JSON" in past.notes[0]

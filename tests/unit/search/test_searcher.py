@@ -10,8 +10,8 @@ import optuna
 import pytest
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
-from fsd_tune.search.searcher import TruthfulAsha, TruthfulSearcher, ended, rungs
-from fsd_tune.search.study import Known, Record
+from fsd_tune.search.searcher import ResumableAsha, StudySearcher, ended, rungs
+from fsd_tune.search.study import SearchStudy, TrialRecord
 from fsd_tune.settings import loader as settings_module
 
 SPACE = "method: kd\nspace: {alpha: {low: 0, high: 1}, temperature: 5}\nsearch: {trials: 8}\n"
@@ -78,7 +78,7 @@ def test_rungs_of_other_factors_are_whole_and_distinct(grace, factor, reports, e
 )
 def test_trials_are_judged_at_the_rungs_and_nowhere_else(grace, factor, reports):
     """A trial that is good until some report and then the worst of all is stopped at the first rung from there."""
-    asha = TruthfulAsha("accuracy", reports, grace, factor, {})
+    asha = ResumableAsha("accuracy", reports, grace, factor, {})
     assert live(asha, Trial("best"), [1.0] * reports) == reports
     for drop in range(1, reports + 1):
         values = [1.0] * (drop - 1) + [0.5 - 0.01 * drop] * (reports - drop + 1)
@@ -97,7 +97,7 @@ def curves(trials, reports, seed):
 @pytest.mark.parametrize("factor", [2, 3])
 @pytest.mark.parametrize("seed", range(3))
 def test_decisions_are_rays(factor, seed):
-    ours = TruthfulAsha("accuracy", 9, 1, factor, {})
+    ours = ResumableAsha("accuracy", 9, 1, factor, {})
     theirs = AsyncHyperBandScheduler(
         time_attr="report", metric="accuracy", mode="max", max_t=9, reduction_factor=factor
     )
@@ -110,13 +110,13 @@ def test_decisions_are_rays(factor, seed):
 @pytest.mark.parametrize("seed", range(3))
 def test_a_continued_search_judges_like_an_uninterrupted_one(factor, seed):
     played = curves(30, 9, seed)
-    whole, past = TruthfulAsha("accuracy", 9, 1, factor, {}), {}
+    whole, past = ResumableAsha("accuracy", 9, 1, factor, {}), {}
     for number, values in enumerate(played[:15]):
         diverged = number % 5 == 3
         at = live(whole, Trial(f"past-{number}"), values[:4] if diverged else values, diverged)
         state = "failed" if diverged and at == 4 else "finished" if at == 9 else "stopped"
-        past[number] = Known({}, state, dict(enumerate(values[:at], start=1)))
-    again = TruthfulAsha("accuracy", 9, 1, factor, past)
+        past[number] = TrialRecord({}, state, dict(enumerate(values[:at], start=1)))
+    again = ResumableAsha("accuracy", 9, 1, factor, past)
     assert bars(again) == bars(whole)
     for number, values in enumerate(played[15:], start=15):
         assert live(again, Trial(str(number)), values) == live(whole, Trial(str(number)), values)
@@ -125,16 +125,16 @@ def test_a_continued_search_judges_like_an_uninterrupted_one(factor, seed):
 
 def test_an_interrupted_trial_sets_the_bars_that_it_had_passed_at_its_checkpoint():
     past = {
-        0: Known({}, "running", {1: 0.9}),
-        1: Known({}, "finished", {1: 0.5, 2: 0.6, 3: 0.7, 4: 0.8}),
-        2: Known({}, "running", {}),
+        0: TrialRecord({}, "running", {1: 0.9}),
+        1: TrialRecord({}, "finished", {1: 0.5, 2: 0.6, 3: 0.7, 4: 0.8}),
+        2: TrialRecord({}, "running", {}),
     }
-    asha = TruthfulAsha("accuracy", 4, 1, 3, past)
+    asha = ResumableAsha("accuracy", 4, 1, 3, past)
     assert bars(asha) == [(3, {"past-1": 0.7}), (1, {"past-0": 0.9, "past-1": 0.5})]
 
 
 def test_a_diverged_trial_sets_no_bar():
-    asha = TruthfulAsha("accuracy", 9, 1, 3, {})
+    asha = ResumableAsha("accuracy", 9, 1, 3, {})
     assert live(asha, Trial("diverging"), [0.9, 0.9, 0.9, math.nan], diverged=True) == 4
     assert live(asha, Trial("at once"), [0.9], diverged=True) == 1
     assert all(not recorded for _, recorded in bars(asha))
@@ -143,7 +143,7 @@ def test_a_diverged_trial_sets_no_bar():
 
 
 def test_a_crashed_trial_sets_no_bar_unless_it_is_tried_again():
-    asha = TruthfulAsha("accuracy", 9, 1, 3, {})
+    asha = ResumableAsha("accuracy", 9, 1, 3, {})
     trial = Trial("crashing", tries_left=1)
     asha.on_trial_add(None, trial)
     asha.on_trial_result(None, trial, {"report": 1, "accuracy": 0.9})
@@ -176,8 +176,8 @@ def test_how_a_trial_ended(result, error, expected):
 def searcher(tmp_path):
     path = tmp_path / "space.yaml"
     path.write_text(SPACE, encoding="utf-8")
-    record = Record(settings_module.load(path), tmp_path / "study.db", "search", {})
-    return TruthfulSearcher(record, "accuracy", 3, workers=5)
+    record = SearchStudy(settings_module.load(path), tmp_path / "study.db", "search", {})
+    return StudySearcher(record, "accuracy", 3, workers=5)
 
 
 def test_the_searcher_tells_the_record_the_truth(searcher, tmp_path):
@@ -215,7 +215,7 @@ def test_metric_and_mode_may_be_said_again(searcher):
 
 
 def test_copies_are_the_same_object_and_snapshots_are_empty(searcher, tmp_path):
-    asha = TruthfulAsha("accuracy", 9, 1, 3, {})
+    asha = ResumableAsha("accuracy", 9, 1, 3, {})
     for thing in (searcher, asha):
         assert copy.deepcopy(thing) is thing
         assert copy.deepcopy({"a": [thing]})["a"][0] is thing

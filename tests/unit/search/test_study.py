@@ -10,7 +10,7 @@ import pytest
 from optuna.trial import TrialState
 
 from fsd_tune.search import budget, grid
-from fsd_tune.search.study import Known, Record, expected_end, start_up_trials
+from fsd_tune.search.study import SearchStudy, TrialRecord, expected_end, start_up_trials
 from fsd_tune.settings import judging
 from fsd_tune.settings import loader as settings_module
 from fsd_tune.settings.configuration import distributions
@@ -53,7 +53,7 @@ def make(tmp_path):
     """Records, each in its own file below `tmp_path`."""
 
     def record(settings, name="search", past=None, file="study.db"):
-        return Record(settings, tmp_path / file, name, past or {})
+        return SearchStudy(settings, tmp_path / file, name, past or {})
 
     return record
 
@@ -145,11 +145,11 @@ def test_nothing_is_left_running_when_a_search_stops(load, make, tmp_path):
 
 def test_what_the_sampler_is_told_of_a_stopped_trial():
     finished = [
-        Known({}, "finished", {1: 0.50, 2: 0.60, 3: 0.70, 4: 0.80}),
-        Known({}, "finished", {1: 0.40, 2: 0.70, 3: 0.70, 4: 0.70}),
-        Known({}, "finished", {1: 0.60, 2: 0.65, 3: 0.68, 4: 0.68}),
+        TrialRecord({}, "finished", {1: 0.50, 2: 0.60, 3: 0.70, 4: 0.80}),
+        TrialRecord({}, "finished", {1: 0.40, 2: 0.70, 3: 0.70, 4: 0.70}),
+        TrialRecord({}, "finished", {1: 0.60, 2: 0.65, 3: 0.68, 4: 0.68}),
     ]
-    stopped = Known({}, "stopped", {1: 0.30, 2: 0.40})
+    stopped = TrialRecord({}, "stopped", {1: 0.30, 2: 0.40})
     # The means of their last three are 0.70, 0.70 and 0.67, which is 0.10, 0.00 and 0.02 above their report 2.
     assert expected_end(stopped, finished, "extrapolated", "mean_of_last_3") == pytest.approx(0.42)
     # The last ones are 0.20, 0.00 and 0.03 above it.
@@ -157,7 +157,7 @@ def test_what_the_sampler_is_told_of_a_stopped_trial():
     assert expected_end(stopped, [], "extrapolated", "last") == 0.40
     assert expected_end(stopped, finished, "last", "last") == 0.40
     assert expected_end(stopped, finished, "pruned", "last") is None
-    assert expected_end(Known({}, "stopped", {}), finished, "extrapolated", "last") is None
+    assert expected_end(TrialRecord({}, "stopped", {}), finished, "extrapolated", "last") is None
 
 
 @pytest.mark.parametrize("learn_from", ["extrapolated", "pruned", "last"])
@@ -188,9 +188,9 @@ def test_interrupted_trials_and_gaps_are_asked_again_under_their_numbers(load, m
     record = make(settings)
     configs = play(record, 5)
     past = copy.deepcopy(record.trials)
-    past[1] = Known(past[1].params)  # interrupted
+    past[1] = TrialRecord(past[1].params)  # interrupted
     del past[3]  # never written
-    past[4] = Known(past[4].params)
+    past[4] = TrialRecord(past[4].params)
     record = make(settings, past=past, file="again.db")
     waiting = stored(tmp_path / "again.db")
     assert [t.number for t in waiting if t.state == TrialState.WAITING] == [1, 3, 4]
@@ -244,7 +244,7 @@ def test_the_sampler_learns_by_the_strategy(load, make):
 
     def known(alpha, state, *values):
         params = {"alpha": alpha, "temperature": 5.0, "learning_rate": 1e-4, "batch_size": 16}
-        return Known(params, state, dict(enumerate(values, start=1)))
+        return TrialRecord(params, state, dict(enumerate(values, start=1)))
 
     past = {
         0: known(0.1, "finished", 0.3, 0.5, 0.6, 0.7),  # a gain of 0.3 from report 1, of 0.1 from report 2
@@ -304,7 +304,7 @@ def test_studies_have_their_names_and_never_merge(load, make, tmp_path):
 @pytest.mark.parametrize("folder", ["with space", "é", "a?b=c", "a%20b#c"])
 def test_any_folder_name_will_do(load, tmp_path, folder):
     (tmp_path / folder).mkdir()
-    play(Record(load(), tmp_path / folder / "study.db", "search", {}), 1)
+    play(SearchStudy(load(), tmp_path / folder / "study.db", "search", {}), 1)
     assert [path.name for path in (tmp_path / folder).iterdir()] == ["study.db"]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([folder, "space.yaml"])
 
@@ -319,7 +319,7 @@ def test_a_searched_method_has_only_its_own_parameters(load, make, tmp_path):
         assert set(trials[number].params) == wanted[config["method"]]
         assert all(config[name] == value for name, value in trials[number].params.items())
     past = copy.deepcopy(record.trials)
-    past[7] = Known(past[7].params)
+    past[7] = TrialRecord(past[7].params)
     again = make(load(METHODS), past=past, file="again.db")
     assert again.ask() == (7, configs[7])
     for live, rebuilt in zip(trials, stored(tmp_path / "again.db"), strict=True):
@@ -334,7 +334,7 @@ def test_a_space_without_anything_to_search(load, make, tmp_path):
     trials = stored(tmp_path / "study.db")
     assert [trial.params for trial in trials] == [{}] * 3
     assert all(trial.state == TrialState.COMPLETE for trial in trials)
-    again = make(settings, past={0: record.trials[0], 1: Known({})}, file="again.db")
+    again = make(settings, past={0: record.trials[0], 1: TrialRecord({})}, file="again.db")
     assert play(again, 2) == {1: configs[0], 2: configs[0]}
 
 
@@ -352,7 +352,7 @@ def test_a_failed_trial_keeps_the_others_suggestions_coming(load, make, tmp_path
 def test_an_unwritable_place_is_the_systems_error(load, tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(OSError, match="Not a directory"):
-        Record(load(), Path(tmp_path / "file" / "study.db"), "search", {})
+        SearchStudy(load(), Path(tmp_path / "file" / "study.db"), "search", {})
 
 
 NUMBERS = """
@@ -451,7 +451,7 @@ def test_a_continued_search_of_any_sampler_suggests_what_an_uninterrupted_one_do
     first = make(settings, file="first.db")
     play(first, 11, stop=lambda n: 1 if n % 4 == 2 else None)
     past = copy.deepcopy(first.trials)
-    past[10] = Known(past[10].params, generation=past[10].generation)  # interrupted
+    past[10] = TrialRecord(past[10].params, generation=past[10].generation)  # interrupted
     again = make(settings, past=past, file="again.db")
     played = play(again, 2, stop=lambda n: 1 if n % 4 == 2 else None)
     assert played == {number: configs[number] for number in (10, 11)}
@@ -507,7 +507,7 @@ def test_a_continued_grid_runs_what_remains(load, make, tmp_path):
     first = make(load(GRID), file="first.db")
     play(first, 9)
     past = copy.deepcopy(first.trials)
-    past[4] = Known(past[4].params)  # interrupted
+    past[4] = TrialRecord(past[4].params)  # interrupted
     del past[6]  # never written
     again = make(load(GRID), past=past, file="again.db")
     played = play(again, 15)

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from fsd_tune.search.trial_logger import Scribe
-from fsd_tune.storage.experiment_folder import Place
+from fsd_tune.search.trial_logger import TrialLogger
+from fsd_tune.storage.experiment_folder import ExperimentFolder
 
 
 class Progress:
@@ -37,14 +37,14 @@ def test_a_gpu_out_of_memory_is_backed_off_from(tmp_path, error, room, failures,
     """Among others it is not the trial's failure; a trial that is alone on its GPU fails by itself."""
     progress, failed = Progress(), trial(error)
     searcher = SimpleNamespace(back_off=lambda: room)
-    scribe = Scribe(Place(tmp_path), "accuracy", 3, "last", None, searcher, {}, progress, Event(), None)  # type: ignore[arg-type]
+    scribe = TrialLogger(ExperimentFolder(tmp_path), "accuracy", 3, "last", None, searcher, {}, progress, Event(), None)  # type: ignore[arg-type]
     scribe.on_trial_recover(0, [], failed)
     assert failed.run_metadata.num_failures == failures and len(progress.notes) == said
 
 
 def test_a_failure_is_taken_back_when_its_host_turns_out_to_have_died(tmp_path, monkeypatch, clock):
     progress = Progress()
-    scribe = Scribe(Place(tmp_path), "accuracy", 3, "last", None, None, {}, progress, Event(), None)  # type: ignore[arg-type]
+    scribe = TrialLogger(ExperimentFolder(tmp_path), "accuracy", 3, "last", None, None, {}, progress, Event(), None)  # type: ignore[arg-type]
     died, crashed, late = trial("unavailable", "10.0.0.2"), trial("died", "10.0.0.3"), trial("cut", "10.0.0.4")
     dead: set[str] = set()
     monkeypatch.setattr("fsd_tune.cluster.connection.dead_hosts", lambda: dead)
@@ -72,7 +72,7 @@ def test_a_trial_whose_worker_never_started_is_in_the_results(tmp_path):
     ended: list[int] = []
     progress = SimpleNamespace(ended=lambda number, *_: ended.append(number))
     tracked = SimpleNamespace(ended=lambda *_: None)
-    scribe = Scribe(Place(tmp_path), "accuracy", 3, "last", None, None, {}, progress, Event(), tracked)  # type: ignore[arg-type]
+    scribe = TrialLogger(ExperimentFolder(tmp_path), "accuracy", 3, "last", None, None, {}, progress, Event(), tracked)  # type: ignore[arg-type]
     failed = trial("The actor never ran")
     failed.config = {"trial": 5, "config": {"method": "kd"}, "restart": ""}
     failed.storage = SimpleNamespace(trial_dir_name="0005_ab")

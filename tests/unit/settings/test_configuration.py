@@ -218,7 +218,8 @@ def test_defaults_resolve_for_every_method(method: str) -> None:
 
 def test_resolving_does_not_import_optuna() -> None:
     code = (
-        "import sys; from fsd_tune import settings, space; s = settings.load(None, {'method': 'kd'}); space.resolve(s);"
+        "import sys; from fsd_tune.settings import loader as settings, configuration as space; "
+        "s = settings.load(None, {'method': 'kd'}); space.resolve(s);"
         "space.first_configurations(s); print('optuna' in sys.modules)"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

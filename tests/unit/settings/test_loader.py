@@ -583,7 +583,7 @@ def test_dump_reads_back_to_equal_settings(tmp_path: Path, text: str) -> None:
 
 def test_import_is_light() -> None:
     heavy = ("torch", "optuna", "ray", "transformers", "numpy")
-    code = f"import sys, fsd_tune.settings; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, fsd_tune.settings.loader; print([name for name in {heavy} if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
 

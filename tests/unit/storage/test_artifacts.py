@@ -62,7 +62,7 @@ def test_only_one_process_builds(tmp_path):
     code = """
 import sys, time
 from pathlib import Path
-from fsd_tune import files
+from fsd_tune.storage import artifacts as files
 folder = Path(sys.argv[1]) / "artefact"
 with files.locked(folder):
     if files.facts_of(folder) is None:

@@ -9,7 +9,7 @@ import pytest
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.storage import artifacts as files
 from fsd_tune.storage import remote as storage
-from fsd_tune.storage.remote import Storage
+from fsd_tune.storage.remote import RemoteFolder
 from tests.helpers import s3
 
 pytestmark = pytest.mark.skipif(bool(s3.missing()), reason=s3.missing())
@@ -26,7 +26,7 @@ def server():
 
 
 def test_what_is_put_comes_back_and_what_is_deleted_is_gone(server, tmp_path):
-    here = Storage(server.uri("files"))
+    here = RemoteFolder(server.uri("files"))
     assert here.sizes() == {}, "a place where nothing was written yet"
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "one").write_bytes(b"1")
@@ -46,7 +46,7 @@ def test_what_is_put_comes_back_and_what_is_deleted_is_gone(server, tmp_path):
 
 
 def test_a_disk_by_its_uri(tmp_path):
-    here = Storage(f"file://{tmp_path}/place")
+    here = RemoteFolder(f"file://{tmp_path}/place")
     here.require("--output")
     assert here.sizes() == {} and not list((tmp_path / "place").iterdir()), "nothing stays of the try"
     here.write("deep/note", b"1")
@@ -61,8 +61,8 @@ def test_a_disk_by_its_uri(tmp_path):
 
 
 def test_a_place_that_cannot_be_written_is_refused_at_once(server):
-    Storage(server.uri("new")).require("--output")
-    assert Storage(server.uri("new")).sizes() == {}, "what was tried leaves nothing"
+    RemoteFolder(server.uri("new")).require("--output")
+    assert RemoteFolder(server.uri("new")).sizes() == {}, "what was tried leaves nothing"
     for uri, said in (
         (server.uri("x").replace("s3://bucket", "s3://no-such-bucket"), "cannot be written"),
         (f"{server.uri('x')}&colour=red", "cannot be used"),
@@ -70,12 +70,12 @@ def test_a_place_that_cannot_be_written_is_refused_at_once(server):
     ):
         began = time.monotonic()
         with pytest.raises(InputError) as caught:
-            Storage(uri).require("--output")
+            RemoteFolder(uri).require("--output")
         assert said in caught.value.problems[0] and time.monotonic() - began < 20
 
 
 def test_storage_that_goes_away_for_a_while_is_waited_for(server):
-    here = Storage(server.uri("away"), patience=60)
+    here = RemoteFolder(server.uri("away"), patience=60)
     server.pause()
     back = threading.Timer(4, server.go_on)
     back.start()
@@ -90,12 +90,12 @@ def test_storage_that_goes_away_for_a_while_is_waited_for(server):
 def test_storage_that_stays_away_is_given_up(server, monkeypatch):
     gone = server.uri("away").replace(f":{server.port}", ":9")
     with pytest.raises(OSError):
-        Storage(gone, patience=1).write("never", b"")
+        RemoteFolder(gone, patience=1).write("never", b"")
     monkeypatch.setattr(storage, "_ANSWER_SECONDS", 1.0)
     server.pause()
     try:
         with pytest.raises(InputError, match="has not answered within 1 s"):
-            Storage(server.uri("away")).require("--output")
+            RemoteFolder(server.uri("away")).require("--output")
     finally:
         server.go_on()
 
@@ -112,13 +112,13 @@ def test_an_artefact_is_built_on_one_node_and_fetched_by_another(server, tmp_pat
     assert storage.fetched(other, remote) and files.facts_of(other) == {"examples": 3}
     (other / "array").write_bytes(b"contenT")
     assert storage.fetched(other, remote) and (other / "array").read_bytes() == b"content", "fetched anew"
-    Storage(remote).write("memory-1/array", b"short")
+    RemoteFolder(remote).write("memory-1/array", b"short")
     assert not storage.fetched(tmp_path / "three" / "memory-1", remote)
     assert not storage.fetched(tmp_path / "four" / "memory-1", None)
 
 
 def test_a_models_folder_of_another_machine(server, tmp_path):
-    Storage(server.uri("inputs", "1")).write("config.json", b"{}")
+    RemoteFolder(server.uri("inputs", "1")).write("config.json", b"{}")
     folder = tmp_path / "home" / "teacher"
     storage.provide(folder, server.uri("inputs", "1"))
     assert (folder / "config.json").read_bytes() == b"{}"

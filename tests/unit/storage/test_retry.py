@@ -5,12 +5,12 @@ import time
 
 import pytest
 
-from fsd_tune.storage.retry import AwayError, Patience
+from fsd_tune.storage.retry import FolderWatch, StorageUnavailableError
 
 
 def test_a_folder_that_is_there_costs_nothing(tmp_path):
     said: list[str] = []
-    Patience(tmp_path, said.append).wait()
+    FolderWatch(tmp_path, said.append).wait()
     assert not said and not list(tmp_path.iterdir())
 
 
@@ -21,17 +21,19 @@ def test_a_folder_that_comes_back_is_waited_for(tmp_path):
     back = threading.Timer(4.0, lambda: away.rename(folder))
     back.start()
     began = time.monotonic()
-    Patience(folder, said.append).wait()
+    FolderWatch(folder, said.append).wait()
     assert time.monotonic() - began > 3.5 and folder.is_dir()
     assert len(said) == 2 and "waiting up to 180 s" in said[0] and "is back after" in said[1]
 
 
 def test_a_folder_that_stays_away_ends_the_search_with_what_to_do(tmp_path):
-    patience = Patience(tmp_path / "gone", print, seconds=0.6)
-    with pytest.raises(AwayError, match=r"cannot be written for 1 s \(No such file or directory\)") as raised:
+    patience = FolderWatch(tmp_path / "gone", print, seconds=0.6)
+    with pytest.raises(
+        StorageUnavailableError, match=r"cannot be written for 1 s \(No such file or directory\)"
+    ) as raised:
         patience.wait()
     assert "fsd-tune resume" in raised.value.hint
     began = time.monotonic()
-    with pytest.raises(AwayError):
+    with pytest.raises(StorageUnavailableError):
         patience.wait()
     assert time.monotonic() - began < 0.5, "what is lost is not waited for again"

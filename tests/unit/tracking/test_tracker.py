@@ -33,7 +33,7 @@ def test_off_does_nothing(tmp_path):
     tracker.write("a", "trial", {}, [{"report": 1}], {})
     tracker.close()
     assert not list(tmp_path.iterdir())
-    code = "import sys, fsd_tune.search_run, fsd_tune.single; sys.exit('wandb' in sys.modules)"
+    code = "import sys, fsd_tune.search.driver, fsd_tune.training.api; sys.exit('wandb' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0, "nobody pays for the import"
 
 
@@ -69,8 +69,8 @@ def test_a_run_that_was_broken_off_is_written_anew(tmp_path):
     rows = [{"report": i, "accuracy": i / 10} for i in (1, 2, 3)]
     code = f"""
 import os, pathlib
-from fsd_tune.sections import Wandb
-from fsd_tune.tracking import Tracker
+from fsd_tune.settings.schema import Wandb
+from fsd_tune.tracking.tracker import Tracker
 tracker = Tracker(Wandb(mode="offline"), pathlib.Path({str(tmp_path)!r}), "g")
 tracker.begin("t", "trial", {{}}, {rows[:2]})
 import time; time.sleep(float(os.environ["SECONDS"]))

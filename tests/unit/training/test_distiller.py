@@ -19,8 +19,8 @@ from fsd_tune.models.loading import label_order, load_classifier
 from fsd_tune.settings.configuration import resolve
 from fsd_tune.settings.methods import METHODS, NEEDS_EQUAL_WIDTHS, USES_FEATURES
 from fsd_tune.training import distiller as distill
-from fsd_tune.training.factory import Workbench
-from fsd_tune.training.inputs import gather
+from fsd_tune.training.factory import DistillerFactory
+from fsd_tune.training.inputs import load_inputs
 from tests.helpers import reference
 
 CPU = torch.device("cpu")
@@ -35,10 +35,10 @@ def quiet(what, done, total):
 def bench(load_settings, glue, teacher, tmp_path):
     def make(method="fsd_ilg", task="sst2", used_teacher=teacher, folder=tmp_path / "memory", **overrides):
         settings = load_settings(method=method, **overrides)
-        inputs = gather(settings, task, str(used_teacher), glue)
+        inputs = load_inputs(settings, task, str(used_teacher), glue)
         spec, _ = spec_for(settings, inputs.teacher, task, inputs.train, inputs.dev, folder, "cpu")
         prepared = prepare(spec, quiet)
-        return Workbench(settings, spec, open_arrays(prepared, mapped=True)), resolve(settings)
+        return DistillerFactory(settings, spec, open_arrays(prepared, mapped=True)), resolve(settings)
 
     return make
 
@@ -332,7 +332,7 @@ def test_terms_are_means_over_the_chosen_pairs_of_stored_layers(bench, teacher, 
 def test_what_a_method_stores(load_settings, glue, teacher, tmp_path, method):
     """The layers of its pairs, and the memory's for every method: no later search pays another pass for it."""
     settings = load_settings(method=method, **{"loss.layers": "[[4, 2], [1, 1]]"})
-    inputs = gather(settings, "sst2", str(teacher), glue)
+    inputs = load_inputs(settings, "sst2", str(teacher), glue)
     spec, _ = spec_for(settings, inputs.teacher, "sst2", inputs.train, inputs.dev, tmp_path, "cpu")
     assert spec.layers == ((3,) if method == "kd" else (1, 3, 4))
 
