@@ -13,14 +13,13 @@ from sklearn.cluster import KMeans
 
 from benchmarks import setting as settings
 from benchmarks.setting import Setting
-from fsd_tune.data import api as glue
+from fsd_tune.data import splits
 from fsd_tune.device import autocast
-from fsd_tune.memory import sizes as disk
-from fsd_tune.memory import teacher_memory as memory
-from fsd_tune.memory import teacher_outputs
+from fsd_tune.memory import teacher_memory, teacher_outputs
+from fsd_tune.memory.sizes import memory_bytes, outputs_bytes
 from fsd_tune.models.inference import predict
 from fsd_tune.models.loading import load_classifier
-from fsd_tune.storage import artifacts as files
+from fsd_tune.storage import artifacts
 
 # Training rows of the nine tasks (the official download's).
 ROWS = {
@@ -38,7 +37,7 @@ def against_inference(setting: Setting, precision: str, rounds: int) -> list[dic
     spec, _, _ = settings.artefacts(setting, "fsd_ilg", precision)
     assert spec.memory_pair is not None
     where, layer = torch.device(setting.device), spec.memory_pair[0]
-    model = load_classifier(str(setting.teacher), glue.get_task("sst2")).to(where).eval()
+    model = load_classifier(str(setting.teacher), splits.get_task("sst2")).to(where).eval()
     outputs_folder, memory_folder = setting.folder / "bench-outputs", setting.folder / "bench-memory"
 
     def build() -> None:
@@ -48,7 +47,7 @@ def against_inference(setting: Setting, precision: str, rounds: int) -> list[dic
             outputs_folder, model, (0, 1), spec.train, spec.layers, spec.padding, spec.precision, where, quiet
         )
         held = teacher_outputs.read(outputs_folder, mapped=True)
-        memory.write(memory_folder, held, layer, spec.centroids, spec.algorithm, quiet, where)
+        teacher_memory.write(memory_folder, held, layer, spec.centroids, spec.algorithm, quiet, where)
 
     build()
     times: dict[str, list[float]] = {"build": [], "plain": []}
@@ -63,14 +62,14 @@ def against_inference(setting: Setting, precision: str, rounds: int) -> list[dic
     ratios = np.asarray(times["build"]) / np.asarray(times["plain"])
     held = teacher_outputs.read(outputs_folder, mapped=True)
     points = held.features(layer, np.arange(len(held)), held.longest).reshape(len(held), -1).astype(np.float32)
-    facts = files.facts_of(memory_folder)
+    facts = artifacts.facts_of(memory_folder)
     assert facts is not None
     best = float(KMeans(spec.centroids, n_init=10, random_state=0).fit(points).inertia_)
     inertia = facts["inertia"] / best
     # A larger split's way: a start from a sample, here three examples in ten, and sweeps in blocks.
-    whole, memory.SAMPLE_EXAMPLES = memory.SAMPLE_EXAMPLES, 3 * len(held) // 10
-    centroids, labels = memory.kmeans(held, layer, spec.centroids, quiet)
-    memory.SAMPLE_EXAMPLES = whole
+    whole, teacher_memory.SAMPLE_EXAMPLES = teacher_memory.SAMPLE_EXAMPLES, 3 * len(held) // 10
+    centroids, labels = teacher_memory.kmeans(held, layer, spec.centroids, quiet)
+    teacher_memory.SAMPLE_EXAMPLES = whole
     swept = float(((points - centroids[labels]) ** 2).sum()) / best
     return [
         {
@@ -105,8 +104,8 @@ def against_inference(setting: Setting, precision: str, rounds: int) -> list[dic
 
 def bytes_of(rows: int, tokens: float, hidden: int, layers: int, classes: int, centroids: int, longest: int) -> int:
     """Bytes of outputs and memory, by the formula that searches go by."""
-    outputs = disk.outputs_bytes(round(rows * tokens), rows, hidden, layers, classes)
-    return outputs + disk.memory_bytes(rows, centroids, longest * hidden)
+    outputs = outputs_bytes(round(rows * tokens), rows, hidden, layers, classes)
+    return outputs + memory_bytes(rows, centroids, longest * hidden)
 
 
 def sizes(setting: Setting) -> list[str]:
@@ -125,7 +124,7 @@ def sizes(setting: Setting) -> list[str]:
         "BERT-base, one layer pair, all examples of 128 tokens (an upper bound: only real tokens are stored):",
     ]
     for name, rows in ROWS.items():
-        task = glue.get_task(name)
+        task = splits.get_task(name)
         size = bytes_of(rows, 128, 768, 1, task.num_labels, task.default_centroids, 128)
         lines.append(f"  {name:5s} {rows:7,d} rows  {size / 1e9:6.2f} GB  {size / rows / 1e3:6.1f} kB an example")
     return lines

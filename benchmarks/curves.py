@@ -20,15 +20,15 @@ from typing import Any
 
 import torch
 
-from fsd_tune.data import api as glue
-from fsd_tune.data import demo_input as demo_data
+from fsd_tune.data import demo_input
 from fsd_tune.data.batching import tokenize
+from fsd_tune.data.splits import get_task
 from fsd_tune.memory.arrays import open_arrays
 from fsd_tune.memory.build import prepare
 from fsd_tune.memory.spec import spec_for
 from fsd_tune.models.loading import load_tokenizer, quiet_transformers, read_model_info
 from fsd_tune.progress import Display
-from fsd_tune.settings import loader as settings_module
+from fsd_tune.settings import loader
 from fsd_tune.settings.configuration import resolve
 from fsd_tune.training.distiller import Distiller
 from fsd_tune.training.factory import DistillerFactory
@@ -85,7 +85,7 @@ def bench(folder: Path) -> DistillerFactory:
     """The task, teacher and memory, made on the first call."""
     quiet_transformers()
     display = Display(quiet=True)
-    found = demo_data.fetch(folder / "input", train=TRAIN, dev=DEV)
+    found = demo_input.fetch(folder / "input", train=TRAIN, dev=DEV)
     teacher = folder / "teacher"
     if not (teacher / "fsd_tune.json").is_file():
         run = TeacherConfig(
@@ -93,8 +93,8 @@ def bench(folder: Path) -> DistillerFactory:
         )  # fmt: skip
         print(f"teacher: {fine_tune(run, True, display)['score']:.4f}", flush=True)
     given = FLAGS | {name.replace("_", "-"): str(values[0]) for name, values in GRID.items()}
-    settings = settings_module.load(None, settings_module.parse_flags([f"--{k}={v}" for k, v in given.items()]))
-    splits, tokenizer = load_splits(glue.get_task("sst2"), found.data), load_tokenizer(str(teacher))
+    settings = loader.load(None, loader.parse_flags([f"--{k}={v}" for k, v in given.items()]))
+    splits, tokenizer = load_splits(get_task("sst2"), found.data), load_tokenizer(str(teacher))
     train = tokenize(splits["train"], tokenizer, MAX_LENGTH, settings.data.train_limit)
     dev = tokenize(splits["dev"], tokenizer, MAX_LENGTH)
     spec, _ = spec_for(settings, read_model_info(str(teacher)), "sst2", train, dev, folder / "memory", "cpu")

@@ -22,8 +22,7 @@ from ray.tune.search.optuna import OptunaSearch
 from benchmarks.curves import FLAGS, GRID
 from fsd_tune.search.searcher import ResumableAsha
 from fsd_tune.search.study import SearchStudy
-from fsd_tune.settings import judging
-from fsd_tune.settings import loader as settings_module
+from fsd_tune.settings import judging, loader
 
 WORKERS = 4
 GRACE, FACTOR = 1, 3
@@ -120,7 +119,7 @@ def ours_settings(learn_from: str, judge_by: str, trials: int, seed: int, sample
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "space.yaml")
         path.write_text("\n".join(lines), encoding="utf-8")
-        return settings_module.load(path)
+        return loader.load(path)
 
 
 class Ours:

@@ -17,7 +17,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from fsd_tune.data import api as glue
+from fsd_tune.data import splits
 from tests.helpers import tiny
 
 SIZES = (49_088, 98_176, 196_351, 392_702)
@@ -28,7 +28,7 @@ _COLUMNS = ["index", *(f"other{i}" for i in range(7)), "sentence1", "sentence2",
 def write_mnli(folder: Path, rows: int) -> None:
     """`folder/MNLI/` in the official layout: texts of 2 to 30 words, about 40 tokens an example."""
     (folder / "MNLI").mkdir(parents=True)
-    words, labels = np.asarray(tiny.words()[5:-8]), glue.get_task("mnli").labels
+    words, labels = np.asarray(tiny.words()[5:-8]), splits.get_task("mnli").labels
     rng = np.random.default_rng(0)
     for name, count in (("train", rows), ("dev_matched", 500), ("dev_mismatched", 500)):
         with (folder / "MNLI" / f"{name}.tsv").open("w", encoding="utf-8") as stream:
@@ -73,7 +73,7 @@ def main() -> None:
     script = str(Path(sys.executable).parent / "fsd-tune")
     try:
         base = tiny.write_base(folder / "base")
-        words = dict(enumerate(glue.get_task("mnli").labels))
+        words = dict(enumerate(splits.get_task("mnli").labels))
         teacher = tiny.write_teacher(folder / "teacher", base, num_labels=3, id2label=words)
         for rows in given.sizes:
             data, memory = folder / f"data-{rows}", folder / f"memory-{rows}"

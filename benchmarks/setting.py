@@ -7,15 +7,15 @@ from typing import Any
 
 import torch
 
-from fsd_tune.data import api as glue
-from fsd_tune.data import demo_input as demo_data
+from fsd_tune.data import demo_input
 from fsd_tune.data.batching import tokenize
+from fsd_tune.data.splits import get_task
 from fsd_tune.memory.arrays import open_arrays
 from fsd_tune.memory.build import BuiltMemory, prepare
 from fsd_tune.memory.spec import MemorySpec, spec_for
 from fsd_tune.models.folder import write_model
 from fsd_tune.models.loading import ModelInfo, load_classifier, load_tokenizer
-from fsd_tune.settings import loader as settings_module
+from fsd_tune.settings import loader
 from fsd_tune.settings.configuration import resolve
 from fsd_tune.training.distiller import Distiller
 from fsd_tune.training.factory import DistillerFactory
@@ -61,10 +61,10 @@ def _processor() -> str:
 
 def make(device: str, folder: Path) -> Setting:
     """Fetch or make what the benchmarks need, below `folder`."""
-    found = demo_data.fetch(folder / "input")
+    found = demo_input.fetch(folder / "input")
     teacher = folder / f"teacher-{device}"
     if not (teacher / "config.json").is_file():
-        task = glue.get_task("sst2")
+        task = get_task("sst2")
         model = load_classifier(str(found.model), task) if device == "cpu" else _bert_base()
         write_model(teacher, model, load_tokenizer(str(found.model)), {"base": str(found.model.resolve())})
     if device == "cpu":
@@ -95,8 +95,8 @@ def artefacts(
         "epochs": 1000,
         "precision": precision,
     } | {name.replace("_", "-"): value for name, value in flags.items()}
-    settings = settings_module.load(None, settings_module.parse_flags([f"--{k}={v}" for k, v in given.items()]))
-    splits = load_splits(glue.get_task("sst2"), setting.data)
+    settings = loader.load(None, loader.parse_flags([f"--{k}={v}" for k, v in given.items()]))
+    splits = load_splits(get_task("sst2"), setting.data)
     tokenizer = load_tokenizer(str(setting.teacher))
     train, dev = (
         tokenize(splits[name], tokenizer, setting.max_length, limit)

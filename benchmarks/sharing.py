@@ -5,8 +5,8 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.setting import Setting
-from fsd_tune.search import api as search
-from fsd_tune.settings import loader as settings_module
+from fsd_tune.search.api import run
+from fsd_tune.settings import loader
 
 SHARING = (1, 2, 4, 8)
 
@@ -28,9 +28,9 @@ def trials_an_hour(setting: Setting) -> list[dict[str, object]]:
             "trials": max(SHARING),
             "gpus-per-trial": 1 / sharing,
         }
-        settings = settings_module.load(None, settings_module.parse_flags([f"--{k}={v}" for k, v in given.items()]))
+        settings = loader.load(None, loader.parse_flags([f"--{k}={v}" for k, v in given.items()]))
         with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as ray:
-            results = search.run(
+            results = run(
                 settings, task="sst2", teacher=str(setting.teacher), data=setting.data, output=Path(folder, "R"),
                 memory=setting.folder, device="cuda", ray_temporary=Path(ray),
             )  # fmt: skip

@@ -10,7 +10,7 @@ from torch import Tensor
 from benchmarks import setting as settings
 from benchmarks.setting import Setting
 from fsd_tune import losses
-from fsd_tune.data import api as glue
+from fsd_tune.data import splits
 from fsd_tune.data.batching import collate
 from fsd_tune.models.loading import load_classifier
 from fsd_tune.training.distiller import Distiller
@@ -79,7 +79,7 @@ class Published:
             setting, "fsd_ilg", "float32", data_padding="published", student_memory_start="published"
         )
         self.run = settings.distiller(bench)
-        self.teacher = load_classifier(str(setting.teacher), glue.get_task("sst2")).to(setting.device).eval()
+        self.teacher = load_classifier(str(setting.teacher), splits.get_task("sst2")).to(setting.device).eval()
         assert bench.arrays is not None and bench.arrays.memory is not None
         self.memory = torch.tensor(bench.arrays.memory.centroids).to(setting.device)
 

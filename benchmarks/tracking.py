@@ -9,9 +9,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from fsd_tune.cluster import connection as cluster
-from fsd_tune.search import api as search
-from fsd_tune.settings import loader as settings_module
+from fsd_tune.cluster import connection
+from fsd_tune.search.api import run
+from fsd_tune.settings import loader
 from tests.helpers import glue_folders, tiny
 
 TRIALS = 12
@@ -32,12 +32,12 @@ def main() -> None:
         folder = Path(place)
         glue_folders.write_glue(folder / "glue", train=40, dev=24)
         tiny.write_teacher(folder / "teacher", tiny.write_base(folder / "base"))
-        with cluster.connect(temporary=Path(temporary)):
+        with connection.connect(temporary=Path(temporary)):
             # The first one starts what the others find started; it is not counted.
             for number, mode in enumerate(["off", *["off", "offline"] * given.rounds]):
-                settings = settings_module.load(None, settings_module.parse_flags([*flags, f"--wandb={mode}"]))
+                settings = loader.load(None, loader.parse_flags([*flags, f"--wandb={mode}"]))
                 began = time.monotonic()
-                search.run(
+                run(
                     settings, task="sst2", teacher=str(folder / "teacher"), data=folder / "glue",
                     output=folder / str(number), memory=folder / "memory",
                 )  # fmt: skip

@@ -11,8 +11,8 @@ import pytest
 import torch
 import typer
 
-from fsd_tune.cli import main as cli
-from fsd_tune.settings import loader as settings_module
+from fsd_tune.cli import main
+from fsd_tune.settings import loader
 from tests.helpers import glue_folders, tiny
 
 torch.set_num_threads(max(1, 2 // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
@@ -62,7 +62,7 @@ def load_settings(tmp_path):
         }
         flags = small | {key: str(value) for key, value in overrides.items()} | {"method": method}
         arguments = [f"--{key.replace('.', '-').replace('_', '-')}={value}" for key, value in flags.items()]
-        return settings_module.load(None, settings_module.parse_flags(arguments))
+        return loader.load(None, loader.parse_flags(arguments))
 
     return load
 
@@ -82,7 +82,7 @@ def fsd_tune(monkeypatch, capfd):
         before = signal.getsignal(signal.SIGTERM)
         try:
             with pytest.raises(SystemExit) as end:
-                cli.main()
+                main.main()
         finally:
             signal.signal(signal.SIGTERM, before)
         out, err = capfd.readouterr()

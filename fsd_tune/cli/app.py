@@ -19,7 +19,7 @@ import typer
 from typer.exceptions import TyperException
 
 from fsd_tune.errors import FsdTuneError, InputError
-from fsd_tune.settings import loader as settings_module
+from fsd_tune.settings import loader
 from fsd_tune.settings.overrides import unknown_flag
 from fsd_tune.storage.open_folder import open_experiment
 
@@ -63,7 +63,7 @@ def verb(settings_flags: bool = False, passes_on: bool = False) -> Callable[[Cal
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
-        known = settings_module.flags() if settings_flags else []
+        known = loader.flags() if settings_flags else []
         keys = {flag.removeprefix("--").replace("-", "_"): key for flag, key, _ in known}
         signature = inspect.signature(function, eval_str=True)
         keyword = inspect.Parameter.KEYWORD_ONLY
@@ -80,7 +80,7 @@ def verb(settings_flags: bool = False, passes_on: bool = False) -> Callable[[Cal
             given = {name: arguments.pop(name) for name in keys}
             if settings_flags:
                 flat = [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]
-                arguments["overrides"] = functools.partial(settings_module.parse_flags, flat)
+                arguments["overrides"] = functools.partial(loader.parse_flags, flat)
 
             def work() -> None:
                 if own_task:

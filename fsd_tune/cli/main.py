@@ -10,13 +10,15 @@ from typing import Annotated
 
 import typer
 
-from fsd_tune.cli import app as console
-from fsd_tune.cli import cluster as cli_cluster  # noqa: F401 (importing a verb registers it)
-from fsd_tune.cli import models as cli_models  # noqa: F401 (importing a verb registers it)
-from fsd_tune.cli import predict as cli_predict  # noqa: F401 (importing a verb registers it)
-from fsd_tune.cli import search as cli_search  # noqa: F401 (importing a verb registers it)
-from fsd_tune.cli import students as cli_student  # noqa: F401 (importing a verb registers it)
-from fsd_tune.cli import tracking as cli_tracking  # noqa: F401 (importing a verb registers it)
+from fsd_tune.cli import (
+    app,
+    cluster,  # noqa: F401 (importing a verb registers it)
+    models,  # noqa: F401 (importing a verb registers it)
+    predict,  # noqa: F401 (importing a verb registers it)
+    search,  # noqa: F401 (importing a verb registers it)
+    students,  # noqa: F401 (importing a verb registers it)
+    tracking,  # noqa: F401 (importing a verb registers it)
+)
 from fsd_tune.cli.app import verb
 from fsd_tune.cli.options import (
     AsJson,
@@ -31,7 +33,7 @@ from fsd_tune.cli.options import (
 )
 from fsd_tune.errors import InputError
 from fsd_tune.progress import Display
-from fsd_tune.settings import loader as settings_module
+from fsd_tune.settings import loader
 from fsd_tune.storage.open_folder import open_for_reading
 
 
@@ -42,12 +44,11 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Write a search's leaderboard and report.html, during it or after; from disk alone."""
-    from fsd_tune.report import html as reporting
-    from fsd_tune.report import summary
+    from fsd_tune.report import html_report, summary
 
     with open_for_reading(folder) as where:
-        results = reporting.load(where.folder, described=True)
-        reporting.write(results)
+        results = html_report.load(where.folder, described=True)
+        html_report.write(results)
     show(summary.document(results), as_json, summary.lines(results, folder))
 
 
@@ -66,14 +67,14 @@ def compare(
     folder_or_new("--output", output)
     from fsd_tune.report import compare as comparing
     from fsd_tune.report import compare_page
-    from fsd_tune.report import wandb_view as tracking_view
+    from fsd_tune.report.wandb_view import of, save
 
     compared = comparing.compare(searches, anyway)
-    view = tracking_view.of(searches, compared) if wandb_view else None
+    view = of(searches, compared) if wandb_view else None
     path = compare_page.write(compared, output)
     show(comparing.document(compared), as_json, [*comparing.lines(compared), f"page: {path}"])
     if view is not None:
-        print(f"view: {tracking_view.save(view)}", file=sys.stderr)
+        print(f"view: {save(view)}", file=sys.stderr)
 
 
 @verb(settings_flags=True)
@@ -97,7 +98,7 @@ def validate(
         from fsd_tune.training.inputs import load_inputs
 
         load_inputs(settings, task, teacher, data)
-    print(settings_module.dump(settings), end="")
+    print(loader.dump(settings), end="")
 
 
 @verb()
@@ -110,17 +111,17 @@ def demo(
 ) -> None:
     """The main job on real sentences: fetch input, fine-tune a teacher, search, report."""
     folder_or_new("--folder", folder)
-    from fsd_tune.cli import demo_run as demonstration
+    from fsd_tune.cli import demo_run
     from fsd_tune.report import summary
 
     with closing(Display(quiet)) as display:
         if input_only:
-            print(f"input: {demonstration.fetch(folder, display).data.parent}")
+            print(f"input: {demo_run.fetch(folder, display).data.parent}")
             return
-        results = demonstration.run(folder, temp_dir, display)
+        results = demo_run.run(folder, temp_dir, display)
     print("\n".join(summary.lines(results)))
 
 
 def main() -> None:
     """The console script."""
-    console.run()
+    app.run()

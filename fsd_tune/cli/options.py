@@ -10,7 +10,7 @@ import typer
 
 from fsd_tune.errors import InputError
 from fsd_tune.models.local_checks import model_problems
-from fsd_tune.settings import loader as settings_module
+from fsd_tune.settings import loader
 from fsd_tune.storage.uri import is_uri, problems_of
 
 Space = Annotated[Path, typer.Argument(help="search-space YAML, such as search_spaces/fsd_ilg.yaml")]
@@ -87,13 +87,13 @@ def checked_settings(
     teachers: Sequence[str],
     data: Path | None,
     places: Mapping[str, str] | None = None,
-) -> settings_module.Settings:
+) -> loader.Settings:
     """The settings; where they are wrong, what is wrong with the other inputs at first sight is said with it.
 
     Overrides that no flag gave are said to be at their `places`, by key.
     """
     try:
-        return settings_module.load(space, overrides(), places)
+        return loader.load(space, overrides(), places)
     except InputError as error:
         problems = [*error.problems, *at_first_sight(tasks, data)]
         for teacher in teachers:
@@ -103,13 +103,13 @@ def checked_settings(
 
 def at_first_sight(tasks: Sequence[str | Path], data: Path | None) -> list[str]:
     """What is wrong with tasks and their data, to be said with a verb's other problems; the hub is not asked."""
-    from fsd_tune.data import api as glue
+    from fsd_tune.data import splits
 
     problems: list[str] = []
     for name in tasks:
         try:
-            task = glue.get_task(name)
-            glue.load(task, ("train", "dev") if glue.is_here(task, data) else (), data)
+            task = splits.get_task(name)
+            splits.load(task, ("train", "dev") if splits.is_here(task, data) else (), data)
         except InputError as error:
             problems += error.problems
     return problems

@@ -41,13 +41,13 @@ def predict(
         raise InputError("--task: give ids of GLUE tasks, or --all for every task whose student is there.")
     with closing(Display(quiet)) as display:
         names, students = _all_that_are_there(student, display) if task is None else _named(task, student)
-        from fsd_tune.evaluation import glue_submission as predicting
+        from fsd_tune.evaluation import glue_submission
 
-        made = predicting.run(
+        made = glue_submission.run(
             names, students, data=data, output=output, device=device, precision=precision, overwrite=overwrite,
             zipped=all_tasks or len(names) > 1, display=display,
         )  # fmt: skip
-        for note in predicting.notes(made):
+        for note in glue_submission.notes(made):
             display.line(f"note: {note}")
     lines = [
         f"{output / name}: {facts['rows']} rows ({facts['precision']}){'' if facts['new'] else ', there already'}"
@@ -66,7 +66,7 @@ def _all_that_are_there(student: str, display: Display) -> tuple[list[str], list
     Raises:
         InputError: there is none.
     """
-    from fsd_tune.data.api import TASKS
+    from fsd_tune.data.splits import TASKS
 
     every = dict(zip(*_named(",".join(TASKS), student), strict=True))
     there = {name: path for name, path in every.items() if Path(path).is_dir()}

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from fsd_tune.cli import app as console
+from fsd_tune.cli import app
 from fsd_tune.cli.app import verb
 from fsd_tune.cli.options import (
     Address,
@@ -74,23 +74,23 @@ def search(
     if output is not None:
         folders = [output] if len(names) == 1 else [joined(output, name) for name in names]
     if len(names) > 1:
-        from fsd_tune.search import multi_task as several
+        from fsd_tune.search import multi_task
 
         with closing(Display(quiet, verbose)) as display:
-            outcomes = several.run(
+            outcomes = multi_task.run(
                 settings, names, teachers=teachers, data=data, output=folders, memory=memory, device=device,
                 overwrite=overwrite, address=address, ray_temporary=temp_dir, display=display,
             )  # fmt: skip
         if as_json:
-            show(several.document(outcomes), as_json, [])
+            show(multi_task.document(outcomes), as_json, [])
         else:
-            Console(highlight=False).print(several.table(outcomes))
-        several.check(outcomes)
+            Console(highlight=False).print(multi_task.table(outcomes))
+        multi_task.check(outcomes)
         return
     from fsd_tune.report import summary
     from fsd_tune.search import api as searching
 
-    console.searching(folders[0])
+    app.searching(folders[0])
     with closing(Display(quiet, verbose)) as display:
         results = searching.run(
             settings, task=tasks[0], teacher=teachers[0], data=data, output=folders[0],
@@ -116,7 +116,7 @@ def resume(
     from fsd_tune.report import summary
     from fsd_tune.search import api as searching
 
-    console.searching(folder)
+    app.searching(folder)
     with closing(Display(quiet, verbose)) as display:
         results = searching.resume(
             folder, overrides(), errored=errored, address=address, ray_temporary=temp_dir, display=display
@@ -143,12 +143,12 @@ def confirm(
     as_json: AsJson = False,
 ) -> None:
     """Confirm a search's winner on fresh seeds against baselines; the same command again continues."""
-    from fsd_tune.evaluation.confirm import api as confirming
-    from fsd_tune.report import confirmation as confirm_report
+    from fsd_tune.evaluation.confirm.api import run
+    from fsd_tune.report import confirmation
 
     with closing(Display(quiet)) as display:
-        made = confirming.run(
+        made = run(
             folder, top=top, seeds=seeds, fresh_seeds=fresh_seeds, baseline=baseline, address=address,
             ray_temporary=temp_dir, display=display,
         )  # fmt: skip
-    show(made, as_json, confirm_report.lines(made, open_experiment(folder).folder))
+    show(made, as_json, confirmation.lines(made, open_experiment(folder).folder))

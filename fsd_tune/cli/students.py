@@ -37,11 +37,11 @@ def analyze(
     """Compare a student's features with its teacher's: CKA of all layers, gaps, t-SNE; as numbers and pictures."""
     one_of("--device", device, ("auto", "cpu", "cuda"))
     from fsd_tune.evaluation.analysis import api as analysis
-    from fsd_tune.evaluation.analysis import inputs as analysis_inputs
+    from fsd_tune.evaluation.analysis import inputs
 
     with closing(Display(quiet)) as display:
         display.stage("checking models and data", 0, 1)
-        plan = analysis_inputs.plan(
+        plan = inputs.plan(
             teacher=teacher, student=student, task=task, data=data, output=output, search=search, memory=memory,
             examples=examples, seed=seed, overwrite=overwrite,
         )  # fmt: skip
@@ -63,10 +63,10 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write a student as a folder to publish: safetensors, label words, tokenizer and a model card."""
-    from fsd_tune.models import export as exporting
+    from fsd_tune.models.export import run
 
     with closing(Display(quiet)) as display:
-        made = exporting.run(student, output, task=task, onnx=onnx, overwrite=overwrite, display=display)
+        made = run(student, output, task=task, onnx=onnx, overwrite=overwrite, display=display)
     scores = ", ".join(f"{name} {value:.4f}" for name, value in made["metrics"].items())
     on = "" if made["examples"] is None else f" on {made['examples']:,} dev examples"
     lines = [f"student for {made['task']}: {scores + on if scores else 'no scores recorded'}, in {output}"]

@@ -54,7 +54,7 @@ def sweep_config(
     file_or_new("--file", file)
     settings = checked_settings(space, overrides, [task], [teacher], data)
     given = overrides()
-    from fsd_tune.data import api as glue
+    from fsd_tune.data import splits
     from fsd_tune.models.local_checks import model_problems
 
     problems = model_problems(teacher, "--teacher")
@@ -62,16 +62,16 @@ def sweep_config(
         problems.append(f"--output: found {output}, but each run's own folder is made below it without {{run}}.")
     if problems:
         raise InputError(problems)
-    found = glue.get_task(task)
-    glue.load(found, ("train", "dev") if glue.is_here(found, data) else (), data)
-    from fsd_tune.storage import artifacts as files
-    from fsd_tune.tracking import sweep as sweeps
+    found = splits.get_task(task)
+    splits.load(found, ("train", "dev") if splits.is_here(found, data) else (), data)
+    from fsd_tune.storage import artifacts
+    from fsd_tune.tracking import sweep
 
-    made = sweeps.sweep_config(
+    made = sweep.sweep_config(
         settings, space=space, task=task, teacher=teacher, data=data, memory=memory, output=output, overrides=given
     )
     if file is None:
-        print(sweeps.text(made), end="")
+        print(sweep.text(made), end="")
     else:
-        files.write_text(file, sweeps.text(made))
+        artifacts.write_text(file, sweep.text(made))
         print(f"sweep: {file}; start it with `wandb sweep {file}`", file=sys.stderr)

@@ -10,7 +10,7 @@ from pathlib import Path
 from fsd_tune.data import task_file
 from fsd_tune.errors import InputError
 from fsd_tune.storage import artifacts
-from fsd_tune.storage import artifacts as files
+from fsd_tune.storage.artifacts import digest
 from fsd_tune.storage.uri import is_uri, problems_of
 
 # Verbs whose argument is a file that is sent; that of the others is a search's folder there.
@@ -74,7 +74,7 @@ def _sent(shared: str, value: str, sent: dict[str, Path]) -> str:
     if not value or not path.exists():
         return value
     here = path.resolve()
-    target = f"{shared}/inputs/{files.digest(str(here))[:6]}-{here.name}"
+    target = f"{shared}/inputs/{digest(str(here))[:6]}-{here.name}"
     sent[target] = path
     return f"{target}/{place}{after}" if place else target
 
@@ -87,7 +87,7 @@ def _sent_task(shared: str, value: str, with_data: bool, sent: dict[str, Path]) 
     """
     tables = task_file.read(Path(value).expanduser()).tables
     assert tables is not None
-    target = f"{shared}/inputs/{files.digest(str(tables.file.resolve()))[:6]}-{tables.file.stem}"
+    target = f"{shared}/inputs/{digest(str(tables.file.resolve()))[:6]}-{tables.file.stem}"
     sent[f"{target}/{tables.file.name}"] = tables.file
     problems = []
     for split, file in tables.files:

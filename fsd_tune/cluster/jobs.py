@@ -17,8 +17,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fsd_tune.cluster import cluster_yaml as cluster_file
-from fsd_tune.cluster import job_inputs
+from fsd_tune.cluster import cluster_yaml, job_inputs
 from fsd_tune.errors import FsdTuneError, InputError, nearest
 
 VERBS = ("search", "resume", "confirm", "memory", "distill", "teacher", "doctor", "report")
@@ -56,9 +55,9 @@ class Cluster:
         Raises:
             InputError: with a line for each problem.
         """
-        problems = cluster_file.problems(self.file)
+        problems = cluster_yaml.problems(self.file)
         if not problems:
-            problems = [f"{self.file}: {problem}" for problem in cluster_file.library(cluster_file.read(self.file))]
+            problems = [f"{self.file}: {problem}" for problem in cluster_yaml.library(cluster_yaml.read(self.file))]
         if problems:
             raise InputError(problems)
 
@@ -94,7 +93,7 @@ class Cluster:
 
     def _head(self) -> str:
         """The cluster in words: its file, and its head's address where the file has it."""
-        provider = cluster_file.read(self.file).get("provider")
+        provider = cluster_yaml.read(self.file).get("provider")
         address = provider.get("head_ip") if isinstance(provider, dict) else None
         return f"{self.file} (head {address})" if address else str(self.file)
 

@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fsd_tune.data.api import Split
+from fsd_tune.data.splits import Split
 from fsd_tune.device import send
-from fsd_tune.storage import artifacts as files
+from fsd_tune.storage import artifacts
 
 # Which rows `train_limit` keeps must not depend on the search's seed: a confirmation on other seeds trains on them too.
 LIMIT_SEED = 0
@@ -163,4 +163,4 @@ def inputs_for(model: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def split_digest(split: TokenizedSplit) -> str:
     """Return a digest of a split's token ids and labels, which tells whether two runs used the same examples."""
-    return files.digest(split.ids, split.offsets, split.labels)
+    return artifacts.digest(split.ids, split.offsets, split.labels)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fsd_tune.data import api as glue
-from fsd_tune.data.api import Split
+from fsd_tune.data import splits
+from fsd_tune.data.splits import Split
 from fsd_tune.errors import InputError
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.schema import Holdout
@@ -49,7 +49,7 @@ def split_holdout(split: Split, held_out: float) -> tuple[Split, Split]:
 
 def holdout_record(held: Split, held_out: float) -> dict[str, Any]:
     """What `fsd_tune.json` says of a teacher that was trained without the rows `held`."""
-    return {"holdout": held_out, "holdout_rows": glue.content_hash(held)}
+    return {"holdout": held_out, "holdout_rows": splits.content_hash(held)}
 
 
 def _take(split: Split, rows: NDArray[np.int64]) -> Split:

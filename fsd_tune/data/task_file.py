@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from fsd_tune.data.tasks import TASKS, Tables, Task, name_key
 from fsd_tune.errors import nearest
-from fsd_tune.settings import yaml_file as yaml_source
+from fsd_tune.settings import yaml_file
 from fsd_tune.settings.problems import Problems, as_number, listed
 
 Kind = Literal["tsv", "csv", "jsonl", "parquet"]
@@ -147,7 +147,7 @@ def read(path: Path) -> Task:
     Raises:
         InputError: with every problem of the YAML as `file:line: key: ...`.
     """
-    document = yaml_source.read(path, "name")
+    document = yaml_file.read(path, "name")
     problems = Problems(str(path), document.lines, document.issues, {})
     found = None
     try:

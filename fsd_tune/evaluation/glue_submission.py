@@ -14,16 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fsd_tune.data import api as glue
-from fsd_tune.data.api import Split, Task
 from fsd_tune.data.glue_tsv import NoDiagnosticSetError
+from fsd_tune.data.splits import Split, Task, content_hash, get_task, load_split
 from fsd_tune.errors import InputError
 from fsd_tune.evaluation import scoring
 from fsd_tune.memory.spec import fingerprint
 from fsd_tune.models.folder import cannot_be_made, record_of
 from fsd_tune.progress import Display
 from fsd_tune.storage import artifacts
-from fsd_tune.storage import artifacts as files
+from fsd_tune.storage.artifacts import checksum, write_bytes, write_json, write_text
 
 ZIP = "submission.zip"
 # For each task the files that its student gives: name, split, and the rows of that split in the official download.
@@ -111,15 +110,15 @@ def run(
                 text = "index\tprediction\n" + "".join(
                     f"{index}\t{word}\n" for index, word in enumerate(predictions(job.student.task, logits))
                 )
-                files.write_text(output / name, text)
-                held = held | {name: made_from[name] | {"sha256": files.checksum(output / name)}}
-                files.write_json(output / artifacts.MODEL_RECORD, {"files": held})
+                write_text(output / name, text)
+                held = held | {name: made_from[name] | {"sha256": checksum(output / name)}}
+                write_json(output / artifacts.MODEL_RECORD, {"files": held})
             facts = {"task": job.student.task.id, "student": job.student.path, "rows": len(split)}
             made[name] = facts | {"precision": job.student.precision, "new": name in wanted}
     display.close()
     there = [name for name in OFFICIAL_ROWS if (output / name).is_file()]
     if zipped or (output / ZIP).exists():
-        files.write_bytes(output / ZIP, _packed(output, there))
+        write_bytes(output / ZIP, _packed(output, there))
     return {
         "output": str(output),
         "files": made,
@@ -172,10 +171,10 @@ def _job(name: str, student: str, data: Path | None, device: str, precision: str
     task = checked = None
     splits: dict[str, Split] = {}
     try:
-        task = glue.get_task(name)
+        task = get_task(name)
         for file, split, _ in FILES[task.id]:
             try:
-                splits[file] = glue.load_split(task, split, data)
+                splits[file] = load_split(task, split, data)
             except NoDiagnosticSetError as error:
                 display.line(f"note: no {file}: {error}")
     except InputError as error:
@@ -212,7 +211,7 @@ def _identity(job: _Job, split: Split) -> dict[str, Any]:
     """What a file is made from."""
     return {
         "student": fingerprint(job.student.path),
-        "split": glue.content_hash(split),
+        "split": content_hash(split),
         "max_length": job.student.max_length,
         "precision": job.student.precision,
     }
@@ -222,7 +221,7 @@ def _holds(output: Path, held: dict[str, Any], name: str, identity: dict[str, An
     """Whether a whole file is there that was made from the same."""
     if not (output / name).is_file():
         return False
-    return held.get(name) == identity | {"sha256": files.checksum(output / name)}
+    return held.get(name) == identity | {"sha256": checksum(output / name)}
 
 
 def _packed(output: Path, names: Sequence[str]) -> bytes:

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fsd_tune import device as devices
-from fsd_tune.data import api as glue
-from fsd_tune.data.api import Split, Task
+from fsd_tune.data import splits as glue
 from fsd_tune.data.batching import TokenizedSplit, tokenize
+from fsd_tune.data.splits import Split, Task
+from fsd_tune.device import resolve_precision, select_device
 from fsd_tune.errors import InputError
 from fsd_tune.models.folder import record_of
 from fsd_tune.models.inference import predict
@@ -117,14 +117,14 @@ def check(path: str, task: Task | None, device: str, precision: str | None = Non
         return None
     order = label_order(info, task, "--student")
     tokenizer = checked_tokenizer(path, "--student")
-    where = devices.select_device(device)
+    where = select_device(device)
     made = record_of(path)
     if precision is None:
         precision = "bf16" if made.get("precision") == "bf16" else "float32"
     length = made.get("max_length")
     if not isinstance(length, int) or not 0 < length <= (info.positions or length):
         length = min(info.positions or _DEFAULT_LENGTH, _DEFAULT_LENGTH)
-    return Checked(path, task, tokenizer, order, made, length, devices.resolve_precision(precision, where), where)
+    return Checked(path, task, tokenizer, order, made, length, resolve_precision(precision, where), where)
 
 
 class Scorer:

@@ -19,7 +19,7 @@ from fsd_tune.memory.arrays import Arrays, open_arrays
 from fsd_tune.memory.build import BuiltMemory, NotBuiltError, prepare
 from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.memory.teacher_outputs import Progress
-from fsd_tune.storage import artifacts as files
+from fsd_tune.storage import artifacts
 
 # Served through the object stores up to here, as memory-mapped files of the node beyond.
 _STORE_BYTES = 2 << 30
@@ -123,7 +123,7 @@ def name_of(spec: MemorySpec) -> str:
         spec.padding, spec.algorithm, spec.precision, spec.seed, spec.live, len(spec.stored),
         str(spec.folder.resolve()), spec.train.max_length, spec.remote,
     ]  # fmt: skip
-    return f"memory-{files.digest(facts, spec.train.ids, spec.train.offsets, spec.dev.ids)}"
+    return f"memory-{artifacts.digest(facts, spec.train.ids, spec.train.offsets, spec.dev.ids)}"
 
 
 def _actor() -> Any:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from fsd_tune import device as devices
-from fsd_tune.data import api as glue
+from fsd_tune import device
+from fsd_tune.data import splits
 from fsd_tune.data.batching import by_length, collate, inputs_for
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.losses import flatten
@@ -27,9 +27,8 @@ from fsd_tune.memory.teacher_outputs import Progress
 from fsd_tune.models.inference import EVALUATION_BATCH, predict
 from fsd_tune.models.loading import check_label_order, label_order, load_classifier
 from fsd_tune.models.student_init import build_student, init_source
-from fsd_tune.storage import artifacts as files
-from fsd_tune.storage import remote as storage
-from fsd_tune.storage.remote import RemoteFolder
+from fsd_tune.storage import artifacts
+from fsd_tune.storage.remote import RemoteFolder, fetched, publish
 
 
 @dataclass(frozen=True)
@@ -64,8 +63,8 @@ class BuiltMemory:
         for folder in filter(None, (self.outputs, self.memory, self.start)):
             if self.remote is None or folder.is_dir():
                 continue
-            with files.locked(folder):
-                if not storage.fetched(folder, self.remote):
+            with artifacts.locked(folder):
+                if not fetched(folder, self.remote):
                     raise FsdTuneError(f"{self.remote}: holds no {folder.name}; the search's next start builds it.")
 
 
@@ -88,10 +87,12 @@ def prepare(spec: MemorySpec, progress: Progress, build: bool = True) -> BuiltMe
     """
     started = time.monotonic()
     spec.bring()
-    task, order = glue.get_task(spec.task), label_order(spec.teacher, glue.get_task(spec.task))
+    task, order = splits.get_task(spec.task), label_order(spec.teacher, splits.get_task(spec.task))
     name = fingerprint(spec.teacher.path)
     holder = _Teacher(spec)
-    dev_folder = spec.folder / f"dev-{files.digest(name, list(order), spec.precision, spec.dev.ids, spec.dev.offsets)}"
+    dev_folder = (
+        spec.folder / f"dev-{artifacts.digest(name, list(order), spec.precision, spec.dev.ids, spec.dev.offsets)}"
+    )
     with _artefact(dev_folder, spec, build) as missing:
         if missing:
             _write_dev(dev_folder, spec, holder.model, order, progress)
@@ -102,7 +103,7 @@ def prepare(spec: MemorySpec, progress: Progress, build: bool = True) -> BuiltMe
     facts: dict[str, Any] = {"fingerprint": outputs_key, "examples": len(spec.stored), "live": spec.live}
     if spec.live and spec.memory_pair is None:
         facts["build_seconds"] = round(time.monotonic() - started, 3)
-        return BuiltMemory(None, None, None, 0, 0, glue.evaluate(task, logits, spec.dev.labels), facts)
+        return BuiltMemory(None, None, None, 0, 0, splits.evaluate(task, logits, spec.dev.labels), facts)
     outputs = spec.folder / f"outputs-{outputs_key}"
     paid, log = 0, _log(spec)
     with _artefact(outputs, spec, build) as missing:
@@ -125,7 +126,7 @@ def prepare(spec: MemorySpec, progress: Progress, build: bool = True) -> BuiltMe
                 held = teacher_outputs.read(outputs, mapped=True)
                 where = torch.device(spec.device)
                 memory.write(memory_folder, held, spec.memory_pair[0], spec.centroids, spec.algorithm, progress, where)
-        built = files.facts_of(memory_folder)
+        built = artifacts.facts_of(memory_folder)
         assert built is not None
         facts |= {"fingerprint": memory_key} | {key: built[key] for key in ("centroids", "sizes", "inertia")}
         if spec.student.memory_start == "matched":
@@ -133,20 +134,20 @@ def prepare(spec: MemorySpec, progress: Progress, build: bool = True) -> BuiltMe
     facts["build_seconds"] = round(time.monotonic() - started, 3)
     lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
     ever = sum(line["outputs"] == outputs_key and line.get("whole", True) for line in lines)
-    metrics = glue.evaluate(task, logits, spec.dev.labels)
+    metrics = splits.evaluate(task, logits, spec.dev.labels)
     return BuiltMemory(outputs, memory_folder, start, paid, ever, metrics, facts, spec.remote)
 
 
 @contextmanager
 def _artefact(folder: Path, spec: MemorySpec, build: bool) -> Iterator[bool]:
     """Hold an artefact's lock; yields whether it is to be built in the body, after which other nodes can have it."""
-    with files.locked(folder):
-        missing = not storage.fetched(folder, spec.remote)
+    with artifacts.locked(folder):
+        missing = not fetched(folder, spec.remote)
         if missing and not build:
             raise NotBuiltError(folder.name)
         yield missing
         if missing:
-            storage.publish(folder, spec.remote)
+            publish(folder, spec.remote)
 
 
 def _log(spec: MemorySpec) -> Path:
@@ -168,7 +169,7 @@ class _Teacher:
     @property
     def model(self) -> Any:
         if self._model is None:
-            self._model = load_classifier(self._spec.teacher.path, glue.get_task(self._spec.task))
+            self._model = load_classifier(self._spec.teacher.path, splits.get_task(self._spec.task))
             assert self._model is not None
             self._model.to(torch.device(self._spec.device)).eval()
         return self._model
@@ -176,7 +177,7 @@ class _Teacher:
 
 def _write_dev(folder: Path, spec: MemorySpec, model: Any, order: tuple[int, ...], progress: Progress) -> None:
     progress("teacher on dev", 0, 1)
-    with files.writing(folder) as (temporary, facts):
+    with artifacts.writing(folder) as (temporary, facts):
         logits = predict(model, spec.dev, spec.precision, torch.device(spec.device))[:, list(order)]
         wrong = int((~np.isfinite(logits).all(-1)).sum())
         if wrong:
@@ -202,11 +203,11 @@ def _student_start(spec: MemorySpec, memory_key: str, memory_folder: Path, progr
     student = spec.student.model_dump(mode="json") | {"model": fingerprint(source)}
     seed = spec.seed if spec.student.start == "random" else None
     layer = spec.memory_pair[1]
-    folder = spec.folder / f"start-{files.digest(memory_key, student, seed, layer, spec.precision)}"
+    folder = spec.folder / f"start-{artifacts.digest(memory_key, student, seed, layer, spec.precision)}"
     with _artefact(folder, spec, build) as missing:
         if missing:
             where = torch.device(spec.device)
-            model = build_student(spec.student, spec.teacher, glue.get_task(spec.task), spec.seed).to(where).eval()
+            model = build_student(spec.student, spec.teacher, splits.get_task(spec.task), spec.seed).to(where).eval()
             clusters, sizes = (np.load(memory_folder / f"{name}.npy") for name in ("clusters", "sizes"))
             width = spec.stored.max_length if spec.padding == "published" else int(spec.stored.lengths.max())
             sums = torch.zeros(len(sizes), width * model.config.hidden_size, device=where)
@@ -215,13 +216,13 @@ def _student_start(spec: MemorySpec, memory_key: str, memory_folder: Path, progr
             for rows in by_length(spec.stored.lengths, EVALUATION_BATCH):
                 batch = collate(spec.stored, rows, where, pad_to=width if spec.padding == "published" else None)
                 batch.pop("labels")
-                with torch.inference_mode(), devices.autocast(spec.precision, where):
+                with torch.inference_mode(), device.autocast(spec.precision, where):
                     hidden = model(**inputs_for(model, batch), output_hidden_states=True).hidden_states[layer]
                 feature = flatten(hidden, batch["attention_mask"] if spec.padding == "masked" else None)
                 sums[:, : feature.shape[1]].index_add_(0, torch.tensor(clusters[rows]).to(where).long(), feature)
                 done += len(rows)
                 progress("student memory", done, len(spec.stored))
-            with files.writing(folder, bytes_needed=sums.nbytes) as (temporary, facts):
+            with artifacts.writing(folder, bytes_needed=sums.nbytes) as (temporary, facts):
                 np.save(temporary / "start.npy", (sums / counts[:, None]).cpu().numpy())
                 facts.update(shape=list(sums.shape))
     return folder

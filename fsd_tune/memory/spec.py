@@ -6,19 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
-from fsd_tune import device as devices
-from fsd_tune.data import api as glue
+from fsd_tune.data import splits
 from fsd_tune.data.batching import TokenizedSplit
-from fsd_tune.memory import sizes as disk
-from fsd_tune.memory import teacher_memory as memory
-from fsd_tune.memory import teacher_outputs
+from fsd_tune.device import resolve_precision, select_device
+from fsd_tune.memory import sizes, teacher_memory, teacher_outputs
 from fsd_tune.models.layers import global_pair, layer_pairs
 from fsd_tune.models.loading import ModelInfo, label_order
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import USES_FEATURES, USES_MEMORY, USES_TEACHER
 from fsd_tune.settings.schema import Student
-from fsd_tune.storage import artifacts as files
-from fsd_tune.storage import remote as storage
+from fsd_tune.storage import artifacts
+from fsd_tune.storage.remote import provide
 
 _WEIGHTS = ("config.json", "*.safetensors")
 # Which examples a live teacher's memory stands for must not depend on the search's seed.
@@ -49,7 +47,7 @@ class MemorySpec:
     """
 
     teacher: ModelInfo
-    task: glue.Task
+    task: splits.Task
     train: TokenizedSplit
     dev: TokenizedSplit
     layers: tuple[int, ...]
@@ -82,10 +80,10 @@ class MemorySpec:
         padded = self.train.max_length if self.padding == "published" else None
         examples, hidden, classes = len(self.stored), self.teacher.hidden_size, len(self.teacher.labels)
         positions = examples * padded if padded else int(self.stored.offsets[-1])
-        size = disk.outputs_bytes(positions, examples, hidden, len(self.layers), classes)
+        size = sizes.outputs_bytes(positions, examples, hidden, len(self.layers), classes)
         if self.memory_pair is None:
             return size
-        return size + disk.memory_bytes(examples, self.centroids, (padded or int(self.stored.lengths.max())) * hidden)
+        return size + sizes.memory_bytes(examples, self.centroids, (padded or int(self.stored.lengths.max())) * hidden)
 
     def bring(self) -> None:
         """See to it that the models' folders are on this node's disk.
@@ -94,13 +92,13 @@ class MemorySpec:
             FsdTuneError: one of them is nowhere, or cannot be written where the others have it.
         """
         for path, uri in self.brought:
-            storage.provide(Path(path), uri)
+            provide(Path(path), uri)
 
 
 def spec_for(
     settings: Settings,
     teacher: ModelInfo,
-    task: glue.TaskLike,
+    task: splits.TaskLike,
     train: TokenizedSplit,
     dev: TokenizedSplit,
     folder: Path,
@@ -115,14 +113,14 @@ def spec_for(
 
     `elsewhere`: as for `device.pick`.
     """
-    task = glue.get_task(task)
+    task = splits.get_task(task)
     methods = set(settings.methods)
     lt, ls = teacher.layers, settings.student.layers
     pairs = layer_pairs(settings.loss.layers, lt, ls) if methods & USES_FEATURES else ()
     pair = global_pair(settings.loss.layers, lt, ls)
     memory_pair = pair if methods & USES_MEMORY else None
-    where = devices.select_device(device, elsewhere)
-    precision = devices.resolve_precision(settings.precision, where)
+    where = select_device(device, elsewhere)
+    precision = resolve_precision(settings.precision, where)
     # The memory's layer is always stored: a later search with a memory then needs no second pass.
     layers = tuple(sorted({pair[0]} | {t for t, _ in pairs}))
     stored, live, notes = train, False, []
@@ -168,7 +166,7 @@ def spec_for(
 def _room(
     settings: Settings,
     teacher: ModelInfo,
-    task: glue.Task,
+    task: splits.Task,
     train: TokenizedSplit,
     layers: tuple[int, ...],
     precision: str,
@@ -176,7 +174,7 @@ def _room(
 ) -> tuple[int, float, str]:
     """Bytes of the outputs, bytes that they may take, and what limits them, in words."""
     positions = len(train) * train.max_length if settings.data.padding == "published" else int(train.offsets[-1])
-    size = disk.outputs_bytes(positions, len(train), teacher.hidden_size, len(layers), len(teacher.labels))
+    size = sizes.outputs_bytes(positions, len(train), teacher.hidden_size, len(layers), len(teacher.labels))
     limit = settings.memory.spool_limit_gb * 1e9
     by = f"over memory.spool_limit_gb ({settings.memory.spool_limit_gb:g})"
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
@@ -185,7 +183,7 @@ def _room(
         return size, limit, by
     order = label_order(teacher, task)
     key = teacher_outputs.key(fingerprint(teacher.path), order, train, layers, settings.data.padding, precision)
-    if (folder / f"outputs-{key}" / files.MANIFEST).is_file():
+    if (folder / f"outputs-{key}" / artifacts.MANIFEST).is_file():
         return size, limit, by
     return size, free, f"and {free / 0.9e9:.3g} GB are free on the disk of {folder}"
 
@@ -199,13 +197,13 @@ def _live_cost(settings: Settings, teacher: ModelInfo) -> str:
     return f"the teacher runs live in every step, which makes a step about {times:.2g} times plain fine-tuning's."
 
 
-def _sample(settings: Settings, task: glue.Task, train: TokenizedSplit, size: int, room: float) -> TokenizedSplit:
+def _sample(settings: Settings, task: splits.Task, train: TokenizedSplit, size: int, room: float) -> TokenizedSplit:
     """Examples for a live teacher's memory: as many as fit, at most what k-means starts from, at least K.
 
     The longest example is among them, so that no later one is wider than the memory.
     """
     k = settings.memory.centroids or task.default_centroids
-    count = min(len(train), max(k, min(memory.SAMPLE_EXAMPLES, int(len(train) * room / size))))
+    count = min(len(train), max(k, min(teacher_memory.SAMPLE_EXAMPLES, int(len(train) * room / size))))
     rows = np.random.default_rng(_SAMPLE_SEED).permutation(len(train))[:count]
     longest = int(train.lengths.argmax())
     if longest not in rows:
@@ -217,7 +215,7 @@ def fingerprint(path: str) -> str:
     """A name for a model's weights: the digest of its files, or of a hub id and its commit."""
     folder = Path(path).expanduser()
     if folder.is_dir():
-        return files.folder_digest(folder, _WEIGHTS)
+        return artifacts.folder_digest(folder, _WEIGHTS)
     from transformers import AutoConfig
 
-    return files.digest(path, getattr(AutoConfig.from_pretrained(path), "_commit_hash", None))
+    return artifacts.digest(path, getattr(AutoConfig.from_pretrained(path), "_commit_hash", None))

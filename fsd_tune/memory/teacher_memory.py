@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fsd_tune.losses import distances_and_cosines
-from fsd_tune.memory import published_kmeans as published_memory
-from fsd_tune.memory import sizes as disk
+from fsd_tune.memory import published_kmeans
 from fsd_tune.memory.blocks import blocks, dense
+from fsd_tune.memory.sizes import memory_bytes
 from fsd_tune.memory.teacher_outputs import Progress, TeacherOutputs
-from fsd_tune.storage import artifacts as files
+from fsd_tune.storage import artifacts
 
 # k-means starts from so many examples at most, as sketches of so many numbers each: the start's time and memory are
 # bounded whatever the split's size.
@@ -53,7 +53,7 @@ class TeacherMemory:
 
 def key(outputs_key: str, layer: int, centroids: int, algorithm: str) -> str:
     """The name of a memory: everything that it depends on, the version of the procedure included."""
-    return files.digest(outputs_key, layer, centroids, algorithm, _PROCEDURE)
+    return artifacts.digest(outputs_key, layer, centroids, algorithm, _PROCEDURE)
 
 
 def kmeans(
@@ -212,13 +212,13 @@ def write(
     """
     started = time.monotonic()
     n, width = len(outputs), outputs.longest * outputs.width(layer)
-    with files.writing(folder, bytes_needed=disk.memory_bytes(n, k, width)) as (temporary, facts):
-        cluster = {"kmeans": kmeans, "published": published_memory.build}[algorithm]
+    with artifacts.writing(folder, bytes_needed=memory_bytes(n, k, width)) as (temporary, facts):
+        cluster = {"kmeans": kmeans, "published": published_kmeans.build}[algorithm]
         centroids, clusters = cluster(outputs, layer, k, progress, device)
         placed = torch.from_numpy(centroids).to(device)
         shape = (n, len(centroids))
         distances, cosines = (
-            files.reserved(temporary / f"{name}.npy", shape, np.float32) for name in ("distances", "cosines")
+            artifacts.reserved(temporary / f"{name}.npy", shape, np.float32) for name in ("distances", "cosines")
         )
         inertia, done = 0.0, 0
         for rows, longest in blocks(outputs, layer):

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from fsd_tune.data.batching import TokenizedSplit, by_length, collate, inputs_for
 from fsd_tune.device import autocast
-from fsd_tune.memory import sizes as disk
-from fsd_tune.storage import artifacts as files
+from fsd_tune.memory import sizes
+from fsd_tune.storage import artifacts
 
 # A step done and its total, with a word for what is being done.
 Progress = Callable[[str, int, int], None]
@@ -83,7 +83,7 @@ def key(
     """
     types = data.types if data.types is not None else b""
     facts = [teacher, list(order), sorted(layers), padding, precision, data.max_length]
-    return files.digest(facts, data.ids, data.offsets, types)
+    return artifacts.digest(facts, data.ids, data.offsets, types)
 
 
 def write(
@@ -116,11 +116,11 @@ def write(
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     starts = _shard_starts(offsets, hidden * 2)
     logits = np.empty((len(data), len(order)), np.float32)
-    needed = disk.outputs_bytes(int(offsets[-1]), len(data), hidden, len(layers), len(order))
-    with files.writing(folder, bytes_needed=needed) as (temporary, facts):
+    needed = sizes.outputs_bytes(int(offsets[-1]), len(data), hidden, len(layers), len(order))
+    with artifacts.writing(folder, bytes_needed=needed) as (temporary, facts):
         shards = {
             layer: [
-                files.reserved(
+                artifacts.reserved(
                     temporary / f"layer_{layer:02d}_{index:04d}.npy",
                     (int(offsets[end] - offsets[start]), hidden),
                     np.float16,

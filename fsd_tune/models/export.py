@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from fsd_tune.data import api as glue
-from fsd_tune.data.api import Task
+from fsd_tune.data import splits
+from fsd_tune.data.splits import Task
 from fsd_tune.errors import InputError
 from fsd_tune.models import folder, model_card
 from fsd_tune.models import onnx as onnx_file
@@ -25,11 +25,11 @@ from fsd_tune.models.loading import (
 )
 from fsd_tune.progress import Display
 from fsd_tune.storage import artifacts
-from fsd_tune.storage import artifacts as files
+from fsd_tune.storage.artifacts import write_json, write_text
 
 
 def run(
-    student: str, output: Path, *, task: glue.TaskLike | None, onnx: bool, overwrite: bool, display: Display
+    student: str, output: Path, *, task: splits.TaskLike | None, onnx: bool, overwrite: bool, display: Display
 ) -> dict[str, Any]:
     """Check a student and write its folder, beside and renamed.
 
@@ -82,9 +82,9 @@ def run(
         display.stage("writing", 0, 1)
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
-        files.write_json(temporary / artifacts.MODEL_RECORD, record)
+        write_json(temporary / artifacts.MODEL_RECORD, record)
         text = model_card.card(output.absolute().name, found, record, confirmation, info.layers)
-        files.write_text(temporary / "README.md", text)
+        write_text(temporary / "README.md", text)
         if onnx:
             display.stage("ONNX: tracing the model, which takes a while", 0, 1)
             made["onnx_difference"] = onnx_file.write(temporary / "model.onnx", model, tokenizer)
@@ -121,13 +121,13 @@ def _student(student: str, record: Mapping[str, Any]) -> ModelInfo:
     return info
 
 
-def _task(student: str, record: Mapping[str, Any], given: glue.TaskLike | None) -> Task:
+def _task(student: str, record: Mapping[str, Any], given: splits.TaskLike | None) -> Task:
     recorded = record.get("task")
     if given is None and not isinstance(recorded, str):
         raise InputError(f"--task: is missing: {student} records no task, so give the one that it was trained on.")
-    if given is None and recorded not in glue.TASKS:
+    if given is None and recorded not in splits.TASKS:
         raise InputError(f"--task-file: is missing: {student} was trained on {recorded}, so give that task's YAML.")
-    found = glue.get_task(given or str(recorded))
+    found = splits.get_task(given or str(recorded))
     if isinstance(recorded, str) and found.id != recorded:
         raise InputError(f"--task: found {found.id}, but {student} records {recorded}; leave --task out.")
     return found

@@ -11,8 +11,7 @@ from typing import Any
 from fsd_tune.data.batching import reads_types
 from fsd_tune.models.loading import quiet_transformers
 from fsd_tune.storage import artifacts
-from fsd_tune.storage import artifacts as files
-from fsd_tune.storage.artifacts import MODEL_RECORD
+from fsd_tune.storage.artifacts import MODEL_RECORD, write_json
 
 
 def cannot_be_made(output: Path) -> list[str]:
@@ -85,7 +84,7 @@ def write_model(folder: Path, model: Any, tokenizer: Any, record: dict[str, Any]
         quiet_transformers()
         model.save_pretrained(temporary)
         fitting(tokenizer, model).save_pretrained(temporary)
-        files.write_json(temporary / artifacts.MODEL_RECORD, record)
+        write_json(temporary / artifacts.MODEL_RECORD, record)
         temporary.chmod(0o755)
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)

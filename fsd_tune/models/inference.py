@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fsd_tune import device as devices
-from fsd_tune.data import api as glue
+from fsd_tune.data import splits
 from fsd_tune.data.batching import TokenizedSplit, by_length, collate, inputs_for
+from fsd_tune.device import autocast, select_device
 
 EVALUATION_BATCH = 64
 
 
-def score_on_dev(folder: Path, task: glue.Task, dev: TokenizedSplit, precision: str, device: str) -> dict[str, Any]:
+def score_on_dev(folder: Path, task: splits.Task, dev: TokenizedSplit, precision: str, device: str) -> dict[str, Any]:
     """The score of a student's folder on dev, which has chosen nothing.
 
     Returns:
@@ -24,9 +24,9 @@ def score_on_dev(folder: Path, task: glue.Task, dev: TokenizedSplit, precision: 
     from transformers import AutoModelForSequenceClassification
 
     # The driver may be a machine without the trials' GPU.
-    where = devices.select_device("auto" if device == "cuda" else device)
+    where = select_device("auto" if device == "cuda" else device)
     model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).to(where)
-    metrics = glue.evaluate(task, predict(model, dev, precision, where), dev.labels)
+    metrics = splits.evaluate(task, predict(model, dev, precision, where), dev.labels)
     return {"score": metrics[task.metric], "metrics": metrics, "examples": len(dev)}
 
 
@@ -43,7 +43,7 @@ def predict(
     """
     model.eval()
     parts, rows, done = [], [], 0
-    with torch.inference_mode(), devices.autocast(precision, device):
+    with torch.inference_mode(), autocast(precision, device):
         for chosen in by_length(data.lengths, EVALUATION_BATCH):
             batch = collate(data, chosen, device)
             batch.pop("labels")

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from fsd_tune import device as devices
 from fsd_tune.cka import CentredGram, centred_gram, cka_of
 from fsd_tune.data.batching import TokenizedSplit, by_length, collate, inputs_for
+from fsd_tune.device import autocast, select_device
 from fsd_tune.models.loading import quiet_transformers
 
 _BATCH = 32
@@ -76,7 +76,7 @@ def of_folders(teacher: str, student: Path, data: TokenizedSplit, device: str) -
 
     quiet_transformers()
     # The search's machine may lack the GPU that its trials had.
-    where = devices.select_device("auto" if device == "cuda" else device)
+    where = select_device("auto" if device == "cuda" else device)
     load = partial(AutoModelForSequenceClassification.from_pretrained, dtype=torch.float32)
     found = layer_cka(load(teacher), load(student), data, where)
     table = [[round(value, 4) if math.isfinite(value) else None for value in row] for row in found]
@@ -84,7 +84,7 @@ def of_folders(teacher: str, student: Path, data: TokenizedSplit, device: str) -
 
 
 def _grams(model: Any, batch: dict[str, torch.Tensor], precision: str) -> list[CentredGram]:
-    with devices.autocast(precision, batch["input_ids"].device):
+    with autocast(precision, batch["input_ids"].device):
         hidden = model(**inputs_for(model, batch), output_hidden_states=True).hidden_states
     return [centred_gram(layer, batch["attention_mask"]) for layer in hidden]
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fsd_tune.data.api import Task
+from fsd_tune.data.splits import Task
 from fsd_tune.errors import InputError
 from fsd_tune.models.model_config import positions_of, read_config
 from fsd_tune.models.model_weights import check_classifier, check_encoder

@@ -10,7 +10,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from fsd_tune.data.api import Task
+from fsd_tune.data.splits import Task
 from fsd_tune.settings.methods import HYPERPARAMETERS
 
 # Rows of GLUE's dev splits (`nyu-mll/glue`, MNLI's matched one): a folder in GLUE's layout may hold anything else.

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from fsd_tune.data.api import Task
+from fsd_tune.data.splits import Task
 from fsd_tune.errors import InputError
 from fsd_tune.models.layers import start_layers
 from fsd_tune.models.loading import ModelInfo, label_config, label_order, quiet_transformers

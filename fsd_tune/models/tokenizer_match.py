@@ -6,7 +6,7 @@ embedding that was learnt must be the one of the token that bears its number.
 
 from typing import Any
 
-from fsd_tune.data.api import Split
+from fsd_tune.data.splits import Split
 from fsd_tune.errors import InputError
 from fsd_tune.models.loading import ModelInfo, load_tokenizer
 from fsd_tune.models.local_checks import model_problems

@@ -8,23 +8,22 @@ import optuna
 import pandas as pd
 import plotly.graph_objects as go
 
-from fsd_tune.report import html as report
-from fsd_tune.report import page
+from fsd_tune.report import html_report, page
 from fsd_tune.report.charts.base import ACCENT, AMBER, BLUE, GREY, PINK, RED, VIOLET, Chart, guarded, styled
 from fsd_tune.report.compare import Comparison
 from fsd_tune.report.so_far import so_far
 from fsd_tune.report.study_db import UndrawableError, measured_study, quiet_optuna
-from fsd_tune.storage import artifacts as files
+from fsd_tune.storage import artifacts
 
 _COLOURS = (ACCENT, AMBER, BLUE, VIOLET, PINK, RED, GREY)
 
 
 def write(compared: Comparison, folder: Path) -> Path:
     """Write page, table and picture into `folder`, and return the page's path."""
-    files.write_text(folder / "compare.csv", compared.table().to_csv(index=False))
+    artifacts.write_text(folder / "compare.csv", compared.table().to_csv(index=False))
     drawn = charts(compared)
     path = folder / "compare.html"
-    files.write_text(path, _page(compared, drawn))
+    artifacts.write_text(path, _page(compared, drawn))
     _picture(compared, folder / "compare.png")
     return path
 
@@ -153,7 +152,7 @@ def _page(compared: Comparison, drawn: dict[str, Chart]) -> str:
     return page.render(
         "compare_template.html",
         drawn,
-        {"plain": report.plain, "value": report.value},
+        {"plain": html_report.plain, "value": html_report.value},
         compared=compared,
         title=" · ".join(compared.names),
         columns=list(table.columns),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fsd_tune.data.api import Task, evaluate
+from fsd_tune.data.splits import Task, evaluate
 
 RESAMPLES = 2000
 LEVEL = 0.95

@@ -7,26 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fsd_tune.cluster import connection as cluster
-from fsd_tune.cluster import nodes
-from fsd_tune.data.api import TaskLike
+from fsd_tune.cluster import connection, nodes
+from fsd_tune.data.splits import TaskLike
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.memory.spec import MemorySpec, spec_for
 from fsd_tune.progress import Display
 from fsd_tune.report.results import Results, load
 from fsd_tune.search import budget
 from fsd_tune.search import folder as search_folder
-from fsd_tune.search import resume as continuation
 from fsd_tune.search.driver import SearchDriver, conclude
-from fsd_tune.search.resume import ResumeState
+from fsd_tune.search.resume import ResumeState, restore_trials
 from fsd_tune.search.study import stall
 from fsd_tune.search.wandb_logger import WandbSearchLogger
-from fsd_tune.settings import loader as settings_module
+from fsd_tune.settings import loader
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import USES_TEACHER
 from fsd_tune.settings.overrides import flag_of
-from fsd_tune.storage import artifacts as files
-from fsd_tune.storage import open_folder
+from fsd_tune.storage import artifacts, open_folder
 from fsd_tune.storage.experiment_folder import ExperimentFolder
 from fsd_tune.training.inputs import Inputs, load_inputs
 
@@ -126,7 +123,7 @@ def plan(
     artefacts, remote = where.memory_folder(memory)
     spec, notes = spec_for(
         settings, inputs.teacher, inputs.task, inputs.train, inputs.dev, artefacts,
-        cluster.device_for(settings, device, address), remote, cluster.elsewhere(address),
+        connection.device_for(settings, device, address), remote, connection.elsewhere(address),
     )  # fmt: skip
     identity = search_folder.identity(settings, spec)
     search_folder.check(where.folder, identity, overwrite, resuming)
@@ -162,7 +159,7 @@ def execute(
             search_folder.clear(where)
         past = ResumeState()
         if (folder / "summary.json").exists():
-            past = continuation.restore_trials(folder.absolute(), settings, errored)
+            past = restore_trials(folder.absolute(), settings, errored)
             notes += past.notes
             where.sync_unfinished()
         for note in notes:
@@ -178,9 +175,9 @@ def execute(
                 f"{len(past.restarts)} of them from a checkpoint"
             )
         if to_do > 0:
-            with cluster.connect(address, ray_temporary):
-                gpus = cluster.gpus_for(settings, spec.device)
-                workers = cluster.workers(settings, gpus)
+            with connection.connect(address, ray_temporary):
+                gpus = connection.gpus_for(settings, spec.device)
+                workers = connection.workers(settings, gpus)
                 spec = dataclasses.replace(spec, brought=where.upload_inputs(spec.model_folders))
                 paths = [] if spec.brought else spec.model_folders
                 size = spec.nbytes if set(settings.methods) & USES_TEACHER else 0
@@ -198,7 +195,7 @@ def execute(
             end = budget.ended_by(settings, len(past.trials), len(past.trials) - past.ended, stalled)
             end = end if end["not_run"] else summary.get("ended_by") or end
             news = {"state": "done", "identity": planned.identity, "inputs": planned.given, "ended_by": end}
-            files.write_json(folder / "summary.json", summary | news)
+            artifacts.write_json(folder / "summary.json", summary | news)
             tracked = WandbSearchLogger(settings.wandb, folder, summary, display)
             conclude(where, inputs, spec, done=True, tracked=tracked)
     results = load(folder)
@@ -245,7 +242,7 @@ def resume(
                 for key in refused
             ]
         )
-    settings = settings_module.load(where.folder / "settings.yaml", overrides)
+    settings = loader.load(where.folder / "settings.yaml", overrides)
     return run(
         settings, **given, output=where, errored=errored, resuming=True, address=address,
         ray_temporary=ray_temporary, display=display,

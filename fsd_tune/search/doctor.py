@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fsd_tune.cluster import cluster_yaml as cluster_file
-from fsd_tune.data import api as glue
+from fsd_tune.cluster import cluster_yaml
+from fsd_tune.data import splits
 from fsd_tune.errors import FsdTuneError, InputError
-from fsd_tune.memory import sizes as disk
+from fsd_tune.memory import sizes
 from fsd_tune.models.local_checks import model_problems
 from fsd_tune.settings.loader import Settings
 from fsd_tune.storage import hub, open_folder
@@ -50,7 +50,7 @@ class CheckRequest:
     """
 
     settings: Settings | None = None
-    task: glue.TaskLike | None = None
+    task: splits.TaskLike | None = None
     teacher: str | None = None
     data: Path | None = None
     memory: str | None = None
@@ -84,15 +84,15 @@ def run_checks(wanted: CheckRequest) -> Iterator[Check]:
 
 def _cluster_file(wanted: CheckRequest) -> list[Check]:
     assert wanted.cluster is not None
-    problems = cluster_file.problems(wanted.cluster) or cluster_file.lacking(wanted.cluster)
+    problems = cluster_yaml.problems(wanted.cluster) or cluster_yaml.lacking(wanted.cluster)
     sound = Check("cluster file", f"{wanted.cluster} is sound")
     return [Check("cluster file", problem, False) for problem in problems] or [sound]
 
 
 def _data(wanted: CheckRequest) -> list[Check]:
     assert wanted.task is not None
-    task = glue.get_task(wanted.task)
-    if not glue.is_here(task, wanted.data):
+    task = splits.get_task(wanted.task)
+    if not splits.is_here(task, wanted.data):
         why = hub.unreachable("dataset", "nyu-mll/glue")
         said = f"--data is not given, and the hub: {why}" if why else "from the hub, which can be reached"
         return [Check("data", said, not why)]
@@ -156,15 +156,15 @@ def _different(wanted: CheckRequest) -> list[str]:
     except FileNotFoundError:
         return []
     from fsd_tune.report.compare import differences
-    from fsd_tune.search import folder as search_folder  # torch comes with it
+    from fsd_tune.search.folder import plain  # torch comes with it
 
     try:
         held = dict(json.loads(text)["identity"])
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{summary}: is damaged or no search's; move it away, or give a new folder.") from error
-    now: dict[str, Any] = {"settings": search_folder.plain(wanted.settings)}
+    now: dict[str, Any] = {"settings": plain(wanted.settings)}
     if wanted.task is not None:
-        now["task"] = glue.get_task(wanted.task).definition
+        now["task"] = splits.get_task(wanted.task).definition
     return differences({"settings": {}} | held, now)[:3]
 
 
@@ -201,8 +201,8 @@ def _disk(wanted: CheckRequest) -> list[Check]:
 def _bytes_at_most(wanted: CheckRequest) -> int | None:
     """Bytes of outputs and memory if every example had the maximum length; None where the sizes are not known here."""
     settings = wanted.settings
-    task = None if wanted.task is None else glue.get_task(wanted.task)
-    if settings is None or task is None or not glue.is_here(task, wanted.data):
+    task = None if wanted.task is None else splits.get_task(wanted.task)
+    if settings is None or task is None or not splits.is_here(task, wanted.data):
         return None
     if not Path(wanted.teacher or "").is_dir():
         return None
@@ -214,13 +214,13 @@ def _bytes_at_most(wanted: CheckRequest) -> int | None:
     layers = {"all": settings.student.layers}.get(asked, 1) if isinstance(asked, str) else len(asked) + 1
     rows, width = _examples(task, wanted.data)["train"], settings.data.max_length * hidden
     k = min(settings.memory.centroids or task.default_centroids, rows)
-    outputs = disk.outputs_bytes(rows * settings.data.max_length, rows, hidden, layers, task.num_labels)
-    return outputs + disk.memory_bytes(rows, k, width)
+    outputs = sizes.outputs_bytes(rows * settings.data.max_length, rows, hidden, layers, task.num_labels)
+    return outputs + sizes.memory_bytes(rows, k, width)
 
 
 @functools.lru_cache(maxsize=1)
-def _examples(task: glue.Task, data: Path | None) -> dict[str, int]:
-    return {name: len(split.first) for name, split in glue.load(task, ("train", "dev"), data).items()}
+def _examples(task: splits.Task, data: Path | None) -> dict[str, int]:
+    return {name: len(split.first) for name, split in splits.load(task, ("train", "dev"), data).items()}
 
 
 def _tracking(wanted: CheckRequest) -> list[Check]:
@@ -268,12 +268,12 @@ def _nodes(wanted: CheckRequest) -> list[Check]:
 
 def _serves(store: float, needed: int | None) -> str:
     """How a node with an object store of this size serves outputs and memory, which take so much at most."""
-    from fsd_tune.memory import actor as memory_actor
+    from fsd_tune.memory import actor
 
     has = f"object store {store / 1e9:.3g} GB"
     if needed is None:
         return has
-    how = "holds outputs and memory" if needed <= memory_actor.room_in(store) else "too small: they are read as files"
+    how = "holds outputs and memory" if needed <= actor.room_in(store) else "too small: they are read as files"
     return f"{has} {how} ({needed / 1e9:.3g} GB at most)"
 
 

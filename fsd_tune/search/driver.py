@@ -10,20 +10,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fsd_tune.cluster import connection as cluster
-from fsd_tune.cluster import nodes
+from fsd_tune.cluster import connection, nodes
 from fsd_tune.errors import FsdTuneError, InputError
-from fsd_tune.memory import actor as memory_actor
+from fsd_tune.memory.actor import build, leave, start
 from fsd_tune.memory.build import BuiltMemory
 from fsd_tune.memory.spec import MemorySpec
-from fsd_tune.models import inference
-from fsd_tune.models import layer_cka as similarity
+from fsd_tune.models import inference, layer_cka
 from fsd_tune.models.folder import record_of
 from fsd_tune.progress import Display, duration
-from fsd_tune.report import html as report
+from fsd_tune.report import html_report
 from fsd_tune.report.results import load
 from fsd_tune.search import best_student, budget
-from fsd_tune.search import folder as search_folder
+from fsd_tune.search.folder import clear
 from fsd_tune.search.progress import SearchProgress
 from fsd_tune.search.resume import ResumeState
 from fsd_tune.search.study import SearchStudy
@@ -32,7 +30,7 @@ from fsd_tune.settings.configuration import distributions
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import USES_TEACHER
 from fsd_tune.storage import artifacts
-from fsd_tune.storage import artifacts as files
+from fsd_tune.storage.artifacts import write_json
 from fsd_tune.storage.experiment_folder import ExperimentFolder
 from fsd_tune.storage.retry import FolderWatch, StorageUnavailableError
 from fsd_tune.training.inputs import Inputs
@@ -52,14 +50,14 @@ def conclude(where: ExperimentFolder, inputs: Inputs, spec: MemorySpec, done: bo
     best = best_student.export_best(results, spec.teacher.path)
     if done and best is not None and inputs.final is not None:
         figure = inference.score_on_dev(best, inputs.task, inputs.final, spec.precision, spec.device)
-        files.write_json(folder / "summary.json", results.summary | {"dev": figure})
-        files.write_json(best / artifacts.MODEL_RECORD, record_of(best) | {"dev": figure})
+        write_json(folder / "summary.json", results.summary | {"dev": figure})
+        write_json(best / artifacts.MODEL_RECORD, record_of(best) | {"dev": figure})
         results = load(folder)
     if done and best is not None:
-        alike = similarity.of_folders(spec.teacher.path, best, spec.dev, spec.device)
-        files.write_json(folder / "summary.json", results.summary | {"layer_cka": alike})
+        alike = layer_cka.of_folders(spec.teacher.path, best, spec.dev, spec.device)
+        write_json(folder / "summary.json", results.summary | {"layer_cka": alike})
         results = load(folder)
-    report.write(results)
+    html_report.write(results)
     tracked.conclude(results)
     tracked.close()
     where.sync_all()
@@ -127,7 +125,7 @@ class SearchDriver:
                 self._tracked.close()
             elif state == "refused":
                 self._tracked.close()
-                search_folder.clear(self.where)
+                clear(self.where)
             else:
                 self._write(state=state)
                 conclude(self.where, self.inputs, self.spec, state == "done", self._tracked)
@@ -136,7 +134,7 @@ class SearchDriver:
         self._patience.wait()
         wall = self._before + time.monotonic() - self._began
         self.summary.update(news, wall_seconds=round(wall, 2))
-        files.write_json(self.folder / "summary.json", self.summary)
+        write_json(self.folder / "summary.json", self.summary)
         self.where.upload(self.folder / "summary.json")
 
     @contextmanager
@@ -146,14 +144,14 @@ class SearchDriver:
             yield None
             return
         user = str(self.folder.resolve())
-        actor = memory_actor.start(self.spec, user)
+        actor = start(self.spec, user)
         try:
             gpus = 1 if self.spec.device == "cuda" else 0
-            prepared = memory_actor.build(actor, self.spec, cluster.build_cpus(gpus), gpus, self.display.stage)
+            prepared = build(actor, self.spec, connection.build_cpus(gpus), gpus, self.display.stage)
             self._say(prepared)
             yield actor, prepared
         finally:
-            memory_actor.leave(actor, user)
+            leave(actor, user)
 
     def _say(self, prepared: BuiltMemory) -> None:
         facts, scores = prepared.facts, prepared.teacher_metrics
@@ -179,13 +177,13 @@ class SearchDriver:
         """Choose how many trials share a GPU, by what the dearest of them takes."""
         import ray
 
-        from fsd_tune.search import gpu_packing as sharing
+        from fsd_tune.search import gpu_packing
         from fsd_tune.search.trial import probe
 
         self.display.line("GPU memory: probing a trial's peak")
         taken, total = ray.get(probe.remote(self.settings, self.spec, memory))
-        self.gpus = sharing.share(taken, total)
-        self.workers = cluster.workers(self.settings, self.gpus)
+        self.gpus = gpu_packing.share(taken, total)
+        self.workers = connection.workers(self.settings, self.gpus)
         self.display.line(
             f"GPU memory: a trial takes {taken / 1e9:.1f} of {total / 1e9:.1f} GB, so {round(1 / self.gpus)} share one"
         )

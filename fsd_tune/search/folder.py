@@ -13,14 +13,14 @@ from typing import Any
 
 import yaml
 
-from fsd_tune.data.api import Task
 from fsd_tune.data.batching import split_digest
+from fsd_tune.data.splits import Task
 from fsd_tune.errors import InputError
 from fsd_tune.memory.spec import MemorySpec, fingerprint
 from fsd_tune.report.compare import differences
-from fsd_tune.settings import loader as settings_module
+from fsd_tune.settings import loader
 from fsd_tune.settings.loader import Settings
-from fsd_tune.storage import artifacts as files
+from fsd_tune.storage import artifacts
 from fsd_tune.storage.experiment_folder import ExperimentFolder
 from fsd_tune.storage.uri import is_uri, misses_slash
 from fsd_tune.training.inputs import Inputs
@@ -45,7 +45,7 @@ def identity(settings: Settings, spec: MemorySpec) -> dict[str, Any]:
 
 def plain(settings: Settings) -> dict[str, Any]:
     """The settings of `identity`."""
-    found: dict[str, Any] = yaml.safe_load(settings_module.dump(settings))
+    found: dict[str, Any] = yaml.safe_load(loader.dump(settings))
     for section in ("resources", "wandb"):
         found.pop(section)
     for key in ("trials", "time_budget", "stop_after_stalled"):
@@ -157,9 +157,9 @@ def write_description(
     if (folder / "summary.json").exists():
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     folder.mkdir(parents=True, exist_ok=True)
-    files.write_text(folder / "settings.yaml", settings_module.dump(settings))
-    files.write_text(folder / "command.txt", command_line(where, **given) + "\n")
-    files.write_json(folder / "versions.json", versions())
+    artifacts.write_text(folder / "settings.yaml", loader.dump(settings))
+    artifacts.write_text(folder / "command.txt", command_line(where, **given) + "\n")
+    artifacts.write_json(folder / "versions.json", versions())
     asha = settings.asha
     from fsd_tune.search.searcher import rungs
 
@@ -168,7 +168,7 @@ def write_description(
         inputs=given,
         name=summary.get("name") or folder.resolve().name,
         # Among all searches of a project, those of another folder of this name too.
-        group=summary.get("group") or f"{folder.resolve().name}-{files.digest(identity, time.time())[:6]}",
+        group=summary.get("group") or f"{folder.resolve().name}-{artifacts.digest(identity, time.time())[:6]}",
         task=inputs.task.id,
         metric=inputs.task.metric,
         mode="max",
@@ -191,7 +191,7 @@ def write_description(
     summary.setdefault("started", time.time())
     summary.setdefault("memory", None)
     summary.setdefault("teacher", {"name": inputs.teacher.path})
-    files.write_json(folder / "summary.json", summary)
+    artifacts.write_json(folder / "summary.json", summary)
     where.sync_all()
     return summary
 

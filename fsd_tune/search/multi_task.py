@@ -8,7 +8,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from fsd_tune.cluster import connection as cluster
+from fsd_tune.cluster import connection
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.progress import Display, duration
 from fsd_tune.report import summary
@@ -74,7 +74,7 @@ def run(
     if problems:
         raise InputError(problems, next(filter(None, hints), ""))
     outcomes = []
-    with cluster.connect(address, ray_temporary):
+    with connection.connect(address, ray_temporary):
         for number, (task, plan) in enumerate(zip(tasks, planned, strict=True), start=1):
             display.line(f"{task}: task {number} of {len(tasks)}, in {plan.where.name}")
             try:

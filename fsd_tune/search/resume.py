@@ -12,8 +12,7 @@ from fsd_tune.report.results import Results, load
 from fsd_tune.search.study import TrialRecord
 from fsd_tune.settings.configuration import picked
 from fsd_tune.settings.loader import Settings
-from fsd_tune.storage import artifacts as files
-from fsd_tune.storage import checkpoints
+from fsd_tune.storage import artifacts, checkpoints
 
 _ENDED = ("finished", "stopped", "failed")
 
@@ -66,7 +65,7 @@ def restore_trials(folder: Path, settings: Settings, errored: bool) -> ResumeSta
         elif state not in _ENDED and whole and (checkpoints.newest(trial) or (None, 0))[1] == total:
             # Killed between the last report and the note of its end.
             known.state, known.ended_at = "finished", time.time()
-            files.write_json(trial / "trial.json", {"state": "finished", "reason": "", "time": known.ended_at})
+            artifacts.write_json(trial / "trial.json", {"state": "finished", "reason": "", "time": known.ended_at})
             continue
         elif state in _ENDED and not (errored and state == "failed"):
             continue
@@ -107,7 +106,7 @@ def _ready(trial: Path, number: int, known: TrialRecord, past: ResumeState) -> N
                 checkpoint.rename(restart)
             for other in trial.glob("checkpoint_*"):
                 shutil.rmtree(other)
-            files.write_text(trial / "reports.jsonl", "".join(json.dumps(kept[r]) + "\n" for r in sorted(kept)))
+            artifacts.write_text(trial / "reports.jsonl", "".join(json.dumps(kept[r]) + "\n" for r in sorted(kept)))
             (trial / "trial.json").unlink(missing_ok=True)
             known.values = {r: v for r, v in known.values.items() if r <= report}
             past.restarts[number] = restart

@@ -18,8 +18,7 @@ import sqlalchemy
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from fsd_tune.search import cmaes as cma
-from fsd_tune.search import grid
+from fsd_tune.search import cmaes, grid
 from fsd_tune.search.budget import Stall
 from fsd_tune.settings.configuration import distributions, first_configurations, sample, unconditional
 from fsd_tune.settings.judging import judge
@@ -109,7 +108,7 @@ class SearchStudy:
         self._first = first_configurations(settings)
         self._grid = grid.Remaining(settings) if settings.search.sampler == "grid" else None
         always = {name: self._distributions[name] for name in unconditional(settings)}
-        self._cma = cma.usable(always) if settings.search.sampler == "cmaes" else {}
+        self._cma = cmaes.usable(always) if settings.search.sampler == "cmaes" else {}
         self._stall = stall(settings, past)
         url = None
         if path is not None:
@@ -217,14 +216,14 @@ class SearchStudy:
         for trial, value, state in self._beliefs():
             belief.add_trial(self._frozen(trial, value, state))
             if state == "finished" and trial.generation is not None and value is not None:
-                told.append(cma.Told(trial.generation, trial.params, value))
+                told.append(cmaes.Told(trial.generation, trial.params, value))
         belief.sampler, generation = self._sampler(number), None
         if first is not None:
             belief.enqueue_trial(first)
         elif self.settings.search.sampler in ("tpe", "gp") and number < start_up_trials(self.settings.search.trials):
             belief.enqueue_trial(self._spread(number - len(self._first)))
         elif self._cma:
-            drawn, generation = cma.draw(self._cma, told, self._seed(number))
+            drawn, generation = cmaes.draw(self._cma, told, self._seed(number))
             belief.sampler = optuna.samplers.PartialFixedSampler(drawn, belief.sampler)
         asked = belief.ask()
         sample(self.settings, asked)

@@ -11,10 +11,9 @@ from fsd_tune.memory.actor import fetch
 from fsd_tune.memory.build import BuiltMemory
 from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.models.loading import quiet_transformers
-from fsd_tune.search import gpu_packing as sharing
+from fsd_tune.search import gpu_packing
 from fsd_tune.settings.loader import Settings
-from fsd_tune.storage import remote as storage
-from fsd_tune.storage import retry as patience
+from fsd_tune.storage import remote, retry
 from fsd_tune.training.distiller import Distiller
 from fsd_tune.training.factory import DistillerFactory
 
@@ -24,7 +23,7 @@ def probe(settings: Settings, spec: MemorySpec, memory: tuple[Any, BuiltMemory] 
     """Bytes of GPU memory that the dearest trial of the space takes, and that the GPU has; see `sharing`."""
     quiet_transformers()
     bench = DistillerFactory(settings, spec, None if memory is None else fetch(*memory))
-    taken = sharing.peak(bench.distiller(sharing.dearest(settings), reports=1))
+    taken = gpu_packing.peak(bench.distiller(gpu_packing.dearest(settings), reports=1))
     return taken, int(torch.cuda.get_device_properties(0).total_memory)
 
 
@@ -64,7 +63,7 @@ class DistillTrial(tune.Trainable):  # type: ignore[misc]
     def _begin(self, config: dict[str, Any]) -> None:
         self._distiller = self._bench.distiller(config["config"], self._reports)
         if config["restart"]:
-            with storage.folder_of(config["restart"]) as folder:
+            with remote.folder_of(config["restart"]) as folder:
                 self._distiller.load(folder)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -95,10 +94,10 @@ class DistillTrial(tune.Trainable):  # type: ignore[misc]
         if self._storage is None:
             return
         if self._storage.storage_filesystem.type_name == "local":
-            patience.FolderWatch(Path(self._storage.experiment_fs_path), print).wait()
+            retry.FolderWatch(Path(self._storage.experiment_fs_path), print).wait()
         else:
             system, root = self._storage.storage_filesystem, self._storage.storage_fs_path
-            storage.retry_until_available(lambda: system.get_file_info([root]))
+            remote.retry_until_available(lambda: system.get_file_info([root]))
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
         """Continue where the checkpoint was saved."""

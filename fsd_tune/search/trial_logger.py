@@ -14,14 +14,13 @@ from typing import Any
 
 from ray.tune import Callback
 
-from fsd_tune.cluster import connection as cluster
+from fsd_tune.cluster import connection
 from fsd_tune.cluster.nodes import NewNodeWatcher
 from fsd_tune.search.progress import SearchProgress
 from fsd_tune.search.searcher import DriverOnly, ResumableAsha, StudySearcher, ended
 from fsd_tune.search.wandb_logger import WandbSearchLogger
 from fsd_tune.settings.judging import judge
-from fsd_tune.storage import artifacts as files
-from fsd_tune.storage import checkpoints
+from fsd_tune.storage import artifacts, checkpoints
 from fsd_tune.storage.experiment_folder import ExperimentFolder
 from fsd_tune.storage.retry import FolderWatch
 
@@ -64,7 +63,7 @@ class TrialLogger(DriverOnly, Callback):  # type: ignore[misc]
         return self._where.folder / "results" / str(trial.storage.trial_dir_name)
 
     def _write(self, path: Path, value: Any) -> None:
-        files.write_json(path, value)
+        artifacts.write_json(path, value)
         self._where.upload(path)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
@@ -75,7 +74,7 @@ class TrialLogger(DriverOnly, Callback):  # type: ignore[misc]
         if time.monotonic() > self._looked + _LOOK_SECONDS:
             self._looked = time.monotonic()
             if self._suspected:
-                self._forgive(cluster.dead_hosts())
+                self._forgive(connection.dead_hosts())
             if self._joining is not None:
                 self._await_storage()
                 self._joining.require()

@@ -11,7 +11,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fsd_tune.errors import nearest
-from fsd_tune.settings import yaml_file as yaml_source
+from fsd_tune.settings import yaml_file
 from fsd_tune.settings.domains import Choice, Domain, Fixed, Range
 from fsd_tune.settings.methods import HYPERPARAMETERS, METHODS, USES_FEATURES, default
 from fsd_tune.settings.overrides import flag_of, flags, parse_flags
@@ -59,7 +59,7 @@ def load(
     among the overrides. Raises InputError with all problems: a file's as `file:line: key: ...`, an override's as
     `--flag: ...`, or where `places` names one for its key as `place: ...`.
     """
-    document = yaml_source.Document({}, {}, []) if path is None else yaml_source.read(path)
+    document = yaml_file.Document({}, {}, []) if path is None else yaml_file.read(path)
     overrides = overrides or {}
     flag_paths: dict[KeyPath, str] = {
         tuple(key.split(".")): (places or {}).get(key) or flag_of(key) for key in overrides
@@ -119,8 +119,8 @@ def dump(settings: Settings) -> str:
     data["asha"] = data["asha"] or "off"
     for section, key in (("loss", "weights"), ("search", "select_on")):
         if isinstance(data[section][key], dict):
-            data[section][key] = yaml_source.Flow(data[section][key])
-    return yaml_source.dump(data)
+            data[section][key] = yaml_file.Flow(data[section][key])
+    return yaml_file.dump(data)
 
 
 def _plain(entry: str | Domain) -> Any:
@@ -129,7 +129,7 @@ def _plain(entry: str | Domain) -> Any:
         return entry
     if isinstance(entry, Fixed):
         return entry.value
-    return yaml_source.Flow(entry.model_dump(mode="json", exclude_defaults=True))
+    return yaml_file.Flow(entry.model_dump(mode="json", exclude_defaults=True))
 
 
 def _override(data: dict[str, Any], overrides: Mapping[str, str], problems: Problems) -> None:
@@ -142,7 +142,7 @@ def _override(data: dict[str, Any], overrides: Mapping[str, str], problems: Prob
             problems.unusable(path, f"unknown key.{nearest(key, known)}")
             continue
         try:
-            value = yaml_source.parse_value(text)
+            value = yaml_file.parse_value(text)
         except ValueError as error:
             problems.unusable(path, str(error))
             continue

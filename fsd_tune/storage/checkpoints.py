@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from fsd_tune.storage import artifacts as files
+from fsd_tune.storage import artifacts
 
 SEAL = "checkpoint.json"
 # Where a trial that is taken up again starts from: Ray numbers its own checkpoints anew.
@@ -18,11 +18,11 @@ def seal(folder: Path, report: int) -> None:
         report: reports that the run had made.
     """
     held = {
-        str(path.relative_to(folder)): [path.stat().st_size, files.checksum(path)]
+        str(path.relative_to(folder)): [path.stat().st_size, artifacts.checksum(path)]
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
-    files.write_json(folder / SEAL, {"report": report, "files": held})
+    artifacts.write_json(folder / SEAL, {"report": report, "files": held})
 
 
 def report_of(folder: Path) -> int | None:
@@ -31,7 +31,7 @@ def report_of(folder: Path) -> int | None:
         manifest = json.loads((folder / SEAL).read_text(encoding="utf-8"))
         for name, (size, expected) in manifest["files"].items():
             path = folder / name
-            if path.stat().st_size != size or files.checksum(path) != expected:
+            if path.stat().st_size != size or artifacts.checksum(path) != expected:
                 return None
         return int(manifest["report"])
     except (OSError, ValueError, KeyError, TypeError):

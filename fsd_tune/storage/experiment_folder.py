@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fsd_tune.storage import artifacts as files
+from fsd_tune.storage import artifacts
 from fsd_tune.storage.uri import is_uri
 
 
@@ -45,7 +45,7 @@ class ExperimentFolder:
             given: `--memory`; None for `memory` in this place.
         """
         if given is not None and is_uri(given):
-            return cache() / files.digest(str(given)) / "memory", str(given)
+            return cache() / artifacts.digest(str(given)) / "memory", str(given)
         return Path(given) if given else self.folder / "memory", None
 
     def ray_storage(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from fsd_tune.errors import FsdTuneError, InputError
-from fsd_tune.storage import artifacts as files
+from fsd_tune.storage import artifacts
 from fsd_tune.storage.uri import is_uri, joined, problems_of
 
 # Storage that does not answer is asked again for so long before work is given up.
@@ -246,7 +246,7 @@ def provide(folder: Path, uri: str) -> None:
     if folder.is_dir():
         return
     try:
-        with files.locked(folder):
+        with artifacts.locked(folder):
             if not folder.is_dir() and not RemoteFolder(uri).get_folder("", folder):
                 raise FsdTuneError(f"{uri}: is not there.")
     except PermissionError as error:
@@ -292,12 +292,12 @@ def fetched(folder: Path, remote: str | None) -> bool:
         folder: the artefact's final name here.
         remote: the URI of the folder that holds the artefacts; None when they lie on a disk that all nodes share.
     """
-    if files.facts_of(folder) is not None:
+    if artifacts.facts_of(folder) is not None:
         return True
     return (
         remote is not None
         and RemoteFolder(remote).get_folder(folder.name, folder)
-        and files.facts_of(folder) is not None
+        and artifacts.facts_of(folder) is not None
     )
 
 
@@ -305,6 +305,6 @@ def publish(folder: Path, remote: str | None) -> None:
     """Let the other nodes have an artefact that was built here; its manifest goes last: then all of it is there."""
     if remote is None:
         return
-    there, manifest = RemoteFolder(remote), folder / files.MANIFEST
+    there, manifest = RemoteFolder(remote), folder / artifacts.MANIFEST
     for path in sorted(folder.iterdir(), key=lambda path: path == manifest):
         there.put(path, f"{folder.name}/{path.name}")

@@ -22,8 +22,7 @@ import psutil
 from typing_extensions import override
 
 from fsd_tune.errors import InputError
-from fsd_tune.storage import artifacts as files
-from fsd_tune.storage import checkpoints
+from fsd_tune.storage import artifacts, checkpoints
 from fsd_tune.storage.experiment_folder import ExperimentFolder, cache
 from fsd_tune.storage.remote import RemoteFolder
 from fsd_tune.storage.uri import last_name
@@ -47,7 +46,7 @@ class RemoteExperimentFolder(ExperimentFolder):
         """Args: `purpose` tells the driver's copy from one that is only read, beside a search that may be running."""
         self.storage = RemoteFolder(uri)
         # By the text alone: the storage is not asked before `require` or `pull`.
-        super().__init__(cache() / files.digest(uri) / purpose / last_name(uri))
+        super().__init__(cache() / artifacts.digest(uri) / purpose / last_name(uri))
         self.name = uri
         self._stored: dict[str, tuple[int, int]] = {}
         self._open: set[str] = set()
@@ -192,7 +191,7 @@ class RemoteExperimentFolder(ExperimentFolder):
     def upload_inputs(self, paths: list[str]) -> tuple[tuple[str, str], ...]:
         brought = []
         for path in dict.fromkeys(paths):
-            there = self.storage.below("inputs", files.folder_digest(Path(path), ("*",)))
+            there = self.storage.below("inputs", artifacts.folder_digest(Path(path), ("*",)))
             held, own = there.sizes(), {one.name: one.stat().st_size for one in Path(path).iterdir() if one.is_file()}
             for name in own:
                 if held.get(name) != own[name]:

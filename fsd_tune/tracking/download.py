@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fsd_tune.errors import InputError
-from fsd_tune.storage import artifacts as files
+from fsd_tune.storage import artifacts
 
 PREFIX = "wandb:"
 _SECONDS = 300.0
@@ -70,18 +70,18 @@ def write(folder: Path, name: str, runs: Iterable[Any]) -> int:
         number = int(config["trial"]) if config.get("trial") is not None else place
         trial = folder / "results" / f"{number:04d}_{place}"
         hyperparameters = {key.removeprefix("hp/"): value for key, value in config.items() if key.startswith("hp/")}
-        files.write_json(trial / "config.json", {"trial": number, "config": hyperparameters})
+        artifacts.write_json(trial / "config.json", {"trial": number, "config": hyperparameters})
         rows = [_report(row) for row in run.scan_history() if isinstance(row.get("report"), int | float)]
-        files.write_text(trial / "reports.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        artifacts.write_text(trial / "reports.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
         if run.state != "running":
             summary = dict(run.summary)
             state = summary.get("state") or _STATES.get(run.state, "failed")
-            files.write_json(trial / "trial.json", {"state": state, "reason": summary.get("reason") or ""})
+            artifacts.write_json(trial / "trial.json", {"state": state, "reason": summary.get("reason") or ""})
     summary = {key: told.get(key) for key in SHARED}
     summary |= {"name": name, "mode": "max", "state": "done", "trials": len(found)}
     summary |= {"teacher": {"name": "", "score": told.get("teacher/score")}}
     summary |= {"identity": {"settings": {}, DEV_SPLIT: told.get(DEV_SPLIT)}}
-    files.write_json(folder / "summary.json", summary)
+    artifacts.write_json(folder / "summary.json", summary)
     return len(found)
 
 

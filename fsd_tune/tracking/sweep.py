@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from fsd_tune.data import api as glue
+from fsd_tune.data import splits
 from fsd_tune.errors import InputError
 from fsd_tune.settings.configuration import distributions
 from fsd_tune.settings.loader import Settings
@@ -24,7 +24,7 @@ def sweep_config(
     settings: Settings,
     *,
     space: Path,
-    task: glue.TaskLike,
+    task: splits.TaskLike,
     teacher: str,
     data: Path | None = None,
     memory: Path | None = None,
@@ -47,7 +47,7 @@ def sweep_config(
     Raises:
         InputError: the space fixes everything.
     """
-    task, searched = glue.get_task(task), distributions(settings)
+    task, searched = splits.get_task(task), distributions(settings)
     if not searched:
         raise InputError(f"{space}: searches nothing; a sweep needs a range or a choice.")
     command = [

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from fsd_tune.data import api as glue
+from fsd_tune.data import splits
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.memory.arrays import open_arrays
 from fsd_tune.memory.build import BuiltMemory, prepare
@@ -17,7 +17,7 @@ from fsd_tune.settings.judging import judge
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import USES_TEACHER
 from fsd_tune.storage import artifacts
-from fsd_tune.storage import artifacts as files
+from fsd_tune.storage.artifacts import write_json
 from fsd_tune.tracking.tracker import tracked
 from fsd_tune.training.factory import DistillerFactory
 from fsd_tune.training.inputs import Inputs, load_inputs, shared_facts
@@ -28,7 +28,7 @@ _DEFAULT_REPORTS = 10
 
 def gathered(
     settings: Settings,
-    task: glue.TaskLike,
+    task: splits.TaskLike,
     teacher: str,
     data: Path | None,
     memory: Path,
@@ -67,7 +67,7 @@ def track_memory(settings: Settings, spec: MemorySpec, prepared: BuiltMemory, di
 def distill(
     settings: Settings,
     *,
-    task: glue.TaskLike,
+    task: splits.TaskLike,
     teacher: str,
     data: Path | None,
     output: Path,
@@ -149,5 +149,5 @@ def distill(
         # Judged on the holdout: dev has chosen nothing.
         figure = score_on_dev(output, inputs.task, inputs.final, spec.precision, spec.device)
         made |= {"select_on": settings.search.model_dump(mode="json")["select_on"], "dev": figure}
-        files.write_json(output / artifacts.MODEL_RECORD, made)
+        write_json(output / artifacts.MODEL_RECORD, made)
     return made

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fsd_tune import losses
-from fsd_tune.data.api import Task, evaluate
 from fsd_tune.data.batching import TokenizedSplit, collate, epoch_order, inputs_for
+from fsd_tune.data.splits import Task, evaluate
 from fsd_tune.device import autocast
 from fsd_tune.memory.targets import TeacherTargets
 from fsd_tune.models.inference import predict

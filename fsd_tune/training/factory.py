@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from fsd_tune.data import api as glue
+from fsd_tune.data import splits
 from fsd_tune.memory.arrays import Arrays
 from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.memory.targets import CachedTeacher, LiveTeacher, TeacherTargets
@@ -50,7 +50,7 @@ class DistillerFactory:
         seed = settings.search.seed if seed is None else seed
         device = torch.device(spec.device)
         if self._start is None or self._start[0] != seed:
-            self._start = (seed, build_student(spec.student, spec.teacher, glue.get_task(spec.task), seed))
+            self._start = (seed, build_student(spec.student, spec.teacher, splits.get_task(spec.task), seed))
         model = copy.deepcopy(self._start[1])
         pairs = spec.pairs if method in USES_FEATURES else ()
         source = held = None
@@ -59,7 +59,7 @@ class DistillerFactory:
             held = self.arrays.memory if method in USES_MEMORY else None
             source = self._source(held, tuple(sorted({t for t, _ in pairs})), device)
         run = TrainingSetup(
-            task=glue.get_task(spec.task),
+            task=splits.get_task(spec.task),
             train=spec.train,
             dev=spec.dev,
             config=config,
@@ -81,7 +81,7 @@ class DistillerFactory:
         if arrays.outputs is not None:
             return CachedTeacher(arrays.outputs, held, layers, device)
         assert spec.live
-        task = glue.get_task(spec.task)
+        task = splits.get_task(spec.task)
         if self._teacher is None:
             self._teacher = load_classifier(spec.teacher.path, task).to(device).eval()
         memory_layer = spec.memory_pair[0] if spec.memory_pair is not None else 0

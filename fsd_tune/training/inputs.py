@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fsd_tune.data import api as glue
 from fsd_tune.data import holdout
-from fsd_tune.data.api import Split, Task
 from fsd_tune.data.batching import TokenizedSplit, split_digest, tokenize
 from fsd_tune.data.holdout import holdout_record
+from fsd_tune.data.splits import Split, Task, TaskLike, get_task, load
 from fsd_tune.errors import InputError
 from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.models.layers import layer_pairs
@@ -72,7 +71,7 @@ class Inputs:
     notes: tuple[str, ...]
 
 
-def load_inputs(settings: Settings, task_name: glue.TaskLike, teacher: str, data: Path | None) -> Inputs:
+def load_inputs(settings: Settings, task_name: TaskLike, teacher: str, data: Path | None) -> Inputs:
     """Load everything, or name every problem.
 
     Args:
@@ -88,7 +87,7 @@ def load_inputs(settings: Settings, task_name: glue.TaskLike, teacher: str, data
     problems, hint = tracking_problems(settings.wandb), ""
     task = info = splits = tokenizer = None
     try:
-        task = glue.get_task(task_name)
+        task = get_task(task_name)
     except InputError as error:
         problems += error.problems
     quiet_transformers()
@@ -135,7 +134,7 @@ def load_inputs(settings: Settings, task_name: glue.TaskLike, teacher: str, data
 
 def load_splits(task: Task, data: Path | None) -> dict[str, Split]:
     """The splits that training needs: train and dev."""
-    return glue.load(task, ("train", "dev"), data)
+    return load(task, ("train", "dev"), data)
 
 
 def _check_pairs(settings: Settings, teacher: ModelInfo) -> list[str]:

@@ -5,11 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fsd_tune import device as devices
-from fsd_tune.data import api as glue
 from fsd_tune.data import holdout
-from fsd_tune.data.api import Split, Task
 from fsd_tune.data.batching import tokenize
+from fsd_tune.data.splits import Split, Task, TaskLike, get_task
+from fsd_tune.device import resolve_precision, select_device
 from fsd_tune.errors import InputError
 from fsd_tune.models.folder import check_output, write_model
 from fsd_tune.models.loading import checked_tokenizer, describe_model, load_classifier, quiet_transformers
@@ -42,7 +41,7 @@ class TeacherConfig:
     """
 
     model: str
-    task: glue.TaskLike
+    task: TaskLike
     data: Path | None
     output: Path
     config: Mapping[str, Any]
@@ -83,7 +82,7 @@ def check(run: TeacherConfig, overwrite: bool) -> Checked:
     task = splits = tokenizer = None
     left_out: dict[str, Any] = {}
     try:
-        task = glue.get_task(run.task)
+        task = get_task(run.task)
         splits = load_splits(task, run.data)
         if run.holdout is not None:
             rest, held = holdout.split_holdout(splits["train"], run.holdout)
@@ -115,8 +114,8 @@ def fine_tune(run: TeacherConfig, overwrite: bool, display: Display) -> dict[str
     """
     checked = check(run, overwrite)
     task = checked.task
-    where = devices.select_device(run.device)
-    precision = devices.resolve_precision(run.precision, where)
+    where = select_device(run.device)
+    precision = resolve_precision(run.precision, where)
     data = {name: tokenize(split, checked.tokenizer, run.max_length) for name, split in checked.splits.items()}
     model = load_classifier(run.model, task, run.seed)
     if run.freeze_embeddings:

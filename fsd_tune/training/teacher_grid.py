@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fsd_tune import device as devices
+from fsd_tune import device
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.memory.spec import fingerprint
 from fsd_tune.progress import Display, duration
 from fsd_tune.settings.schema import Wandb
 from fsd_tune.storage import artifacts
-from fsd_tune.storage import artifacts as files
+from fsd_tune.storage.artifacts import digest, write_json
 from fsd_tune.tracking.tracker import Tracker
 from fsd_tune.training.teacher import TeacherConfig, check
 from fsd_tune.training.teacher_workers import Trained, Workers
@@ -85,7 +85,7 @@ def train(
     if problems:
         raise InputError(problems)
     if gpus is None:
-        gpus = 0 if run.device == "cpu" else float(devices.select_device(run.device).type == "cuda")
+        gpus = 0 if run.device == "cpu" else float(device.select_device(run.device).type == "cuda")
     data = [[split.first, split.second, split.labels] for split in checked.splits.values()]
     made_of = replace(
         run, wandb=Wandb(), model=_absolute(run.model), data=None if run.data is None else run.data.absolute()
@@ -94,7 +94,7 @@ def train(
     candidates = [_candidate(made_of, rate, seed, store.absolute(), facts) for rate in rates for seed in seeds]
     del checked, data
 
-    files.write_json(store / _MARK, {"output": str(run.output), "candidates": [each.name for each in candidates]})
+    write_json(store / _MARK, {"output": str(run.output), "candidates": [each.name for each in candidates]})
     records = {each.name: found for each in candidates if (found := _found(store, each)) is not None}
     failed: dict[str, str] = {}
     best = _best(candidates, records)
@@ -151,7 +151,7 @@ def _absolute(model: str) -> str:
 def _candidate(run: TeacherConfig, rate: float, seed: int, store: Path, facts: Sequence[Any]) -> Candidate:
     config = dict(run.config) | {"learning_rate": rate}
     of_run = [run.max_length, run.freeze_embeddings, run.reports, run.holdout, run.device, run.precision]
-    name = f"lr{rate:g}-seed{seed}-{files.digest(config, seed, of_run, *facts)}"
+    name = f"lr{rate:g}-seed{seed}-{digest(config, seed, of_run, *facts)}"
     return Candidate(name, replace(run, config=config, seed=seed, output=store / name))
 
 
@@ -183,7 +183,7 @@ def _keep(
     if ended.made is None:
         failed[candidate.name] = ended.reason
         return
-    files.write_json(store / f"{candidate.name}.json", ended.made)
+    write_json(store / f"{candidate.name}.json", ended.made)
     records[candidate.name] = ended.made
     best = _best(candidates, records)
     for each in candidates:
@@ -218,7 +218,7 @@ def _hand_over(
     store: Path, best: Candidate, made: dict[str, Any], output: Path, candidates: Sequence[Candidate]
 ) -> None:
     """The best candidate's folder takes the place of the output; nothing of the others stays."""
-    files.write_json(store / best.name / artifacts.MODEL_RECORD, made)
+    write_json(store / best.name / artifacts.MODEL_RECORD, made)
     shutil.rmtree(output, ignore_errors=True)
     (store / best.name).rename(output)
     _tidy(store, candidates)

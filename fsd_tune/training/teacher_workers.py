@@ -13,12 +13,11 @@ import torch
 from ray.exceptions import RayError
 from rich.table import Table
 
-from fsd_tune.cluster import connection as cluster
-from fsd_tune.cluster import nodes
+from fsd_tune.cluster import connection, nodes
 from fsd_tune.errors import FsdTuneError
 from fsd_tune.progress import Display
-from fsd_tune.settings import loader as settings_module
-from fsd_tune.storage import artifacts as files
+from fsd_tune.settings import loader
+from fsd_tune.storage import artifacts
 from fsd_tune.storage.experiment_folder import ExperimentFolder
 from fsd_tune.training.teacher import TeacherConfig, fine_tune
 
@@ -47,7 +46,7 @@ class _Told(Display):
     def stage(self, what: str, done: int, total: int) -> None:
         if done >= total or time.monotonic() - self._written > _TOLD_EVERY:
             self._written = time.monotonic()
-            files.write_json(self._path, [done, total, self._said])
+            artifacts.write_json(self._path, [done, total, self._said])
 
 
 def _progress(folder: Path, name: str) -> Path:
@@ -83,10 +82,10 @@ class Workers:
         self._running: dict[Any, str] = {}
 
     def __enter__(self) -> "Workers":
-        self._stack.enter_context(cluster.connect(*self._connection))
+        self._stack.enter_context(connection.connect(*self._connection))
         asked = {"method": "ce", "resources.cpus_per_trial": str(self._cpus), "search.trials": str(self._candidates)}
         try:
-            self._limit = cluster.workers(settings_module.load(None, asked), self._gpus)
+            self._limit = connection.workers(loader.load(None, asked), self._gpus)
         except BaseException:
             self._stack.close()
             raise

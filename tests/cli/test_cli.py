@@ -16,8 +16,8 @@ import pytest
 import torch
 import yaml
 
-from fsd_tune.data.api import get_task, load_split
 from fsd_tune.data.batching import tokenize
+from fsd_tune.data.splits import get_task, load_split
 from fsd_tune.models.loading import load_classifier, load_tokenizer
 from fsd_tune.settings import loader as settings
 from tests import ROOT

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForSequenceClassification, pipeline
 
-from fsd_tune.cluster import connection as cluster
+from fsd_tune.cluster import connection
 from fsd_tune.report.results import load
 from tests.helpers import glue_folders
 from tests.helpers.searching import SPACE, agree, short_folder
@@ -30,7 +30,7 @@ METRICS = {"cola": "matthews_correlation", "mrpc": "f1", "qqp": "f1", "stsb": "p
 
 @pytest.fixture(scope="module")
 def session():
-    with short_folder() as temporary, cluster.connect(temporary=Path(temporary)):
+    with short_folder() as temporary, connection.connect(temporary=Path(temporary)):
         yield
 
 

@@ -17,20 +17,18 @@ import pandas as pd
 import pytest
 from transformers import AutoModelForSequenceClassification
 
-from fsd_tune.cluster import connection as cluster
+from fsd_tune.cluster import connection
 from fsd_tune.errors import FsdTuneError, InputError
-from fsd_tune.evaluation.confirm import api as confirm
 from fsd_tune.evaluation.confirm import inputs as confirm_inputs
+from fsd_tune.evaluation.confirm.api import run
 from fsd_tune.evaluation.confirm.inputs import Configuration, baselines
 from fsd_tune.evaluation.scoring import evaluate
 from fsd_tune.memory.arrays import open_arrays
 from fsd_tune.progress import Display
-from fsd_tune.report import confirmation as confirm_report
-from fsd_tune.report import summary
+from fsd_tune.report import confirmation, summary
 from fsd_tune.report.results import load
 from fsd_tune.search import api as search
-from fsd_tune.settings import judging
-from fsd_tune.settings import loader as settings_module
+from fsd_tune.settings import judging, loader
 from fsd_tune.settings.methods import OPTIMISATION
 from tests.helpers.searching import SPACE
 
@@ -39,7 +37,7 @@ SMALL: dict[str, Any] = {"top": 2, "seeds": 2, "fresh_seeds": 2}
 
 @pytest.fixture(scope="module")
 def ray_session():
-    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as folder, cluster.connect(temporary=Path(folder)):
+    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as folder, connection.connect(temporary=Path(folder)):
         yield
 
 
@@ -50,10 +48,8 @@ def searches(ray_session, glue, teacher, tmp_path_factory):
     for name, methods, trials in (("R", "fsd_ilg", 4), ("KD", "kd", 2)):
         file = root / f"{name}.yaml"
         file.write_text(SPACE)
-        flags = settings_module.parse_flags(
-            ["--asha=off", f"--trials={trials}", f"--method={methods}", "--max-concurrent=1"]
-        )
-        settings = settings_module.load(file, flags)
+        flags = loader.parse_flags(["--asha=off", f"--trials={trials}", f"--method={methods}", "--max-concurrent=1"])
+        settings = loader.load(file, flags)
         search.run(
             settings, task="sst2", teacher=str(teacher), data=glue, output=root / name, memory=root / "memory"
         )  # fmt: skip
@@ -70,7 +66,7 @@ def folder(searches, tmp_path):
 def confirmed(searches, tmp_path_factory):
     """A search that was confirmed against tuned kd."""
     folder = shutil.copytree(searches / "R", tmp_path_factory.mktemp("confirmed") / "R")
-    confirm.run(folder, **SMALL, baseline=searches / "KD")
+    run(folder, **SMALL, baseline=searches / "KD")
     return folder
 
 
@@ -148,7 +144,7 @@ def test_the_students_folder(confirmed, searches, glue):
 
 def test_what_people_read(confirmed):
     results = load(confirmed)
-    lines = confirm_report.lines(results.confirmation, confirmed)
+    lines = confirmation.lines(results.confirmation, confirmed)
     winner = results.confirmation["winner"]
     assert lines[0].endswith(f"winner {winner['label']}, confirmed on 2 fresh seeds (2001–2002)")
     assert sum("95% interval" in line for line in lines) == 4
@@ -166,8 +162,8 @@ def test_what_people_read(confirmed):
 
 def test_again_trains_nothing_and_needs_no_ray(again, searches, monkeypatch):
     before = runs(again)
-    monkeypatch.setattr(cluster, "connected", lambda *_: pytest.fail("Ray was started"))
-    made = confirm.run(again, **SMALL, baseline=searches / "KD")
+    monkeypatch.setattr(connection, "connected", lambda *_: pytest.fail("Ray was started"))
+    made = run(again, **SMALL, baseline=searches / "KD")
     assert made["runs_trained"] == 0 and runs(again) == before
 
 
@@ -179,7 +175,7 @@ def test_more_seeds_train_the_new_ones_and_what_is_damaged(again, searches):
     (again / "confirm" / "runs" / f"{damaged[0]}.npy").write_bytes(b"half")
     (again / "confirm" / "runs" / f"{damaged[1]}.json").write_text("{")
     shutil.rmtree(again / "confirm" / "best")
-    made = confirm.run(again, top=2, seeds=2, fresh_seeds=3, baseline=searches / "KD")
+    made = run(again, top=2, seeds=2, fresh_seeds=3, baseline=searches / "KD")
     assert made["runs_trained"] == 3 + 3 and made["fresh_seeds"] == [2001, 2002, 2003]
     for name in kept.keys() - {*damaged, student}:
         assert runs(again)[name] == kept[name]
@@ -200,16 +196,16 @@ def test_a_configuration_with_a_failed_run_cannot_win(again, searches):
         failed = {"state": "failed", "reason": "diverged: loss is nan at step 3", "score": None}
         path.write_text(json.dumps(json.loads(path.read_text()) | failed))
         if expected == "other":
-            made = confirm.run(again, **SMALL, baseline=searches / "KD")
+            made = run(again, **SMALL, baseline=searches / "KD")
             assert made["winner"]["label"] != before["winner"]["label"]
             entry = next(one for one in made["configurations"] if one["label"] == before["winner"]["label"])
             assert entry["selection"]["failed"] == [row["seed"]]
-            assert ", 1 diverged" in "\n".join(confirm_report.lines(made, again))
+            assert ", 1 diverged" in "\n".join(confirmation.lines(made, again))
             record = json.loads((again / "confirm" / "best" / "fsd_tune.json").read_text())
             assert record["config"] == made["winner"]["config"], "the new winner's student"
         else:
             with pytest.raises(FsdTuneError, match="No configuration has trained on all selection seeds"):
-                confirm.run(again, **SMALL, baseline=searches / "KD")
+                run(again, **SMALL, baseline=searches / "KD")
 
 
 class Interrupting(Display):
@@ -227,10 +223,10 @@ class Interrupting(Display):
 
 def test_interrupted_and_continued(folder):
     with pytest.raises(KeyboardInterrupt):
-        confirm.run(folder, **SMALL, display=Interrupting(3))
+        run(folder, **SMALL, display=Interrupting(3))
     kept = runs(folder)
     assert len(kept) == 3 and not (folder / "confirm" / "summary.json").exists()
-    made = confirm.run(folder, **SMALL)
+    made = run(folder, **SMALL)
     assert made["runs_trained"] == 10 - 3 and {name: runs(folder)[name] for name in kept} == kept
     assert [one["baseline"] for one in made["differences"]] == ["ce", "kd (defaults, untuned)"]
     winner, kd = made["winner"]["config"], made["configurations"][-1]["config"]
@@ -254,11 +250,9 @@ def test_a_search_of_ce_alone(ray_session, glue, teacher, tmp_path):
     """Its kd baseline needs a teacher memory that the search had no use for: one pass, which is said."""
     file = tmp_path / "ce.yaml"
     file.write_text(SPACE)
-    settings = settings_module.load(
-        file, settings_module.parse_flags(["--asha=off", "--trials=1", "--method=ce", "--max-concurrent=1"])
-    )
+    settings = loader.load(file, loader.parse_flags(["--asha=off", "--trials=1", "--method=ce", "--max-concurrent=1"]))
     search.run(settings, task="sst2", teacher=str(teacher), data=glue, output=tmp_path / "R")
-    made = confirm.run(tmp_path / "R", top=1, seeds=1, fresh_seeds=2)
+    made = run(tmp_path / "R", top=1, seeds=1, fresh_seeds=2)
     assert [one["baseline"] for one in made["differences"]] == ["kd (defaults, untuned)"]
     assert made["teacher_passes"] == 1 and "ce is the winner itself" in made["notes"][0]
 
@@ -268,7 +262,7 @@ def test_a_search_of_ce_alone(ray_session, glue, teacher, tmp_path):
 
 def problems(*arguments, **more):
     with pytest.raises(InputError) as error:
-        confirm.run(*arguments, **more)
+        run(*arguments, **more)
     return list(error.value.problems)
 
 
@@ -291,7 +285,7 @@ def test_a_folder_of_an_earlier_version_is_refused_and_its_command_completes_it(
     (folder / "summary.json").write_text(json.dumps(text))
     found = problems(folder)
     assert len(found) == 1 and "does not record its inputs" in found[0] and "fsd-tune search" in found[0]
-    settings = settings_module.load(folder / "settings.yaml")
+    settings = loader.load(folder / "settings.yaml")
     memory = searches / "memory"
     search.run(settings, task="sst2", teacher=str(teacher), data=glue, output=folder, memory=memory)
     inputs = {"task": "sst2", "teacher": str(teacher), "data": str(glue), "memory": str(memory), "device": "auto"}
@@ -391,7 +385,7 @@ def test_a_crashed_worker_loses_no_run(folder):
 
     thread = threading.Thread(target=kill_one)
     thread.start()
-    made = confirm.run(folder, **SMALL)
+    made = run(folder, **SMALL)
     thread.join()
     assert killed and made["runs_trained"] == 10
     assert all(row["state"] == "finished" for row in made["runs"])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fsd_tune.cluster import connection as cluster
+from fsd_tune.cluster import connection
 from fsd_tune.device import resolve_precision, select_device
 from fsd_tune.errors import InputError
 from tests import ROOT
@@ -40,40 +40,43 @@ def nodes(monkeypatch):
 def test_machines_to_come_count_up_to_what_the_cluster_may_have(nodes, load_settings):
     # Of 2 + 4 machines with a GPU there may be 4 at a time, with two trials on each.
     settings = load_settings(**{"resources.gpus_per_trial": 0.5, "search.trials": 64})
-    assert cluster.workers(settings, 0.5) == 8
+    assert connection.workers(settings, 0.5) == 8
     # Without GPUs: 3 of 64 CPUs and one of 8.
     settings = load_settings(**{"resources.cpus_per_trial": 8, "search.trials": 64})
-    assert cluster.workers(settings, 0) == 3 * 8 + 1
+    assert connection.workers(settings, 0) == 3 * 8 + 1
     with pytest.raises(InputError, match="gpus_per_trial: found 2, but the largest node of this cluster has 1 GPUs"):
-        cluster.workers(load_settings(**{"resources.gpus_per_trial": 2}), 2)
+        connection.workers(load_settings(**{"resources.gpus_per_trial": 2}), 2)
 
 
 def test_nodes_that_live_count_where_nothing_is_to_come(nodes, monkeypatch, load_settings):
     monkeypatch.setenv("FSD_TUNE_NODES", "")
     nodes += [{"Alive": True, "Resources": {"CPU": 4}}, {"Alive": False, "Resources": {"CPU": 400}}]
-    assert cluster.workers(load_settings(**{"search.trials": 64}), 0) == 4
-    assert cluster.build_cpus(0) == 4
+    assert connection.workers(load_settings(**{"search.trials": 64}), 0) == 4
+    assert connection.build_cpus(0) == 4
 
 
 def test_a_memory_is_built_on_a_node_that_has_its_gpu(nodes, monkeypatch):
-    assert cluster.build_cpus(1) == 8, "not the CPUs of a node without GPUs: Ray would wait for ever"
-    assert cluster.build_cpus(0) == 64
+    assert connection.build_cpus(1) == 8, "not the CPUs of a node without GPUs: Ray would wait for ever"
+    assert connection.build_cpus(0) == 64
     nodes.append({"Alive": True, "Resources": {"CPU": 2, "GPU": 1}})
-    assert cluster.build_cpus(1) == 2, "a node that lives is not waited for"
+    assert connection.build_cpus(1) == 2, "a node that lives is not waited for"
     monkeypatch.setenv("FSD_TUNE_NODES", "")
     nodes[:] = [HEAD]
-    assert cluster.build_cpus(0) == 1
+    assert connection.build_cpus(0) == 1
 
 
 def test_gpus_may_be_elsewhere(monkeypatch, load_settings):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     asked, auto = (load_settings(**{"resources.gpus_per_trial": share}) for share in (0.5, "auto"))
-    assert cluster.device_for(asked, "auto") == "cuda" and cluster.device_for(load_settings(), "auto", "h:1") == "cpu"
-    assert cluster.device_for(auto, "auto") == "auto" and cluster.device_for(auto, "auto", "head:6379") == "cuda"
+    assert (
+        connection.device_for(asked, "auto") == "cuda"
+        and connection.device_for(load_settings(), "auto", "h:1") == "cpu"
+    )
+    assert connection.device_for(auto, "auto") == "auto" and connection.device_for(auto, "auto", "head:6379") == "cuda"
     with pytest.raises(InputError, match="no CUDA device"):
-        select_device("cuda", cluster.elsewhere(None))
-    there = select_device("cuda", cluster.elsewhere("head:6379"))
+        select_device("cuda", connection.elsewhere(None))
+    there = select_device("cuda", connection.elsewhere("head:6379"))
     assert there.type == "cuda" and resolve_precision("auto", there) == "bf16"
 
 
@@ -86,10 +89,10 @@ def test_auto_is_answered_at_once_when_the_last_cluster_is_gone(monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(utils, "read_ray_address", lambda: gone)
     monkeypatch.setattr(services, "find_gcs_addresses", lambda: {"127.0.0.1:1"})
-    cluster._answers("auto")
+    connection._answers("auto")
     monkeypatch.setattr(services, "find_gcs_addresses", set)
     with pytest.raises(InputError, match=f"nobody answers at {gone}, which is auto here"):
-        cluster._answers("auto")
+        connection._answers("auto")
 
 
 _LOCAL = """

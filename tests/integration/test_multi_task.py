@@ -11,11 +11,11 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from fsd_tune.cli.options import tasks_and_teachers
-from fsd_tune.cluster import connection as cluster
+from fsd_tune.cluster import connection
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.report.results import load
-from fsd_tune.search import multi_task as tasks
-from fsd_tune.settings import loader as settings_module
+from fsd_tune.search import multi_task
+from fsd_tune.settings import loader
 from tests.helpers import tiny
 from tests.helpers.searching import SCRIPT, SPACE, agree, short_folder
 
@@ -47,14 +47,14 @@ def test_ids_and_teachers():
 def space(tmp_path, *flags):
     path = tmp_path / "space.yaml"
     path.write_text(SPACE, encoding="utf-8")
-    return settings_module.load(path, settings_module.parse_flags(flags))
+    return loader.load(path, loader.parse_flags(flags))
 
 
 def test_the_problems_of_all_tasks_come_before_any_work(tmp_path, glue, teachers):
     names = ["sst2", "cola", "mnli"]
     (tmp_path / "taken").write_text("")
     with pytest.raises(InputError) as caught:
-        tasks.run(
+        multi_task.run(
             space(tmp_path, "--student-layers=9"),
             names,
             teachers=[str(teachers / "sst2"), str(teachers / "absent"), str(teachers / "rte")],
@@ -75,8 +75,8 @@ def test_tasks_in_turn_and_one_that_fails(tmp_path, glue, teachers):
     weights = load_file(broken / "model.safetensors")
     weights["classifier.weight"].fill_(float("nan"))
     save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
-    with short_folder() as temporary, cluster.connect(temporary=Path(temporary)):
-        outcomes = tasks.run(
+    with short_folder() as temporary, connection.connect(temporary=Path(temporary)):
+        outcomes = multi_task.run(
             space(tmp_path, "--trials=2"),
             names,
             teachers=[str(teachers / "sst2"), str(broken), str(teachers / "stsb")],
@@ -88,18 +88,18 @@ def test_tasks_in_turn_and_one_that_fails(tmp_path, glue, teachers):
         results = load(tmp_path / "R" / name)
         agree(results)
         assert results.summary["memory"]["passes"] == 1 and results.summary["task"] == name
-    found = tasks.document(outcomes)["tasks"]
+    found = multi_task.document(outcomes)["tasks"]
     assert list(found) == names and "not finite" in found["rte"]["failed"]
     assert found["stsb"]["metric"] == "pearson_spearman" or found["stsb"]["best"]["score"] <= 1
     console = Console(width=200, record=True, file=io.StringIO())
-    console.print(tasks.table(outcomes))
+    console.print(multi_task.table(outcomes))
     rows = [
         line.split() for line in console.export_text().splitlines() if line.split()[:1] and line.split()[0] in names
     ]
     assert [row[0] for row in rows] == names and rows[1][1] == "failed"
     assert rows[0][2] == f"{found['sst2']['best']['score']:.4f}" and rows[0][-1] == str(tmp_path / "R" / "sst2")
     with pytest.raises(FsdTuneError, match="1 of 3 tasks"):
-        tasks.check(outcomes)
+        multi_task.check(outcomes)
 
 
 @pytest.mark.slow

@@ -160,9 +160,9 @@ def test_a_search_is_taken_up_from_its_folder_and_notices_another_task(ticket_te
 @pytest.mark.slow
 def test_the_ratings_of_the_demos_source_as_regression(tmp_path):
     """Real sentences and a real encoder, from the package index; 0 is what a constant prediction has."""
-    from fsd_tune.data import demo_input as demo_data
+    from fsd_tune.data import demo_input
 
-    data = demo_data.fetch(tmp_path / "input", train=320, dev=150)
+    data = demo_input.fetch(tmp_path / "input", train=320, dev=150)
     words = [
         SCRIPT, "teacher", "--model", data.model, "--task-file", TASKS / "review_ratings.yaml", "--data", data.data,
         "--output", tmp_path / "teacher", "--max-length", "32", "--epochs", "2", "--batch-size", "8",

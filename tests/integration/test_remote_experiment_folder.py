@@ -14,8 +14,7 @@ from transformers import AutoModelForSequenceClassification
 
 from fsd_tune.errors import InputError
 from fsd_tune.report.results import load
-from fsd_tune.storage import experiment_folder as place
-from fsd_tune.storage import open_folder
+from fsd_tune.storage import experiment_folder, open_folder
 from fsd_tune.storage.remote import RemoteFolder
 from fsd_tune.storage.remote_experiment_folder import RemoteExperimentFolder
 from tests.helpers import s3
@@ -44,7 +43,7 @@ def write(path, text):
 
 def test_a_place_is_a_folder_or_a_mirror(keys, tmp_path):
     assert (
-        type(open_folder.open_experiment(tmp_path)) is place.ExperimentFolder
+        type(open_folder.open_experiment(tmp_path)) is experiment_folder.ExperimentFolder
         and open_folder.open_experiment(tmp_path).folder == tmp_path
     )
     uri = "s3://bucket/runs/rte?region=eu-west-1"

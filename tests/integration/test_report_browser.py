@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fsd_tune.report import compare_page
-from fsd_tune.report import html as report
+from fsd_tune.report import compare_page, html_report
 from fsd_tune.report.compare import compare
 from tests.helpers.result_folders import write_search
 
@@ -45,7 +44,7 @@ addEventListener("load", () => setTimeout(() => {
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = write_search(tmp_path_factory.mktemp("search") / "R")
-    path = report.write(folder)
+    path = html_report.write(folder)
     used = folder / "used.html"
     used.write_text(path.read_text(encoding="utf-8").replace("</body>", _USE + _LISTEN + "</body>"), encoding="utf-8")
     # A headless window cannot be as narrow as a phone; a frame can.
@@ -75,7 +74,7 @@ def test_the_page_works(page: Path, tmp_path: Path, name: str, scheme: str, ink:
     assert match, html[-2000:]
     drawn, svg, first, highest, second, lowest, left, states, fits, requests, inks, seen_ink = match[1].split("|")
     assert (drawn, svg) == ("10", "true")
-    stopped = (report.load(page).trials["state"] == "stopped").sum()
+    stopped = (html_report.load(page).trials["state"] == "stopped").sum()
     assert (left, states) == (str(stopped), "1")
     assert (first, second) == ("descending", "ascending")
     descending, ascending = [float(word) for word in highest.split()], [float(word) for word in lowest.split()]

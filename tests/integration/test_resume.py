@@ -9,7 +9,7 @@ import pytest
 
 from fsd_tune.errors import InputError
 from fsd_tune.report.results import load
-from fsd_tune.search import api as search
+from fsd_tune.search.api import resume, run
 from tests.helpers.searching import SCRIPT, SPACE, agree, as_if_uninterrupted, command, gone, kill, short_folder
 
 TIMES = ("train_seconds", "evaluation_seconds")
@@ -153,31 +153,31 @@ def finished(glue, teacher, tmp_path):
     shutil.copytree(teacher, tmp_path / "teacher")
     space_file = tmp_path / "space.yaml"
     space_file.write_text(SPACE)
-    from fsd_tune.cluster import connection as cluster
-    from fsd_tune.settings import loader as settings
+    from fsd_tune.cluster import connection
+    from fsd_tune.settings import loader
 
-    with short_folder() as temporary, cluster.connect(temporary=Path(temporary)):
-        search.run(
-            settings.load(space_file, {"search.trials": "2"}), task="sst2", teacher=str(tmp_path / "teacher"),
+    with short_folder() as temporary, connection.connect(temporary=Path(temporary)):
+        run(
+            loader.load(space_file, {"search.trials": "2"}), task="sst2", teacher=str(tmp_path / "teacher"),
             data=tmp_path / "data", output=tmp_path / "R",
         )  # fmt: skip
         yield tmp_path / "R"
 
 
 def test_resume_adds_trials_and_names_what_has_changed(finished, tmp_path):
-    more = search.resume(finished, {"search.trials": "3"})
+    more = resume(finished, {"search.trials": "3"})
     assert len(more.trials) == 3
     agree(more)
     settings_file, teacher = finished / "settings.yaml", tmp_path / "teacher" / "config.json"
     data, config = tmp_path / "data" / "SST-2" / "train.tsv", teacher.read_text()
     with pytest.raises(InputError, match="--alpha: cannot change in a search that has begun; --trials, --time-budget"):
-        search.resume(finished, {"space.alpha": "0.3"})
+        resume(finished, {"space.alpha": "0.3"})
     text, lines = settings_file.read_text(), data.read_text()
     settings_file.write_text(text.replace("batch_size: 8", "batch_size: 4"))
     teacher.write_text(config.replace('"hidden_dropout_prob": 0.1', '"hidden_dropout_prob": 0.2'))
     data.write_text(lines.replace("the film", "the dog"))
     with pytest.raises(InputError) as error:
-        search.resume(finished, {"search.trials": "4"})
+        resume(finished, {"search.trials": "4"})
     assert list(error.value.problems) == [
         f"{finished}: space.batch_size 8 there, 4 now.",
         f"{finished}: another teacher.",
@@ -187,6 +187,6 @@ def test_resume_adds_trials_and_names_what_has_changed(finished, tmp_path):
     teacher.write_text(config)
     data.write_text(lines)
     (finished / "study.db").write_bytes(b"damaged")
-    agree(search.resume(finished, {"search.trials": "4"}))
+    agree(resume(finished, {"search.trials": "4"}))
     with pytest.raises(InputError, match="holds no search that has begun"):
-        search.resume(tmp_path)
+        resume(tmp_path)

@@ -13,22 +13,22 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from fsd_tune.cluster import connection as cluster
+from fsd_tune.cluster import connection
 from fsd_tune.errors import InputError
 from fsd_tune.evaluation.scoring import evaluate
 from fsd_tune.memory.arrays import open_arrays
 from fsd_tune.report.results import load
 from fsd_tune.search import api as search
-from fsd_tune.settings import loader as settings_module
+from fsd_tune.settings import loader
 from fsd_tune.settings.configuration import resolve
-from fsd_tune.storage import artifacts as files
+from fsd_tune.storage import artifacts
 from fsd_tune.training.factory import DistillerFactory
 from tests.helpers.searching import SPACE, agree, command, processes_of, short_folder, study_of
 
 
 @pytest.fixture(scope="module")
 def ray_session():
-    with short_folder() as folder, cluster.connect(temporary=Path(folder)):
+    with short_folder() as folder, connection.connect(temporary=Path(folder)):
         yield
 
 
@@ -37,7 +37,7 @@ def space(tmp_path):
     def write(text=SPACE, *flags):
         path = tmp_path / "space.yaml"
         path.write_text(text, encoding="utf-8")
-        return settings_module.load(path, settings_module.parse_flags(flags))
+        return loader.load(path, loader.parse_flags(flags))
 
     return write
 
@@ -71,7 +71,7 @@ def test_a_search_as_published_and_over_the_other_methods(run, space, tmp_path):
         assert reports[f"loss/{terms.get(row['method'], 'intra')}"].notna().all()
     # All positions of all examples, in the layers of the pair (2, 1) and of the memory.
     (outputs,) = (tmp_path / "R" / "memory").glob("outputs-*")
-    facts = files.facts_of(outputs)
+    facts = artifacts.facts_of(outputs)
     assert facts is not None and (facts["tokens"], facts["layers"], facts["padding"]) == (40 * 32, [2, 3], "published")
 
 
@@ -384,7 +384,7 @@ def test_selected_on_a_holdout_dev_is_scored_once(run, space, glue, base, tmp_pa
 def test_the_reports_command_trains_the_best_again(run, space, tmp_path):
     import shlex
 
-    from fsd_tune.report.html import distill_command
+    from fsd_tune.report.html_report import distill_command
 
     results = run(space(SPACE, "--trials=2", "--asha=off", "--epochs=1"))
     for _, row in results.trials.iterrows():

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from fsd_tune.cluster import connection as cluster
+from fsd_tune.cluster import connection
 from fsd_tune.evaluation.confirm import api as confirm
 from fsd_tune.report.compare import compare
 from fsd_tune.report.results import load
 from fsd_tune.search import api as search
-from fsd_tune.settings import loader as settings_module
-from fsd_tune.tracking import download as tracking_download
+from fsd_tune.settings import loader
+from fsd_tune.tracking import download
 from tests.helpers.searching import SCRIPT, SPACE, command, gone, kill, short_folder
 from tests.helpers.wandb_files import runs_of
 
@@ -26,7 +26,7 @@ KEY = "fedcba9876543210" * 3
 def settings_of(tmp_path, *flags):
     path = tmp_path / "space.yaml"
     path.write_text(SPACE, encoding="utf-8")
-    return settings_module.load(path, settings_module.parse_flags(flags))
+    return loader.load(path, loader.parse_flags(flags))
 
 
 def check(folder):
@@ -83,7 +83,7 @@ def check_download(folder, into):
         for run in runs_of(folder).values()
     ]
     here = load(folder)
-    assert tracking_download.write(into, "there", served) == len(here.trials)
+    assert download.write(into, "there", served) == len(here.trials)
     there = load(into)
     columns = ["number", "state", "score", "last", "best", "reports", "steps", "method", "gamma_i", "learning_rate"]
     assert there.trials[columns].equals(here.trials[columns])
@@ -98,7 +98,7 @@ def test_a_search_and_its_confirmation(glue, teacher, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     settings = settings_of(tmp_path, "--trials=4", "--wandb=offline", "--wandb-tags=[a, '</b>']")
     folder = tmp_path / "R"
-    with short_folder() as temporary, cluster.connect(temporary=Path(temporary)):
+    with short_folder() as temporary, connection.connect(temporary=Path(temporary)):
         search.run(settings, task="sst2", teacher=str(teacher), data=glue, output=folder)
         check(folder)
         check_download(folder, tmp_path / "downloaded")

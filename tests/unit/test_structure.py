@@ -20,7 +20,7 @@ def imports(path):
 
 
 @pytest.mark.parametrize(
-    "module", ["cli.main", "settings.loader", "data.api", "settings.methods", "progress", "report.results"]
+    "module", ["cli.main", "settings.loader", "data.splits", "settings.methods", "progress", "report.results"]
 )
 def test_what_answers_at_once_imports_nothing_heavy(module):
     heavy = "('torch', 'ray', 'transformers', 'optuna', 'sklearn', 'datasets')"

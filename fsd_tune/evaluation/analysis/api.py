@@ -14,17 +14,15 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from fsd_tune import device as devices
-from fsd_tune.evaluation.analysis import geometry as gaps
-from fsd_tune.evaluation.analysis import pictures as analysis_pictures
+from fsd_tune.device import select_device
+from fsd_tune.evaluation.analysis import geometry, pictures
 from fsd_tune.evaluation.analysis.inputs import ANALYSIS, Plan
-from fsd_tune.memory import teacher_memory as memory
-from fsd_tune.memory import teacher_outputs
+from fsd_tune.memory import teacher_memory, teacher_outputs
 from fsd_tune.memory.teacher_outputs import TeacherOutputs
 from fsd_tune.models.loading import ModelInfo, label_order, load_classifier
 from fsd_tune.progress import Display
-from fsd_tune.report import html as report
-from fsd_tune.storage import artifacts as files
+from fsd_tune.report import html_report
+from fsd_tune.storage import artifacts
 from fsd_tune.versions import versions
 
 _EXAMPLES_A_CENTROID = 10
@@ -53,13 +51,13 @@ def run(plan: Plan, device: str, display: Display) -> dict[str, Any]:
     found |= {"versions": versions(), "seconds": round(time.monotonic() - started, 2)}
     found = _plain(found)
     display.stage("pictures", 0, 1)
-    with files.writing(plan.output) as (temporary, facts):
-        files.write_json(temporary / ANALYSIS, found)
-        analysis_pictures.write(found, temporary)
+    with artifacts.writing(plan.output) as (temporary, facts):
+        artifacts.write_json(temporary / ANALYSIS, found)
+        pictures.write(found, temporary)
         facts |= plan.identity
         temporary.chmod(0o755)
     if plan.output.name == "analysis" and (plan.output.parent / "summary.json").is_file():
-        report.write(plan.output.parent)
+        html_report.write(plan.output.parent)
     display.close()
     return found
 
@@ -96,7 +94,7 @@ def _outputs(plan: Plan, info: ModelInfo, name: str, folder: Path, device: str, 
 
     layers = range(info.layers + 1)
     sample = plan.samples[name == "student"]
-    where = devices.select_device(device)
+    where = select_device(device)
     model, order = load_classifier(info.path, plan.task), label_order(info, plan.task, f"--{name}")
     teacher_outputs.write(folder / name, model, order, sample, layers, "masked", "float32", where, progress)
     return teacher_outputs.read(folder / name, mapped=True)
@@ -119,29 +117,29 @@ def _described(plan: Plan) -> dict[str, Any]:
 
 def _compared(plan: Plan, teacher: TeacherOutputs, student: TeacherOutputs, display: Display) -> dict[str, Any]:
     display.stage("CKA of tokens, all layers", 0, 1)
-    intra_cka = gaps.intra_cka(teacher, student)
+    intra_cka = geometry.intra_cka(teacher, student)
     grams: list[list[Tensor]] = []
     layers = len(teacher.shards) + len(student.shards)
     for outputs in (teacher, student):
         grams.append([])
         for layer in sorted(outputs.shards):
             display.stage("products of examples, layers", sum(map(len, grams)), layers)
-            grams[-1].append(gaps.example_gram(outputs, layer))
+            grams[-1].append(geometry.example_gram(outputs, layer))
     theirs, ours = grams
-    held = gaps.examples_within(plan.sample.lengths)
+    held = geometry.examples_within(plan.sample.lengths)
     rows, maps = [], {}
     for done, (t, s) in enumerate(plan.pairs):
         display.stage("gaps, layer pairs", done, len(plan.pairs))
         pairs = {
-            "intra": (gaps.intra_pairs(teacher, t, held), gaps.intra_pairs(student, s, held)),
-            "local": (gaps.local_pairs(theirs[t]), gaps.local_pairs(ours[s])),
+            "intra": (geometry.intra_pairs(teacher, t, held), geometry.intra_pairs(student, s, held)),
+            "local": (geometry.local_pairs(theirs[t]), geometry.local_pairs(ours[s])),
         }
         row: dict[str, Any] = {"teacher_layer": t, "student_layer": s}
-        rows.append(row | {kind: gaps.gap(*both) for kind, both in pairs.items()})
+        rows.append(row | {kind: geometry.gap(*both) for kind, both in pairs.items()})
         if (t, s) == plan.pair:
-            maps = {kind: gaps.cosine_euclidean(*both) for kind, both in pairs.items()}
+            maps = {kind: geometry.cosine_euclidean(*both) for kind, both in pairs.items()}
     return {
-        "cka": {"intra": intra_cka, "local": gaps.local_cka(theirs, ours)},
+        "cka": {"intra": intra_cka, "local": geometry.local_cka(theirs, ours)},
         "gaps": rows,
         "intra_examples": held,
         "map": maps,
@@ -157,17 +155,17 @@ def _embedded(
     centroids, n = plan.centroids(), len(plan.sample)
     if centroids is None:
         k = min(plan.task.default_centroids, max(2, n // _EXAMPLES_A_CENTROID))
-        clusters = memory.kmeans(teacher, t, k, display.stage)[1].astype(np.int64)
-        whole = gaps.with_means(theirs[t], clusters)
+        clusters = teacher_memory.kmeans(teacher, t, k, display.stage)[1].astype(np.int64)
+        whole = geometry.with_means(theirs[t], clusters)
         made = f"k-means of the {n} examples"
     else:
-        whole = gaps.example_gram(teacher, t, centroids)
-        clusters = gaps.pairwise_geometry(whole)[0][:n, n:].argmin(1).numpy()
+        whole = geometry.example_gram(teacher, t, centroids)
+        clusters = geometry.pairwise_geometry(whole)[0][:n, n:].argmin(1).numpy()
         made = f"the teacher memory {plan.memory.name if plan.memory else ''}"
     found: dict[str, Any] = {"centroids": made}
-    for name, gram in (("teacher", whole), ("student", gaps.with_means(ours[s], clusters))):
+    for name, gram in (("teacher", whole), ("student", geometry.with_means(ours[s], clusters))):
         display.stage(f"t-SNE of the {name}'s features", 0, 1)
-        points = np.round(gaps.embedded(gram, plan.seed), 3).tolist()
+        points = np.round(geometry.embedded(gram, plan.seed), 3).tolist()
         found[name] = {"examples": points[:n], "centroids": points[n:]}
     words = [] if plan.task.regression else list(plan.task.labels)
     return found | {"labels": plan.sample.labels.tolist(), "words": words}

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fsd_tune.data import api as glue
-from fsd_tune.data.api import Task, TaskLike
+from fsd_tune.data import splits
 from fsd_tune.data.batching import TokenizedSplit, tokenize
+from fsd_tune.data.splits import Task, TaskLike
 from fsd_tune.errors import InputError
 from fsd_tune.memory import teacher_memory as memory
 from fsd_tune.memory.spec import fingerprint
 from fsd_tune.models.folder import check_output, made_in_search, record_of
 from fsd_tune.models.layers import Pair, global_pair, layer_pairs
 from fsd_tune.models.loading import ModelInfo, label_order, load_tokenizer, quiet_transformers, read_model_info
-from fsd_tune.search import folder as search_folder
-from fsd_tune.storage import artifacts as files
+from fsd_tune.search.folder import recorded_inputs, task_of
+from fsd_tune.storage import artifacts
 
 ANALYSIS = "analysis.json"
 _LEAST_EXAMPLES = 5
@@ -97,8 +97,8 @@ def plan(
         InputError: with all problems.
     """
     if search is not None:
-        given = search_folder.recorded_inputs(search)
-        teacher, task = teacher or given["teacher"], task or search_folder.task_of(given)
+        given = recorded_inputs(search)
+        teacher, task = teacher or given["teacher"], task or task_of(given)
         student = student or str(search / "best")
         data = data or (None if given["data"] is None else Path(given["data"]))
     places = {"--teacher": teacher, "--student": student, "--task": task, "--output": output or search}
@@ -109,8 +109,8 @@ def plan(
     quiet_transformers()
     if task:
         try:
-            found = glue.get_task(task)
-            dev = glue.load(found, ["dev"], data)["dev"]
+            found = splits.get_task(task)
+            dev = splits.load(found, ["dev"], data)["dev"]
         except InputError as error:
             problems, hint = [*problems, *error.problems], error.hint
     for place, path in (("--teacher", teacher), ("--student", student)):
@@ -167,14 +167,14 @@ def _settings(search: Path | None) -> dict[str, Any]:
     return {key: value for key, value in found.items() if value is not None}
 
 
-def _rows(split: glue.Split, rows: NDArray[np.int64]) -> glue.Split:
+def _rows(split: splits.Split, rows: NDArray[np.int64]) -> splits.Split:
     assert split.labels is not None
     second = None if split.second is None else [split.second[row] for row in rows]
     return replace(split, first=[split.first[row] for row in rows], second=second, labels=split.labels[rows])
 
 
 def _samples(
-    teacher: ModelInfo, student: ModelInfo, chosen: glue.Split, settings: dict[str, Any]
+    teacher: ModelInfo, student: ModelInfo, chosen: splits.Split, settings: dict[str, Any]
 ) -> tuple[TokenizedSplit, TokenizedSplit]:
     """The dev examples that are looked at, tokenised for both models.
 
@@ -252,7 +252,7 @@ def _searched_memory(search: Path, identity: dict[str, Any]) -> Path | None:
 
 def _misfit(folder: Path, teacher: ModelInfo, layer: int) -> str:
     """Why a memory cannot be this teacher's, as far as its facts say; empty when it may be."""
-    facts = files.facts_of(folder)
+    facts = artifacts.facts_of(folder)
     if facts is None or "centroids" not in facts:
         return "is damaged"
     if facts["layer"] != layer:

@@ -14,16 +14,14 @@ import numpy as np
 import pandas as pd
 
 from fsd_tune.errors import FsdTuneError, InputError
-from fsd_tune.evaluation.confirm import inputs as confirm_inputs
+from fsd_tune.evaluation.confirm import inputs
 from fsd_tune.evaluation.confirm.inputs import Configuration, Plan
 from fsd_tune.evaluation.confirm.runs import Finished, Runs, Wanted
 from fsd_tune.progress import Display, short
-from fsd_tune.report import html as report
-from fsd_tune.report import intervals as statistics
-from fsd_tune.report.intervals import Interval, mean_and_deviation
-from fsd_tune.search import folder as search_folder
-from fsd_tune.storage import artifacts as files
-from fsd_tune.storage import open_folder
+from fsd_tune.report import html_report
+from fsd_tune.report.intervals import RESAMPLES, Interval, bootstrap, mean_and_deviation, paired
+from fsd_tune.search.folder import held
+from fsd_tune.storage import artifacts, open_folder
 from fsd_tune.storage.experiment_folder import ExperimentFolder
 from fsd_tune.versions import versions
 
@@ -63,7 +61,7 @@ def run(
     where.check_writable("FOLDER")
     where.download()
     folder = where.folder
-    plan = confirm_inputs.plan(where, top, seeds, fresh_seeds, baseline, address)
+    plan = inputs.plan(where, top, seeds, fresh_seeds, baseline, address)
     for note in plan.notes:
         display.line(f"note: {note}")
     summary, metric, spec = plan.searched.results.summary, plan.inputs.task.metric, plan.spec
@@ -86,7 +84,7 @@ def run(
         chosen = _wanted(plan, plan.candidates, plan.selection_seeds)
         ended = runs.finish("selection seeds", chosen)
         winner = _winner(plan, ended, display)
-        others, notes = confirm_inputs.baselines(winner, plan.baseline)
+        others, notes = inputs.baselines(winner, plan.baseline)
         for note in notes:
             display.line(f"note: {note}")
         fresh = _wanted(plan, [winner, *others], plan.fresh_seeds, student_of=winner)
@@ -99,9 +97,9 @@ def run(
             "wall_seconds": round(time.monotonic() - began, 2),
         }
         made["runs"] = [_row(one, "selection", ended) for one in chosen] + [_row(one, "fresh", ended) for one in fresh]
-        files.write_json(folder / "confirm" / "summary.json", made)
-        files.write_text(folder / "confirm" / "confirm.csv", _table(made).to_csv(index=False))
-        report.write(folder)
+        artifacts.write_json(folder / "confirm" / "summary.json", made)
+        artifacts.write_text(folder / "confirm" / "confirm.csv", _table(made).to_csv(index=False))
+        html_report.write(folder)
         where.sync_all()
     display.close()
     return made
@@ -111,7 +109,7 @@ def run(
 def _held(where: ExperimentFolder) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(search_folder.held(where.folder))
+            stack.enter_context(held(where.folder))
             stack.enter_context(where.lock())
         except InputError:
             raise InputError(f"{where.name}: a search or a confirmation is at work in it; wait for its end.") from None
@@ -129,7 +127,7 @@ def _wanted(
             # Numbers count as what they are: 1 and 1.0 train the same.
             config = {key: float(value) if isinstance(value, int) else value for key, value in one.config.items()}
             reports = plan.searched.results.summary["reports"]
-            name = files.digest(identity, config, seed, reports, plan.spec.precision)
+            name = artifacts.digest(identity, config, seed, reports, plan.spec.precision)
             made.append(Wanted(name, one, seed, student=one is student_of and seed == seeds[0]))
     return made
 
@@ -222,10 +220,10 @@ def _difference(
     if both:
         logits = [np.stack([_logits(ended[run.name]) for run in _wanted(plan, [one], both)]) for one in (winner, other)]
         labels = plan.inputs.dev.labels
-        found["examples"] = _interval(statistics.bootstrap(plan.inputs.task, logits[0], logits[1], labels))
-        found["resamples"] = statistics.RESAMPLES
+        found["examples"] = _interval(bootstrap(plan.inputs.task, logits[0], logits[1], labels))
+        found["resamples"] = RESAMPLES
     if len(both) > 1:
-        found["seeds"] = _interval(statistics.paired([ours[seed] for seed in both], [theirs[seed] for seed in both]))
+        found["seeds"] = _interval(paired([ours[seed] for seed in both], [theirs[seed] for seed in both]))
     intervals = [found[key] for key in ("seeds", "examples")]
     noisy = [
         over

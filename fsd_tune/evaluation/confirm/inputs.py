@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fsd_tune.cluster import connection as cluster
+from fsd_tune.cluster import connection
 from fsd_tune.errors import InputError
 from fsd_tune.memory.spec import MemorySpec, spec_for
 from fsd_tune.report.compare import differences
 from fsd_tune.report.results import Results, load
-from fsd_tune.search import folder as search_folder
-from fsd_tune.settings import loader as settings_module
+from fsd_tune.search.folder import UNDO, identity, task_of
+from fsd_tune.settings import loader
 from fsd_tune.settings.domains import Choice
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import HYPERPARAMETERS, METHODS, OPTIMISATION, USES_TEACHER, default
@@ -181,7 +181,7 @@ def read(folder: Path, prefix: str = "") -> Searched:
     """
     try:
         results = load(folder)
-        settings = settings_module.load(folder / "settings.yaml")
+        settings = loader.load(folder / "settings.yaml")
     except InputError as error:
         raise InputError([f"{prefix}{problem}" for problem in error.problems], error.hint) from None
     summary, problems = results.summary, []
@@ -224,9 +224,9 @@ def _gather(searched: Searched, where: ExperimentFolder, address: str | None) ->
     """The search's inputs loaded again, refused when they are not what was searched."""
     settings, given, folder = searched.settings, searched.results.summary["inputs"], searched.folder
     data = None if given["data"] is None else Path(given["data"])
-    inputs = load_inputs(settings, search_folder.task_of(given), given["teacher"], data)
+    inputs = load_inputs(settings, task_of(given), given["teacher"], data)
     memory, remote = where.memory_folder(given["memory"])
-    device, elsewhere = cluster.device_for(settings, given["device"], address), cluster.elsewhere(address)
+    device, elsewhere = connection.device_for(settings, given["device"], address), connection.elsewhere(address)
     with_kd = settings
     if not set(settings.methods) & USES_TEACHER:
         # A search of ce alone has no use for a teacher; its kd baseline has.
@@ -234,10 +234,10 @@ def _gather(searched: Searched, where: ExperimentFolder, address: str | None) ->
     spec, notes = spec_for(
         with_kd, inputs.teacher, inputs.task, inputs.train, inputs.dev, memory, device, remote, elsewhere
     )
-    now, then = search_folder.identity(settings, spec), searched.results.summary["identity"]
+    now, then = identity(settings, spec), searched.results.summary["identity"]
     changed = differences(then, now)
     if changed:
-        raise InputError([f"{folder}: {difference}." for difference in changed], search_folder.UNDO)
+        raise InputError([f"{folder}: {difference}." for difference in changed], UNDO)
     return inputs, spec, [*inputs.notes, *notes]
 
 

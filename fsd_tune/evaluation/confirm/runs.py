@@ -20,10 +20,10 @@ import torch
 from numpy.typing import NDArray
 from ray.exceptions import RayActorError, RayTaskError
 
-from fsd_tune.cluster import connection as cluster
+from fsd_tune.cluster import connection
 from fsd_tune.errors import FsdTuneError
 from fsd_tune.evaluation.confirm.inputs import Configuration
-from fsd_tune.memory import actor as memory_actor
+from fsd_tune.memory.actor import build, fetch, leave, start
 from fsd_tune.memory.build import BuiltMemory, prepare
 from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.models.folder import write_model
@@ -32,9 +32,8 @@ from fsd_tune.progress import Display, duration
 from fsd_tune.settings.judging import judge
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import USES_MEMORY, USES_TEACHER
-from fsd_tune.storage import artifacts
-from fsd_tune.storage import artifacts as files
-from fsd_tune.storage import remote as storage
+from fsd_tune.storage import artifacts, remote
+from fsd_tune.storage.artifacts import write_json
 from fsd_tune.storage.experiment_folder import ExperimentFolder
 from fsd_tune.tracking.tracker import Tracker
 from fsd_tune.training.factory import DistillerFactory
@@ -84,7 +83,7 @@ class _Worker:
         quiet_transformers()
         torch.set_num_threads(max(1, int(settings.resources.cpus_per_trial)))
         self._spec, self._settings, self._reports = spec, settings, reports
-        self._bench = DistillerFactory(settings, spec, None if memory is None else memory_actor.fetch(*memory))
+        self._bench = DistillerFactory(settings, spec, None if memory is None else fetch(*memory))
         self._memory_seed = spec.seed
 
     def train(
@@ -107,7 +106,7 @@ class _Worker:
         if student is not None:
             made = student[1] | {"score": score, "config": config, "seed": seed, "last_report": last}
             tokenizer = load_tokenizer(self._spec.teacher.path)
-            with storage.folder_to_fill(student[0]) as folder:
+            with remote.folder_to_fill(student[0]) as folder:
                 write_model(folder, distiller.model, tokenizer, made)
         return record, distiller.logits
 
@@ -263,7 +262,7 @@ class Runs:
         if run.student:
             self._where.download_folder(self._folder / "best")
         # Last, for it says that the run is whole.
-        files.write_json(path, record)
+        write_json(path, record)
         self._where.upload(path)
         track = {f"hp/{key}": value for key, value in record["config"].items()}
         track |= {"task": self._spec.task.id, "seed": run.seed, "configuration": run.configuration.label}
@@ -276,10 +275,10 @@ class Runs:
 
     def _connect(self, runs: int, teacher: bool) -> None:
         """Ray, the number of workers, and the teacher memory where a method needs it; what is there already stays."""
-        self._stack.enter_context(cluster.connect(*self._connection))
+        self._stack.enter_context(connection.connect(*self._connection))
         search = self._settings.search.model_copy(update={"trials": runs})
-        self._gpus = cluster.gpus_for(self._settings, self._spec.device)
-        self._limit = cluster.workers(self._settings.model_copy(update={"search": search}), self._gpus)
+        self._gpus = connection.gpus_for(self._settings, self._spec.device)
+        self._limit = connection.workers(self._settings.model_copy(update={"search": search}), self._gpus)
         if self._memory is not None or not teacher:
             return
         for worker in self._idle:  # they were started without the memory
@@ -287,10 +286,10 @@ class Runs:
         self._idle = []
         user = f"confirm {self._folder.resolve()}"
         self._spec = replace(self._spec, brought=self._where.upload_inputs(self._spec.model_folders))
-        actor = memory_actor.start(self._spec, user)
-        self._stack.callback(memory_actor.leave, actor, user)
+        actor = start(self._spec, user)
+        self._stack.callback(leave, actor, user)
         gpus = 1 if self._spec.device == "cuda" else 0
-        prepared = memory_actor.build(actor, self._spec, cluster.build_cpus(gpus), gpus, self._display.stage)
+        prepared = build(actor, self._spec, connection.build_cpus(gpus), gpus, self._display.stage)
         self._memory, self.passes = (actor, prepared), self.passes + prepared.passes
         how = "built with one teacher pass, for it was not there" if prepared.passes else "reused, no teacher pass"
         how = "the teacher runs live" if prepared.facts["live"] else how

@@ -5,7 +5,7 @@ from importlib import metadata
 import pytest
 import yaml
 
-from fsd_tune.cluster import cluster_yaml as cluster_file
+from fsd_tune.cluster import cluster_yaml
 from fsd_tune.cluster.connection import device_for
 from fsd_tune.settings.loader import load, parse_flags
 from tests import ROOT
@@ -15,7 +15,7 @@ SHIPPED = ["cluster.yaml", "docs/cluster/gcp.yaml", "docs/cluster/hosts.yaml"]
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_the_shipped_files_are_sound(name):
-    assert cluster_file.problems(ROOT / name) == []
+    assert cluster_yaml.problems(ROOT / name) == []
 
 
 def test_the_clouds_files_are_one_cluster():
@@ -74,7 +74,7 @@ def changed(tmp_path, change):
     change(config)
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(config))
-    return cluster_file.problems(path)
+    return cluster_yaml.problems(path)
 
 
 def put(*keys, value):
@@ -129,19 +129,19 @@ def test_a_mistake_is_named_with_its_key(change, said, tmp_path):
 
 
 def test_a_file_that_is_none(tmp_path):
-    assert "no such file" in cluster_file.problems(tmp_path / "none.yaml")[0]
+    assert "no such file" in cluster_yaml.problems(tmp_path / "none.yaml")[0]
     (tmp_path / "list.yaml").write_text("[1]")
-    assert "must hold a mapping" in cluster_file.problems(tmp_path / "list.yaml")[0]
+    assert "must hold a mapping" in cluster_yaml.problems(tmp_path / "list.yaml")[0]
     (tmp_path / "broken.yaml").write_text("a: [")
-    assert "cannot be read: line 1: " in cluster_file.problems(tmp_path / "broken.yaml")[0]
+    assert "cannot be read: line 1: " in cluster_yaml.problems(tmp_path / "broken.yaml")[0]
 
 
 def test_what_ray_up_would_miss_here(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    said = "\n".join(cluster_file.lacking(ROOT / "docs" / "cluster" / "hosts.yaml"))
+    said = "\n".join(cluster_yaml.lacking(ROOT / "docs" / "cluster" / "hosts.yaml"))
     assert "auth.ssh_private_key: ~/.ssh/id_ed25519: no such file" in said
     assert "~/.ray/auth_token: no such file; `ray get-auth-token --generate` makes it" in said
     for name in (".ssh/id_ed25519", ".ray/auth_token"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).touch()
-    assert cluster_file.lacking(ROOT / "docs" / "cluster" / "hosts.yaml") == []
+    assert cluster_yaml.lacking(ROOT / "docs" / "cluster" / "hosts.yaml") == []

@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from fsd_tune.data import api as tasks
+from fsd_tune.data import splits
 from fsd_tune.data.batching import by_length, collate, epoch_order, tokenize
 from fsd_tune.models.loading import load_tokenizer
 
@@ -9,7 +9,7 @@ CPU = torch.device("cpu")
 
 
 def split_of(glue, task, name="train"):
-    return tasks.load_split(tasks.get_task(task), name, glue)
+    return splits.load_split(splits.get_task(task), name, glue)
 
 
 def test_tokens_and_types_equal_the_tokenizers_own_batch(glue, teacher):

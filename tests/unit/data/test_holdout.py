@@ -6,8 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from fsd_tune.data import api as tasks
-from fsd_tune.data import holdout
+from fsd_tune.data import holdout, splits
 from fsd_tune.errors import InputError
 from fsd_tune.progress import Display
 from fsd_tune.training.api import build_memory, distill, gathered
@@ -26,7 +25,7 @@ def honest(tmp_path, base, glue):
 
 def honest_teacher(folder, base, data, share):
     tiny.write_teacher(folder, base)
-    split = tasks.load_split(tasks.get_task("sst2"), "train", data)
+    split = splits.load_split(splits.get_task("sst2"), "train", data)
     made = {"base": str(base)} | holdout.holdout_record(holdout.split_holdout(split, share)[1], share)
     (folder / "fsd_tune.json").write_text(json.dumps(made))
     return folder
@@ -50,11 +49,11 @@ def test_rows_are_divided_once_and_classes_keep_their_shares(glue, name):
             shares = [np.mean(np.asarray(part.labels) == label) for part in (split, held)]
             assert shares[1] == pytest.approx(shares[0], abs=1 / len(held))
     again = holdout.split_holdout(split_of(name, glue), 0.25)[1]
-    assert tasks.content_hash(again) == tasks.content_hash(held)
+    assert splits.content_hash(again) == splits.content_hash(held)
 
 
 def split_of(name, data):
-    return tasks.load_split(tasks.get_task(name), "train", data)
+    return splits.load_split(splits.get_task(name), "train", data)
 
 
 def test_a_holdout_that_cannot_be_is_refused(glue):

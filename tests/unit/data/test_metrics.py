@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
-from fsd_tune.data.api import TASKS, Task, evaluate
+from fsd_tune.data.splits import TASKS, Task, evaluate
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from fsd_tune.data import api as glue
+from fsd_tune.data.splits import get_task, load, load_split
 from fsd_tune.errors import InputError
 from tests import ROOT
 
@@ -26,7 +26,7 @@ def write(folder, text=YAML, **files):
 
 def problems(path, data=None, names=("train",)):
     with pytest.raises(InputError) as caught:
-        glue.load(glue.get_task(path), names, data)
+        load(get_task(path), names, data)
     return [problem.replace(f"{path.parent}/", "") for problem in caught.value.problems]
 
 
@@ -35,30 +35,30 @@ def problems(path, data=None, names=("train",)):
 
 def test_what_a_yaml_says_is_the_task(tmp_path):
     text = YAML.replace("[sad, glad]", "{0: sad, 1: glad}") + "metric: f1\nquoting: no\n"
-    task = glue.get_task(write(tmp_path, text))
+    task = get_task(write(tmp_path, text))
     assert (task.id, task.columns, task.label_column) == ("mood", ("sentence",), "mood")
     assert (task.labels, task.cells, task.num_labels, task.regression) == (("sad", "glad"), ("0", "1"), 2, False)
     assert task.metrics == ("f1", "accuracy", "matthews_correlation") and task.metric == "f1"
     assert task.splits == ("train", "dev") and task.default_centroids == 100
     assert task.words == ["--task-file", str(tmp_path / "task.yaml")]
-    assert glue.get_task(task) is task and pickle.loads(pickle.dumps(task)) == task
-    assert hash(task) == hash(glue.get_task(tmp_path / "task.yaml"))
+    assert get_task(task) is task and pickle.loads(pickle.dumps(task)) == task
+    assert hash(task) == hash(get_task(tmp_path / "task.yaml"))
 
 
 def test_regression_and_more_labels_have_their_metrics(tmp_path):
-    scored = glue.get_task(write(tmp_path, YAML.replace("labels: [sad, glad]", "scores: [-4, 4]")))
+    scored = get_task(write(tmp_path, YAML.replace("labels: [sad, glad]", "scores: [-4, 4]")))
     assert (scored.regression, scored.scores, scored.num_labels) == (True, (-4, 4), 1)
     assert scored.metrics == ("pearson", "spearman")
-    more = glue.get_task(write(tmp_path, YAML.replace("[sad, glad]", "[sad, glad, true, 4]")))
+    more = get_task(write(tmp_path, YAML.replace("[sad, glad]", "[sad, glad, true, 4]")))
     assert more.labels == ("sad", "glad", "true", "4") and more.metrics[0] == "accuracy" and "macro_f1" in more.metrics
 
 
 def test_a_definition_tells_tasks_apart_but_not_places(tmp_path):
     (tmp_path / "other").mkdir()
-    here, there = glue.get_task(write(tmp_path)), glue.get_task(write(tmp_path / "other"))
-    assert here.definition == there.definition and glue.get_task("rte").definition == "rte"
+    here, there = get_task(write(tmp_path)), get_task(write(tmp_path / "other"))
+    assert here.definition == there.definition and get_task("rte").definition == "rte"
     for old, new in (("[sad, glad]", "[glad, sad]"), ("label: mood", "label: m"), ("files", "metric: f1\nfiles")):
-        assert glue.get_task(write(tmp_path, YAML.replace(old, new))).definition != here.definition
+        assert get_task(write(tmp_path, YAML.replace(old, new))).definition != here.definition
 
 
 BAD_YAML = {
@@ -135,7 +135,7 @@ def test_the_same_rows_from_every_kind_of_text_file(tmp_path, case):
     if case == "tsv, quoted":
         content = content.replace("mood,", "mood\t")
     text = YAML if "header" not in more else YAML.replace("text: sentence\nlabel: mood\n", "")
-    split = glue.load_split(glue.get_task(write(tmp_path, text + more, train_csv=content)), "train", None)
+    split = load_split(get_task(write(tmp_path, text + more, train_csv=content)), "train", None)
     assert split.labels is not None and split.labels.dtype == np.int64
     assert list(zip(split.first, [("sad", "glad")[label] for label in split.labels], strict=True)) == ROWS
     assert (split.second, split.skipped, split.source) == (None, 0, str(tmp_path / "train.csv"))
@@ -147,7 +147,7 @@ def test_parquet_and_labels_of_every_type(tmp_path, labels):
     pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "train.parquet")
     cells = {str: ("sad", "glad"), bool: ("false", "true")}.get(type(labels[0]), ("0", "1"))
     text = YAML.replace("[sad, glad]", f"{{{cells[0]}: sad, {cells[1]}: glad}}").replace("train.csv", "train.parquet")
-    split = glue.load_split(glue.get_task(write(tmp_path, text.replace("sentence", "[a, b]"))), "train", None)
+    split = load_split(get_task(write(tmp_path, text.replace("sentence", "[a, b]"))), "train", None)
     assert (split.first, split.second) == (["x", " y"], ["", "z"])
     assert split.labels is not None and split.labels.tolist() == [0, 1]
 
@@ -159,7 +159,7 @@ def test_quoted_cells_hold_line_ends_and_lines_still_count(tmp_path):
         "train.csv:6: 1 column, but must be 2",
     ]
     path = write(tmp_path, train_csv='mood,sentence\nsad,"a\nb"\nglad,c\n')
-    assert glue.load_split(glue.get_task(path), "train", None).first == ["a\nb", "c"]
+    assert load_split(get_task(path), "train", None).first == ["a\nb", "c"]
 
 
 def test_scores_are_in_their_range(tmp_path):
@@ -172,7 +172,7 @@ def test_scores_are_in_their_range(tmp_path):
         "train.csv:7: mood: an empty cell is not a number, must be from -4 to 4",
     ]
     path = write(tmp_path, text, train_csv="mood,sentence\n-4,a\n3.5,b\n")
-    labels = glue.load_split(glue.get_task(path), "train", None).labels
+    labels = load_split(get_task(path), "train", None).labels
     assert labels is not None and labels.dtype == np.float32 and labels.tolist() == [-4, 3.5]
 
 
@@ -241,20 +241,20 @@ def test_all_files_problems_at_once_and_where_paths_start(tmp_path):
     assert len(problems(path, names=("train", "dev"))) == 2
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "train.csv").write_text("mood,sentence\nsad,elsewhere\n")
-    assert glue.load_split(glue.get_task(path), "train", tmp_path / "data").first == ["elsewhere"]
+    assert load_split(get_task(path), "train", tmp_path / "data").first == ["elsewhere"]
     assert problems(path, tmp_path / "none")[0].startswith("none: no such folder, must be the folder that the paths in")
     absolute = write(tmp_path / "data", YAML.replace("train.csv", str(tmp_path / "data" / "train.csv")))
-    assert glue.load_split(glue.get_task(absolute), "train", tmp_path).first == ["elsewhere"]
+    assert load_split(get_task(absolute), "train", tmp_path).first == ["elsewhere"]
     assert problems(path, names=("test",)) == ["mood: `test` is not a split, must be one of train, dev."]
 
 
 def test_test_splits_need_no_labels(tmp_path):
     text = YAML.replace("dev.csv}", "dev.csv, test: test.csv}")
     for content in ("sentence\na\nb\n", "sentence,mood\na,\nb,\n", "sentence,mood\na,-1\nb,-1\n"):
-        split = glue.load_split(glue.get_task(write(tmp_path, text, test_csv=content)), "test", None)
+        split = load_split(get_task(write(tmp_path, text, test_csv=content)), "test", None)
         assert split.labels is None and split.first == ["a", "b"]
     path = write(tmp_path, text, test_csv="sentence,mood\na,glad\nb,sad\n")
-    assert np.asarray(glue.load_split(glue.get_task(path), "test", None).labels).tolist() == [1, 0]
+    assert np.asarray(load_split(get_task(path), "test", None).labels).tolist() == [1, 0]
     path = write(tmp_path, text, test_csv="sentence,mood\na,glad\nb,\n")
     assert problems(path, names=("test",)) == [
         "test.csv: mood: row 2 has none, but must have one as others have, or none"
@@ -263,9 +263,9 @@ def test_test_splits_need_no_labels(tmp_path):
 
 def test_the_shipped_examples_are_read():
     folder = ROOT / "docs" / "tasks"
-    task = glue.get_task(folder / "my_task.yaml")
-    splits = glue.load(task, task.splits, None)
+    task = get_task(folder / "my_task.yaml")
+    splits = load(task, task.splits, None)
     assert {name: len(split) for name, split in splits.items()} == {"train": 15, "dev": 6, "test": 3}
     assert set(np.asarray(splits["train"].labels)) == {0, 1, 2} and splits["test"].labels is None
-    rated = glue.get_task(folder / "review_ratings.yaml")
+    rated = get_task(folder / "review_ratings.yaml")
     assert rated.regression and list(rated.scores) == [-4, 4] and rated.metric == "pearson"

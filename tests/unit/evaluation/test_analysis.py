@@ -9,18 +9,16 @@ import pytest
 import torch
 from transformers import BertForSequenceClassification, BertTokenizer
 
-from fsd_tune.cli import main as cli
-from fsd_tune.data.api import get_task, load_split
+from fsd_tune.cli import main
 from fsd_tune.data.batching import tokenize
+from fsd_tune.data.splits import get_task, load_split
 from fsd_tune.errors import InputError
-from fsd_tune.evaluation.analysis import api as analysis
-from fsd_tune.evaluation.analysis import geometry as gaps
-from fsd_tune.evaluation.analysis import inputs as analysis_inputs
-from fsd_tune.memory import teacher_memory as memory
-from fsd_tune.memory import teacher_outputs
+from fsd_tune.evaluation.analysis import geometry, inputs
+from fsd_tune.evaluation.analysis.api import lines, run
+from fsd_tune.memory import teacher_memory, teacher_outputs
 from fsd_tune.models.loading import load_classifier, load_tokenizer
 from fsd_tune.progress import Display
-from fsd_tune.report import html as report
+from fsd_tune.report import html_report
 from fsd_tune.report.charts import charts
 from tests.helpers import reference, result_folders, tiny
 
@@ -108,15 +106,18 @@ def test_gaps_against_loops(teacher, student, stored, dev):
     for examples in (theirs, ours):
         pairs = [by_loops(one) for one in examples]
         expected.append(tuple([value for pair in pairs for value in pair[i]] for i in (0, 1)))
-    intra = [gaps.intra_pairs(outputs, layer, len(dev)) for outputs, layer in zip(stored, (3, 1), strict=True)]
-    check_gap(gaps.gap(*intra), *expected)
-    local = [gaps.local_pairs(gaps.example_gram(outputs, layer)) for outputs, layer in zip(stored, (3, 1), strict=True)]
-    check_gap(gaps.gap(*local), by_loops(flattened(theirs)), by_loops(flattened(ours)))
+    intra = [geometry.intra_pairs(outputs, layer, len(dev)) for outputs, layer in zip(stored, (3, 1), strict=True)]
+    check_gap(geometry.gap(*intra), *expected)
+    local = [
+        geometry.local_pairs(geometry.example_gram(outputs, layer))
+        for outputs, layer in zip(stored, (3, 1), strict=True)
+    ]
+    check_gap(geometry.gap(*local), by_loops(flattened(theirs)), by_loops(flattened(ours)))
 
 
 def test_cka_of_all_layers_against_loops(teacher, student, stored, dev):
-    intra = gaps.intra_cka(*stored)
-    local = gaps.local_cka(*([gaps.example_gram(one, layer) for layer in sorted(one.shards)] for one in stored))
+    intra = geometry.intra_cka(*stored)
+    local = geometry.local_cka(*([geometry.example_gram(one, layer) for layer in sorted(one.shards)] for one in stored))
     assert np.shape(intra) == np.shape(local) == (3, 5)
     for t, s in ((0, 0), (4, 1), (2, 2)):
         theirs, ours = features(teacher, dev, t), features(student, dev, s)
@@ -130,21 +131,21 @@ def test_products_with_centroids_and_with_means(stored, dev, teacher):
     centroids = np.random.default_rng(0).normal(size=(3, points.shape[1] + 32)).astype(np.float32)
     wide = np.pad(points, ((0, 0), (0, 32)))
     together = np.concatenate([wide, centroids])
-    assert gaps.example_gram(stored[0], 3, centroids).numpy() == pytest.approx(
+    assert geometry.example_gram(stored[0], 3, centroids).numpy() == pytest.approx(
         together @ together.T, rel=1e-3, abs=1e-2
     )
 
     clusters = np.arange(len(dev)) % 3 * 2  # 1 has no example
     means = np.stack([points[clusters == cluster].mean(0) for cluster in (0, 2, 4)])
     together = np.concatenate([points, means])
-    found = gaps.with_means(gaps.example_gram(stored[0], 3), clusters).numpy()
+    found = geometry.with_means(geometry.example_gram(stored[0], 3), clusters).numpy()
     assert found == pytest.approx(together @ together.T, rel=1e-3, abs=1e-2)
 
 
 def test_the_map_counts_every_pair_once():
     rng = np.random.default_rng(1)
     pairs = [(rng.uniform(1, 3 + i, 500), rng.uniform(-1, 1, 500)) for i in range(2)]
-    found = gaps.cosine_euclidean(*pairs)
+    found = geometry.cosine_euclidean(*pairs)
     for name, (distances, cosines) in zip(("teacher", "student"), pairs, strict=True):
         counts = np.zeros((40, 40), int)
         for d, c in zip(distances, cosines, strict=True):
@@ -155,7 +156,7 @@ def test_the_map_counts_every_pair_once():
 
 def test_token_pairs_that_are_held_are_bounded():
     lengths = np.array([5, 5, 3, 2])  # 10, 10, 3 and 1 pairs
-    assert [gaps.examples_within(lengths, most) for most in (9, 10, 22, 23, 24)] == [1, 1, 2, 3, 4]
+    assert [geometry.examples_within(lengths, most) for most in (9, 10, 22, 23, 24)] == [1, 1, 2, 3, 4]
 
 
 # ---------------------------------------------------------------- the whole
@@ -163,14 +164,14 @@ def test_token_pairs_that_are_held_are_bounded():
 
 def plan(teacher, student, glue, output, **more):
     given = {"task": "sst2", "search": None, "memory": None, "examples": 20, "seed": 0, "overwrite": False} | more
-    return analysis_inputs.plan(teacher=str(teacher), student=str(student), data=glue, output=output, **given)
+    return inputs.plan(teacher=str(teacher), student=str(student), data=glue, output=output, **given)
 
 
 @pytest.fixture(scope="module")
 def searched(teacher, student, glue, tmp_path_factory):
     """A search's folder with an analysis of a student in it, and what the analysis gave."""
     folder = result_folders.write_search(tmp_path_factory.mktemp("search") / "R", trials=3, study=False)
-    found = analysis.run(plan(teacher, student, glue, folder / "analysis"), "cpu", Display(quiet=True))
+    found = run(plan(teacher, student, glue, folder / "analysis"), "cpu", Display(quiet=True))
     return folder, found
 
 
@@ -188,13 +189,13 @@ def test_a_narrower_student_with_fewer_layers(searched):
     assert (found["sample"]["examples"], found["sample"]["of"], found["sample"]["seed"]) == (20, 24, 0)
     assert len(found["tsne"]["student"]["examples"]) == len(found["tsne"]["labels"]) == 20
     assert len(found["tsne"]["teacher"]["centroids"]) == 2 and found["tsne"]["words"] == ["negative", "positive"]
-    assert "3 of the teacher" in "\n".join(analysis.lines(found, made))
+    assert "3 of the teacher" in "\n".join(lines(found, made))
 
 
 def test_the_report_has_the_analysis(searched):
     folder, found = searched
     text = (folder / "report.html").read_text()
-    drawn = charts(report.load(folder))
+    drawn = charts(html_report.load(folder))
     shown = {}
     for key in ("analysis_cka", "analysis_gaps", "analysis_map", "analysis_tsne"):
         figure = drawn[key].figure
@@ -210,12 +211,12 @@ def test_a_damaged_analysis_takes_no_report_with_it(searched, tmp_path):
     folder = tmp_path / "R"
     shutil.copytree(searched[0], folder)
     (folder / "analysis" / "analysis.json").write_text('{"cka": 3}')
-    text = report.write(folder).read_text()
+    text = html_report.write(folder).read_text()
     assert "Not drawn" in text and "Leaderboard" in text
 
 
 def test_a_teacher_is_like_itself(teacher, glue, tmp_path):
-    found = analysis.run(plan(teacher, teacher, glue, tmp_path / "A"), "cpu", Display(quiet=True))
+    found = run(plan(teacher, teacher, glue, tmp_path / "A"), "cpu", Display(quiet=True))
     for row in found["gaps"]:
         if row["teacher_layer"] == row["student_layer"]:
             for kind in ("intra", "local"):
@@ -229,17 +230,17 @@ def test_a_teacher_is_like_itself(teacher, glue, tmp_path):
 
 def test_a_memory_gives_the_centroids(teacher, student, glue, stored, tmp_path):
     for layer, k in ((3, 4), (2, 5)):
-        memory.write(tmp_path / f"memory-{layer}", stored[0], layer, k, "kmeans", quiet)
+        teacher_memory.write(tmp_path / f"memory-{layer}", stored[0], layer, k, "kmeans", quiet)
     made = plan(teacher, student, glue, tmp_path / "A", memory=tmp_path)
     assert made.memory == tmp_path / "memory-3" and len(made.centroids()) == 4
-    whole = gaps.example_gram(stored[0], 3, made.centroids())
+    whole = geometry.example_gram(stored[0], 3, made.centroids())
     # The centroids are means of the examples of dev that the memory was made of.
-    clusters = memory.read(tmp_path / "memory-3", mapped=False).clusters
-    expected = gaps.with_means(gaps.example_gram(stored[0], 3), clusters)
+    clusters = teacher_memory.read(tmp_path / "memory-3", mapped=False).clusters
+    expected = geometry.with_means(geometry.example_gram(stored[0], 3), clusters)
     assert whole.numpy() == pytest.approx(expected.numpy(), rel=1e-4, abs=1e-3)
     with pytest.raises(InputError, match="memory-2 stands for layer 2"):
         plan(teacher, student, glue, tmp_path / "A", memory=tmp_path / "memory-2")
-    memory.write(tmp_path / "memory-4", stored[0], 3, 5, "kmeans", quiet)
+    teacher_memory.write(tmp_path / "memory-4", stored[0], 3, 5, "kmeans", quiet)
     with pytest.raises(InputError, match="several memories"):
         plan(teacher, student, glue, tmp_path / "A", memory=tmp_path)
 
@@ -257,7 +258,7 @@ def test_every_problem_is_said_at_once(tmp_path, glue, monkeypatch, capsys):
     words = ["--teacher", str(tmp_path / "none/x"), "--student", str(tmp_path), "--task", "rtee", "--data", str(glue)]
     monkeypatch.setattr(sys, "argv", ["fsd-tune", "analyze", *words, "--quiet"])
     with pytest.raises(SystemExit) as end:
-        cli.main()
+        main.main()
     err = capsys.readouterr().err
     assert end.value.code == 2 and "Traceback" not in err
     for part in ("--output: is missing", "Did you mean `rte`", "--teacher: ", "--student: "):

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from fsd_tune.data.api import get_task
+from fsd_tune.data.splits import get_task
 from fsd_tune.evaluation.glue_submission import predictions
 from tests.helpers import glue_folders, tiny
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from fsd_tune.data import api as tasks
+from fsd_tune.data import splits
 from fsd_tune.errors import FsdTuneError
 from fsd_tune.evaluation.scoring import evaluate
 from fsd_tune.memory import teacher_outputs
@@ -111,8 +111,8 @@ def test_a_teacher_in_another_label_order_is_mapped(spec, base, tmp_path):
     used = tiny.write_teacher(tmp_path / "t", base, num_labels=3, id2label=words)
     prepared = prepare(spec(task="mnli", used=used, folder=tmp_path / "a"), quiet)
     config = json.loads((used / "config.json").read_text())
-    config["id2label"] = {str(index): word for index, word in enumerate(tasks.get_task("mnli").labels)}
-    config["label2id"] = {word: index for index, word in enumerate(tasks.get_task("mnli").labels)}
+    config["id2label"] = {str(index): word for index, word in enumerate(splits.get_task("mnli").labels)}
+    config["label2id"] = {word: index for index, word in enumerate(splits.get_task("mnli").labels)}
     (used / "config.json").write_text(json.dumps(config))
     plain = prepare(spec(task="mnli", used=used, folder=tmp_path / "b"), quiet)
     mapped, unmapped = (np.load(str(done.outputs) + "/logits.npy") for done in (prepared, plain))

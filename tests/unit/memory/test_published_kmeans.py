@@ -6,9 +6,7 @@ import torch
 
 from fsd_tune import losses
 from fsd_tune.cka import centred_gram
-from fsd_tune.memory import blocks
-from fsd_tune.memory import published_kmeans as published_memory
-from fsd_tune.memory import teacher_memory as memory
+from fsd_tune.memory import blocks, published_kmeans, teacher_memory
 from tests.helpers import reference
 from tests.unit.memory.test_teacher_memory import dense, outputs_of, quiet
 
@@ -25,7 +23,7 @@ def test_equals_the_procedure_in_loops(lengths, block_bytes, monkeypatch):
     monkeypatch.setattr(blocks, "BLOCK_BYTES", block_bytes)
     outputs = outputs_of(lengths)
     points = dense(outputs)
-    centroids, clusters = published_memory.build(outputs, 3, 12, quiet, CPU)
+    centroids, clusters = published_kmeans.build(outputs, 3, 12, quiet, CPU)
     expected, assigned = reference.published_memory(points, draws(12, points.shape[1]))
     assert clusters.tolist() == assigned
     np.testing.assert_allclose(centroids, expected, rtol=1e-5, atol=1e-6)
@@ -34,21 +32,21 @@ def test_equals_the_procedure_in_loops(lengths, block_bytes, monkeypatch):
 def test_centroids_start_near_zero_with_the_last_examples_numbers():
     outputs = outputs_of([4] * 400)
     points = dense(outputs)
-    start = published_memory.start(outputs, 3, 3000, seed=1).double().numpy()
+    start = published_kmeans.start(outputs, 3, 3000, seed=1).double().numpy()
     assert start.std() == pytest.approx(points[-1].std(ddof=1) / 20, rel=0.02)
     assert start.mean() == pytest.approx(points[-1].mean() / 400, abs=4 * start.std() / np.sqrt(start.size))
 
 
 def test_the_last_examples_of_a_long_cluster_decide():
     """As (c + f) / 2 over and over: exact also where the first examples have long vanished."""
-    weights = published_memory._weights(np.zeros(1000, np.int32))
+    weights = published_kmeans._weights(np.zeros(1000, np.int32))
     assert weights[-3:].tolist() == [0.125, 0.25, 0.5] and weights.sum() == 1.0 and weights[0] == 0
 
 
 def test_empty_clusters_are_zero_and_everything_made_of_them_is_defined(tmp_path):
     outputs = outputs_of(np.random.default_rng(0).integers(2, 9, 40))
-    memory.write(tmp_path / "m", outputs, 3, 12, "published", quiet)
-    held = memory.read(tmp_path / "m", mapped=False)
+    teacher_memory.write(tmp_path / "m", outputs, 3, 12, "published", quiet)
+    held = teacher_memory.read(tmp_path / "m", mapped=False)
     empty = held.sizes == 0
     assert len(held.sizes) == 12 and held.sizes.sum() == 40 and empty.any() and not empty.all()
     assert not held.centroids[empty].any() and held.centroids[~empty].any(1).all()
@@ -71,4 +69,4 @@ def test_empty_clusters_are_zero_and_everything_made_of_them_is_defined(tmp_path
 
 
 def test_it_has_a_name_of_its_own():
-    assert memory.key("o", 3, 5, "published") != memory.key("o", 3, 5, "kmeans")
+    assert teacher_memory.key("o", 3, 5, "published") != teacher_memory.key("o", 3, 5, "kmeans")

@@ -2,19 +2,19 @@ import numpy as np
 import pytest
 import torch
 
-from fsd_tune.data import api as tasks
+from fsd_tune.data import splits
 from fsd_tune.data.batching import collate, tokenize
 from fsd_tune.memory import teacher_outputs
 from fsd_tune.models.loading import load_classifier, load_tokenizer
-from fsd_tune.storage import artifacts as files
+from fsd_tune.storage import artifacts
 
 CPU = torch.device("cpu")
-SST2 = tasks.get_task("sst2")
+SST2 = splits.get_task("sst2")
 
 
 @pytest.fixture(scope="module")
 def data(glue, teacher):
-    return tokenize(tasks.load_split(SST2, "train", glue), load_tokenizer(str(teacher)), 32)
+    return tokenize(splits.load_split(SST2, "train", glue), load_tokenizer(str(teacher)), 32)
 
 
 def write(folder, teacher, data, padding="masked", order=(0, 1)):
@@ -52,8 +52,8 @@ def test_every_example_keeps_its_own_logits_and_features(tmp_path, teacher, data
 
 
 def test_the_name_follows_everything_that_the_outputs_depend_on(data, glue, teacher):
-    other = tokenize(tasks.load_split(SST2, "dev", glue), load_tokenizer(str(teacher)), 32)
-    shorter = tokenize(tasks.load_split(SST2, "train", glue), load_tokenizer(str(teacher)), 31)
+    other = tokenize(splits.load_split(SST2, "dev", glue), load_tokenizer(str(teacher)), 32)
+    shorter = tokenize(splits.load_split(SST2, "train", glue), load_tokenizer(str(teacher)), 31)
     plain = ("t", (0, 1), data, (3,), "masked", "float32")
     variants = [
         plain,
@@ -75,5 +75,5 @@ def test_bytes_are_what_the_formula_says(tmp_path, teacher, data):
     tokens, hidden, layers, classes = int(data.offsets[-1]), 16, 2, 2
     n = len(data)
     assert outputs.nbytes == 2 * tokens * hidden * layers + 4 * n * classes + 8 * (n + 1)
-    facts = files.facts_of(tmp_path / "o")
+    facts = artifacts.facts_of(tmp_path / "o")
     assert facts is not None and facts["tokens"] == tokens

@@ -9,11 +9,10 @@ import torch
 from huggingface_hub import ModelCard
 from transformers import BertForSequenceClassification, BertModel, pipeline
 
-from fsd_tune.cli import main as cli
-from fsd_tune.data.api import get_task
+from fsd_tune.cli import main
+from fsd_tune.data.splits import get_task
 from fsd_tune.errors import InputError
-from fsd_tune.models import export, model_card
-from fsd_tune.models import onnx as onnx_file
+from fsd_tune.models import export, model_card, onnx
 from fsd_tune.models.loading import label_config
 from fsd_tune.progress import Display
 from fsd_tune.settings.methods import METHODS
@@ -168,7 +167,7 @@ def test_every_problem_is_said_at_once(tmp_path, monkeypatch, capsys):
     words = ["--student", str(tmp_path / "none/x"), "--output", str(tmp_path / "E"), "--task", "rtee", "--quiet"]
     monkeypatch.setattr(sys, "argv", ["fsd-tune", "export", *words])
     with pytest.raises(SystemExit) as end:
-        cli.main()
+        main.main()
     err = capsys.readouterr().err
     assert end.value.code == 2 and "Traceback" not in err
     for part in ("holds other files", "Did you mean `rte`", "--student: "):
@@ -212,13 +211,13 @@ def test_what_is_there_is_kept_unless_told_otherwise(tmp_path):
 
 
 def test_onnx_without_its_packages_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setattr(onnx_file, "lacking", lambda: ["onnxscript"])
+    monkeypatch.setattr(onnx, "lacking", lambda: ["onnxscript"])
     (problem,) = refused(write_student(tmp_path / "student"), tmp_path / "E", onnx=True)
     assert problem == "--onnx: needs onnxscript, not installed here: pip install 'fsd_tune[onnx]'."
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(bool(onnx_file.lacking()), reason="fsd_tune[onnx] is not installed")
+@pytest.mark.skipif(bool(onnx.lacking()), reason="fsd_tune[onnx] is not installed")
 def test_onnxruntime_gives_the_same_logits(tmp_path):
     import onnxruntime
 

@@ -8,8 +8,8 @@ import torch
 from tokenizers import Tokenizer, pre_tokenizers
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerFast
 
-from fsd_tune.data.api import get_task
 from fsd_tune.data.batching import collate
+from fsd_tune.data.splits import get_task
 from fsd_tune.errors import InputError
 from fsd_tune.memory.arrays import open_arrays
 from fsd_tune.memory.build import prepare

@@ -5,9 +5,9 @@ import pytest
 import torch
 from transformers import BertForSequenceClassification
 
-from fsd_tune.data.api import get_task, load_split
 from fsd_tune.data.batching import tokenize
-from fsd_tune.models import layer_cka as similarity
+from fsd_tune.data.splits import get_task, load_split
+from fsd_tune.models import layer_cka
 from fsd_tune.models.loading import load_tokenizer
 from tests.helpers import reference, tiny
 
@@ -24,7 +24,7 @@ def models():
 
 def test_against_loops(dev):
     teacher, student = models()
-    found = similarity.layer_cka(teacher, student, dev, torch.device("cpu"))
+    found = layer_cka.layer_cka(teacher, student, dev, torch.device("cpu"))
     expected = np.zeros((3, 4))
     for row in range(len(dev)):
         ids = torch.from_numpy(dev.ids[dev.offsets[row] : dev.offsets[row + 1]].astype(np.int64))[None]
@@ -39,7 +39,7 @@ def test_against_loops(dev):
 
 def test_a_model_is_like_itself(dev):
     teacher, _ = models()
-    found = np.array(similarity.layer_cka(teacher, teacher, dev, torch.device("cpu")))
+    found = np.array(layer_cka.layer_cka(teacher, teacher, dev, torch.device("cpu")))
     assert np.diag(found) == pytest.approx(1, abs=1e-5) and found == pytest.approx(found.T, abs=1e-5)
 
 
@@ -47,5 +47,5 @@ def test_what_no_sentence_defines_is_nan(dev):
     teacher, student = models()
     with torch.no_grad():
         student.bert.embeddings.LayerNorm.weight.zero_()  # every token alike
-    found = np.array(similarity.layer_cka(teacher, student, dev, torch.device("cpu")))
+    found = np.array(layer_cka.layer_cka(teacher, student, dev, torch.device("cpu")))
     assert np.isnan(found[0]).all()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForSequenceClassification
 
-from fsd_tune.data.api import get_task
+from fsd_tune.data.splits import get_task
 from fsd_tune.errors import InputError
 from fsd_tune.models.loading import check_fit, check_label_order, label_order, load_classifier, read_model_info
 from fsd_tune.models.student_init import build_student

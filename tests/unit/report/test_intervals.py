@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fsd_tune.data.api import TASKS, evaluate, get_task
+from fsd_tune.data.splits import TASKS, evaluate, get_task
 from fsd_tune.report.intervals import Interval, _scorer, _weights, bootstrap, mean_and_deviation, paired
 
 

@@ -200,5 +200,7 @@ def test_the_standard_error_is_of_accuracy_only(tmp_path: Path) -> None:
 
 
 def test_reading_imports_neither_torch_nor_ray() -> None:
-    code = "import sys, fsd_tune.report.html; sys.exit(bool({'torch', 'ray', 'transformers'} & sys.modules.keys()))"
+    code = (
+        "import sys, fsd_tune.report.html_report; sys.exit(bool({'torch', 'ray', 'transformers'} & sys.modules.keys()))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from fsd_tune.errors import InputError
-from fsd_tune.report import wandb_view as tracking_view
+from fsd_tune.report import wandb_view
 from fsd_tune.report.compare import compare
 from tests.helpers.result_folders import write_search
 
@@ -31,7 +31,7 @@ def test_the_view_shows_the_groups_their_columns_and_charts(two):
     for folder in two:
         track(folder)
     compared = compare(two)
-    view = tracking_view.of(two, compared)
+    view = wandb_view.of(two, compared)
     assert (view.entity, view.project) == ("", "glue")
     built = json.loads(view._to_model().model_dump_json(by_alias=True, exclude_none=True))
     text = json.dumps(built)
@@ -48,12 +48,12 @@ def test_the_view_shows_the_groups_their_columns_and_charts(two):
 def test_searches_in_two_projects_or_in_none_have_no_view(two):
     compared = compare(two)
     with pytest.raises(InputError) as caught:
-        tracking_view.of(two, compared)
+        wandb_view.of(two, compared)
     assert len(caught.value.problems) == 2 and "was not tracked" in caught.value.problems[0]
     track(two[0])
     track(two[1], project="other", entity="me")
     with pytest.raises(InputError, match="glue, me/other"):
-        tracking_view.of(two, compare(two))
+        wandb_view.of(two, compare(two))
 
 
 def test_without_the_extra_it_is_said_how_to_get_it(two, monkeypatch):
@@ -61,4 +61,4 @@ def test_without_the_extra_it_is_said_how_to_get_it(two, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb_workspaces.workspaces", None)
     monkeypatch.setitem(sys.modules, "wandb_workspaces.reports.v2", None)
     with pytest.raises(InputError, match=r"pip install 'fsd_tune\[view\]'"):
-        tracking_view.build("", "p", ["g"], "accuracy", ["alpha"])
+        wandb_view.build("", "p", ["g"], "accuracy", ["alpha"])

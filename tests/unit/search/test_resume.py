@@ -7,7 +7,7 @@ import pytest
 
 from fsd_tune.report.results import load
 from fsd_tune.search.resume import restore_trials
-from fsd_tune.settings import loader as settings_module
+from fsd_tune.settings import loader
 from fsd_tune.storage import checkpoints
 
 SPACE = """
@@ -30,7 +30,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def settings(folder):
-    return settings_module.load(folder / "settings.yaml")
+    return loader.load(folder / "settings.yaml")
 
 
 def write_trial(folder, number, reports, state=None, at=(), done=False):

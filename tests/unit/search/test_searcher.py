@@ -12,7 +12,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
 from fsd_tune.search.searcher import ResumableAsha, StudySearcher, ended, rungs
 from fsd_tune.search.study import SearchStudy, TrialRecord
-from fsd_tune.settings import loader as settings_module
+from fsd_tune.settings import loader
 
 SPACE = "method: kd\nspace: {alpha: {low: 0, high: 1}, temperature: 5}\nsearch: {trials: 8}\n"
 
@@ -176,7 +176,7 @@ def test_how_a_trial_ended(result, error, expected):
 def searcher(tmp_path):
     path = tmp_path / "space.yaml"
     path.write_text(SPACE, encoding="utf-8")
-    record = SearchStudy(settings_module.load(path), tmp_path / "study.db", "search", {})
+    record = SearchStudy(loader.load(path), tmp_path / "study.db", "search", {})
     return StudySearcher(record, "accuracy", 3, workers=5)
 
 

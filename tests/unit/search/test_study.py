@@ -11,8 +11,7 @@ from optuna.trial import TrialState
 
 from fsd_tune.search import budget, grid
 from fsd_tune.search.study import SearchStudy, TrialRecord, expected_end, start_up_trials
-from fsd_tune.settings import judging
-from fsd_tune.settings import loader as settings_module
+from fsd_tune.settings import judging, loader
 from fsd_tune.settings.configuration import distributions
 
 KD = """
@@ -43,7 +42,7 @@ def load(tmp_path):
     def settings(text=KD, *flags):
         path = tmp_path / "space.yaml"
         path.write_text(text, encoding="utf-8")
-        return settings_module.load(path, settings_module.parse_flags(flags))
+        return loader.load(path, loader.parse_flags(flags))
 
     return settings
 

@@ -5,24 +5,24 @@ import numpy as np
 import pytest
 
 from fsd_tune.errors import FsdTuneError
-from fsd_tune.storage import artifacts as files
+from fsd_tune.storage import artifacts
 
 
 def build(folder, text="hello"):
-    with files.writing(folder) as (temporary, facts):
+    with artifacts.writing(folder) as (temporary, facts):
         (temporary / "data.txt").write_text(text)
         facts["size"] = len(text)
 
 
 def test_an_artefact_is_whole_or_absent(tmp_path):
     folder = tmp_path / "artefact"
-    assert files.facts_of(folder) is None
+    assert artifacts.facts_of(folder) is None
     build(folder)
-    assert files.facts_of(folder) == {"size": 5}
-    with pytest.raises(RuntimeError), files.writing(folder) as (temporary, _):
+    assert artifacts.facts_of(folder) == {"size": 5}
+    with pytest.raises(RuntimeError), artifacts.writing(folder) as (temporary, _):
         (temporary / "data.txt").write_text("half")
         raise RuntimeError
-    assert files.facts_of(folder) == {"size": 5}
+    assert artifacts.facts_of(folder) == {"size": 5}
     assert [path.name for path in tmp_path.iterdir()] == ["artefact"]
 
 
@@ -40,22 +40,22 @@ def test_damage_is_detected_and_rebuilt(tmp_path, damage):
     folder = tmp_path / "artefact"
     build(folder)
     damage(folder)
-    assert files.facts_of(folder) is None
+    assert artifacts.facts_of(folder) is None
     build(folder)
-    assert files.facts_of(folder) == {"size": 5}
+    assert artifacts.facts_of(folder) == {"size": 5}
 
 
 def test_names_follow_content():
     a = np.arange(6)
-    assert files.digest(a) == files.digest(a.copy())
+    assert artifacts.digest(a) == artifacts.digest(a.copy())
     others = [a.reshape(2, 3), a.astype(np.int32), a[::-1], a.tolist()]
-    assert len({files.digest(a), *(files.digest(other) for other in others)}) == 5
-    assert files.digest("ab", "c") != files.digest("a", "bc")
+    assert len({artifacts.digest(a), *(artifacts.digest(other) for other in others)}) == 5
+    assert artifacts.digest("ab", "c") != artifacts.digest("a", "bc")
 
 
 def test_no_room_is_said_before_the_work(tmp_path):
     with pytest.raises(FsdTuneError, match="no space left: 1000000000"):
-        files.require_space(tmp_path, 10**18)
+        artifacts.require_space(tmp_path, 10**18)
 
 
 def test_only_one_process_builds(tmp_path):

@@ -56,7 +56,7 @@ def test_a_cached_model_needs_no_hub(tmp_path):
     tiny.write_teacher(snapshot, None)
     code = """
 from fsd_tune.models.loading import load_classifier, load_tokenizer, read_model_info
-from fsd_tune.data.api import get_task
+from fsd_tune.data.splits import get_task
 print(read_model_info("some/name").layers)
 print(len(load_tokenizer("some/name")("a film")["input_ids"]))
 print(load_classifier("some/name", get_task("sst2")).num_labels)

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from fsd_tune.errors import FsdTuneError, InputError
-from fsd_tune.storage import artifacts as files
+from fsd_tune.storage import artifacts
 from fsd_tune.storage import remote as storage
 from fsd_tune.storage.remote import RemoteFolder
 from tests.helpers import s3
@@ -105,11 +105,11 @@ def test_an_artefact_is_built_on_one_node_and_fetched_by_another(server, tmp_pat
     remote = server.uri("memory")
     built, other = tmp_path / "one" / "memory-1", tmp_path / "two" / "memory-1"
     assert not storage.fetched(built, remote)
-    with files.writing(built) as (folder, facts):
+    with artifacts.writing(built) as (folder, facts):
         (folder / "array").write_bytes(b"content")
         facts["examples"] = 3
     storage.publish(built, remote)
-    assert storage.fetched(other, remote) and files.facts_of(other) == {"examples": 3}
+    assert storage.fetched(other, remote) and artifacts.facts_of(other) == {"examples": 3}
     (other / "array").write_bytes(b"contenT")
     assert storage.fetched(other, remote) and (other / "array").read_bytes() == b"content", "fetched anew"
     RemoteFolder(remote).write("memory-1/array", b"short")

@@ -7,7 +7,7 @@ import pytest
 from fsd_tune.errors import InputError
 from fsd_tune.report.compare import compare
 from fsd_tune.report.results import load
-from fsd_tune.tracking import download as tracking_download
+from fsd_tune.tracking import download
 
 KEY = "0123456789abcdef" * 3
 
@@ -30,7 +30,7 @@ def test_a_native_sweep_is_a_search_of_its_agents_runs(tmp_path):
         run("2026-01-03", [row(1, "NaN")], state="crashed"),
         run("2026-01-04", [row(1, 0.9)], kind="search-summary"),
     ]
-    assert tracking_download.write(tmp_path / "s", "sweep9", runs) == 3
+    assert download.write(tmp_path / "s", "sweep9", runs) == 3
     found = load(tmp_path / "s")
     states = found.trials.set_index("number")
     assert states["state"].to_dict() == {1: "finished", 0: "stopped", 2: "failed"}
@@ -50,6 +50,6 @@ def test_a_server_that_cannot_be_reached_is_said_in_one_line_without_the_key(tmp
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     with pytest.raises(InputError) as caught:
-        tracking_download.download("wandb:me/glue/some-group", tmp_path)
+        download.download("wandb:me/glue/some-group", tmp_path)
     (problem,) = caught.value.problems
     assert problem.startswith("wandb:me/glue/some-group: ") and KEY not in problem and "\n" not in problem

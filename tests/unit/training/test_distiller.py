@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from fsd_tune import losses
-from fsd_tune.data import api as tasks
+from fsd_tune.data import splits
 from fsd_tune.data.batching import collate
 from fsd_tune.memory.arrays import open_arrays
 from fsd_tune.memory.build import prepare
@@ -112,8 +112,8 @@ def test_served_equals_live(bench, teacher, method, padding):
     spec = workbench.spec
     held = workbench.arrays.memory
     live = LiveTeacher(
-        load_classifier(str(teacher), tasks.get_task("sst2")).eval(),
-        label_order(spec.teacher, tasks.get_task("sst2")),
+        load_classifier(str(teacher), splits.get_task("sst2")).eval(),
+        label_order(spec.teacher, splits.get_task("sst2")),
         held,
         [t for t, _ in spec.pairs],
         spec.memory_pair[0] if spec.memory_pair else 0,
@@ -168,7 +168,7 @@ def test_total_loss_equals_a_hand_written_step(bench, teacher):
     labels = batch.pop("labels")
     student = distiller.model(**batch, output_hidden_states=True)
     with torch.no_grad():
-        own = load_classifier(str(teacher), tasks.get_task("sst2")).eval()(**batch, output_hidden_states=True)
+        own = load_classifier(str(teacher), splits.get_task("sst2")).eval()(**batch, output_hidden_states=True)
     mask = batch["attention_mask"]
     ((t, s),) = layer_pairs("penultimate", 4, 2)
     held = workbench.arrays.memory
@@ -227,8 +227,8 @@ def test_regression_and_pairs_of_sentences(bench, tmp_path, base):
     teacher = tiny.write_teacher(tmp_path / "regressor", base, num_labels=1, problem_type="regression")
     workbench, config = bench("fsd_ilg", task="stsb", used_teacher=teacher)
     records = run(workbench.distiller(config, 2))
-    assert set(tasks.get_task("stsb").metrics) <= set(records[-1])
-    assert all(math.isfinite(records[-1][name]) for name in tasks.get_task("stsb").metrics)
+    assert set(splits.get_task("stsb").metrics) <= set(records[-1])
+    assert all(math.isfinite(records[-1][name]) for name in splits.get_task("stsb").metrics)
 
 
 def test_bf16_is_close_to_float32(bench, tmp_path):
@@ -314,7 +314,7 @@ def test_terms_are_means_over_the_chosen_pairs_of_stored_layers(bench, teacher, 
     rows = np.arange(8)
     batch = collate(spec.train, rows, CPU)
     batch.pop("labels")
-    own = load_classifier(str(teacher), tasks.get_task("sst2")).eval()
+    own = load_classifier(str(teacher), splits.get_task("sst2")).eval()
     start = workbench.distiller(config, 1).model.eval()
     with torch.no_grad():
         theirs, ours = (model(**batch, output_hidden_states=True).hidden_states for model in (own, start))
@@ -353,7 +353,7 @@ def test_the_published_total_loss(bench, teacher):
     batch = collate(spec.train, rows, CPU, pad_to=spec.train.max_length)
     labels = batch.pop("labels").numpy()
     with torch.no_grad():
-        own = load_classifier(str(teacher), tasks.get_task("sst2")).eval()(**batch, output_hidden_states=True)
+        own = load_classifier(str(teacher), splits.get_task("sst2")).eval()(**batch, output_hidden_states=True)
         student = distiller.model(**batch, output_hidden_states=True)
     # The published pair: the last but one of each.
     t, s = (out.hidden_states[layer].double().numpy() for out, layer in ((own, 3), (student, 1)))

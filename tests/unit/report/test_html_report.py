@@ -16,10 +16,10 @@ import optuna
 import pandas as pd
 import pytest
 
-from fsd_tune.report import html as report
+from fsd_tune.report import html_report
 from fsd_tune.report.charts import charts
 from fsd_tune.report.charts.base import Chart
-from fsd_tune.settings import loader as settings
+from fsd_tune.settings import loader
 from tests.helpers.result_folders import (
     configuration,
     study_trial,
@@ -37,7 +37,7 @@ MARKUP = '<script>alert(1)</script><img src=x onerror="alert(2)">'
 @pytest.fixture(scope="module")
 def search(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = write_search(tmp_path_factory.mktemp("search") / "R")
-    report.write(folder)
+    html_report.write(folder)
     return folder
 
 
@@ -64,7 +64,7 @@ class Page(HTMLParser):
 
 
 def drawn(folder: Path) -> dict[str, Chart]:
-    return charts(report.load(folder))
+    return charts(html_report.load(folder))
 
 
 def traces(chart: Chart) -> Any:
@@ -73,7 +73,7 @@ def traces(chart: Chart) -> Any:
 
 
 def test_the_leaderboard_ranks_finished_trials(search: Path) -> None:
-    table = report.leaderboard(report.load(search))
+    table = html_report.leaderboard(html_report.load(search))
     finished = table[table["state"] == "finished"]
     assert finished["rank"].tolist() == list(range(1, len(finished) + 1))
     assert finished["score"].is_monotonic_decreasing
@@ -84,7 +84,7 @@ def test_the_leaderboard_ranks_finished_trials(search: Path) -> None:
 
 
 def test_the_page_states_the_result_and_its_cost(search: Path) -> None:
-    results = report.load(search)
+    results = html_report.load(search)
     assert results.best is not None and results.standard_error is not None
     text = Page(search / "report.html").text
     score = float(results.best["score"])
@@ -100,7 +100,7 @@ def test_the_page_states_the_result_and_its_cost(search: Path) -> None:
         "diverged: accuracy is NaN at report 2",
         "41 of 1,000 sentences were cut",
         "ab12cd34ef56",
-        report.distill_command(results, results.best),
+        html_report.distill_command(results, results.best),
     ):
         assert words in text, words
 
@@ -121,13 +121,13 @@ def test_nothing_is_left_beside_the_page(search: Path) -> None:
 
 
 def test_the_command_gives_the_configuration_back_exactly(search: Path) -> None:
-    results = report.load(search)
+    results = html_report.load(search)
     assert results.best is not None
-    words = shlex.split(report.distill_command(results, results.best))
+    words = shlex.split(html_report.distill_command(results, results.best))
     assert words[:3] == ["fsd-tune", "distill", str(search / "settings.yaml")]
     given = dict(zip(words[3::2], words[4::2], strict=True))
     assert (given["--task"], given["--teacher"], given["--data"]) == ("sst2", "teachers/sst2", "glue")
-    known = {flag for flag, _, _ in settings.flags()}
+    known = {flag for flag, _, _ in loader.flags()}
     for name in results.hyperparameters:
         flag = f"--{name.replace('_', '-')}"
         assert flag in known
@@ -143,7 +143,7 @@ def test_every_chart_is_drawn_and_captioned(search: Path) -> None:
     for chart in found.values():
         assert chart.figure is not None and chart.figure.data, chart.caption
         assert len(chart.caption) > 80
-    results = report.load(search)
+    results = html_report.load(search)
     finished = results.trials[results.trials["state"] == "finished"]
     assert sorted(traces(found["history"])[0].y) == sorted(finished["score"])
     assert len(traces(found["curves"])) == (results.trials["state"] != "failed").sum()
@@ -171,14 +171,15 @@ def test_a_worker_is_busy_from_a_trials_begin_to_its_last_report(tmp_path: Path)
 
 
 def test_the_headline_has_the_confirmed_mean_with_its_interval_and_the_baselines(search: Path) -> None:
-    results = report.load(search)
+    results = html_report.load(search)
     fresh = {"mean": 0.8, "deviation": 0.02, "scores": {"6": 0.78, "7": 0.8, "8": 0.82}, "failed": []}
     one = {"label": "trial 3", "role": "winner", "search_score": 0.82, "remark": "", "config": {}, "fresh": fresh}
     other = one | {"label": "kd", "role": "baseline", "remark": "untuned"}
     other["fresh"] = {"mean": 0.77, "deviation": None, "scores": {"6": 0.77}, "failed": [7, 8]}
     made = {"configurations": [one, other, {"label": "trial 4", "role": "candidate"}]}
     facts = {
-        what: (figure, remark) for what, figure, remark in report._confirmed(replace(results, confirmation=made), 3)
+        what: (figure, remark)
+        for what, figure, remark in html_report._confirmed(replace(results, confirmation=made), 3)
     }
     # 0.8 ± t(0.975, 2) 0.02 / sqrt(3), t = 4.3027
     assert facts["Confirmed mean"] == ("0.800", "95% interval 0.750 to 0.850, 3 fresh seeds")
@@ -214,7 +215,7 @@ def test_charts_that_cannot_be_drawn_say_why(tmp_path: Path) -> None:
     assert "no study `sst2-fsd_ilg`; it has `another`" in drawn(tmp_path)["history"].caption
     (tmp_path / "study.db").write_bytes(b"no database " * 500)
     assert "study.db cannot be read" in drawn(tmp_path)["curves"].caption
-    page = Page(report.write(tmp_path))
+    page = Page(html_report.write(tmp_path))
     assert "study.db cannot be read" in page.text
     assert "No trial has started yet." in page.text
 
@@ -288,7 +289,7 @@ def test_markup_from_files_stays_text(tmp_path: Path) -> None:
     failed = one_report(1, math.nan, **{MARKUP: 1.0, f"loss/{MARKUP}": 1.0})
     config = {"method": MARKUP, "alpha": MARKUP}
     write_trial(folder, 24, config, [failed], "failed", MARKUP, name="trial <img src=x onerror=alert(3)>")
-    page = Page(report.write(folder))
+    page = Page(html_report.write(folder))
     assert page.text.count("<script>alert(1)</script>") >= 10
     assert "trial <img src=x onerror=alert(3)>" in page.text
     assert not [tag for tag, _ in page.tags if tag == "img"]
@@ -306,12 +307,12 @@ def test_the_page_names_no_address_to_fetch_from(search: Path) -> None:
             assert not re.match(r"\s*(https?:)?//", attributes.get(key) or ""), (tag, attributes)
     policies = [a["content"] for tag, a in page.tags if a.get("http-equiv") == "Content-Security-Policy"]
     assert policies and str(policies[0]).startswith("default-src 'none';")
-    assert not re.search(r"@import|url\(", (Path(report.__file__).parent / "templates" / "report.css").read_text())
+    assert not re.search(r"@import|url\(", (Path(html_report.__file__).parent / "templates" / "report.css").read_text())
 
 
 def test_a_young_search_has_a_page(tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_text(json.dumps({"state": "running"}))
-    text = Page(report.write(tmp_path)).text
+    text = Page(html_report.write(tmp_path)).text
     assert "No trial has finished yet." in text and tmp_path.name in text
 
 
@@ -323,6 +324,6 @@ def test_other_metrics_and_large_splits(tmp_path: Path) -> None:
         rows = [one_report(1, 0.0, matthews_correlation=-0.12344)]
         (trial / "reports.jsonl").write_text(json.dumps(rows[0]) + "\n")
         (trial / "trial.json").write_text(json.dumps({"state": "finished"}))
-    text = Page(report.write(tmp_path)).text
+    text = Page(html_report.write(tmp_path)).text
     assert "Best student, matthews correlation −0.1234 " in text and "±" not in text
     assert "Teacher 0." not in text

@@ -20,7 +20,7 @@ from fsd_tune.report.charts import charts
 from fsd_tune.report.confirmation import figure, interval
 from fsd_tune.report.intervals import mean_interval
 from fsd_tune.report.results import Results, load
-from fsd_tune.storage import artifacts as files
+from fsd_tune.storage import artifacts
 
 __all__ = ["Results", "distill_command", "leaderboard", "load", "write"]
 
@@ -51,8 +51,8 @@ def write(source: Results | Path | str) -> Path:
     """
     results = source if isinstance(source, Results) else load(source)
     path = results.folder / "report.html"
-    files.write_text(results.folder / "leaderboard.csv", leaderboard(results).to_csv(index=False))
-    files.write_text(path, _page(results))
+    artifacts.write_text(results.folder / "leaderboard.csv", leaderboard(results).to_csv(index=False))
+    artifacts.write_text(path, _page(results))
     return path
 
 

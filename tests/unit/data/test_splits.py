@@ -9,14 +9,14 @@ import datasets
 import numpy as np
 import pytest
 
-from fsd_tune.data import api as glue
+from fsd_tune.data.splits import TASKS, Split, content_hash, from_dataset, get_task, load, load_split
 from fsd_tune.errors import InputError
 from tests.helpers import glue_folders
 
 
 def _problems(task: str, names: list[str], data: Path) -> list[str]:
     with pytest.raises(InputError) as caught:
-        glue.load(glue.get_task(task), names, data)
+        load(get_task(task), names, data)
     return [problem.replace(f"{data}/", "") for problem in caught.value.problems]
 
 
@@ -29,12 +29,12 @@ def _sst2(folder: Path, train: bytes | str, dev: str = "sentence\tlabel\nfine\t1
 
 def test_importing_glue_is_quick_and_loads_no_heavy_library():
     heavy = "{'torch', 'ray', 'transformers', 'numpy', 'scipy', 'sklearn', 'datasets', 'pandas'}"
-    code = f"import sys, fsd_tune.data.api; print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys, fsd_tune.data.splits; print(sorted({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_table_of_tasks():
-    metric = {task.id: task.metric for task in glue.TASKS.values()}
+    metric = {task.id: task.metric for task in TASKS.values()}
     assert metric == {
         "cola": "matthews_correlation",
         "sst2": "accuracy",
@@ -46,29 +46,29 @@ def test_table_of_tasks():
         "rte": "accuracy",
         "wnli": "accuracy",
     }
-    assert [task.id for task in glue.TASKS.values() if task.default_centroids == 300] == ["qqp", "mnli"]
-    assert {task.num_labels for task in glue.TASKS.values()} == {1, 2, 3}
-    assert [task.id for task in glue.TASKS.values() if task.regression] == ["stsb"]
-    assert glue.TASKS["mnli"].labels == ("entailment", "neutral", "contradiction")
-    assert glue.TASKS["rte"].labels == ("entailment", "not_entailment")
-    assert glue.TASKS["wnli"].labels == ("not_entailment", "entailment")
+    assert [task.id for task in TASKS.values() if task.default_centroids == 300] == ["qqp", "mnli"]
+    assert {task.num_labels for task in TASKS.values()} == {1, 2, 3}
+    assert [task.id for task in TASKS.values() if task.regression] == ["stsb"]
+    assert TASKS["mnli"].labels == ("entailment", "neutral", "contradiction")
+    assert TASKS["rte"].labels == ("entailment", "not_entailment")
+    assert TASKS["wnli"].labels == ("not_entailment", "entailment")
 
 
 @pytest.mark.parametrize("name", ["sst2", "SST2", "SST-2", "sst-2", "sst_2"])
 def test_task_names_in_any_spelling(name):
-    assert glue.get_task(name).id == "sst2"
+    assert get_task(name).id == "sst2"
 
 
 def test_unknown_task_is_refused_with_the_nearest():
     with pytest.raises(InputError, match=r"`rtee` is not a GLUE task, must be one of cola, .*Did you mean `rte`"):
-        glue.get_task("rtee")
+        get_task("rtee")
 
 
 def test_every_task_and_split_loads_as_written(tmp_path):
     expected = glue_folders.write_glue(tmp_path)
     assert len(expected) == 9 * 3 + 3
     for (task_id, name), split_expected in expected.items():
-        split = glue.load_split(glue.get_task(task_id), name, tmp_path)
+        split = load_split(get_task(task_id), name, tmp_path)
         assert split.first == split_expected.first, (task_id, name)
         if task_id in ("cola", "sst2"):
             assert split.second is None
@@ -88,7 +88,7 @@ def test_quirk_rows_are_kept_to_the_character(tmp_path):
     glue_folders.write_glue(tmp_path)
 
     def row(task: str, number: int) -> tuple[object, ...]:
-        split = glue.load_split(glue.get_task(task), "train", tmp_path)
+        split = load_split(get_task(task), "train", tmp_path)
         assert split.labels is not None
         return (split.first[number], split.second and split.second[number], split.labels[number].item())
 
@@ -99,28 +99,28 @@ def test_quirk_rows_are_kept_to_the_character(tmp_path):
     assert row("qqp", 1) == ("café\u00a0or tea?", "C'est \"quoi?", 1)
     assert row("mnli", 1) == ("It rained\u2028all day", "It\x85was dry\x0b", 2)
     assert row("wnli", 0) == ("The drain is clogged.", "It's clogged.", 1)
-    assert glue.load_split(glue.get_task("qqp"), "train", tmp_path).empty_texts == 1
-    assert glue.load_split(glue.get_task("mnli"), "dev", tmp_path).skipped == 1
+    assert load_split(get_task("qqp"), "train", tmp_path).empty_texts == 1
+    assert load_split(get_task("mnli"), "dev", tmp_path).skipped == 1
 
 
 def test_label_words_decide_the_index_not_their_order_in_the_file(tmp_path):
     (tmp_path / "RTE").mkdir()
     rows = ["1\ta\tb\tnot_entailment", "2\tc\td\tentailment"]
     (tmp_path / "RTE" / "train.tsv").write_text("\n".join(["index\tsentence1\tsentence2\tlabel", *rows]))
-    split = glue.load_split(glue.get_task("rte"), "train", tmp_path)
+    split = load_split(get_task("rte"), "train", tmp_path)
     assert split.labels is not None and split.labels.tolist() == [1, 0]
 
 
 def test_columns_are_found_by_name_in_any_order(tmp_path):
     data = _sst2(tmp_path, "extra\tlabel\tsentence\nx\t1\tgood\ny\t0\tbad\n")
-    split = glue.load_split(glue.get_task("sst2"), "train", data)
+    split = load_split(get_task("sst2"), "train", data)
     assert (split.first, split.labels.tolist() if split.labels is not None else None) == (["good", "bad"], [1, 0])
 
 
 def test_original_files_of_mrpc(tmp_path):
     expected = glue_folders.write_original_mrpc(tmp_path)
-    task = glue.get_task("mrpc")
-    splits = glue.load(task, task.splits, tmp_path)
+    task = get_task("mrpc")
+    splits = load(task, task.splits, tmp_path)
     for name, split in splits.items():
         assert split.first == expected[name].first
         assert split.second == expected[name].second
@@ -149,7 +149,7 @@ def test_diagnostic_set(tmp_path, file):
     (tmp_path / file).parent.mkdir(exist_ok=True)
     (tmp_path / file).write_bytes(AX_FILES[file].encode())
     for data in (tmp_path, tmp_path / "MNLI"):
-        split = glue.load_split(glue.get_task("mnli"), "ax", data)
+        split = load_split(get_task("mnli"), "ax", data)
         assert (split.first, split.second) == (['The cat "sat', "a"], ["The cat did not", "b"])
         assert (None if split.labels is None else split.labels.tolist()) == ([2, 0] if "full" in file else None)
 
@@ -166,19 +166,19 @@ def test_diagnostic_set_that_is_not_there(tmp_path):
 
 @pytest.mark.parametrize("folder", ["SST-2", "sst2", "SST2", "sst-2"])
 def test_folder_names_in_any_spelling_or_the_task_folder_itself(tmp_path, folder, monkeypatch):
-    task = glue.get_task("sst2")
+    task = get_task("sst2")
     _sst2(tmp_path, "sentence\tlabel\ngood\t1\n")
     (tmp_path / "SST-2").rename(tmp_path / folder)
-    assert glue.load_split(task, "train", tmp_path).first == ["good"]
-    assert glue.load_split(task, "train", tmp_path / folder).first == ["good"]
+    assert load_split(task, "train", tmp_path).first == ["good"]
+    assert load_split(task, "train", tmp_path / folder).first == ["good"]
     monkeypatch.chdir(tmp_path / folder)
-    assert glue.load_split(task, "train", Path()).first == ["good"]
+    assert load_split(task, "train", Path()).first == ["good"]
 
 
 def test_two_folders_for_one_task(tmp_path):
     _sst2(tmp_path, "sentence\tlabel\ngood\t1\n")
     (tmp_path / "sst2").mkdir()
-    assert glue.load_split(glue.get_task("sst2"), "train", tmp_path).first == ["good"]
+    assert load_split(get_task("sst2"), "train", tmp_path).first == ["good"]
     (tmp_path / "SST-2").rename(tmp_path / "SST2")
     assert "`SST2`, `sst2` all name sst2" in _problems("sst2", ["train"], tmp_path)[0]
 
@@ -303,12 +303,12 @@ def test_path_that_cannot_be_read(tmp_path):
 def test_unknown_split(tmp_path):
     problems = _problems("sst2", ["dev_mismatched"], tmp_path)
     assert problems[0].startswith("sst2: `dev_mismatched` is not a split, must be one of train, dev, test.")
-    assert glue.get_task("mnli").splits == ("train", "dev", "test", "dev_mismatched", "test_mismatched", "ax")
+    assert get_task("mnli").splits == ("train", "dev", "test", "dev_mismatched", "test_mismatched", "ax")
 
 
 def test_hub_that_cannot_be_reached_is_said_quickly(tmp_path):
     code = """
-from fsd_tune.data import api as glue
+from fsd_tune.data import splits as glue
 from fsd_tune.errors import InputError
 try:
     glue.load(glue.get_task("mnli"), ["train", "dev"], None)
@@ -337,17 +337,17 @@ def _dataset(labels: list[int], names: tuple[str, ...], **texts: list[str]) -> d
 
 
 def test_split_from_a_hub_dataset():
-    mnli = glue.get_task("mnli")
+    mnli = get_task("mnli")
     dataset = _dataset([2, 0], mnli.labels, premise=["a", "b "], hypothesis=["c", '"d'])
-    split = glue.from_dataset(mnli, "train", dataset, "memory")
+    split = from_dataset(mnli, "train", dataset, "memory")
     assert (split.first, split.second, split.source) == (["a", "b "], ["c", '"d'], "memory")
     assert split.labels is not None and split.labels.dtype == np.int64 and split.labels.tolist() == [2, 0]
 
     unlabelled = _dataset([-1, -1], mnli.labels, premise=["a", "b"], hypothesis=["c", "d"])
-    assert glue.from_dataset(mnli, "test", unlabelled, "memory").labels is None
+    assert from_dataset(mnli, "test", unlabelled, "memory").labels is None
 
     scores = datasets.Dataset.from_dict({"sentence1": ["a"], "sentence2": ["b"], "label": [3.2]})
-    split = glue.from_dataset(glue.get_task("stsb"), "train", scores, "memory")
+    split = from_dataset(get_task("stsb"), "train", scores, "memory")
     assert split.labels is not None and split.labels.dtype == np.float32
     assert split.labels.tolist() == [np.float32(3.2)]
 
@@ -397,9 +397,9 @@ def test_a_copy_of_the_hub_gives_the_same_splits_as_the_download(tmp_path):
     _write_copy(tmp_path / "hub", expected)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "hub").rglob("*")}
     for task_id, name in expected:
-        task = glue.get_task(task_id)
-        one, other = (glue.load_split(task, name, tmp_path / kind) for kind in ("glue", "hub"))
-        assert glue.content_hash(one) == glue.content_hash(other), (task_id, name)
+        task = get_task(task_id)
+        one, other = (load_split(task, name, tmp_path / kind) for kind in ("glue", "hub"))
+        assert content_hash(one) == content_hash(other), (task_id, name)
         assert (other.first, other.second, other.skipped) == (one.first, one.second, 0)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "hub").rglob("*")} == before, (
         "nothing is written there"
@@ -409,8 +409,8 @@ def test_a_copy_of_the_hub_gives_the_same_splits_as_the_download(tmp_path):
 def test_a_copy_of_the_hub_that_is_not_whole(tmp_path):
     expected = glue_folders.write_glue(tmp_path / "glue", tasks=("rte", "mnli"))
     _write_copy(tmp_path, {key: value for key, value in expected.items() if key[1] != "dev"})
-    rte = glue.get_task("rte")
-    assert len(glue.load_split(rte, "train", tmp_path / "rte")) == len(expected["rte", "train"].first)
+    rte = get_task("rte")
+    assert len(load_split(rte, "train", tmp_path / "rte")) == len(expected["rte", "train"].first)
     assert _problems("rte", ["dev"], tmp_path)[0].startswith(
         "rte/dev.tsv: no such file; its folder holds test-00000-of"
     )
@@ -424,26 +424,26 @@ def test_a_copy_of_the_hub_that_is_not_whole(tmp_path):
     (problem,) = _problems("mnli", ["test"], tmp_path)
     assert problem.startswith("mnli/test_matched-00000-of-00001.parquet: cannot be read as parquet: ")
     (tmp_path / "glue" / "RTE").rename(tmp_path / "RTE")
-    assert glue.load_split(rte, "train", tmp_path).source == f"{tmp_path}/RTE/train.tsv", "the download's folder wins"
+    assert load_split(rte, "train", tmp_path).source == f"{tmp_path}/RTE/train.tsv", "the download's folder wins"
 
 
 def test_hub_dataset_that_does_not_fit_the_task_is_refused():
-    rte = glue.get_task("rte")
+    rte = get_task("rte")
     swapped = _dataset([0], ("not_entailment", "entailment"), sentence1=["a"], sentence2=["b"])
     with pytest.raises(InputError, match="must be `entailment`, `not_entailment` in this order"):
-        glue.from_dataset(rte, "train", swapped, "memory")
+        from_dataset(rte, "train", swapped, "memory")
     with pytest.raises(InputError, match="needed are `sentence1`, `sentence2`, `label`"):
-        glue.from_dataset(rte, "train", _dataset([0], rte.labels, premise=["a"], hypothesis=["b"]), "memory")
+        from_dataset(rte, "train", _dataset([0], rte.labels, premise=["a"], hypothesis=["b"]), "memory")
     some = _dataset([1, -1], rte.labels, sentence1=["a", "b"], sentence2=["c", "d"])
     with pytest.raises(InputError, match="row 1: label -1, must be from 0 to 1"):
-        glue.from_dataset(rte, "train", some, "memory")
+        from_dataset(rte, "train", some, "memory")
     with pytest.raises(InputError, match="no examples"):
-        glue.from_dataset(rte, "train", _dataset([], rte.labels, sentence1=[], sentence2=[]), "memory")
+        from_dataset(rte, "train", _dataset([], rte.labels, sentence1=[], sentence2=[]), "memory")
 
 
-def _split(first: list[str], second: list[str] | None = None, labels: object = None) -> glue.Split:
+def _split(first: list[str], second: list[str] | None = None, labels: object = None) -> Split:
     array = None if labels is None else np.asarray(labels)
-    return glue.Split(glue.get_task("rte"), "train", first, second, array, 0, "memory")
+    return Split(get_task("rte"), "train", first, second, array, 0, "memory")
 
 
 def test_content_hash_tells_contents_apart():
@@ -457,12 +457,12 @@ def test_content_hash_tells_contents_apart():
         _split(["ab", "c"], labels=[1, 0]),
         _split(["ab", "c"], labels=np.array([0, 1], dtype=np.float32)),
     ]
-    assert len({glue.content_hash(split) for split in splits}) == len(splits)
+    assert len({content_hash(split) for split in splits}) == len(splits)
 
 
 def test_content_hash_is_of_contents_only(tmp_path):
-    one = glue.Split(glue.get_task("sst2"), "train", ["é"], None, np.array([1]), 0, "here")
-    other = glue.Split(glue.get_task("sst2"), "dev", ["é"], None, np.array([1]), 3, "there")
-    assert glue.content_hash(one) == glue.content_hash(other)
+    one = Split(get_task("sst2"), "train", ["é"], None, np.array([1]), 0, "here")
+    other = Split(get_task("sst2"), "dev", ["é"], None, np.array([1]), 3, "there")
+    assert content_hash(one) == content_hash(other)
     content = b"1 1 <i8\n" + (2).to_bytes(8, "little") + "é".encode() + (1).to_bytes(8, "little")
-    assert glue.content_hash(one) == hashlib.sha256(content).hexdigest()
+    assert content_hash(one) == hashlib.sha256(content).hexdigest()
