@@ -1,0 +1,17 @@
+"""Many runs: the search itself. `fsd_tune.search.run` starts one."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fsd_tune.search.api import resume, run
+
+__all__ = ["resume", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use, because Ray and torch take seconds."""
+    if name in __all__:
+        from fsd_tune.search import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
