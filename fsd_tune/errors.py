@@ -1,7 +1,8 @@
 """The errors that a user can cause or meet: the command line turns each into a message and an exit code."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class FsdTuneError(Exception):
@@ -32,6 +33,45 @@ class InputError(FsdTuneError):
         self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
         assert self.problems, "an InputError needs at least one problem"
         super().__init__("\n".join(self.problems), hint)
+
+
+class ProblemCollector:
+    """Collect the problems of several checks, so that a user sees all of them at once.
+
+    Example:
+        >>> problems = ProblemCollector()
+        >>> with problems.collect():
+        ...     raise InputError("--task: unknown task.")
+        >>> problems.add("--output: is a file.")
+        >>> problems.lines
+        ['--task: unknown task.', '--output: is a file.']
+    """
+
+    def __init__(self, lines: Iterable[str] = ()) -> None:
+        self.lines: list[str] = list(lines)
+        self.hint = ""
+
+    def add(self, *lines: str) -> None:
+        """Add problems that a check returned as lines."""
+        self.lines += lines
+
+    @contextmanager
+    def collect(self) -> Iterator[None]:
+        """Catch an `InputError` of the block and keep its problems and its hint."""
+        try:
+            yield
+        except InputError as error:
+            self.lines += error.problems
+            self.hint = error.hint or self.hint
+
+    def raise_any(self) -> None:
+        """Raise one `InputError` with everything collected.
+
+        Raises:
+            InputError: at least one problem was collected.
+        """
+        if self.lines:
+            raise InputError(self.lines, self.hint)
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

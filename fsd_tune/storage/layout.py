@@ -1,0 +1,39 @@
+"""Names of the files in a search's folder, and the states of a trial."""
+
+from enum import StrEnum
+
+SUMMARY = "summary.json"
+SETTINGS = "settings.yaml"
+COMMAND = "command.txt"
+VERSIONS = "versions.json"
+STUDY = "study.db"
+LEADERBOARD = "leaderboard.csv"
+REPORT = "report.html"
+LOCK = ".lock"
+# Folders.
+RESULTS = "results"
+BEST = "best"
+MEMORY = "memory"
+WANDB = "wandb"
+CONFIRM = "confirm"
+ANALYSIS = "analysis"
+# In a trial's folder, `results/trial_...`.
+TRIAL_CONFIG = "config.json"
+TRIAL_REPORTS = "reports.jsonl"
+TRIAL_ENDING = "trial.json"
+CHECKPOINTS = "checkpoint_*"
+
+
+class TrialState(StrEnum):
+    """The state of a trial. Its values are what files and tables hold."""
+
+    RUNNING = "running"
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+    @property
+    def ended(self) -> bool:
+        """Whether the trial will not report again."""
+        return self in (TrialState.FINISHED, TrialState.STOPPED, TrialState.FAILED)
