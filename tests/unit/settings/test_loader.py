@@ -533,7 +533,7 @@ def test_problems_of_overrides_name_the_flag(tmp_path: Path) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_without_a_file_everything_has_its_default(tmp_path: Path, method: str) -> None:
     settings = load(None, {"method": method, "space.epochs": "1"})
-    assert settings.space == {name: Fixed(value=default(method, name)) for name in METHODS[method]} | {
+    assert settings.space == {name: Fixed(value=default(method, name)) for name in METHODS[method].hyperparameters} | {
         "epochs": Fixed(value=1)
     }
     assert _load(tmp_path, dump(settings)) == settings
