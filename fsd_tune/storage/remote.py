@@ -4,6 +4,7 @@ Nothing here knows what the files mean. pyarrow is imported when a storage is fi
 """
 
 import contextlib
+import errno
 import functools
 import shutil
 import tempfile
@@ -115,14 +116,8 @@ class RemoteFolder:
         """Fetch a file, written beside and renamed. Raises FileNotFoundError when there is none."""
 
         def copy() -> None:
-            here.parent.mkdir(parents=True, exist_ok=True)
-            beside = here.with_name(f".{here.name}.part")
-            try:
-                with self.filesystem.open_input_stream(self._path(name)) as source, beside.open("wb") as target:
-                    shutil.copyfileobj(source, target, 1 << 22)
-                beside.replace(here)
-            finally:
-                beside.unlink(missing_ok=True)
+            with artifacts.atomic_file(here) as target, self.filesystem.open_input_stream(self._path(name)) as source:
+                shutil.copyfileobj(source, target, 1 << 22)
 
         self._patiently(copy)
 
@@ -131,16 +126,9 @@ class RemoteFolder:
         found = self.sizes(name)
         if not found:
             return False
-        here.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{here.name}.", dir=here.parent))
-        try:
+        with artifacts.atomic_folder(here) as temporary:
             for each in found:
-                self.get(each, beside / each[len(name) :].lstrip("/"))
-            beside.chmod(0o755)
-            shutil.rmtree(here, ignore_errors=True)
-            beside.rename(here)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
+                self.get(each, temporary / each[len(name) :].lstrip("/"))
         return True
 
     def delete(self, name: str) -> None:
@@ -231,7 +219,7 @@ def retry_until_available(work: Callable[[], Result], patience: float = PATIENCE
             raise
         except OSError as error:
             # What is refused stays refused; a full disk is the reader's own.
-            if "ACCESS_DENIED" in str(error) or error.errno == 28 or time.monotonic() + pause > deadline:
+            if "ACCESS_DENIED" in str(error) or error.errno == errno.ENOSPC or time.monotonic() + pause > deadline:
                 raise
             time.sleep(pause)
             pause = min(_LONGEST_PAUSE, 2 * pause)

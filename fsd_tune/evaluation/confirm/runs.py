@@ -5,8 +5,6 @@ Ray is started only when a run is missing. Workers are reused, so that each load
 
 import contextlib
 import json
-import os
-import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
@@ -251,13 +249,9 @@ class Runs:
         """Written at once: what has ended is never trained again."""
         self.trained += 1
         path = self._folder / "runs" / f"{run.name}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
         if logits is not None:
-            handle, temporary = tempfile.mkstemp(prefix=f".{run.name}.", dir=path.parent)
-            with os.fdopen(handle, "wb") as stream:
+            with artifacts.atomic_file(path.with_suffix(".npy")) as stream:
                 np.save(stream, logits)
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(path.with_suffix(".npy"))
             self._where.upload(path.with_suffix(".npy"))
         if run.student:
             self._where.download_folder(self._folder / "best")
