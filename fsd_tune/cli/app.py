@@ -48,7 +48,7 @@ def searching(folder: str) -> None:
 
 _TASK_FILE = Annotated[
     Path | None,
-    typer.Option("--task-file", help="in the place of --task: YAML of one task of your own, as in docs/tasks/"),
+    typer.Option("--task-file", help="in the place of --task: YAML of one task of your own, as in examples/own_task/"),
 ]
 # Verbs that must be given --task or --task-file, with the help of the former.
 _NEED_A_TASK: dict[str, str] = {}

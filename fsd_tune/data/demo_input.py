@@ -4,7 +4,7 @@
 * `vaderSentiment` (MIT) carries in its source distribution 10,605 movie-review sentences with their mean rating from
   -4 to 4 (Hutto and Gilbert, "VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media Text",
   ICWSM 2014). They become an SST-2 folder in GLUE's layout, positive above 0 and negative below, and a folder with
-  the ratings themselves, for regression (`docs/tasks/review_ratings.yaml`).
+  the ratings themselves, for regression (`examples/own_task/review_ratings.yaml`).
 
 Both archives are checked against the SHA-256 below. Everything is put together in a temporary folder beside the wanted
 one and renamed, so a folder that exists is complete.

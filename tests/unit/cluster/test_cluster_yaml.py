@@ -10,7 +10,7 @@ from fsd_tune.cluster.connection import device_for
 from fsd_tune.settings.loader import load, parse_flags
 from tests import ROOT
 
-SHIPPED = ["cluster.yaml", "docs/cluster/gcp.yaml", "docs/cluster/hosts.yaml"]
+SHIPPED = ["cluster.yaml", "examples/cluster/gcp.yaml", "examples/cluster/hosts.yaml"]
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -33,7 +33,7 @@ def test_the_clouds_files_are_one_cluster():
 
 
 def test_kubernetes_runs_the_same_ray_with_the_same_resources():
-    job = yaml.safe_load((ROOT / "docs/cluster/rayjob.yaml").read_text())
+    job = yaml.safe_load((ROOT / "examples/cluster/rayjob.yaml").read_text())
     cluster, aws = job["spec"]["rayClusterSpec"], yaml.safe_load((ROOT / "cluster.yaml").read_text())
     ray = metadata.version("ray")
     assert cluster["rayVersion"] == ray and f"rayproject/ray:{ray}-" in aws["docker"]["image"]
@@ -59,7 +59,7 @@ def test_kubernetes_runs_the_same_ray_with_the_same_resources():
 
 def test_kubernetes_starts_a_command_that_is_one(monkeypatch):
     """The entry point parses, and asks for no more of a GPU than a worker has."""
-    job = yaml.safe_load((ROOT / "docs/cluster/rayjob.yaml").read_text())
+    job = yaml.safe_load((ROOT / "examples/cluster/rayjob.yaml").read_text())
     words = job["spec"]["entrypoint"].split()
     assert words[:2] == ["fsd-tune", "search"]
     kept = [word for word in words[3:] if not word.startswith("/shared/")]
