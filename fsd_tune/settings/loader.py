@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from fsd_tune.errors import nearest
 from fsd_tune.settings import yaml_file
 from fsd_tune.settings.domains import Choice, Domain, Fixed, Range
+from fsd_tune.settings.fields import note_errors
 from fsd_tune.settings.methods import HYPERPARAMETERS, METHODS, USES_FEATURES, default
 from fsd_tune.settings.overrides import flag_of, flags, parse_flags
 from fsd_tune.settings.problems import Problems, listed
@@ -223,7 +224,7 @@ def _section(name: str, raw: Any, problems: Problems) -> Any:
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        problems.note(error, model, (name,))
+        note_errors(error, model, problems, (name,))
         return None
 
 

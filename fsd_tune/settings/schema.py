@@ -1,6 +1,6 @@
 """The sections of a settings file other than the space: every key with its type, accepted values, default and meaning.
 
-The descriptions are what `--help` and the documentation print.
+The descriptions are what `--help` and the reference of all settings print.
 """
 
 import re
@@ -9,114 +9,88 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from fsd_tune.settings.problems import as_number, listed
+from fsd_tune.settings.fields import Accepted, Number, Reason, Text, Truth, Whole
+from fsd_tune.settings.problems import as_number
 
 _DURATION = re.compile(r"(?:(\d{1,5})h)?(?:(\d{1,5})m)?(?:(\d{1,6})s)?")
+_DURATIONS = "a duration such as 2h, 30m, 1h30m or 90s"
+_TAGS = "a list of text such as [baseline, rte]"
+_LAYERS = "one of penultimate, last, all, or a list of [teacher layer, student layer] pairs such as [[11, 5]]"
+_SELECT_ON = "dev or {holdout: share of the training split, above 0 and at most 0.5}"
+_MAX_GPUS = 1024
 
 
-def _number(kind: type, low: float, high: float, low_open: bool = False) -> BeforeValidator:
-    return BeforeValidator(lambda value: as_number(value, kind, low, high, low_open))
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError("must be text (put quotes around a number that is meant as text)")
-    return value
-
-
-def _truth(value: Any) -> bool:
-    if value in ("yes", "on", "no", "off"):
-        return value in ("yes", "on")
-    if not isinstance(value, bool):
-        raise ValueError("must be true or false")
-    return value
-
-
-def _mode(value: Any) -> Any:
+def _read_mode(value: Any) -> Any:
     return "off" if value is False else value
 
 
-def _tags(value: Any) -> tuple[str, ...]:
+def _read_tags(value: Any) -> tuple[str, ...]:
     if value is None:
         return ()
     if not isinstance(value, list | tuple) or any(not isinstance(tag, str) or not tag.strip() for tag in value):
-        raise ValueError("must be a list of text such as [baseline, rte]")
+        raise ValueError(f"must be {_TAGS}")
     return tuple(value)
 
 
-def _layers(value: Any) -> Any:
-    words = ("penultimate", "last", "all")
-    if isinstance(value, str) and value in words:
+def _read_layers(value: Any) -> Any:
+    if isinstance(value, str) and value in ("penultimate", "last", "all"):
         return value
-    accepted = f"must be one of {listed(words)}, or a list of [teacher layer, student layer] pairs such as [[11, 5]]"
     if not isinstance(value, list | tuple) or not value:
-        raise ValueError(accepted)
+        raise ValueError(f"must be {_LAYERS}")
     pairs = []
     for pair in value:
         if not isinstance(pair, list | tuple) or len(pair) != 2:
-            raise ValueError(accepted)
+            raise ValueError(f"must be {_LAYERS}")
         try:
             pairs.append(tuple(as_number(layer, int, 0, 1000) for layer in pair))
         except ValueError:
-            raise ValueError(f"{accepted}, each a whole number from 0 (the embeddings)") from None
+            raise ValueError(f"must be {_LAYERS}, each a whole number from 0 (the embeddings)") from None
     if len(set(pairs)) < len(pairs):
         raise ValueError("must be a list of different pairs")
     return tuple(pairs)
 
 
-def _select_on(value: Any) -> Any:
+def _read_select_on(value: Any) -> Any:
     if value == "dev" or isinstance(value, Holdout):
         return value
-    accepted = "must be dev or {holdout: share of the training split, above 0 and at most 0.5}"
     if not isinstance(value, Mapping) or set(value) != {"holdout"}:
-        raise ValueError(accepted)
+        raise ValueError(f"must be {_SELECT_ON}")
     try:
         return Holdout(holdout=as_number(value["holdout"], float, 0, 0.5, low_open=True))
     except ValueError:
-        raise ValueError(accepted) from None
+        raise ValueError(f"must be {_SELECT_ON}") from None
 
 
 def seconds(duration: str) -> int:
-    """The seconds of a duration such as 2h, 30m, 1h30m or 90s. ValueError for anything else, and for no time at all."""
+    """Return the seconds of a duration such as 2h, 30m, 1h30m or 90s.
+
+    Raises:
+        ValueError: The text is no duration, or the duration is zero.
+    """
     match = _DURATION.fullmatch(duration)
     hours, minutes, rest = (int(part or 0) for part in match.groups()) if match else (0, 0, 0)
     total = 3600 * hours + 60 * minutes + rest
     if total == 0:
-        raise ValueError("must be a duration such as 2h, 30m, 1h30m or 90s")
+        raise ValueError(f"must be {_DURATIONS}")
     return total
 
 
-def _duration(value: Any) -> Any:
+def _read_duration(value: Any) -> Any:
     if value is not None:
         seconds(value if isinstance(value, str) else "")
     return value
 
 
-def _share_of_weights(what: str) -> BeforeValidator:
-    def check(value: Any) -> Any:
-        try:
-            return as_number(value, float, 0, 1)
-        except ValueError as error:
-            raise ValueError(f"{error}: above 1, {what} would have a negative weight") from None
-
-    return BeforeValidator(check)
-
-
-def _gpus(value: Any) -> float | str:
+def _read_gpus(value: Any) -> float | str:
     if value == "auto":
         return "auto"
     try:
-        number: float = as_number(value, float, 0, 1024)
+        number: float = as_number(value, float, 0, _MAX_GPUS)
     except ValueError as error:
         raise ValueError(f"{error} or auto") from None
     if number > 1 and not number.is_integer():
         raise ValueError("must be a share of one GPU or a whole number of them")
     return number
-
-
-Text = Annotated[str, BeforeValidator(_text)]
-Truth = Annotated[bool, BeforeValidator(_truth)]
-Count = Annotated[int, _number(int, 1, 10**9)]
 
 
 class Section(BaseModel):
@@ -132,14 +106,14 @@ class Student(Section):
         default=None,
         description="pretrained model to start from, folder or hub id; null: the teacher's own pretrained base",
     )
-    layers: Annotated[int, _number(int, 1, 1000)] = Field(default=6, description="layers of the student")
+    layers: Whole = Field(ge=1, le=1000, default=6, description="layers of the student")
     start: Literal["copy", "every_other", "last", "teacher", "random"] = Field(
         default="copy",
         description="where the weights come from: copy (first layers of model), every_other, last (layers of "
         "model), teacher (its layers, pooler and head), random",
     )
-    hidden_size: Annotated[int, _number(int, 1, 65536)] | None = Field(
-        default=None, description="width of the student, only with start: random; null: the teacher's"
+    hidden_size: Whole | None = Field(
+        ge=1, le=65536, default=None, description="width of the student, only with start: random; null: the teacher's"
     )
     memory_start: Literal["matched", "published"] = Field(
         default="matched",
@@ -152,14 +126,12 @@ class Student(Section):
 class Data(Section):
     """Examples and how they become tensors."""
 
-    max_length: Annotated[int, _number(int, 4, 100_000)] = Field(
-        default=128, description="tokens of an example at most"
-    )
+    max_length: Whole = Field(ge=4, le=100_000, default=128, description="tokens of an example at most")
     padding: Literal["masked", "published"] = Field(
         default="masked", description="padding stays out of every structure (masked) or enters it (published)"
     )
-    train_limit: Count | None = Field(
-        default=None, description="train on the first N examples after a seeded shuffle; null: all"
+    train_limit: Whole | None = Field(
+        ge=1, le=10**9, default=None, description="train on the first N examples after a seeded shuffle; null: all"
     )
 
 
@@ -169,10 +141,14 @@ class Weights(Section):
     `beta` stands in the place of gamma_m (method.md, below the table of methods).
     """
 
-    epsilon: Annotated[float, _number(float, 0, 1e6)] = Field(description="weight of the three terms together")
-    sigma: Annotated[float, _share_of_weights("L_I and L_L")] = Field(description="share of L_G, in 0..1")
-    gamma: Annotated[float, _share_of_weights("L_L")] = Field(description="share of L_I beside L_L, in 0..1")
-    beta: Annotated[float, _number(float, 0, 1)] = Field(description="share of the distances in L_G (gamma_m)")
+    epsilon: Number = Field(ge=0, le=1e6, description="weight of the three terms together")
+    sigma: Annotated[Number, Reason("above 1, L_I and L_L would have a negative weight")] = Field(
+        ge=0, le=1, description="share of L_G, in 0..1"
+    )
+    gamma: Annotated[Number, Reason("above 1, L_L would have a negative weight")] = Field(
+        ge=0, le=1, description="share of L_I beside L_L, in 0..1"
+    )
+    beta: Number = Field(ge=0, le=1, description="share of the distances in L_G (gamma_m)")
 
     def hyperparameters(self) -> dict[str, float]:
         """The same loss in our hyperparameters, with beta = epsilon."""
@@ -188,9 +164,11 @@ class Weights(Section):
 class Loss(Section):
     """The structure terms' layers, distances and weights."""
 
-    layers: Annotated[Literal["penultimate", "last", "all"] | tuple[tuple[int, int], ...], BeforeValidator(_layers)] = (
-        Field(default="penultimate", description="layer pairs: penultimate, last, all or [[teacher, student], ...]")
-    )
+    layers: Annotated[
+        Literal["penultimate", "last", "all"] | tuple[tuple[int, int], ...],
+        BeforeValidator(_read_layers),
+        Accepted(_LAYERS),
+    ] = Field(default="penultimate", description="layer pairs: penultimate, last, all or [[teacher, student], ...]")
     distance: Literal["relative", "raw"] = Field(
         default="relative",
         description="distances to the centroids in L_G, divided by their mean (relative) or not (raw)",
@@ -204,12 +182,15 @@ class Loss(Section):
 class Memory(Section):
     """The teacher memory: centroids of its features."""
 
-    centroids: Annotated[int, _number(int, 2, 10**6)] | None = Field(
-        default=None, description="number of centroids; null: 300 for mnli and qqp, 100 otherwise"
+    centroids: Whole | None = Field(
+        ge=2, le=10**6, default=None, description="number of centroids; null: 300 for mnli and qqp, 100 otherwise"
     )
     algorithm: Literal["kmeans", "published"] = Field(default="kmeans", description="k-means proper, or as published")
-    spool_limit_gb: Annotated[float, _number(float, 0, 10**6)] = Field(
-        default=50.0, description="gigabytes of teacher outputs on disk at most; above it the teacher runs live"
+    spool_limit_gb: Number = Field(
+        ge=0,
+        le=10**6,
+        default=50.0,
+        description="gigabytes of teacher outputs on disk at most; above it the teacher runs live",
     )
 
 
@@ -222,9 +203,12 @@ class Holdout(Section):
 class Search(Section):
     """The search: how many trials, what draws them and what they are judged by."""
 
-    trials: Annotated[int, _number(int, 1, 10**6)] = Field(default=64, description="trials in all")
-    seed: Annotated[int, _number(int, 0, 2**32 - 1)] = Field(
-        default=0, description="seed of the sampler, the batch order and the initialisation; never searched"
+    trials: Whole = Field(ge=1, le=10**6, default=64, description="trials in all")
+    seed: Whole = Field(
+        ge=0,
+        le=2**32 - 1,
+        default=0,
+        description="seed of the sampler, the batch order and the initialisation; never searched",
     )
     sampler: Literal["tpe", "random", "grid", "cmaes", "gp"] = Field(
         default="tpe",
@@ -232,7 +216,7 @@ class Search(Section):
         "(choices and conditional parameters drawn by tpe) or gp (Gaussian process)",
     )
     first: tuple[dict[str, Any], ...] = Field(default=(), description="configurations tried first, beside the defaults")
-    select_on: Annotated[Literal["dev"] | Holdout, BeforeValidator(_select_on)] = Field(
+    select_on: Annotated[Literal["dev"] | Holdout, BeforeValidator(_read_select_on), Accepted(_SELECT_ON)] = Field(
         default="dev", description="split that trials are judged on: dev, or {holdout: 0.1} of the training split"
     )
     learn_from: Literal["extrapolated", "pruned", "last"] = Field(
@@ -241,11 +225,13 @@ class Search(Section):
     judge_by: Literal["mean_of_last_3", "last"] = Field(
         default="mean_of_last_3", description="a trial's score: the mean of its last three evaluations, or the last"
     )
-    time_budget: Annotated[str | None, BeforeValidator(_duration)] = Field(
+    time_budget: Annotated[str | None, BeforeValidator(_read_duration), Accepted(_DURATIONS)] = Field(
         default=None, description="no new trials after this time: 2h, 30m, 1h30m, 90s; null: no limit"
     )
 
-    stop_after_stalled: Count | None = Field(
+    stop_after_stalled: Whole | None = Field(
+        ge=1,
+        le=10**9,
         default=None,
         description="no new trials once N in a row have ended without a better finished one; null: no limit",
     )
@@ -259,29 +245,29 @@ class Search(Section):
 class Asha(Section):
     """Early stopping (ASHA) over the evaluations of a trial."""
 
-    reports: Annotated[int, _number(int, 1, 10_000)] = Field(
-        default=10, description="evaluations of a trial, at equal fractions of its own steps"
+    reports: Whole = Field(
+        ge=1, le=10_000, default=10, description="evaluations of a trial, at equal fractions of its own steps"
     )
-    grace: Annotated[int, _number(int, 1, 10_000)] = Field(
-        default=1, description="evaluations before a trial may be stopped"
-    )
-    reduction_factor: Annotated[float, _number(float, 1, 10_000, low_open=True)] = Field(
-        default=3.0, description="one of so many trials goes on at each rung"
+    grace: Whole = Field(ge=1, le=10_000, default=1, description="evaluations before a trial may be stopped")
+    reduction_factor: Number = Field(
+        gt=1, le=10_000, default=3.0, description="one of so many trials goes on at each rung"
     )
 
 
 class Resources(Section):
     """What one trial takes."""
 
-    cpus_per_trial: Annotated[float, _number(float, 0, 10_000, low_open=True)] = Field(
-        default=1.0, description="CPUs of a trial"
-    )
-    gpus_per_trial: Annotated[float | Literal["auto"], BeforeValidator(_gpus)] = Field(
+    cpus_per_trial: Number = Field(gt=0, le=10_000, default=1.0, description="CPUs of a trial")
+    gpus_per_trial: Annotated[
+        float | Literal["auto"],
+        BeforeValidator(_read_gpus),
+        Accepted(f"a share of one GPU, a whole number of GPUs up to {_MAX_GPUS}, or auto"),
+    ] = Field(
         default=0.0,
         description="GPUs of a trial; below 1, several trials share one; auto: as many share one as its memory holds",
     )
-    max_concurrent: Annotated[int, _number(int, 1, 10**6)] | None = Field(
-        default=None, description="trials at the same time at most; null: what the resources hold"
+    max_concurrent: Whole | None = Field(
+        ge=1, le=10**6, default=None, description="trials at the same time at most; null: what the resources hold"
     )
     placement: Literal["pack", "spread"] = Field(
         default="pack", description="on a cluster: trials on as few nodes as hold them, or spread over all"
@@ -291,12 +277,14 @@ class Resources(Section):
 class Wandb(Section):
     """Tracking with Weights & Biases."""
 
-    mode: Annotated[Literal["off", "offline", "online"], BeforeValidator(_mode)] = Field(
+    mode: Annotated[Literal["off", "offline", "online"], BeforeValidator(_read_mode)] = Field(
         default="off", description="off, offline (files to sync later) or online"
     )
     project: Text = Field(default="fsd_tune", description="project that the runs go to")
     entity: Text | None = Field(default=None, description="user or team; null: the account's own")
-    tags: Annotated[tuple[str, ...], BeforeValidator(_tags)] = Field(default=(), description="tags of the runs")
+    tags: Annotated[tuple[str, ...], BeforeValidator(_read_tags), Accepted(_TAGS)] = Field(
+        default=(), description="tags of the runs"
+    )
 
 
 Precision = Literal["auto", "float32", "bf16"]
