@@ -1,7 +1,6 @@
 """A search from settings to the best student: one teacher pass, trials on Ray Tune, results that are kept."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +22,9 @@ from fsd_tune.settings import loader
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import USES_TEACHER
 from fsd_tune.settings.overrides import flag_of
-from fsd_tune.storage import artifacts, open_folder
+from fsd_tune.storage import open_folder
 from fsd_tune.storage.experiment_folder import ExperimentFolder
+from fsd_tune.storage.search_summary import SearchSummary
 from fsd_tune.training.inputs import Inputs, load_inputs
 
 # Settings that a search may be continued with other values of, beside all of `resources` and `wandb`.
@@ -191,11 +191,11 @@ def execute(
                 ).run()  # fmt: skip
         else:
             # Nothing is to begin; a search that was killed after its last trial still lacks what follows.
-            summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+            summary = SearchSummary.read(folder)
             end = budget.ended_by(settings, len(past.trials), len(past.trials) - past.ended, stalled)
-            end = end if end["not_run"] else summary.get("ended_by") or end
-            news = {"state": "done", "identity": planned.identity, "inputs": planned.given, "ended_by": end}
-            artifacts.write_json(folder / "summary.json", summary | news)
+            end = end if end["not_run"] else summary.ended_by.as_json() or end
+            summary.update(state="done", identity=planned.identity, inputs=planned.given, ended_by=end)
+            summary.write(folder)
             tracked = WandbSearchLogger(settings.wandb, folder, summary, display)
             conclude(where, inputs, spec, done=True, tracked=tracked)
     results = load(folder)

@@ -33,6 +33,7 @@ from fsd_tune.storage import artifacts
 from fsd_tune.storage.artifacts import write_json
 from fsd_tune.storage.experiment_folder import ExperimentFolder
 from fsd_tune.storage.retry import FolderWatch, StorageUnavailableError
+from fsd_tune.storage.search_summary import SearchSummary
 from fsd_tune.training.inputs import Inputs
 
 _FAILURES_PER_TRIAL = 2
@@ -50,13 +51,13 @@ def conclude(where: ExperimentFolder, inputs: Inputs, spec: MemorySpec, done: bo
     best = best_student.export_best(results, spec.teacher.path)
     if done and best is not None and inputs.final is not None:
         figure = inference.score_on_dev(best, inputs.task, inputs.final, spec.precision, spec.device)
-        write_json(folder / "summary.json", results.summary | {"dev": figure})
+        results.summary.update(dev=figure)
+        results.summary.write(folder)
         write_json(best / artifacts.MODEL_RECORD, record_of(best) | {"dev": figure})
-        results = load(folder)
     if done and best is not None:
         alike = layer_cka.of_folders(spec.teacher.path, best, spec.dev, spec.device)
-        write_json(folder / "summary.json", results.summary | {"layer_cka": alike})
-        results = load(folder)
+        results.summary.update(layer_cka=alike)
+        results.summary.write(folder)
     html_report.write(results)
     tracked.conclude(results)
     tracked.close()
@@ -70,7 +71,7 @@ class SearchDriver:
     Attributes:
         settings, inputs, spec: what is searched.
         where: the search's folder.
-        summary: what `summary.json` holds.
+        summary: of the search.
         gpus: of a trial.
         workers: trials side by side.
         past: trials of an earlier part of the search.
@@ -83,7 +84,7 @@ class SearchDriver:
     inputs: Inputs
     spec: MemorySpec
     where: ExperimentFolder
-    summary: dict[str, Any]
+    summary: SearchSummary
     gpus: float
     workers: int
     past: ResumeState
@@ -98,7 +99,7 @@ class SearchDriver:
 
     def run(self) -> None:
         """Memory, trials, and then, whatever happened, summary, best student and report."""
-        self._began, self._before = time.monotonic(), float(self.summary.get("wall_seconds", 0.0))
+        self._began, self._before = time.monotonic(), self.summary.wall_seconds or 0.0
         state = "failed"
         self._tracked = WandbSearchLogger(self.settings.wandb, self.folder, self.summary, self.display)
         self._patience = FolderWatch(self.folder, self.display.line)
@@ -133,8 +134,8 @@ class SearchDriver:
     def _write(self, **news: Any) -> None:
         self._patience.wait()
         wall = self._before + time.monotonic() - self._began
-        self.summary.update(news, wall_seconds=round(wall, 2))
-        write_json(self.folder / "summary.json", self.summary)
+        self.summary.update(**news, wall_seconds=round(wall, 2))
+        self.summary.write(self.folder)
         self.where.upload(self.folder / "summary.json")
 
     @contextmanager
@@ -166,7 +167,7 @@ class SearchDriver:
         )
         self.display.line(f"teacher memory {facts['fingerprint']}: {how}, {kept}")
         # A continued search adds no pass; the one that it paid before stays counted.
-        paid = prepared.passes + ((self.summary["memory"] or {}).get("passes") or 0)
+        paid = prepared.passes + (self.summary.memory.passes or 0)
         where = {"passes": paid, "passes_ever": prepared.passes_ever, "path": str(prepared.memory or prepared.outputs)}
         score = scores[self.inputs.task.metric]
         teacher = {"name": self.spec.teacher.path, "score": score, "metrics": scores}
@@ -198,9 +199,9 @@ class SearchDriver:
         from fsd_tune.search.trial_logger import TrialLogger
 
         settings, spec, asha = self.settings, self.spec, self.settings.asha
-        metric, reports = self.inputs.task.metric, self.summary["reports"]
+        metric, reports = self.inputs.task.metric, self.summary.planned_reports
         past = self.past.trials
-        record = SearchStudy(settings, self.folder / "study.db", self.summary["name"], past)
+        record = SearchStudy(settings, self.folder / "study.db", self.summary.name or self.folder.name, past)
         scheduler = ResumableAsha(metric, reports, asha.grace, asha.reduction_factor, past) if asha else None
         planned = budget.planned(settings)
         rungs = scheduler.table if scheduler else tuple
@@ -233,7 +234,7 @@ class SearchDriver:
             spec=spec,
             memory=memory,
             reports=reports,
-            checkpoints=(*self.summary["rungs"], reports),
+            checkpoints=(*(self.summary.rungs or []), reports),
         )
         resources = settings.resources
         asked = placement.request(resources.placement, resources.cpus_per_trial, self.gpus)

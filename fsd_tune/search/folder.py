@@ -1,6 +1,5 @@
 """A search's folder: whether it may be used, what is written into it before trials start, what it holds already."""
 
-import json
 import os
 import platform
 import shlex
@@ -22,6 +21,7 @@ from fsd_tune.settings import loader
 from fsd_tune.settings.loader import Settings
 from fsd_tune.storage import artifacts
 from fsd_tune.storage.experiment_folder import ExperimentFolder
+from fsd_tune.storage.search_summary import SearchSummary
 from fsd_tune.storage.uri import is_uri, misses_slash
 from fsd_tune.training.inputs import Inputs
 from fsd_tune.versions import versions
@@ -117,7 +117,7 @@ def check(folder: Path, identity: dict[str, Any], overwrite: bool, resuming: boo
     if not folder.is_dir() or all(path.name in _KEPT for path in folder.iterdir()):
         return
     try:
-        held = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["identity"]
+        held = SearchSummary.read(folder).identity
         found = differences(held, identity)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise InputError(f"--output: {folder} holds other files; give a new folder.") from None
@@ -139,7 +139,7 @@ def write_description(
     spec: MemorySpec,
     notes: list[str],
     given: dict[str, Any],
-) -> dict[str, Any]:
+) -> SearchSummary:
     """Make the folder or take it up again, and write what describes the search.
 
     Args:
@@ -150,12 +150,12 @@ def write_description(
         given: task, teacher, data, memory and device, as the user gave them, with absolute paths.
 
     Returns:
-        The summary, as it stands in `summary.json`.
+        The summary, as it was written.
     """
-    summary: dict[str, Any] = {}
+    summary = SearchSummary()
     folder = where.folder
     if (folder / "summary.json").exists():
-        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        summary = SearchSummary.read(folder)
     folder.mkdir(parents=True, exist_ok=True)
     artifacts.write_text(folder / "settings.yaml", loader.dump(settings))
     artifacts.write_text(folder / "command.txt", command_line(where, **given) + "\n")
@@ -166,9 +166,9 @@ def write_description(
     summary.update(
         identity=identity,
         inputs=given,
-        name=summary.get("name") or folder.resolve().name,
+        name=summary.name or folder.resolve().name,
         # Among all searches of a project, those of another folder of this name too.
-        group=summary.get("group") or f"{folder.resolve().name}-{artifacts.digest(identity, time.time())[:6]}",
+        group=summary.group or f"{folder.resolve().name}-{artifacts.digest(identity, time.time())[:6]}",
         task=inputs.task.id,
         metric=inputs.task.metric,
         mode="max",
@@ -186,12 +186,13 @@ def write_description(
         machine=f"{os.cpu_count()} CPUs, {platform.machine()}, {platform.system()}",
         notes=notes,
     )
-    for figure in ("ended_by", "dev"):
-        summary.pop(figure, None)
-    summary.setdefault("started", time.time())
-    summary.setdefault("memory", None)
-    summary.setdefault("teacher", {"name": inputs.teacher.path})
-    artifacts.write_json(folder / "summary.json", summary)
+    summary.forget("ended_by", "dev")
+    summary.started = summary.started or time.time()
+    if not summary.memory:
+        summary.update(memory=None)
+    if not summary.teacher:
+        summary.update(teacher={"name": inputs.teacher.path})
+    summary.write(folder)
     where.sync_all()
     return summary
 
@@ -203,7 +204,7 @@ def recorded_inputs(folder: Path) -> dict[str, Any]:
         InputError: no search is there, or its summary cannot be read.
     """
     try:
-        given = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["inputs"]
+        given = SearchSummary.read(folder).inputs
         return {key: given[key] for key in ("teacher", "data", "memory", "device")} | {"task": task_of(given)}
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{folder}: holds no search that has begun; give the `--output` folder of a search.") from None

@@ -50,7 +50,7 @@ def restore_trials(folder: Path, settings: Settings, errored: bool) -> ResumeSta
         errored: failed trials are taken up, too.
     """
     results = load(folder)
-    total = int(results.summary["reports"])
+    total = results.summary.planned_reports
     past = ResumeState(notes=[f"{problem}: this trial's part is lost." for problem in results.problems])
     for row in results.trials.to_dict("records"):
         number, state, trial = int(row["number"]), str(row["state"]), folder / "results" / str(row["folder"])

@@ -12,6 +12,7 @@ from fsd_tune.report.charts import charts
 from fsd_tune.report.results import Results
 from fsd_tune.search.resume import rows
 from fsd_tune.settings.schema import Wandb
+from fsd_tune.storage.search_summary import SearchSummary
 from fsd_tune.tracking.download import DEV_SPLIT, SHARED
 from fsd_tune.tracking.tracker import Tracker
 
@@ -24,25 +25,25 @@ _CHARTS = ("history", "importances", "parallel", "clusters")
 class WandbSearchLogger:
     """Says of a search what happens, in the words of `Tracker`."""
 
-    def __init__(self, settings: Wandb, folder: Path, summary: Mapping[str, Any], display: Display) -> None:
+    def __init__(self, settings: Wandb, folder: Path, summary: SearchSummary, display: Display) -> None:
         """Begin to track.
 
         Args:
             settings: of Weights & Biases.
             folder: the search's.
-            summary: what `summary.json` holds; its `group` names the search among all of a project
+            summary: of the search; its `group` names the search among all of a project
                 (folders of earlier versions have none).
             display: where the end of the tracking is said.
         """
-        self._tracker = Tracker(settings, folder, str(summary.get("group") or summary["name"]), display.line)
-        self._metric = str(summary["metric"])
-        self._sign = -1.0 if summary.get("mode") == "min" else 1.0
+        self._tracker = Tracker(settings, folder, str(summary.group or summary.name), display.line)
+        self._metric = str(summary.metric)
+        self._sign = -1.0 if summary.mode == "min" else 1.0
         self._facts = {
-            "search": str(summary["name"]),
-            **{key: summary.get(key) for key in SHARED},
-            DEV_SPLIT: (summary.get("identity") or {}).get(DEV_SPLIT),
-            "precision": summary["precision"],
-            "student/layers": summary["student"]["layers"],
+            "search": str(summary.name),
+            **summary.values(*SHARED),
+            DEV_SPLIT: summary.identity.get(DEV_SPLIT),
+            "precision": summary.precision,
+            "student/layers": summary.student.layers,
         }
 
     def teacher(self, fingerprint: str | None, score: float | None) -> None:
@@ -88,16 +89,16 @@ class WandbSearchLogger:
             return
         self._catch_up(results)
         summary, saved, best = results.summary, results.saved, results.best
-        memory = summary.get("memory") or {}
+        memory = summary.memory
         figures: dict[str, Any] = {
-            "state": summary.get("state"),
+            "state": summary.state,
             "trials": len(results.trials),
             "steps_run": saved["steps_run"],
             "steps_saved_share": saved["share"],
-            "wall_seconds": summary.get("wall_seconds"),
-            "teacher_passes": memory.get("passes"),
-            "memory/centroids": memory.get("centroids"),
-            "memory/build_seconds": memory.get("build_seconds"),
+            "wall_seconds": summary.wall_seconds,
+            "teacher_passes": memory.passes,
+            "memory/centroids": memory.centroids,
+            "memory/build_seconds": memory.build_seconds,
         }
         if best is not None:
             figures |= {"best_trial": int(best["number"]), f"best_{self._metric}": float(best["score"])}

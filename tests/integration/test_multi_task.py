@@ -87,7 +87,7 @@ def test_tasks_in_turn_and_one_that_fails(tmp_path, glue, teachers):
     for name in ("sst2", "stsb"):
         results = load(tmp_path / "R" / name)
         agree(results)
-        assert results.summary["memory"]["passes"] == 1 and results.summary["task"] == name
+        assert results.summary.memory.passes == 1 and results.summary.task == name
     found = multi_task.document(outcomes)["tasks"]
     assert list(found) == names and "not finite" in found["rte"]["failed"]
     assert found["stsb"]["metric"] == "pearson_spearman" or found["stsb"]["best"]["score"] <= 1

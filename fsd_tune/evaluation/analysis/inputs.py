@@ -19,6 +19,7 @@ from fsd_tune.models.layers import Pair, global_pair, layer_pairs
 from fsd_tune.models.loading import ModelInfo, label_order, load_tokenizer, quiet_transformers, read_model_info
 from fsd_tune.search.folder import recorded_inputs, task_of
 from fsd_tune.storage import artifacts
+from fsd_tune.storage.search_summary import SearchSummary
 
 ANALYSIS = "analysis.json"
 _LEAST_EXAMPLES = 5
@@ -242,8 +243,8 @@ def _memory(
 
 
 def _searched_memory(search: Path, identity: dict[str, Any]) -> Path | None:
-    summary = json.loads((search / "summary.json").read_text(encoding="utf-8"))
-    searched, path = summary.get("identity") or {}, Path(str((summary.get("memory") or {}).get("path") or "none"))
+    summary = SearchSummary.read(search)
+    searched, path = summary.identity, Path(summary.memory.path or "none")
     if not path.name.startswith("memory-") or any(searched.get(key) != identity[key] for key in ("task", "teacher")):
         return None
     # The search may have been fetched from elsewhere.
