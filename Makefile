@@ -44,7 +44,7 @@ test-slow: .venv/installed-test
 
 # The documentation site, in site/. A dead link or a missing reference is an error. Nothing is fetched while it is built.
 docs: .venv/installed-docs
-	@.venv/bin/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
 	@echo "site/index.html"
 
 # What a trial costs beside plain fine-tuning. BENCH='--device cuda' or BENCH=--json for more.

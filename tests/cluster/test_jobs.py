@@ -42,7 +42,7 @@ def test_the_readmes_launch_word_by_word(made):
     assert token == "ray get-auth-token --generate" and up.startswith("ray up") and down.startswith("ray down")
     said = {}
     for line in [*lines[:-1], "fsd-tune status cluster.yaml", down]:
-        # The variable: as examples/cluster/hosts.yaml has it for a list of hosts. Ray asks on a terminal whether to go on.
+        # The variable is the one that examples/cluster/hosts.yaml asks for. On a terminal Ray asks whether to go on.
         typed = f"echo y | script -qec {shlex.quote(line)} /dev/null" if line.startswith("ray ") else line
         command = f"cd ~/launch; export RAY_UP_enable_autoscaler_v2=0; {typed}"
         done = made.lab.run(0, command, check=False, timeout=400)
