@@ -10,7 +10,8 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from fsd_tune.errors import nearest
-from fsd_tune.settings.problems import KeyPath, Problems, as_number, listed, span
+from fsd_tune.settings.problems import Problems, as_number, listed, span
+from fsd_tune.settings.yaml_file import KeyPath
 
 _NUMBER_ERRORS = ("int_", "float_", "greater_than", "less_than", "finite_number")
 
@@ -81,10 +82,13 @@ def bounds(field: FieldInfo) -> Bounds:
 
     A field of more types, such as `Whole | None`, has its range in its own metadata.
     """
-    by_type = {type(each): each for each in field.metadata if isinstance(each, Ge | Gt | Le)}
-    low: Any = by_type[Gt].gt if Gt in by_type else by_type[Ge].ge
-    high: Any = by_type[Le].le
-    return Bounds(int if int in _types(field.annotation) else float, low, high, Gt in by_type)
+    kind = int if int in _types(field.annotation) else float
+    above = [each.gt for each in field.metadata if isinstance(each, Gt)]
+    least = [each.ge for each in field.metadata if isinstance(each, Ge)]
+    most = [each.le for each in field.metadata if isinstance(each, Le)]
+    low: Any = (above or least)[0]
+    high: Any = most[0]
+    return Bounds(kind, low, high, low_open=bool(above))
 
 
 def accepted(field: FieldInfo) -> str:

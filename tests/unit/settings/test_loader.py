@@ -509,7 +509,7 @@ def test_asha_flags(tmp_path: Path) -> None:
     assert on.asha is not None
     assert on.asha.reports == 5
     assert _problems(tmp_path, off, {"asha.reports": "5"}) == (
-        "--asha-reports: asha is off, so that this says nothing.",
+        "--asha-reports: has no effect because asha is off.",
     )
 
 
