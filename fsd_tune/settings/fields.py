@@ -82,7 +82,7 @@ def bounds(field: FieldInfo) -> Bounds:
 
     A field of more types, such as `Whole | None`, has its range in its own metadata.
     """
-    kind = int if int in _types(field.annotation) else float
+    kind = int if int in types_of(field.annotation) else float
     above = [each.gt for each in field.metadata if isinstance(each, Gt)]
     least = [each.ge for each in field.metadata if isinstance(each, Ge)]
     most = [each.le for each in field.metadata if isinstance(each, Le)]
@@ -93,7 +93,7 @@ def bounds(field: FieldInfo) -> Bounds:
 
 def accepted(field: FieldInfo) -> str:
     """Return what a field accepts, in words."""
-    options = list(_types(field.annotation))
+    options = list(types_of(field.annotation))
     told = next((each.text for each in (*field.metadata, *options) if isinstance(each, Accepted)), "")
     if not told:
         model = next((each for each in options if isinstance(each, type) and issubclass(each, BaseModel)), None)
@@ -102,7 +102,9 @@ def accepted(field: FieldInfo) -> str:
         elif any(isinstance(each, Le) for each in field.metadata):
             told = span(*bounds(field))
         else:
-            told = f"one of {listed(words(field.annotation))}"
+            names = words(field.annotation)
+            assert names, f"nothing says what {field} accepts: annotate it with Accepted"
+            told = f"one of {listed(names)}"
     return f"{told}, or null" if type(None) in options else told
 
 
@@ -111,11 +113,11 @@ def words(annotation: Any) -> tuple[str, ...]:
     return next((get_args(each) for each in (annotation, *get_args(annotation)) if get_origin(each) is Literal), ())
 
 
-def _types(annotation: Any) -> Iterator[Any]:
-    """Yield the types of a union and the annotations on them."""
+def types_of(annotation: Any) -> Iterator[Any]:
+    """Yield the types of a union one by one, and the annotations on them."""
     if get_origin(annotation) in (Union, types.UnionType, Annotated):
         for part in get_args(annotation):
-            yield from _types(part)
+            yield from types_of(part)
     else:
         yield annotation
 
@@ -154,6 +156,6 @@ def _note_value(error: Mapping[str, Any], field: FieldInfo, problems: Problems, 
 
 def _model_at(model: type[BaseModel], keys: tuple[Any, ...]) -> type[BaseModel]:
     for key in keys:
-        options = _types(model.model_fields[key].annotation)
+        options = types_of(model.model_fields[key].annotation)
         model = next(each for each in options if isinstance(each, type) and issubclass(each, BaseModel))
     return model
