@@ -10,7 +10,8 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from fsd_tune.errors import nearest
-from fsd_tune.settings.problems import KeyPath, Problems, as_number, listed, span
+from fsd_tune.settings.problems import Problems, as_number, listed, span
+from fsd_tune.settings.yaml_file import KeyPath
 
 _NUMBER_ERRORS = ("int_", "float_", "greater_than", "less_than", "finite_number")
 
@@ -81,15 +82,18 @@ def bounds(field: FieldInfo) -> Bounds:
 
     A field of more types, such as `Whole | None`, has its range in its own metadata.
     """
-    by_type = {type(each): each for each in field.metadata if isinstance(each, Ge | Gt | Le)}
-    low: Any = by_type[Gt].gt if Gt in by_type else by_type[Ge].ge
-    high: Any = by_type[Le].le
-    return Bounds(int if int in _types(field.annotation) else float, low, high, Gt in by_type)
+    kind = int if int in types_of(field.annotation) else float
+    above = [each.gt for each in field.metadata if isinstance(each, Gt)]
+    least = [each.ge for each in field.metadata if isinstance(each, Ge)]
+    most = [each.le for each in field.metadata if isinstance(each, Le)]
+    low: Any = (above or least)[0]
+    high: Any = most[0]
+    return Bounds(kind, low, high, low_open=bool(above))
 
 
 def accepted(field: FieldInfo) -> str:
     """Return what a field accepts, in words."""
-    options = list(_types(field.annotation))
+    options = list(types_of(field.annotation))
     told = next((each.text for each in (*field.metadata, *options) if isinstance(each, Accepted)), "")
     if not told:
         model = next((each for each in options if isinstance(each, type) and issubclass(each, BaseModel)), None)
@@ -98,7 +102,9 @@ def accepted(field: FieldInfo) -> str:
         elif any(isinstance(each, Le) for each in field.metadata):
             told = span(*bounds(field))
         else:
-            told = f"one of {listed(words(field.annotation))}"
+            names = words(field.annotation)
+            assert names, f"nothing says what {field} accepts: annotate it with Accepted"
+            told = f"one of {listed(names)}"
     return f"{told}, or null" if type(None) in options else told
 
 
@@ -107,11 +113,11 @@ def words(annotation: Any) -> tuple[str, ...]:
     return next((get_args(each) for each in (annotation, *get_args(annotation)) if get_origin(each) is Literal), ())
 
 
-def _types(annotation: Any) -> Iterator[Any]:
-    """Yield the types of a union and the annotations on them."""
+def types_of(annotation: Any) -> Iterator[Any]:
+    """Yield the types of a union one by one, and the annotations on them."""
     if get_origin(annotation) in (Union, types.UnionType, Annotated):
         for part in get_args(annotation):
-            yield from _types(part)
+            yield from types_of(part)
     else:
         yield annotation
 
@@ -150,6 +156,6 @@ def _note_value(error: Mapping[str, Any], field: FieldInfo, problems: Problems, 
 
 def _model_at(model: type[BaseModel], keys: tuple[Any, ...]) -> type[BaseModel]:
     for key in keys:
-        options = _types(model.model_fields[key].annotation)
+        options = types_of(model.model_fields[key].annotation)
         model = next(each for each in options if isinstance(each, type) and issubclass(each, BaseModel))
     return model

@@ -16,6 +16,7 @@ _DURATION = re.compile(r"(?:(\d{1,5})h)?(?:(\d{1,5})m)?(?:(\d{1,6})s)?")
 _DURATIONS = "a duration such as 2h, 30m, 1h30m or 90s"
 _TAGS = "a list of text such as [baseline, rte]"
 _LAYERS = "one of penultimate, last, all, or a list of [teacher layer, student layer] pairs such as [[11, 5]]"
+_FIRST = "a list of configurations such as [{alpha: 0.5}]"
 _SELECT_ON = "dev or {holdout: share of the training split, above 0 and at most 0.5}"
 _MAX_GPUS = 1024
 
@@ -94,41 +95,45 @@ def _read_gpus(value: Any) -> float | str:
 
 
 class Section(BaseModel):
-    """What all sections share: frozen, unknown keys are errors, and no type is taken for another."""
+    """Base class of the sections: frozen, without unknown keys or conversions between types."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Student(Section):
-    """The student and where its weights start."""
+    """The student and its initial weights."""
 
     model: Text | None = Field(
         default=None,
         description="pretrained model to start from, folder or hub id; null: the teacher's own pretrained base",
     )
-    layers: Whole = Field(ge=1, le=1000, default=6, description="layers of the student")
+    layers: Whole = Field(ge=1, le=1000, default=6, description="number of layers of the student")
     start: Literal["copy", "every_other", "last", "teacher", "random"] = Field(
         default="copy",
-        description="where the weights come from: copy (first layers of model), every_other, last (layers of "
-        "model), teacher (its layers, pooler and head), random",
+        description="initial weights: copy (the first layers of model), every_other or last (layers of model), "
+        "teacher (the teacher's layers, pooler and head) or random",
     )
     hidden_size: Whole | None = Field(
-        ge=1, le=65536, default=None, description="width of the student, only with start: random; null: the teacher's"
+        ge=1,
+        le=65536,
+        default=None,
+        description="hidden size of the student, only with start: random; null: the teacher's",
     )
     memory_start: Literal["matched", "published"] = Field(
         default="matched",
-        description="student memory: matched (the student's features averaged over the teacher's clusters) "
-        "or published (standard normal)",
+        description="initial student memory: matched (mean of the student's features in each cluster of the "
+        "teacher's) or published (standard normal)",
     )
-    freeze_embeddings: Truth = Field(default=False, description="leave the embeddings as they start")
+    freeze_embeddings: Truth = Field(default=False, description="do not train the embeddings")
 
 
 class Data(Section):
-    """Examples and how they become tensors."""
+    """The examples and how they become tensors."""
 
-    max_length: Whole = Field(ge=4, le=100_000, default=128, description="tokens of an example at most")
+    max_length: Whole = Field(ge=4, le=100_000, default=128, description="maximum number of tokens of an example")
     padding: Literal["masked", "published"] = Field(
-        default="masked", description="padding stays out of every structure (masked) or enters it (published)"
+        default="masked",
+        description="whether the structure terms ignore padding (masked) or include it (published)",
     )
     train_limit: Whole | None = Field(
         ge=1, le=10**9, default=None, description="train on the first N examples after a seeded shuffle; null: all"
@@ -136,22 +141,22 @@ class Data(Section):
 
 
 class Weights(Section):
-    """The published weights of FSD_ILG: epsilon * (sigma * L_G + (1 - sigma)/2 * (gamma * L_I + (1 - gamma) * L_L)).
+    """The published weights of fsd_ilg: epsilon * (sigma * L_G + (1 - sigma)/2 * (gamma * L_I + (1 - gamma) * L_L)).
 
-    `beta` stands in the place of gamma_m (method.md, below the table of methods).
+    `beta` takes the place of gamma_m (docs/explanation/method.md, "Loss terms").
     """
 
     epsilon: Number = Field(ge=0, le=1e6, description="weight of the three terms together")
     sigma: Annotated[Number, Reason("above 1, L_I and L_L would have a negative weight")] = Field(
-        ge=0, le=1, description="share of L_G, in 0..1"
+        ge=0, le=1, description="share of L_G among the three terms"
     )
     gamma: Annotated[Number, Reason("above 1, L_L would have a negative weight")] = Field(
-        ge=0, le=1, description="share of L_I beside L_L, in 0..1"
+        ge=0, le=1, description="share of L_I among L_I and L_L"
     )
-    beta: Number = Field(ge=0, le=1, description="share of the distances in L_G (gamma_m)")
+    beta: Number = Field(ge=0, le=1, description="weight of the distances in L_G (gamma_m)")
 
     def hyperparameters(self) -> dict[str, float]:
-        """The same loss in our hyperparameters, with beta = epsilon."""
+        """Return the hyperparameters that give the same loss, with beta = epsilon."""
         return {
             "beta": self.epsilon,
             "gamma_i": (1 - self.sigma) * self.gamma / 2,
@@ -162,7 +167,7 @@ class Weights(Section):
 
 
 class Loss(Section):
-    """The structure terms' layers, distances and weights."""
+    """Layers, distances and weights of the structure terms."""
 
     layers: Annotated[
         Literal["penultimate", "last", "all"] | tuple[tuple[int, int], ...],
@@ -171,106 +176,115 @@ class Loss(Section):
     ] = Field(default="penultimate", description="layer pairs: penultimate, last, all or [[teacher, student], ...]")
     distance: Literal["relative", "raw"] = Field(
         default="relative",
-        description="distances to the centroids in L_G, divided by their mean (relative) or not (raw)",
+        description="distances to the centroids in L_G: relative (divided by their mean) or raw",
     )
     weights: Weights | None = Field(
         default=None,
-        description="{epsilon, sigma, gamma, beta}: fsd_ilg's published weights instead of beta and the gammas",
+        description="{epsilon, sigma, gamma, beta}: published weights of fsd_ilg, instead of beta and the gammas",
     )
 
 
 class Memory(Section):
-    """The teacher memory: centroids of its features."""
+    """The teacher memory: centroids of the teacher's features."""
 
     centroids: Whole | None = Field(
         ge=2, le=10**6, default=None, description="number of centroids; null: 300 for mnli and qqp, 100 otherwise"
     )
-    algorithm: Literal["kmeans", "published"] = Field(default="kmeans", description="k-means proper, or as published")
+    algorithm: Literal["kmeans", "published"] = Field(
+        default="kmeans", description="clustering: kmeans, or published (as in the published code)"
+    )
     spool_limit_gb: Number = Field(
         ge=0,
         le=10**6,
         default=50.0,
-        description="gigabytes of teacher outputs on disk at most; above it the teacher runs live",
+        description="maximum gigabytes of teacher outputs on disk; above it, the teacher runs during training",
     )
 
 
 class Holdout(Section):
-    """Select on a share of the training split that is held out of it."""
+    """Selection on a share of the training split that is held out."""
 
     holdout: float
 
 
 class Search(Section):
-    """The search: how many trials, what draws them and what they are judged by."""
+    """The search: its trials, its sampler and how trials are judged."""
 
-    trials: Whole = Field(ge=1, le=10**6, default=64, description="trials in all")
+    trials: Whole = Field(ge=1, le=10**6, default=64, description="number of trials")
     seed: Whole = Field(
         ge=0,
         le=2**32 - 1,
         default=0,
-        description="seed of the sampler, the batch order and the initialisation; never searched",
+        description="seed of the sampler, the batch order and the initialisation",
     )
     sampler: Literal["tpe", "random", "grid", "cmaes", "gp"] = Field(
         default="tpe",
-        description="what draws trials: tpe, random, grid (every combination of choices and stepped ranges), cmaes "
-        "(choices and conditional parameters drawn by tpe) or gp (Gaussian process)",
+        description="sampler of configurations: tpe, random, grid (all combinations of choices and stepped ranges), "
+        "cmaes (tpe for choices and conditional parameters) or gp (Gaussian process)",
     )
-    first: tuple[dict[str, Any], ...] = Field(default=(), description="configurations tried first, beside the defaults")
+    first: Annotated[tuple[dict[str, Any], ...], Accepted(_FIRST)] = Field(
+        default=(), description="configurations to try first, after the defaults"
+    )
     select_on: Annotated[Literal["dev"] | Holdout, BeforeValidator(_read_select_on), Accepted(_SELECT_ON)] = Field(
-        default="dev", description="split that trials are judged on: dev, or {holdout: 0.1} of the training split"
+        default="dev",
+        description="examples that trials are judged on: dev, or {holdout: 0.1}, a share of the training split",
     )
     learn_from: Literal["extrapolated", "pruned", "last"] = Field(
-        default="extrapolated", description="what the sampler learns from a stopped trial"
+        default="extrapolated",
+        description="what the sampler sees of a stopped trial: an extrapolated score, a pruned trial or its last score",
     )
     judge_by: Literal["mean_of_last_3", "last"] = Field(
-        default="mean_of_last_3", description="a trial's score: the mean of its last three evaluations, or the last"
+        default="mean_of_last_3", description="score of a trial: the mean of its last three evaluations, or the last"
     )
     time_budget: Annotated[str | None, BeforeValidator(_read_duration), Accepted(_DURATIONS)] = Field(
-        default=None, description="no new trials after this time: 2h, 30m, 1h30m, 90s; null: no limit"
+        default=None, description="start no new trials after this time: 2h, 30m, 1h30m, 90s; null: no limit"
     )
 
     stop_after_stalled: Whole | None = Field(
         ge=1,
         le=10**9,
         default=None,
-        description="no new trials once N in a row have ended without a better finished one; null: no limit",
+        description="start no new trials after N trials without a better finished one; null: no limit",
     )
 
     @property
     def time_budget_seconds(self) -> int | None:
-        """The time budget in seconds; None without one."""
+        """The time budget in seconds, or None."""
         return None if self.time_budget is None else seconds(self.time_budget)
 
 
 class Asha(Section):
-    """Early stopping (ASHA) over the evaluations of a trial."""
+    """Early stopping of trials by ASHA; its resource is the number of evaluations."""
 
     reports: Whole = Field(
-        ge=1, le=10_000, default=10, description="evaluations of a trial, at equal fractions of its own steps"
+        ge=1, le=10_000, default=10, description="number of evaluations of a trial, at equal fractions of its steps"
     )
-    grace: Whole = Field(ge=1, le=10_000, default=1, description="evaluations before a trial may be stopped")
+    grace: Whole = Field(ge=1, le=10_000, default=1, description="evaluations before a trial can be stopped")
     reduction_factor: Number = Field(
-        gt=1, le=10_000, default=3.0, description="one of so many trials goes on at each rung"
+        gt=1, le=10_000, default=3.0, description="keep 1/reduction_factor of the trials at each rung"
     )
 
 
 class Resources(Section):
-    """What one trial takes."""
+    """The resources of one trial, and how trials are placed."""
 
-    cpus_per_trial: Number = Field(gt=0, le=10_000, default=1.0, description="CPUs of a trial")
+    cpus_per_trial: Number = Field(gt=0, le=10_000, default=1.0, description="CPUs per trial")
     gpus_per_trial: Annotated[
         float | Literal["auto"],
         BeforeValidator(_read_gpus),
         Accepted(f"a share of one GPU, a whole number of GPUs up to {_MAX_GPUS}, or auto"),
     ] = Field(
         default=0.0,
-        description="GPUs of a trial; below 1, several trials share one; auto: as many share one as its memory holds",
+        description="GPUs per trial; below 1, trials share a GPU; auto: as many share one as its memory holds",
     )
     max_concurrent: Whole | None = Field(
-        ge=1, le=10**6, default=None, description="trials at the same time at most; null: what the resources hold"
+        ge=1,
+        le=10**6,
+        default=None,
+        description="maximum number of trials at the same time; null: as many as the resources allow",
     )
     placement: Literal["pack", "spread"] = Field(
-        default="pack", description="on a cluster: trials on as few nodes as hold them, or spread over all"
+        default="pack", description="on a cluster: pack trials on as few nodes as possible, or spread them over all"
     )
 
 
@@ -280,8 +294,8 @@ class Wandb(Section):
     mode: Annotated[Literal["off", "offline", "online"], BeforeValidator(_read_mode)] = Field(
         default="off", description="off, offline (files to sync later) or online"
     )
-    project: Text = Field(default="fsd_tune", description="project that the runs go to")
-    entity: Text | None = Field(default=None, description="user or team; null: the account's own")
+    project: Text = Field(default="fsd_tune", description="project of the runs")
+    entity: Text | None = Field(default=None, description="user or team; null: the default of the account")
     tags: Annotated[tuple[str, ...], BeforeValidator(_read_tags), Accepted(_TAGS)] = Field(
         default=(), description="tags of the runs"
     )
