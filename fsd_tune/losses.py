@@ -215,7 +215,7 @@ _SINGLE = {
 
 
 def weights(method: str, config: Mapping[str, float]) -> dict[str, float]:
-    """The factor of each term in the total loss of `method`, by the term's name (`distill.PAIRED`, and global).
+    """The factor of each term in the total loss of `method`, by the term's name (`loss_terms.PAIRED`, and global).
 
     Args:
         method: a name of `methods.METHODS`.
