@@ -11,7 +11,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from fsd_tune.data.splits import Task
-from fsd_tune.settings.methods import HYPERPARAMETERS
+from fsd_tune.settings.methods import HYPERPARAMETERS, METHODS
 
 # Rows of GLUE's dev splits (`nyu-mll/glue`, MNLI's matched one): a folder in GLUE's layout may hold anything else.
 _DEV_ROWS = {
@@ -19,18 +19,6 @@ _DEV_ROWS = {
     "mnli": 9815, "qnli": 5463, "rte": 277, "wnli": 71,
 }  # fmt: skip
 _HUB_METRICS = {"pearson": "pearsonr", "spearman": "spearmanr"}
-_LOSSES = {
-    "ce": "the task loss alone (plain fine-tuning)",
-    "kd": "L_KD = alpha · task + (1 − alpha) · T² · KL(teacher ‖ student)",
-    "fsd_i": "L_KD + beta · L_I",
-    "fsd_l": "L_KD + beta · L_L",
-    "fsd_g": "L_KD + beta · L_G",
-    "fsd_il": "L_KD + beta · (gamma_i · L_I + gamma_l · L_L)",
-    "fsd_ilg": "L_KD + beta · (gamma_i · L_I + gamma_l · L_L + gamma_g · L_G)",
-    "pkd": "L_KD + beta · the squared distance of the normalised [CLS] vectors",
-    "rkd_distance": "L_KD + beta · the Huber loss of the examples' relative distances",
-    "rkd_angle": "L_KD + beta · the Huber loss of the angles between three examples",
-}
 _PAPER = (
     "Feature structure distillation: Jung, Kim, Na, Kim, *Feature structure distillation with Centered Kernel "
     "Alignment in BERT transferring*, Expert Systems with Applications, 2023 ([arXiv:2204.08922](https://arxiv.org/abs/2204.08922))."
@@ -187,7 +175,7 @@ def _training(record: Mapping[str, Any], layers: int) -> str:
     if not config:
         return ""
     method = config.pop("method", None)
-    facts = [f"* Method: `{method}`, {_LOSSES[method]}." if method in _LOSSES else f"* Method: `{method}`."]
+    facts = [f"* Method: `{method}`, {METHODS[method].formula}." if method in METHODS else f"* Method: `{method}`."]
     student = record.get("student")
     start = f", started by `{student['start']}`" if isinstance(student, dict) and student.get("start") else ""
     facts.append(f"* Student: {layers} layers{start}.")

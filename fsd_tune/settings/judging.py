@@ -19,6 +19,3 @@ def judge(values: Sequence[float], judge_by: str) -> float:
     assert judge_by in JUDGES, judge_by
     judged = values[-1:] if judge_by == "last" else values[-3:]
     return math.fsum(judged) / len(judged) if judged else math.nan
-
-
-"""TODO."""

@@ -1,11 +1,8 @@
 """What the checks of YAML files share: numbers in a range, the words for what was found, and the list of problems."""
 
 import math
-import types
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, Union, get_args, get_origin
-
-from pydantic import BaseModel, ValidationError
+from typing import Any
 
 from fsd_tune.errors import InputError, nearest
 from fsd_tune.settings.yaml_file import Issue, KeyPath, Lines
@@ -40,21 +37,45 @@ def listed(names: Iterable[Any]) -> str:
     return ", ".join(show(name) if isinstance(name, int | float) else str(name) for name in names)
 
 
-def as_number(value: Any, kind: type, low: float, high: float, low_open: bool = False) -> Any:
-    """`value` as `kind` (int or float) when it is a number in low..high, ends included (`low_open`: without low).
+def span(kind: type, low: float, high: float, low_open: bool = False) -> str:
+    """Return the accepted numbers in words.
 
-    A whole number serves as a float, and a float without a fraction (16.0, 1e3) as a whole number; true and false
-    are no numbers, and neither NaN nor infinity is in any range. ValueError says what is accepted.
+    Args:
+        kind: `int` or `float`.
+        low: The lowest accepted number.
+        high: The highest accepted number.
+        low_open: Whether `low` itself is excluded.
     """
-    noun = "a whole number" if kind is int else "a number"
-    span = f"above {show(low)} and at most {show(high)}" if low_open else f"in {show(low)}..{show(high)}"
+    return f"{'a whole number' if kind is int else 'a number'} {_range(low, high, low_open)}"
+
+
+def as_number(value: Any, kind: type, low: float, high: float, low_open: bool = False) -> Any:
+    """Return `value` as `kind` when it is a number in the range.
+
+    A whole number serves as a float, and a float without a fraction (16.0, 1e3) as a whole number. Booleans are no
+    numbers. NaN and infinity are outside of every range.
+
+    Args:
+        value: Any value.
+        kind: `int` or `float`.
+        low: The lowest accepted number.
+        high: The highest accepted number.
+        low_open: Whether `low` itself is excluded.
+
+    Raises:
+        ValueError: The value is not accepted; the message says what is.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"must be {noun} {span}")
+        raise ValueError(f"must be {span(kind, low, high, low_open)}")
     if isinstance(value, float) and (not math.isfinite(value) or (kind is int and not value.is_integer())):
-        raise ValueError(f"must be {noun} {span}")
+        raise ValueError(f"must be {span(kind, low, high, low_open)}")
     if value < low or value > high or (low_open and value == low):
-        raise ValueError(f"must be {span}")
+        raise ValueError(f"must be {_range(low, high, low_open)}")
     return kind(value)
+
+
+def _range(low: float, high: float, low_open: bool) -> str:
+    return f"above {show(low)} and at most {show(high)}" if low_open else f"in {show(low)}..{show(high)}"
 
 
 class Problems:
@@ -104,28 +125,6 @@ class Problems:
             self.found(path, value, str(error))
             return None
 
-    def note(self, error: ValidationError, model: type[BaseModel], path: KeyPath = ()) -> None:
-        """Notes what pydantic found wrong with the value at `path`, in our words."""
-        for found in error.errors(include_url=False):
-            self._note_one(found, model, path)
-
-    def _note_one(self, found: Any, model: type[BaseModel], path: KeyPath) -> None:
-        loc, kind, path = found["loc"], found["type"], (*path, *found["loc"])
-        if kind == "extra_forbidden":
-            names = _model_at(model, loc[:-1]).model_fields
-            self.add(path, f"unknown key, must be one of {listed(names)}.{nearest(loc[-1], names)}")
-        elif kind == "missing":
-            names = _model_at(model, loc[:-1]).model_fields
-            self.add(path, f"is missing: {names[loc[-1]].description}.")
-        elif kind == "literal_error":
-            words = _words(_model_at(model, loc[:-1]).model_fields[loc[-1]].annotation)
-            self.found(path, found["input"], f"must be one of {listed(words)}", words)
-        elif kind == "value_error":
-            self.found(path, found["input"], str(found["ctx"]["error"]))
-        else:
-            assert kind in ("model_type", "model_attributes_type"), found
-            self.found(path, found["input"], f"must be a mapping of {listed(_model_at(model, loc).model_fields)}")
-
     def raise_any(self) -> None:
         """Raises one InputError with all problems, those of the file by line and then those of flags."""
         if self._found:
@@ -138,20 +137,6 @@ class Problems:
         place = f"{self._file}:{line}: " if self._file else ""
         name = dotted(path)
         self._found.append((line, f"{place}{name and name + ': '}{message}"))
-
-
-def _model_at(model: type[BaseModel], loc: tuple[Any, ...]) -> type[BaseModel]:
-    for key in loc:
-        annotation = model.model_fields[key].annotation
-        options = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
-        model = next(option for option in options if isinstance(option, type) and issubclass(option, BaseModel))
-    return model
-
-
-def _words(annotation: Any) -> tuple[str, ...]:
-    """The words of a Literal, which may be one of null's alternatives."""
-    parts = get_args(annotation)
-    return next((get_args(part) for part in parts if get_origin(part) is Literal), parts)
 
 
 def dotted(path: KeyPath) -> str:

@@ -56,15 +56,19 @@ def read_space(raw: Any, methods: tuple[str, ...] | None, weighted: bool, proble
         if weighted and name in WEIGHTED:
             problems.add(path, "is given by loss.weights, and must not be in the space as well.")
             continue
-        if methods is not None and name not in OPTIMISATION and not any(name in METHODS[m] for m in methods):
-            users = [method for method, names in METHODS.items() if name in names]
+        if (
+            methods is not None
+            and name not in OPTIMISATION
+            and not any(name in METHODS[m].hyperparameters for m in methods)
+        ):
+            users = [key for key, method in METHODS.items() if name in method.hyperparameters]
             problems.add(path, f"is not used by {listed(methods)}, but only by {listed(users)}.")
         entry = read_entry(name, value, path, problems)
         if entry is not None:
             entries[name] = entry
     for name in required(methods or ()):
         if name not in raw and f"`{name}`" not in meant and not (weighted and name in WEIGHTED):
-            users = [method for method in methods or () if name in METHODS[method]]
+            users = [method for method in methods or () if name in METHODS[method].hyperparameters]
             doc, usual = HYPERPARAMETERS[name].doc, show(default(users[0], name))
             problems.add(("space", name), f"is missing, but {listed(users)} needs it: {doc}; default {usual}.")
     _check_conditions(entries, raw, methods, problems)
@@ -73,7 +77,7 @@ def read_space(raw: Any, methods: tuple[str, ...] | None, weighted: bool, proble
 
 def required(methods: Sequence[str]) -> list[str]:
     """The own hyperparameters of the methods, in the order of method.md's table."""
-    return [name for name in HYPERPARAMETERS if any(name in METHODS[method] for method in methods)]
+    return [name for name in HYPERPARAMETERS if any(name in METHODS[method].hyperparameters for method in methods)]
 
 
 def read_first(
@@ -124,7 +128,12 @@ def _first_value(
     h = HYPERPARAMETERS[name]
     number = problems.number(path, value, h.kind, h.low, h.high, h.low_open)
     own = item.get("method", methods[0] if method is not None and len(methods) == 1 else None)
-    if isinstance(own, str) and own in METHODS and name not in OPTIMISATION and name not in METHODS[own]:
+    if (
+        isinstance(own, str)
+        and own in METHODS
+        and name not in OPTIMISATION
+        and name not in METHODS[own].hyperparameters
+    ):
         problems.add(path, f"is not used by {own}.")
     elif number is not None and name in space and not contains(space[name], number):
         problems.found(path, value, _accepted(space[name]))

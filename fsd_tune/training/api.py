@@ -209,8 +209,7 @@ def distill(
 def _settings(settings: SettingsLike) -> Settings:
     if isinstance(settings, Settings):
         return settings
-    made_from: Any = Settings
-    return made_from.from_dict(settings) if isinstance(settings, Mapping) else loader.load(settings)
+    return Settings.from_dict(settings) if isinstance(settings, Mapping) else loader.load(settings)
 
 
 def _path(path: str | Path | None) -> Path | None:

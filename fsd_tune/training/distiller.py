@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fsd_tune import losses
 from fsd_tune.data.batching import epoch_order
 from fsd_tune.data.splits import evaluate
 from fsd_tune.models.inference import predict
+from fsd_tune.settings.methods import term_weights
 from fsd_tune.storage import checkpoints
 from fsd_tune.training.loss_terms import loss_terms
 from fsd_tune.training.optimizer import (
@@ -54,7 +54,7 @@ class Distiller:
         """
         self.setup = setup
         self.model = model.to(setup.device)
-        self.weights = losses.weights(setup.config["method"], setup.config)
+        self.weights = term_weights(setup.config["method"], setup.config)
         self.memory: torch.nn.Parameter | None = None
         if "global" in self.weights:
             assert student_memory is not None, "fsd_g and fsd_ilg need a student memory"

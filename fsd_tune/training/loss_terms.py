@@ -12,16 +12,13 @@ from fsd_tune import losses
 from fsd_tune.data.batching import collate, inputs_for
 from fsd_tune.device import autocast
 from fsd_tune.memory.targets import TeacherBatch
+from fsd_tune.settings.methods import TERMS
 from fsd_tune.training.setup import TrainingSetup
 
 # The terms that compare one layer of the teacher with one of the student: name, and loss(teacher, student, mask) of
 # hidden states [B, n, H]. Each is the mean over the layer pairs.
 PAIRED: dict[str, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {
-    "intra": losses.intra_loss,
-    "local": losses.local_loss,
-    "cls": losses.cls_loss,
-    "distance": losses.rkd_distance_loss,
-    "angle": losses.rkd_angle_loss,
+    name: getattr(losses, term.loss) for name, term in TERMS.items() if term.loss
 }
 
 
