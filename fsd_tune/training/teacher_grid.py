@@ -19,7 +19,7 @@ from fsd_tune.settings.schema import Wandb
 from fsd_tune.storage import artifacts
 from fsd_tune.storage.artifacts import digest, write_json
 from fsd_tune.tracking.tracker import Tracker
-from fsd_tune.training.teacher import TeacherConfig, check
+from fsd_tune.training.teacher import TeacherConfig, load_teacher_inputs
 from fsd_tune.training.teacher_workers import Trained, Workers
 
 # Says that a folder of candidates is ours.
@@ -79,20 +79,21 @@ def train(
     if store.exists() and not (store / _MARK).is_file():
         problems = [f"--output: {store} is there, where candidates would be kept, but is not ours; move it away."]
     try:
-        checked = check(run, overwrite)
+        inputs = load_teacher_inputs(run, overwrite)
     except InputError as error:
         raise InputError([*problems, *error.problems], error.hint) from error
     if problems:
         raise InputError(problems)
     if gpus is None:
         gpus = 0 if run.device == "cpu" else float(device.select_device(run.device).type == "cuda")
-    data = [[split.first, split.second, split.labels] for split in checked.splits.values()]
+    data = [[split.first, split.second, split.labels] for split in inputs.splits.values()]
     made_of = replace(
         run, wandb=Wandb(), model=_absolute(run.model), data=None if run.data is None else run.data.absolute()
     )
-    facts = [fingerprint(made_of.model), run.task, checked.left_out, cpus, *(part for split in data for part in split)]
+    parts = (part for split in data for part in split)
+    facts = [fingerprint(made_of.model), run.task, inputs.holdout_record, cpus, *parts]
     candidates = [_candidate(made_of, rate, seed, store.absolute(), facts) for rate in rates for seed in seeds]
-    del checked, data
+    del inputs, data
 
     write_json(store / _MARK, {"output": str(run.output), "candidates": [each.name for each in candidates]})
     records = {each.name: found for each in candidates if (found := _found(store, each)) is not None}
