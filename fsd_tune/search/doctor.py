@@ -156,13 +156,13 @@ def _different(wanted: CheckRequest) -> list[str]:
     except FileNotFoundError:
         return []
     from fsd_tune.report.compare import differences
-    from fsd_tune.search.folder import plain  # torch comes with it
+    from fsd_tune.search.folder import identifying_settings  # torch comes with it
 
     try:
         held = dict(json.loads(text)["identity"])
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{summary}: is damaged or no search's; move it away, or give a new folder.") from error
-    now: dict[str, Any] = {"settings": plain(wanted.settings)}
+    now: dict[str, Any] = {"settings": identifying_settings(wanted.settings)}
     if wanted.task is not None:
         now["task"] = splits.get_task(wanted.task).definition
     return differences({"settings": {}} | held, now)[:3]

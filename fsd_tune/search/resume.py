@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fsd_tune.report.results import Results, load
-from fsd_tune.search.study import TrialRecord
+from fsd_tune.search.trial_record import TrialRecord
 from fsd_tune.settings.configuration import picked
 from fsd_tune.settings.loader import Settings
 from fsd_tune.storage import artifacts, checkpoints

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from fsd_tune.search.doctor import CheckRequest, run_checks
-from fsd_tune.search.folder import plain
+from fsd_tune.search.folder import identifying_settings
 from fsd_tune.settings.loader import load
 from tests.helpers.searching import SCRIPT, SPACE
 
@@ -54,7 +54,7 @@ def test_each_mistake_says_what_to_do(settings, glue, teacher, tmp_path, monkeyp
 def test_a_folder_that_holds_another_search(settings, tmp_path):
     folder = tmp_path / "R"
     folder.mkdir()
-    there = plain(settings)
+    there = identifying_settings(settings)
     held = {"settings": there, "task": "sst2", "teacher": "any"}
     (folder / "summary.json").write_text(json.dumps({"identity": held}))
     assert found(settings=settings, task="sst2", output=folder)["output"].right
@@ -100,7 +100,7 @@ def test_what_is_no_search_or_no_place(settings, tmp_path):
 
 def test_another_search_behind_a_uri(settings, tmp_path):
     (tmp_path / "R").mkdir()
-    held = {"settings": plain(settings), "task": "rte"}
+    held = {"settings": identifying_settings(settings), "task": "rte"}
     (tmp_path / "R" / "summary.json").write_text(json.dumps({"identity": held}))
     seen = found(settings=settings, task="sst2", output=f"file://{tmp_path}/R")["output"]
     assert not seen.right and "holds another search (another task)" in seen.said
