@@ -17,11 +17,13 @@ EVALUATION_BATCH = 64
 
 
 @transformers_quiet()
-def score_on_dev(folder: Path, task: splits.Task, dev: TokenizedSplit, precision: str, device: str) -> dict[str, Any]:
+def score_on_dev(
+    student: Path | Any, task: splits.Task, dev: TokenizedSplit, precision: str, device: str
+) -> dict[str, Any]:
     """Score a finished student on a dev split that selected nothing.
 
     Args:
-        folder: the student's.
+        student: a transformers classifier, or its folder.
         task: the task.
         dev: the tokenised dev split.
         precision: float32 or bf16.
@@ -33,7 +35,9 @@ def score_on_dev(folder: Path, task: splits.Task, dev: TokenizedSplit, precision
     from transformers import AutoModelForSequenceClassification
 
     compute_on = select_device("auto" if device == "cuda" else device)
-    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).to(compute_on)
+    if isinstance(student, Path):
+        student = AutoModelForSequenceClassification.from_pretrained(student, dtype=torch.float32)
+    model = student.to(compute_on)
     metrics = splits.evaluate(task, predict(model, dev, precision, compute_on), dev.labels)
     return {"score": metrics[task.metric], "metrics": metrics, "examples": len(dev)}
 

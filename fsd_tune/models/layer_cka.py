@@ -2,8 +2,6 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -93,12 +91,12 @@ def mean_cka(batches: Iterable[LayerGrams]) -> list[list[float]]:
 
 
 @transformers_quiet()
-def of_folders(teacher: str, student: Path, data: TokenizedSplit, device: str) -> dict[str, Any]:
-    """Load two models and return their `layer_cka` as plain JSON.
+def of_teacher(teacher: str, student: Any, data: TokenizedSplit, device: str) -> dict[str, Any]:
+    """Load the teacher of a student and return their `layer_cka` as plain JSON.
 
     Args:
         teacher: folder or hub id.
-        student: folder.
+        student: a transformers classifier.
         data: the examples, of which the first 256 are used.
         device: the trials' device; cuda falls back to the CPU, because the driver's machine may have no GPU.
 
@@ -108,10 +106,9 @@ def of_folders(teacher: str, student: Path, data: TokenizedSplit, device: str) -
     from transformers import AutoModelForSequenceClassification
 
     compute_on = select_device("auto" if device == "cuda" else device)
-    load = partial(AutoModelForSequenceClassification.from_pretrained, dtype=torch.float32)
     with hub.cached_if_unreachable(teacher):
-        teacher_model = load(teacher)
-    values = layer_cka(teacher_model, load(student), data, compute_on)
+        teacher_model = AutoModelForSequenceClassification.from_pretrained(teacher, dtype=torch.float32)
+    values = layer_cka(teacher_model, student, data, compute_on)
     table = [[round(value, 4) if math.isfinite(value) else None for value in row] for row in values]
     return {"examples": min(len(data), _EXAMPLES), "cka": table}
 

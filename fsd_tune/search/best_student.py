@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from fsd_tune.models.folder import write_model
-from fsd_tune.models.loading import load_tokenizer, quiet_transformers
+from fsd_tune.models.loading import load_tokenizer
+from fsd_tune.models.quiet import transformers_quiet
 from fsd_tune.report.results import Results
 from fsd_tune.storage import layout
 
@@ -24,6 +25,7 @@ class BestStudent:
     model: Any
 
 
+@transformers_quiet()
 def export_best(results: Results, tokenizer: str) -> BestStudent | None:
     """Copy the best finished trial's student to `best/`.
 
@@ -63,7 +65,6 @@ def export_best(results: Results, tokenizer: str) -> BestStudent | None:
         "max_length": results.settings["data"]["max_length"],
         "versions": results.versions,
     }
-    quiet_transformers()
     student = AutoModelForSequenceClassification.from_pretrained(checkpoints[-1])
     folder = write_model(results.folder / layout.BEST, student, load_tokenizer(tokenizer), record)
     return BestStudent(folder, student)

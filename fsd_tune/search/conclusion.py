@@ -29,7 +29,7 @@ def conclude(plan: SearchPlan, results: Results, tracker: WandbSearchLogger, don
             figure = inference.score_on_dev(best.model, inputs.task, inputs.final, spec.precision, spec.device)
             results.summary.update(dev=figure)
             artifacts.write_json(best.folder / artifacts.MODEL_RECORD, record_of(best.folder) | {"dev": figure})
-        cka = layer_cka.of_folders(spec.teacher.path, best.model, spec.dev, spec.device)
+        cka = layer_cka.of_teacher(spec.teacher.path, best.model, spec.dev, spec.device)
         results.summary.update(layer_cka=cka)
         results.summary.write(experiment.folder)
     html_report.write(results)

@@ -1,13 +1,10 @@
 """What a search works on and how it runs, as the functions of `fsd_tune.search` take it."""
 
 import dataclasses
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from rich.console import RenderableType
 
 from fsd_tune.data.splits import TaskLike
 from fsd_tune.progress import Display
@@ -16,27 +13,6 @@ from fsd_tune.settings.loader import Settings
 from fsd_tune.storage.experiment_folder import ExperimentFolder
 
 SettingsLike = Settings | Mapping[str, Any] | Path | str
-
-
-class LogDisplay(Display):
-    """Writes lines to the logger `fsd_tune` instead of a terminal."""
-
-    def __init__(self) -> None:
-        super().__init__(quiet=True)
-
-    def line(self, text: str) -> None:
-        """Log one line at level INFO."""
-        logging.getLogger("fsd_tune").info(text.strip())
-
-    def live(self, text: str, force: bool = False, view: RenderableType | None = None) -> None:
-        """Log the state at level DEBUG.
-
-        Args:
-            text: the state in one line.
-            force: not used.
-            view: not used.
-        """
-        logging.getLogger("fsd_tune").debug(text.strip())
 
 
 @dataclass(frozen=True)
@@ -71,7 +47,7 @@ class RunOptions:
         resuming: `output` holds the search already; inputs that have changed since are an error.
         address: of a Ray cluster; None for a local instance.
         ray_temporary: Ray's folder for sockets and logs; a short path.
-        display: shows progress; None logs it to the logger `fsd_tune`.
+        display: shows progress; None shows nothing, but lines still go to the logger `fsd_tune`.
     """
 
     device: str = "auto"
@@ -84,7 +60,7 @@ class RunOptions:
 
     def shown(self) -> Display:
         """Return the display of progress."""
-        return LogDisplay() if self.display is None else self.display
+        return Display(quiet=True) if self.display is None else self.display
 
 
 def from_keywords(
@@ -119,4 +95,6 @@ def as_settings(settings: SettingsLike) -> Settings:
         return settings
     if isinstance(settings, Path | str):
         return loader.load(Path(settings))
-    return Settings.from_dict(settings)
+    settings_class: Any = Settings
+    from_values: Settings = settings_class.from_dict(settings)
+    return from_values

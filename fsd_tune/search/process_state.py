@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+from fsd_tune.models.quiet import transformers_quiet
 from fsd_tune.search.study import quiet_optuna
 
 _LOGGERS = ("ray", "ray.tune", "ray.tune.execution.experiment_state")
@@ -17,7 +18,7 @@ _LOGGERS = ("ray", "ray.tune", "ray.tune.execution.experiment_state")
 def preserved_process_state() -> Iterator[None]:
     """Silence the libraries of a search for the duration of the block, and restore the process afterwards."""
     with ExitStack() as stack:
-        stack.enter_context(_transformers())
+        stack.enter_context(transformers_quiet())
         stack.enter_context(_log_levels())
         stack.enter_context(_environment())
         stack.enter_context(_signal_handlers())
@@ -60,17 +61,3 @@ def _log_levels() -> Iterator[None]:
     finally:
         for name, level in before.items():
             logging.getLogger(name).setLevel(level)
-
-
-@contextmanager
-def _transformers() -> Iterator[None]:
-    from transformers.utils import logging as transformers_logging
-
-    verbosity = transformers_logging.get_verbosity()
-    bars = transformers_logging.is_progress_bar_enabled()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bars:
-            transformers_logging.enable_progress_bar()

@@ -10,7 +10,7 @@ from ray import tune
 from fsd_tune.memory.actor import fetch
 from fsd_tune.memory.build import BuiltMemory
 from fsd_tune.memory.spec import MemorySpec
-from fsd_tune.models.loading import quiet_transformers
+from fsd_tune.models.quiet import quiet_transformers
 from fsd_tune.search import gpu_packing
 from fsd_tune.settings.loader import Settings
 from fsd_tune.storage import remote, retry
