@@ -203,7 +203,7 @@ class SearchDriver:
 
         self.display.line("GPU memory: probing a trial's peak")
         taken, total = ray.get(probe.remote(self.settings, self.plan.spec, memory))
-        gpus = gpu_packing.share(taken, total)
+        gpus = gpu_packing.gpu_share(taken, total)
         self.capacity = replace(self.capacity, gpus=gpus, workers=connection.workers(self.settings, gpus))
         self.display.line(
             f"GPU memory: a trial takes {taken / 1e9:.1f} of {total / 1e9:.1f} GB, so {round(1 / gpus)} share one"
