@@ -85,7 +85,7 @@ def _finish(record: TrialRecord, trial_folder: Path) -> None:
     """Record the end of a trial whose driver was killed between the last report and the note of its end."""
     record.state = TrialState.FINISHED
     record.ended_at = time.time()
-    ending = {"state": record.state, "reason": "", "time": record.ended_at}
+    ending = {"state": str(record.state), "reason": "", "time": record.ended_at}
     artifacts.write_json(trial_folder / layout.TRIAL_ENDING, ending)
 
 

@@ -252,7 +252,7 @@ class TrialLogger(DriverOnly, Callback):  # type: ignore[misc]
         score = None
         if state == TrialState.FINISHED:
             score = judge([values[report] for report in sorted(values)], self._search.judge_by)
-        ending = {"state": state, "reason": reason, "score": score, "time": time.time()}
+        ending = {"state": str(state), "reason": reason, "score": score, "time": time.time()}
         self._write(folder / layout.TRIAL_ENDING, ending)
         self._progress.ended(trial.config["trial"], state, reason, score)
         self._tracker.ended(trial.config["trial"], ending, list(values.values()))

@@ -48,7 +48,7 @@ def test_each_mistake_says_what_to_do(settings, glue, teacher, tmp_path, monkeyp
     wrong = {what: check.message for what, check in seen.items() if not check.passed}
     assert set(wrong) == {"cluster file", "data", "teacher", "study", "auth mode"}
     assert "SST-2" in wrong["data"] and "damaged" in wrong["teacher"]
-    assert "`resume` makes it anew" in wrong["study"] and "ray get-auth-token --generate" in wrong["auth mode"]
+    assert "`resume` writes it again" in wrong["study"] and "ray get-auth-token --generate" in wrong["auth mode"]
 
 
 def test_a_folder_that_holds_another_search(settings, tmp_path):
