@@ -292,9 +292,9 @@ asha: {reports: 2}
 
 
 def test_a_folder_in_use_is_refused(space, glue, teacher, tmp_path):
-    from fsd_tune.search.folder import held
+    from fsd_tune.search.folder import hold_folder
 
-    with held(tmp_path / "R"), pytest.raises(InputError, match="another search is running in"):
+    with hold_folder(tmp_path / "R"), pytest.raises(InputError, match="another search is running in"):
         search.run(space(), task="sst2", teacher=str(teacher), data=glue, output=tmp_path / "R")
     assert not (tmp_path / "R").exists(), "nothing was written"
 

@@ -20,7 +20,7 @@ from fsd_tune.evaluation.confirm.runs import Finished, Runs, Wanted
 from fsd_tune.progress import Display, short
 from fsd_tune.report import html_report
 from fsd_tune.report.intervals import RESAMPLES, Interval, bootstrap, mean_and_deviation, paired
-from fsd_tune.search.folder import held
+from fsd_tune.search.folder import hold_folder
 from fsd_tune.storage import artifacts, open_folder
 from fsd_tune.storage.experiment_folder import ExperimentFolder
 from fsd_tune.versions import versions
@@ -109,7 +109,7 @@ def run(
 def _held(where: ExperimentFolder) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(held(where.folder))
+            stack.enter_context(hold_folder(where.folder))
             stack.enter_context(where.lock())
         except InputError:
             raise InputError(f"{where.name}: a search or a confirmation is at work in it; wait for its end.") from None

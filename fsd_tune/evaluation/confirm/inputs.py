@@ -10,7 +10,7 @@ from fsd_tune.errors import InputError
 from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.report.compare import differences
 from fsd_tune.report.results import Results, load
-from fsd_tune.search.folder import UNDO, identity, task_of
+from fsd_tune.search.folder import UNDO, describe_identity, recorded_task
 from fsd_tune.settings import loader
 from fsd_tune.settings.domains import Choice
 from fsd_tune.settings.loader import Settings
@@ -219,7 +219,7 @@ def _gather(searched: Searched, where: ExperimentFolder, address: str | None) ->
     """The search's inputs loaded again, refused when they are not what was searched."""
     settings, given, folder = searched.settings, searched.results.summary.inputs, searched.folder
     data = None if given["data"] is None else Path(given["data"])
-    inputs = load_inputs(settings, task_of(given), given["teacher"], data)
+    inputs = load_inputs(settings, recorded_task(given), given["teacher"], data)
     memory, remote = where.memory_folder(given["memory"])
     device, elsewhere = connection.device_for(settings, given["device"], address), connection.elsewhere(address)
     with_kd = settings
@@ -227,7 +227,7 @@ def _gather(searched: Searched, where: ExperimentFolder, address: str | None) ->
         # A search of ce alone has no use for a teacher; its kd baseline has.
         with_kd = settings.model_copy(update={"method": Choice(choice=("ce", "kd"))})
     spec = MemorySpec.from_inputs(with_kd, inputs, memory, device, remote=remote, elsewhere=elsewhere)
-    now, then = identity(settings, spec), searched.results.summary.identity
+    now, then = describe_identity(settings, spec), searched.results.summary.identity
     changed = differences(then, now)
     if changed:
         raise InputError([f"{folder}: {difference}." for difference in changed], UNDO)
