@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -38,7 +38,6 @@ from fsd_tune.storage.uri import joined
 @click.pass_obj
 def search(
     invocation: Invocation,
-    /,
     *,
     space: Path,
     task: str | Path,
@@ -46,11 +45,13 @@ def search(
     data: Path | None,
     output: str | None,
     memory: str | None,
+    device: str,
+    overwrite: bool,
+    address: str | None,
+    temp_dir: Path | None,
     quiet: bool,
     verbose: bool,
     as_json: bool,
-    temp_dir: Path | None,
-    **run_options: Any,
 ) -> None:
     """Search a space of hyperparameters on Ray.
 
@@ -68,14 +69,18 @@ def search(
     folders = [str(Path("runs") / f"{name}-{space.stem}") for name in names]
     if output is not None:
         folders = [output] if len(names) == 1 else [joined(output, name) for name in names]
-    run_options |= {"data": data, "memory": memory, "ray_temporary": temp_dir}
-    if len(names) > 1:
+    from fsd_tune.search.options import RunOptions, SearchInputs
+
+    searches = [
+        SearchInputs(one_task, model, target, data, memory)
+        for one_task, model, target in zip(tasks, teachers, folders, strict=True)
+    ]
+    run_options = RunOptions(device, overwrite=overwrite, address=address, ray_temporary=temp_dir)
+    if len(searches) > 1:
         from fsd_tune.search import multi_task
 
         with closing(Display(quiet, verbose)) as display:
-            outcomes = multi_task.run(
-                settings, names, teachers=teachers, output=folders, display=display, **run_options
-            )
+            outcomes = multi_task.run(settings, searches, replace(run_options, display=display))
         if as_json:
             show(multi_task.document(outcomes), as_json, [])
         else:
@@ -85,13 +90,11 @@ def search(
         multi_task.check(outcomes)
         return
     from fsd_tune.report import summary
-    from fsd_tune.search import api as searching
+    from fsd_tune.search import api
 
     invocation.search = folders[0]
     with closing(Display(quiet, verbose)) as display:
-        results = searching.run(
-            settings, task=tasks[0], teacher=teachers[0], output=folders[0], display=display, **run_options
-        )
+        results = api.run_search(settings, searches[0], replace(run_options, display=display))
     show(summary.document(results), as_json, summary.lines(results, folders[0]))
 
 

@@ -59,7 +59,7 @@ def test_trials_run_on_both_workers_with_one_memory(cluster):
     ended(cluster.lab.start(1, cluster.command("plain", *spread)))
     results = check(cluster, "plain")
     assert hosts_of(cluster, "plain") == {"lab2", "lab3"}, "the head trains nothing"
-    assert results.summary["workers"] == 2
+    assert results.summary.workers == 2
 
 
 _SERVE = """

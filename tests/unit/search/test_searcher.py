@@ -10,8 +10,10 @@ import optuna
 import pytest
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
-from fsd_tune.search.searcher import ResumableAsha, StudySearcher, ended, rungs
-from fsd_tune.search.study import SearchStudy, TrialRecord
+from fsd_tune.search.asha import ResumableAsha, rungs
+from fsd_tune.search.searcher import StudySearcher, state_at_end
+from fsd_tune.search.study import SearchStudy
+from fsd_tune.search.trial_record import TrialRecord
 from fsd_tune.settings import loader
 
 SPACE = "method: kd\nspace: {alpha: {low: 0, high: 1}, temperature: 5}\nsearch: {trials: 8}\n"
@@ -169,7 +171,7 @@ def test_a_crashed_trial_sets_no_bar_unless_it_is_tried_again():
     ],
 )
 def test_how_a_trial_ended(result, error, expected):
-    assert ended(result, error, 4) == expected
+    assert state_at_end(result, error, 4) == expected
 
 
 @pytest.fixture
