@@ -9,6 +9,7 @@ from typing import Any
 
 from fsd_tune.search.plan import SearchPlan
 from fsd_tune.settings import loader
+from fsd_tune.settings.schema import Asha
 from fsd_tune.storage import artifacts, layout
 from fsd_tune.storage.experiment_folder import ExperimentFolder
 from fsd_tune.storage.search_summary import SearchSummary

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
-from fsd_tune.cli.options import tasks_and_teachers
+from fsd_tune.cli.values import tasks_and_teachers
 from fsd_tune.cluster import connection
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.report.results import load

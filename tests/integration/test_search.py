@@ -98,7 +98,7 @@ def test_the_main_job(run, space, tmp_path, teacher):
 def test_the_student_scores_what_the_search_said(run, space, tmp_path, glue):
 
     results = run(space(SPACE, "--trials=2", "--judge-by=last"))
-    found = evaluate(str(tmp_path / "R" / "best"), "sst2", glue, "cpu", "float32")
+    found = evaluate(str(tmp_path / "R" / "best"), "sst2", data=glue, device="cpu", precision="float32")
     assert found["splits"]["dev"]["accuracy"] == results.best["score"]
 
 
@@ -374,7 +374,7 @@ def test_selected_on_a_holdout_dev_is_scored_once(run, space, glue, base, tmp_pa
     assert results.summary.train_examples == 30 and results.summary.selection_examples == 10
     assert results.summary.memory.examples == 30
     dev = results.summary.dev
-    best = evaluate(str(results.folder / "best"), "sst2", glue, "cpu", "float32")
+    best = evaluate(str(results.folder / "best"), "sst2", data=glue, device="cpu", precision="float32")
     assert dev.examples == 24 and dev.score == best["splits"]["dev"]["accuracy"]
     printed = "\n".join(summary.lines(results))
     assert "0.25 of the training split, held out of it" in printed and "which selected nothing" in printed

@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fsd_tune.cli.options import numbers
-from fsd_tune.errors import FsdTuneError, InputError
+from fsd_tune.cli.values import numbers
+from fsd_tune.errors import FsdTuneError, InputError, ProblemCollector
 from fsd_tune.progress import Display
 from fsd_tune.training import teacher_grid
 from fsd_tune.training.teacher import TeacherConfig, fine_tune
@@ -144,13 +144,13 @@ def test_problems_of_a_grid_are_said_together(grid, tmp_path):
 
 
 def test_values_with_commas():
-    problems: list[str] = []
+    problems = ProblemCollector()
     assert numbers("learning_rate", None, "2e-5, 3e-5", 5e-5, problems) == [2e-5, 3e-5]
     assert numbers("seed", None, "3,1", 0, problems) == [3, 1] and numbers("seed", 7, None, 0, problems) == [7]
-    assert numbers("seed", None, None, 0, problems) == [0] and problems == []
+    assert numbers("seed", None, None, 0, problems) == [0] and problems.lines == []
     numbers("learning_rate", 1e-5, "2e-5,2e-5,x,2,", 5e-5, problems)
     numbers("seed", None, "1.5,-1", 0, problems)
-    assert problems == [
+    assert problems.lines == [
         "--learning-rate and --learning-rates: give one of them.",
         "--learning-rates: found 2e-5 more than once.",
         "--learning-rates: found x, but must be numbers above 0, at most 1.",

@@ -26,7 +26,7 @@ from fsd_tune.storage.experiment_folder import ExperimentFolder
 from fsd_tune.versions import versions
 
 
-def run(
+def confirm(
     folder: Path | str,
     *,
     top: int = 5,

@@ -61,7 +61,7 @@ def test_what_changes_the_outputs_costs_a_pass(spec):
 
 def test_the_teachers_score_is_that_of_its_own_predictions(spec, glue, teacher):
 
-    found = evaluate(str(teacher), "sst2", glue, "cpu", "float32")["splits"]["dev"]
+    found = evaluate(str(teacher), "sst2", data=glue, device="cpu", precision="float32")["splits"]["dev"]
     assert build_artifacts(spec(), quiet).teacher_metrics == pytest.approx(found)
 
 
