@@ -1,7 +1,6 @@
-"""YAML and flags to frozen settings, and back; every problem of a file is found at once.
+"""Load settings from YAML, flags and Python values, and dump them.
 
-`load` reads, overrides, checks each section by itself and then what spans sections, so that a mistake in one section
-hides none in another.
+Each section is checked by itself and then what spans sections, so that one error message holds all problems.
 """
 
 from collections.abc import Mapping
@@ -26,10 +25,21 @@ __all__ = ["Choice", "Domain", "Fixed", "Range", "Settings", "dump", "flags", "l
 
 
 class Settings(BaseModel):
-    """Everything that a search or a single distillation needs to know; made by `load`, which checks it.
+    """The settings of a search or a single distillation, created and checked by `load` or `from_dict`.
 
-    `space` has an entry for each of the methods' own hyperparameters and those optimisation ones that the file
-    names; the others have their defaults. `asha` is None when it is off.
+    Attributes:
+        method: The method, or a choice of several.
+        space: The domain of each hyperparameter of the methods, and of those of optimisation that the file names; the
+            others have their default.
+        student: The section `student`; the following attributes are sections, too.
+        data: Examples.
+        loss: Structure terms.
+        memory: The teacher memory.
+        search: Trials, sampler and judging.
+        asha: Early stopping; None when it is off.
+        precision: auto, float32 or bf16.
+        resources: The resources of a trial.
+        wandb: Tracking.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -138,7 +148,7 @@ def _build(data: dict[str, Any], overrides: Mapping[str, Any], problems: Problem
 
 
 def dump(settings: Settings) -> str:
-    """All settings as YAML text, defaults included, which `load` reads back to equal settings."""
+    """Return all settings as YAML, including defaults. `load` reads it back to equal settings."""
     data: dict[str, Any] = {"method": _plain(settings.method)}
     weighted = settings.loss.weights is not None
     data["space"] = {
@@ -155,7 +165,7 @@ def dump(settings: Settings) -> str:
 
 
 def _plain(entry: str | Domain) -> Any:
-    """A method or space entry as a file has it: what is not set is left out."""
+    """Return a method or a domain as a file has it, without the keys that have their default."""
     if isinstance(entry, str):
         return entry
     if isinstance(entry, Fixed):
@@ -164,7 +174,7 @@ def _plain(entry: str | Domain) -> Any:
 
 
 def _section(name: str, raw: Any, problems: Problems) -> Any:
-    """The section, or None with the problems noted. A key without anything below it means its defaults."""
+    """Return a section, or None after noting problems. An empty section has its defaults."""
     model = SECTIONS[name]
     if raw is None or (name == "asha" and (raw == "on" or raw is True)):
         raw = {}
@@ -180,12 +190,12 @@ def _section(name: str, raw: Any, problems: Problems) -> Any:
 
 
 def _weighted(data: Mapping[str, Any], methods: tuple[str, ...] | None, problems: Problems) -> bool:
-    """Whether loss.weights stands for beta and the gammas (rightly or wrongly)."""
+    """Return whether loss.weights is given, and note if the method has no such weights."""
     loss = data.get("loss")
     if not isinstance(loss, Mapping) or loss.get("weights") is None:
         return False
     if methods is not None and methods != ("fsd_ilg",):
-        problems.add(("loss", "weights"), f"is for method fsd_ilg alone, but method is {listed(methods)}.")
+        problems.add(("loss", "weights"), f"is for method fsd_ilg only, but method is {listed(methods)}.")
     return True
 
 
@@ -195,14 +205,14 @@ def _check_unknown(data: Mapping[str, Any], problems: Problems) -> None:
         if key in names:
             continue
         hint = f" Did you mean `space.{key}`?" if key in HYPERPARAMETERS else nearest(key, names)
-        homes = [section for section, model in SECTIONS.items() if key in model.model_fields]
-        if not hint and homes:
-            hint = f" Did you mean `{homes[0]}.{key}`?"
+        sections = [section for section, model in SECTIONS.items() if key in model.model_fields]
+        if not hint and sections:
+            hint = f" Did you mean `{sections[0]}.{key}`?"
         problems.add((key,), f"unknown key, must be one of {listed(names)}.{hint}")
 
 
 def _check_sections(sections: Mapping[str, Any], methods: tuple[str, ...] | None, problems: Problems) -> None:
-    """What spans several keys."""
+    """Check what spans several keys."""
     student, loss, asha = sections["student"], sections["loss"], sections.get("asha")
     if student is not None and student.hidden_size is not None and student.start != "random":
         problems.found(

@@ -59,29 +59,26 @@ def read_space(raw: Any, methods: tuple[str, ...] | None, weighted: bool, proble
         problems.found(("space",), raw, "must be a mapping of hyperparameters")
         return {}
     entries: dict[str, Domain] = {}
-    meant = ""
+    # A missing hyperparameter is not reported when the message for a misspelt one suggests it.
+    suggestions = ""
     for name, value in raw.items():
         path = ("space", name)
         if name not in HYPERPARAMETERS:
             message = _unknown(name)
-            meant += message
+            suggestions += message
             problems.add(path, message)
             continue
         if weighted and name in WEIGHTED:
             problems.add(path, "is given by loss.weights, and must not be in the space as well.")
             continue
-        if (
-            methods is not None
-            and name not in OPTIMISATION
-            and not any(name in METHODS[m].hyperparameters for m in methods)
-        ):
+        if methods is not None and name not in (*required(methods), *OPTIMISATION):
             users = [key for key, method in METHODS.items() if name in method.hyperparameters]
             problems.add(path, f"is not used by {listed(methods)}, but only by {listed(users)}.")
         entry = read_entry(name, value, path, problems)
         if entry is not None:
             entries[name] = entry
     for name in required(methods or ()):
-        if name not in raw and f"`{name}`" not in meant and not (weighted and name in WEIGHTED):
+        if name not in raw and f"`{name}`" not in suggestions and not (weighted and name in WEIGHTED):
             users = [method for method in methods or () if name in METHODS[method].hyperparameters]
             doc, usual = HYPERPARAMETERS[name].doc, show(default(users[0], name))
             problems.add(("space", name), f"is missing, but {listed(users)} needs it: {doc}; default {usual}.")

@@ -286,7 +286,7 @@ BAD = [
     # the published weights
     (
         KD + "loss: {weights: {epsilon: 1, sigma: 0.5, gamma: 0.5, beta: 0.5}}\n",
-        "loss.weights: is for method fsd_ilg alone",
+        "loss.weights: is for method fsd_ilg only",
     ),
     (WEIGHTED.replace("sigma: 0.5", "sigma: 5"), S + "3: loss.weights.sigma: found 5, but must be in 0..1"),
     (
