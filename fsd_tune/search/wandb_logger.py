@@ -11,13 +11,14 @@ from fsd_tune.progress import Display
 from fsd_tune.report.charts import charts
 from fsd_tune.report.results import Results
 from fsd_tune.search.resume import rows
+from fsd_tune.settings.methods import TERMS
 from fsd_tune.settings.schema import Wandb
 from fsd_tune.tracking.download import DEV_SPLIT, SHARED
 from fsd_tune.tracking.tracker import Tracker
 
 _SUMMARY = "search"
 _LEADERBOARD_ROWS = 1000
-_CKA = {"loss/intra": "cka/intra", "loss/local": "cka/local", "loss/global/memory": "cka/global"}
+_CKA = dict(term.cka for term in TERMS.values() if term.cka)
 _CHARTS = ("history", "importances", "parallel", "clusters")
 
 
