@@ -130,12 +130,12 @@ def train(
     return record
 
 
-def lines(made: dict[str, Any]) -> list[str]:
+def lines(record: dict[str, Any]) -> list[str]:
     """Return a grid's scores as the lines of a table."""
-    width = max(len(made["metric"]), 6)
-    table = [f"  learning rate  seed  {made['metric']:>{width}}      time"]
-    for row in made["grid"]:
-        chosen = (row["learning_rate"], row["seed"]) == (made["config"]["learning_rate"], made["seed"])
+    width = max(len(record["metric"]), 6)
+    table = [f"  learning rate  seed  {record['metric']:>{width}}      time"]
+    for row in record["grid"]:
+        chosen = (row["learning_rate"], row["seed"]) == (record["config"]["learning_rate"], record["seed"])
         start = f"  {row['learning_rate']:>13g}  {row['seed']:>4}  "
         if row["state"] == "failed":
             table.append(f"{start}{'failed':>{width}}  {row['reason']}")
@@ -182,11 +182,11 @@ def _keep(
     candidates: Sequence[Candidate],
 ) -> None:
     """Record an ended candidate at once, so that it is not trained again, and keep the best one's folder only."""
-    if ended.made is None:
+    if ended.record is None:
         failed[candidate.name] = ended.reason
         return
-    write_json(store / f"{candidate.name}.json", ended.made)
-    records[candidate.name] = ended.made
+    write_json(store / f"{candidate.name}.json", ended.record)
+    records[candidate.name] = ended.record
     best = _best(candidates, records)
     for each in candidates:
         if each.name in records and each is not best:
@@ -196,24 +196,24 @@ def _keep(
 def _show(candidate: Candidate, ended: Trained, display: Display, tracker: Tracker) -> None:
     config = {f"hp/{key}": value for key, value in candidate.run.config.items()} | {"seed": candidate.run.seed}
     config |= {"task": candidate.run.task, "model": candidate.run.model}
-    if ended.made is None:
+    if ended.record is None:
         display.line(f"  {candidate.label}: failed: {ended.reason}")
         tracker.write(candidate.name, "teacher", config, [], {"state": "failed", "reason": ended.reason}, failed=True)
         return
-    made = ended.made
-    row = _row(candidate, made, {})
-    display.line(f"  {candidate.label}: {made['metric']} {made['score']:.4f} ({duration(row['seconds'])})")
-    figures = {"state": "finished", "score": made["score"], "seconds": row["seconds"]}
-    tracker.write(candidate.name, "teacher", config, made["reports"], figures)
+    record = ended.record
+    row = _row(candidate, record, {})
+    display.line(f"  {candidate.label}: {record['metric']} {record['score']:.4f} ({duration(row['seconds'])})")
+    figures = {"state": "finished", "score": record["score"], "seconds": row["seconds"]}
+    tracker.write(candidate.name, "teacher", config, record["reports"], figures)
 
 
-def _row(candidate: Candidate, made: dict[str, Any] | None, failed: dict[str, str]) -> dict[str, Any]:
+def _row(candidate: Candidate, record: dict[str, Any] | None, failed: dict[str, str]) -> dict[str, Any]:
     row: dict[str, Any] = {"learning_rate": candidate.run.config["learning_rate"], "seed": candidate.run.seed}
-    if made is None:
+    if record is None:
         return row | {"score": None, "seconds": None, "state": "failed", "reason": failed[candidate.name]}
-    last = made["reports"][-1]
+    last = record["reports"][-1]
     seconds = round(last["train_seconds"] + last["evaluation_seconds"], 3)
-    return row | {"score": made["score"], "seconds": seconds, "state": "finished", "reason": ""}
+    return row | {"score": record["score"], "seconds": seconds, "state": "finished", "reason": ""}
 
 
 def _move_to_output(

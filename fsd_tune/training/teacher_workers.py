@@ -29,7 +29,7 @@ class Trained:
     """A candidate that has ended: its record, or the reason why there is none."""
 
     name: str
-    made: dict[str, Any] | None
+    record: dict[str, Any] | None
     reason: str = ""
 
 
