@@ -89,14 +89,26 @@ class ResumableAsha(DriverOnly, AsyncHyperBandScheduler):  # type: ignore[misc]
         }
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Return ASHA's decision, and remember it when a trial is to stop."""
+        """Return ASHA's decision, and remember it when a trial is to stop.
+
+        Args:
+            tune_controller: Tune's.
+            trial: the one that reports.
+            result: its report.
+        """
         action: str = super().on_trial_result(tune_controller, trial, result)
         if action == TrialScheduler.STOP:
             self.stopped[trial.trial_id] = result["report"]
         return action
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        """Record that a trial ended; the values of a diverged one no longer count at the rungs."""
+        """Record that a trial ended; the values of a diverged one no longer count at the rungs.
+
+        Args:
+            tune_controller: Tune's.
+            trial: the one that ended.
+            result: its last report.
+        """
         if "diverged" in result:
             self._forget(trial)
             self.on_trial_remove(tune_controller, trial)
@@ -104,7 +116,12 @@ class ResumableAsha(DriverOnly, AsyncHyperBandScheduler):  # type: ignore[misc]
             super().on_trial_complete(tune_controller, trial, result)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """Called when a worker died; the values of a trial that is not retried no longer count at the rungs."""
+        """Forget the values of a crashed trial unless Tune retries it.
+
+        Args:
+            tune_controller: Tune's.
+            trial: the one whose worker died.
+        """
         if not trial.should_recover():
             self._forget(trial)
 

@@ -17,7 +17,7 @@ class BestStudent:
     """The exported student.
 
     Attributes:
-        folder: where it lies.
+        folder: of the exported student.
         model: the loaded classifier of transformers.
     """
 

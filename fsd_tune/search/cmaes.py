@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
 
-class Told(NamedTuple):
+class EndedTrial(NamedTuple):
     """An ended trial: the generation in which it was drawn, its parameters and its score (higher is better)."""
 
     generation: int
@@ -31,12 +31,12 @@ def usable(distributions: Mapping[str, BaseDistribution]) -> dict[str, BaseDistr
     }
 
 
-def draw(space: Mapping[str, BaseDistribution], told: Sequence[Told], seed: int) -> tuple[dict[str, Any], int]:
+def draw(space: Mapping[str, BaseDistribution], ended: Sequence[EndedTrial], seed: int) -> tuple[dict[str, Any], int]:
     """Return the parameters of a new trial and its generation; they depend on the arguments alone.
 
     Args:
         space: the parameters, as `usable` gives them; at least one.
-        told: ended trials in the order of their numbers. A generation is over when as many of its trials have ended
+        ended: ended trials in the order of their numbers. A generation is over when as many of its trials have ended
             as the population has members; trials of it that end later are ignored.
         seed: of the draw.
     """
@@ -51,7 +51,7 @@ def draw(space: Mapping[str, BaseDistribution], told: Sequence[Told], seed: int)
         seed=seed,
     )
     while True:
-        members = [trial for trial in told if trial.generation == optimizer.generation]
+        members = [trial for trial in ended if trial.generation == optimizer.generation]
         if len(members) < optimizer.population_size:
             break
         optimizer.tell([(_to_unit(space, m.params), -m.score) for m in members[: optimizer.population_size]])

@@ -20,7 +20,8 @@ def conclude(plan: SearchPlan, results: Results, tracker: WandbSearchLogger, don
         done: whether the search ran to its end. Only then the best student is compared with its teacher and, after a
             search on a holdout, scored on dev: dev's only figure.
     """
-    spec, inputs, experiment = plan.spec, plan.inputs, plan.experiment
+    spec, inputs = plan.spec, plan.inputs
+    experiment = plan.experiment
     if results.best is not None:
         experiment.download_checkpoint(str(results.best["folder"]))
     best = export_best(results, spec.teacher.path)

@@ -29,7 +29,8 @@ def write_description(plan: SearchPlan) -> SearchSummary:
     """
     from fsd_tune.search.asha import rungs  # Ray comes with it
 
-    settings, inputs, spec = plan.settings, plan.inputs, plan.spec
+    settings, spec = plan.settings, plan.spec
+    inputs = plan.inputs
     folder = plan.experiment.folder
     summary = SearchSummary.read(folder) if (folder / layout.SUMMARY).exists() else SearchSummary()
     folder.mkdir(parents=True, exist_ok=True)

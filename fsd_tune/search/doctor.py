@@ -140,7 +140,7 @@ def _output(request: CheckRequest) -> list[Check]:
     except sqlite3.Error as error:
         message = f"{output / 'study.db'} cannot be opened ({error}); move it away, `resume` writes it again"
         return [Check("study", message, False)]
-    return [Check("study", f"{output / 'study.db'} holds {count} trials; a search that is the same goes on")]
+    return [Check("study", f"{output / 'study.db'} holds {count} trials; the same search continues")]
 
 
 def _different(request: CheckRequest) -> list[str]:

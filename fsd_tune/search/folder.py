@@ -1,4 +1,4 @@
-"""A search's folder: whether it may be used, what is written into it before trials start, what it holds already."""
+"""Check, lock and clear a search's folder, and read what identifies the search in it."""
 
 import os
 import shutil
@@ -145,7 +145,7 @@ def recorded_inputs(folder: Path) -> dict[str, Any]:
     """Return the task, teacher, data, memory and device of a search, as keywords of `search.run`.
 
     Raises:
-        InputError: no search is there, or its summary cannot be read.
+        InputError: the folder holds no search, or its summary cannot be read.
     """
     try:
         given = SearchSummary.read(folder).inputs

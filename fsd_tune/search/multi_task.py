@@ -66,7 +66,7 @@ def _plan_all(settings: Settings, searches: Sequence[SearchInputs], options: Run
         with problems.collect():
             options.shown().line(f"{inputs.task}: checking its inputs")
             plans.append(plan_search(settings, inputs, options))
-    # What is wrong for every task is said once.
+    # Name a problem that all tasks share only once.
     problems.lines = list(dict.fromkeys(problems.lines))
     problems.raise_any()
     return plans

@@ -22,9 +22,9 @@ class Rung:
 
     Attributes:
         report: the report at which it judges.
-        values: of the trials that came there.
-        bar: the value that a trial must reach to continue; NaN while too few have come.
-        stopped: how many were stopped there.
+        values: of the trials that reached it.
+        bar: the value that a trial must reach to continue; NaN while too few have reached it.
+        stopped: number of trials that it stopped.
     """
 
     report: int

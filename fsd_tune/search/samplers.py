@@ -28,7 +28,7 @@ def start_up_trials(trials: int) -> int:
 
 
 def expected_end(trial: TrialRecord, finished: Sequence[TrialRecord], learn_from: str, judge_by: str) -> float | None:
-    """Return the score that the sampler is told for a stopped trial; None tells it PRUNED.
+    """Return the score that the sampler learns for a stopped trial; None makes it PRUNED.
 
     Args:
         trial: the stopped trial.
@@ -84,11 +84,11 @@ class Suggester:
         if not self.distributions:
             return TrialRecord({})
         study = optuna.create_study(direction="maximize")
-        told = []
+        ended = []
         for trial, score, state in self.beliefs(trials):
             study.add_trial(frozen_trial(trial, score, state, self.distributions))
             if state == TrialState.FINISHED and trial.generation is not None and score is not None:
-                told.append(cmaes.Told(trial.generation, trial.params, score))
+                ended.append(cmaes.EndedTrial(trial.generation, trial.params, score))
         study.sampler = self._sampler(number)
         generation = None
         if first is not None:
@@ -96,14 +96,14 @@ class Suggester:
         elif self._in_start_up(number):
             study.enqueue_trial(self.start_point(number - len(self._first)))
         elif self._cma_space:
-            drawn, generation = cmaes.draw(self._cma_space, told, self.seed(number))
+            drawn, generation = cmaes.draw(self._cma_space, ended, self.seed(number))
             study.sampler = optuna.samplers.PartialFixedSampler(drawn, study.sampler)
         suggested = study.ask()
         sample(self.settings, suggested)
         return TrialRecord(dict(suggested.params), generation=generation)
 
     def beliefs(self, trials: Mapping[int, TrialRecord]) -> Iterator[Belief]:
-        """Yield what the sampler is told, by number: each trial with a score and a state."""
+        """Yield what the sampler learns, by number: each trial with a score and a state."""
         search = self.settings.search
         finished = [trial for trial in trials.values() if trial.state == TrialState.FINISHED]
         for _, trial in sorted(trials.items()):

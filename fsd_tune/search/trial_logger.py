@@ -105,9 +105,9 @@ class TrialLogger(DriverOnly, Callback):  # type: ignore[misc]
         self._experiment.upload(path)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Called between two steps of Tune's loop; the only place where an interrupt is raised.
+        """Raise an interrupt between two steps of Tune's loop, store what is due, and look at the cluster.
 
-        Raised elsewhere, Ray's own code may swallow it.
+        An interrupt that is raised elsewhere may be swallowed by Ray's own code.
 
         Args:
             iteration: of Tune's loop.
@@ -130,7 +130,9 @@ class TrialLogger(DriverOnly, Callback):  # type: ignore[misc]
         for trial_id, (trial, address, until) in list(self._suspected.items()):
             if address in dead_hosts:
                 trial.run_metadata.num_failures -= 1
-                self._progress.note(f"trial {trial.config['trial']}: its host {address} has died; it goes on elsewhere")
+                self._progress.note(
+                    f"trial {trial.config['trial']}: its host {address} has died; it continues elsewhere"
+                )
             if address in dead_hosts or time.monotonic() > until:
                 del self._suspected[trial_id]
 

@@ -62,7 +62,7 @@ def frozen_trial(
     Args:
         trial: the trial.
         score: its score; a stopped trial gets its last value instead, as Optuna does with a pruned one.
-        state: the state that the study is told, which for a sampler may differ from the trial's own.
+        state: its state in the study, which for a sampler may differ from the trial's own.
         distributions: of at least the trial's parameters.
     """
     finite = {report: value for report, value in trial.values.items() if math.isfinite(value)}

@@ -116,7 +116,8 @@ class WandbSearchLogger:
         if not self._tracker.active:
             return
         self._catch_up(results)
-        summary, saved, best = results.summary, results.saved, results.best
+        saved, best = results.saved, results.best
+        summary = results.summary
         memory = summary.memory
         figures: dict[str, Any] = {
             "state": summary.state,

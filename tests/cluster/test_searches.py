@@ -122,7 +122,7 @@ def test_a_worker_dies(cluster):
         time.sleep(0.1)
     cluster.lab.kill(3)
     took = cluster.wait_for_nodes(2)
-    assert "its host 10.91.7.13 has died; it goes on elsewhere" in ended(process)
+    assert "its host 10.91.7.13 has died; it continues elsewhere" in ended(process)
     check(cluster, "killed")
     cluster.boot(3)
     cluster.join(3)

@@ -62,7 +62,7 @@ def test_a_failure_is_taken_back_when_its_host_turns_out_to_have_died(tmp_path, 
         logger.on_step_end(0, [])
         clock.now += 5
     assert [one.run_metadata.num_failures for one in (died, crashed, late)] == [0, 1, 1], "and once only"
-    assert progress.notes == ["trial 5: its host 10.0.0.2 has died; it goes on elsewhere"]
+    assert progress.notes == ["trial 5: its host 10.0.0.2 has died; it continues elsewhere"]
     clock.now += 200
     logger.on_step_end(0, [])
     dead.add("10.0.0.4")
