@@ -40,6 +40,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 # Settings.
 
+_SETTINGS = """# Settings
+
+A settings file is YAML. Unknown keys are errors, and every problem is reported at once with its line. The files in
+`search_spaces/` are commented examples, and `fsd-tune validate FILE` prints all settings with their values.
+
+A flag overrides the file: `student.layers` is `--student-layers`, `search.trials` is `--trials` or `--search-trials`,
+and a hyperparameter is plain (`--alpha`, `--gamma-i`).
+"""
 _METHOD_DOC = "a method, or `{choice: [kd, fsd_ilg]}` to search over methods"
 _PRECISION_DOC = (
     "auto (bf16 autocast if the CPU or GPU computes it natively), float32 or bf16; recorded with the results"
@@ -49,7 +57,7 @@ _SPACE = """A search space has one entry per hyperparameter. Each entry is one o
 | entry | meaning |
 | --- | --- |
 | `0.5` | fixed |
-| `{low: 1.0, high: 10.0}` | a range, ends included; whole numbers for `epochs`, `batch_size` and `gradient_accumulation` |
+| `{low: 1.0, high: 10.0}` | a range, ends included; of whole numbers if the hyperparameter is one |
 | `{low: 0.01, high: 10.0, log: true}` | a range that is searched on a logarithmic scale |
 | `{low: 0.1, high: 0.9, step: 0.1}` | a range with steps, which a grid needs |
 | `{choice: [16, 32]}` | one of the listed values |
@@ -62,13 +70,7 @@ their defaults."""
 def settings_page() -> str:
     """Return the page of all settings: the space's hyperparameters, then every section of the YAML."""
     lines = [
-        "# Settings",
-        "",
-        "A settings file is YAML. Unknown keys are errors, and every problem is reported at once with its line.",
-        "`fsd-tune validate FILE` prints all settings with their values. A flag overrides the file: `student.layers` is",
-        "`--student-layers`, `search.trials` is `--trials` or `--search-trials`, and a hyperparameter is plain (`--alpha`,",
-        "`--gamma-i`). The files in `search_spaces/` are commented examples.",
-        "",
+        _SETTINGS,
         "## Top level",
         "",
         *_table(("key", "accepted", "default", "meaning"), [
@@ -184,6 +186,16 @@ def _yaml(value: Any) -> str:
 
 # The command line.
 
+_COMMANDS = """# Command line
+
+`fsd-tune VERB --help` prints the same. `--json` prints the result as one document, `--debug` the traceback of an error.
+Flags may be written with underscores. Verbs that take settings accept a flag for every key of [Settings](settings.md);
+these flags are not repeated here.
+
+Exit codes: 0 done, 1 failed midway (what was finished is kept, and the command that continues is printed), 2 wrong
+input, 130 interrupted.
+"""
+
 
 def root_command() -> Any:
     """Return the command group of `fsd-tune`: a `click.Group`, or typer's own kind of it."""
@@ -203,16 +215,7 @@ def root_command() -> Any:
 def cli_page() -> str:
     """Return the page of all verbs and their flags."""
     group = root_command()
-    lines = [
-        "# Command line",
-        "",
-        "`fsd-tune VERB --help` prints the same. Exit codes: 0 done, 1 failed midway (what was finished is kept, and the",
-        "command that continues is printed), 2 wrong input, 130 interrupted. `--json` prints the result as one document,",
-        "`--debug` the traceback of an error. Flags may be written with underscores.",
-        "",
-        "Verbs that take settings accept a flag for every key of [Settings](settings.md), listed there and not repeated here.",
-        "",
-    ]
+    lines = [_COMMANDS]
     for name in sorted(group.list_commands(None)):
         command = group.get_command(None, name)
         if command.hidden:
@@ -272,6 +275,17 @@ def _flag_help(parameter: Any) -> str:
 
 # Python.
 
+_PYTHON = """# Python API
+
+```python
+import fsd_tune as fsd
+```
+
+The names of this page are imported when they are first used, so `import fsd_tune` takes no time. Progress is reported
+through `logging.getLogger("fsd_tune")`. A call restores signal handlers, environment variables and log levels before
+it returns. [A search in Python](../tutorials/notebook.md) uses most of them. `fsd.__version__` is the version as text.
+"""
+
 _DOCUMENTED = (
     "fsd_tune.cka.linear_cka",
     "fsd_tune.losses.kd_loss",
@@ -287,21 +301,7 @@ _BEFORE_THE_API = ("fsd_tune.settings.load", "fsd_tune.search.run", "fsd_tune.re
 
 def python_page() -> str:
     """Return the page of the Python API: every public name of the package, then the functions on tensors."""
-    lines = [
-        "# Python API",
-        "",
-        "```python",
-        "import fsd_tune as fsd",
-        "```",
-        "",
-        "The names of this page are imported when they are first used, so that `import fsd_tune` takes no time. Progress",
-        'is reported through `logging.getLogger("fsd_tune")`. A call restores signal handlers, environment variables and',
-        "log levels before it returns. [A search in Python](../tutorials/notebook.md) uses most of them.",
-        "",
-        '`__version__`',
-        ":   The version of the package, as text.",
-        "",
-    ]  # fmt: skip
+    lines = [_PYTHON]
     names = [name for name in getattr(fsd_tune, "__all__", ()) if name != "__version__"]
     objects = {f"fsd_tune.{name}": getattr(fsd_tune, name) for name in names}
     if not objects:
@@ -353,7 +353,8 @@ def root_page(name: str, repository: str) -> str:
         target = match[1]
         if "://" in target or target.startswith("#"):
             return match[0]
-        return f"]({target.removeprefix('docs/')})" if target.startswith("docs/") else f"]({repository}/blob/main/{target})"
+        page = target.removeprefix("docs/")
+        return f"]({page})" if page != target else f"]({repository}/blob/main/{target})"
 
     return re.sub(r"\]\(([^)\s]+)\)", link, (ROOT / name).read_text())
 
