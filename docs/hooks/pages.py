@@ -4,6 +4,7 @@ reference/settings.md comes from the schema, reference/cli.md from the commands,
 `fsd_tune.__all__`, tutorials/notebook.md from the notebook, contributing.md and changelog.md from the root.
 """
 
+import importlib
 import inspect
 import json
 import re
@@ -197,42 +198,50 @@ input, 130 interrupted.
 """
 
 
+_PANELS = ("Train", "Search", "Inspect", "Publish", "Cluster")
+
+
 def root_command() -> Any:
     """Return the command group of `fsd-tune`: a `click.Group`, or typer's own kind of it."""
-    from fsd_tune.cli import main
-
-    for name in ("cli", "group", "app"):
-        command = getattr(main, name, None)
-        if hasattr(command, "list_commands"):
-            return command
+    importlib.import_module("fsd_tune.cli.main")  # registers the verbs
+    app = importlib.import_module("fsd_tune.cli.app").app
+    if hasattr(app, "list_commands"):
+        return app
     import typer
-
-    from fsd_tune.cli.app import app
 
     return typer.main.get_command(app)
 
 
 def cli_page() -> str:
-    """Return the page of all verbs and their flags."""
+    """Return the page of all verbs and their flags, by group."""
     group = root_command()
+    commands = [group.get_command(None, name) for name in sorted(group.list_commands(None))]
+    panels: dict[str, list[Any]] = {panel: [] for panel in _PANELS}
+    for command in commands:
+        if not command.hidden:
+            panels.setdefault(getattr(command, "panel", "Verbs"), []).append(command)
     lines = [_COMMANDS]
-    for name in sorted(group.list_commands(None)):
-        command = group.get_command(None, name)
-        if command.hidden:
-            continue
-        parameters = [parameter for parameter in command.params if not getattr(parameter, "hidden", False)]
-        arguments = [parameter for parameter in parameters if parameter.param_type_name == "argument"]
-        usage = " ".join(["fsd-tune", name, *(_argument(argument) for argument in arguments), "[OPTIONS]"])
-        lines += [f"## {name}", "", _cell(command.help or ""), "", "```text", usage, "```", ""]
-        rows = [
-            (_flag(parameter), "required" if parameter.required else _flag_default(parameter), _flag_help(parameter))
-            for parameter in parameters
-            if not _sets_a_setting(parameter) and "--help" not in parameter.opts
-        ]
-        lines += [*_table(("argument or flag", "default", "meaning"), rows, code=False), ""]
-        if any(_sets_a_setting(parameter) for parameter in parameters):
-            lines += ["Beside these: a flag for every [setting](settings.md).", ""]
+    for panel, verbs in panels.items():
+        lines += [f"## {panel}", ""] if verbs else []
+        for command in verbs:
+            lines += _verb(command)
     return "\n".join(lines)
+
+
+def _verb(command: Any) -> list[str]:
+    parameters = [parameter for parameter in command.params if not getattr(parameter, "hidden", False)]
+    arguments = [parameter for parameter in parameters if parameter.param_type_name == "argument"]
+    usage = " ".join(["fsd-tune", command.name, *(_argument(argument) for argument in arguments), "[OPTIONS]"])
+    rows = [
+        (_flag(parameter), "required" if parameter.required else _flag_default(parameter), _flag_help(parameter))
+        for parameter in parameters
+        if not _sets_a_setting(parameter) and "--help" not in parameter.opts
+    ]
+    lines = [f"### {command.name}", "", _cell(command.help or ""), "", "```text", usage, "```", ""]
+    lines += [*_table(("argument or flag", "default", "meaning"), rows, code=False), ""]
+    if any(_sets_a_setting(parameter) for parameter in parameters):
+        lines += ["Beside these: a flag for every [setting](settings.md).", ""]
+    return lines
 
 
 def _argument(parameter: Any) -> str:
@@ -255,12 +264,11 @@ def _flag(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
         return f"`{parameter.name.upper()}`"
     names = " ".join(f"`{name}`" for name in parameter.opts)
-    if getattr(parameter, "is_flag", False):
-        return names
     kind = getattr(parameter, "type", None)
-    if choices := getattr(kind, "choices", None):
-        return f"{names} {' '.join(f'`{choice}`' for choice in choices)}"
-    return f"{names} {getattr(kind, 'name', '')}".strip()
+    if kind is None or parameter.is_flag:
+        return names
+    accepted = kind.get_metavar(parameter, None) if hasattr(kind, "get_metavar") else None
+    return f"{names} {_cell(parameter.metavar or accepted or kind.name)}"
 
 
 def _flag_default(parameter: Any) -> str:
@@ -270,7 +278,7 @@ def _flag_default(parameter: Any) -> str:
 
 
 def _flag_help(parameter: Any) -> str:
-    return getattr(parameter, "help", None) or ""
+    return getattr(parameter, "help", None) or getattr(parameter, "missing_help", None) or ""
 
 
 # Python.
