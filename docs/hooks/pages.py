@@ -4,6 +4,7 @@ reference/settings.md comes from the schema, reference/cli.md from the commands,
 `fsd_tune.__all__`, tutorials/notebook.md from the notebook, contributing.md and changelog.md from the root.
 """
 
+import importlib
 import inspect
 import json
 import re
@@ -40,6 +41,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 # Settings.
 
+_SETTINGS = """# Settings
+
+A settings file is YAML. Unknown keys are errors, and every problem is reported at once with its line. The files in
+`search_spaces/` are commented examples, and `fsd-tune validate FILE` prints all settings with their values.
+
+A flag overrides the file: `student.layers` is `--student-layers`, `search.trials` is `--trials` or `--search-trials`,
+and a hyperparameter is plain (`--alpha`, `--gamma-i`).
+"""
 _METHOD_DOC = "a method, or `{choice: [kd, fsd_ilg]}` to search over methods"
 _PRECISION_DOC = (
     "auto (bf16 autocast if the CPU or GPU computes it natively), float32 or bf16; recorded with the results"
@@ -49,7 +58,7 @@ _SPACE = """A search space has one entry per hyperparameter. Each entry is one o
 | entry | meaning |
 | --- | --- |
 | `0.5` | fixed |
-| `{low: 1.0, high: 10.0}` | a range, ends included; whole numbers for `epochs`, `batch_size` and `gradient_accumulation` |
+| `{low: 1.0, high: 10.0}` | a range, ends included; of whole numbers if the hyperparameter is one |
 | `{low: 0.01, high: 10.0, log: true}` | a range that is searched on a logarithmic scale |
 | `{low: 0.1, high: 0.9, step: 0.1}` | a range with steps, which a grid needs |
 | `{choice: [16, 32]}` | one of the listed values |
@@ -62,13 +71,7 @@ their defaults."""
 def settings_page() -> str:
     """Return the page of all settings: the space's hyperparameters, then every section of the YAML."""
     lines = [
-        "# Settings",
-        "",
-        "A settings file is YAML. Unknown keys are errors, and every problem is reported at once with its line.",
-        "`fsd-tune validate FILE` prints all settings with their values. A flag overrides the file: `student.layers` is",
-        "`--student-layers`, `search.trials` is `--trials` or `--search-trials`, and a hyperparameter is plain (`--alpha`,",
-        "`--gamma-i`). The files in `search_spaces/` are commented examples.",
-        "",
+        _SETTINGS,
         "## Top level",
         "",
         *_table(("key", "accepted", "default", "meaning"), [
@@ -184,52 +187,61 @@ def _yaml(value: Any) -> str:
 
 # The command line.
 
+_COMMANDS = """# Command line
+
+`fsd-tune VERB --help` prints the same. `--json` prints the result as one document, `--debug` the traceback of an error.
+Flags may be written with underscores. Verbs that take settings accept a flag for every key of [Settings](settings.md);
+these flags are not repeated here.
+
+Exit codes: 0 done, 1 failed midway (what was finished is kept, and the command that continues is printed), 2 wrong
+input, 130 interrupted.
+"""
+
+
+_PANELS = ("Train", "Search", "Inspect", "Publish", "Cluster")
+
 
 def root_command() -> Any:
     """Return the command group of `fsd-tune`: a `click.Group`, or typer's own kind of it."""
-    from fsd_tune.cli import main
-
-    for name in ("cli", "group", "app"):
-        command = getattr(main, name, None)
-        if hasattr(command, "list_commands"):
-            return command
+    importlib.import_module("fsd_tune.cli.main")  # registers the verbs
+    app = importlib.import_module("fsd_tune.cli.app").app
+    if hasattr(app, "list_commands"):
+        return app
     import typer
-
-    from fsd_tune.cli.app import app
 
     return typer.main.get_command(app)
 
 
 def cli_page() -> str:
-    """Return the page of all verbs and their flags."""
+    """Return the page of all verbs and their flags, by group."""
     group = root_command()
-    lines = [
-        "# Command line",
-        "",
-        "`fsd-tune VERB --help` prints the same. Exit codes: 0 done, 1 failed midway (what was finished is kept, and the",
-        "command that continues is printed), 2 wrong input, 130 interrupted. `--json` prints the result as one document,",
-        "`--debug` the traceback of an error. Flags may be written with underscores.",
-        "",
-        "Verbs that take settings accept a flag for every key of [Settings](settings.md), listed there and not repeated here.",
-        "",
-    ]
-    for name in sorted(group.list_commands(None)):
-        command = group.get_command(None, name)
-        if command.hidden:
-            continue
-        parameters = [parameter for parameter in command.params if not getattr(parameter, "hidden", False)]
-        arguments = [parameter for parameter in parameters if parameter.param_type_name == "argument"]
-        usage = " ".join(["fsd-tune", name, *(_argument(argument) for argument in arguments), "[OPTIONS]"])
-        lines += [f"## {name}", "", _cell(command.help or ""), "", "```text", usage, "```", ""]
-        rows = [
-            (_flag(parameter), "required" if parameter.required else _flag_default(parameter), _flag_help(parameter))
-            for parameter in parameters
-            if not _sets_a_setting(parameter) and "--help" not in parameter.opts
-        ]
-        lines += [*_table(("argument or flag", "default", "meaning"), rows, code=False), ""]
-        if any(_sets_a_setting(parameter) for parameter in parameters):
-            lines += ["Beside these: a flag for every [setting](settings.md).", ""]
+    commands = [group.get_command(None, name) for name in sorted(group.list_commands(None))]
+    panels: dict[str, list[Any]] = {panel: [] for panel in _PANELS}
+    for command in commands:
+        if not command.hidden:
+            panels.setdefault(getattr(command, "panel", "Verbs"), []).append(command)
+    lines = [_COMMANDS]
+    for panel, verbs in panels.items():
+        lines += [f"## {panel}", ""] if verbs else []
+        for command in verbs:
+            lines += _verb(command)
     return "\n".join(lines)
+
+
+def _verb(command: Any) -> list[str]:
+    parameters = [parameter for parameter in command.params if not getattr(parameter, "hidden", False)]
+    arguments = [parameter for parameter in parameters if parameter.param_type_name == "argument"]
+    usage = " ".join(["fsd-tune", command.name, *(_argument(argument) for argument in arguments), "[OPTIONS]"])
+    rows = [
+        (_flag(parameter), "required" if parameter.required else _flag_default(parameter), _flag_help(parameter))
+        for parameter in parameters
+        if not _sets_a_setting(parameter) and "--help" not in parameter.opts
+    ]
+    lines = [f"### {command.name}", "", _cell(command.help or ""), "", "```text", usage, "```", ""]
+    lines += [*_table(("argument or flag", "default", "meaning"), rows, code=False), ""]
+    if any(_sets_a_setting(parameter) for parameter in parameters):
+        lines += ["Beside these: a flag for every [setting](settings.md).", ""]
+    return lines
 
 
 def _argument(parameter: Any) -> str:
@@ -252,12 +264,11 @@ def _flag(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
         return f"`{parameter.name.upper()}`"
     names = " ".join(f"`{name}`" for name in parameter.opts)
-    if getattr(parameter, "is_flag", False):
-        return names
     kind = getattr(parameter, "type", None)
-    if choices := getattr(kind, "choices", None):
-        return f"{names} {' '.join(f'`{choice}`' for choice in choices)}"
-    return f"{names} {getattr(kind, 'name', '')}".strip()
+    if kind is None or parameter.is_flag:
+        return names
+    accepted = kind.get_metavar(parameter, None) if hasattr(kind, "get_metavar") else None
+    return f"{names} {_cell(parameter.metavar or accepted or kind.name)}"
 
 
 def _flag_default(parameter: Any) -> str:
@@ -267,10 +278,21 @@ def _flag_default(parameter: Any) -> str:
 
 
 def _flag_help(parameter: Any) -> str:
-    return getattr(parameter, "help", None) or ""
+    return getattr(parameter, "help", None) or getattr(parameter, "missing_help", None) or ""
 
 
 # Python.
+
+_PYTHON = """# Python API
+
+```python
+import fsd_tune as fsd
+```
+
+The names of this page are imported when they are first used, so `import fsd_tune` takes no time. Progress is reported
+through `logging.getLogger("fsd_tune")`. A call restores signal handlers, environment variables and log levels before
+it returns. [A search in Python](../tutorials/notebook.md) uses most of them. `fsd.__version__` is the version as text.
+"""
 
 _DOCUMENTED = (
     "fsd_tune.cka.linear_cka",
@@ -287,21 +309,7 @@ _BEFORE_THE_API = ("fsd_tune.settings.load", "fsd_tune.search.run", "fsd_tune.re
 
 def python_page() -> str:
     """Return the page of the Python API: every public name of the package, then the functions on tensors."""
-    lines = [
-        "# Python API",
-        "",
-        "```python",
-        "import fsd_tune as fsd",
-        "```",
-        "",
-        "The names of this page are imported when they are first used, so that `import fsd_tune` takes no time. Progress",
-        'is reported through `logging.getLogger("fsd_tune")`. A call restores signal handlers, environment variables and',
-        "log levels before it returns. [A search in Python](../tutorials/notebook.md) uses most of them.",
-        "",
-        '`__version__`',
-        ":   The version of the package, as text.",
-        "",
-    ]  # fmt: skip
+    lines = [_PYTHON]
     names = [name for name in getattr(fsd_tune, "__all__", ()) if name != "__version__"]
     objects = {f"fsd_tune.{name}": getattr(fsd_tune, name) for name in names}
     if not objects:
@@ -353,7 +361,8 @@ def root_page(name: str, repository: str) -> str:
         target = match[1]
         if "://" in target or target.startswith("#"):
             return match[0]
-        return f"]({target.removeprefix('docs/')})" if target.startswith("docs/") else f"]({repository}/blob/main/{target})"
+        page = target.removeprefix("docs/")
+        return f"]({page})" if page != target else f"]({repository}/blob/main/{target})"
 
     return re.sub(r"\]\(([^)\s]+)\)", link, (ROOT / name).read_text())
 

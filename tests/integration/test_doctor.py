@@ -67,7 +67,7 @@ def test_a_folder_that_holds_another_search(settings, tmp_path):
 
 def test_the_outputs_bytes_are_at_most_what_the_formula_says(settings, glue, teacher, tmp_path):
     seen = found(settings=settings, task="sst2", teacher=str(teacher), data=glue, output=tmp_path)
-    # 40 examples of at most 32 tokens, 16 wide, float16, one layer, 2 classes, 5 centroids: the README's formula
+    # 40 examples of at most 32 tokens, 16 wide, float16, one layer, 2 classes, 5 centroids: docs/benchmarks/cost.md
     most = 40 * (2 * 32 * 16 * 1 + 4 * 2 + 8 * 5 + 12) + 4 * 5 * 32 * 16
     assert f"at most {most / 1e9:.3g} GB" in seen["disk"].message
 
