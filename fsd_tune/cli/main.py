@@ -59,7 +59,7 @@ def compare(
     output: Annotated[Path, typer.Option("--output", help="folder for compare.html, .csv and .png")] = Path("compare"),
     anyway: Annotated[bool, typer.Option("--anyway", help="also what differs in task, metric or split")] = False,
     wandb_view: Annotated[
-        bool, typer.Option("--wandb-view", help="also save a view of the W&B project that shows these searches")
+        bool, typer.Option("--wandb-view", help="also say how to show these searches side by side in W&B")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -67,14 +67,13 @@ def compare(
     folder_or_new("--output", output)
     from fsd_tune.report import compare as comparing
     from fsd_tune.report import compare_page
-    from fsd_tune.report.wandb_view import of, save
 
     compared = comparing.compare(searches, anyway)
-    view = of(searches, compared) if wandb_view else None
+    steps = comparing.wandb_view_steps(searches, compared) if wandb_view else []
     path = compare_page.write(compared, output)
     show(comparing.document(compared), as_json, [*comparing.lines(compared), f"page: {path}"])
-    if view is not None:
-        print(f"view: {save(view)}", file=sys.stderr)
+    for step in steps:
+        print(step, file=sys.stderr)
 
 
 @verb(settings_flags=True)
