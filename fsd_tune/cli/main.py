@@ -47,9 +47,7 @@ def report(*, folder: str, as_json: bool) -> None:
 @argument("searches", nargs=-1, required=True, help="Two or more searches: folders, or wandb:entity/project/group.")
 @options.folder_flag("--output", "Folder for compare.html, .csv and .png.", default=Path("compare"))
 @option("--anyway", panel=INPUTS, is_flag=True, help="Compare searches that differ in task, metric or split, too.")
-@option(
-    "--wandb-view", panel=OUTPUT, is_flag=True, help="Save a view of the W&B project that shows these searches, too."
-)
+@option("--wandb-view", panel=OUTPUT, is_flag=True, help="Also say how to show these searches side by side in W&B.")
 @options.as_json
 def compare(*, searches: tuple[str, ...], output: Path, anyway: bool, wandb_view: bool, as_json: bool) -> None:
     """Compare searches in one table and one page.
@@ -59,14 +57,13 @@ def compare(*, searches: tuple[str, ...], output: Path, anyway: bool, wandb_view
     check_folder("--output", output)
     from fsd_tune.report import compare as comparing
     from fsd_tune.report import compare_page
-    from fsd_tune.report.wandb_view import of, save
 
     compared = comparing.compare(list(searches), anyway)
-    view = of(list(searches), compared) if wandb_view else None
+    steps = comparing.wandb_view_steps(list(searches), compared) if wandb_view else []
     path = compare_page.write(compared, output)
     show(comparing.document(compared), as_json, [*comparing.lines(compared), f"page: {path}"])
-    if view is not None:
-        print(f"view: {save(view)}", file=sys.stderr)
+    for step in steps:
+        print(step, file=sys.stderr)
 
 
 @verb(SEARCH, settings=True)

@@ -7,7 +7,6 @@ import plotly.graph_objects as go
 
 from fsd_tune.report.charts.base import ACCENT, GREY, STATE_COLOURS, Chart, finished, label, styled, teacher_score
 from fsd_tune.report.results import Results
-from fsd_tune.report.so_far import so_far
 from fsd_tune.report.study_db import UndrawableError
 
 
@@ -37,7 +36,7 @@ def history(results: Results, study: optuna.study.Study) -> Chart:
 
 def cost(results: Results) -> Chart:
     """The best finished score against the student steps of all trials so far."""
-    found = so_far(results)
+    found = results.best_so_far()
     if not len(found):
         raise UndrawableError("Not drawn yet: no trial has finished.")
     figure = go.Figure(
