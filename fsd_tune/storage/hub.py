@@ -14,7 +14,7 @@ TIMEOUT_S = 10.0
 
 
 def stay_offline() -> None:
-    """`offline` for the rest of this process and for those that it starts."""
+    """Make the hub's libraries use their local caches only, in this process and in those that it starts."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     for module in _switches():
         vars(module)["HF_HUB_OFFLINE"] = True
@@ -22,7 +22,7 @@ def stay_offline() -> None:
 
 @contextmanager
 def offline(enabled: bool) -> Iterator[None]:
-    """Makes the hub's libraries look into their local caches only, where `enabled`."""
+    """Make the hub's libraries use their local caches only while the block runs, if `enabled`."""
     before = [module.HF_HUB_OFFLINE for module in _switches()]
     try:
         for module, value in zip(_switches(), before, strict=True):
@@ -34,7 +34,15 @@ def offline(enabled: bool) -> Iterator[None]:
 
 
 def unreachable(kind: Literal["model", "dataset"], name: str) -> str:
-    """Why the hub does not give this model or data set, in one line; empty when it does."""
+    """Ask the hub for a model or data set.
+
+    Args:
+        kind: model or dataset.
+        name: its id on the hub.
+
+    Returns:
+        Why the hub does not offer it, in one line; empty if it does.
+    """
     import huggingface_hub
 
     api = huggingface_hub.HfApi()
@@ -43,19 +51,13 @@ def unreachable(kind: Literal["model", "dataset"], name: str) -> str:
             api.model_info(name, timeout=TIMEOUT_S)
         else:
             api.dataset_info(name, timeout=TIMEOUT_S)
-    except Exception as error:  # of several libraries below; a user can do the same about each
+    except Exception as error:  # Errors come from several libraries, and all mean the same to a user.
         return (str(error).splitlines() or [type(error).__name__])[0]
     return ""
 
 
-"""Ask the Hugging Face hub whether a model or data set is there, and switch its libraries to their caches.
-
-The hub is asked once with a time limit, because its libraries would retry six times with growing waits.
-"""
-
-
 def _switches() -> list[ModuleType]:
-    # Both libraries read the environment at import, and only then.
+    """Return the modules that hold HF_HUB_OFFLINE; the libraries read the environment only when imported."""
     import huggingface_hub
 
     loaded = [huggingface_hub.constants]
