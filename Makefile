@@ -1,14 +1,17 @@
 # What people run. `make demo` and `make test` are all that a newcomer needs; each makes .venv when it is missing.
 SHELL := /bin/bash
-PYTHON ?= python3.11
+# The newest Python that is there and at least 3.11; another one with PYTHON=/path/to/python.
+PYTHON ?= $(shell for python in python3.14 python3.13 python3.12 python3.11 python3; do \
+	  $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null && echo $$python && break; done)
 PIP := .venv/bin/python -m pip --disable-pip-version-check
 
-.PHONY: demo test test-slow bench bench-scale bench-search soak measure-failures check format clean
+.PHONY: demo test test-slow docs bench bench-scale bench-search soak measure-failures check format clean
 
 # torch is installed first and by itself: pip then keeps that build (a CPU one where an index offers it).
 .venv/installed: pyproject.toml constraints.txt
 	@echo "installing dependencies into .venv (a few minutes the first time)"
-	@command -v $(PYTHON) > /dev/null || { echo "make: $(PYTHON) not found; give another with PYTHON=python3.12"; exit 2; }
+	@test -x .venv/bin/python || test -n "$(PYTHON)" || \
+	  { echo "make: found no Python 3.11 or newer; name one with PYTHON=/path/to/python"; exit 2; }
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	@$(PIP) install --quiet --constraint constraints.txt torch
 	@$(PIP) install --quiet --constraint constraints.txt --editable .
@@ -19,6 +22,10 @@ PIP := .venv/bin/python -m pip --disable-pip-version-check
 	@# For W&B's schema of sweeps alone: its own dependencies ask for an old numpy.
 	@$(PIP) install --quiet --constraint constraints.txt --no-deps sweeps
 	@$(PIP) install --quiet --no-deps --upgrade --target .venv/cluster --requirement tests/cluster/requirements.txt
+	@touch $@
+
+.venv/installed-docs: .venv/installed
+	@$(PIP) install --quiet --constraint constraints.txt --editable '.[docs]'
 	@touch $@
 
 demo: .venv/installed
@@ -34,6 +41,11 @@ test: .venv/installed-test
 test-slow: .venv/installed-test
 	.venv/bin/python -m pytest -m slow $(SIDE_BY_SIDE) --ignore tests/cluster --ignore tests/integration/test_demo.py
 	.venv/bin/python -m pytest -m slow tests/integration/test_demo.py tests/cluster
+
+# The documentation site, in site/. A dead link or a missing reference is an error. Nothing is fetched while it is built.
+docs: .venv/installed-docs
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
+	@echo "site/index.html"
 
 # What a trial costs beside plain fine-tuning. BENCH='--device cuda' or BENCH=--json for more.
 bench: .venv/installed-test
@@ -66,4 +78,4 @@ format: .venv/installed-test
 	.venv/bin/ruff format .
 
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv build site *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fsd_tune.data import task_file
 from fsd_tune.errors import InputError, ProblemCollector
+from fsd_tune.settings.shipped import find_space
 from fsd_tune.storage import artifacts
 from fsd_tune.storage.artifacts import digest
 from fsd_tune.storage.uri import is_uri, problems_of
@@ -56,7 +57,8 @@ def translate(shared: str, words: Sequence[str]) -> tuple[list[str], dict[str, P
             with problems.collect():
                 value = inputs.add_task(value, "--data" in given)
         elif name in _PATHS:
-            value = inputs.add(value)
+            # The verb's own argument can name a shipped space.
+            value = inputs.add(value if name else str(find_space(value)))
             if not name and value == word:
                 problems.add(f"{word}: no such file.")
         translated.append(f"{name}={value}" if equals else value)

@@ -212,7 +212,7 @@ def _become(facts: dict[str, Any]) -> None:
         shutil.copy(source, target)
         target.chmod(0o600)
     packages = ":".join(facts["packages"])
-    settings = "RAY_USAGE_STATS_ENABLED=0 AWS_EC2_METADATA_DISABLED=true"  # README, "Storage"
+    settings = "RAY_USAGE_STATS_ENABLED=0 AWS_EC2_METADATA_DISABLED=true"  # docs/how-to/cluster.md, "Storage"
     profile = f"export PATH={facts['bin']}:$PATH PYTHONPATH={packages} {settings}\n"
     (root / "etc/profile.d/lab.sh").write_text(profile)
     (home / ".bashrc").write_text(profile)

@@ -1,4 +1,4 @@
-"""The launch from a laptop, word by word as the README has it; a search that is stopped and resumed from there."""
+"""The launch as docs/how-to/cluster.md has it, word by word; a search that is stopped and resumed from a laptop."""
 
 import shlex
 import time
@@ -15,9 +15,9 @@ pytestmark = pytest.mark.slow
 
 
 def commands():
-    """The README's commands for a cluster, but for the one that installs what Ray needs to talk to AWS."""
-    section = (ROOT / "README.md").read_text().split("## On a cluster")[1]
-    lines = [line.partition(" #")[0].strip() for line in section.split("```bash\n")[1].split("```")[0].splitlines()]
+    """The page's first commands, but for the one that installs what Ray needs to talk to AWS."""
+    page = (ROOT / "docs/how-to/cluster.md").read_text()
+    lines = [line.partition(" #")[0].strip() for line in page.split("```bash\n")[1].split("```")[0].splitlines()]
     assert lines[0] == "pip install boto3"
     return lines[1:]
 
@@ -29,7 +29,7 @@ def _wait(true, why=lambda: "", seconds=180):
         time.sleep(0.2)
 
 
-def test_the_readmes_launch_word_by_word(made):
+def test_the_launch_of_the_page_word_by_word(made):
     """Its files are on the laptop alone, under its names; the hosts share what it takes to be shared."""
     made.configure(on_demand=False)
     copied = {"cluster.yaml": "", "space.yaml": "search_spaces/fsd_ilg.yaml", "teacher": "teachers/rte", "glue": ""}
@@ -42,7 +42,7 @@ def test_the_readmes_launch_word_by_word(made):
     assert token == "ray get-auth-token --generate" and up.startswith("ray up") and down.startswith("ray down")
     said = {}
     for line in [*lines[:-1], "fsd-tune status cluster.yaml", down]:
-        # The variable: as docs/cluster/hosts.yaml has it for a list of hosts. Ray asks on a terminal whether to go on.
+        # The variable is the one that examples/cluster/hosts.yaml asks for. On a terminal Ray asks whether to go on.
         typed = f"echo y | script -qec {shlex.quote(line)} /dev/null" if line.startswith("ray ") else line
         command = f"cd ~/launch; export RAY_UP_enable_autoscaler_v2=0; {typed}"
         done = made.lab.run(0, command, check=False, timeout=400)

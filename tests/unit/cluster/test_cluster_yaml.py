@@ -11,7 +11,7 @@ from fsd_tune.cluster.connection import device_for
 from fsd_tune.settings.loader import load, parse_flags
 from tests import ROOT
 
-SHIPPED = ["cluster.yaml", "docs/cluster/gcp.yaml", "docs/cluster/hosts.yaml"]
+SHIPPED = ["cluster.yaml", "examples/cluster/gcp.yaml", "examples/cluster/hosts.yaml"]
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -34,7 +34,7 @@ def test_the_clouds_files_are_one_cluster():
 
 
 def test_kubernetes_runs_the_same_ray_with_the_same_resources():
-    job = yaml.safe_load((ROOT / "docs/cluster/rayjob.yaml").read_text())
+    job = yaml.safe_load((ROOT / "examples/cluster/rayjob.yaml").read_text())
     cluster, aws = job["spec"]["rayClusterSpec"], yaml.safe_load((ROOT / "cluster.yaml").read_text())
     ray = metadata.version("ray")
     assert cluster["rayVersion"] == ray and f"rayproject/ray:{ray}-" in aws["docker"]["image"]
@@ -60,7 +60,7 @@ def test_kubernetes_runs_the_same_ray_with_the_same_resources():
 
 def test_kubernetes_starts_a_command_that_is_one(monkeypatch):
     """The entry point parses, and asks for no more of a GPU than a worker has."""
-    job = yaml.safe_load((ROOT / "docs/cluster/rayjob.yaml").read_text())
+    job = yaml.safe_load((ROOT / "examples/cluster/rayjob.yaml").read_text())
     words = job["spec"]["entrypoint"].split()
     assert words[:2] == ["fsd-tune", "search"]
     kept = [word for word in words[3:] if not word.startswith("/shared/")]
@@ -119,7 +119,7 @@ def test_a_mistake_is_named_with_its_key(change, said, tmp_path):
 
 
 def test_a_mistake_is_named_with_its_line(tmp_path):
-    text = (ROOT / "docs" / "cluster" / "hosts.yaml").read_text()
+    text = (ROOT / "examples" / "cluster" / "hosts.yaml").read_text()
     path = tmp_path / "mine.yaml"
     for wrong, key in (("worker_ips: 7", "provider.worker_ips"), ("x: 1", "provider.worker_ips")):
         path.write_text(re.sub(r"worker_ips: .*", "worker_ips: 7", text) if "ips" in wrong else text + wrong)
@@ -138,10 +138,10 @@ def test_a_file_that_is_none(tmp_path):
 
 def test_what_ray_up_would_miss_here(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    said = "\n".join(cluster_yaml.lacking(ROOT / "docs" / "cluster" / "hosts.yaml"))
+    said = "\n".join(cluster_yaml.lacking(ROOT / "examples" / "cluster" / "hosts.yaml"))
     assert "auth.ssh_private_key: ~/.ssh/id_ed25519: no such file" in said
     assert "~/.ray/auth_token: no such file; `ray get-auth-token --generate` makes it" in said
     for name in (".ssh/id_ed25519", ".ray/auth_token"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).touch()
-    assert cluster_yaml.lacking(ROOT / "docs" / "cluster" / "hosts.yaml") == []
+    assert cluster_yaml.lacking(ROOT / "examples" / "cluster" / "hosts.yaml") == []
