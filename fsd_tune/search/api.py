@@ -10,7 +10,7 @@ from typing import Any
 from fsd_tune.cluster import connection, nodes
 from fsd_tune.data.splits import TaskLike
 from fsd_tune.errors import FsdTuneError, InputError
-from fsd_tune.memory.spec import MemorySpec, spec_for
+from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.progress import Display
 from fsd_tune.report.results import Results, load
 from fsd_tune.search import budget
@@ -121,14 +121,14 @@ def plan(
         where.check_writable("--output")
         where.download()
     artefacts, remote = where.memory_folder(memory)
-    spec, notes = spec_for(
-        settings, inputs.teacher, inputs.task, inputs.train, inputs.dev, artefacts,
-        connection.device_for(settings, device, address), remote, connection.elsewhere(address),
+    spec = MemorySpec.from_inputs(
+        settings, inputs, artefacts, connection.device_for(settings, device, address), remote=remote,
+        elsewhere=connection.elsewhere(address),
     )  # fmt: skip
     identity = search_folder.identity(settings, spec)
     search_folder.check(where.folder, identity, overwrite, resuming)
     given = search_folder.given(inputs.task, teacher, data, memory, device)
-    return Plan(settings, inputs, spec, where, identity, given, (*inputs.notes, *notes, *budget.notes(settings)))
+    return Plan(settings, inputs, spec, where, identity, given, (*inputs.notes, *spec.notes, *budget.notes(settings)))
 
 
 def _anchored(settings: Settings) -> Settings:

@@ -154,7 +154,7 @@ class SearchDriver:
             leave(actor, user)
 
     def _say(self, prepared: BuiltMemory) -> None:
-        facts, scores = prepared.facts, prepared.teacher_metrics
+        facts, scores = prepared.facts.to_json(), prepared.teacher_metrics
         kept = f"{facts['centroids']} centroids" if "centroids" in facts else "no centroids needed"
         examples = f"{facts['examples']:,} examples"
         how = (

@@ -20,13 +20,12 @@ from fsd_tune.memory.spec import MemorySpec, fingerprint
 from fsd_tune.report.compare import differences
 from fsd_tune.settings import loader
 from fsd_tune.settings.loader import Settings
+from fsd_tune.settings.schema import Asha
 from fsd_tune.storage import artifacts
 from fsd_tune.storage.experiment_folder import ExperimentFolder
 from fsd_tune.storage.uri import is_uri, misses_slash
 from fsd_tune.training.inputs import Inputs
 from fsd_tune.versions import versions
-
-_DEFAULT_REPORTS = 10
 
 
 def identity(settings: Settings, spec: MemorySpec) -> dict[str, Any]:
@@ -174,7 +173,7 @@ def write_description(
         mode="max",
         state="running",
         trials=settings.search.trials,
-        reports=asha.reports if asha else _DEFAULT_REPORTS,
+        reports=(asha or Asha()).reports,
         rungs=rungs(asha.grace, asha.reduction_factor, asha.reports) if asha else [],
         judge_by=settings.search.judge_by,
         select_on=settings.search.model_dump(mode="json")["select_on"],

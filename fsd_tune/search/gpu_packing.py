@@ -46,14 +46,14 @@ def dearest(settings: Settings) -> dict[str, Any]:
 
 def peak(distiller: Distiller) -> int:
     """Bytes of GPU memory that the allocator held at most in some steps on the longest examples."""
-    lengths = distiller.run.train.lengths
-    longest = np.argsort(-lengths, kind="stable")[: distiller.run.config["batch_size"]]
+    lengths = distiller.setup.train.lengths
+    longest = np.argsort(-lengths, kind="stable")[: distiller.setup.config["batch_size"]]
     distiller.model.train()
-    torch.cuda.reset_peak_memory_stats(distiller.run.device)
+    torch.cuda.reset_peak_memory_stats(distiller.setup.device)
     for _ in range(_STEPS):
         distiller.train_on(longest)
-    torch.cuda.synchronize(distiller.run.device)
-    return int(torch.cuda.max_memory_reserved(distiller.run.device))
+    torch.cuda.synchronize(distiller.setup.device)
+    return int(torch.cuda.max_memory_reserved(distiller.setup.device))
 
 
 def share(peak_bytes: int, total_bytes: int) -> float:

@@ -1,4 +1,4 @@
-"""The candidates of a grid of teachers as tasks on Ray, and how far each one is."""
+"""Train the candidates of a grid of teachers as tasks on Ray, and show the progress of each."""
 
 import contextlib
 import json
@@ -25,15 +25,15 @@ _TOLD_EVERY = 0.5
 
 @dataclass(frozen=True)
 class Trained:
-    """A candidate that has ended: what its record holds, or why there is none."""
+    """A candidate that has ended: its record, or the reason why there is none."""
 
     name: str
-    made: dict[str, Any] | None
+    record: dict[str, Any] | None
     reason: str = ""
 
 
 class _Told(Display):
-    """Writes to a file how far a candidate is: its stage, and the last line that would have been shown."""
+    """A display that writes a candidate's progress and its last line to a file."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(quiet=True)
@@ -65,15 +65,17 @@ def _train(run: TeacherConfig, threads: int) -> tuple[dict[str, Any] | None, str
 
 
 class Workers:
-    """A connection to Ray and the room that candidates have there. A context manager."""
+    """A connection to Ray that trains candidates; a context manager."""
 
     def __init__(self, cpus: float, gpus: float, candidates: int, address: str | None, temporary: Path | None) -> None:
-        """Nothing starts yet.
+        """Connect to nothing yet.
 
         Args:
-            cpus, gpus: of a candidate.
-            candidates: how many there are.
-            address, temporary: as for `cluster.connected`.
+            cpus: CPUs of a candidate.
+            gpus: GPUs of a candidate.
+            candidates: number of candidates.
+            address: of a Ray cluster, as for `connection.connect`.
+            temporary: folder of Ray's own files, as for `connection.connect`.
         """
         self._cpus, self._gpus, self._candidates = cpus, gpus, candidates
         self._connection, self._stack = (address, temporary), contextlib.ExitStack()
@@ -94,24 +96,31 @@ class Workers:
         self._stack.close()
 
     def require(self, folder: Path, paths: Sequence[str]) -> None:
-        """Refuse a cluster whose nodes do not share the folder or cannot read the paths that exist here.
+        """Check that all nodes share the folder and can read the paths that exist on this machine.
+
+        Args:
+            folder: of the candidates.
+            paths: folders of models and data, or hub ids, which are not checked.
 
         Raises:
-            InputError: a line for each problem, with its node.
+            InputError: with a line for each problem and its node.
         """
         nodes.require(
             ExperimentFolder(folder), nodes.Needs(self._gpus, [path for path in paths if Path(path).exists()])
         )
 
     def train(self, runs: Mapping[str, TeacherConfig], display: Display, before: int) -> Iterator[Trained]:
-        """Train the runs side by side; each is given when it ends, in the order in which they end.
+        """Train the runs side by side and yield each when it ends.
 
-        A worker that dies (memory, a node) is tried twice more; what fails then does not keep others from running.
+        A worker that dies, with its node or for lack of memory, is retried twice; other runs go on if that fails, too.
 
         Args:
-            runs: by name.
-            display: where progress goes.
-            before: candidates that had ended before, for people.
+            runs: the candidates by name.
+            display: shows progress.
+            before: number of candidates that had ended before, for the display.
+
+        Yields:
+            The ended candidates, in the order in which they end.
         """
         ended: list[str] = []
         threads = max(1, int(self._cpus))

@@ -20,7 +20,7 @@ from fsd_tune.cluster.task_pool import ActorPool
 from fsd_tune.errors import FsdTuneError
 from fsd_tune.evaluation.confirm.inputs import Configuration
 from fsd_tune.memory.actor import build, fetch, leave, start
-from fsd_tune.memory.build import BuiltMemory, prepare
+from fsd_tune.memory.build import BuiltMemory, build_artifacts
 from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.models.folder import write_model
 from fsd_tune.models.loading import load_tokenizer, quiet_transformers
@@ -112,7 +112,7 @@ class _Worker:
         matched = student.start == "random" and student.memory_start == "matched"
         if arrays is None or not matched or method not in USES_MEMORY or seed == self._memory_seed:
             return
-        prepared = prepare(replace(self._spec, seed=seed), lambda *_: None)
+        prepared = build_artifacts(replace(self._spec, seed=seed), lambda *_: None)
         assert prepared.start is not None
         self._bench.arrays, self._memory_seed = replace(arrays, start=np.load(prepared.start / "start.npy")), seed
 
@@ -285,8 +285,8 @@ class Runs:
         self._memory = (actor, prepared)
         self.passes += prepared.passes
         how = "built with one teacher pass, for it was not there" if prepared.passes else "reused, no teacher pass"
-        how = "the teacher runs live" if prepared.facts["live"] else how
-        self._display.line(f"teacher memory {prepared.facts['fingerprint']}: {how}")
+        how = "the teacher runs live" if prepared.facts.live else how
+        self._display.line(f"teacher memory {prepared.facts.fingerprint}: {how}")
 
 
 def _name(run: Wanted) -> str:
