@@ -16,11 +16,13 @@ from fsd_tune.models.loading import load_finished
 EVALUATION_BATCH = 64
 
 
-def score_on_dev(folder: Path, task: splits.Task, dev: TokenizedSplit, precision: str, device: str) -> dict[str, Any]:
+def score_on_dev(
+    student: Path | Any, task: splits.Task, dev: TokenizedSplit, precision: str, device: str
+) -> dict[str, Any]:
     """Score a finished student on a dev split that selected nothing.
 
     Args:
-        folder: the student's.
+        student: a transformers classifier, or its folder.
         task: the task.
         dev: the tokenised dev split.
         precision: float32 or bf16.
@@ -30,7 +32,7 @@ def score_on_dev(folder: Path, task: splits.Task, dev: TokenizedSplit, precision
         {"score": the task's metric, "metrics": all of them, "examples": N}
     """
     compute_on = select_device("auto" if device == "cuda" else device)
-    model = load_finished(folder).to(compute_on)
+    model = (load_finished(student) if isinstance(student, Path) else student).to(compute_on)
     metrics = splits.evaluate(task, predict(model, dev, precision, compute_on), dev.labels)
     return {"score": metrics[task.metric], "metrics": metrics, "examples": len(dev)}
 

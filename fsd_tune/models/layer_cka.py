@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -90,12 +89,12 @@ def mean_cka(batches: Iterable[LayerGrams]) -> list[list[float]]:
     return mean
 
 
-def of_folders(teacher: str, student: Path, data: TokenizedSplit, device: str) -> dict[str, Any]:
-    """Load two models and return their `layer_cka` as plain JSON.
+def of_teacher(teacher: str, student: Any, data: TokenizedSplit, device: str) -> dict[str, Any]:
+    """Load the teacher of a student and return their `layer_cka` as plain JSON.
 
     Args:
         teacher: folder or hub id.
-        student: folder.
+        student: a transformers classifier.
         data: the examples, of which the first 256 are used.
         device: the trials' device; cuda falls back to the CPU, because the driver's machine may have no GPU.
 
@@ -103,7 +102,7 @@ def of_folders(teacher: str, student: Path, data: TokenizedSplit, device: str) -
         {"examples": N, "cka": [student layers + 1][teacher layers + 1], None in place of NaN}
     """
     compute_on = select_device("auto" if device == "cuda" else device)
-    values = layer_cka(load_finished(teacher), load_finished(student), data, compute_on)
+    values = layer_cka(load_finished(teacher), student, data, compute_on)
     table = [[round(value, 4) if math.isfinite(value) else None for value in row] for row in values]
     return {"examples": min(len(data), _EXAMPLES), "cka": table}
 

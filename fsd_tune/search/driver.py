@@ -16,6 +16,7 @@ from fsd_tune.memory.actor import build, leave, start
 from fsd_tune.memory.build import BuiltMemory
 from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.models import inference, layer_cka
+from fsd_tune.models.loading import load_finished
 from fsd_tune.models.folder import record_of
 from fsd_tune.progress import Display, duration
 from fsd_tune.report import html_report
@@ -54,7 +55,7 @@ def conclude(where: ExperimentFolder, inputs: Inputs, spec: MemorySpec, done: bo
         write_json(best / artifacts.MODEL_RECORD, record_of(best) | {"dev": figure})
         results = load(folder)
     if done and best is not None:
-        alike = layer_cka.of_folders(spec.teacher.path, best, spec.dev, spec.device)
+        alike = layer_cka.of_teacher(spec.teacher.path, load_finished(best), spec.dev, spec.device)
         write_json(folder / "summary.json", results.summary | {"layer_cka": alike})
         results = load(folder)
     html_report.write(results)
