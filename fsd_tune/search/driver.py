@@ -16,8 +16,8 @@ from fsd_tune.memory.actor import build, leave, start
 from fsd_tune.memory.build import BuiltMemory
 from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.models import inference, layer_cka
-from fsd_tune.models.loading import load_finished
 from fsd_tune.models.folder import record_of
+from fsd_tune.models.loading import load_finished
 from fsd_tune.progress import Display, duration
 from fsd_tune.report import html_report
 from fsd_tune.report.results import load
