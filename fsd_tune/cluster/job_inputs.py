@@ -1,4 +1,4 @@
-"""What of a command line goes along to a cluster, and what it is called there."""
+"""Translate a command line for a cluster: the files to send along, and their paths on the cluster."""
 
 import contextlib
 import itertools
@@ -8,27 +8,36 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fsd_tune.data import task_file
-from fsd_tune.errors import InputError
+from fsd_tune.errors import InputError, ProblemCollector
 from fsd_tune.storage import artifacts
 from fsd_tune.storage.artifacts import digest
 from fsd_tune.storage.uri import is_uri, problems_of
 
-# Verbs whose argument is a file that is sent; that of the others is a search's folder there.
+# Verbs whose argument is a file to send; the argument of the others is an experiment folder on the cluster.
 _BY_FILE = ("search", "memory", "distill", "doctor")
 _SWITCHES = ("--overwrite", "--quiet", "--verbose", "--json", "--debug", "--errored")
 _PATHS = ("", "--teacher", "--data", "--model", "--student-model", "--configuration", "--baseline")
 
 
 def translated(shared: str, words: Sequence[str]) -> tuple[list[str], dict[str, Path]]:
-    """A command as it is typed there, and what is sent for it, by where it goes."""
+    """Translate a command for the cluster.
+
+    Args:
+        shared: the folder that all nodes share.
+        words: the verb and its arguments, as typed on this machine.
+
+    Returns:
+        The words of the command on the cluster, and the files and folders to send, by their path on the cluster.
+
+    Raises:
+        InputError: with every problem of the arguments.
+    """
     verb, rest, option, argument = words[0], list(words[1:]), "", ""
-    remote, problems = [verb], list[str]()
+    remote, problems = [verb], ProblemCollector()
     sent: dict[str, Path] = {}
     given = {word.partition("=")[0] for word in rest if word.startswith("--")}
     for wrong in sorted(given & {"--help", "--detach", "--address", "--shared"}):
-        problems.append(
-            f"{wrong}: is not for the verb that is submitted; options of submit come before its cluster file."
-        )
+        problems.add(f"{wrong}: is not for the verb that is submitted; options of submit come before its cluster file.")
     for word in rest:
         if word.startswith("--"):
             name, joined, value = word.partition("=")
@@ -44,19 +53,17 @@ def translated(shared: str, words: Sequence[str]) -> tuple[list[str], dict[str, 
         if name in ("--output", "--memory") or (not name and verb not in _BY_FILE):
             value = there(shared, value, name or verb)
         elif name == "--task-file":
-            try:
+            with problems.collect():
                 value = _sent_task(shared, value, "--data" in given, sent)
-            except InputError as error:
-                problems += error.problems
         elif name in _PATHS:
             value = _sent(shared, value, sent)
             if not name and value == word:
-                problems.append(f"{word}: no such file.")
+                problems.add(f"{word}: no such file.")
         remote.append(f"{name}={value}" if joined else value)
     if not argument and verb not in ("doctor", "distill", "teacher"):
-        problems.append(f"{verb}: lacks {'its YAML' if verb in _BY_FILE else 'a folder'}.")
-    if problems:
-        raise InputError([f"submit: {problem}" for problem in problems])
+        problems.add(f"{verb}: lacks {'its YAML' if verb in _BY_FILE else 'a folder'}.")
+    if problems.lines:
+        raise InputError([f"submit: {problem}" for problem in problems.lines])
     if verb in ("search", "distill", "memory") and "--student-model" not in given:
         remote += _base_of_teacher(shared, rest, sent)
     if verb in ("search", "resume", "confirm", "doctor"):
@@ -65,8 +72,11 @@ def translated(shared: str, words: Sequence[str]) -> tuple[list[str], dict[str, 
 
 
 def _sent(shared: str, value: str, sent: dict[str, Path]) -> str:
-    """Where a file or folder from here lies there; a value that names none, such as a hub id, as it is."""
-    # `teachers/{task}`: the folder that holds them all goes along.
+    """Add a file or folder of this machine to `sent` and return its path on the cluster.
+
+    A value that names no file, such as a hub id, is returned as it is.
+    """
+    # For `teachers/{task}`, the folder that holds the teachers of all tasks is sent.
     whole, place, after = value.partition("{task}")
     path = Path(whole).expanduser()
     if place and not whole.endswith("/"):
@@ -80,10 +90,10 @@ def _sent(shared: str, value: str, sent: dict[str, Path]) -> str:
 
 
 def _sent_task(shared: str, value: str, with_data: bool, sent: dict[str, Path]) -> str:
-    """Where the YAML of a task of one's own lies there; without `--data` the files that it names go along.
+    """Add the YAML of the user's own task to `sent`, without `--data` its files too; return its path on the cluster.
 
     Raises:
-        InputError: it cannot be read, or names files that lie elsewhere or are missing.
+        InputError: the YAML cannot be read, or a file in it is missing or lies outside its folder.
     """
     tables = task_file.read(Path(value).expanduser()).tables
     assert tables is not None
@@ -105,7 +115,7 @@ def _sent_task(shared: str, value: str, with_data: bool, sent: dict[str, Path]) 
 
 
 def _base_of_teacher(shared: str, rest: Sequence[str], sent: dict[str, Path]) -> list[str]:
-    """The pretrained model that students start from, where the teacher's folder names a folder of this machine."""
+    """Return `--student-model` and its value if the teacher records a local folder as the model it was made from."""
     pairs = [*itertools.pairwise(rest), *(word.split("=", 1) for word in rest if "=" in word)]
     teacher = next((value for name, value in pairs if name == "--teacher"), "")
     with contextlib.suppress(OSError, ValueError):
@@ -116,10 +126,15 @@ def _base_of_teacher(shared: str, rest: Sequence[str], sent: dict[str, Path]) ->
 
 
 def there(shared: str, output: str, place: str) -> str:
-    """A search's folder in the shared one, or its URI.
+    """Return the path of an experiment folder on the cluster, or its URI.
+
+    Args:
+        shared: the folder that all nodes share.
+        output: a path, relative to `shared` or absolute, or a URI.
+        place: the option or verb to name in messages.
 
     Raises:
-        InputError: it would lie outside, or no storage has such a URI.
+        InputError: the path lies outside of `shared`, or the URI is not valid.
     """
     if is_uri(output):
         if problems := problems_of(output, place):
