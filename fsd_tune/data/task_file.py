@@ -48,7 +48,7 @@ def _columns(value: Any) -> tuple[str, ...]:
 
 
 def cell_text(value: Any) -> str | None:
-    """Return a label as text, the same for every kind of file (1 and 1.0 are `1`, true is `true`); None if it is none."""
+    """Return a label as text, alike for every kind of file (1 and 1.0 are `1`, true is `true`); None if it is none."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float) and value.is_integer():
