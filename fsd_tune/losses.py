@@ -288,38 +288,6 @@ def global_loss(
     return global_sum(global_terms(targets, student_feature, student_memory, distance), gamma_m)
 
 
-# Methods of one term beside L_KD, weighted by beta.
-_SINGLE = {
-    "fsd_i": "intra",
-    "fsd_l": "local",
-    "fsd_g": "global",
-    "pkd": "cls",
-    "rkd_distance": "distance",
-    "rkd_angle": "angle",
-}
-
-
-def weights(method: str, config: Mapping[str, float]) -> dict[str, float]:
-    """The factor of each term in the total loss of `method`, by the term's name (`distill.PAIRED`, and global).
-
-    Args:
-        method: a name of `methods.METHODS`.
-        config: the method's hyperparameters.
-    """
-    if method == "ce":
-        return {"task": 1.0}
-    factors = {"task": config["alpha"], "kd": 1 - config["alpha"]}
-    if method == "kd":
-        return factors
-    if method in _SINGLE:
-        return factors | {_SINGLE[method]: config["beta"]}
-    factors |= {"intra": config["beta"] * config["gamma_i"], "local": config["beta"] * config["gamma_l"]}
-    if method == "fsd_il":
-        return factors
-    assert method == "fsd_ilg", method
-    return factors | {"global": config["beta"] * config["gamma_g"]}
-
-
 # ---------------------------------------------------------------- Patient knowledge distillation
 
 

@@ -33,7 +33,7 @@ from fsd_tune.cli.options import (
 from fsd_tune.errors import InputError
 from fsd_tune.models.local_checks import model_problems
 from fsd_tune.progress import Display
-from fsd_tune.settings import configuration_file
+from fsd_tune.settings.overrides import read_configuration_file
 
 
 @verb()
@@ -193,7 +193,7 @@ def distill(
     one_of("--device", device, ("auto", "cpu", "cuda"))
     folder_or_new("--memory", memory)
     output = run_folder(output)
-    held = {} if configuration is None else configuration_file.read(configuration)
+    held = {} if configuration is None else read_configuration_file(configuration)
     given = overrides() | held
     places = {key: f"{configuration}: {key.removeprefix('space.')}" for key in held}
     settings = checked_settings(space, lambda: given, [task], [teacher], data, places)

@@ -22,7 +22,7 @@ def cannot_be_made(output: Path) -> list[str]:
         return [f"--output: {output} is a file, but must be a folder or new."]
     parent = next(path for path in output.absolute().parents if path.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
-        return [f"--output: cannot create {output}: {parent} is not a writable folder."]
+        return [f"--output: {output} cannot be made: {parent} is not a writable directory."]
     return []
 
 

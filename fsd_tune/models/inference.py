@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 from fsd_tune.data import splits
 from fsd_tune.data.batching import TokenizedSplit, by_length, collate, inputs_for
 from fsd_tune.device import autocast, select_device
-from fsd_tune.models.quiet import transformers_quiet
+from fsd_tune.models.loading import load_finished
 
 EVALUATION_BATCH = 64
 
 
-@transformers_quiet()
 def score_on_dev(
     student: Path | Any, task: splits.Task, dev: TokenizedSplit, precision: str, device: str
 ) -> dict[str, Any]:
@@ -32,12 +31,8 @@ def score_on_dev(
     Returns:
         {"score": the task's metric, "metrics": all of them, "examples": N}
     """
-    from transformers import AutoModelForSequenceClassification
-
     compute_on = select_device("auto" if device == "cuda" else device)
-    if isinstance(student, Path):
-        student = AutoModelForSequenceClassification.from_pretrained(student, dtype=torch.float32)
-    model = student.to(compute_on)
+    model = (load_finished(student) if isinstance(student, Path) else student).to(compute_on)
     metrics = splits.evaluate(task, predict(model, dev, precision, compute_on), dev.labels)
     return {"score": metrics[task.metric], "metrics": metrics, "examples": len(dev)}
 

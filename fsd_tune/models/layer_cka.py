@@ -11,8 +11,7 @@ from torch import Tensor
 from fsd_tune.cka import CentredGram, centred_gram, cka_of
 from fsd_tune.data.batching import TokenizedSplit, by_length, collate, inputs_for
 from fsd_tune.device import autocast, select_device
-from fsd_tune.models.loading import transformers_quiet
-from fsd_tune.storage import hub
+from fsd_tune.models.loading import load_finished
 
 _BATCH = 32
 _EXAMPLES = 256
@@ -90,7 +89,6 @@ def mean_cka(batches: Iterable[LayerGrams]) -> list[list[float]]:
     return mean
 
 
-@transformers_quiet()
 def of_teacher(teacher: str, student: Any, data: TokenizedSplit, device: str) -> dict[str, Any]:
     """Load the teacher of a student and return their `layer_cka` as plain JSON.
 
@@ -103,12 +101,8 @@ def of_teacher(teacher: str, student: Any, data: TokenizedSplit, device: str) ->
     Returns:
         {"examples": N, "cka": [student layers + 1][teacher layers + 1], None in place of NaN}
     """
-    from transformers import AutoModelForSequenceClassification
-
     compute_on = select_device("auto" if device == "cuda" else device)
-    with hub.cached_if_unreachable(teacher):
-        teacher_model = AutoModelForSequenceClassification.from_pretrained(teacher, dtype=torch.float32)
-    values = layer_cka(teacher_model, student, data, compute_on)
+    values = layer_cka(load_finished(teacher), student, data, compute_on)
     table = [[round(value, 4) if math.isfinite(value) else None for value in row] for row in values]
     return {"examples": min(len(data), _EXAMPLES), "cka": table}
 

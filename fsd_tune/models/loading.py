@@ -44,6 +44,7 @@ class ModelInfo:
     base: str | None
 
 
+@transformers_quiet()
 def read_model_info(path: str, flag: str = "--teacher") -> ModelInfo:
     """Read a classifier's configuration and check that its weights are complete.
 
@@ -208,6 +209,19 @@ def load_classifier(path: str, task: Task, seed: int = 0) -> Any:
     with hub.cached_if_unreachable(path), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return AutoModelForSequenceClassification.from_pretrained(path, **label_config(task), dtype=torch.float32)
+
+
+@transformers_quiet()
+def load_finished(path: str | Path) -> Any:
+    """Load a finished classifier with its own labels, in float32 on the CPU.
+
+    Args:
+        path: a folder, or a hub id.
+    """
+    from transformers import AutoModelForSequenceClassification
+
+    with hub.cached_if_unreachable(str(path)):
+        return AutoModelForSequenceClassification.from_pretrained(path, dtype=torch.float32)
 
 
 def label_config(task: Task) -> dict[str, Any]:

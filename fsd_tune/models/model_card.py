@@ -14,7 +14,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from fsd_tune.data.splits import Task
-from fsd_tune.settings.methods import HYPERPARAMETERS
+from fsd_tune.settings.methods import HYPERPARAMETERS, METHODS
 
 # Rows of GLUE's dev splits (`nyu-mll/glue`, MNLI's matched one): a folder in GLUE's layout may hold anything else.
 _DEV_ROWS = {
@@ -23,18 +23,6 @@ _DEV_ROWS = {
 }  # fmt: skip
 _HUB_METRICS = {"pearson": "pearsonr", "spearman": "spearmanr"}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
-_LOSSES = {
-    "ce": "the task loss alone (plain fine-tuning)",
-    "kd": "L_KD = alpha · task + (1 − alpha) · T² · KL(teacher ‖ student)",
-    "fsd_i": "L_KD + beta · L_I",
-    "fsd_l": "L_KD + beta · L_L",
-    "fsd_g": "L_KD + beta · L_G",
-    "fsd_il": "L_KD + beta · (gamma_i · L_I + gamma_l · L_L)",
-    "fsd_ilg": "L_KD + beta · (gamma_i · L_I + gamma_l · L_L + gamma_g · L_G)",
-    "pkd": "L_KD + beta · the squared distance of the normalised [CLS] vectors",
-    "rkd_distance": "L_KD + beta · the Huber loss of the examples' relative distances",
-    "rkd_angle": "L_KD + beta · the Huber loss of the angles between three examples",
-}
 
 
 def card(name: str, task: Task, record: Mapping[str, Any], confirmation: Mapping[str, Any], layers: int) -> str:
@@ -82,7 +70,7 @@ def card(name: str, task: Task, record: Mapping[str, Any], confirmation: Mapping
         confirmed=[entry for entry in configurations if _is_number(entry.get("fresh", {}).get("mean"))],
         config=config,
         method=method,
-        formula=_LOSSES.get(method),
+        formula=METHODS[method].formula if method in METHODS else None,
         hyperparameters=HYPERPARAMETERS,
         is_number=_is_number,
     )

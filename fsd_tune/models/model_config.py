@@ -7,6 +7,7 @@ import torch
 
 from fsd_tune.errors import InputError
 from fsd_tune.models.local_checks import model_problems
+from fsd_tune.models.quiet import transformers_quiet
 from fsd_tune.storage import hub
 
 # These families count positions from the padding token's id on, so that as many positions are never used.
@@ -17,6 +18,7 @@ _COUNTED_FROM_PADDING = (
 _SIZES = ("num_hidden_layers", "hidden_size", "num_attention_heads")
 
 
+@transformers_quiet()
 def read_config(path: str, flag: str, tokenizer: bool = True) -> Any:
     """Return the transformers configuration of an encoder whose layers `hidden_states` counts.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.report.compare import Comparison
+from fsd_tune.settings.methods import TERMS
 from fsd_tune.tracking.download import PREFIX
 
 
@@ -77,13 +78,12 @@ def build(entity: str, project: str, groups: Sequence[str], metric: str, hyperpa
             charts.ParameterImportancePlot(with_respect_to="score"),
         ],
     )
-    terms = ("task", "kd", "intra", "local", "global", "cls", "distance", "angle")
     losses = workspaces.Section(
         name="Loss terms",
         is_open=False,
         panels=[
             charts.LinePlot(title=term, x="report", y=[f"loss/{term}"], groupby=group, groupby_aggfunc="mean")
-            for term in terms
+            for term in TERMS
         ],
     )
     return workspaces.Workspace(

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fsd_tune.models.folder import write_model
-from fsd_tune.models.loading import load_tokenizer
-from fsd_tune.models.quiet import transformers_quiet
+from fsd_tune.models.loading import load_finished, load_tokenizer
 from fsd_tune.report.results import Results
 from fsd_tune.storage import layout
 
@@ -25,7 +24,6 @@ class BestStudent:
     model: Any
 
 
-@transformers_quiet()
 def export_best(results: Results, tokenizer: str) -> BestStudent | None:
     """Copy the best finished trial's student to `best/`.
 
@@ -42,8 +40,6 @@ def export_best(results: Results, tokenizer: str) -> BestStudent | None:
     trial = results.folder / layout.RESULTS / str(best["folder"])
     checkpoints = sorted(trial.glob(f"{layout.CHECKPOINTS}/student"))
     assert checkpoints, f"the finished trial in {trial} has no student"
-    from transformers import AutoModelForSequenceClassification
-
     rows = results.reports[results.reports["trial"] == best["number"]]
     params = json.loads((trial / layout.TRIAL_CONFIG).read_text(encoding="utf-8"))
     record = {
@@ -65,6 +61,6 @@ def export_best(results: Results, tokenizer: str) -> BestStudent | None:
         "max_length": results.settings["data"]["max_length"],
         "versions": results.versions,
     }
-    student = AutoModelForSequenceClassification.from_pretrained(checkpoints[-1])
+    student = load_finished(checkpoints[-1])
     folder = write_model(results.folder / layout.BEST, student, load_tokenizer(tokenizer), record)
     return BestStudent(folder, student)

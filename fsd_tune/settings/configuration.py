@@ -94,7 +94,7 @@ def configure(
         full["method"] = picked["method"] = pick("method", settings.method)
     method = full["method"]
     values: dict[str, Any] = {}
-    names = [name for name in HYPERPARAMETERS if name in METHODS[method] or name in OPTIMISATION]
+    names = [name for name in HYPERPARAMETERS if name in METHODS[method].hyperparameters or name in OPTIMISATION]
     for name in _in_order(settings.space, names):
         entry = settings.space.get(name)
         if name in given:
@@ -118,7 +118,10 @@ def unconditional(settings: Settings) -> list[str]:
     return [
         name
         for name, entry in _searched(settings).items()
-        if (not entry.when and (name in OPTIMISATION or all(name in METHODS[method] for method in settings.methods)))
+        if (
+            not entry.when
+            and (name in OPTIMISATION or all(name in METHODS[method].hyperparameters for method in settings.methods))
+        )
         or name == "method"
     ]
 

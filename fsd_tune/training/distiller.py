@@ -21,17 +21,14 @@ from fsd_tune.data.splits import Task, evaluate
 from fsd_tune.device import autocast
 from fsd_tune.memory.targets import TeacherTargets
 from fsd_tune.models.inference import predict
+from fsd_tune.settings.methods import TERMS, term_weights
 from fsd_tune.storage import checkpoints
 
 _CLIP = 1.0
 # The terms that compare one layer of the teacher with one of the student: name, and loss(teacher, student, mask) of
 # hidden states [B, n, H]. Each is the mean over the layer pairs.
 PAIRED: dict[str, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {
-    "intra": losses.intra_loss,
-    "local": losses.local_loss,
-    "cls": losses.cls_loss,
-    "distance": losses.rkd_distance_loss,
-    "angle": losses.rkd_angle_loss,
+    name: getattr(losses, term.loss) for name, term in TERMS.items() if term.loss
 }
 
 
@@ -85,7 +82,7 @@ class Distiller:
             student_memory: float32 [K, D'], the start of the student memory (copied); None for methods without.
         """
         self.run, self.model = run, model.to(run.device)
-        self.weights = losses.weights(run.config["method"], run.config)
+        self.weights = term_weights(run.config["method"], run.config)
         needs_memory = "global" in self.weights
         assert not needs_memory or student_memory is not None, "fsd_g and fsd_ilg need a student memory"
         self.memory = None

@@ -11,7 +11,7 @@ from fsd_tune.data.splits import Split, Task, TaskLike, get_task
 from fsd_tune.device import resolve_precision, select_device
 from fsd_tune.errors import InputError
 from fsd_tune.models.folder import check_output, write_model
-from fsd_tune.models.loading import checked_tokenizer, describe_model, load_classifier, quiet_transformers
+from fsd_tune.models.loading import checked_tokenizer, describe_model, load_classifier
 from fsd_tune.progress import Display
 from fsd_tune.settings.schema import Wandb
 from fsd_tune.tracking.login import tracking_problems
@@ -90,7 +90,6 @@ def check(run: TeacherConfig, overwrite: bool) -> Checked:
     except InputError as error:
         problems, hint = [*problems, *error.problems], error.hint
     problems += tracking_problems(run.wandb)
-    quiet_transformers()
     try:
         positions = describe_model(run.model, "--model")
         tokenizer = checked_tokenizer(run.model, "--model")

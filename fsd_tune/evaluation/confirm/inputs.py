@@ -162,7 +162,7 @@ def baselines(winner: Configuration, tuned: Configuration | None) -> tuple[list[
     shared = {name: winner.config[name] for name in OPTIMISATION}
     remark = "with the winner's optimisation hyperparameters"
     made = [Configuration("ce", {"method": "ce", **shared}, remark=remark)]
-    defaults = {name: default("kd", name) for name in METHODS["kd"]}
+    defaults = {name: default("kd", name) for name in METHODS["kd"].hyperparameters}
     kd = Configuration("kd (defaults, untuned)", {"method": "kd", **defaults, **shared}, remark=remark)
     made.append(tuned or kd)
     notes = [f"{one.label} is the winner itself, so it is no baseline." for one in made if one.config == winner.config]

@@ -8,17 +8,10 @@ import plotly.graph_objects as go
 from fsd_tune.report.charts.base import ACCENT, AMBER, BLUE, GREY, PINK, VIOLET, Chart, styled
 from fsd_tune.report.results import Results
 from fsd_tune.report.study_db import UndrawableError
+from fsd_tune.settings.methods import TERMS
 
-_LOSS_TERMS = {
-    "task": ("task", GREY),
-    "kd": ("KD", BLUE),
-    "intra": ("L_I (intra)", ACCENT),
-    "local": ("L_L (local)", AMBER),
-    "global": ("L_G (global)", VIOLET),
-    "cls": ("PKD ([CLS])", PINK),
-    "distance": ("RKD distance", PINK),
-    "angle": ("RKD angle", PINK),
-}
+# Terms without a colour of their own are pink: no method has two of them.
+_COLOURS = {"task": GREY, "kd": BLUE, "intra": ACCENT, "local": AMBER, "global": VIOLET}
 _DASHES = ("dot", "dash", "dashdot")
 
 
@@ -36,7 +29,7 @@ def losses(results: Results) -> Chart:
             continue
         term = str(column).removeprefix("loss/")
         whole, _, part = term.partition("/")
-        name, colour = _LOSS_TERMS.get(whole, (whole, PINK))
+        name, colour = TERMS[whole].label if whole in TERMS else whole, _COLOURS.get(whole, PINK)
         if part:
             name = f"{name.split(' ')[0]}: {part}"
         figure.add_scatter(

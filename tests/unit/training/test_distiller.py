@@ -17,7 +17,7 @@ from fsd_tune.models.inference import predict
 from fsd_tune.models.layers import layer_pairs
 from fsd_tune.models.loading import label_order, load_classifier
 from fsd_tune.settings.configuration import resolve
-from fsd_tune.settings.methods import METHODS, NEEDS_EQUAL_WIDTHS, USES_FEATURES
+from fsd_tune.settings.methods import METHODS, NEEDS_EQUAL_WIDTHS, USES_FEATURES, term_weights
 from fsd_tune.training import distiller as distill
 from fsd_tune.training.factory import DistillerFactory
 from fsd_tune.training.inputs import load_inputs
@@ -61,7 +61,7 @@ def test_a_run_reports_at_equal_fractions_with_the_methods_total(bench, method):
     total = math.ceil(40 / 8) * 2
     assert [record["report"] for record in records] == [1, 2, 3, 4]
     assert [record["step"] for record in records] == [math.ceil(total * r / 4) for r in (1, 2, 3, 4)]
-    factors = losses.weights(method, config)
+    factors = term_weights(method, config)
     for record in records:
         assert record["loss"] == pytest.approx(
             sum(weight * record[f"loss/{name}"] for name, weight in factors.items()), rel=1e-4
