@@ -3,8 +3,6 @@
 import copy
 import json
 import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -79,15 +77,9 @@ def write_model(folder: Path, model: Any, tokenizer: Any, record: dict[str, Any]
         model, tokenizer: of transformers.
         record: what `fsd_tune.json` in it says of its making.
     """
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
+    with artifacts.atomic_folder(folder) as temporary:
         quiet_transformers()
         model.save_pretrained(temporary)
         fitting(tokenizer, model).save_pretrained(temporary)
         write_json(temporary / artifacts.MODEL_RECORD, record)
-        temporary.chmod(0o755)
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return folder

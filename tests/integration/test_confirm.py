@@ -162,7 +162,7 @@ def test_what_people_read(confirmed):
 
 def test_again_trains_nothing_and_needs_no_ray(again, searches, monkeypatch):
     before = runs(again)
-    monkeypatch.setattr(connection, "connected", lambda *_: pytest.fail("Ray was started"))
+    monkeypatch.setattr(connection, "connect", lambda *_: pytest.fail("Ray was started"))
     made = run(again, **SMALL, baseline=searches / "KD")
     assert made["runs_trained"] == 0 and runs(again) == before
 
