@@ -17,7 +17,7 @@ from fsd_tune.device import resolve_precision, select_device
 from fsd_tune.errors import InputError
 from fsd_tune.models.folder import record_of
 from fsd_tune.models.inference import predict
-from fsd_tune.models.loading import checked_tokenizer, label_order, quiet_transformers, read_model_info
+from fsd_tune.models.loading import checked_tokenizer, label_order, load_finished, read_model_info
 from fsd_tune.progress import Display
 
 
@@ -111,7 +111,6 @@ def check(path: str, task: Task | None, device: str, precision: str | None = Non
     Raises:
         InputError: no model is there, its tokenizer is damaged, or its labels are not the task's.
     """
-    quiet_transformers()
     info = read_model_info(path, "--student")
     if task is None:
         return None
@@ -131,11 +130,8 @@ class Scorer:
     """A checked model with its weights and tokenizer."""
 
     def __init__(self, checked: Checked) -> None:
-        from transformers import AutoModelForSequenceClassification
-
         self._checked = checked
-        model = AutoModelForSequenceClassification.from_pretrained(checked.path, dtype=torch.float32)
-        self._model = model.to(checked.device)
+        self._model = load_finished(checked.path).to(checked.device)
 
     def logits(
         self, split: Split, progress: Callable[[int], None] = lambda done: None

@@ -12,7 +12,7 @@ from fsd_tune.data.batching import TokenizedSplit
 from fsd_tune.device import resolve_precision, select_device
 from fsd_tune.memory import kmeans, sizes, teacher_outputs
 from fsd_tune.models.layers import global_pair, layer_pairs
-from fsd_tune.models.loading import ModelInfo, label_order
+from fsd_tune.models.loading import ModelInfo, label_order, load_config
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import USES_FEATURES, USES_MEMORY, USES_TEACHER
 from fsd_tune.settings.schema import Student
@@ -271,6 +271,4 @@ def fingerprint(path: str) -> str:
     folder = Path(path).expanduser()
     if folder.is_dir():
         return artifacts.folder_digest(folder, _WEIGHTS)
-    from transformers import AutoConfig
-
-    return artifacts.digest(path, getattr(AutoConfig.from_pretrained(path), "_commit_hash", None))
+    return artifacts.digest(path, getattr(load_config(path), "_commit_hash", None))

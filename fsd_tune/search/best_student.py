@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from fsd_tune.models.folder import write_model
-from fsd_tune.models.loading import load_tokenizer, quiet_transformers
+from fsd_tune.models.loading import load_finished, load_tokenizer
 from fsd_tune.report.results import Results
 
 
@@ -21,8 +21,6 @@ def export_best(results: Results, tokenizer: str) -> Path | None:
     trial = results.folder / "results" / str(best["folder"])
     checkpoints = sorted(trial.glob("checkpoint_*/student"))
     assert checkpoints, f"the finished trial in {trial} has no student"
-    from transformers import AutoModelForSequenceClassification
-
     rows = results.reports[results.reports["trial"] == best["number"]]
     params = json.loads((trial / "config.json").read_text(encoding="utf-8"))
     record = {
@@ -44,6 +42,5 @@ def export_best(results: Results, tokenizer: str) -> Path | None:
         "max_length": results.settings["data"]["max_length"],
         "versions": results.versions,
     }
-    quiet_transformers()
-    student = AutoModelForSequenceClassification.from_pretrained(checkpoints[-1])
+    student = load_finished(checkpoints[-1])
     return write_model(results.folder / "best", student, load_tokenizer(tokenizer), record)

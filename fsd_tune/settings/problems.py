@@ -1,4 +1,4 @@
-"""What the checks of YAML files share: numbers in a range, the words for what was found, and the list of problems."""
+"""What the checks of YAML files share: numbers in a range, words for values, and the collection of problems."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -11,14 +11,14 @@ _AFTER_THE_FILE = 10**9
 
 
 def show(value: float | int) -> str:
-    """A number as a person would write it: 16 for 16.0, 0.0001 for 1e-4."""
+    """Return a number as people write it: 16 for 16.0."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(int(value))
     return str(value)
 
 
 def describe(value: Any) -> str:
-    """What was found, in words, short enough for one line."""
+    """Return a value in words that fit into one line."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):
@@ -33,7 +33,7 @@ def describe(value: Any) -> str:
 
 
 def listed(names: Iterable[Any]) -> str:
-    """The names or numbers that are accepted, separated by commas."""
+    """Return names or numbers as text, separated by commas."""
     return ", ".join(show(name) if isinstance(name, int | float) else str(name) for name in names)
 
 
@@ -79,16 +79,22 @@ def _range(low: float, high: float, low_open: bool) -> str:
 
 
 class Problems:
-    """Every problem found in one settings file and its overrides, each with its place.
-
-    `flags` gives the flag of each overridden key path: a problem at or below such a path is reported at the flag.
-    """
+    """The problems of one YAML file and of the values that override it, each with its place."""
 
     def __init__(self, file: str, lines: Lines, issues: Iterable[Issue], flags: Mapping[KeyPath, str]) -> None:
+        """Begin with the problems of the text.
+
+        Args:
+            file: The path of the file; empty when the values come from elsewhere.
+            lines: The line of each key path.
+            issues: Problems of the text.
+            flags: The flag, or another place, of each overridden key path. Problems at and below it are reported
+                there.
+        """
         self._file = file
         self._lines = lines
         self._flags = flags
-        self._found: list[tuple[int, str]] = []
+        self._noted: list[tuple[int, str]] = []
         self._unusable: list[KeyPath] = []
         for issue in issues:
             self._note(issue.line, issue.path, issue.message)
@@ -96,29 +102,56 @@ class Problems:
                 self._unusable.append(issue.path)
 
     def add(self, path: KeyPath, message: str) -> None:
-        """Notes `message` at `path`, unless the value there could not even be read, which has been said already."""
+        """Note a problem, unless its value could not be read: that has been noted already.
+
+        Args:
+            path: The key path.
+            message: What is wrong.
+        """
         if any(path[: len(unusable)] == unusable for unusable in self._unusable):
             return
         flag_path = self._flag_of(path)
         if flag_path is not None:
-            rest = dotted(path[len(flag_path) :])
-            self._found.append((_AFTER_THE_FILE, f"{self._flags[flag_path]}: {rest and rest + ': '}{message}"))
+            below = dotted(path[len(flag_path) :])
+            self._noted.append((_AFTER_THE_FILE, f"{self._flags[flag_path]}: {below and below + ': '}{message}"))
             return
+        # A key that is missing is reported at the line of the mapping that lacks it.
         known = next(path[:end] for end in range(len(path), -1, -1) if end == 0 or path[:end] in self._lines)
         self._note(self._lines.get(known, 1), path, message)
 
     def unusable(self, path: KeyPath, message: str) -> None:
-        """Notes `message` at `path`, where nothing could be read, so that nothing more is said about it."""
+        """Note that a value could not be read, and ignore further problems of it.
+
+        Args:
+            path: The key path.
+            message: What is wrong.
+        """
         self.add(path, message)
         self._unusable.append(path)
 
     def found(self, path: KeyPath, value: Any, accepted: str, names: Iterable[str] = ()) -> None:
-        """Notes that `path` holds `value`, what is accepted there, and the nearest of `names`."""
+        """Note a value that is not accepted.
+
+        Args:
+            path: The key path.
+            value: The value.
+            accepted: What is accepted, beginning with "must".
+            names: Accepted names, of which the message suggests the nearest.
+        """
         close = nearest(value, names) if isinstance(value, str) else ""
         self.add(path, f"found {describe(value)}, but {accepted}.{close}")
 
     def number(self, path: KeyPath, value: Any, kind: type, low: float, high: float, low_open: bool = False) -> Any:
-        """`as_number`, or None with the problem noted."""
+        """Return a value as a number, or note the problem and return None.
+
+        Args:
+            path: The key path.
+            value: The value.
+            kind: `int` or `float`.
+            low: The lowest accepted number.
+            high: The highest accepted number.
+            low_open: Whether `low` itself is excluded.
+        """
         try:
             return as_number(value, kind, low, high, low_open)
         except ValueError as error:
@@ -126,9 +159,13 @@ class Problems:
             return None
 
     def raise_any(self) -> None:
-        """Raises one InputError with all problems, those of the file by line and then those of flags."""
-        if self._found:
-            raise InputError(dict.fromkeys(text for _, text in sorted(self._found, key=lambda found: found[0])))
+        """Raise one `InputError` with all problems, those of the file by line and then those of flags.
+
+        Raises:
+            InputError: At least one problem was noted.
+        """
+        if self._noted:
+            raise InputError(dict.fromkeys(text for _, text in sorted(self._noted, key=lambda noted: noted[0])))
 
     def _flag_of(self, path: KeyPath) -> KeyPath | None:
         return next((path[:end] for end in range(len(path), 0, -1) if path[:end] in self._flags), None)
@@ -136,11 +173,11 @@ class Problems:
     def _note(self, line: int, path: KeyPath, message: str) -> None:
         place = f"{self._file}:{line}: " if self._file else ""
         name = dotted(path)
-        self._found.append((line, f"{place}{name and name + ': '}{message}"))
+        self._noted.append((line, f"{place}{name and name + ': '}{message}"))
 
 
 def dotted(path: KeyPath) -> str:
-    """A key path as users write it: `search.first[1].alpha`."""
+    """Return a key path as users write it: `search.first[1].alpha`."""
     return "".join(f"[{key}]" if isinstance(key, int) else f".{_one_line(key)}" for key in path).removeprefix(".")
 
 

@@ -231,7 +231,7 @@ class Search(Section):
     )
     learn_from: Literal["extrapolated", "pruned", "last"] = Field(
         default="extrapolated",
-        description="what the sampler sees of a stopped trial: an extrapolated score, a pruned trial, or its last score",
+        description="what the sampler sees of a stopped trial: an extrapolated score, a pruned trial or its last score",
     )
     judge_by: Literal["mean_of_last_3", "last"] = Field(
         default="mean_of_last_3", description="score of a trial: the mean of its last three evaluations, or the last"

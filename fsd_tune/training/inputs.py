@@ -13,7 +13,7 @@ from fsd_tune.data.splits import Split, Task, TaskLike, get_task, load
 from fsd_tune.errors import ProblemCollector
 from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.models.layers import layer_pairs
-from fsd_tune.models.loading import ModelInfo, check_fit, checked_tokenizer, quiet_transformers, read_model_info
+from fsd_tune.models.loading import ModelInfo, check_fit, checked_tokenizer, load_config, read_model_info
 from fsd_tune.models.student_init import check_source
 from fsd_tune.models.tokenizer_match import check_tokens
 from fsd_tune.settings.loader import Settings
@@ -89,7 +89,6 @@ def load_inputs(settings: Settings, task_name: TaskLike, teacher: str, data: Pat
     share = holdout.holdout_share(settings)
     with problems.collect():
         task = get_task(task_name)
-    quiet_transformers()
     with problems.collect():
         info = read_model_info(teacher)
     with problems.collect():
@@ -143,9 +142,7 @@ def _check_widths(settings: Settings, teacher: ModelInfo) -> list[str]:
     source = student.model or own
     if not methods or source is None:
         return []
-    from transformers import AutoConfig
-
-    width = student.hidden_size or AutoConfig.from_pretrained(source).hidden_size
+    width = student.hidden_size or load_config(source).hidden_size
     if width == teacher.hidden_size or (student.hidden_size or 0) > teacher.hidden_size:
         return []
     found = f"found {width}" if student.hidden_size else f"{source} has {width}"

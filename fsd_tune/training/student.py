@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fsd_tune.models.loading import transformers_quiet
+
 
 @dataclass(frozen=True)
 class Student:
@@ -37,6 +39,7 @@ class Student:
         """One row for each evaluation: step, epoch, metrics, losses and seconds."""
         return list(self.record["reports"])
 
+    @transformers_quiet()
     def load(self) -> tuple[Any, Any]:
         """Load the student.
 

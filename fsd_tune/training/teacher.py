@@ -13,7 +13,7 @@ from fsd_tune.data.splits import Split, Task, TaskLike, get_task
 from fsd_tune.device import resolve_precision, select_device
 from fsd_tune.errors import FsdTuneError, InputError, ProblemCollector
 from fsd_tune.models.folder import check_output, write_model
-from fsd_tune.models.loading import checked_tokenizer, describe_model, load_classifier, quiet_transformers
+from fsd_tune.models.loading import checked_tokenizer, describe_model, load_classifier
 from fsd_tune.progress import Display
 from fsd_tune.settings.schema import Wandb
 from fsd_tune.tracking.login import tracking_problems
@@ -96,7 +96,6 @@ def load_teacher_inputs(config: TeacherConfig, overwrite: bool) -> TeacherInputs
             splits |= {"train": rest}
             holdout_record = holdout.holdout_record(held, config.holdout)
     problems.add(*tracking_problems(config.wandb))
-    quiet_transformers()
     with problems.collect():
         positions = describe_model(config.model, "--model")
         tokenizer = checked_tokenizer(config.model, "--model")

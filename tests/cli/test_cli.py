@@ -470,7 +470,7 @@ def test_output_folders_that_are_taken(fsd_tune, world, kd):
     for command, output, flags, expected in (
         (distill, "file", (), "is a file, but must be a folder or new."),
         (distill, "file", ("--overwrite",), "is a file, but must be a folder or new."),
-        (distill, "file/below", (), "cannot be made: {}/file is no folder that may be written to."),
+        (distill, "file/below", (), "cannot be made: {}/file is not a writable directory."),
         (distill, "full", (), "holds other files; give a new folder."),
         (distill, "full", ("--overwrite",), "holds other files; give a new folder."),
         (search, "file", (), "is a file, but must be a folder or new."),

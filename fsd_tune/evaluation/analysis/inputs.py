@@ -16,7 +16,7 @@ from fsd_tune.memory import teacher_memory as memory
 from fsd_tune.memory.spec import fingerprint
 from fsd_tune.models.folder import check_output, made_in_search, record_of
 from fsd_tune.models.layers import Pair, global_pair, layer_pairs
-from fsd_tune.models.loading import ModelInfo, label_order, load_tokenizer, quiet_transformers, read_model_info
+from fsd_tune.models.loading import ModelInfo, label_order, load_tokenizer, read_model_info
 from fsd_tune.search.folder import recorded_inputs, task_of
 from fsd_tune.storage import artifacts
 
@@ -106,7 +106,6 @@ def plan(
     problems = [f"{flag}: is missing; give it, or --search with a search's folder." for flag in missing]
     hint, found, dev = "", None, None
     infos: dict[str, ModelInfo] = {}
-    quiet_transformers()
     if task:
         try:
             found = splits.get_task(task)

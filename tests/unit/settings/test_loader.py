@@ -257,7 +257,7 @@ BAD = [
     (KD + "  epochs: {choice: [1, 2], when: {epochs: [1]}}\n", S + "5: space.epochs.when: depends on epochs itself"),
     (
         KD + "  epochs: {choice: [1, 3], when: {batch_size: [8]}}\n  batch_size: {choice: [8], when: {epochs: [1]}}\n",
-        S + "5: space.epochs.when: depends on epochs itself, directly or by way of others.",
+        S + "5: space.epochs.when: depends on epochs itself, directly or through others.",
     ),
     # the first configurations
     (KD + "search: {first: {alpha: 0.5}}\n", S + "5: search.first: found a mapping, but must be a list"),
