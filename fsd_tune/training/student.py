@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fsd_tune.models.loading import transformers_quiet
+from fsd_tune.models.loading import load_finished, load_tokenizer
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,10 @@ class Student:
         """One row for each evaluation: step, epoch, metrics, losses and seconds."""
         return list(self.record["reports"])
 
-    @transformers_quiet()
     def load(self) -> tuple[Any, Any]:
         """Load the student.
 
         Returns:
             The transformers model, in float32, and its tokenizer.
         """
-        import torch
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-        model = AutoModelForSequenceClassification.from_pretrained(self.folder, dtype=torch.float32)
-        return model.eval(), AutoTokenizer.from_pretrained(self.folder)
+        return load_finished(self.folder).eval(), load_tokenizer(str(self.folder))
