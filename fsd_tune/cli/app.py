@@ -142,7 +142,8 @@ def _guarded(work: Callable[[], None], debug: bool) -> int:
 
 def _said(error: FsdTuneError | KeyboardInterrupt | OSError) -> tuple[list[str], int]:
     """What is printed of an error, and the exit code."""
-    # A search keeps its trials, a memory its parts, a grid its teachers; a single training run is written at its end.
+    # A search keeps its trials, a memory its parts, a grid its teachers. A single training run is kept from its first
+    # evaluation on, and says so in a note of the error.
     flags = {word.partition("=")[0].replace("_", "-") for word in sys.argv[1:]}
     grid = sys.argv[1:2] == ["teacher"] and bool(flags & {"--learning-rates", "--seeds"})
     single = sys.argv[1:2] in (["teacher"], ["distill"]) and not grid
@@ -150,11 +151,13 @@ def _said(error: FsdTuneError | KeyboardInterrupt | OSError) -> tuple[list[str],
     words = [word for word in sys.argv[1:] if single or grid or word != "--overwrite"]
     if _search is not None and (open_experiment(_search).folder / "summary.json").is_file():
         words = ["resume", _search]
-    again = f"{'To start again' if single else 'To continue'}: {shlex.join(['fsd-tune', *words])}"
+    notes = getattr(error, "__notes__", [])
+    lost = single and not notes
+    again = f"{'To start again' if lost else 'To continue'}: {shlex.join(['fsd-tune', *words])}"
     if isinstance(error, InputError):
         return [*(f"error: {problem}" for problem in error.problems), *([error.hint] if error.hint else [])], 2
     if isinstance(error, KeyboardInterrupt):
-        kept = "nothing was written" if single else "what was finished is kept"
+        kept = "nothing was written" if lost else "; ".join(notes) or "what was finished is kept"
         return [f"interrupted; {kept}.", again], 130
     if isinstance(error, FsdTuneError):
         return [f"failed: {error}", error.hint or again], error.exit_code

@@ -158,14 +158,14 @@ def memory(
     one_of("--device", device, ("auto", "cpu", "cuda"))
     folder_or_new("--memory", memory)
     settings = checked_settings(space, overrides, [task], [teacher], data)
-    from fsd_tune.training.api import build_memory, gathered, track_memory
+    from fsd_tune.training.api import build_memory
 
     with closing(Display(quiet)) as display:
-        _, spec = gathered(settings, task, teacher, data, memory, device, display)
-        built = build_memory(spec, display)
-        track_memory(settings, spec, built, display)
+        built = build_memory(
+            settings, task=task, teacher=teacher, memory=memory, data=data, device=device, display=display
+        )
     how = "built with one teacher pass" if built.passes else "reused, no teacher pass"
-    facts = built.facts | {"passes": built.passes, "teacher": built.teacher_metrics, "folder": str(memory)}
+    facts = built.facts.to_json() | {"passes": built.passes, "teacher": built.teacher_metrics, "folder": str(memory)}
     show(facts, as_json, [f"teacher memory {facts['fingerprint']}: {how}, in {memory}"])
 
 
@@ -203,7 +203,7 @@ def distill(
         made = single.distill(
             settings, task=task, teacher=teacher, data=data, output=output, memory=memory, device=device,
             overwrite=overwrite, display=display,
-        )  # fmt: skip
+        ).record  # fmt: skip
     score = made["teacher"]["score"]
     beside = "" if score is None else f" (teacher {score:.4f})"
     lines = [f"student: {made['metric']} {made['score']:.4f}{beside}, in {output}"]

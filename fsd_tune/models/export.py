@@ -1,8 +1,6 @@
 """`fsd-tune export`: write a student as a folder to publish, with label words, a model card and optionally ONNX."""
 
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
@@ -73,9 +71,7 @@ def run(
     metrics, examples = model_card.scores(student_task, record)
     made: dict[str, Any] = {"task": student_task.id, "student": student, "metrics": metrics, "examples": examples}
     made |= {"labels": list(model.config.id2label.values()), "confirmed": bool(confirmation), "onnx_difference": None}
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-    try:
+    with artifacts.atomic_folder(output) as temporary:
         display.stage("writing", 0, 1)
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
@@ -86,11 +82,6 @@ def run(
             display.stage("ONNX: tracing the model, which takes a while", 0, 1)
             made["onnx_difference"] = onnx_file.write(temporary / "model.onnx", model, tokenizer)
         made["files"] = sorted(path.name for path in temporary.iterdir())
-        temporary.chmod(0o755)
-        shutil.rmtree(output, ignore_errors=True)
-        temporary.rename(output)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     display.close()
     return made
 

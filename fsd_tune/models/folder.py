@@ -3,8 +3,6 @@
 import copy
 import json
 import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -96,14 +94,8 @@ def write_model(folder: Path, model: Any, tokenizer: Any, record: dict[str, Any]
     Returns:
         The folder.
     """
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
+    with artifacts.atomic_folder(folder) as temporary:
         model.save_pretrained(temporary)
         fitting(tokenizer, model).save_pretrained(temporary)
         write_json(temporary / artifacts.MODEL_RECORD, record)
-        temporary.chmod(0o755)
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return folder

@@ -9,13 +9,11 @@ from typing import Any
 
 from fsd_tune.search.plan import SearchPlan
 from fsd_tune.settings import loader
+from fsd_tune.settings.schema import Asha
 from fsd_tune.storage import artifacts, layout
 from fsd_tune.storage.experiment_folder import ExperimentFolder
 from fsd_tune.storage.search_summary import SearchSummary
 from fsd_tune.versions import versions
-
-# Reports of a trial without ASHA.
-_DEFAULT_REPORTS = 10
 
 
 def write_description(plan: SearchPlan) -> SearchSummary:
@@ -50,7 +48,7 @@ def write_description(plan: SearchPlan) -> SearchSummary:
         mode="max",
         state="running",
         trials=settings.search.trials,
-        reports=asha.reports if asha else _DEFAULT_REPORTS,
+        reports=(asha or Asha()).reports,
         rungs=rungs(asha.grace, asha.reduction_factor, asha.reports) if asha else [],
         judge_by=settings.search.judge_by,
         select_on=settings.search.model_dump(mode="json")["select_on"],

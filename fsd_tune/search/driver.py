@@ -171,7 +171,7 @@ class SearchDriver:
 
     def _record_memory(self, prepared: BuiltMemory) -> None:
         """Show what the memory is and cost, and write it into the summary."""
-        facts, scores = prepared.facts, prepared.teacher_metrics
+        facts, scores = prepared.facts.to_json(), prepared.teacher_metrics
         centroids = f"{facts['centroids']} centroids" if "centroids" in facts else "no centroids needed"
         examples = f"{facts['examples']:,} examples"
         origin = (

@@ -46,14 +46,14 @@ def largest_configuration(settings: Settings) -> dict[str, Any]:
 
 def measure_peak(distiller: Distiller) -> int:
     """Train a few steps on the longest examples and return the peak of the allocator's GPU memory in bytes."""
-    lengths = distiller.run.train.lengths
-    longest = np.argsort(-lengths, kind="stable")[: distiller.run.config["batch_size"]]
+    lengths = distiller.setup.train.lengths
+    longest = np.argsort(-lengths, kind="stable")[: distiller.setup.config["batch_size"]]
     distiller.model.train()
-    torch.cuda.reset_peak_memory_stats(distiller.run.device)
+    torch.cuda.reset_peak_memory_stats(distiller.setup.device)
     for _ in range(_STEPS):
         distiller.train_on(longest)
-    torch.cuda.synchronize(distiller.run.device)
-    return int(torch.cuda.max_memory_reserved(distiller.run.device))
+    torch.cuda.synchronize(distiller.setup.device)
+    return int(torch.cuda.max_memory_reserved(distiller.setup.device))
 
 
 def gpu_share(peak_bytes: int, total_bytes: int) -> float:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fsd_tune.cluster import connection
-from fsd_tune.memory.spec import MemorySpec, spec_for
+from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.search import budget
 from fsd_tune.search import folder as search_folder
 from fsd_tune.search.options import RunOptions, SearchInputs
@@ -57,14 +57,12 @@ def plan_search(settings: Settings, inputs: SearchInputs, options: RunOptions) -
         experiment.download()
     memory, remote = experiment.memory_folder(inputs.memory)
     device = connection.device_for(settings, options.device, options.address)
-    spec, notes = spec_for(
-        settings, loaded.teacher, loaded.task, loaded.train, loaded.dev, memory, device, remote,
-        connection.elsewhere(options.address),
-    )  # fmt: skip
+    elsewhere = connection.elsewhere(options.address)
+    spec = MemorySpec.from_inputs(settings, loaded, memory, device, remote=remote, elsewhere=elsewhere)
     identity = search_folder.describe_identity(settings, spec)
     search_folder.check_output(experiment.folder, identity, options.overwrite, options.resuming)
     given = search_folder.record_inputs(loaded.task, inputs.teacher, inputs.data, inputs.memory, options.device)
-    all_notes = (*loaded.notes, *notes, *budget.notes(settings))
+    all_notes = (*loaded.notes, *spec.notes, *budget.notes(settings))
     return SearchPlan(settings, loaded, spec, experiment, identity, given, all_notes)
 
 

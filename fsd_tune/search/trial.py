@@ -108,7 +108,7 @@ class DistillTrial(tune.Trainable):  # type: ignore[misc]
             retry.FolderWatch(Path(self._storage.experiment_fs_path), print).wait()
         else:
             system, root = self._storage.storage_filesystem, self._storage.storage_fs_path
-            remote.retry_until_available(lambda: system.get_file_info([root]))
+            retry.retry_until_available(lambda: system.get_file_info([root]))
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
         """Continue from a checkpoint."""

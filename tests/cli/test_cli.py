@@ -590,3 +590,9 @@ def test_the_command_that_continues_does_not_overwrite(monkeypatch):
         "interrupted; nothing was written.",
         "To start again: fsd-tune distill --overwrite",
     ]
+    interrupted = KeyboardInterrupt()
+    interrupted.add_note("what was trained up to evaluation 2 of 10 is kept in s.unfinished")
+    assert _said(interrupted)[0] == [
+        "interrupted; what was trained up to evaluation 2 of 10 is kept in s.unfinished.",
+        "To continue: fsd-tune distill --overwrite",
+    ]

@@ -70,7 +70,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from fsd_tune.cluster import connection
 from fsd_tune.memory import actor as memory_actor
-from fsd_tune.memory.build import BuiltMemory
+from fsd_tune.memory.build import BuiltMemory, MemoryFacts
 from fsd_tune.search import api as search
 from fsd_tune.settings import loader as settings
 folder = Path(sys.argv[1]).absolute()
@@ -78,7 +78,7 @@ with connection.connect("auto"):
     space = settings.load(Path("space.yaml"))
     plan = search.plan(space, task="sst2", teacher="teacher", data="glue", output="none")
     actor = memory_actor.start(plan.spec, "test")
-    prepared = BuiltMemory(None, None, folder, 0, 0, {}, {"live": True})
+    prepared = BuiltMemory(None, None, folder, 0, 0, {}, MemoryFacts("", 0, True, 0.0))
 
     @ray.remote(num_cpus=0.3)
     def total():

@@ -114,11 +114,11 @@ def test_no_teacher_pass_is_paid(confirmed, searches):
 
 def test_a_run_equals_a_single_run(confirmed, searches):
     """The same scores as a fresh workbench on that seed: no state leaks from run to run."""
-    from fsd_tune.memory.build import prepare
+    from fsd_tune.memory.build import build_artifacts
     from fsd_tune.training.factory import DistillerFactory
 
     plan = confirm_inputs.plan(confirmed, 2, 2, 2, searches / "KD")
-    prepared = prepare(plan.spec, lambda *_: None)
+    prepared = build_artifacts(plan.spec, lambda *_: None)
     made = load(confirmed).confirmation
     for one, seed in ((made["winner"], 2002), (made["configurations"][-1], 2001)):
         bench = DistillerFactory(plan.searched.settings, plan.spec, open_arrays(prepared, mapped=True))
@@ -162,7 +162,7 @@ def test_what_people_read(confirmed):
 
 def test_again_trains_nothing_and_needs_no_ray(again, searches, monkeypatch):
     before = runs(again)
-    monkeypatch.setattr(connection, "connected", lambda *_: pytest.fail("Ray was started"))
+    monkeypatch.setattr(connection, "connect", lambda *_: pytest.fail("Ray was started"))
     made = run(again, **SMALL, baseline=searches / "KD")
     assert made["runs_trained"] == 0 and runs(again) == before
 

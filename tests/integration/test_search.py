@@ -106,14 +106,14 @@ def test_a_trial_equals_a_single_run(run, space, tmp_path, glue):
     """Reused workers give the numbers of a fresh process: no state leaks from trial to trial."""
     settings = space(SPACE, "--asha=off", "--trials=4", "--resources-max-concurrent=1")
     results = run(settings)
-    from fsd_tune.memory.build import prepare
-    from fsd_tune.memory.spec import spec_for
+    from fsd_tune.memory.build import build_artifacts
+    from fsd_tune.memory.spec import MemorySpec
     from fsd_tune.training.inputs import load_inputs
 
     folder = tmp_path / "R"
     inputs = load_inputs(settings, "sst2", results.summary.teacher.name, glue)
-    spec, _ = spec_for(settings, inputs.teacher, "sst2", inputs.train, inputs.dev, folder / "memory", "cpu")
-    prepared = prepare(spec, lambda *_: None)
+    spec = MemorySpec.from_inputs(settings, inputs, folder / "memory", "cpu")
+    prepared = build_artifacts(spec, lambda *_: None)
     assert prepared.passes == 0
     for number in (0, 3):
         row = results.trials[results.trials["number"] == number].iloc[0]

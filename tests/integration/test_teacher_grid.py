@@ -16,8 +16,10 @@ from fsd_tune.cli.options import numbers
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.progress import Display
 from fsd_tune.training import teacher_grid
+from fsd_tune.training.distiller import Distiller
 from fsd_tune.training.teacher import TeacherConfig, fine_tune
 from fsd_tune.training.teacher_workers import Trained
+from fsd_tune.training.unfinished import UnfinishedRun
 from tests.helpers.searching import SCRIPT, gone, short_folder
 
 CONFIG = {
@@ -132,6 +134,31 @@ def test_what_has_ended_is_not_trained_again(grid, tmp_path, monkeypatch):
     made = grid([1e-3], [1, 2, 3], overwrite=True)
     assert seeds_of(Here.trained) == ["seed3"] and len(made["grid"]) == 3
     assert not store.exists()
+
+
+def test_a_candidate_that_is_interrupted_is_continued(grid, tmp_path, monkeypatch):
+    saved = UnfinishedRun.save
+
+    def interrupt(self, distiller, reports):
+        saved(self, distiller, reports)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(UnfinishedRun, "save", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        grid([1e-3], [1])
+    assert len(list(tmp_path.glob("teacher.candidates/*.unfinished/*/checkpoint_000001"))) == 1
+    monkeypatch.setattr(UnfinishedRun, "save", saved)
+    loaded = []
+    load = Distiller.load
+
+    def note(self, folder):
+        loaded.append(folder.name)
+        load(self, folder)
+
+    monkeypatch.setattr(Distiller, "load", note)
+    made = grid([1e-3], [1])
+    assert loaded == ["checkpoint_000001"] and len(made["reports"]) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["teacher"]
 
 
 def test_problems_of_a_grid_are_said_together(grid, tmp_path):

@@ -17,7 +17,7 @@ from torch import Tensor
 from fsd_tune.device import select_device
 from fsd_tune.evaluation.analysis import geometry, pictures
 from fsd_tune.evaluation.analysis.inputs import ANALYSIS, Plan
-from fsd_tune.memory import teacher_memory, teacher_outputs
+from fsd_tune.memory import kmeans, teacher_outputs
 from fsd_tune.memory.teacher_outputs import TeacherOutputs
 from fsd_tune.models.loading import ModelInfo, label_order, load_classifier
 from fsd_tune.progress import Display
@@ -155,7 +155,7 @@ def _embedded(
     centroids, n = plan.centroids(), len(plan.sample)
     if centroids is None:
         k = min(plan.task.default_centroids, max(2, n // _EXAMPLES_A_CENTROID))
-        clusters = teacher_memory.kmeans(teacher, t, k, display.stage)[1].astype(np.int64)
+        clusters = kmeans.cluster(teacher, t, k, display.stage)[1].astype(np.int64)
         whole = geometry.with_means(theirs[t], clusters)
         made = f"k-means of the {n} examples"
     else:

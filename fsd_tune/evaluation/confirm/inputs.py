@@ -7,7 +7,7 @@ from typing import Any
 
 from fsd_tune.cluster import connection
 from fsd_tune.errors import InputError
-from fsd_tune.memory.spec import MemorySpec, spec_for
+from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.report.compare import differences
 from fsd_tune.report.results import Results, load
 from fsd_tune.search.folder import UNDO, describe_identity, recorded_task
@@ -226,14 +226,12 @@ def _gather(searched: Searched, where: ExperimentFolder, address: str | None) ->
     if not set(settings.methods) & USES_TEACHER:
         # A search of ce alone has no use for a teacher; its kd baseline has.
         with_kd = settings.model_copy(update={"method": Choice(choice=("ce", "kd"))})
-    spec, notes = spec_for(
-        with_kd, inputs.teacher, inputs.task, inputs.train, inputs.dev, memory, device, remote, elsewhere
-    )
+    spec = MemorySpec.from_inputs(with_kd, inputs, memory, device, remote=remote, elsewhere=elsewhere)
     now, then = describe_identity(settings, spec), searched.results.summary.identity
     changed = differences(then, now)
     if changed:
         raise InputError([f"{folder}: {difference}." for difference in changed], UNDO)
-    return inputs, spec, [*inputs.notes, *notes]
+    return inputs, spec, [*inputs.notes, *spec.notes]
 
 
 def _unlike(searched: Searched, kd: Searched) -> list[str]:
