@@ -170,8 +170,8 @@ def wall(search: Path) -> dict[str, object] | None:
         return None
     results = load(search)
     busy = float(results.trials[["train_seconds", "evaluation_seconds"]].sum().sum())
-    workers = int(results.summary.get("workers", 1))
-    value = float(results.summary["wall_seconds"]) / (busy / workers)
+    workers = results.summary.workers or 1
+    value = (results.summary.wall_seconds or 0.0) / (busy / workers)
     return {
         "figure": "wall time of the demo's search / (steps and evaluations / workers)",
         "value": value,
@@ -179,5 +179,5 @@ def wall(search: Path) -> dict[str, object] | None:
         "high": value,
         "goal": "<= 1.10",
         "met": value <= 1.10,
-        "note": f"{results.summary['wall_seconds']:.0f} s against {busy / workers:.0f} s on {workers} workers",
+        "note": f"{results.summary.wall_seconds:.0f} s against {busy / workers:.0f} s on {workers} workers",
     }

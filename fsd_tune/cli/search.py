@@ -75,12 +75,15 @@ def search(
         folders = [output] if len(names) == 1 else [joined(output, name) for name in names]
     if len(names) > 1:
         from fsd_tune.search import multi_task
+        from fsd_tune.search.options import RunOptions, SearchInputs
 
         with closing(Display(quiet, verbose)) as display:
-            outcomes = multi_task.run(
-                settings, names, teachers=teachers, data=data, output=folders, memory=memory, device=device,
-                overwrite=overwrite, address=address, ray_temporary=temp_dir, display=display,
-            )  # fmt: skip
+            searches = [
+                SearchInputs(name, model, folder, data, memory)
+                for name, model, folder in zip(names, teachers, folders, strict=True)
+            ]
+            options = RunOptions(device, overwrite=overwrite, address=address, ray_temporary=temp_dir, display=display)
+            outcomes = multi_task.run(settings, searches, options)
         if as_json:
             show(multi_task.document(outcomes), as_json, [])
         else:

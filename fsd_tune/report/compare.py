@@ -59,10 +59,10 @@ class Comparison:
 
     def differing(self) -> list[tuple[str, list[str]]]:
         """What each search after the first was given differently: (its name, lines)."""
-        first = _identity(self.results[0])
+        first = self.results[0].summary.identity
         found = []
         for name, results in zip(self.names[1:], self.results[1:], strict=True):
-            identity = _identity(results)
+            identity = results.summary.identity
             if "settings" in first and "settings" in identity:
                 found.append((name, differences(first, identity)))
         return found
@@ -95,11 +95,11 @@ def compare(folders: Sequence[Path | str], anyway: bool = False) -> Comparison:
     remarks = []
     for results in loaded[1:]:
         for key, what in _SAME.items():
-            here, there = results.summary.get(key), first.summary.get(key)
+            here, there = getattr(results.summary, key), getattr(first.summary, key)
             if here != there:
                 remarks.append(f"{results.folder}: {what} {here}, but {first.folder} has {there}.")
-        here, there = (_identity(one).get("dev split") for one in (results, first))
-        if here and there and here != there and results.summary.get("task") == first.summary.get("task"):
+        here, there = (each.summary.identity.get("dev split") for each in (results, first))
+        if here and there and here != there and results.summary.task == first.summary.task:
             remarks.append(f"{results.folder}: other examples to select on than {first.folder}.")
     if remarks and not anyway:
         raise InputError(remarks, "Their scores do not compare; --anyway compares them all the same.")
@@ -124,15 +124,9 @@ def document(compared: Comparison) -> dict[str, Any]:
     }
 
 
-def _identity(results: Results) -> dict[str, Any]:
-    """What a search says that it is; nothing where an earlier version wrote it otherwise."""
-    found = results.summary.get("identity")
-    return found if isinstance(found, dict) else {}
-
-
 def _names(loaded: Sequence[Results]) -> list[str]:
     """Each search's own name; with its folder where two have the same."""
-    names = [str(results.summary.get("name") or results.folder.name) for results in loaded]
+    names = [results.summary.name or results.folder.name for results in loaded]
     return [
         name if names.count(name) == 1 else f"{name} ({results.folder})"
         for name, results in zip(names, loaded, strict=True)

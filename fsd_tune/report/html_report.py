@@ -7,7 +7,6 @@ template; the page forbids itself every request (Content-Security-Policy).
 import itertools
 import math
 import shlex
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from fsd_tune.report.confirmation import figure, interval
 from fsd_tune.report.intervals import mean_interval
 from fsd_tune.report.results import Results, load
 from fsd_tune.storage import artifacts
+from fsd_tune.storage.search_summary import SearchSummary
 
 __all__ = ["Results", "distill_command", "leaderboard", "load", "write"]
 
@@ -59,9 +59,9 @@ def write(source: Results | Path | str) -> Path:
 def distill_command(results: Results, row: "pd.Series[Any]") -> str:
     """The command line that trains the configuration of `row`, a row of `Results.trials`, again."""
     given = _options(results.command)
-    shared = {"--teacher": _mapping(results, "teacher").get("name")}
+    shared = {"--teacher": results.summary.teacher.name}
     if "--task-file" not in given:
-        shared["--task"] = results.summary.get("task")
+        shared["--task"] = results.summary.task
     if (results.folder / "memory").is_dir():
         shared["--memory"] = str(results.folder / "memory")
     words = ["fsd-tune", "distill", str(results.folder / "settings.yaml")]
@@ -94,8 +94,8 @@ def _page(results: Results) -> str:
         drawn,
         {"seconds": _duration, "value": value, "missing": _missing, "plain": plain},
         results=results,
-        summary=defaultdict(lambda: None, results.summary),  # any key may be missing while a search is young
-        name=results.summary.get("name") or results.folder.name,
+        summary=results.summary,
+        name=results.summary.name or results.folder.name,
         subtitle=_subtitle(results),
         metric=results.metric.replace("_", " "),
         score=lambda value: _NOTHING if _missing(value) else f"{value:.{digits}f}".replace("-", "−"),
@@ -109,7 +109,7 @@ def _page(results: Results) -> str:
         if len(results.trials)
         else [],
         failures=results.trials[results.trials["state"] == "failed"].to_dict("records"),
-        memory=defaultdict(lambda: None, _mapping(results, "memory")),
+        memory=results.summary.memory,
         confirmation=results.confirmation,
         figure=figure,
         interval=interval,
@@ -119,23 +119,21 @@ def _page(results: Results) -> str:
 def _facts(results: Results, digits: int) -> list[tuple[str, str, str]]:
     """The headline's figures: what, the figure, and a remark."""
     summary, saved = results.summary, results.saved
-    teacher, memory = _mapping(results, "teacher"), _mapping(results, "memory")
+    teacher, memory = summary.teacher, summary.memory
     facts = []
     if teacher:
-        score = teacher.get("score")
-        facts.append(
-            ("Teacher", _NOTHING if _missing(score) else f"{score:.{digits}f}", str(teacher.get("name") or ""))
-        )
+        score = teacher.score
+        facts.append(("Teacher", _NOTHING if _missing(score) else f"{score:.{digits}f}", teacher.name or ""))
         if results.best is not None and score is not None and math.isfinite(score):
             difference = float(results.best["score"]) - score
             side = "student ahead" if difference > 0 else "student behind" if difference < 0 else "equal"
             facts.append(("Student minus teacher", f"{difference:+.{digits}f}".replace("-", "−"), side))
     facts += _confirmed(results, digits)
-    dev = _mapping(results, "dev")
-    if not _missing(dev.get("score")):
-        facts.append(("Best student on dev", f"{dev['score']:.{digits}f}".replace("-", "−"), "dev selected nothing"))
+    dev = summary.dev
+    if not _missing(dev.score):
+        facts.append(("Best student on dev", f"{dev.score:.{digits}f}".replace("-", "−"), "dev selected nothing"))
     counts = [f"{saved[state]:,.0f} {state}" for state in ("finished", "stopped", "failed", "running", "interrupted")]
-    asked = summary.get("trials")
+    asked = summary.trials
     facts.append(
         (
             "Trials",
@@ -143,27 +141,26 @@ def _facts(results: Results, digits: int) -> list[tuple[str, str, str]]:
             ", ".join(count for count in counts if not count.startswith("0 ")),
         )
     )
-    ended_by = _mapping(results, "ended_by")
-    if ended_by.get("text"):
-        facts.append(("Ended by", str(ended_by.get("budget")).replace("_", " "), str(ended_by["text"])))
+    if summary.ended_by.text:
+        facts.append(("Ended by", str(summary.ended_by.budget).replace("_", " "), summary.ended_by.text))
     if saved["steps_if_all_ran"]:
         run, whole = saved["steps_run"], saved["steps_if_all_ran"]
         facts.append(("Steps saved by ASHA", f"{saved['share']:.0%}", f"{run:,.0f} run instead of {whole:,.0f}"))
-    passes = memory.get("passes")
-    if memory.get("live"):
+    passes = memory.passes
+    if memory.live:
         facts.append(("Teacher passes paid", "live", "the teacher ran in every step: its outputs are over their limit"))
     elif passes is not None:
-        seconds = memory.get("build_seconds")
+        seconds = memory.build_seconds
         remark = "memory reused" if passes == 0 else f"memory built in {_duration(seconds)}" if seconds else ""
         facts.append(("Teacher passes paid", f"{passes:,}", remark))
-    workers = summary.get("workers")
-    facts.append(("Wall time", _duration(summary.get("wall_seconds")), _plural(workers, "worker") if workers else ""))
-    train, selection = summary.get("train_examples"), summary.get("selection_examples")
+    workers = summary.workers
+    facts.append(("Wall time", _duration(summary.wall_seconds), _plural(workers, "worker") if workers else ""))
+    train, selection = summary.train_examples, summary.selection_examples
     remark = f"{selection:,} to select on ({_select_on(summary)})" if isinstance(selection, int) else ""
     facts.append(("Training examples", f"{train:,}" if isinstance(train, int) else _NOTHING, remark))
-    layers = _mapping(results, "student").get("layers")
+    layers = summary.student.layers
     if layers:
-        facts.append(("Student", _plural(layers, "layer"), str(summary.get("precision") or "")))
+        facts.append(("Student", _plural(layers, "layer"), summary.precision or ""))
     return facts
 
 
@@ -190,30 +187,22 @@ def _confirmed(results: Results, digits: int) -> list[tuple[str, str, str]]:
 def _subtitle(results: Results) -> str:
     method = results.settings.get("method")
     names = method.get("choice", []) if isinstance(method, dict) else [method]
-    parts = [results.summary.get("task"), *names]
+    parts = [results.summary.task, *names]
     return " · ".join(str(part) for part in parts if part)
 
 
-def _select_on(summary: dict[str, Any]) -> str:
-    where = summary.get("select_on")
-    return (
-        f"held out: {where['holdout']:.0%}" if isinstance(where, dict) and "holdout" in where else str(where or "dev")
-    )
+def _select_on(summary: SearchSummary) -> str:
+    return str(summary.select_on or "dev") if summary.held_out is None else f"held out: {summary.held_out:.0%}"
 
 
 def _score_digits(results: Results) -> int:
     """Three decimals, four where the split is large enough to tell them apart."""
-    examples = results.summary.get("selection_examples")
+    examples = results.summary.selection_examples
     return 4 if isinstance(examples, int) and examples > 5000 else 3
 
 
 def _configuration(row: "pd.Series[Any]", names: Sequence[str]) -> list[tuple[str, str]]:
     return [(name, value(row[name])) for name in names if not _missing(row[name])]
-
-
-def _mapping(results: Results, key: str) -> dict[str, Any]:
-    value = results.summary.get(key)
-    return value if isinstance(value, dict) else {}
 
 
 def _missing(value: Any) -> bool:

@@ -17,6 +17,7 @@ from fsd_tune.report.trial_files import Reader, Trial, last_number, newest_of_ea
 from fsd_tune.settings.judging import JUDGES, judge
 from fsd_tune.settings.methods import HYPERPARAMETERS
 from fsd_tune.storage.open_folder import open_for_reading
+from fsd_tune.storage.search_summary import SearchSummary
 from fsd_tune.storage.uri import is_uri
 
 _TRIAL_COLUMNS = {
@@ -49,7 +50,7 @@ class Results:
         reports: one row an evaluation, by trial and report: `trial` (its number), `report` (from 1), then every
             scalar of the trial's `reports.jsonl`.
         settings: the resolved settings; `settings_text` is their YAML.
-        summary: `summary.json`; any key may be missing while the search is young.
+        summary: what `summary.json` holds; any field may be None, and any part empty, while the search is young.
         versions: package to version.
         command: the command line that started the search.
         confirmation: `confirm/summary.json`; empty while the winner is not confirmed.
@@ -62,7 +63,7 @@ class Results:
     reports: pd.DataFrame
     settings: dict[str, Any]
     settings_text: str
-    summary: dict[str, Any]
+    summary: SearchSummary
     versions: dict[str, Any]
     command: str
     confirmation: dict[str, Any]
@@ -72,12 +73,12 @@ class Results:
     @property
     def metric(self) -> str:
         """The metric that selects, as its column in `reports` is called."""
-        return str(self.summary.get("metric") or "score")
+        return self.summary.metric or "score"
 
     @property
     def lower_is_better(self) -> bool:
         """Whether the search minimises its metric."""
-        return self.summary.get("mode") == "min"
+        return self.summary.mode == "min"
 
     @property
     def hyperparameters(self) -> list[str]:
@@ -95,7 +96,7 @@ class Results:
     @property
     def standard_error(self) -> float | None:
         """The best score's binomial standard error, sqrt(p (1 - p) / examples); None where it has no such meaning."""
-        examples = self.summary.get("selection_examples")
+        examples = self.summary.selection_examples
         if self.best is None or self.metric != "accuracy" or not examples:
             return None
         score = float(self.best["score"])
@@ -146,8 +147,8 @@ def load(folder: Path | str, described: bool = False) -> Results:
             "give the `--output` folder of a search"
         )
     reader = Reader(folder)
-    summary = reader.mapping(folder / "summary.json")
-    judge_by = summary.get("judge_by") or "mean_of_last_3"
+    summary = reader.summary()
+    judge_by = summary.judge_by or "mean_of_last_3"
     if judge_by not in JUDGES:
         reader.problems.append(f"summary.json: judge_by: found `{judge_by}`, accepted: {', '.join(JUDGES)}")
         judge_by = "mean_of_last_3"
@@ -163,7 +164,7 @@ def load(folder: Path | str, described: bool = False) -> Results:
         reports += [{"trial": trial.number, **report} for report in trial.reports]
     return Results(
         folder=folder,
-        trials=_trial_frame(trials, settings, lower_is_better=summary.get("mode") == "min"),
+        trials=_trial_frame(trials, settings, lower_is_better=summary.mode == "min"),
         reports=pd.DataFrame(reports, columns=None if reports else ["trial", "report"]),
         settings=settings,
         settings_text=settings_text,
@@ -176,20 +177,19 @@ def load(folder: Path | str, described: bool = False) -> Results:
     )
 
 
-def _row(trial: Trial, summary: dict[str, Any], judge_by: str) -> dict[str, Any]:
-    metric = summary.get("metric")
-    values = [last_number([report], str(metric), math.nan) for report in trial.reports]
+def _row(trial: Trial, summary: SearchSummary, judge_by: str) -> dict[str, Any]:
+    values = [last_number([report], str(summary.metric), math.nan) for report in trial.reports]
     known = [value for value in values if not math.isnan(value)]
     state = trial.ending.get("state")
     if state is None:
-        state = "running" if summary.get("state") == "running" else "interrupted"
+        state = "running" if summary.state == "running" else "interrupted"
     return {
         **trial.config,
         "number": trial.number,
         "state": str(state),
         "score": judge(values, judge_by),
         "last": values[-1] if values else math.nan,
-        "best": (min if summary.get("mode") == "min" else max)(known, default=math.nan),
+        "best": (min if summary.mode == "min" else max)(known, default=math.nan),
         "reports": len(values),
         "steps": int(last_number(trial.reports, "step", 0)),
         "steps_total": last_number(trial.reports, "steps_total", math.nan),

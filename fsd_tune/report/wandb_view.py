@@ -30,11 +30,11 @@ def place(sources: Sequence[str], compared: Comparison) -> tuple[str, str, list[
             continue
         settings = results.settings.get("wandb")
         tracked = isinstance(settings, dict) and settings.get("mode", "off") != "off"
-        if not tracked or not results.summary.get("group"):
+        if not tracked or not results.summary.group:
             problems.append(f"{source}: was not tracked; `--wandb offline` and `sync` put a search into W&B.")
             continue
         assert isinstance(settings, dict)
-        found.append((settings.get("entity") or "", settings["project"], results.summary["group"]))
+        found.append((settings.get("entity") or "", settings["project"], results.summary.group))
     if len({where[:2] for where in found}) > 1:
         names = ", ".join(sorted({f"{entity or '(default entity)'}/{project}" for entity, project, _ in found}))
         problems.append(f"--wandb-view: one project is needed, but the searches are in {names}.")

@@ -5,7 +5,6 @@
 
 import json
 import shutil
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from safetensors import SafetensorError
 
 from fsd_tune.progress import Display
 from fsd_tune.storage import checkpoints
-from fsd_tune.storage.artifacts import digest, write_json
+from fsd_tune.storage.artifacts import atomic_folder, digest, write_json
 from fsd_tune.training.distiller import Distiller
 
 _REPORTS = "reports.json"
@@ -118,19 +117,14 @@ class UnfinishedRun:
             self._display.line(f"note: {self.folder} cannot keep the training so far ({error}); it goes on without.")
 
     def _write(self, distiller: Distiller, reports: list[dict[str, Any]]) -> None:
-        temporary = Path(tempfile.mkdtemp(prefix=".checkpoint.", dir=self._runs))
-        try:
+        checkpoint = self._runs / f"checkpoint_{distiller.report:06d}"
+        with atomic_folder(checkpoint) as temporary:
             write_json(temporary / _REPORTS, reports)
             distiller.save(temporary)
-            checkpoint = self._runs / f"checkpoint_{distiller.report:06d}"
-            shutil.rmtree(checkpoint, ignore_errors=True)  # A damaged one may have this name.
-            before = [path for path in self._runs.iterdir() if path != temporary]
-            temporary.rename(checkpoint)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
         self.reports_kept = distiller.report
-        for path in before:
-            shutil.rmtree(path, ignore_errors=True)
+        for path in self._runs.iterdir():
+            if path != checkpoint:
+                shutil.rmtree(path, ignore_errors=True)
 
     def remove(self) -> None:
         """Delete the run's checkpoints, and the folder unless it holds those of another run."""

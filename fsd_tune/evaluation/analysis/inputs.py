@@ -17,8 +17,9 @@ from fsd_tune.memory.spec import fingerprint
 from fsd_tune.models.folder import check_output, made_in_search, record_of
 from fsd_tune.models.layers import Pair, global_pair, layer_pairs
 from fsd_tune.models.loading import ModelInfo, label_order, load_tokenizer, read_model_info
-from fsd_tune.search.folder import recorded_inputs, task_of
+from fsd_tune.search.folder import recorded_inputs, recorded_task
 from fsd_tune.storage import artifacts
+from fsd_tune.storage.search_summary import SearchSummary
 
 ANALYSIS = "analysis.json"
 _LEAST_EXAMPLES = 5
@@ -98,7 +99,7 @@ def plan(
     """
     if search is not None:
         given = recorded_inputs(search)
-        teacher, task = teacher or given["teacher"], task or task_of(given)
+        teacher, task = teacher or given["teacher"], task or recorded_task(given)
         student = student or str(search / "best")
         data = data or (None if given["data"] is None else Path(given["data"]))
     places = {"--teacher": teacher, "--student": student, "--task": task, "--output": output or search}
@@ -241,8 +242,8 @@ def _memory(
 
 
 def _searched_memory(search: Path, identity: dict[str, Any]) -> Path | None:
-    summary = json.loads((search / "summary.json").read_text(encoding="utf-8"))
-    searched, path = summary.get("identity") or {}, Path(str((summary.get("memory") or {}).get("path") or "none"))
+    summary = SearchSummary.read(search)
+    searched, path = summary.identity, Path(summary.memory.path or "none")
     if not path.name.startswith("memory-") or any(searched.get(key) != identity[key] for key in ("task", "teacher")):
         return None
     # The search may have been fetched from elsewhere.

@@ -75,9 +75,8 @@ def label(results: Results) -> str:
 
 def teacher_score(results: Results) -> float | None:
     """The teacher's score on what selects; None where it is not known."""
-    teacher = results.summary.get("teacher")
-    score = teacher.get("score") if isinstance(teacher, dict) else None
-    return float(score) if isinstance(score, int | float) and math.isfinite(score) else None
+    score = results.summary.teacher.score
+    return score if score is not None and math.isfinite(score) else None
 
 
 def styled(figure: go.Figure) -> go.Figure:

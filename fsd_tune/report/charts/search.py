@@ -88,7 +88,7 @@ def curves(results: Results, study: optuna.study.Study) -> Chart:
         )
         named.add(name)
     figure.data = sorted(figure.data, key=lambda trace: trace.legendrank, reverse=True)
-    rungs = [rung for rung in results.summary.get("rungs") or [] if isinstance(rung, int | float)]
+    rungs = results.summary.rungs or []
     for rung in rungs:
         figure.add_vline(
             rung,
@@ -96,7 +96,7 @@ def curves(results: Results, study: optuna.study.Study) -> Chart:
             layer="below",
             annotation={"text": "rung", "yref": "paper", "y": 0, "yanchor": "bottom", "xanchor": "left", "xshift": 2},
         )
-    reports = results.summary.get("reports")
+    reports = results.summary.reports
     figure.update_layout(showlegend=True)
     figure.update_xaxes(title="report" + (f" (of {reports})" if reports else ""))
     if len({int(value) for value in results.reports["report"]}) <= 20:
