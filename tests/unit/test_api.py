@@ -25,7 +25,7 @@ def test_examples_run(name):
 @pytest.mark.parametrize("name", [name for name in fsd_tune.__all__ if callable(getattr(fsd_tune, name, None))])
 def test_every_public_call_has_an_example(name):
     value = getattr(fsd_tune, name)
-    assert isinstance(value, type) and issubclass(value, Exception) or "Example" in value.__doc__, name
+    assert (isinstance(value, type) and issubclass(value, Exception)) or "Example" in value.__doc__, name
 
 
 def test_importing_the_package_loads_nothing_heavy():
