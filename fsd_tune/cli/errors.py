@@ -10,7 +10,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import click
 
@@ -30,6 +30,8 @@ class Invocation:
     Attributes:
         verb: name of the verb.
         words: its arguments as they were typed.
+        single_run: whether the verb trains one model. What is kept of an interrupted training is then only what a note
+            of the error says, and `--overwrite` belongs to the command that continues.
         keeps_progress: whether the same command continues after an interruption; if not, it starts again.
         search: folder or URI of the search that the verb works on, which `resume` continues.
         setting_flags: the flags that override settings, as `--flag=value`.
@@ -37,6 +39,7 @@ class Invocation:
 
     verb: str
     words: list[str]
+    single_run: bool = False
     keeps_progress: bool = True
     search: str | None = None
     setting_flags: list[str] = field(default_factory=list)
@@ -56,7 +59,7 @@ class Invocation:
         words = [self.verb, *self.words]
         if self.search is not None and (open_experiment(self.search).folder / SUMMARY).is_file():
             words = ["resume", self.search]
-        elif self.keeps_progress:
+        elif not self.single_run:
             # `--overwrite` would delete what the command continues from.
             words = [word for word in words if word != "--overwrite"]
         return f"{'To continue' if self.keeps_progress else 'To start again'}: {shlex.join(['fsd-tune', *words])}"
@@ -95,8 +98,11 @@ def error_lines(error: FsdTuneError | KeyboardInterrupt | OSError, invocation: I
     """
     if isinstance(error, InputError):
         return [*(f"error: {problem}" for problem in error.problems), *([error.hint] if error.hint else [])], 2
+    # A training run that has kept a checkpoint says so in a note.
+    notes = getattr(error, "__notes__", [])
+    invocation = replace(invocation, keeps_progress=invocation.keeps_progress or bool(notes))
     if isinstance(error, KeyboardInterrupt):
-        kept = "what was finished is kept" if invocation.keeps_progress else "nothing was written"
+        kept = "; ".join(notes) or ("what was finished is kept" if invocation.keeps_progress else "nothing was written")
         return [f"interrupted; {kept}.", invocation.next_command()], 130
     if isinstance(error, FsdTuneError):
         return [f"failed: {error}", error.hint or invocation.next_command()], error.exit_code

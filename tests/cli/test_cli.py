@@ -586,10 +586,16 @@ def test_the_command_that_continues_does_not_overwrite():
         ["interrupted; what was finished is kept.", "To continue: fsd-tune search 'my space.yaml' --trials 3"],
         130,
     )
-    distill = Invocation("distill", ["--overwrite"], keeps_progress=False)
+    distill = Invocation("distill", ["--overwrite"], single_run=True, keeps_progress=False)
     assert error_lines(KeyboardInterrupt(), distill)[0] == [
         "interrupted; nothing was written.",
         "To start again: fsd-tune distill --overwrite",
+    ]
+    interrupted = KeyboardInterrupt()
+    interrupted.add_note("what was trained up to evaluation 2 of 10 is kept in s.unfinished")
+    assert error_lines(interrupted, distill)[0] == [
+        "interrupted; what was trained up to evaluation 2 of 10 is kept in s.unfinished.",
+        "To continue: fsd-tune distill --overwrite",
     ]
 
 
