@@ -1,4 +1,4 @@
-"""The inputs of a confirmation: a finished search that has not changed, its best configurations, baselines and seeds."""
+"""The inputs of a confirmation: an unchanged finished search, its best configurations, baselines and seeds."""
 
 import json
 from dataclasses import dataclass
