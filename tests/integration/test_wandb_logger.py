@@ -102,7 +102,7 @@ def test_a_search_and_its_confirmation(glue, teacher, tmp_path, monkeypatch):
         search.run(settings, task="sst2", teacher=str(teacher), data=glue, output=folder)
         check(folder)
         check_download(folder, tmp_path / "downloaded")
-        made = confirm.run(folder, top=1, seeds=1, fresh_seeds=2)
+        made = confirm.confirm(folder, top=1, seeds=1, fresh_seeds=2)
     found, group = runs_of(folder / "confirm"), load(folder).summary.group
     assert set(found) == {f"{group}-confirm-{one['run']}" for one in made["runs"]}
     for one in made["runs"]:
