@@ -94,18 +94,18 @@ class Verb(click.Command):
 
     Attributes:
         panel: the group of the verb.
-        keeps_progress: whether the same command continues after an interruption.
+        single_run: whether it trains one model.
     """
 
-    def __init__(self, *args: Any, panel: str, keeps_progress: bool, **attributes: Any) -> None:
+    def __init__(self, *args: Any, panel: str, single_run: bool, **attributes: Any) -> None:
         super().__init__(*args, **attributes)
         self.panel = panel
-        self.keeps_progress = keeps_progress
+        self.single_run = single_run
         self.params.append(Flag(["--debug"], is_flag=True, help="Show the traceback of an error."))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments, and keep them as they were typed for the command that continues."""
-        ctx.obj = Invocation(str(self.name), list(args), self.keeps_progress)
+        ctx.obj = Invocation(str(self.name), list(args), self.single_run, keeps_progress=not self.single_run)
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> int:
@@ -181,13 +181,13 @@ def argument(name: str, **attributes: Any) -> Decorator:
     return click.argument(name, cls=Argument, **attributes)
 
 
-def verb(panel: str, *, settings: bool = False, keeps_progress: bool = True, passes_on: bool = False) -> Decorator:
+def verb(panel: str, *, settings: bool = False, single_run: bool = False, passes_on: bool = False) -> Decorator:
     """Return a decorator that makes a function a verb of `fsd-tune`.
 
     Args:
         panel: the group of the verb in `fsd-tune --help`.
         settings: add a flag for every setting; `Invocation.overrides` gives their values.
-        keeps_progress: whether the same command continues after an interruption.
+        single_run: whether the verb trains one model; see `Invocation`.
         passes_on: take every word after the first argument as it is, flags too.
     """
     context = {"ignore_unknown_options": True, "allow_interspersed_args": False} if passes_on else {}
@@ -197,7 +197,7 @@ def verb(panel: str, *, settings: bool = False, keeps_progress: bool = True, pas
             function.__name__.replace("_", "-"),
             cls=Verb,
             panel=panel,
-            keeps_progress=keeps_progress,
+            single_run=single_run,
             context_settings=context,
         )(function)
         command.params += _setting_flags() if settings else []

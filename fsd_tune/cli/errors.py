@@ -10,7 +10,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import click
 
@@ -30,6 +30,8 @@ class Invocation:
     Attributes:
         verb: name of the verb.
         words: its arguments as they were typed.
+        single_run: whether the verb trains one model. What is kept of an interrupted training is then only what a note
+            of the error says, and `--overwrite` belongs to the command that continues.
         keeps_progress: whether the same command continues after an interruption; if not, it starts again.
         search: folder or URI of the search that the verb works on, which `resume` continues.
         setting_flags: the flags that override settings, as `--flag=value`.
@@ -37,6 +39,7 @@ class Invocation:
 
     verb: str
     words: list[str]
+    single_run: bool = False
     keeps_progress: bool = True
     search: str | None = None
     setting_flags: list[str] = field(default_factory=list)
@@ -49,23 +52,17 @@ class Invocation:
         """
         return loader.parse_flags(self.setting_flags)
 
-    def next_command(self, kept: bool = False) -> str:
-        """Return the line with the command that continues or repeats this one.
-
-        Args:
-            kept: A run of a verb that does not keep its progress has left a checkpoint.
-        """
+    def next_command(self) -> str:
+        """Return the line with the command that continues or repeats this one."""
         from fsd_tune.storage.open_folder import open_experiment
 
         words = [self.verb, *self.words]
         if self.search is not None and (open_experiment(self.search).folder / SUMMARY).is_file():
             words = ["resume", self.search]
-        elif self.keeps_progress:
+        elif not self.single_run:
             # `--overwrite` would delete what the command continues from.
             words = [word for word in words if word != "--overwrite"]
-        return (
-            f"{'To continue' if self.keeps_progress or kept else 'To start again'}: {shlex.join(['fsd-tune', *words])}"
-        )
+        return f"{'To continue' if self.keeps_progress else 'To start again'}: {shlex.join(['fsd-tune', *words])}"
 
 
 def guard(work: Callable[[], object], invocation: Invocation, debug: bool) -> int:
@@ -99,20 +96,20 @@ def error_lines(error: FsdTuneError | KeyboardInterrupt | OSError, invocation: I
         error: what a verb raised.
         invocation: the call of the verb.
     """
-    # A single training run is kept from its first evaluation on, and says so in a note of the error.
-    notes = getattr(error, "__notes__", [])
-    again = invocation.next_command(kept=bool(notes))
     if isinstance(error, InputError):
         return [*(f"error: {problem}" for problem in error.problems), *([error.hint] if error.hint else [])], 2
+    # A training run that has kept a checkpoint says so in a note.
+    notes = getattr(error, "__notes__", [])
+    invocation = replace(invocation, keeps_progress=invocation.keeps_progress or bool(notes))
     if isinstance(error, KeyboardInterrupt):
-        kept = "what was finished is kept" if invocation.keeps_progress else "nothing was written"
-        return [f"interrupted; {'; '.join(notes) or kept}.", again], 130
+        kept = "; ".join(notes) or ("what was finished is kept" if invocation.keeps_progress else "nothing was written")
+        return [f"interrupted; {kept}.", invocation.next_command()], 130
     if isinstance(error, FsdTuneError):
-        return [f"failed: {error}", error.hint or again], error.exit_code
+        return [f"failed: {error}", error.hint or invocation.next_command()], error.exit_code
     text = f"{error.filename}: {error.strerror}" if error.filename else str(error) or type(error).__name__
     if error.errno in _WRONG_PATH:
         return [f"error: {text}; give another path."], 2
-    return [f"failed: {text}", again], 1
+    return [f"failed: {text}", invocation.next_command()], 1
 
 
 def usage_lines(error: click.ClickException) -> list[str]:

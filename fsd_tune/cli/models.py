@@ -69,7 +69,7 @@ def _flags(panel: str, rows: tuple[tuple[str, Any, Any, str], ...]) -> Decorator
     return add
 
 
-@verb(TRAIN, keeps_progress=False)
+@verb(TRAIN, single_run=True)
 @option("--model", panel=INPUTS, required=True, help="Pretrained model: folder or hub id.")
 @options.task
 @options.output
@@ -194,7 +194,7 @@ def memory(
     show(facts, as_json, [f"teacher memory {facts['fingerprint']}: {how}, in {memory}"])
 
 
-@verb(TRAIN, settings=True, keeps_progress=False)
+@verb(TRAIN, settings=True, single_run=True)
 @options.optional_space
 @options.task
 @options.teacher

@@ -99,7 +99,7 @@ def task_flag(help: str = f"GLUE task: {_GLUE}.", required: bool = True) -> Deco
         metavar="FILE",
         expose_value=False,
         callback=_use_task_file,
-        help="YAML of a task of your own, in place of --task.",
+        help="YAML of a task of your own, as in examples/own_task/; in place of --task.",
     )
     known = option("--task", cls=TaskFlag, panel=INPUTS, metavar="TASK", required=required, help=help)
     return lambda function: known(own(function))

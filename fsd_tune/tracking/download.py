@@ -1,6 +1,6 @@
-"""A group of runs in Weights & Biases as a search's folder, to compare searches and native sweeps from there.
+"""Download a group of runs from Weights & Biases as a search's folder, to compare searches and native sweeps.
 
-W&B is asked by a process of its own, which can be ended and leaves no state behind in this one.
+A process of its own asks W&B. It can be ended, and leaves no state in this one.
 """
 
 import json
@@ -14,29 +14,30 @@ from pathlib import Path
 from typing import Any
 
 from fsd_tune.errors import InputError
-from fsd_tune.storage import artifacts
+from fsd_tune.storage import artifacts, layout
+from fsd_tune.storage.layout import TrialState
 from fsd_tune.storage.search_summary import SearchSummary
 
 PREFIX = "wandb:"
 _SECONDS = 300.0
 _KINDS = ("trial", "distill")
-# What a run says of the search that it belongs to, for whether searches compare.
+# Entries of a run's configuration that describe its search, so that searches can be compared.
 SHARED = ("task", "metric", "select_on", "judge_by")
 DEV_SPLIT = "dev split"
 
 
 def download(address: str, into: Path) -> Path:
-    """Write a group's runs as the folder of a search; its trials' learning curves, without a study.
+    """Download a group's runs as the folder of a search: its trials with their learning curves, without a study.
 
     Args:
-        address: `wandb:entity/project/group`; a sweep's id in the place of a group means its runs.
+        address: `wandb:entity/project/group`; a sweep's id in place of the group stands for the sweep's runs.
         into: an empty folder.
 
     Returns:
         The search's folder, below `into`.
 
     Raises:
-        InputError: the address is none, W&B refuses or does not answer, or holds no such runs.
+        InputError: the address is malformed, W&B refuses or does not answer, or there are no such runs.
     """
     parts = address.removeprefix(PREFIX).split("/")
     if len(parts) != 3 or not all(parts):
@@ -54,40 +55,40 @@ def download(address: str, into: Path) -> Path:
     return folder
 
 
-def write(folder: Path, name: str, runs: Iterable[Any]) -> int:
-    """Write runs, as `wandb.Api().runs` gives them, as a search's folder; returns how many trials there were.
+def write_search(folder: Path, name: str, runs: Iterable[Any]) -> int:
+    """Write runs, as `wandb.Api().runs` returns them, as a search's folder, and return the number of trials.
 
     Args:
         folder: new.
         name: of the search.
         runs: with `config`, `summary`, `state`, `job_type`, `created_at` and `scan_history`.
     """
-    found = sorted((run for run in runs if run.job_type in _KINDS), key=lambda run: str(run.created_at))
-    told: dict[str, Any] = {}
-    for place, run in enumerate(found):
+    trials = sorted((run for run in runs if run.job_type in _KINDS), key=lambda run: str(run.created_at))
+    for index, run in enumerate(trials):
         config = dict(run.config)
-        told = told or config
         # An agent's runs of a native sweep have no number of their own.
-        number = int(config["trial"]) if config.get("trial") is not None else place
-        trial = folder / "results" / f"{number:04d}_{place}"
+        number = int(config["trial"]) if config.get("trial") is not None else index
+        trial = folder / layout.RESULTS / f"{number:04d}_{index}"
         hyperparameters = {key.removeprefix("hp/"): value for key, value in config.items() if key.startswith("hp/")}
-        artifacts.write_json(trial / "config.json", {"trial": number, "config": hyperparameters})
+        artifacts.write_json(trial / layout.TRIAL_CONFIG, {"trial": number, "config": hyperparameters})
         rows = [_report(row) for row in run.scan_history() if isinstance(row.get("report"), int | float)]
-        artifacts.write_text(trial / "reports.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        artifacts.write_text(trial / layout.TRIAL_REPORTS, "".join(json.dumps(row) + "\n" for row in rows))
         if run.state != "running":
             ended = dict(run.summary)
-            state = ended.get("state") or _STATES.get(run.state, "failed")
-            artifacts.write_json(trial / "trial.json", {"state": state, "reason": ended.get("reason") or ""})
-    known = {key: told.get(key) for key in SHARED} | {"teacher": {"name": "", "score": told.get("teacher/score")}}
+            state = ended.get("state") or _STATES.get(run.state, TrialState.FAILED)
+            artifacts.write_json(trial / layout.TRIAL_ENDING, {"state": state, "reason": ended.get("reason") or ""})
+    # Each run records the facts of its search.
+    facts: dict[str, Any] = next((dict(run.config) for run in trials if run.config), {})
+    known = {key: facts.get(key) for key in SHARED} | {"teacher": {"name": "", "score": facts.get("teacher/score")}}
     summary = SearchSummary.from_json(known)[0]
-    summary.update(name=name, mode="max", state="done", trials=len(found))
-    summary.update(identity={"settings": {}, DEV_SPLIT: told.get(DEV_SPLIT)})
+    summary.update(name=name, mode="max", state="done", trials=len(trials))
+    summary.update(identity={"settings": {}, DEV_SPLIT: facts.get(DEV_SPLIT)})
     summary.write(folder)
-    return len(found)
+    return len(trials)
 
 
-# A run that its sweep's early termination ends is `killed`.
-_STATES = {"finished": "finished", "killed": "stopped"}
+# W&B calls a run `killed` if the sweep's early termination has ended it.
+_STATES = {"finished": TrialState.FINISHED, "killed": TrialState.STOPPED}
 
 
 def _report(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,23 +97,23 @@ def _report(row: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in row.items()
         if not key.startswith("_") and isinstance(value, bool | int | float | str)
     }
-    # W&B says NaN by a word.
+    # W&B stores NaN as a word.
     kept = {key: math.nan if value == "NaN" else value for key, value in kept.items()}
     return kept | {"report": int(row["report"])} | {"timestamp": row.get("timestamp", row.get("_timestamp", 0))}
 
 
 def main() -> None:
-    """Ask W&B: entity, project, group and the folder to write are the arguments."""
+    """Download a group; the arguments are entity, project, group and the folder to write."""
     entity, project, group, folder = sys.argv[1:]
     try:
         import wandb
 
         api = wandb.Api(timeout=10)
         runs = api.runs(f"{entity}/{project}", filters={"$or": [{"group": group}, {"sweep": group}]})
-        if not write(Path(folder), group, runs):
+        if not write_search(Path(folder), group, runs):
             print(f"no trial there belongs to a group or sweep {group}.", flush=True)
             os._exit(1)
-    except Exception as error:  # whatever W&B raises is said in one line
+    except Exception as error:  # whatever W&B raises becomes one line
         print(next(iter(str(error).splitlines()), type(error).__name__), flush=True)
         os._exit(1)
     os._exit(0)

@@ -1,4 +1,4 @@
-"""Whether Weights & Biases can be reached with the user's key: asked before anything starts."""
+"""Check, before anything starts, that Weights & Biases can be reached with the user's key."""
 
 import os
 import subprocess
@@ -7,19 +7,19 @@ import sys
 from fsd_tune.settings.schema import Wandb
 
 _SECONDS = 9.0
-# In a process of its own: it can be ended when the server does not answer, and it leaves no state behind here.
+# It runs in a process of its own, which can be ended if the server does not answer and leaves no state in this one.
 _LOG_IN = "import sys, wandb; sys.exit(0 if wandb.login(prompt=False, verify=True) else 3)"
 
 
 def tracking_problems(settings: Wandb) -> list[str]:
-    """What keeps `wandb.mode: online` from working, as lines for people; said within 10 s."""
+    """Return why `wandb.mode: online` cannot work, as lines for people, within 10 s."""
     if settings.mode != "online":
         return []
     environment = os.environ | {"WANDB_MODE": "online", "WANDB_SILENT": "false"}
     instead = "--wandb offline needs neither key nor server."
     try:
-        # The key goes by the environment or the user's own netrc, never by the command line.
-        asked = subprocess.run(
+        # The key comes from the environment or the user's own netrc, never from a command line.
+        done = subprocess.run(
             [sys.executable, "-c", _LOG_IN],
             env=environment,
             capture_output=True,
@@ -29,11 +29,11 @@ def tracking_problems(settings: Wandb) -> list[str]:
         )
     except subprocess.TimeoutExpired:
         return [f"wandb.mode: online, but the server has not answered within {_SECONDS:g} s. {instead}"]
-    if asked.returncode == 0:
+    if done.returncode == 0:
         return []
-    if asked.returncode == 3:
+    if done.returncode == 3:
         return [f"wandb.mode: online, but there is no key: `wandb login` or WANDB_API_KEY gives one; {instead}"]
-    lines = [line.strip() for line in asked.stderr.splitlines() if line.strip()]
-    reason = lines[-1] if lines else f"exit code {asked.returncode}"
+    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    reason = lines[-1] if lines else f"exit code {done.returncode}"
     key = os.environ.get("WANDB_API_KEY")
     return [f"wandb.mode: online, but W&B refuses: {reason.replace(key, '***') if key else reason} {instead}"]

@@ -1,7 +1,7 @@
-"""The process that talks to Weights & Biases: reads calls as JSON lines, and says by a line why it cannot go on.
+"""The process that talks to Weights & Biases: it reads calls as JSON lines, and writes one line if it cannot continue.
 
-It is the only one that imports `wandb`: whatever happens to W&B's own service, at the end of the process too, happens
-here. When its input ends without a `close`, the process that wrote it has died; open runs then stay unfinished.
+Only this process imports `wandb`, so that a failure of W&B's own service, also at the end of a process, happens here.
+If its input ends without a `close`, the process that wrote it has died, and open runs stay unfinished.
 """
 
 import json
@@ -15,11 +15,13 @@ from typing import Any
 from fsd_tune.tracking.tracker import SEAL, folders_of, safe_id
 
 
-class Runs:
-    """Open runs of a group; its methods are the calls that `tracking.Tracker` sends."""
+class OpenRuns:
+    """Open runs of a group. Its methods are the calls that `tracker.Tracker` sends."""
 
     def __init__(self, folder: str, group: str, mode: str, project: str, entity: str | None, tags: list[str]) -> None:
-        self._folder, self._group, self._offline = Path(folder), group, mode == "offline"
+        self._folder = Path(folder)
+        self._group = group
+        self._offline = mode == "offline"
         self._all: dict[str, Any] = {
             "mode": mode,
             "project": project,
@@ -32,50 +34,74 @@ class Runs:
         self._last: dict[str, int] = {}
         own = self._folder / "wandb"
         own.mkdir(parents=True, exist_ok=True)
-        # Nothing in the home folder; but a user's own configuration names the server, where runs go there.
+        # Keep everything out of the home folder. Online runs need the user's configuration, which can name a server.
         for variable in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", *(["WANDB_CONFIG_DIR"] if self._offline else [])):
             os.environ[variable] = str(own / variable.split("_")[1].lower())
 
     def begin(self, name: str, kind: str, config: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-        """Open a run; nothing if it is open."""
+        """Open a run; see `Tracker.begin`.
+
+        Args:
+            name: of the run within the group.
+            kind: W&B's job type.
+            config: flat, one value per key.
+            rows: earlier reports of the run.
+        """
         if name in self._runs:
             return
         import wandb
 
         if self._offline:
-            # Each report is to be there once: what a killed process has written of this run is written anew.
+            # Each report must exist once, so remove what a killed process has written of this run.
             for path in folders_of(self._folder, self._group, name):
                 shutil.rmtree(path)
-        # An agent of a W&B sweep has named its run already.
+        # The agent of a W&B sweep has set the id of its run already.
         own = None if "WANDB_SWEEP_ID" in os.environ else safe_id(f"{self._group}-{name}")
         run = wandb.init(
             **self._all, job_type=kind, name=name, id=own, resume="allow", reinit="create_new", config=config,
             settings=_settings(wandb),
         )  # fmt: skip
         self._runs[name] = run
-        # An online run knows what of it has arrived; a new one knows nothing.
+        # An online run knows which reports have arrived.
         self._last[name] = 0 if self._offline else int(run.summary.get("report") or 0)
         run.define_metric("*", step_metric="report")
         for row in rows:
             self.log(name, row)
 
     def log(self, name: str, row: dict[str, Any]) -> None:
-        """A report that has not been logged yet."""
+        """Log a report unless it has been logged already.
+
+        Args:
+            name: of the run.
+            row: metrics by name, and `report`.
+        """
         if row["report"] > self._last[name]:
-            # Never with step=: W&B would hold the newest row back.
+            # Without step=, because W&B would hold the newest row back.
             self._runs[name].log(row)
             self._last[name] = row["report"]
 
     def draw(self, name: str, table: Mapping[str, Any], figures: Mapping[str, str]) -> None:
-        """A table ({"columns", "data"}) as `leaderboard`, and Plotly figures as JSON."""
+        """Log a table and figures.
+
+        Args:
+            name: of the run.
+            table: {"columns", "data"}, logged as `leaderboard`.
+            figures: Plotly figures as JSON, by name.
+        """
         import plotly.io
         import wandb
 
-        made = {key: wandb.Plotly(plotly.io.from_json(text)) for key, text in figures.items()}
-        self._runs[name].log({"leaderboard": wandb.Table(**table)} | made)
+        drawn = {key: wandb.Plotly(plotly.io.from_json(text)) for key, text in figures.items()}
+        self._runs[name].log({"leaderboard": wandb.Table(**table)} | drawn)
 
     def end(self, name: str, summary: dict[str, Any], failed: bool) -> None:
-        """Close a run."""
+        """Close a run and mark its folder as complete.
+
+        Args:
+            name: of the run.
+            summary: figures for the run as a whole.
+            failed: whether the run failed.
+        """
         run = self._runs.pop(name)
         run.summary.update(summary)
         folder = Path(run.settings.sync_dir)
@@ -94,7 +120,7 @@ def _settings(wandb: Any) -> Any:
         x_disable_machine_info=True,
         x_save_requirements=False,
         symlink=False,
-        # A killed process loses at most this much, in seconds; W&B's own value is 15.
+        # Seconds that a killed process loses at most; W&B's default is 15.
         x_transaction_log_flush_interval=1.0,
         max_end_of_run_history_metrics=0,
         max_end_of_run_summary_metrics=0,
@@ -102,20 +128,20 @@ def _settings(wandb: Any) -> Any:
 
 
 def main() -> None:
-    """Carry out the calls of standard input in order; the first that fails is the last."""
-    runs: Runs | None = None
+    """Carry out the calls on standard input in order, until one fails."""
+    runs: OpenRuns | None = None
     try:
         for line in sys.stdin:
             call, arguments = json.loads(line)
             if call == "close":
                 os._exit(0)
             if runs is None:
-                runs = Runs(*arguments)
+                runs = OpenRuns(*arguments)
             else:
                 getattr(runs, call)(*arguments)
-    except Exception as error:  # whatever W&B raises is said, and ends the tracking alone
+    except Exception as error:  # whatever W&B raises is reported, and ends tracking alone
         print(str(error).splitlines()[0] if str(error) else type(error).__name__, flush=True)
-    # Without W&B's own farewell, which may wait for ever for a service that hangs.
+    # Skip W&B's exit handlers, which can wait for ever for a service that hangs.
     os._exit(1)
 
 

@@ -1,4 +1,4 @@
-"""A search space as a sweep of Weights & Biases, whose agents run `fsd-tune distill`, to compare theirs with ours."""
+"""A search space as a sweep of Weights & Biases whose agents run `fsd-tune distill`, to compare it with a search."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -31,23 +31,27 @@ def sweep_config(
     output: Path,
     overrides: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """The sweep that W&B would run over the same space, as its YAML has it.
+    """Return the W&B sweep over the same space, as the mapping of its YAML.
 
-    W&B's sweeps know no conditions: a hyperparameter is drawn for every run, and `distill --configuration` leaves out
-    what the run's method does not use. What a space fixes stays in its YAML alone. Stepped ranges become lists, for
-    W&B counts its steps from 0.
+    W&B's sweeps have no conditions: a hyperparameter is drawn for every run, and `distill --configuration` drops those
+    that the run's method does not use. What a space fixes stays in its YAML. Stepped ranges become lists, because W&B
+    counts its steps from 0.
 
     Args:
         settings: of `space`.
         space: the YAML that the agents' command names.
-        task, teacher, data, memory: as `distill` takes them; paths are made absolute, for agents start anywhere.
+        task: as for `distill`.
+        teacher: folder or hub id. Paths are made absolute, because agents can start in any folder.
+        data: the folder that holds `SST-2/` and so on; None for the hub.
+        memory: the folder of teacher memories; None for `memory/` in `output`.
         output: the folder below which each run gets its own.
-        overrides: settings that `space` has otherwise, as {dotted key: YAML text}.
+        overrides: settings that replace those of `space`, as {dotted key: YAML text}.
 
     Raises:
-        InputError: the space fixes everything.
+        InputError: the space searches nothing.
     """
-    task, searched = splits.get_task(task), distributions(settings)
+    task = splits.get_task(task)
+    searched = distributions(settings)
     if not searched:
         raise InputError(f"{space}: searches nothing; a sweep needs a range or a choice.")
     command = [
@@ -77,7 +81,7 @@ def sweep_config(
 
 
 def text(config: dict[str, Any]) -> str:
-    """The sweep as a YAML file, with what to do with it."""
+    """Return the sweep as the text of a YAML file, with a comment on how to start it."""
     return (
         "# wandb sweep THIS_FILE; then on each machine the `wandb agent ...` that it prints.\n"
         "# Agents train one student after the other; the first builds the teacher memory, all share it.\n"
@@ -86,7 +90,7 @@ def text(config: dict[str, Any]) -> str:
 
 
 def _parameter(distribution: "BaseDistribution") -> dict[str, Any]:
-    """An Optuna distribution in W&B's words."""
+    """Return an Optuna distribution as W&B's sweeps write it."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if isinstance(distribution, CategoricalDistribution):
@@ -101,7 +105,7 @@ def _parameter(distribution: "BaseDistribution") -> dict[str, Any]:
         return {"distribution": "int_uniform", "min": low, "max": high}
     if step is None:
         return {"distribution": "uniform", "min": low, "max": high}
-    first, apart = Decimal(str(low)), Decimal(str(step))
-    count = int((Decimal(str(high)) - first) / apart) + 1
+    first, distance = Decimal(str(low)), Decimal(str(step))
+    count = int((Decimal(str(high)) - first) / distance) + 1
     kind = type(low)
-    return {"values": [kind(first + apart * place) for place in range(count)]}
+    return {"values": [kind(first + distance * index) for index in range(count)]}

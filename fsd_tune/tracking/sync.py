@@ -1,4 +1,4 @@
-"""Uploading offline runs by W&B's own command."""
+"""Upload offline runs with W&B's own command."""
 
 import subprocess
 import sys
@@ -11,11 +11,11 @@ def sync(folder: Path) -> dict[str, int]:
     """Upload the offline runs below `folder`; W&B's own output goes to standard error.
 
     Returns:
-        {"runs": how many were uploaded, "already": how many had been before}
+        {"runs": number of uploaded runs, "already": number of runs that had been uploaded before}.
 
     Raises:
-        InputError: no such folder, or there are none in it.
-        FsdTuneError: W&B's command fails; what it has uploaded stays marked so.
+        InputError: the folder does not exist, or holds no offline runs.
+        FsdTuneError: W&B's command fails. Runs that it has uploaded are not uploaded again.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: {'is a file' if folder.exists() else 'no such folder'}; give a search's folder.")
@@ -27,5 +27,5 @@ def sync(folder: Path) -> dict[str, int]:
         words = [sys.executable, "-m", "wandb", "sync", "--yes", *map(str, new)]
         done = subprocess.run(words, stdout=sys.stderr, check=False)
         if done.returncode:
-            raise FsdTuneError(f"`wandb sync` has failed with exit code {done.returncode}; what it says stands above.")
+            raise FsdTuneError(f"`wandb sync` has failed with exit code {done.returncode}; its output is above.")
     return {"runs": len(new), "already": len(runs) - len(new)}

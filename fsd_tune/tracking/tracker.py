@@ -1,7 +1,7 @@
-"""Runs in Weights & Biases, written by a process of its own (`tracking_process.py`), so that nothing waits for them.
+"""Runs in Weights & Biases, written by a process of its own (`tracking/process.py`), so that nothing waits for them.
 
-What that process cannot do (W&B's service has died, the disk is full, the network is gone) ends the tracking, which is
-said once, and nothing else. The truth is in the search's own files: a run that was broken off is written anew.
+If that process fails (W&B's service has died, the disk is full, the network is gone), tracking ends, with one line to
+the user, and everything else continues. The search's own files are complete: an interrupted run is written again.
 """
 
 import contextlib
@@ -22,19 +22,25 @@ import psutil
 
 from fsd_tune.settings.schema import Wandb
 
-# Written into a run's folder once everything of it has been handed to W&B.
+# Name of the file that marks a run's folder as complete: everything of it has been handed to W&B.
 SEAL = "fsd_tune.json"
 _CLOSE_SECONDS = 15.0
 Row = Mapping[str, Any]
 
 
 def safe_id(name: str) -> str:
-    """A name as W&B takes it for ids and groups: letters, digits, dots, dashes and underscores, at most 100."""
+    """Return a name that W&B accepts for ids and groups: letters, digits, dots, dashes, underscores, at most 100."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", name)[:100]
 
 
 def folders_of(folder: Path, group: str, name: str) -> list[Path]:
-    """Where a run's files lie; several when a part of it was broken off."""
+    """Return the folders of a run's files; several if the run was interrupted.
+
+    Args:
+        folder: the folder that holds `wandb/`.
+        group: the run's group.
+        name: the run's name within the group.
+    """
     return sorted((folder / "wandb").glob(f"*run-*-{safe_id(f'{group}-{name}')}"))
 
 
@@ -42,22 +48,24 @@ class Tracker:
     """Runs of one group. Every call returns at once; with `mode: off` it does nothing.
 
     Attributes:
-        group: what the runs have in common, as W&B knows it.
-        failure: why the tracking has ended early; empty while it goes on.
+        group: name of the group in W&B.
+        failure: why tracking has ended early; empty while it works.
     """
 
     def __init__(
         self, settings: Wandb, folder: Path, group: str, say: Callable[[str], None] = lambda text: None
     ) -> None:
-        """Begin to track.
+        """Start the process that writes the runs, unless the mode is off.
 
         Args:
             settings: mode, project, entity and tags.
-            folder: the runs' files go to `wandb/` in it, all that W&B caches or stages with them.
+            folder: the runs' files go to `wandb/` in it, with everything that W&B caches or stages.
             group: what the runs have in common, such as a search.
-            say: told once when the tracking ends early.
+            say: called once with a line for the user if tracking ends early.
         """
-        self._folder, self.group, self._say = folder, safe_id(group), say
+        self._folder = folder
+        self.group = safe_id(group)
+        self._say = say
         self.failure = ""
         self._process: subprocess.Popen[str] | None = None
         self._calls: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -69,53 +77,86 @@ class Tracker:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 text=True,
-                start_new_session=True,  # Ctrl-C is the search's
+                start_new_session=True,  # Ctrl-C interrupts the search, not this process
             )
             for work in (self._send, self._listen):
                 self._threads.append(threading.Thread(target=work, args=(self._process,), daemon=True))
                 self._threads[-1].start()
-            place = str(folder.resolve())
-            self._put("open", place, self.group, settings.mode, settings.project, settings.entity, settings.tags)
+            self._put(
+                "open",
+                str(folder.resolve()),
+                self.group,
+                settings.mode,
+                settings.project,
+                settings.entity,
+                settings.tags,
+            )
 
     @property
     def active(self) -> bool:
-        """Whether anything is logged."""
+        """Whether runs are logged."""
         return self._process is not None and not self.failure
 
     def begin(self, name: str, kind: str, config: Row, rows: Iterable[Row] = ()) -> None:
-        """Open a run, or take it up again with the rows that it has made before; nothing if it is open.
+        """Open a run, or reopen it with the rows that it has reported before. If it is open, do nothing.
 
         Args:
             name: of the run within the group.
             kind: W&B's job type: trial, search-summary, distill, ...
-            config: flat.
-            rows: what the run has reported before; each has its `report`.
+            config: flat, one value per key.
+            rows: earlier reports of the run, each with its `report`, the index of the evaluation.
         """
         self._put("begin", name, kind, config, [dict(row) for row in rows])
 
     def log(self, name: str, row: Row) -> None:
-        """A report of an open run; `report` is its axis, and each is logged once."""
+        """Log a report of an open run. Each report is logged once.
+
+        Args:
+            name: of the run.
+            row: metrics by name, and `report`, the index of the evaluation, which is the axis of charts.
+        """
         self._put("log", name, row)
 
     def draw(self, name: str, table: Row, figures: Mapping[str, str]) -> None:
-        """A table ({"columns", "data"}) and Plotly figures (as JSON, by name) of an open run."""
+        """Log a table and figures to an open run.
+
+        Args:
+            name: of the run.
+            table: {"columns", "data"}.
+            figures: Plotly figures as JSON, by name.
+        """
         self._put("draw", name, table, figures)
 
     def end(self, name: str, summary: Row, failed: bool = False) -> None:
-        """Close a run, with figures that stand for the whole of it."""
+        """Close a run.
+
+        Args:
+            name: of the run.
+            summary: figures for the run as a whole.
+            failed: whether the run failed.
+        """
         self._put("end", name, summary, failed)
 
     def write(self, name: str, kind: str, config: Row, rows: Iterable[Row], summary: Row, failed: bool = False) -> None:
-        """A whole run at once."""
+        """Write a whole run at once; see `begin` and `end`.
+
+        Args:
+            name: of the run within the group.
+            kind: W&B's job type.
+            config: flat, one value per key.
+            rows: its reports.
+            summary: figures for the run as a whole.
+            failed: whether the run failed.
+        """
         self.begin(name, kind, config, rows)
         self.end(name, summary, failed)
 
     def holds(self, name: str) -> bool:
-        """Whether everything of a run has been handed over already."""
+        """Return whether everything of a run has been handed to W&B already."""
         return any((path / SEAL).is_file() for path in folders_of(self._folder, self.group, name))
 
     def close(self) -> None:
-        """Wait for what is left to do, at most 15 s; runs that are still open stay unfinished."""
+        """Wait at most 15 s for the remaining calls. Runs that are still open stay unfinished."""
         if self._process is None:
             return
         self._put("close")
@@ -124,7 +165,7 @@ class Tracker:
             self._process.wait(_CLOSE_SECONDS)
         except subprocess.TimeoutExpired:
             self._stop(f"it has not answered for {_CLOSE_SECONDS:g} s")
-            # W&B's service with it, which would hang for ever.
+            # W&B's service would hang for ever, so kill it, too.
             for process in psutil.Process(self._process.pid).children(recursive=True):
                 with contextlib.suppress(psutil.Error):
                     process.kill()
@@ -140,7 +181,7 @@ class Tracker:
 
     def _send(self, process: subprocess.Popen[str]) -> None:
         assert process.stdin is not None
-        # A closed pipe: `_listen` hears why.
+        # If the pipe is closed, `_listen` reads the reason.
         with contextlib.suppress(OSError, ValueError):
             while (line := self._calls.get()) is not None:
                 process.stdin.write(line)
@@ -156,12 +197,13 @@ class Tracker:
         if not self.failure:
             self.failure = why
             self._say(
-                f"Weights & Biases: logging has stopped ({why}); all else goes on, and is kept in {self._folder}."
+                f"Weights & Biases: logging has stopped ({why}); everything else continues, "
+                f"and is kept in {self._folder}."
             )
 
 
 def _plain(value: Any) -> Any:
-    """NumPy's scalars, and whatever else a configuration may hold."""
+    """Return NumPy scalars, mappings and other values of a configuration as JSON types."""
     return value.item() if hasattr(value, "item") else dict(value) if isinstance(value, Mapping) else str(value)
 
 
@@ -169,18 +211,28 @@ def _plain(value: Any) -> Any:
 def tracked(
     settings: Wandb, folder: Path, kind: str, name: str, config: Row, say: Callable[[str], None]
 ) -> Iterator["WandbRun"]:
-    """One run around a piece of work; a failure of the work is a failed run."""
+    """Track a piece of work as one run; an error of the work makes it a failed run.
+
+    Args:
+        settings: mode, project, entity and tags.
+        folder: the run's files go to `wandb/` in it.
+        kind: W&B's job type, and the group.
+        name: start of the run's name.
+        config: flat, one value per key.
+        say: called once with a line for the user if tracking ends early.
+    """
     tracker = Tracker(settings, folder, kind, say)
-    name = f"{name}-{secrets.token_hex(3)}"  # the same output may be made again, in other folders too
-    single = WandbRun(tracker, name)
+    # The same output can be made again, also in other folders.
+    name = f"{name}-{secrets.token_hex(3)}"
+    run = WandbRun(tracker, name)
     tracker.begin(name, kind, config)
     try:
-        yield single
+        yield run
     except BaseException:
-        tracker.end(name, single.summary, failed=True)
+        tracker.end(name, run.summary, failed=True)
         raise
     else:
-        tracker.end(name, single.summary)
+        tracker.end(name, run.summary)
     finally:
         tracker.close()
 
@@ -190,6 +242,8 @@ class WandbRun:
     """The run that `tracked` yields.
 
     Attributes:
+        tracker: the tracker of the run.
+        name: of the run.
         summary: figures for the run as a whole, filled by the work.
     """
 
@@ -198,5 +252,5 @@ class WandbRun:
     summary: dict[str, Any] = field(default_factory=dict)
 
     def log(self, row: Row) -> None:
-        """A report."""
+        """Log a report, a row of metrics with its `report`."""
         self.tracker.log(self.name, row)

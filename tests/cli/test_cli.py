@@ -586,7 +586,7 @@ def test_the_command_that_continues_does_not_overwrite():
         ["interrupted; what was finished is kept.", "To continue: fsd-tune search 'my space.yaml' --trials 3"],
         130,
     )
-    distill = Invocation("distill", ["--overwrite"], keeps_progress=False)
+    distill = Invocation("distill", ["--overwrite"], single_run=True, keeps_progress=False)
     assert error_lines(KeyboardInterrupt(), distill)[0] == [
         "interrupted; nothing was written.",
         "To start again: fsd-tune distill --overwrite",

@@ -103,7 +103,7 @@ def test_the_winner_is_confirmed(confirmed, searches):
     }
     assert winner["fresh"]["mean"] == pytest.approx(np.mean(list(winner["fresh"]["scores"].values())))
     kd = next(one for one in made["configurations"] if one["label"] == "kd (tuned)")
-    assert kd["config"] == confirm_inputs.read(searches / "KD").configurations()[0].config
+    assert kd["config"] == confirm_inputs.read_finished_search(searches / "KD").configurations()[0].config
     assert len(made["runs"]) == made["runs_trained"] == 2 * 2 + 3 * 2 == len(runs(confirmed))
 
 
@@ -117,7 +117,7 @@ def test_a_run_equals_a_single_run(confirmed, searches):
     from fsd_tune.memory.build import build_artifacts
     from fsd_tune.training.factory import DistillerFactory
 
-    plan = confirm_inputs.plan(confirmed, 2, 2, 2, searches / "KD")
+    plan = confirm_inputs.plan_confirmation(confirmed, 2, 2, 2, searches / "KD")
     prepared = build_artifacts(plan.spec, lambda *_: None)
     made = load(confirmed).confirmation
     for one, seed in ((made["winner"], 2002), (made["configurations"][-1], 2001)):
@@ -293,7 +293,7 @@ def test_a_folder_of_an_earlier_version_is_refused_and_its_command_completes_it(
     search.run(settings, task="sst2", teacher=str(teacher), data=glue, output=folder, memory=memory)
     inputs = {"task": "sst2", "teacher": str(teacher), "data": str(glue), "memory": str(memory), "device": "auto"}
     assert json.loads((folder / "summary.json").read_text())["inputs"] == inputs
-    confirm_inputs.plan(folder, 1, 1, 2, None)
+    confirm_inputs.plan_confirmation(folder, 1, 1, 2, None)
 
 
 def test_what_has_changed_since_the_search_is_named(folder, glue, teacher, tmp_path):
@@ -336,7 +336,7 @@ def test_a_baseline_must_be_like_the_search(folder, searches, tmp_path):
 
 
 def test_notes_on_an_unequal_baseline(folder, searches):
-    plan = confirm_inputs.plan(folder, 9, 1, 2, searches / "KD")
+    plan = confirm_inputs.plan_confirmation(folder, 9, 1, 2, searches / "KD")
     assert plan.notes == (
         "--top 9: the search has 4 different finished configurations.",
         f"--baseline: {searches / 'KD'} was not confirmed itself: its best trial is taken as its search left it.",
@@ -346,11 +346,11 @@ def test_notes_on_an_unequal_baseline(folder, searches):
 
 def test_a_baseline_that_was_confirmed_gives_its_winner(folder, searches, tmp_path):
     kd = shutil.copytree(searches / "KD", tmp_path / "KD")
-    second = confirm_inputs.read(kd).configurations()[1]
+    second = confirm_inputs.read_finished_search(kd).configurations()[1]
     needed = dict.fromkeys(("metric", "configurations", "differences", "optimism", "selection_seeds", "fresh_seeds"))
     (kd / "confirm").mkdir()
     (kd / "confirm" / "summary.json").write_text(json.dumps(needed | {"winner": {"config": second.config}}))
-    plan = confirm_inputs.plan(folder, 1, 1, 2, kd)
+    plan = confirm_inputs.plan_confirmation(folder, 1, 1, 2, kd)
     assert plan.baseline is not None and plan.baseline.config == second.config
     assert plan.baseline.remark == f"trial {second.trial} of {kd}, the winner of its confirmation"
     assert plan.notes == (f"--baseline: kd was tuned in 2 trials, {folder} has 4.",)
@@ -380,7 +380,7 @@ def test_a_crashed_worker_loses_no_run(folder):
             if runs(folder):
                 # A worker that is idle bears another title.
                 for process in psutil.Process().children(recursive=True):
-                    if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::_Worker"):
+                    if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::RunWorker"):
                         process.kill()
                         killed.append(process.pid)
                         break

@@ -83,7 +83,7 @@ def check_download(folder, into):
         for run in runs_of(folder).values()
     ]
     here = load(folder)
-    assert download.write(into, "there", served) == len(here.trials)
+    assert download.write_search(into, "there", served) == len(here.trials)
     there = load(into)
     columns = ["number", "state", "score", "last", "best", "reports", "steps", "method", "gamma_i", "learning_rate"]
     assert there.trials[columns].equals(here.trials[columns])

@@ -139,4 +139,4 @@ def test_a_missing_configuration_file_is_named(tmp_path):
 def test_the_place_for_a_run_needs_an_agent(space, glue, teacher, tmp_path):
     words = [SCRIPT, "distill", space, "--task", "sst2", "--teacher", teacher, "--output", tmp_path / "{run}"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert done.returncode == 2 and "{run} has a meaning for the agents of W&B alone" in done.stderr
+    assert done.returncode == 2 and "only agents of a W&B sweep can use {run}" in done.stderr

@@ -1,8 +1,9 @@
-"""How far a student's geometry is from its teacher's: distances and cosines of pairs, and their gaps.
+"""Compare a student's geometry with its teacher's: distances and cosines of pairs, and their gaps.
 
 Pairs are the tokens of an example (intra) or the examples, each flattened with zeros at padded positions (local), as
-in method.md's L_I and L_L. Everything is computed in float64 from features stored in half precision
-(`teacher_outputs`), so that a model compared with itself has gaps of exactly 0. Shapes: S examples, n tokens, P pairs.
+in the loss terms L_I and L_L (docs/explanation/method.md, "Loss terms"). Everything is computed in float64 from
+features stored in half precision (`teacher_outputs`), so that a model compared with itself has gaps of exactly 0.
+Shapes: S examples, n tokens, P pairs.
 """
 
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from fsd_tune.data.batching import by_length
 from fsd_tune.memory.teacher_outputs import TeacherOutputs
 from fsd_tune.models.layer_cka import LayerFeatures, mean_cka, token_cka
 
-# Token pairs that are held at once: 16 bytes each for either model.
+# Limit of token pairs in memory: 16 bytes each for either model.
 MOST_PAIRS = 4_000_000
 _BINS = 40
 _BATCH = 32
@@ -28,10 +29,10 @@ Pairs = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 def pairwise_geometry(gram: Tensor) -> tuple[Tensor, Tensor]:
-    """Euclidean distances and cosines of all pairs of rows from their products, both [..., n, n].
+    """Return the Euclidean distances and the cosines of all pairs of rows, both [..., n, n].
 
     Args:
-        gram: [..., n, n] float64, not centred. The cosine with a zero vector is 0.
+        gram: products of the rows, float64 [..., n, n], not centred. The cosine with a zero vector is 0.
     """
     squares = gram.diagonal(dim1=-2, dim2=-1)
     distances = (squares.unsqueeze(-1) + squares.unsqueeze(-2) - 2 * gram).clamp(min=0).sqrt()
@@ -76,12 +77,12 @@ def local_cka(teacher: list[Tensor], student: list[Tensor]) -> list[list[float]]
 
 
 def example_gram(outputs: TeacherOutputs, layer: int, centroids: NDArray[np.float32] | None = None) -> Tensor:
-    """Products of the flattened examples, and of centroids after them: float64 [S + K, S + K].
+    """Return the products of the flattened examples, followed by centroids: float64 [S + K, S + K].
 
     Args:
-        outputs: of a model on the sample.
+        outputs: features of a model on the sample.
         layer: index of `hidden_states`.
-        centroids: [K, D]; what is narrower counts as zero beyond its end.
+        centroids: float32 [K, D]; the narrower of examples and centroids is padded with zeros.
     """
     rows = np.arange(len(outputs))
     parts: list[NDArray[Any]] = [outputs.features(layer, rows, outputs.longest).reshape(len(rows), -1)]
@@ -97,11 +98,11 @@ def example_gram(outputs: TeacherOutputs, layer: int, centroids: NDArray[np.floa
 
 
 def with_means(gram: Tensor, clusters: NDArray[np.integer[Any]]) -> Tensor:
-    """The products of examples [S, S], with the means of each cluster's examples after them: [S + K', S + K'].
+    """Return the products of examples, followed by the mean of each cluster's examples: [S + K', S + K'].
 
     Args:
-        gram: as `example_gram` gives it.
-        clusters: int [S]; clusters without an example have no mean.
+        gram: [S, S], as `example_gram` returns it.
+        clusters: int [S]; a cluster without examples has no mean.
     """
     member = torch.from_numpy(clusters[None] == np.unique(clusters)[:, None]).double()
     mixed = torch.cat([torch.eye(len(gram), dtype=torch.float64), member / member.sum(1, keepdim=True)])
@@ -109,7 +110,13 @@ def with_means(gram: Tensor, clusters: NDArray[np.integer[Any]]) -> Tensor:
 
 
 def intra_pairs(outputs: TeacherOutputs, layer: int, examples: int) -> Pairs:
-    """Distances and cosines of all pairs of tokens within each of the first `examples` examples, both [P]."""
+    """Return the distances and cosines of all pairs of tokens within an example, both [P].
+
+    Args:
+        outputs: features of a model on the sample.
+        layer: index of `hidden_states`.
+        examples: use this many of the first examples.
+    """
     parts = []
     for rows, mask in _batches(outputs, examples):
         tokens = _tokens(outputs, layer, rows, mask).double()
@@ -122,24 +129,33 @@ def intra_pairs(outputs: TeacherOutputs, layer: int, examples: int) -> Pairs:
 
 
 def local_pairs(gram: Tensor) -> Pairs:
-    """Distances and cosines of all pairs of examples [S, S], both [P]."""
+    """Return the distances and cosines of all pairs of examples, both [P], from their products [S, S]."""
     upper = torch.ones_like(gram).triu(1).bool()
     distances, cosines = (values[upper].numpy() for values in pairwise_geometry(gram))
     return distances, cosines
 
 
 def examples_within(lengths: NDArray[np.int64], most: int = MOST_PAIRS) -> int:
-    """How many of the first examples have at most `most` pairs of tokens together; at least one."""
+    """Return how many of the first examples together have at most `most` pairs of tokens; at least one.
+
+    Args:
+        lengths: tokens of each example, int64 [S].
+        most: limit of pairs.
+    """
     pairs = np.cumsum(lengths * (lengths - 1) // 2)
     return max(1, int(np.searchsorted(pairs, most, "right")))
 
 
 def gap(teacher: Pairs, student: Pairs) -> dict[str, Any]:
-    """The published metrics: the L1 gap between teacher and student, its mean and standard deviation over the pairs.
+    """Return the published metrics: mean and standard deviation of the L1 gap over all pairs (Jung et al., 2023).
+
+    Args:
+        teacher: distances and cosines of its pairs, both [P].
+        student: those of the same pairs.
 
     Returns:
-        {"pairs": P, "distance", "relative_distance", "cosine": {"mean", "deviation"}}; relative distances are each
-        model's divided by their own mean, for students of another width; with none of any length the gap is 0.
+        {"pairs": P, "distance", "relative_distance", "cosine": {"mean", "deviation"}}. Relative distances are divided
+        by the mean of their own model, so that students of another width can be compared; if all are 0, so is the gap.
     """
 
     def figures(first: NDArray[np.float64], second: NDArray[np.float64]) -> dict[str, float]:
@@ -156,10 +172,14 @@ def gap(teacher: Pairs, student: Pairs) -> dict[str, Any]:
 
 
 def cosine_euclidean(teacher: Pairs, student: Pairs) -> dict[str, Any]:
-    """How many pairs have which cosine and distance, on the same grid for both models.
+    """Count pairs by distance and cosine, on the same grid for both models.
+
+    Args:
+        teacher: distances and cosines of its pairs, both [P].
+        student: those of the same pairs.
 
     Returns:
-        {"cosine": edges, "distance": edges, "teacher", "student": counts by distance and cosine}
+        {"cosine": edges, "distance": edges, "teacher", "student": counts by distance and cosine}.
     """
     edges = []
     for which in (1, 0):
@@ -174,19 +194,24 @@ def cosine_euclidean(teacher: Pairs, student: Pairs) -> dict[str, Any]:
 
 
 def embedded(gram: Tensor, seed: int) -> NDArray[np.float32]:
-    """t-SNE (scikit-learn) of points given by their products [N, N], from their Euclidean distances: [N, 2]."""
+    """Return scikit-learn's t-SNE of points, float32 [N, 2], from their Euclidean distances.
+
+    Args:
+        gram: products of the points, [N, N].
+        seed: of t-SNE.
+    """
     from sklearn.manifold import TSNE
 
     distances = pairwise_geometry(gram)[0].numpy()
     np.fill_diagonal(distances, 0.0)
     perplexity = min(30.0, (len(distances) - 1) / 3)
-    made = TSNE(metric="precomputed", init="random", perplexity=perplexity, random_state=seed)
-    points: NDArray[np.float32] = made.fit_transform(distances).astype(np.float32)
+    tsne = TSNE(metric="precomputed", init="random", perplexity=perplexity, random_state=seed)
+    points: NDArray[np.float32] = tsne.fit_transform(distances).astype(np.float32)
     return points
 
 
 def _batches(outputs: TeacherOutputs, examples: int | None = None) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
-    """Rows of similar length and their mask [B, n]; the same for all models that have read the same tokens."""
+    """Yield rows of similar length and their mask [B, n]; the same for all models that have read the same tokens."""
     lengths = np.diff(outputs.offsets)[:examples]
     for rows in by_length(lengths, _BATCH):
         yield rows, torch.from_numpy((np.arange(lengths[rows].max()) < lengths[rows, None]).astype(np.int64))

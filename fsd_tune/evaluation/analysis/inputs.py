@@ -282,7 +282,7 @@ def _searched_memory(search: Path, identity: dict[str, Any]) -> Path | None:
     if not path.name.startswith("memory-") or any(searched.get(key) != identity[key] for key in ("task", "teacher")):
         return None
     # The search may have been fetched from elsewhere.
-    return next((place for place in (path, search / "memory" / path.name) if place.is_dir()), None)
+    return next((folder for folder in (path, search / layout.MEMORY / path.name) if folder.is_dir()), None)
 
 
 def _misfit(folder: Path, teacher: ModelInfo, layer: int) -> str:

@@ -1,7 +1,7 @@
-"""Confirming a search's winner: its best configurations on seeds that choose, the winner and baselines on fresh ones.
+"""Confirm a search's winner: its best configurations on seeds that select, then the winner and baselines on fresh ones.
 
-A search's best score is the largest of many noisy ones, so it promises too much. What the winner scores on seeds that
-chose nothing, against baselines on the same seeds, is what may be reported.
+A search's best score is the largest of many noisy ones, so it promises too much. What can be reported is the winner's
+score on seeds that selected nothing, against baselines on the same seeds.
 """
 
 import contextlib
@@ -15,13 +15,14 @@ import pandas as pd
 
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.evaluation.confirm import inputs
-from fsd_tune.evaluation.confirm.inputs import Configuration, Plan
-from fsd_tune.evaluation.confirm.runs import Finished, Runs, Wanted
+from fsd_tune.evaluation.confirm.inputs import Configuration, ConfirmationPlan
+from fsd_tune.evaluation.confirm.run_store import FinishedRun, RunRequest
+from fsd_tune.evaluation.confirm.runs import ConfirmationRuns
 from fsd_tune.progress import Display, short
 from fsd_tune.report import html_report
 from fsd_tune.report.intervals import RESAMPLES, Interval, bootstrap, mean_and_deviation, paired
 from fsd_tune.search.folder import hold_folder
-from fsd_tune.storage import artifacts, open_folder
+from fsd_tune.storage import artifacts, layout, open_folder
 from fsd_tune.storage.experiment_folder import ExperimentFolder
 from fsd_tune.versions import versions
 
@@ -37,117 +38,159 @@ def confirm(
     ray_temporary: Path | None = None,
     display: Display | None = None,
 ) -> dict[str, Any]:
-    """Confirm a search's winner, or continue to; runs that have ended are never trained again.
+    """Confirm a search's winner on fresh seeds against baselines, or continue to.
+
+    The best configurations of the search compete on selection seeds. The winner and the baselines are then trained on
+    fresh seeds, which selected nothing. Runs that have ended are never trained again.
+
+    Example:
+        >>> import fsd_tune as fsd
+        >>> confirmation = fsd.confirm("runs/rte", baseline="runs/rte-kd")  # doctest: +SKIP
+        >>> confirmation["optimism"]  # doctest: +SKIP
+        {'search': 0.7076, 'selection': 0.6931, 'fresh': 0.6902}
 
     Args:
-        folder: of a finished search, a path or a URI; everything is written into `confirm/` in it, and its report anew.
-        top: how many of its best configurations compete.
-        seeds: selection seeds, common to all of them.
-        fresh_seeds: seeds that choose nothing, for the winner and the baselines.
+        folder: of a finished search, a path or a URI. Everything is written into `confirm/` in it, and its report is
+            written again.
+        top: number of its best configurations that compete.
+        seeds: number of selection seeds, common to all of them.
+        fresh_seeds: number of further seeds, for the winner and the baselines.
         baseline: the folder of a search over kd on the same task, data and student; None for kd at its defaults.
         address: of a Ray cluster; None for a local instance.
-        ray_temporary: Ray's folder for sockets and logs.
-        display: where progress goes.
+        ray_temporary: Ray's folder for sockets and logs; None for Ray's own.
+        display: shows progress; None shows nothing.
 
     Returns:
-        What `confirm/summary.json` holds.
+        What `confirm/summary.json` holds: the winner, `optimism` (its mean score in the search, on the selection seeds
+        and on the fresh seeds), all configurations with their scores, and the winner's differences from the baselines
+        with intervals.
 
     Raises:
         InputError: with every problem found before work starts.
         FsdTuneError: a run failed, or every configuration has a run that diverged; what has ended is kept.
     """
-    display, where, began = display or Display(quiet=True), open_folder.open_experiment(folder), time.monotonic()
+    display = display or Display(quiet=True)
+    started = time.monotonic()
+    experiment = open_folder.open_experiment(folder)
     display.stage("reading the search, its data and teacher", 0, 1)
-    where.check_writable("FOLDER")
-    where.download()
-    folder = where.folder
-    plan = inputs.plan(where, top, seeds, fresh_seeds, baseline, address)
+    experiment.check_writable("FOLDER")
+    experiment.download()
+    plan = inputs.plan_confirmation(experiment, top, seeds, fresh_seeds, baseline, address)
     for note in plan.notes:
         display.line(f"note: {note}")
-    summary, metric, spec = plan.searched.results.summary, plan.inputs.task.metric, plan.spec
-    facts = {
-        "task": spec.task.id,
-        "metric": metric,
+    runs = ConfirmationRuns(
+        experiment,
+        plan.searched.settings,
+        plan.spec,
+        plan.inputs.task.metric,
+        plan.searched.results.summary.planned_reports,
+        _student_facts(plan),
+        display,
+        address,
+        ray_temporary,
+    )
+    with _locked(experiment), runs:
+        document = _compete(plan, runs, display)
+        document["wall_seconds"] = round(time.monotonic() - started, 2)
+        folder = experiment.folder / layout.CONFIRM
+        artifacts.write_json(folder / layout.SUMMARY, document)
+        artifacts.write_text(folder / "confirm.csv", _table(document).to_csv(index=False))
+        html_report.write(experiment.folder)
+        experiment.sync_all()
+    display.close()
+    return document
+
+
+def _student_facts(plan: ConfirmationPlan) -> dict[str, Any]:
+    """Return what `fsd_tune.json` beside the winner's student records beyond its run."""
+    summary = plan.searched.results.summary
+    return {
+        "task": plan.spec.task.id,
+        "metric": plan.inputs.task.metric,
         "group": summary.group or summary.name,
         "teacher": summary.teacher.as_json(),
-        "precision": spec.precision,
+        "precision": plan.spec.precision,
         "max_length": plan.searched.settings.data.max_length,
         "versions": versions(),
         "examples": len(plan.inputs.dev),
         **summary.values("train_examples", "select_on", "judge_by", "student"),
     }
-    runs = Runs(
-        where, plan.searched.settings, spec, metric, summary.planned_reports, facts, display, address,
-        ray_temporary,
-    )  # fmt: skip
-    with _held(where), runs:
-        chosen = _wanted(plan, plan.candidates, plan.selection_seeds)
-        ended = runs.finish("selection seeds", chosen)
-        winner = _winner(plan, ended, display)
-        others, notes = inputs.baselines(winner, plan.baseline)
-        for note in notes:
-            display.line(f"note: {note}")
-        fresh = _wanted(plan, [winner, *others], plan.fresh_seeds, student_of=winner)
-        ended |= runs.finish("fresh seeds", fresh)
-        display.stage("intervals", 0, 1)
-        made = _summary(plan, winner, others, ended) | {
-            "notes": [*plan.notes, *notes],
-            "teacher_passes": runs.passes,
-            "runs_trained": runs.trained,
-            "wall_seconds": round(time.monotonic() - began, 2),
-        }
-        made["runs"] = [_row(one, "selection", ended) for one in chosen] + [_row(one, "fresh", ended) for one in fresh]
-        artifacts.write_json(folder / "confirm" / "summary.json", made)
-        artifacts.write_text(folder / "confirm" / "confirm.csv", _table(made).to_csv(index=False))
-        html_report.write(folder)
-        where.sync_all()
-    display.close()
-    return made
+
+
+def _compete(plan: ConfirmationPlan, runs: ConfirmationRuns, display: Display) -> dict[str, Any]:
+    """Train the candidates on the selection seeds, then the winner and the baselines on the fresh ones."""
+    selection = _requests(plan, plan.candidates, plan.selection_seeds)
+    ended = runs.finish("selection seeds", selection)
+    winner = _winner(plan, ended, display)
+    baselines, notes = inputs.baselines(winner, plan.baseline)
+    for note in notes:
+        display.line(f"note: {note}")
+    fresh = _requests(plan, [winner, *baselines], plan.fresh_seeds, student_of=winner)
+    ended |= runs.finish("fresh seeds", fresh)
+    display.stage("intervals", 0, 1)
+    return _summary(plan, winner, baselines, ended) | {
+        "notes": [*plan.notes, *notes],
+        "teacher_passes": runs.passes,
+        "runs_trained": runs.trained,
+        "runs": [
+            *(_row(request, "selection", ended) for request in selection),
+            *(_row(request, "fresh", ended) for request in fresh),
+        ],
+    }
 
 
 @contextlib.contextmanager
-def _held(where: ExperimentFolder) -> Iterator[None]:
+def _locked(experiment: ExperimentFolder) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(hold_folder(where.folder))
-            stack.enter_context(where.lock())
+            stack.enter_context(hold_folder(experiment.folder))
+            stack.enter_context(experiment.lock())
         except InputError:
-            raise InputError(f"{where.name}: a search or a confirmation is at work in it; wait for its end.") from None
+            raise InputError(
+                f"{experiment.name}: a search or a confirmation is at work in it; wait for its end."
+            ) from None
         yield
 
 
-def _wanted(
-    plan: Plan, configurations: Sequence[Configuration], seeds: Sequence[int], student_of: Configuration | None = None
-) -> list[Wanted]:
-    """A run of each configuration on each seed, seed by seed; the student of the first seed of `student_of` is kept."""
-    identity = plan.searched.results.summary.identity
-    made = []
+def _requests(
+    plan: ConfirmationPlan,
+    configurations: Sequence[Configuration],
+    seeds: Sequence[int],
+    student_of: Configuration | None = None,
+) -> list[RunRequest]:
+    """Return a run of each configuration on each seed, seed by seed; the first of `student_of` keeps its student."""
+    summary = plan.searched.results.summary
+    requests = []
     for seed in seeds:
-        for one in configurations:
-            # Numbers count as what they are: 1 and 1.0 train the same.
-            config = {key: float(value) if isinstance(value, int) else value for key, value in one.config.items()}
-            reports = plan.searched.results.summary.planned_reports
-            name = artifacts.digest(identity, config, seed, reports, plan.spec.precision)
-            made.append(Wanted(name, one, seed, student=one is student_of and seed == seeds[0]))
-    return made
+        for configuration in configurations:
+            # Compare numbers by value: 1 and 1.0 train the same.
+            config = {
+                key: float(value) if isinstance(value, int) else value for key, value in configuration.config.items()
+            }
+            name = artifacts.digest(summary.identity, config, seed, summary.planned_reports, plan.spec.precision)
+            student = configuration is student_of and seed == seeds[0]
+            requests.append(RunRequest(name, configuration, seed, student))
+    return requests
 
 
-def _scores(plan: Plan, one: Configuration, seeds: Sequence[int], ended: Mapping[str, Finished]) -> dict[int, float]:
-    """Scores of one configuration by seed; seeds on which it failed are left out."""
-    found = {run.seed: ended[run.name].score for run in _wanted(plan, [one], seeds)}
-    return {seed: score for seed, score in found.items() if score is not None}
+def _scores(
+    plan: ConfirmationPlan, configuration: Configuration, seeds: Sequence[int], ended: Mapping[str, FinishedRun]
+) -> dict[int, float]:
+    """Return the scores of a configuration by seed, without seeds on which it failed."""
+    scores = {request.seed: ended[request.name].score for request in _requests(plan, [configuration], seeds)}
+    return {seed: score for seed, score in scores.items() if score is not None}
 
 
-def _winner(plan: Plan, ended: Mapping[str, Finished], display: Display) -> Configuration:
-    """The candidate with the best mean on the selection seeds; among equals the search's better one."""
+def _winner(plan: ConfirmationPlan, ended: Mapping[str, FinishedRun], display: Display) -> Configuration:
+    """Return the candidate with the best mean on the selection seeds; of equal ones the search's better one."""
     means = []
-    for one in plan.candidates:
-        scores = _scores(plan, one, plan.selection_seeds, ended)
+    for candidate in plan.candidates:
+        scores = _scores(plan, candidate, plan.selection_seeds, ended)
         if len(scores) < len(plan.selection_seeds):
             failed = len(plan.selection_seeds) - len(scores)
-            display.line(f"  {one.label} cannot win: {failed} of its {len(plan.selection_seeds)} runs diverged")
+            display.line(f"  {candidate.label} cannot win: {failed} of its {len(plan.selection_seeds)} runs diverged")
         else:
-            means.append((mean_and_deviation(list(scores.values()))[0], one))
+            means.append((mean_and_deviation(list(scores.values()))[0], candidate))
     if not means:
         raise FsdTuneError(
             "No configuration has trained on all selection seeds: each has a run that diverged.",
@@ -159,26 +202,31 @@ def _winner(plan: Plan, ended: Mapping[str, Finished], display: Display) -> Conf
 
 
 def _summary(
-    plan: Plan, winner: Configuration, others: Sequence[Configuration], ended: Mapping[str, Finished]
+    plan: ConfirmationPlan,
+    winner: Configuration,
+    baselines: Sequence[Configuration],
+    ended: Mapping[str, FinishedRun],
 ) -> dict[str, Any]:
-    """The confirmation's figures: scores, the search's optimism, differences from the baselines."""
+    """Return the confirmation's figures: scores, the search's optimism, differences from the baselines."""
     results = plan.searched.results
-    configurations = []
-    for one in (*plan.candidates, *others):
+    entries = []
+    for configuration in (*plan.candidates, *baselines):
+        is_baseline = configuration in baselines
+        is_winner = configuration is winner
         entry: dict[str, Any] = {
-            "label": one.label,
-            "role": "winner" if one is winner else "baseline" if one in others else "candidate",
-            "trial": one.trial,
-            "search_score": one.score,
-            "remark": one.remark,
-            "config": one.config,
+            "label": configuration.label,
+            "role": "winner" if is_winner else "baseline" if is_baseline else "candidate",
+            "trial": configuration.trial,
+            "search_score": configuration.score,
+            "remark": configuration.remark,
+            "config": configuration.config,
         }
-        if one not in others:
-            entry["selection"] = _figures(plan, one, plan.selection_seeds, ended)
-        if one is winner or one in others:
-            entry["fresh"] = _figures(plan, one, plan.fresh_seeds, ended)
-        configurations.append(entry)
-    won = next(entry for entry in configurations if entry["role"] == "winner")
+        if not is_baseline:
+            entry["selection"] = _figures(plan, configuration, plan.selection_seeds, ended)
+        if is_winner or is_baseline:
+            entry["fresh"] = _figures(plan, configuration, plan.fresh_seeds, ended)
+        entries.append(entry)
+    won = next(entry for entry in entries if entry["role"] == "winner")
     return {
         "task": plan.spec.task.id,
         "metric": results.metric,
@@ -194,13 +242,15 @@ def _summary(
             "selection": won["selection"]["mean"],
             "fresh": won["fresh"]["mean"],
         },
-        "configurations": configurations,
-        "differences": [_difference(plan, winner, one, ended) for one in others],
+        "configurations": entries,
+        "differences": [_difference(plan, winner, baseline, ended) for baseline in baselines],
     }
 
 
-def _figures(plan: Plan, one: Configuration, seeds: Sequence[int], ended: Mapping[str, Finished]) -> dict[str, Any]:
-    scores = _scores(plan, one, seeds, ended)
+def _figures(
+    plan: ConfirmationPlan, configuration: Configuration, seeds: Sequence[int], ended: Mapping[str, FinishedRun]
+) -> dict[str, Any]:
+    scores = _scores(plan, configuration, seeds, ended)
     mean, deviation = mean_and_deviation(list(scores.values()))
     return {
         "mean": _number(mean),
@@ -211,40 +261,46 @@ def _figures(plan: Plan, one: Configuration, seeds: Sequence[int], ended: Mappin
 
 
 def _difference(
-    plan: Plan, winner: Configuration, other: Configuration, ended: Mapping[str, Finished]
+    plan: ConfirmationPlan, winner: Configuration, baseline: Configuration, ended: Mapping[str, FinishedRun]
 ) -> dict[str, Any]:
-    """Winner minus a baseline, over the seeds on which both trained; None where there are too few."""
-    ours, theirs = (_scores(plan, one, plan.fresh_seeds, ended) for one in (winner, other))
-    both = [seed for seed in plan.fresh_seeds if seed in ours and seed in theirs]
-    found: dict[str, Any] = {"baseline": other.label, "pairs": len(both), "seeds": None, "examples": None}
+    """Return winner minus baseline over the seeds on which both trained; intervals are None if these are too few."""
+    winner_scores, baseline_scores = (_scores(plan, each, plan.fresh_seeds, ended) for each in (winner, baseline))
+    both = [seed for seed in plan.fresh_seeds if seed in winner_scores and seed in baseline_scores]
+    difference: dict[str, Any] = {"baseline": baseline.label, "pairs": len(both), "seeds": None, "examples": None}
     if both:
-        logits = [np.stack([_logits(ended[run.name]) for run in _wanted(plan, [one], both)]) for one in (winner, other)]
+        logits = [
+            np.stack([_logits(ended[request.name]) for request in _requests(plan, [each], both)])
+            for each in (winner, baseline)
+        ]
         labels = plan.inputs.dev.labels
-        found["examples"] = _interval(bootstrap(plan.inputs.task, logits[0], logits[1], labels))
-        found["resamples"] = RESAMPLES
+        difference["examples"] = _interval(bootstrap(plan.inputs.task, logits[0], logits[1], labels))
+        difference["resamples"] = RESAMPLES
     if len(both) > 1:
-        found["seeds"] = _interval(paired([ours[seed] for seed in both], [theirs[seed] for seed in both]))
-    intervals = [found[key] for key in ("seeds", "examples")]
+        difference["seeds"] = _interval(
+            paired([winner_scores[seed] for seed in both], [baseline_scores[seed] for seed in both])
+        )
+    return difference | _verdict(difference["seeds"], difference["examples"])
+
+
+def _verdict(seeds: dict[str, float] | None, examples: dict[str, float] | None) -> dict[str, Any]:
+    """Return what the intervals over seeds and over dev examples say together."""
+    intervals = {"seeds": seeds, "dev examples": examples}
     noisy = [
-        over
-        for over, interval in zip(("seeds", "dev examples"), intervals, strict=True)
-        if interval is None or interval["low"] <= 0 <= interval["high"]
+        over for over, interval in intervals.items() if interval is None or interval["low"] <= 0 <= interval["high"]
     ]
-    found["within_noise"] = bool(noisy)
-    signs = {np.sign(interval["estimate"]) for interval in intervals if interval is not None}
-    found["verdict"] = (
-        f"within noise over {' and over '.join(noisy)}"
-        if noisy
-        else "better beyond noise"
-        if signs == {1}
-        else "worse beyond noise"
-        if signs == {-1}
-        else "undecided: judged score and last evaluation disagree"
-    )
-    return found
+    signs = {np.sign(interval["estimate"]) for interval in intervals.values() if interval is not None}
+    if noisy:
+        verdict = f"within noise over {' and over '.join(noisy)}"
+    elif signs == {1}:
+        verdict = "better beyond noise"
+    elif signs == {-1}:
+        verdict = "worse beyond noise"
+    else:
+        verdict = "undecided: judged score and last evaluation disagree"
+    return {"within_noise": bool(noisy), "verdict": verdict}
 
 
-def _logits(run: Finished) -> Any:
+def _logits(run: FinishedRun) -> Any:
     assert run.logits is not None, "a finished run has logits"
     return run.logits
 
@@ -253,38 +309,41 @@ def _interval(interval: Interval) -> dict[str, float]:
     return {"estimate": interval.estimate, "low": interval.low, "high": interval.high}
 
 
-def _row(run: Wanted, stage: str, ended: Mapping[str, Finished]) -> dict[str, Any]:
-    record = ended[run.name].record
+def _row(request: RunRequest, stage: str, ended: Mapping[str, FinishedRun]) -> dict[str, Any]:
+    record = ended[request.name].record
     keys = ("state", "reason", "score", "last", "seconds", "device")
-    return {"run": run.name, "configuration": run.configuration.label, "stage": stage, "seed": run.seed} | {
-        key: record.get(key) for key in keys
-    }
+    return {
+        "run": request.name,
+        "configuration": request.configuration.label,
+        "stage": stage,
+        "seed": request.seed,
+    } | {key: record.get(key) for key in keys}
 
 
-def _table(made: Mapping[str, Any]) -> pd.DataFrame:
-    """A row for each configuration and stage."""
+def _table(document: Mapping[str, Any]) -> pd.DataFrame:
+    """Return a row for each configuration and stage."""
     rows = []
-    for one in made["configurations"]:
+    for entry in document["configurations"]:
         for stage in ("selection", "fresh"):
-            if stage in one:
-                figures = one[stage]
+            if stage in entry:
+                figures = entry[stage]
                 rows.append(
                     {
-                        "configuration": one["label"],
-                        "role": one["role"],
-                        "trial": one["trial"],
+                        "configuration": entry["label"],
+                        "role": entry["role"],
+                        "trial": entry["trial"],
                         "stage": stage,
                         "mean": figures["mean"],
                         "deviation": figures["deviation"],
                         "runs": len(figures["scores"]),
                         "failed": len(figures["failed"]),
-                        "search_score": one["search_score"],
-                        **one["config"],
+                        "search_score": entry["search_score"],
+                        **entry["config"],
                     }
                 )
     return pd.DataFrame(rows).astype({"trial": "Int64"})
 
 
 def _number(value: float) -> float | None:
-    """JSON has no NaN."""
+    """Return the number, or None for NaN, because JSON has no NaN."""
     return value if value == value else None

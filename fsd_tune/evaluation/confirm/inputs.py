@@ -1,4 +1,4 @@
-"""What a confirmation works on: a finished search, unchanged; its best configurations, baselines and seeds."""
+"""The inputs of a confirmation: an unchanged finished search, its best configurations, baselines and seeds."""
 
 import json
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fsd_tune.cluster import connection
-from fsd_tune.errors import InputError
+from fsd_tune.errors import InputError, ProblemCollector
 from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.report.compare import differences
 from fsd_tune.report.results import Results, load
@@ -15,11 +15,12 @@ from fsd_tune.settings import loader
 from fsd_tune.settings.domains import Choice
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import HYPERPARAMETERS, METHODS, OPTIMISATION, USES_TEACHER, default
-from fsd_tune.storage import open_folder
+from fsd_tune.storage import layout, open_folder
 from fsd_tune.storage.experiment_folder import ExperimentFolder
+from fsd_tune.storage.layout import TrialState
 from fsd_tune.training.inputs import Inputs, load_inputs
 
-# Selection seeds count from the first, fresh ones from the second: far from the seeds that people give a search.
+# Where selection seeds and fresh seeds start: far from the seeds that people give a search.
 SELECTION_FROM, FRESH_FROM = 1001, 2001
 MOST_SEEDS = 900
 
@@ -29,10 +30,10 @@ class Configuration:
     """One configuration that is trained on several seeds.
 
     Attributes:
-        label: how it is called.
-        config: flat and whole: `method`, its hyperparameters and the optimisation ones.
-        trial: its number in the search; None for a baseline.
-        score: what the search said of it; None for a baseline that no search scored.
+        label: its name for people.
+        config: flat and complete: `method`, its hyperparameters and the optimisation ones.
+        trial: number of its trial in the search; None for a baseline.
+        score: its score in the search; None for a baseline that no search scored.
         remark: where a baseline comes from.
     """
 
@@ -44,8 +45,14 @@ class Configuration:
 
 
 @dataclass(frozen=True)
-class Searched:
-    """A finished search, read back from its folder."""
+class FinishedSearch:
+    """A finished search, read from its folder.
+
+    Attributes:
+        folder: its folder.
+        results: its trials and summary.
+        settings: its settings.
+    """
 
     folder: Path
     results: Results
@@ -57,37 +64,42 @@ class Searched:
         return self.settings.search.seed
 
     def configurations(self, method: str | None = None) -> list[Configuration]:
-        """The finished trials' configurations, best first, each once; of one method where that is given."""
-        found: list[Configuration] = []
+        """Return the configurations of finished trials, best first and each once.
+
+        Args:
+            method: return those of this method alone; None for all.
+        """
+        configurations: list[Configuration] = []
         for _, row in self.results.trials.iterrows():
-            if row["state"] != "finished" or row["score"] != row["score"]:
+            if row["state"] != TrialState.FINISHED or row["score"] != row["score"]:
                 continue
-            params = self.folder / "results" / str(row["folder"]) / "config.json"
-            held = json.loads(params.read_text(encoding="utf-8"))["config"]
+            file = self.folder / layout.RESULTS / str(row["folder"]) / layout.TRIAL_CONFIG
+            recorded = json.loads(file.read_text(encoding="utf-8"))["config"]
             # Ray sorts the names; people read the method first.
-            config = {name: held[name] for name in ("method", *HYPERPARAMETERS) if name in held}
-            wanted = method is None or config["method"] == method
-            if wanted and all(config != other.config for other in found):
-                label = f"trial {row['number']} ({config['method']})"
-                found.append(Configuration(label, config, int(row["number"]), float(row["score"])))
-        return found
+            config = {name: recorded[name] for name in ("method", *HYPERPARAMETERS) if name in recorded}
+            if method not in (None, config["method"]) or any(config == other.config for other in configurations):
+                continue
+            label = f"trial {row['number']} ({config['method']})"
+            configurations.append(Configuration(label, config, int(row["number"]), float(row["score"])))
+        return configurations
 
 
 @dataclass(frozen=True)
-class Plan:
-    """All that a confirmation needs, checked.
+class ConfirmationPlan:
+    """Everything that a confirmation needs, checked.
 
     Attributes:
         searched: the search.
-        inputs, spec: its data and what its teacher memory depends on.
+        inputs: its task, data and teacher.
+        spec: what its teacher memory depends on.
         candidates: its best configurations, best first.
         baseline: the tuned kd to compare with; None for kd at the defaults.
         selection_seeds: common to all candidates; the best mean on them wins.
-        fresh_seeds: that chose nothing: neither a configuration in a search nor the winner.
+        fresh_seeds: seeds that selected nothing: neither a configuration in a search nor the winner.
         notes: what a user should know.
     """
 
-    searched: Searched
+    searched: FinishedSearch
     inputs: Inputs
     spec: MemorySpec
     candidates: tuple[Configuration, ...]
@@ -97,91 +109,109 @@ class Plan:
     notes: tuple[str, ...]
 
 
-def plan(
-    output: Path | str | ExperimentFolder,
+def plan_confirmation(
+    folder: Path | str | ExperimentFolder,
     top: int,
     seeds: int,
     fresh_seeds: int,
     baseline: Path | str | None,
     address: str | None = None,
-) -> Plan:
-    """Read and check everything; `address` is of the Ray cluster that runs are to be trained on.
+) -> ConfirmationPlan:
+    """Read and check the inputs of a confirmation.
+
+    Args:
+        folder: of the search, a path or a URI.
+        top: number of its best configurations that compete.
+        seeds: number of selection seeds.
+        fresh_seeds: number of fresh seeds.
+        baseline: the folder of a search over kd; None for kd at its defaults.
+        address: of the Ray cluster that will train the runs; None for a local instance.
 
     Raises:
         InputError: with every problem of the search, of the baseline, and of what has changed since.
     """
-    where = open_folder.open_experiment(output)
-    problems = _counts(top, seeds, fresh_seeds)
-    searched = kd = gathered = None
-    try:
-        searched = read(where.folder)
-    except InputError as error:
-        problems += error.problems
-    if baseline is not None:
-        try:
-            with open_folder.open_for_reading(baseline) as other:
-                kd = read(other.folder, "--baseline: ")
-        except InputError as error:
-            problems += error.problems
-    if kd is not None:
-        if not kd.configurations("kd"):
-            problems.append(f"--baseline: {kd.folder} has no finished trial of method kd.")
-        problems += _unlike(searched, kd) if searched is not None else []
-    hint = ""
+    experiment = open_folder.open_experiment(folder)
+    problems = ProblemCollector(_count_problems(top, seeds, fresh_seeds))
+    searched: FinishedSearch | None = None
+    gathered: tuple[Inputs, MemorySpec, list[str]] | None = None
+    with problems.collect():
+        searched = read_finished_search(experiment.folder)
+    kd = _read_baseline(baseline, searched, problems)
     if searched is not None:
-        try:
-            gathered = _gather(searched, where, address)
-        except InputError as error:
-            problems += error.problems
-            hint = error.hint
-    if problems or searched is None or gathered is None:
-        raise InputError(problems, hint)
+        with problems.collect():
+            gathered = _gather(searched, experiment, address)
+    problems.raise_any()
+    assert searched is not None and gathered is not None
     inputs, spec, notes = gathered
-    taken = {searched.seed} | ({kd.seed} if kd is not None else set())
-    found = searched.configurations()
-    if len(found) < top:
-        notes.append(f"--top {top}: the search has {len(found)} different finished configurations.")
-    return Plan(
+    used_seeds = {searched.seed} | ({kd.seed} if kd is not None else set())
+    configurations = searched.configurations()
+    if len(configurations) < top:
+        notes.append(f"--top {top}: the search has {len(configurations)} different finished configurations.")
+    return ConfirmationPlan(
         searched=searched,
         inputs=inputs,
         spec=spec,
-        candidates=tuple(found[:top]),
+        candidates=tuple(configurations[:top]),
         baseline=None if kd is None else _tuned(searched, kd, notes),
-        selection_seeds=_seeds(SELECTION_FROM, seeds, taken),
-        fresh_seeds=_seeds(FRESH_FROM, fresh_seeds, taken),
+        selection_seeds=_seeds(SELECTION_FROM, seeds, used_seeds),
+        fresh_seeds=_seeds(FRESH_FROM, fresh_seeds, used_seeds),
         notes=tuple(notes),
     )
 
 
-def baselines(winner: Configuration, tuned: Configuration | None) -> tuple[list[Configuration], list[str]]:
-    """What the winner is compared with: `ce`, and `kd` tuned or at its defaults. Notes say what was left out.
+def _read_baseline(
+    folder: Path | str | None, searched: FinishedSearch | None, problems: ProblemCollector
+) -> FinishedSearch | None:
+    """Return the search over kd; what is wrong with it goes to `problems`."""
+    if folder is None:
+        return None
+    kd: FinishedSearch | None = None
+    with problems.collect(), open_folder.open_for_reading(folder) as experiment:
+        kd = read_finished_search(experiment.folder, "--baseline: ")
+    if kd is not None:
+        if not kd.configurations("kd"):
+            problems.add(f"--baseline: {kd.folder} has no finished trial of method kd.")
+        if searched is not None:
+            problems.add(*_unlike(searched, kd))
+    return kd
 
-    `ce`, and `kd` at its defaults, train with the winner's optimisation hyperparameters, so that what differs is the
-    loss.
+
+def baselines(winner: Configuration, tuned: Configuration | None) -> tuple[list[Configuration], list[str]]:
+    """Return what the winner is compared with: `ce`, and `kd` tuned or at its defaults.
+
+    `ce`, and `kd` at its defaults, train with the winner's optimisation hyperparameters, so that only the loss differs.
+
+    Args:
+        winner: of the selection seeds.
+        tuned: the tuned kd; None for kd at its defaults.
+
+    Returns:
+        The baselines, and notes about those that were left out.
     """
     shared = {name: winner.config[name] for name in OPTIMISATION}
     remark = "with the winner's optimisation hyperparameters"
-    made = [Configuration("ce", {"method": "ce", **shared}, remark=remark)]
+    candidates = [Configuration("ce", {"method": "ce", **shared}, remark=remark)]
     defaults = {name: default("kd", name) for name in METHODS["kd"].hyperparameters}
     kd = Configuration("kd (defaults, untuned)", {"method": "kd", **defaults, **shared}, remark=remark)
-    made.append(tuned or kd)
-    notes = [f"{one.label} is the winner itself, so it is no baseline." for one in made if one.config == winner.config]
-    return [one for one in made if one.config != winner.config], notes
+    candidates.append(tuned or kd)
+    same = [each.label for each in candidates if each.config == winner.config]
+    notes = [f"{label} is the winner itself, so it is no baseline." for label in same]
+    return [each for each in candidates if each.config != winner.config], notes
 
 
-def read(folder: Path, prefix: str = "") -> Searched:
-    """A finished search.
+def read_finished_search(folder: Path, prefix: str = "") -> FinishedSearch:
+    """Return a finished search.
 
     Args:
         folder: the search's.
-        prefix: what problems begin with.
+        prefix: text before each problem.
 
     Raises:
-        InputError: no search, not finished, of an earlier version, or without a finished trial.
+        InputError: there is no search, it is not finished, an earlier version wrote it, or no trial has finished.
     """
     try:
         results = load(folder)
-        settings = loader.load(folder / "settings.yaml")
+        settings = loader.load(folder / layout.SETTINGS)
     except InputError as error:
         raise InputError([f"{prefix}{problem}" for problem in error.problems], error.hint) from None
     summary, problems = results.summary, []
@@ -199,10 +229,11 @@ def read(folder: Path, prefix: str = "") -> Searched:
         problems.append(f"{prefix}{folder} has no finished trial.")
     if problems:
         raise InputError(problems)
-    return Searched(folder, results, settings)
+    return FinishedSearch(folder, results, settings)
 
 
-def _counts(top: int, seeds: int, fresh_seeds: int) -> list[str]:
+def _count_problems(top: int, seeds: int, fresh_seeds: int) -> list[str]:
+    """Return the problems of numbers that are out of range."""
     problems = [] if top >= 1 else [f"--top: found {top}, but must be at least 1."]
     for flag, count, least in (("--seeds", seeds, 1), ("--fresh-seeds", fresh_seeds, 2)):
         if not least <= count <= MOST_SEEDS:
@@ -211,69 +242,83 @@ def _counts(top: int, seeds: int, fresh_seeds: int) -> list[str]:
 
 
 def _seeds(start: int, count: int, taken: set[int]) -> tuple[int, ...]:
-    """The first `count` whole numbers from `start` that no search ran with: with more, the first stay the same."""
+    """Return the first `count` whole numbers from `start` that no search ran with.
+
+    A larger `count` keeps the first ones, so that their runs are reused.
+    """
     return tuple([seed for seed in range(start, start + count + len(taken)) if seed not in taken][:count])
 
 
-def _gather(searched: Searched, where: ExperimentFolder, address: str | None) -> tuple[Inputs, MemorySpec, list[str]]:
-    """The search's inputs loaded again, refused when they are not what was searched."""
-    settings, given, folder = searched.settings, searched.results.summary.inputs, searched.folder
+def _gather(
+    searched: FinishedSearch, experiment: ExperimentFolder, address: str | None
+) -> tuple[Inputs, MemorySpec, list[str]]:
+    """Load the search's inputs again, and refuse them if they have changed since."""
+    settings = searched.settings
+    given = searched.results.summary.inputs
     data = None if given["data"] is None else Path(given["data"])
     inputs = load_inputs(settings, recorded_task(given), given["teacher"], data)
-    memory, remote = where.memory_folder(given["memory"])
+    memory, remote = experiment.memory_folder(given["memory"])
     device, elsewhere = connection.device_for(settings, given["device"], address), connection.elsewhere(address)
     with_kd = settings
     if not set(settings.methods) & USES_TEACHER:
-        # A search of ce alone has no use for a teacher; its kd baseline has.
+        # A search of ce alone needs no teacher, but its kd baseline does.
         with_kd = settings.model_copy(update={"method": Choice(choice=("ce", "kd"))})
     spec = MemorySpec.from_inputs(with_kd, inputs, memory, device, remote=remote, elsewhere=elsewhere)
     now, then = describe_identity(settings, spec), searched.results.summary.identity
     changed = differences(then, now)
     if changed:
-        raise InputError([f"{folder}: {difference}." for difference in changed], UNDO)
+        raise InputError([f"{searched.folder}: {difference}." for difference in changed], UNDO)
     return inputs, spec, [*inputs.notes, *spec.notes]
 
 
-def _unlike(searched: Searched, kd: Searched) -> list[str]:
-    """What makes a search's configuration no baseline: another task, teacher, data or student."""
-    here, there = searched.results.summary, kd.results.summary
-    place = f"--baseline: {kd.folder}"
-    if there.inputs["task"] != here.inputs["task"]:
-        return [f"{place} searched task {there.inputs['task']}, but must be {here.inputs['task']}."]
+def _unlike(searched: FinishedSearch, kd: FinishedSearch) -> list[str]:
+    """Return why a search over kd is no baseline: another task, teacher, data or student."""
+    summary = searched.results.summary
+    kd_summary = kd.results.summary
+    prefix = f"--baseline: {kd.folder}"
+    if kd_summary.inputs["task"] != summary.inputs["task"]:
+        return [f"{prefix} searched task {kd_summary.inputs['task']}, but must be {summary.inputs['task']}."]
     problems = []
-    if there.identity.get("task") != here.identity.get("task"):
-        problems.append(f"{place} searched a task {here.inputs['task']} of other labels, columns or metrics.")
+    if kd_summary.identity.get("task") != summary.identity.get("task"):
+        problems.append(f"{prefix} searched a task {summary.inputs['task']} of other labels, columns or metrics.")
     for section in ("student", "data"):
-        own = getattr(searched.settings, section).model_dump(mode="json")
-        other = getattr(kd.settings, section).model_dump(mode="json")
+        wanted = getattr(searched.settings, section).model_dump(mode="json")
+        actual = getattr(kd.settings, section).model_dump(mode="json")
         problems += [
-            f"{place} has {section}.{key} {other[key]}, but must have {own[key]} as {searched.folder}."
-            for key in own
-            if own[key] != other[key]
+            f"{prefix} has {section}.{key} {actual[key]}, but must have {wanted[key]} as {searched.folder}."
+            for key in wanted
+            if wanted[key] != actual[key]
         ]
     same_data_settings = searched.settings.data == kd.settings.data
     for part, names in (("teacher", ["teacher"]), ("data", ["training split", "dev split"])):
-        differ = any(there.identity[name] != here.identity[name] for name in names)
+        differ = any(kd_summary.identity[name] != summary.identity[name] for name in names)
         if differ and (part == "teacher" or same_data_settings):
-            found, must = (summary.inputs[part] or "the hub" for summary in (there, here))
-            said = f"is {found}, but must be {must}" if found != must else f"{found} has changed between the searches"
-            problems.append(f"{place}: its {part} {said}.")
+            actual_path = kd_summary.inputs[part] or "the hub"
+            wanted_path = summary.inputs[part] or "the hub"
+            if actual_path == wanted_path:
+                problems.append(f"{prefix}: its {part} {actual_path} has changed between the searches.")
+            else:
+                problems.append(f"{prefix}: its {part} is {actual_path}, but must be {wanted_path}.")
     return problems
 
 
-def _tuned(searched: Searched, kd: Searched, notes: list[str]) -> Configuration:
-    """The best kd of a search: the winner of its own confirmation where there is one, else its best trial."""
-    best = kd.configurations("kd")[0]
-    label, remark = "kd (tuned)", f"trial {best.trial} of {kd.folder}, its best of kd"
-    held = kd.results.confirmation.get("winner")
-    confirmed = [one for one in kd.configurations("kd") if isinstance(held, dict) and one.config == held.get("config")]
-    if confirmed:
-        best, remark = confirmed[0], f"trial {confirmed[0].trial} of {kd.folder}, the winner of its confirmation"
+def _tuned(searched: FinishedSearch, kd: FinishedSearch, notes: list[str]) -> Configuration:
+    """Return the best kd of a search: the winner of its own confirmation if there is one, else its best trial."""
+    configurations = kd.configurations("kd")
+    best = configurations[0]
+    remark = f"trial {best.trial} of {kd.folder}, its best of kd"
+    winner = kd.results.confirmation.get("winner")
+    winning_config = winner.get("config") if isinstance(winner, dict) else None
+    confirmed = next((each for each in configurations if each.config == winning_config), None)
+    if confirmed is not None:
+        best = confirmed
+        remark = f"trial {best.trial} of {kd.folder}, the winner of its confirmation"
     elif kd.folder.resolve() != searched.folder.resolve():
         notes.append(
             f"--baseline: {kd.folder} was not confirmed itself: its best trial is taken as its search left it."
         )
-    own, other = len(searched.results.trials), int((kd.results.trials["method"] == "kd").sum())
-    if own != other:
-        notes.append(f"--baseline: kd was tuned in {other} trials, {searched.folder} has {own}.")
-    return Configuration(label, best.config, None, best.score, remark)
+    trials = len(searched.results.trials)
+    kd_trials = int((kd.results.trials["method"] == "kd").sum())
+    if trials != kd_trials:
+        notes.append(f"--baseline: kd was tuned in {kd_trials} trials, {searched.folder} has {trials}.")
+    return Configuration("kd (tuned)", best.config, None, best.score, remark)

@@ -30,7 +30,7 @@ def test_a_native_sweep_is_a_search_of_its_agents_runs(tmp_path):
         run("2026-01-03", [row(1, "NaN")], state="crashed"),
         run("2026-01-04", [row(1, 0.9)], kind="search-summary"),
     ]
-    assert download.write(tmp_path / "s", "sweep9", runs) == 3
+    assert download.write_search(tmp_path / "s", "sweep9", runs) == 3
     found = load(tmp_path / "s")
     states = found.trials.set_index("number")
     assert states["state"].to_dict() == {1: "finished", 0: "stopped", 2: "failed"}

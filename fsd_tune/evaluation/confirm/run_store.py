@@ -1,0 +1,107 @@
+"""The finished runs of a confirmation on disk: one JSON file and the logits of each, and one student.
+
+A run is named by its content, so that a run on disk is never trained again.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fsd_tune.evaluation.confirm.inputs import Configuration
+from fsd_tune.storage import artifacts, layout
+from fsd_tune.storage.experiment_folder import ExperimentFolder
+from fsd_tune.storage.layout import TrialState
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """A configuration to train on a seed.
+
+    Attributes:
+        name: a digest of everything that the run depends on; names its files.
+        configuration: what is trained.
+        seed: of batch order, dropout and initialisation.
+        student: whether to write the student, too.
+    """
+
+    name: str
+    configuration: Configuration
+    seed: int
+    student: bool = False
+
+    @property
+    def label(self) -> str:
+        """What people read: the configuration and the seed."""
+        return f"{self.configuration.label}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run that has ended.
+
+    Attributes:
+        record: what its file holds: config, seed, state (finished or failed), reason, score, last, metrics, seconds.
+        logits: of the last evaluation, float32 [dev examples, C]; None for a failed run.
+    """
+
+    record: dict[str, Any]
+    logits: NDArray[np.float32] | None
+
+    @property
+    def score(self) -> float | None:
+        """The judged score; None if the run failed."""
+        return float(self.record["score"]) if self.record["state"] == TrialState.FINISHED else None
+
+
+class RunStore:
+    """The runs below `confirm/runs/` and the student in `confirm/best/` of a search's folder."""
+
+    def __init__(self, experiment: ExperimentFolder, dev_examples: int) -> None:
+        """Open the store; nothing is read yet.
+
+        Args:
+            experiment: the search's folder.
+            dev_examples: number of dev examples, which a run's logits must have.
+        """
+        self._experiment = experiment
+        self._dev_examples = dev_examples
+        self.folder = experiment.folder / layout.CONFIRM
+        self.student = self.folder / layout.BEST
+
+    def read(self, request: RunRequest) -> FinishedRun | None:
+        """Return a run from disk; None if it has not ended, its files are damaged, or its student is missing."""
+        path = self.folder / "runs" / f"{request.name}.json"
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            if record["state"] == TrialState.FAILED:
+                return FinishedRun(record, None)
+            logits = np.load(path.with_suffix(".npy"), allow_pickle=False)
+            student_run = request.name
+            if request.student:
+                student = json.loads((self.student / artifacts.MODEL_RECORD).read_text(encoding="utf-8"))
+                student_run = student.get("run", request.name)
+        except (OSError, ValueError, KeyError, TypeError, EOFError):
+            return None
+        whole = record.get("score") is not None and logits.ndim == 2 and len(logits) == self._dev_examples
+        return FinishedRun(record, logits) if whole and student_run == request.name else None
+
+    def write(self, request: RunRequest, run: FinishedRun) -> None:
+        """Write a run, and fetch its student if a worker has written one.
+
+        Args:
+            request: the run that was asked for.
+            run: how it ended.
+        """
+        path = self.folder / "runs" / f"{request.name}.json"
+        if run.logits is not None:
+            with artifacts.atomic_file(path.with_suffix(".npy")) as stream:
+                np.save(stream, run.logits)
+            self._experiment.upload(path.with_suffix(".npy"))
+        if request.student:
+            self._experiment.download_folder(self.student)
+        # The record comes last, because it says that the run is whole.
+        artifacts.write_json(path, run.record)
+        self._experiment.upload(path)
