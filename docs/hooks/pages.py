@@ -31,8 +31,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         "reference/cli.md": cli_page,
         "reference/python.md": python_page,
         "tutorials/notebook.md": notebook_page,
-        "contributing.md": lambda: root_page("CONTRIBUTING.md", config.repo_url or ""),
-        "changelog.md": lambda: root_page("CHANGELOG.md", config.repo_url or ""),
+        "contributing.md": lambda: root_page("CONTRIBUTING.md", config.extra["repository"]),
+        "changelog.md": lambda: root_page("CHANGELOG.md", config.extra["repository"]),
     }
     for path, write in pages.items():
         files.append(File.generated(config, path, content=write()))

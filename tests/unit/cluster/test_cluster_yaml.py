@@ -138,10 +138,10 @@ def test_a_file_that_is_none(tmp_path):
 
 def test_what_ray_up_would_miss_here(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    said = "\n".join(cluster_yaml.lacking(ROOT / "docs" / "cluster" / "hosts.yaml"))
+    said = "\n".join(cluster_yaml.lacking(ROOT / "examples" / "cluster" / "hosts.yaml"))
     assert "auth.ssh_private_key: ~/.ssh/id_ed25519: no such file" in said
     assert "~/.ray/auth_token: no such file; `ray get-auth-token --generate` makes it" in said
     for name in (".ssh/id_ed25519", ".ray/auth_token"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).touch()
-    assert cluster_yaml.lacking(ROOT / "docs" / "cluster" / "hosts.yaml") == []
+    assert cluster_yaml.lacking(ROOT / "examples" / "cluster" / "hosts.yaml") == []

@@ -29,7 +29,7 @@ class Recorded(jobs.Cluster):
 @pytest.fixture
 def cluster():
     Recorded.commands, Recorded.sent, Recorded.said = [], {}, ""
-    return Recorded(ROOT / "docs" / "cluster" / "hosts.yaml")
+    return Recorded(ROOT / "examples" / "cluster" / "hosts.yaml")
 
 
 @pytest.fixture
