@@ -15,7 +15,7 @@ from benchmarks import setting as settings
 from benchmarks.setting import Setting
 from fsd_tune.data import splits
 from fsd_tune.device import autocast
-from fsd_tune.memory import teacher_memory, teacher_outputs
+from fsd_tune.memory import kmeans, teacher_memory, teacher_outputs
 from fsd_tune.memory.sizes import memory_bytes, outputs_bytes
 from fsd_tune.models.inference import predict
 from fsd_tune.models.loading import load_classifier
@@ -67,9 +67,9 @@ def against_inference(setting: Setting, precision: str, rounds: int) -> list[dic
     best = float(KMeans(spec.centroids, n_init=10, random_state=0).fit(points).inertia_)
     inertia = facts["inertia"] / best
     # A larger split's way: a start from a sample, here three examples in ten, and sweeps in blocks.
-    whole, teacher_memory.SAMPLE_EXAMPLES = teacher_memory.SAMPLE_EXAMPLES, 3 * len(held) // 10
-    centroids, labels = teacher_memory.kmeans(held, layer, spec.centroids, quiet)
-    teacher_memory.SAMPLE_EXAMPLES = whole
+    whole, kmeans.SAMPLE_EXAMPLES = kmeans.SAMPLE_EXAMPLES, 3 * len(held) // 10
+    centroids, labels = kmeans.cluster(held, layer, spec.centroids, quiet)
+    kmeans.SAMPLE_EXAMPLES = whole
     swept = float(((points - centroids[labels]) ** 2).sum()) / best
     return [
         {
@@ -156,7 +156,7 @@ def peak_of(setting: Setting, method: str, steps: int = 12) -> float:
     run = settings.distiller(bench)
     with autocast("float32", torch.device(setting.device)):
         for _ in range(steps):
-            run._train_step()
+            run.train_step()
     if setting.device == "cuda":
         return float(torch.cuda.max_memory_allocated())
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
@@ -170,8 +170,8 @@ def wall(search: Path) -> dict[str, object] | None:
         return None
     results = load(search)
     busy = float(results.trials[["train_seconds", "evaluation_seconds"]].sum().sum())
-    workers = int(results.summary.get("workers", 1))
-    value = float(results.summary["wall_seconds"]) / (busy / workers)
+    workers = results.summary.workers or 1
+    value = (results.summary.wall_seconds or 0.0) / (busy / workers)
     return {
         "figure": "wall time of the demo's search / (steps and evaluations / workers)",
         "value": value,
@@ -179,5 +179,5 @@ def wall(search: Path) -> dict[str, object] | None:
         "high": value,
         "goal": "<= 1.10",
         "met": value <= 1.10,
-        "note": f"{results.summary['wall_seconds']:.0f} s against {busy / workers:.0f} s on {workers} workers",
+        "note": f"{results.summary.wall_seconds:.0f} s against {busy / workers:.0f} s on {workers} workers",
     }

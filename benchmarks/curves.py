@@ -24,15 +24,15 @@ from fsd_tune.data import demo_input
 from fsd_tune.data.batching import tokenize
 from fsd_tune.data.splits import get_task
 from fsd_tune.memory.arrays import open_arrays
-from fsd_tune.memory.build import prepare
-from fsd_tune.memory.spec import spec_for
+from fsd_tune.memory.build import build_artifacts
+from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.models.loading import load_tokenizer, quiet_transformers, read_model_info
 from fsd_tune.progress import Display
 from fsd_tune.settings import loader
 from fsd_tune.settings.configuration import resolve
 from fsd_tune.training.distiller import Distiller
 from fsd_tune.training.factory import DistillerFactory
-from fsd_tune.training.inputs import load_splits
+from fsd_tune.training.inputs import Inputs, load_splits
 from fsd_tune.training.teacher import TeacherConfig, fine_tune
 
 PACKED = Path(__file__).parent / "curves.json.gz"
@@ -97,8 +97,9 @@ def bench(folder: Path) -> DistillerFactory:
     splits, tokenizer = load_splits(get_task("sst2"), found.data), load_tokenizer(str(teacher))
     train = tokenize(splits["train"], tokenizer, MAX_LENGTH, settings.data.train_limit)
     dev = tokenize(splits["dev"], tokenizer, MAX_LENGTH)
-    spec, _ = spec_for(settings, read_model_info(str(teacher)), "sst2", train, dev, folder / "memory", "cpu")
-    return DistillerFactory(settings, spec, open_arrays(prepare(spec, lambda *_: None), mapped=True))
+    inputs = Inputs(get_task("sst2"), read_model_info(str(teacher)), train, dev, None, ())
+    spec = MemorySpec.from_inputs(settings, inputs, folder / "memory", "cpu")
+    return DistillerFactory(settings, spec, open_arrays(build_artifacts(spec, lambda *_: None), mapped=True))
 
 
 def one(workbench: DistillerFactory, index: int, seed: int) -> Curve:

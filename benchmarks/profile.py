@@ -32,11 +32,11 @@ def shares(setting: Setting, precision: str) -> list[str]:
         _, _, bench = settings.artefacts(setting, method, precision)
         run = settings.distiller(bench)
         for _ in range(3):
-            run._train_step()
+            run.train_step()
         profile = cProfile.Profile()
         profile.enable()
         for _ in range(_STEPS):
-            run._train_step()
+            run.train_step()
         profile.disable()
         parts[method] = _of(pstats.Stats(profile))
     names = [*_PARTS, "rest", "whole step"]

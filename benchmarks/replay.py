@@ -20,7 +20,8 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 from benchmarks.curves import FLAGS, GRID
-from fsd_tune.search.searcher import ResumableAsha
+from fsd_tune.search.asha import ResumableAsha
+from fsd_tune.search.samplers import Suggester
 from fsd_tune.search.study import SearchStudy
 from fsd_tune.settings import judging, loader
 
@@ -133,11 +134,12 @@ class Ours:
         judge_by: str = "mean_of_last_3",
         trials: int = 64,
         sampler: str = "tpe",
-        record: type[SearchStudy] = SearchStudy,
+        suggester: type[Suggester] = Suggester,
     ) -> None:
         self._kept, self._judge_by = _Kept(table), judge_by
         reports = table.accuracy.shape[2]
-        self._record = record(ours_settings(learn_from, judge_by, trials, seed, sampler), None, "replay", {})
+        settings = ours_settings(learn_from, judge_by, trials, seed, sampler)
+        self._record = SearchStudy(settings, None, "replay", {}, suggester(settings))
         self._asha = ResumableAsha("accuracy", reports, GRACE, FACTOR, {})
 
     def ask(self) -> tuple[Any, dict[str, Any]] | None:

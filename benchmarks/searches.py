@@ -39,9 +39,9 @@ STRATEGIES: dict[str, Make] = {
     for judge_by in ("mean_of_last_3", "last")
 }
 STRATEGIES |= {
-    "tried: rung-wise model (BOHB)": lambda table, seed: Ours(table, seed, record=RungWise),
-    "tried: regressed end": lambda table, seed: Ours(table, seed, record=Regressed),
-    "tried: random start": lambda table, seed: Ours(table, seed, record=RandomStart),
+    "tried: rung-wise model (BOHB)": lambda table, seed: Ours(table, seed, suggester=RungWise),
+    "tried: regressed end": lambda table, seed: Ours(table, seed, suggester=Regressed),
+    "tried: random start": lambda table, seed: Ours(table, seed, suggester=RandomStart),
     STOCK: lambda table, seed: Stock(table, seed, "tpe", asha=True),
     "random + ASHA": lambda table, seed: Stock(table, seed, "random", asha=True),
     "random": lambda table, seed: Stock(table, seed, "random", asha=False),

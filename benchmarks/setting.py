@@ -11,15 +11,15 @@ from fsd_tune.data import demo_input
 from fsd_tune.data.batching import tokenize
 from fsd_tune.data.splits import get_task
 from fsd_tune.memory.arrays import open_arrays
-from fsd_tune.memory.build import BuiltMemory, prepare
-from fsd_tune.memory.spec import MemorySpec, spec_for
+from fsd_tune.memory.build import BuiltMemory, build_artifacts
+from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.models.folder import write_model
 from fsd_tune.models.loading import ModelInfo, load_classifier, load_tokenizer
 from fsd_tune.settings import loader
 from fsd_tune.settings.configuration import resolve
 from fsd_tune.training.distiller import Distiller
 from fsd_tune.training.factory import DistillerFactory
-from fsd_tune.training.inputs import load_splits
+from fsd_tune.training.inputs import Inputs, load_splits
 
 
 @dataclass(frozen=True)
@@ -102,9 +102,9 @@ def artefacts(
         tokenize(splits[name], tokenizer, setting.max_length, limit)
         for name, limit in (("train", setting.examples), ("dev", None))
     )
-    info = _info(setting)
-    spec, _ = spec_for(settings, info, "sst2", train, dev, setting.folder, setting.device)
-    prepared = None if method == "ce" else prepare(spec, lambda *_: None)
+    inputs = Inputs(get_task("sst2"), _info(setting), train, dev, None, ())
+    spec = MemorySpec.from_inputs(settings, inputs, setting.folder, setting.device)
+    prepared = None if method == "ce" else build_artifacts(spec, lambda *_: None)
     arrays = None if prepared is None else open_arrays(prepared, mapped=False)
     return spec, prepared, DistillerFactory(settings, spec, arrays)
 

@@ -52,7 +52,7 @@ def against_plain(setting: Setting, precision: str, rounds: int) -> list[dict[st
     for method in ("ce", *METHODS):
         _, _, bench = settings.artefacts(setting, method, precision)
         runs[method] = settings.distiller(bench)
-    seconds = in_turn({name: run._train_step for name, run in runs.items()}, rounds, setting.device)
+    seconds = in_turn({name: run.train_step for name, run in runs.items()}, rounds, setting.device)
     rows = []
     for method in METHODS:
         middle, low, high = ratio(seconds[method], seconds["ce"])
@@ -84,7 +84,7 @@ class Published:
         self.memory = torch.tensor(bench.arrays.memory.centroids).to(setting.device)
 
     def step(self) -> None:
-        run, student = self.run.run, self.run
+        run, student = self.run.setup, self.run
         inputs = collate(run.train, student._rows(student.step), run.device, pad_to=run.train.max_length)
         labels = inputs.pop("labels")
         with torch.no_grad():
@@ -130,7 +130,7 @@ def against_published(setting: Setting, rounds: int) -> dict[str, object]:
     """Published-style step / our fsd_ilg step, float32."""
     _, _, bench = settings.artefacts(setting, "fsd_ilg", "float32")
     ours = settings.distiller(bench)
-    seconds = in_turn({"published": Published(setting).step, "ours": ours._train_step}, rounds, setting.device)
+    seconds = in_turn({"published": Published(setting).step, "ours": ours.train_step}, rounds, setting.device)
     middle, low, high = ratio(seconds["published"], seconds["ours"])
     return {
         "figure": f"published-style step / ours, {setting.device} float32",

@@ -1,4 +1,7 @@
-"""Linear centred kernel alignment, batched and masked (method.md, "Linear CKA"; Kornblith et al. 2019).
+"""Linear centred kernel alignment (CKA), batched and masked.
+
+Kornblith et al., "Similarity of Neural Network Representations Revisited", ICML 2019, arXiv 1905.00414; formulas in
+docs/explanation/method.md, "CKA".
 
 Shape suffixes: n rows that are compared (tokens or examples), p and q feature widths, `...` batch dimensions.
 """
@@ -11,12 +14,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class CentredGram:
-    """A double-centred Gram matrix with what CKA needs of it.
+    """A double-centred Gram matrix with its norm.
 
     Attributes:
         matrix: H X X^T H, [..., n, n], float32 or float64; rows and columns of masked rows are zero.
         norm: its Frobenius norm, [...]; 1 where undefined, so that a division stays finite.
-        defined: whether the norm is more than the rounding of a centring, bool [...].
+        defined: whether the norm exceeds the rounding error of centring, bool [...].
     """
 
     matrix: Tensor
@@ -25,19 +28,22 @@ class CentredGram:
 
 
 def widen(x: Tensor) -> Tensor:
-    """`x` in float32, or in float64 if it already is: sums of squares overflow or round away in half precision."""
+    """Return `x` in float32, or in float64 if it is float64, because sums of squares overflow in half precision."""
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
 def centred_gram(x: Tensor, mask: Tensor | None = None) -> CentredGram:
-    """The double-centred Gram matrix of the rows of `x`.
+    """Return the double-centred Gram matrix of the rows of `x`.
 
-    The feature means are subtracted before the product: (HX)(HX)^T = H(XX^T)H, without the cancellation of
-    centring the Gram matrix itself and without ever forming H.
+    The feature means are subtracted before the product, because (HX)(HX)^T = H(XX^T)H. This avoids the cancellation of
+    centring the Gram matrix itself, and H is never formed.
 
     Args:
         x: [..., n, p], any floating dtype; computed in at least float32.
         mask: [..., n], nonzero for the rows that count; None for all.
+
+    Returns:
+        The matrix [..., n, n] with its norm, differentiable with respect to `x`.
     """
     with torch.autocast(x.device.type, enabled=False):
         x = widen(x)
@@ -46,21 +52,27 @@ def centred_gram(x: Tensor, mask: Tensor | None = None) -> CentredGram:
             total = x.detach().square().sum((-2, -1))
         else:
             weight = mask.to(x.dtype).unsqueeze(-1)
-            # Masked rows may hold anything, NaN included: they are replaced, not multiplied.
+            # Masked rows may hold NaN, which a multiplication by zero would keep, so they are replaced.
             x = torch.where(weight > 0, x, 0.0)
             mean = x.sum(-2, keepdim=True) / weight.sum(-2, keepdim=True).clamp(min=1.0)
             centred = (x - mean) * weight
             total = x.detach().square().sum((-2, -1))
         matrix = centred @ centred.transpose(-2, -1)
-        # Equal rows leave the rounding of their mean behind, about eps per entry: that is no structure.
+        # Equal rows leave only the rounding error of their mean, about eps per entry, which is no structure.
         return _normed(matrix, (8 * torch.finfo(x.dtype).eps) ** 2 * total)
 
 
 def centre_gram(gram: Tensor) -> CentredGram:
-    """Double-centre a Gram matrix [..., n, n] by its row, column and grand means.
+    """Double-centre an existing Gram matrix by its row, column and grand means.
 
-    For matrices that exist anyway. Rows with much in common lose digits to cancellation here: their spread counts as
-    rounding below n eps of the whole, where `centred_gram` still resolves it.
+    `centred_gram` is more accurate for rows that are nearly equal: here a spread below n eps of the total counts as
+    rounding error, because centring the products cancels digits.
+
+    Args:
+        gram: [..., n, n], float32 or float64.
+
+    Returns:
+        The matrix [..., n, n] with its norm, differentiable with respect to `gram`.
     """
     rows = gram.mean(-1, keepdim=True)
     matrix = gram - rows - rows.transpose(-2, -1) + rows.mean(-2, keepdim=True)
@@ -69,45 +81,69 @@ def centre_gram(gram: Tensor) -> CentredGram:
 
 
 def _normed(matrix: Tensor, rounding: Tensor) -> CentredGram:
-    """A centred Gram matrix [..., n, n] with its norm; undefined where its trace is at most `rounding` [...]."""
+    """Return a centred Gram matrix [..., n, n] with its norm; undefined if its trace is at most `rounding` [...]."""
     spread = matrix.detach().diagonal(dim1=-2, dim2=-1).sum(-1)
     squared = matrix.square().sum((-2, -1))
-    # A norm may underflow where the spread does not.
+    # The norm can underflow although the spread does not.
     defined = (spread > rounding) & (squared.detach() > 0)
     return CentredGram(matrix, torch.where(defined, squared, 1.0).sqrt(), defined)
 
 
 def cka_of(first: CentredGram, second: CentredGram) -> tuple[Tensor, Tensor]:
-    """CKA of two centred Gram matrices: (value [...], zero where undefined; defined, bool [...])."""
+    """Return the CKA of two centred Gram matrices, <K, L> / (|K| |L|) with the Frobenius product.
+
+    Args:
+        first: K, [..., n, n].
+        second: L, [..., n, n].
+
+    Returns:
+        The values [...], zero where undefined, and whether they are defined, bool [...].
+    """
     defined = first.defined & second.defined
     value = (first.matrix * second.matrix).sum((-2, -1)) / (first.norm * second.norm)
     return torch.where(defined, value, 0.0), defined
 
 
 def linear_cka(x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Linear CKA between the rows of `x` and of `y`, which may have different widths.
+    """Return the linear CKA between the rows of `x` and of `y`, which may have different widths.
+
+    CKA is 1 for features that agree up to rotation, shift and scale (Kornblith et al., 2019, arXiv 1905.00414).
 
     Args:
         x: [..., n, p], any floating dtype.
-        y: [..., n, q].
+        y: [..., n, q], any floating dtype.
         mask: [..., n], nonzero for the rows that count; None for all.
 
     Returns:
-        [...] in [0, 1], float32 (float64 when an input is), NaN where CKA is undefined: constant features or fewer
-        than two rows.
+        [...] in [0, 1], float32 (float64 if an input is); NaN if CKA is undefined, which is for constant features or
+        fewer than two rows.
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
+        >>> rotated = torch.stack([x[:, 1], -x[:, 0]], -1)
+        >>> round(linear_cka(x, 3 * rotated + 1).item(), 4)
+        1.0
+        >>> round(linear_cka(x, x[:, :1]).item(), 4)
+        0.4588
+        >>> linear_cka(x, torch.ones(3, 5)).item()
+        nan
     """
     value, defined = cka_of(centred_gram(x, mask), centred_gram(y, mask))
     return torch.where(defined, value, torch.nan)
 
 
 def cka_loss(value: Tensor, defined: Tensor) -> Tensor:
-    """-log(mean(|CKA|) + 1e-8) over the defined ones; 0 with zero gradient if none is (method.md, "Linear CKA").
+    """Return -log(mean(|CKA|) + 1e-8) over the defined values; 0 with zero gradient if none is defined.
+
+    The loss of Jung et al. (2023, arXiv 2204.08922); see docs/explanation/method.md, "CKA".
 
     Args:
-        value, defined: as `cka_of` returns them, of any shape.
+        value: CKA values of any shape, as `cka_of` returns them.
+        defined: bool of the same shape.
 
     Returns:
-        A scalar.
+        A scalar, differentiable with respect to `value`.
     """
     count = defined.sum()
     mean = torch.where(defined, value, 0.0).abs().sum() / count.clamp(min=1)

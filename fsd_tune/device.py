@@ -12,17 +12,17 @@ from torch import Tensor
 from fsd_tune.errors import InputError
 
 
-def select_device(device: str = "auto", elsewhere: bool = False) -> torch.device:
-    """`auto` is cuda where there is one.
+def select_device(device: str = "auto", remote: bool = False) -> torch.device:
+    """Return the device that a setting names.
 
     Args:
-        device: auto, cpu or cuda.
-        elsewhere: other machines compute, whose devices are not seen from here: cuda is taken at its word.
+        device: auto (cuda if available), cpu or cuda.
+        remote: whether other machines compute; cuda is then accepted without looking for it on this machine.
 
     Raises:
-        InputError: cuda is asked for where there is none.
+        InputError: cuda is not available.
     """
-    if device == "cuda" and not elsewhere and not torch.cuda.is_available():
+    if device == "cuda" and not remote and not torch.cuda.is_available():
         raise InputError("--device: found cuda, but this machine has no CUDA device that torch sees; use cpu.")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -31,7 +31,7 @@ def select_device(device: str = "auto", elsewhere: bool = False) -> torch.device
 
 @cache
 def cpu_has_bf16() -> bool:
-    """Whether the processor multiplies bfloat16 natively (avx512_bf16 or AMX); emulated, it would be slower."""
+    """Return whether the processor multiplies bfloat16 natively (avx512_bf16 or AMX); emulation would be slower."""
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
     except OSError:
@@ -40,7 +40,13 @@ def cpu_has_bf16() -> bool:
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """`auto` to bf16 where the device runs it natively, else float32; a GPU that is elsewhere is taken to do so."""
+    """Return the precision that a setting names.
+
+    Args:
+        precision: auto, float32 or bf16. auto is bf16 if the device runs it natively, else float32; GPUs of other
+            machines count as native.
+        device: where models compute.
+    """
     if precision != "auto":
         return precision
     if device.type == "cuda" and not torch.cuda.is_available():
@@ -50,7 +56,12 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """The context in which a model's forward pass runs; `precision` is bf16 or float32."""
+    """Return the context for a model's forward pass.
+
+    Args:
+        precision: bf16 or float32.
+        device: where the model is.
+    """
     assert precision in ("bf16", "float32"), precision
     if precision == "float32":
         return nullcontext()
@@ -59,6 +70,11 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
 
 
 def send(array: NDArray[Any], device: torch.device) -> Tensor:
-    """An array as a tensor on a device; to a GPU from pinned memory, so that the host need not wait for the copy."""
+    """Copy an array to a device; to a GPU from pinned memory, so that the host does not wait for the copy.
+
+    Args:
+        array: of any shape and dtype.
+        device: the target.
+    """
     tensor = torch.from_numpy(array)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

@@ -1,4 +1,4 @@
-"""The errors that a user can cause or meet: the command line turns each into a message and an exit code."""
+"""The errors that users meet. The command line turns each into a message and an exit code."""
 
 import difflib
 from collections.abc import Iterable, Iterator
@@ -6,11 +6,11 @@ from contextlib import contextmanager
 
 
 class FsdTuneError(Exception):
-    """Something failed midway; whatever was finished is kept.
+    """A failure after work began; finished work is kept.
 
     Attributes:
-        exit_code: what the command line exits with.
-        hint: what to do next, often the command that continues; empty when there is nothing to say.
+        exit_code: The exit code of the command line.
+        hint: What to do next, often the command that continues; empty if there is nothing to say.
     """
 
     exit_code = 1
@@ -21,10 +21,11 @@ class FsdTuneError(Exception):
 
 
 class InputError(FsdTuneError):
-    """Wrong input, found before any work starts. It holds every problem found, one line each.
+    """Wrong input, found before any work starts.
 
-    A line reads `place: what was found, what is accepted, nearest valid name`, where place is a file and line
-    (`space.yaml:12: space.alpha`), a flag (`--alpha`) or a folder.
+    Attributes:
+        problems: All problems, one line each: `place: what was found, what is accepted, nearest valid name`. The
+            place is a file and line (`space.yaml:12: space.alpha`), a flag (`--alpha`) or a folder.
     """
 
     exit_code = 2
@@ -75,7 +76,12 @@ class ProblemCollector:
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """` Did you mean X?` for the closest of `names`, or nothing when none is close. Begins with a space."""
+    """Return " Did you mean `X`?" for the closest valid name, or empty text if none is close.
+
+    Args:
+        name: The name that was found.
+        names: The valid names.
+    """
     by_lower = {candidate.lower(): candidate for candidate in names}
     close = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.6)
     return f" Did you mean `{by_lower[close[0]]}`?" if close else ""

@@ -1,7 +1,10 @@
-"""The terms of feature structure distillation and the methods that add them up (method.md, "The terms").
+"""The loss terms of feature structure distillation and of the methods that it is compared with.
 
-Losses receive tensors, never models. Shapes: B examples, n tokens, H and H' hidden sizes of teacher and student,
-D and D' flattened feature widths, K centroids, C classes. Half-precision inputs are computed in float32.
+Jung et al., "Feature structure distillation with Centered Kernel Alignment in BERT transferring", 2023,
+arXiv 2204.08922; formulas in docs/explanation/method.md, "Loss terms". Losses receive tensors, never models.
+
+Shapes: B examples, n tokens, H and H' hidden sizes of teacher and student, D and D' flattened feature widths,
+K centroids, C classes. Inputs in half precision are computed in float32.
 """
 
 from collections.abc import Mapping
@@ -14,9 +17,19 @@ from torch import Tensor
 
 from fsd_tune.cka import CentredGram, centre_gram, centred_gram, cka_loss, cka_of, widen
 
+# ---------------------------------------------------------------- Labels and soft targets
+
 
 def task_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of logits [B, C] with labels int64 [B]; MSE for regression (C = 1, labels float [B])."""
+    """Return the cross-entropy with the labels, or the MSE for regression.
+
+    Args:
+        logits: [B, C]; C = 1 means regression.
+        labels: int64 [B], or float [B] for regression.
+
+    Returns:
+        A scalar.
+    """
     logits = widen(logits)
     if logits.shape[-1] == 1:
         return F.mse_loss(logits.squeeze(-1), labels.to(logits.dtype))
@@ -24,14 +37,26 @@ def task_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def kd_loss(teacher_logits: Tensor, student_logits: Tensor, temperature: float) -> Tensor:
-    """T^2 KL(softmax(teacher / T) || softmax(student / T)), summed over classes, averaged over the batch.
+    """Return T^2 KL(softmax(teacher / T) || softmax(student / T)), summed over classes, averaged over the batch.
 
-    For regression (C = 1) the MSE between the two logits; a softmax over one logit would be constant, so the
-    temperature has no effect.
+    Hinton et al., "Distilling the Knowledge in a Neural Network", 2015, arXiv 1503.02531. For regression (C = 1) it is
+    the MSE between the logits and the temperature has no effect, because a softmax over one logit is constant.
 
     Args:
-        teacher_logits, student_logits: [B, C].
-        temperature: above 0.
+        teacher_logits: [B, C], any floating dtype.
+        student_logits: [B, C], any floating dtype.
+        temperature: T, above 0.
+
+    Returns:
+        A scalar, float32 (float64 if the student's logits are).
+
+    Example:
+        >>> import torch
+        >>> teacher = torch.tensor([[2.0, 0.0]])
+        >>> round(kd_loss(teacher, torch.tensor([[0.0, 0.0]]), temperature=2.0).item(), 4)
+        0.4438
+        >>> kd_loss(teacher, teacher, temperature=2.0).item()
+        0.0
     """
     teacher, student = widen(teacher_logits), widen(student_logits)
     if student.shape[-1] == 1:
@@ -45,55 +70,78 @@ def kd_loss(teacher_logits: Tensor, student_logits: Tensor, temperature: float) 
     return soft * temperature**2
 
 
+# ---------------------------------------------------------------- Feature structure distillation: L_I and L_L
+
+
 def intra_loss(teacher: Tensor, student: Tensor, mask: Tensor | None = None) -> Tensor:
-    """L_I: for each example, CKA between its token matrices; -log of the batch's mean.
+    """Return L_I: -log of the batch's mean CKA, computed for each example over its tokens.
+
+    The intra-feature term of Jung et al. (2023, arXiv 2204.08922).
 
     Args:
-        teacher, student: [B, n, H] and [B, n, H'].
+        teacher: hidden states [B, n, H], any floating dtype.
+        student: hidden states [B, n, H'], any floating dtype.
         mask: [B, n], nonzero at real tokens; None counts every position.
+
+    Returns:
+        A scalar of at least -1e-8; 0 with zero gradient if no example has two different tokens.
+
+    Example:
+        >>> import torch
+        >>> teacher = torch.tensor([[[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]]])
+        >>> round(intra_loss(teacher, teacher[..., :1]).item(), 4)
+        0.7791
     """
     return cka_loss(*cka_of(centred_gram(teacher, mask), centred_gram(student, mask)))
 
 
 def local_loss(teacher: Tensor, student: Tensor, mask: Tensor | None = None) -> Tensor:
-    """L_L: CKA over the examples of a batch, each flattened to one vector with zeros at padded positions.
+    """Return L_L: -log of the CKA over the examples of a batch, each flattened with zeros at padded positions.
+
+    The local inter-feature term of Jung et al. (2023, arXiv 2204.08922).
 
     Args:
-        teacher, student: [B, n, H] and [B, n, H'].
+        teacher: hidden states [B, n, H], any floating dtype.
+        student: hidden states [B, n, H'], any floating dtype.
         mask: [B, n], nonzero at real tokens; None keeps every position.
+
+    Returns:
+        A scalar of at least -1e-8; 0 with zero gradient if the examples of one side are all equal.
+
+    Example:
+        >>> import torch
+        >>> teacher = torch.tensor([[[0.0, 0.0]], [[1.0, 0.0]], [[0.0, 2.0]]])
+        >>> round(local_loss(teacher, teacher[..., :1]).item(), 4)
+        0.7791
     """
     return cka_loss(*cka_of(centred_gram(flatten(teacher, mask)), centred_gram(flatten(student, mask))))
 
 
-def cls_loss(teacher: Tensor, student: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Patient distillation: MSE between the [CLS] vectors of teacher and student, each of unit length.
-
-    Sun et al., "Patient Knowledge Distillation for BERT Model Compression", EMNLP 2019, arXiv 1908.09355; the mean over
-    batch and dimensions, as in their code. A zero vector stays zero.
+def flatten(feature: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Flatten the tokens of each example, in at least float32, with zeros at padded positions.
 
     Args:
-        teacher, student: [B, n, H] both; [CLS] is position 0.
-        mask: without effect, for [CLS] is never padding; taken so that all terms of layer pairs are called alike.
+        feature: [B, n, H].
+        mask: [B, n], nonzero at real tokens; None keeps every position.
+
+    Returns:
+        [B, n * H].
     """
-    # Below 1e-8 no vector is of unit length: the gradient of the division stays finite.
-    ours, theirs = (F.normalize(widen(x[:, 0]), dim=-1, eps=1e-8) for x in (student, teacher))
-    return F.mse_loss(ours, theirs.to(ours.dtype))
-
-
-def flatten(feature: Tensor, mask: Tensor | None = None) -> Tensor:
-    """[B, n, H] to [B, n*H] in at least float32, with zeros at padded positions (mask [B, n])."""
     feature = widen(feature)
     if mask is not None:
         feature = torch.where(mask.unsqueeze(-1) > 0, feature, 0.0)
     return feature.flatten(1)
 
 
+# ---------------------------------------------------------------- Feature structure distillation: L_G
+
+
 class _Products(torch.autograd.Function):
-    """memory memory^T [K, K] and feature memory^T [B, K] with one pass over the memory's gradient.
+    """Compute memory memory^T [K, K] and feature memory^T [B, K] with one pass over the memory's gradient.
 
     The student memory is the largest trainable tensor beside the embeddings. Autograd would build its gradient from
     five tensors of its size (two for the Gram matrix, its norms, its centring, the features' product padded to its
-    width); everything else in L_G is a function of these two small matrices.
+    width). Everything else in L_G is a function of these two small matrices.
     """
 
     @staticmethod
@@ -115,14 +163,14 @@ class _Products(torch.autograd.Function):
 
 
 def _compare(feature: Tensor, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Distances and cosines [B, K] of `distances_and_cosines`, and the memory's Gram matrix [K, K], not centred."""
+    """Return distances and cosines as `distances_and_cosines`, and the memory's Gram matrix [K, K], not centred."""
     with torch.autocast(feature.device.type, enabled=False):
         feature, memory = widen(feature), widen(memory)
         assert feature.shape[-1] <= memory.shape[-1], (feature.shape, memory.shape)
         gram, product = _Products.apply(feature, memory)  # type: ignore[no-untyped-call]
         feature_square = feature.square().sum(-1, keepdim=True)
         memory_square = gram.diagonal()
-        # Rounding may leave a tiny negative square; below the clamp the gradient is zero, as at a true minimum.
+        # Rounding can leave a small negative square. Below the clamp the gradient is zero, as at a true minimum.
         tiny = torch.finfo(feature.dtype).tiny
         distances = (feature_square + memory_square - 2 * product).clamp(min=tiny).sqrt()
         cosines = product / (feature_square.clamp(min=1e-16).sqrt() * memory_square.clamp(min=1e-16).sqrt())
@@ -130,14 +178,17 @@ def _compare(feature: Tensor, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def distances_and_cosines(feature: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-    """Euclidean distances and cosines between each flattened feature and each centroid, both [B, K].
+    """Return Euclidean distances and cosines between each flattened feature and each centroid.
 
-    A feature narrower than the memory (a batch padded to its own longest example) counts as zero beyond its end,
-    so the product needs only the positions that the batch touches. The cosine with a zero vector is 0.
+    A feature narrower than the memory (of a batch padded to its own longest example) counts as zero beyond its end, so
+    the product needs only the positions of the batch.
 
     Args:
-        feature: [B, d] with d <= D.
-        memory: [K, D].
+        feature: [B, d] with d <= D, any floating dtype.
+        memory: [K, D], any floating dtype.
+
+    Returns:
+        Distances [B, K] and cosines [B, K]; the cosine with a zero vector is 0.
     """
     distances, cosines, _ = _compare(feature, memory)
     return distances, cosines
@@ -145,7 +196,13 @@ def distances_and_cosines(feature: Tensor, memory: Tensor) -> tuple[Tensor, Tens
 
 @dataclass(frozen=True)
 class GlobalTargets:
-    """What the teacher contributes to L_G for one batch: distances and cosines [B, K], its memory's Gram [K, K]."""
+    """The teacher's part of L_G for one batch.
+
+    Attributes:
+        distances: Euclidean, between each feature and each centroid, [B, K].
+        cosines: likewise, [B, K].
+        memory_gram: the centred Gram matrix of the teacher memory, [K, K].
+    """
 
     distances: Tensor
     cosines: Tensor
@@ -155,14 +212,17 @@ class GlobalTargets:
 def global_terms(
     targets: GlobalTargets, student_feature: Tensor, student_memory: Tensor, distance: str = "raw"
 ) -> dict[str, Tensor]:
-    """The three parts of L_G: `memory` (CKA of the memories), `distance` and `cosine` (MSEs), each a scalar.
+    """Return the three parts of L_G.
 
     Args:
         targets: the teacher's part.
-        student_feature: [B, d'] with d' <= D'.
-        student_memory: [K, D'].
-        distance: "raw", or "relative": each side's distances divided by their own mean over the B x K entries, the
-            gradient going through the student's.
+        student_feature: flattened features [B, d'] with d' <= D'.
+        student_memory: centroids [K, D'].
+        distance: "raw", or "relative" to divide each side's distances by their mean over the B x K entries; the
+            gradient passes through the student's mean.
+
+    Returns:
+        {"memory": -log CKA of the memories, "distance": MSE, "cosine": MSE}, each a scalar.
     """
     distances, cosines, gram = _compare(student_feature, student_memory)
     target = targets.distances.to(distances.dtype)
@@ -179,7 +239,15 @@ def global_terms(
 
 
 def global_sum(parts: Mapping[str, Tensor], gamma_m: float) -> Tensor:
-    """L_G of its parts: CKA loss + gamma_m * distance MSE + (1 - gamma_m) * cosine MSE (method.md, "L_G")."""
+    """Return L_G from its parts: memory + gamma_m * distance + (1 - gamma_m) * cosine.
+
+    Args:
+        parts: as `global_terms` returns them.
+        gamma_m: weight of the distances, in [0, 1].
+
+    Returns:
+        A scalar.
+    """
     return parts["memory"] + gamma_m * parts["distance"] + (1 - gamma_m) * parts["cosine"]
 
 
@@ -191,57 +259,76 @@ def global_loss(
     gamma_m: float,
     distance: str = "raw",
 ) -> Tensor:
-    """L_G against the memories of teacher and student (method.md, "L_G").
+    """Return L_G, which compares the features of teacher and student with the centroids in their memories.
+
+    The global inter-feature term of Jung et al. (2023, arXiv 2204.08922); see docs/explanation/method.md, "Teacher
+    memory".
 
     Args:
-        teacher_feature, student_feature: flattened features [B, D] and [B, D'].
-        teacher_memory, student_memory: [K, D] and [K, D'].
-        gamma_m: share of the distances, in 0..1.
+        teacher_feature: flattened features [B, D], any floating dtype.
+        student_feature: flattened features [B, D'], any floating dtype.
+        teacher_memory: centroids [K, D].
+        student_memory: trainable centroids [K, D'].
+        gamma_m: weight of the distances, in [0, 1]; 1 - gamma_m weighs the cosines.
         distance: "raw" or "relative", see `global_terms`.
+
+    Returns:
+        A scalar.
+
+    Example:
+        >>> import torch
+        >>> feature = torch.tensor([[1.0, 0.0]])
+        >>> memory = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+        >>> round(abs(global_loss(feature, feature, memory, memory, gamma_m=0.5).item()), 4)
+        0.0
+        >>> round(global_loss(feature, 2 * feature, memory, memory, gamma_m=0.5).item(), 4)
+        0.4189
     """
     targets = GlobalTargets(*distances_and_cosines(teacher_feature, teacher_memory), centred_gram(teacher_memory))
     return global_sum(global_terms(targets, student_feature, student_memory, distance), gamma_m)
 
 
-# Methods of one term beside L_KD, weighted by beta.
-_SINGLE = {
-    "fsd_i": "intra",
-    "fsd_l": "local",
-    "fsd_g": "global",
-    "pkd": "cls",
-    "rkd_distance": "distance",
-    "rkd_angle": "angle",
-}
+# ---------------------------------------------------------------- Patient knowledge distillation
 
 
-def weights(method: str, config: Mapping[str, float]) -> dict[str, float]:
-    """The factor of each term in the total loss of `method`, by the term's name (`distill.PAIRED`, and global).
+def cls_loss(teacher: Tensor, student: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Return the MSE between the [CLS] vectors of teacher and student, each scaled to unit length.
+
+    Sun et al., "Patient Knowledge Distillation for BERT Model Compression", EMNLP 2019, arXiv 1908.09355; the mean over
+    batch and dimensions, as in their code. A zero vector stays zero. Also called `pkd_loss`.
 
     Args:
-        method: a name of `methods.METHODS`.
-        config: the method's hyperparameters.
+        teacher: hidden states [B, n, H], any floating dtype; [CLS] is position 0.
+        student: hidden states [B, n, H] of the same width.
+        mask: ignored, because [CLS] is never padding; all terms of layer pairs have the same arguments.
+
+    Returns:
+        A scalar in [0, 4 / H].
+
+    Example:
+        >>> import torch
+        >>> teacher = torch.tensor([[[3.0, 0.0]]])
+        >>> cls_loss(teacher, torch.tensor([[[0.0, 5.0]]])).item()
+        1.0
+        >>> cls_loss(teacher, 2 * teacher).item()
+        0.0
     """
-    if method == "ce":
-        return {"task": 1.0}
-    factors = {"task": config["alpha"], "kd": 1 - config["alpha"]}
-    if method == "kd":
-        return factors
-    if method in _SINGLE:
-        return factors | {_SINGLE[method]: config["beta"]}
-    factors |= {"intra": config["beta"] * config["gamma_i"], "local": config["beta"] * config["gamma_l"]}
-    if method == "fsd_il":
-        return factors
-    assert method == "fsd_ilg", method
-    return factors | {"global": config["beta"] * config["gamma_g"]}
+    # The bound on the norm keeps the gradient of the division finite for vectors close to zero.
+    of_student, of_teacher = (F.normalize(widen(x[:, 0]), dim=-1, eps=1e-8) for x in (student, teacher))
+    return F.mse_loss(of_student, of_teacher.to(of_student.dtype))
 
 
-# Relational knowledge distillation (Park et al., CVPR 2019, arXiv 1904.05068): relations of the examples of a batch,
-# that is distances of pairs and angles of triplets, all of which follow from the B x B Gram matrix.
+pkd_loss = cls_loss
+
+
+# ---------------------------------------------------------------- Relational knowledge distillation
+# Park et al., "Relational Knowledge Distillation", CVPR 2019, arXiv 1904.05068. The relations of a batch's examples are
+# distances of pairs and angles of triplets, all of which follow from the B x B Gram matrix.
 
 
 @dataclass(frozen=True)
 class _Relations:
-    """How B examples lie to each other.
+    """The relations of B examples.
 
     Attributes:
         gram: [B, B], of the features minus the batch's mean.
@@ -255,61 +342,87 @@ class _Relations:
 
 
 def rkd_distance_loss(teacher: Tensor, student: Tensor, mask: Tensor | None = None) -> Tensor:
-    """RKD-D: smooth L1 between the distances of all pairs, each side's divided by their mean over the pairs.
+    """Return RKD-D: smooth L1 between the distances of all pairs, each side's divided by their mean over the pairs.
 
-    The gradient goes through the student's mean, too. 0 where the examples of one side are all equal.
+    Park et al. (2019, arXiv 1904.05068). The gradient passes through the student's mean as well.
 
     Args:
-        teacher, student: [B, n, H] and [B, n, H'].
+        teacher: hidden states [B, n, H], any floating dtype.
+        student: hidden states [B, n, H'], any floating dtype.
         mask: [B, n], nonzero at real tokens; None keeps every position.
+
+    Returns:
+        A scalar; 0 if the examples of one side are all equal.
+
+    Example:
+        >>> import torch
+        >>> teacher = torch.tensor([[[0.0]], [[1.0]], [[3.0]]])
+        >>> rkd_distance_loss(teacher, 2 * teacher).item()
+        0.0
+        >>> round(rkd_distance_loss(teacher, teacher**2).item(), 4)
+        0.037
     """
-    ours, theirs = _relations(flatten(student, mask)).distances, _relations(flatten(teacher, mask)).distances
-    pairs = max(1, len(ours) * (len(ours) - 1))
-    mean, target_mean = ours.sum() / pairs, theirs.sum() / pairs
+    distances = _relations(flatten(student, mask)).distances
+    target_distances = _relations(flatten(teacher, mask)).distances
+    pairs = max(1, len(distances) * (len(distances) - 1))
+    mean, target_mean = distances.sum() / pairs, target_distances.sum() / pairs
     defined = (mean > 0) & (target_mean > 0)
-    scaled = ours / torch.where(defined, mean, 1.0)
-    target = theirs / torch.where(defined, target_mean, 1.0)
-    # The diagonal is no pair; it adds nothing to the sum.
+    scaled = distances / torch.where(defined, mean, 1.0)
+    target = target_distances / torch.where(defined, target_mean, 1.0)
+    # The diagonal holds no pairs and adds nothing to the sum.
     total = F.smooth_l1_loss(scaled, target.to(scaled.dtype), reduction="sum") / pairs
     return torch.where(defined, total, 0.0)
 
 
 def rkd_angle_loss(teacher: Tensor, student: Tensor, mask: Tensor | None = None) -> Tensor:
-    """RKD-A: smooth L1 between the cosines of the angles at j of all triplets (i, j, k) of different examples.
+    """Return RKD-A: smooth L1 between the cosines of the angles at j of all triplets (i, j, k) of different examples.
 
-    It holds B x B x B numbers a few times over: little beside a student at the batch sizes of fine-tuning.
+    Park et al. (2019, arXiv 1904.05068). It needs a few tensors of B x B x B numbers, which is little beside a student
+    at the batch sizes of fine-tuning.
 
     Args:
-        teacher, student: [B, n, H] and [B, n, H'].
+        teacher: hidden states [B, n, H], any floating dtype.
+        student: hidden states [B, n, H'], any floating dtype.
         mask: [B, n], nonzero at real tokens; None keeps every position.
+
+    Returns:
+        A scalar; 0 if no three examples differ.
+
+    Example:
+        >>> import torch
+        >>> teacher = torch.tensor([[[0.0, 0.0]], [[1.0, 0.0]], [[0.0, 1.0]]])
+        >>> rkd_angle_loss(teacher, 2 * teacher).item()
+        0.0
+        >>> round(rkd_angle_loss(teacher, teacher * torch.tensor([1.0, 0.5])).item(), 4)
+        0.0171
     """
-    ours, theirs = _relations(flatten(student, mask)), _relations(flatten(teacher, mask))
-    apart = ours.apart & theirs.apart
+    relations, target_relations = _relations(flatten(student, mask)), _relations(flatten(teacher, mask))
+    apart = relations.apart & target_relations.apart
     ends = ~torch.eye(len(apart), dtype=torch.bool, device=apart.device)
     defined = apart[:, :, None] & apart[None, :, :] & ends[:, None, :]
-    cosines = _triplet_cosines(ours)
-    each = F.smooth_l1_loss(cosines, _triplet_cosines(theirs).to(cosines.dtype), reduction="none")
+    cosines = _triplet_cosines(relations)
+    target = _triplet_cosines(target_relations).to(cosines.dtype)
+    each = F.smooth_l1_loss(cosines, target, reduction="none")
     return torch.where(defined, each, 0.0).sum() / defined.sum().clamp(min=1)
 
 
 def _relations(feature: Tensor) -> _Relations:
-    """The relations of the rows of `feature` [B, D].
+    """Return the relations of the rows of `feature` [B, D].
 
-    Distances and angles are those of the centred rows; what the rows have in common would cost digits in
-    G_ii + G_jj - 2 G_ij.
+    The rows are centred first, because a common part would cancel digits in G_ii + G_jj - 2 G_ij.
     """
     gram = centred_gram(feature).matrix
     own = gram.diagonal()
     both = own[:, None] + own[None, :]
     squared = both - 2 * gram
-    # Below that it is the rounding of the products; the square root's gradient there would be arbitrarily large.
+    # Smaller squares are rounding errors of the products, and the gradient of their square root would be arbitrary.
     apart = squared.detach() > 32 * torch.finfo(gram.dtype).eps * both.detach()
     distances = torch.where(apart, torch.where(apart, squared, 1.0).sqrt(), 0.0)
     return _Relations(gram, distances, apart)
 
 
 def _triplet_cosines(relations: _Relations) -> Tensor:
-    """cos of the angle at j between i and k, [B (i), B (j), B (k)]; finite but meaningless where two are not apart."""
+    """Return the cosine of the angle at j between i and k, [B (i), B (j), B (k)]; meaningless if two are not apart."""
     gram = relations.gram
     # (x_i - x_j) . (x_k - x_j)
     products = gram[:, None, :] - gram[:, :, None] - gram[None, :, :] + gram.diagonal()[None, :, None]

@@ -1,5 +1,9 @@
-"""What a person sees while something runs: plain lines, and on a terminal something live below them."""
+"""Progress for people: plain lines, and on a terminal a live display below them.
 
+Lines also go to the logger `fsd_tune`, which a program or notebook can listen to.
+"""
+
+import logging
 import sys
 import time
 from collections.abc import Mapping
@@ -11,10 +15,11 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 _EVERY_SECONDS = 10.0
+_logger = logging.getLogger("fsd_tune")
 
 
 def duration(seconds: float) -> str:
-    """`75` as `1 min 15 s`."""
+    """Return a duration in words, such as `1 min 15 s`."""
     seconds = round(seconds)
     if seconds < 60:
         return f"{seconds} s"
@@ -24,7 +29,12 @@ def duration(seconds: float) -> str:
 
 
 def short(config: Mapping[str, Any], names: list[str] | None = None) -> str:
-    """A configuration in one line: `method=fsd_il alpha=0.5 gamma_i=1.23`."""
+    """Return a configuration in one line, such as `method=fsd_il alpha=0.5 gamma_i=1.23`.
+
+    Args:
+        config: hyperparameter to value.
+        names: the hyperparameters to show, in this order; None shows all.
+    """
     chosen = config if names is None else {name: config[name] for name in names if name in config}
     return " ".join(
         f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in chosen.items()
@@ -32,35 +42,42 @@ def short(config: Mapping[str, Any], names: list[str] | None = None) -> str:
 
 
 class Display:
-    """Prints lines; on a terminal also keeps one live thing below them. Quiet prints nothing, verbose each report."""
+    """Prints lines to standard error and, on a terminal, one live display below them.
+
+    Args:
+        quiet: print nothing; lines still go to the logger `fsd_tune` at level INFO.
+        verbose: also print each report.
+    """
 
     def __init__(self, quiet: bool = False, verbose: bool = False) -> None:
-        self.quiet, self.verbose = quiet, verbose and not quiet
-        # To standard error: standard output is for results (`--json`).
+        self.quiet = quiet
+        self.verbose = verbose and not quiet
+        # Standard output is for results (`--json`).
         self.console = Console(file=sys.stderr, highlight=False, emoji=False, soft_wrap=True)
         self._live: Live | None = None
         self._last = 0.0
         self._stage = ""
 
     def line(self, text: str) -> None:
-        """One line that stays."""
+        """Print a line that stays, and log it."""
+        _logger.info("%s", text)
         if not self.quiet:
             self.console.print(text, markup=False)
 
     def live(self, text: str, force: bool = False, view: RenderableType | None = None) -> None:
-        """The state of affairs: replaces what was live, or is printed now and then where there is no terminal.
+        """Show the current state; without a terminal, print it as a line at most every ten seconds.
 
         Args:
             text: the state in one line.
-            force: print it even if a line was printed a moment ago.
-            view: what a terminal shows instead of the line.
+            force: print the line even if the last one is less than ten seconds old.
+            view: shown on a terminal instead of the line.
         """
         if self.quiet:
             return
         if self.console.is_terminal:
             shown = Spinner("dots", Text(text)) if view is None else view
             if self._live is None:
-                # Transient: an end leaves the lines alone. Twice a second is often enough to see and costs nothing.
+                # Transient, so that the lines alone remain at the end.
                 self._live = Live(shown, console=self.console, transient=True, refresh_per_second=2)
                 self._live.start(refresh=True)
             self._live.update(shown)
@@ -69,13 +86,19 @@ class Display:
             self.line(text)
 
     def close(self) -> None:
-        """Remove what is live."""
+        """Remove the live display."""
         if self._live is not None:
             self._live.stop()
             self._live = None
 
     def stage(self, what: str, done: int, total: int) -> None:
-        """Progress of a piece of work with known length; a `teacher_outputs.Progress`."""
+        """Show the progress of a piece of work; a `teacher_outputs.Progress`.
+
+        Args:
+            what: names the work.
+            done: finished steps.
+            total: all steps; 1 shows no count.
+        """
         new = what != self._stage
         self._stage = what
         share = f"{done}/{total}" if total > 1 else ""

@@ -1,4 +1,4 @@
-"""The versions of what decides what a run computes."""
+"""The versions of Python and of the packages that influence what a run computes."""
 
 import platform
 from importlib import metadata
@@ -7,11 +7,11 @@ _PACKAGES = ("fsd_tune", "ray", "torch", "transformers", "datasets", "optuna", "
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide what a run computes."""
-    found = {"python": platform.python_version()}
+    """Return the versions of Python and of the packages that influence results, by name."""
+    installed = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = "unknown"
-    return found
+            installed[name] = "unknown"
+    return installed

@@ -1,4 +1,3 @@
-import functools
 import os
 import signal
 import sys
@@ -9,7 +8,6 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
 import torch
-import typer
 
 from fsd_tune.cli import main
 from fsd_tune.settings import loader
@@ -67,10 +65,6 @@ def load_settings(tmp_path):
     return load
 
 
-# typer builds its twenty commands anew for every call, which takes longer than most of the calls.
-_built = functools.cache(typer.main.get_command)
-
-
 @pytest.fixture
 def fsd_tune(monkeypatch, capfd):
     """The command in this process: `fsd_tune("validate", path)` gives (exit code, output, lines of errors)."""
@@ -78,7 +72,6 @@ def fsd_tune(monkeypatch, capfd):
     def run(*arguments):
         capfd.readouterr()
         monkeypatch.setattr(sys, "argv", ["fsd-tune", *map(str, arguments)])
-        monkeypatch.setattr("typer.main.get_command", _built)
         before = signal.getsignal(signal.SIGTERM)
         try:
             with pytest.raises(SystemExit) as end:

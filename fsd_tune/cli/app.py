@@ -1,212 +1,245 @@
-"""How verbs are registered and run, and how their errors are said: lines and an exit code.
+"""The command `fsd-tune`: its verbs in groups, their flags in groups, and a flag for every setting."""
 
-0 done, 1 failed midway, 2 wrong input, 130 interrupted.
-"""
-
-import errno
-import functools
-import inspect
-import os
-import shlex
-import signal
 import sys
-import traceback
-from collections.abc import Callable
-from pathlib import Path
-from typing import Annotated, Any, get_args
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
-import typer
-from typer.exceptions import TyperException
+import click
 
-from fsd_tune.errors import FsdTuneError, InputError
+from fsd_tune.cli.errors import Invocation, guard, parameter_name, usage_lines
+from fsd_tune.errors import InputError, nearest
 from fsd_tune.settings import loader
-from fsd_tune.settings.overrides import unknown_flag
-from fsd_tune.storage.open_folder import open_experiment
 
-app = typer.Typer(
-    help="Search over feature structure distillation (FSD): from a fine-tuned BERT to its best small student.",
-    # Flags may be written with underscores, too.
-    context_settings={"token_normalize_func": lambda token: token.replace("_", "-")},
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-# What the system says of a path that cannot be what it was given for; nothing that fails midway is among it.
-_WRONG_PATH = (errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
+# Groups of verbs in `fsd-tune --help`, in their order.
+TRAIN = "Train"
+SEARCH = "Search"
+INSPECT = "Inspect"
+PUBLISH = "Publish"
+CLUSTER = "Cluster"
+_VERB_PANELS = (TRAIN, SEARCH, INSPECT, PUBLISH, CLUSTER)
+
+# Groups of flags in `fsd-tune VERB --help`, in their order. The settings' groups are named by their section.
+INPUTS = "Inputs"
+TRAINING = "Training"
+RUNNING = "Where it runs"
+OUTPUT = "Output"
+WANDB = "Weights & Biases"
+OTHER = "Other"
+_SECTION_PANELS = {
+    "method": "Search space",
+    "space": "Search space",
+    "student": "Student",
+    "data": "Data",
+    "loss": "Loss",
+    "memory": "Teacher memory",
+    "search": "Search",
+    "asha": "Early stopping (ASHA)",
+    "resources": "Resources",
+    "precision": "Resources",
+    "wandb": WANDB,
+}
+_FLAG_PANELS = tuple(dict.fromkeys([INPUTS, OUTPUT, RUNNING, TRAINING, *_SECTION_PANELS.values(), OTHER]))
 
 
-# The search that the running verb is at: once its folder describes it, `resume` goes on from there.
-_search: str | None = None
+class Flag(click.Option):
+    """An option that belongs to a group of the help."""
+
+    def __init__(self, names: Sequence[str], panel: str = OTHER, **attributes: Any) -> None:
+        super().__init__(names, **{"show_default": True} | attributes)
+        self.panel = panel
+
+    @property
+    def missing_help(self) -> str:
+        """What an error says when the flag is missing."""
+        return self.help or ""
 
 
-def searching(folder: str) -> None:
-    """Say which search's folder `resume` would go on from if this verb is interrupted."""
-    global _search
-    _search = folder
+class TaskFlag(Flag):
+    """`--task`, whose value `--task-file` can give instead."""
+
+    @property
+    def missing_help(self) -> str:
+        """What an error says when the flag is missing."""
+        return f"{self.help}; or --task-file"
+
+    def handle_parse_result(self, ctx: click.Context, opts: Any, args: list[str]) -> tuple[Any, list[str]]:
+        """Use the file that `--task-file` gave, unless `--task` is given, too."""
+        file = opts.get("task_file")
+        if file is None:
+            return super().handle_parse_result(ctx, opts, args)
+        if self.name in opts:
+            raise InputError(
+                f"--task-file: found {file} together with --task {opts[self.name]}, but must be one of the two."
+            )
+        return ctx.params[str(self.name)], args
 
 
-_TASK_FILE = Annotated[
-    Path | None,
-    typer.Option("--task-file", help="in the place of --task: YAML of one task of your own, as in examples/own_task/"),
-]
-# Verbs that must be given --task or --task-file, with the help of the former.
-_NEED_A_TASK: dict[str, str] = {}
+class Argument(click.Argument):
+    """An argument that the help explains."""
+
+    def __init__(self, *args: Any, help: str, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.panel = INPUTS
+        self.missing_help = help
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str]:
+        """Return the argument's name and its help."""
+        return self.make_metavar(ctx), self.missing_help
 
 
-def verb(settings_flags: bool = False, passes_on: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Registers a verb: adds --debug (and a flag for every setting), and turns errors into lines and exit codes.
+class Verb(click.Command):
+    """A verb: it runs guarded, and its help groups the flags.
 
-    A verb with settings flags takes them as `overrides`, {dotted key: YAML text}; one that passes on takes every word
-    after its first argument as it is, flags too. One whose `task` may be a Path (`options.TaskName`) gets
-    --task-file beside --task.
+    Attributes:
+        panel: the group of the verb.
+        keeps_progress: whether the same command continues after an interruption.
     """
 
-    def register(function: Callable[..., None]) -> Callable[..., None]:
-        known = loader.flags() if settings_flags else []
-        keys = {flag.removeprefix("--").replace("-", "_"): key for flag, key, _ in known}
-        signature = inspect.signature(function, eval_str=True)
-        keyword = inspect.Parameter.KEYWORD_ONLY
-        named = function.__name__.replace("_", "-")
-        task = signature.parameters.get("task")
-        own_task = task is not None and Path in get_args(get_args(task.annotation)[0])
-        if own_task and task is not None and task.default is inspect.Parameter.empty:
-            _NEED_A_TASK[named] = get_args(task.annotation)[1].help
-        # A key with two flags is shown with its short one.
-        shown = {key: flag for flag, key, _ in sorted(known, key=lambda row: -len(row[0]))}.values()
+    def __init__(self, *args: Any, panel: str, keeps_progress: bool, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.panel = panel
+        self.keeps_progress = keeps_progress
+        self.params.append(Flag(["--debug"], is_flag=True, help="Show the traceback of an error."))
 
-        @functools.wraps(function)
-        def run(*, debug: bool, **arguments: Any) -> None:
-            given = {name: arguments.pop(name) for name in keys}
-            if settings_flags:
-                flat = [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]
-                arguments["overrides"] = functools.partial(loader.parse_flags, flat)
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments, and keep them as they were typed for the command that continues."""
+        ctx.obj = Invocation(str(self.name), list(args), self.keeps_progress)
+        return super().parse_args(ctx, args)
 
-            def work() -> None:
-                if own_task:
-                    arguments["task"] = _task(arguments["task"], arguments.pop("task_file"), _NEED_A_TASK.get(named))
-                function(**arguments)
+    def invoke(self, ctx: click.Context) -> int:
+        """Run the verb and return its exit code."""
+        debug = ctx.params.pop("debug")
+        return guard(lambda: super(Verb, self).invoke(ctx), ctx.obj, debug)
 
-            raise SystemExit(_guarded(work, debug))
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the arguments and flags by group."""
+        rows = [(getattr(param, "panel", OTHER), param.get_help_record(ctx)) for param in self.get_params(ctx)]
+        _write_panels(formatter, _FLAG_PANELS, ((panel, record) for panel, record in rows if record is not None))
 
-        parameters = [value for name, value in signature.parameters.items() if name != "overrides"]
-        if own_task:
-            place = next(place for place, value in enumerate(parameters) if value.name == "task")
-            task_type = Annotated[str | None, get_args(signature.parameters["task"].annotation)[1]]
-            parameters[place] = parameters[place].replace(annotation=task_type, default=None)
-            parameters.insert(place + 1, inspect.Parameter("task_file", keyword, default=None, annotation=_TASK_FILE))
-        debug_type = Annotated[bool, typer.Option("--debug", help="show the traceback of an error")]
-        parameters = [value.replace(kind=keyword) for value in parameters]
-        parameters.append(inspect.Parameter("debug", keyword, default=False, annotation=debug_type))
-        for flag, key, doc in known:
-            name = flag.removeprefix("--").replace("-", "_")
-            hidden = flag not in shown
-            option = typer.Option(flag, help=f"{key}: {doc}", metavar="YAML", show_default=False, hidden=hidden)
-            kind = Annotated[str | None, option]
-            parameters.append(inspect.Parameter(name, keyword, default=None, annotation=kind))
-        run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        context = {"ignore_unknown_options": True, "allow_interspersed_args": False} if passes_on else {}
-        app.command(named, context_settings=context)(run)
+
+class Verbs(click.Group):
+    """The command with all verbs, grouped in its help."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the verbs by group, each with its whole first sentence."""
+        verbs = [command for command in self.commands.values() if isinstance(command, Verb)]
+        width = max(len(str(command.name)) for command in verbs)
+        _write_panels(
+            formatter,
+            _VERB_PANELS,
+            ((command.panel, (f"{command.name:{width}s}", command.get_short_help_str(limit=200))) for command in verbs),
+        )
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Find the verb; for an unknown one the error names the nearest."""
+        name = args[0].replace("_", "-")
+        if name not in self.commands and not name.startswith("-"):
+            ctx.fail(f"no such command {args[0]!r}.{nearest(name, self.commands)}")
+        return super().resolve_command(ctx, args)
+
+
+def _write_panels(
+    formatter: click.HelpFormatter, panels: Iterable[str], rows: Iterable[tuple[str, tuple[str, str]]]
+) -> None:
+    records: dict[str, list[tuple[str, str]]] = {panel: [] for panel in panels}
+    for panel, record in rows:
+        records[panel].append(record)
+    for panel, of_panel in records.items():
+        if of_panel:
+            with formatter.section(panel):
+                formatter.write_dl(of_panel)
+
+
+@click.group(
+    cls=Verbs,
+    # Flags can be written with underscores, too.
+    context_settings={"token_normalize_func": lambda token: token.replace("_", "-")},
+)
+def app() -> None:
+    """Search over feature structure distillation (FSD): from a fine-tuned BERT to its best small student."""
+
+
+def option(*names: str, **attributes: Any) -> Decorator:
+    """Return a decorator that adds a flag to a verb; see `Flag` and `click.option`.
+
+    Args:
+        names: the flag, as `--max-length`.
+        attributes: `panel`, `help`, `type`, `default`, `required`, `is_flag` and so on.
+    """
+    return click.option(*names, **{"cls": Flag} | attributes)
+
+
+def argument(name: str, **attributes: Any) -> Decorator:
+    """Return a decorator that adds a positional argument to a verb; see `Argument` and `click.argument`.
+
+    Args:
+        name: of the verb's parameter.
+        attributes: `help`, `type`, `default`, `required`, `nargs` and so on.
+    """
+    return click.argument(name, cls=Argument, **attributes)
+
+
+def verb(panel: str, *, settings: bool = False, keeps_progress: bool = True, passes_on: bool = False) -> Decorator:
+    """Return a decorator that makes a function a verb of `fsd-tune`.
+
+    Args:
+        panel: the group of the verb in `fsd-tune --help`.
+        settings: add a flag for every setting; `Invocation.overrides` gives their values.
+        keeps_progress: whether the same command continues after an interruption.
+        passes_on: take every word after the first argument as it is, flags too.
+    """
+    context = {"ignore_unknown_options": True, "allow_interspersed_args": False} if passes_on else {}
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        command = click.command(
+            function.__name__.replace("_", "-"),
+            cls=Verb,
+            panel=panel,
+            keeps_progress=keeps_progress,
+            context_settings=context,
+        )(function)
+        command.params += _setting_flags() if settings else []
+        app.add_command(command)
         return function
 
     return register
 
 
-def _task(task: str | None, file: Path | None, needed: str | None) -> str | Path | None:
-    if task is not None and file is not None:
-        raise InputError(f"--task-file: found {file} together with --task {task}, but must be one of the two.")
-    if needed and task is None and file is None:
-        raise InputError(f"--task: is missing: {needed}; or --task-file.")
-    return task if file is None else file
+def _setting_flags() -> list[click.Parameter]:
+    """Return a flag for every setting; of two flags for one key the help shows the shorter."""
+    rows = loader.flags()
+    shown = {key: flag for flag, key, _ in sorted(rows, key=lambda row: -len(row[0]))}
+    return [
+        Flag(
+            [flag],
+            metavar="YAML",
+            help=f"{key}: {text}",
+            hidden=shown[key] != flag,
+            panel=_SECTION_PANELS[key.partition(".")[0]],
+            expose_value=False,
+            callback=_keep_setting,
+        )
+        for flag, key, text in rows
+    ]
 
 
-def _guarded(work: Callable[[], None], debug: bool) -> int:
-    global _search
-    _search = None
-    signal.signal(signal.SIGTERM, _terminated)
-    try:
-        work()
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # A closed pipe (`fsd-tune validate F | head`) is no failure of ours. Python flushes once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (FsdTuneError, KeyboardInterrupt, OSError) as error:
-        if debug:
-            traceback.print_exc()
-        lines, code = _said(error)
-        print("\n".join(lines), file=sys.stderr)
-        return code
-    return 0
-
-
-def _said(error: FsdTuneError | KeyboardInterrupt | OSError) -> tuple[list[str], int]:
-    """What is printed of an error, and the exit code."""
-    # A search keeps its trials, a memory its parts, a grid its teachers; a single training run is written at its end.
-    flags = {word.partition("=")[0].replace("_", "-") for word in sys.argv[1:]}
-    grid = sys.argv[1:2] == ["teacher"] and bool(flags & {"--learning-rates", "--seeds"})
-    single = sys.argv[1:2] in (["teacher"], ["distill"]) and not grid
-    # --overwrite would delete what the search is to be continued from.
-    words = [word for word in sys.argv[1:] if single or grid or word != "--overwrite"]
-    if _search is not None and (open_experiment(_search).folder / "summary.json").is_file():
-        words = ["resume", _search]
-    again = f"{'To start again' if single else 'To continue'}: {shlex.join(['fsd-tune', *words])}"
-    if isinstance(error, InputError):
-        return [*(f"error: {problem}" for problem in error.problems), *([error.hint] if error.hint else [])], 2
-    if isinstance(error, KeyboardInterrupt):
-        kept = "nothing was written" if single else "what was finished is kept"
-        return [f"interrupted; {kept}.", again], 130
-    if isinstance(error, FsdTuneError):
-        return [f"failed: {error}", error.hint or again], error.exit_code
-    what = f"{error.filename}: {error.strerror}" if error.filename else str(error) or type(error).__name__
-    if error.errno in _WRONG_PATH:
-        return [f"error: {what}; give another path."], 2
-    return [f"failed: {what}", again], 1
-
-
-def _terminated(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
-
-
-def _usage_problems(error: TyperException) -> list[str]:
-    """What is wrong with a command line, the flag first, in the words of our other errors."""
-    context, flag, parameter = (getattr(error, name, None) for name in ("ctx", "option_name", "param"))
-    message = error.format_message()
-    if context is not None and hasattr(error, "possibilities"):
-        known = [option for parameter in context.command.params for option in parameter.opts]
-        return [f"{flag}: {unknown_flag(str(flag), known)}"]
-    if context is not None and hasattr(error, "param_type"):
-        # Typer processes the given ones first: what is not there yet is missing, too.
-        missing = [other for other in context.command.params if _is_missing(other, context)]
-        return [
-            f"{_name(other)}: is missing: {other.help}{'; or --task-file' if other.name == 'task' else ''}."
-            for other in missing
-        ]
-    if parameter is not None or flag is not None:
-        place = flag if parameter is None else _name(parameter)
-        message = error.message.removeprefix(f"Option {flag!r} ").removesuffix(".")
-        return [f"{place}: {message[:1].lower()}{message[1:]}."]
-    return [message[:1].lower() + message[1:]]
-
-
-def _is_missing(parameter: Any, context: Any) -> bool:
-    if parameter.name == "task" and context.command.name in _NEED_A_TASK:
-        return context.params.get("task") is None and context.params.get("task_file") is None
-    return parameter.required and parameter.name not in context.params
-
-
-def _name(parameter: Any) -> str:
-    return str(parameter.opts[0] if parameter.param_type_name == "option" else parameter.name.upper())
+def _keep_setting(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        context.obj.setting_flags.append(f"{parameter_name(parameter)}={value}")
 
 
 def run() -> None:
     """Run the verb that the command line names, and exit."""
     try:
-        code = app(args=sys.argv[1:] or ["--help"], prog_name="fsd-tune", standalone_mode=False)
-    except TyperException as error:
-        context = getattr(error, "ctx", None)
-        lines = [f"error: {problem}" for problem in _usage_problems(error)]
-        lines += [f"See `{context.command_path} --help`."] if context is not None else []
-        print("\n".join(lines), file=sys.stderr)
+        code = app.main(args=sys.argv[1:] or ["--help"], prog_name="fsd-tune", standalone_mode=False)
+    except click.ClickException as error:
+        print("\n".join(usage_lines(error)), file=sys.stderr)
         code = error.exit_code
+    except InputError as error:  # a value that the parser refuses
+        print("\n".join(f"error: {problem}" for problem in error.problems), file=sys.stderr)
+        code = error.exit_code
+    except click.Abort:
+        code = 130
     raise SystemExit(code)

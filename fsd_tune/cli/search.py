@@ -1,154 +1,227 @@
-"""The verbs that run on Ray: search, resume, confirm."""
+"""The verbs around a search on Ray: search, resume, confirm, and doctor, which checks before one starts."""
 
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
 
-import typer
-from rich.console import Console
+import click
 
-from fsd_tune.cli import app
-from fsd_tune.cli.app import verb
-from fsd_tune.cli.options import (
-    Address,
-    AsJson,
-    DataFolder,
-    Device,
-    MemoryPlace,
-    Overrides,
-    Overwrite,
-    Quiet,
-    Space,
-    TaskNames,
-    Teachers,
-    TemporaryFolder,
-    Verbose,
-    checked_settings,
-    one_of,
-    place_or_new,
-    show,
-    tasks_and_teachers,
-)
+from fsd_tune.cli import options
+from fsd_tune.cli.app import INPUTS, OUTPUT, RUNNING, SEARCH, TRAINING, option, verb
+from fsd_tune.cli.errors import Invocation
+from fsd_tune.cli.values import check_folder_or_uri, checked_settings, show, tasks_and_teachers
 from fsd_tune.progress import Display
-from fsd_tune.storage.open_folder import open_experiment
+from fsd_tune.settings import loader
 from fsd_tune.storage.uri import joined
 
 
-@verb(settings_flags=True)
+@verb(SEARCH, settings=True)
+@options.space
+@options.tasks
+@options.teachers
+@options.data
+@option(
+    "--output",
+    panel=OUTPUT,
+    metavar="FOLDER",
+    help="The search's folder, or a URI (s3://, gs://); of several tasks the folder that holds theirs; default: runs/.",
+)
+@options.memory_or_uri
+@options.device
+@options.overwrite
+@options.address
+@options.temp_dir
+@options.quiet
+@options.verbose
+@options.as_json
+@click.pass_obj
 def search(
-    overrides: Overrides,
+    invocation: Invocation,
     *,
-    space: Space,
-    task: TaskNames,
-    teacher: Teachers,
-    data: DataFolder = None,
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "--output",
-            help="the search's folder, with several tasks the folder of theirs, or a URI (s3://, gs://); default runs/",
-        ),
-    ] = None,
-    memory: MemoryPlace = None,
-    device: Device = "auto",
-    overwrite: Overwrite = False,
-    address: Address = None,
-    temp_dir: TemporaryFolder = None,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    as_json: AsJson = False,
+    space: Path,
+    task: str | Path,
+    teacher: str,
+    data: Path | None,
+    output: str | None,
+    memory: str | None,
+    device: str,
+    overwrite: bool,
+    address: str | None,
+    temp_dir: Path | None,
+    quiet: bool,
+    verbose: bool,
+    as_json: bool,
 ) -> None:
-    """Search a space on Ray; the same command again, or `resume`, goes on with an interrupted search."""
-    one_of("--device", device, ("auto", "cpu", "cuda"))
-    place_or_new("--output", output)
-    place_or_new("--memory", memory)
+    """Search a space of hyperparameters on Ray.
+
+    The same command again, or `resume`, continues an interrupted search.
+    """
+    check_folder_or_uri("--output", output)
+    check_folder_or_uri("--memory", memory)
     tasks: Sequence[str | Path]
     if isinstance(task, Path):
         tasks, names, teachers = [task], [task.stem], [teacher.replace("{task}", task.stem)]
     else:
         names, teachers = tasks_and_teachers(task, teacher)
         tasks = names
-    settings = checked_settings(space, overrides, tasks, teachers, data)
+    settings = checked_settings(space, invocation, tasks, teachers, data)
     folders = [str(Path("runs") / f"{name}-{space.stem}") for name in names]
     if output is not None:
         folders = [output] if len(names) == 1 else [joined(output, name) for name in names]
-    if len(names) > 1:
+    from fsd_tune.search.options import RunOptions, SearchInputs
+
+    searches = [
+        SearchInputs(one_task, model, target, data, memory)
+        for one_task, model, target in zip(tasks, teachers, folders, strict=True)
+    ]
+    run_options = RunOptions(device, overwrite=overwrite, address=address, ray_temporary=temp_dir)
+    if len(searches) > 1:
         from fsd_tune.search import multi_task
 
         with closing(Display(quiet, verbose)) as display:
-            outcomes = multi_task.run(
-                settings, names, teachers=teachers, data=data, output=folders, memory=memory, device=device,
-                overwrite=overwrite, address=address, ray_temporary=temp_dir, display=display,
-            )  # fmt: skip
+            outcomes = multi_task.run(settings, searches, replace(run_options, display=display))
         if as_json:
             show(multi_task.document(outcomes), as_json, [])
         else:
+            from rich.console import Console
+
             Console(highlight=False).print(multi_task.table(outcomes))
         multi_task.check(outcomes)
         return
     from fsd_tune.report import summary
-    from fsd_tune.search import api as searching
+    from fsd_tune.search import api
 
-    app.searching(folders[0])
+    invocation.search = folders[0]
     with closing(Display(quiet, verbose)) as display:
-        results = searching.run(
-            settings, task=tasks[0], teacher=teachers[0], data=data, output=folders[0],
-            memory=memory, device=device, overwrite=overwrite, address=address, ray_temporary=temp_dir,
-            display=display,
-        )  # fmt: skip
+        results = api.run_search(settings, searches[0], replace(run_options, display=display))
     show(summary.document(results), as_json, summary.lines(results, folders[0]))
 
 
-@verb(settings_flags=True)
+@verb(SEARCH, settings=True)
+@options.search_folder
+@option("--errored", panel=INPUTS, is_flag=True, help="Run failed trials again.")
+@options.address
+@options.temp_dir
+@options.quiet
+@options.verbose
+@options.as_json
+@click.pass_obj
 def resume(
-    overrides: Overrides,
+    invocation: Invocation,
     *,
-    folder: Annotated[str, typer.Argument(help="a search's folder, or its URI")],
-    errored: Annotated[bool, typer.Option("--errored", help="run failed trials again")] = False,
-    address: Address = None,
-    temp_dir: TemporaryFolder = None,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    as_json: AsJson = False,
+    folder: str,
+    errored: bool,
+    address: str | None,
+    temp_dir: Path | None,
+    quiet: bool,
+    verbose: bool,
+    as_json: bool,
 ) -> None:
-    """Go on with a search that was interrupted, or with more --trials; of the settings only budgets and resources."""
+    """Continue an interrupted search, or give it more trials.
+
+    Of the settings only budgets (such as --trials) and resources can change.
+    """
     from fsd_tune.report import summary
     from fsd_tune.search import api as searching
 
-    app.searching(folder)
+    invocation.search = folder
     with closing(Display(quiet, verbose)) as display:
         results = searching.resume(
-            folder, overrides(), errored=errored, address=address, ray_temporary=temp_dir, display=display
+            folder,
+            invocation.overrides(),
+            errored=errored,
+            address=address,
+            ray_temporary=temp_dir,
+            display=display,
         )
     show(summary.document(results), as_json, summary.lines(results, folder))
 
 
-@verb()
+@verb(SEARCH)
+@options.search_folder
+@option("--top", panel=TRAINING, type=int, default=5, help="Number of the search's best configurations that compete.")
+@option("--seeds", panel=TRAINING, type=int, default=5, help="Selection seeds: the best mean on them wins.")
+@option(
+    "--fresh-seeds",
+    panel=TRAINING,
+    type=int,
+    default=5,
+    help="Further seeds, which selected nothing, for the winner and the baselines.",
+)
+@option(
+    "--baseline",
+    panel=INPUTS,
+    metavar="FOLDER",
+    help="A finished search over kd, for a tuned baseline; without it kd's defaults.",
+)
+@options.address
+@options.temp_dir
+@options.quiet
+@options.as_json
 def confirm(
     *,
-    folder: Annotated[str, typer.Argument(help="a finished search's folder, or its URI")],
-    top: Annotated[int, typer.Option("--top", help="its best configurations, which compete again")] = 5,
-    seeds: Annotated[int, typer.Option("--seeds", help="selection seeds: the best mean on them wins")] = 5,
-    fresh_seeds: Annotated[
-        int, typer.Option("--fresh-seeds", help="seeds that chose nothing, for the winner and the baselines")
-    ] = 5,
-    baseline: Annotated[
-        str | None,
-        typer.Option("--baseline", help="a finished search over kd, for a tuned baseline; without it kd's defaults"),
-    ] = None,
-    address: Address = None,
-    temp_dir: TemporaryFolder = None,
-    quiet: Quiet = False,
-    as_json: AsJson = False,
+    folder: str,
+    top: int,
+    seeds: int,
+    fresh_seeds: int,
+    baseline: str | None,
+    address: str | None,
+    temp_dir: Path | None,
+    quiet: bool,
+    as_json: bool,
 ) -> None:
-    """Confirm a search's winner on fresh seeds against baselines; the same command again continues."""
-    from fsd_tune.evaluation.confirm.api import run
+    """Confirm a search's winner on fresh seeds against baselines.
+
+    The same command again continues an interrupted confirmation.
+    """
+    from fsd_tune.evaluation.confirm.api import confirm as confirmed
     from fsd_tune.report import confirmation
+    from fsd_tune.storage.open_folder import open_experiment
 
     with closing(Display(quiet)) as display:
-        made = run(
-            folder, top=top, seeds=seeds, fresh_seeds=fresh_seeds, baseline=baseline, address=address,
-            ray_temporary=temp_dir, display=display,
-        )  # fmt: skip
-    show(made, as_json, confirmation.lines(made, open_experiment(folder).folder))
+        document = confirmed(
+            folder,
+            top=top,
+            seeds=seeds,
+            fresh_seeds=fresh_seeds,
+            baseline=baseline,
+            address=address,
+            ray_temporary=temp_dir,
+            display=display,
+        )
+    show(document, as_json, confirmation.lines(document, open_experiment(folder).folder))
+
+
+@verb(SEARCH, settings=True)
+@options.optional_space
+@options.task_flag("GLUE task whose data are checked.", required=False)
+@option("--teacher", panel=INPUTS, help="Teacher: folder or hub id.")
+@options.data
+@options.memory_or_uri
+@option("--output", panel=OUTPUT, metavar="FOLDER", help="The search's folder, or a URI.")
+@options.address
+@option("--cluster", panel=RUNNING, type=Path, metavar="FILE", help="The YAML of `ray up`.")
+@click.pass_obj
+def doctor(
+    invocation: Invocation,
+    *,
+    space: Path | None,
+    task: str | Path | None,
+    teacher: str | None,
+    data: Path | None,
+    memory: str | None,
+    output: str | None,
+    address: str | None,
+    cluster: Path | None,
+) -> None:
+    """Check everything that a search needs before it starts.
+
+    Each line is ok, or says what to do.
+    """
+    from fsd_tune.search import doctor as doctors
+
+    settings = None if space is None else loader.load(space, invocation.overrides())
+    request = doctors.CheckRequest(settings, task, teacher, data, memory, output, address, cluster)
+    if not doctors.show(doctors.run_checks(request)):
+        raise SystemExit(2)

@@ -1,77 +1,185 @@
-"""The verbs for a student that is there: analyze, export."""
+"""The verbs for students that exist: evaluate, analyze, export, predict."""
 
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
-import typer
-
-from fsd_tune.cli.app import verb
-from fsd_tune.cli.options import AsJson, DataFolder, Device, Overwrite, Quiet, one_of, show
+from fsd_tune.cli import options
+from fsd_tune.cli.app import INPUTS, INSPECT, OUTPUT, PUBLISH, option, verb
+from fsd_tune.cli.values import show, tasks_and_models
+from fsd_tune.errors import InputError
 from fsd_tune.progress import Display
 
 
-@verb()
-def analyze(
-    *,
-    teacher: Annotated[str | None, typer.Option("--teacher", help="fine-tuned teacher: folder or hub id")] = None,
-    student: Annotated[str | None, typer.Option("--student", help="its student: folder or hub id")] = None,
-    task: Annotated[str | Path | None, typer.Option("--task", help="GLUE task that both were trained on")] = None,
-    data: DataFolder = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", help="folder for analysis.json and pictures; default: SEARCH/analysis")
-    ] = None,
-    search: Annotated[
-        Path | None, typer.Option("--search", help="a search's folder, which gives all of the above and the memory")
-    ] = None,
-    memory: Annotated[
-        Path | None, typer.Option("--memory", help="teacher memory whose centroids t-SNE shows; default: the search's")
-    ] = None,
-    examples: Annotated[int, typer.Option(min=5, max=1000, help="dev examples at most, drawn by --seed")] = 256,
-    seed: Annotated[int, typer.Option(min=0, help="of the sample and of t-SNE")] = 0,
-    device: Device = "auto",
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    as_json: AsJson = False,
+@verb(INSPECT)
+@option("--student", panel=INPUTS, required=True, help="Folder or hub id of a student, or of a teacher.")
+@options.task
+@options.data
+@options.recorded_precision
+@options.device
+@options.quiet
+@options.as_json
+def evaluate(
+    *, student: str, task: str | Path, data: Path | None, precision: str | None, device: str, quiet: bool, as_json: bool
 ) -> None:
-    """Compare a student's features with its teacher's: CKA of all layers, gaps, t-SNE; as numbers and pictures."""
-    one_of("--device", device, ("auto", "cpu", "cuda"))
+    """Score a student on its task's dev splits."""
+    from fsd_tune.evaluation import scoring
+
+    with closing(Display(quiet)) as display:
+        evaluation = scoring.evaluate(student, task, data=data, device=device, precision=precision, display=display)
+    lines = [
+        f"{split} ({evaluation['examples'][split]} examples, {evaluation['precision']}): "
+        + ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+        for split, scores in evaluation["splits"].items()
+    ]
+    show(evaluation, as_json, lines)
+
+
+@verb(INSPECT)
+@option("--teacher", panel=INPUTS, help="Fine-tuned teacher: folder or hub id.")
+@option("--student", panel=INPUTS, help="Its student: folder or hub id.")
+@options.task_flag("GLUE task that both were trained on.", required=False)
+@options.data
+@options.folder_flag("--output", "Folder for analysis.json and pictures; default: SEARCH/analysis.")
+@options.folder_flag("--search", "A search's folder, which gives all of the above and the memory.", panel=INPUTS)
+@options.folder_flag("--memory", "Teacher memory whose centroids t-SNE shows; default: the search's.", panel=INPUTS)
+@option(
+    "--examples",
+    panel=INPUTS,
+    type=options.Number(int, 5, 1000),
+    default=256,
+    help="Largest number of dev examples, drawn by --seed.",
+)
+@option("--seed", panel=INPUTS, type=options.Number(int, 0), default=0, help="Seed of the sample and of t-SNE.")
+@options.device
+@options.overwrite
+@options.quiet
+@options.as_json
+def analyze(*, output: Path | None, device: str, quiet: bool, as_json: bool, **inputs: Any) -> None:
+    """Compare a student's features with its teacher's.
+
+    The CKA of all layers, the gaps of distances and cosines, and t-SNE, as numbers and as pictures.
+    """
     from fsd_tune.evaluation.analysis import api as analysis
-    from fsd_tune.evaluation.analysis import inputs
+    from fsd_tune.evaluation.analysis.inputs import plan_analysis
 
     with closing(Display(quiet)) as display:
         display.stage("checking models and data", 0, 1)
-        plan = inputs.plan(
-            teacher=teacher, student=student, task=task, data=data, output=output, search=search, memory=memory,
-            examples=examples, seed=seed, overwrite=overwrite,
-        )  # fmt: skip
-        found = analysis.run(plan, device, display)
-    show(found, as_json, analysis.lines(found, plan.output))
+        plan = plan_analysis(output=output, **inputs)
+        document = analysis.run(plan, device, display)
+    show(document, as_json, analysis.lines(document, plan.output))
 
 
-@verb()
+@verb(PUBLISH)
+@option("--student", panel=INPUTS, required=True, help="A student's folder, such as a search's best/.")
+@options.folder_flag("--output", "Folder to write: new, or an exported student.", required=True)
+@options.task_flag("GLUE task, for a student that records none.", required=False)
+@option("--onnx", panel=OUTPUT, is_flag=True, help="Write model.onnx, too; needs pip install 'fsd_tune[onnx]'.")
+@options.overwrite
+@options.quiet
+@options.as_json
 def export(
-    *,
-    student: Annotated[str, typer.Option("--student", help="student's folder, such as a search's best/")],
-    output: Annotated[Path, typer.Option("--output", help="folder to write; new, or an exported student")],
-    task: Annotated[
-        str | Path | None, typer.Option("--task", help="GLUE task, for a student that records none")
-    ] = None,
-    onnx: Annotated[bool, typer.Option("--onnx", help="also model.onnx; needs pip install 'fsd_tune[onnx]'")] = False,
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    as_json: AsJson = False,
+    *, student: str, output: Path, task: str | Path | None, onnx: bool, overwrite: bool, quiet: bool, as_json: bool
 ) -> None:
-    """Write a student as a folder to publish: safetensors, label words, tokenizer and a model card."""
+    """Write a student as a folder that is ready to publish.
+
+    It holds safetensors, label words, tokenizer and a model card.
+    """
     from fsd_tune.models.export import run
 
     with closing(Display(quiet)) as display:
-        made = run(student, output, task=task, onnx=onnx, overwrite=overwrite, display=display)
-    scores = ", ".join(f"{name} {value:.4f}" for name, value in made["metrics"].items())
-    on = "" if made["examples"] is None else f" on {made['examples']:,} dev examples"
-    lines = [f"student for {made['task']}: {scores + on if scores else 'no scores recorded'}, in {output}"]
-    if made["confirmed"]:
+        document = run(student, output, task=task, onnx=onnx, overwrite=overwrite, display=display)
+    scores = ", ".join(f"{name} {value:.4f}" for name, value in document["metrics"].items())
+    examples = "" if document["examples"] is None else f" on {document['examples']:,} dev examples"
+    scored = scores + examples if scores else "no scores recorded"
+    lines = [f"student for {document['task']}: {scored}, in {output}"]
+    if document["confirmed"]:
         lines.append("the model card has the scores on fresh seeds")
-    if made["onnx_difference"] is not None:
-        lines.append(f"model.onnx: logits within {made['onnx_difference']:.1e} of the model's")
-    show(made, as_json, lines)
+    if document["onnx_difference"] is not None:
+        lines.append(f"model.onnx: logits within {document['onnx_difference']:.1e} of the model's")
+    show(document, as_json, lines)
+
+
+@verb(PUBLISH)
+@option(
+    "--student",
+    panel=INPUTS,
+    required=True,
+    help="Student: folder or hub id; for several tasks 'runs/{task}/best'.",
+)
+@option(
+    "--task",
+    panel=INPUTS,
+    help="GLUE task: cola sst2 mrpc qqp stsb mnli qnli rte wnli; or several, separated by commas.",
+)
+@option("--all", "all_tasks", panel=INPUTS, is_flag=True, help="Use every task whose student's folder exists.")
+@options.data
+@options.folder_flag("--output", "Folder for RTE.tsv and so on: new, or holding the same.", required=True)
+@options.recorded_precision
+@options.device
+@options.overwrite
+@options.quiet
+@options.as_json
+def predict(
+    *,
+    student: str,
+    task: str | None,
+    all_tasks: bool,
+    data: Path | None,
+    output: Path,
+    precision: str | None,
+    device: str,
+    overwrite: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Write the files that the GLUE benchmark's server takes.
+
+    For several tasks it writes submission.zip, too.
+    """
+    if (task is None) != all_tasks:
+        raise InputError("--task: give ids of GLUE tasks, or --all for every task whose student's folder exists.")
+    with closing(Display(quiet)) as display:
+        names, students = _existing_students(student, display) if task is None else _students_of(task, student)
+        from fsd_tune.evaluation import glue_submission
+
+        document = glue_submission.run(
+            names,
+            students,
+            data=data,
+            output=output,
+            device=device,
+            precision=precision,
+            overwrite=overwrite,
+            zipped=all_tasks or len(names) > 1,
+            display=display,
+        )
+        for note in glue_submission.notes(document):
+            display.line(f"note: {note}")
+    lines = [
+        f"{output / name}: {file['rows']} rows ({file['precision']}){'' if file['new'] else ', there already'}"
+        for name, file in document["files"].items()
+    ]
+    show(document, as_json, [*lines, *([document["zip"]] if document["zip"] else [])])
+
+
+def _students_of(task: str, student: str) -> tuple[list[str], list[str]]:
+    return tasks_and_models(task, student, "--student", "runs/{task}/best")
+
+
+def _existing_students(student: str, display: Display) -> tuple[list[str], list[str]]:
+    """Return the tasks whose student is a folder, and those students; a note names the other tasks.
+
+    Raises:
+        InputError: there is none.
+    """
+    from fsd_tune.data.splits import TASKS
+
+    students = dict(zip(*_students_of(",".join(TASKS), student), strict=True))
+    existing = {name: path for name, path in students.items() if Path(path).is_dir()}
+    absent = [path for name, path in students.items() if name not in existing]
+    if not existing:
+        raise InputError(f"--student: there is no folder {absent[0]}, nor that of any other task.")
+    if absent:
+        display.line(f"note: no student exists for {', '.join(name for name in students if name not in existing)}.")
+    return list(existing), list(existing.values())

@@ -2,76 +2,82 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
-from fsd_tune.cli.app import verb
-from fsd_tune.cli.options import (
-    AsJson,
-    DataFolder,
-    MemoryFolder,
-    Overrides,
-    Space,
-    TaskName,
-    Teacher,
-    checked_settings,
-    file_or_new,
-    folder_or_new,
-    show,
-)
-from fsd_tune.errors import InputError
+from fsd_tune.cli import options
+from fsd_tune.cli.app import PUBLISH, SEARCH, argument, verb
+from fsd_tune.cli.errors import Invocation
+from fsd_tune.cli.values import check_file, check_folder, checked_settings, show
+from fsd_tune.errors import ProblemCollector
 
 
-@verb()
-def sync(
-    *,
-    folder: Annotated[Path, typer.Argument(help="a search's folder, or any that holds wandb/")],
-    as_json: AsJson = False,
-) -> None:
-    """Upload a search's offline Weights & Biases runs, and its confirmation's."""
+@verb(PUBLISH)
+@argument("folder", type=Path, help="A search's folder, or any folder that holds wandb/.")
+@options.as_json
+def sync(*, folder: Path, as_json: bool) -> None:
+    """Upload a search's offline Weights & Biases runs.
+
+    The runs of its confirmation are uploaded with them.
+    """
     from fsd_tune.tracking.sync import sync as upload
 
-    made = upload(folder)
-    show(made, as_json, [f"{made['runs']} runs uploaded, {made['already']} had been before"])
+    counts = upload(folder)
+    show(counts, as_json, [f"{counts['runs']} runs uploaded, {counts['already']} had been before"])
 
 
-@verb(settings_flags=True)
+@verb(SEARCH, settings=True)
+@options.space
+@options.task
+@options.teacher
+@options.data
+@options.memory
+@options.folder_flag("--output", "Folder for the runs of the sweep.", default=Path("sweep"))
+@options.folder_flag("--file", "File to write; default: standard output.", metavar="FILE")
+@click.pass_obj
 def sweep_config(
-    overrides: Overrides,
+    invocation: Invocation,
     *,
-    space: Space,
-    task: TaskName,
-    teacher: Teacher,
-    data: DataFolder = None,
-    memory: MemoryFolder = None,
-    output: Annotated[Path, typer.Option("--output", help="folder for the runs of the sweep")] = Path("sweep"),
-    file: Annotated[Path | None, typer.Option("--file", help="where to write; default: standard output")] = None,
+    space: Path,
+    task: str | Path,
+    teacher: str,
+    data: Path | None,
+    memory: Path | None,
+    output: Path,
+    file: Path | None,
 ) -> None:
-    """Write the W&B sweep of a space, whose agents run `distill`, to compare theirs with a search."""
-    folder_or_new("--memory", memory)
-    folder_or_new("--output", output)
-    file_or_new("--file", file)
-    settings = checked_settings(space, overrides, [task], [teacher], data)
-    given = overrides()
+    """Write a space as a W&B sweep whose agents run `distill`.
+
+    It serves to compare a sweep with a search of the same space.
+    """
+    check_folder("--memory", memory)
+    check_folder("--output", output)
+    check_file("--file", file)
+    settings = checked_settings(space, invocation, [task], [teacher], data)
     from fsd_tune.data import splits
     from fsd_tune.models.local_checks import model_problems
 
-    problems = model_problems(teacher, "--teacher")
+    problems = ProblemCollector(model_problems(teacher, "--teacher"))
     if "{run}" in str(output):
-        problems.append(f"--output: found {output}, but each run's own folder is made below it without {{run}}.")
-    if problems:
-        raise InputError(problems)
-    found = splits.get_task(task)
-    splits.load(found, ("train", "dev") if splits.is_here(found, data) else (), data)
+        problems.add(f"--output: found {output}, but each run's own folder is made below it without {{run}}.")
+    problems.raise_any()
+    resolved = splits.get_task(task)
+    splits.load(resolved, ("train", "dev") if splits.is_here(resolved, data) else (), data)
     from fsd_tune.storage import artifacts
     from fsd_tune.tracking import sweep
 
-    made = sweep.sweep_config(
-        settings, space=space, task=task, teacher=teacher, data=data, memory=memory, output=output, overrides=given
+    config = sweep.sweep_config(
+        settings,
+        space=space,
+        task=task,
+        teacher=teacher,
+        data=data,
+        memory=memory,
+        output=output,
+        overrides=invocation.overrides(),
     )
     if file is None:
-        print(sweep.text(made), end="")
+        print(sweep.text(config), end="")
     else:
-        artifacts.write_text(file, sweep.text(made))
+        artifacts.write_text(file, sweep.text(config))
         print(f"sweep: {file}; start it with `wandb sweep {file}`", file=sys.stderr)

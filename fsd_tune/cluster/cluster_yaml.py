@@ -1,44 +1,49 @@
-"""Whether a cluster's YAML for `ray up` is sound: by Ray's own validation, and by what that lets pass."""
+"""Check a cluster's YAML before `ray up`: by Ray's own schema and validation, and for mistakes that they let pass.
+
+What Ray lets pass costs money or opens the cluster: workers that cannot join, and a dashboard that others can reach.
+"""
 
 import contextlib
 import copy
-import difflib
 import importlib.util
 import io
+import json
 import logging
 import re
 import sys
-from collections.abc import Iterator
-from importlib import metadata
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from fsd_tune.errors import InputError
+from fsd_tune.errors import InputError, nearest
+
+# A problem: the path of its key, and the text after it.
+Problem = tuple[Sequence[str | int], str]
 
 _AUTH = "RAY_AUTH_MODE"
-_START = ("head_start_ray_commands", "worker_start_ray_commands")
-_MAPPINGS = ("provider", "auth", "docker", "available_node_types", "file_mounts")
-_SETUP = ("setup_commands", "head_setup_commands", "worker_setup_commands")
-_LISTS = ("initialization_commands", *_SETUP, *_START)
-# By the provider: what to import, what to install.
-_CLOUDS = {"aws": ("boto3", "boto3"), "gcp": ("googleapiclient", "google-api-python-client")}
-_PROVIDERS = {
-    "aws": {"type", "region", "availability_zone", "cache_stopped_nodes", "use_internal_ips", "security_group"},
-    "gcp": {"type", "region", "availability_zone", "project_id", "cache_stopped_nodes", "use_internal_ips"},
-    "local": {"type", "head_ip", "worker_ips", "coordinator_address", "external_head_ip"},
+_START_COMMANDS = ("head_start_ray_commands", "worker_start_ray_commands")
+# By provider: the module that Ray imports, and the package that has it.
+_CLOUD_LIBRARIES = {"aws": ("boto3", "boto3"), "gcp": ("googleapiclient", "google-api-python-client")}
+_JSON_TYPES = {
+    "object": "a mapping",
+    "array": "a list",
+    "string": "a string",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
 }
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The YAML as a mapping.
+    """Return the YAML as a mapping.
 
     Raises:
-        InputError: it cannot be read, or is none.
+        InputError: it cannot be read, or is no mapping.
     """
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         start = "cluster.yaml at the top level of this project is one to start from"
         raise InputError(f"{path}: no such file; {start}.") from None
@@ -47,13 +52,16 @@ def read(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: cannot be read: {line}{error.problem}.") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"{path}: cannot be read: {str(error).splitlines()[0]}.") from None
-    if not isinstance(found, dict):
+    if not isinstance(config, dict):
         raise InputError(f"{path}: must hold a mapping, as `ray up` reads it.")
-    return found
+    return config
 
 
 def problems(path: Path) -> list[str]:
-    """What is wrong with a cluster's YAML, a line each with its key; no cloud, network or key is needed."""
+    """Return what is wrong with a cluster's YAML, a line each: `file:line: key: problem`.
+
+    No cloud, network or key is needed.
+    """
     try:
         config = read(path)
     except InputError as error:
@@ -62,56 +70,89 @@ def problems(path: Path) -> list[str]:
         return [f"{path}: is a Kubernetes manifest, which `kubectl apply` takes, not `ray up`."]
     if not isinstance(config.get("provider"), dict) or "type" not in config["provider"]:
         return [f"{path}: provider: is missing; cluster.yaml at the top level of this project is one to start from."]
-    # Everything else takes the shapes for granted, Ray's own validation too.
-    found = _shapes(config) or [
-        *_by_ray(config),
-        *_name(config),
-        *_counts(config),
-        *_provider(config),
-        *_starts(config),
-        *_images(config),
+    document = yaml.compose(path.read_text(encoding="utf-8"))
+    # Everything else relies on the types, Ray's own validation too.
+    found = _type_problems(config) or [
+        *_ray_problems(config),
+        *_name_problems(config),
+        *_count_problems(config),
+        *_start_problems(config),
     ]
-    return [f"{path}: {problem}" for problem in found]
+    return [_sentence(path, document, keys, text) for keys, text in found]
 
 
-def _shapes(config: dict[str, Any]) -> list[str]:
-    """Keys that hold something of another kind than `ray up` reads there."""
-    kinds: dict[str, tuple[type, str]] = dict.fromkeys(_MAPPINGS, (dict, "a mapping"))
-    kinds |= dict.fromkeys(_LISTS, (list, "a list"))
-    held = {key: config[key] for key in kinds if config.get(key) is not None}
-    held["provider.type"], kinds["provider.type"] = config["provider"]["type"], (str, "a name such as aws")
-    types = config.get("available_node_types")
-    for name, one in types.items() if isinstance(types, dict) else ():
-        place = f"available_node_types.{name}"
-        held[place], kinds[place] = one, (dict, "a mapping")
-        if isinstance(one, dict) and one.get("docker") is not None:
-            held[f"{place}.docker"], kinds[f"{place}.docker"] = one["docker"], (dict, "a mapping")
+def _sentence(path: Path, document: yaml.Node | None, keys: Sequence[str | int], text: str) -> str:
+    """Return a problem as a line that names the file, the line of the key as far as it exists, and the key."""
+    line, node = 0, document
+    for key in keys:
+        entries: list[tuple[str | int, yaml.Node, yaml.Node]] = []
+        if isinstance(node, yaml.MappingNode):
+            entries = [(name.value, name, value) for name, value in node.value]
+        elif isinstance(node, yaml.SequenceNode):
+            entries = [(index, value, value) for index, value in enumerate(node.value)]
+        start, node = next(((start, value) for name, start, value in entries if name == key), (None, node))
+        if start is None:
+            break
+        line = start.start_mark.line + 1
+    place = f"{path}:{line}" if line else str(path)
+    return (
+        f"{place}: {'.'.join(map(str, keys))}{': ' if keys else ''}{text if text.endswith(('.', '?')) else f'{text}.'}"
+    )
+
+
+def _schema_errors(config: dict[str, Any]) -> list[Any]:
+    """Return the `jsonschema.ValidationError`s by Ray's schema."""
+    import ray.autoscaler
+
+    try:
+        from jsonschema import Draft7Validator
+    except ImportError:  # Ray's own validation needs it, too, and says so.
+        return []
+    schema = json.loads((Path(ray.autoscaler.__file__).parent / "ray-schema.json").read_text(encoding="utf-8"))
+    return list(Draft7Validator(schema).iter_errors(config))
+
+
+def _type_problems(config: dict[str, Any]) -> list[Problem]:
+    """Return values of another type than Ray's schema asks for; it replaces a null by its default."""
     return [
-        f"{key}: found {str(value)[:40]}, but must be {kinds[key][1]}."
-        for key, value in held.items()
-        if not isinstance(value, kinds[key][0])
+        (
+            list(error.absolute_path),
+            f"found {str(error.instance)[:40]}, but must be {_JSON_TYPES[error.validator_value]}",
+        )
+        for error in _schema_errors(config)
+        if error.validator == "type" and error.instance is not None
     ]
 
 
-def _by_ray(config: dict[str, Any]) -> list[str]:
-    """Ray's schema and its own checks; what they raise is of many types."""
+def _ray_problems(config: dict[str, Any]) -> list[Problem]:
+    """Return what Ray's schema and its own validation say of the YAML with Ray's defaults."""
     from ray.autoscaler._private.util import prepare_config, validate_config
 
     try:
         with _silent():
-            validate_config(prepare_config(copy.deepcopy(config)))
+            prepared = prepare_config(copy.deepcopy(config))
+            errors = _schema_errors(prepared)
+            if not errors:
+                validate_config(prepared)
     except KeyError as error:
-        return [f"{error.args[0]}: is missing."]
-    except Exception as error:  # whatever it raises is said in one line
-        told = getattr(error, "message", None) or next(iter(str(error).splitlines()), type(error).__name__)
-        place = ".".join(str(part) for part in getattr(error, "absolute_path", ()))
-        return [f"{place + ': ' if place else ''}{str(told).rstrip('.')}."]
-    return []
+        return [([str(error.args[0])], "is missing")]
+    except Exception as error:  # Ray raises errors of many types.
+        return [((), next(iter(str(error).splitlines()), type(error).__name__))]
+    found: list[Problem] = []
+    for violation in errors:
+        keys = list(violation.absolute_path)
+        if violation.validator == "additionalProperties":
+            known = violation.schema["properties"]
+            unknown = sorted(str(key) for key in set(violation.instance) - set(known))
+            found += [([*keys, key], f"unknown key.{nearest(key, known)}") for key in unknown]
+        else:
+            found.append((keys, violation.message))
+    return found
 
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """Without what Ray prints and logs of what it fills in, and of what it refuses."""
+    """Suppress what Ray prints and logs about defaults and errors."""
     before = logging.root.manager.disable
     logging.disable(sys.maxsize)
     try:
@@ -121,48 +162,33 @@ def _silent() -> Iterator[None]:
         logging.disable(before)
 
 
-def _name(config: dict[str, Any]) -> list[str]:
-    name = config.get("cluster_name")
-    if not isinstance(name, str) or not name or name == "default":
-        return ["cluster_name: is missing; two clusters without a name of their own would be taken for one."]
+def _name_problems(config: dict[str, Any]) -> list[Problem]:
+    if config.get("cluster_name") in (None, "", "default"):
+        return [(["cluster_name"], "is missing; two clusters without a name of their own would be taken for one")]
     return []
 
 
-def _counts(config: dict[str, Any]) -> list[str]:
-    """Numbers of workers, over all and by type."""
-    found = []
-    types = config.get("available_node_types")
-    groups = {"": config} | {
-        f"available_node_types.{name}.": one for name, one in (types or {}).items() if isinstance(one, dict)
-    }
-    for place, group in groups.items():
+def _count_problems(config: dict[str, Any]) -> list[Problem]:
+    """Return wrong numbers of workers, over all and by node type; Ray would take a negative one of a node type."""
+    found: list[Problem] = []
+    node_types = config.get("available_node_types") or {}
+    groups: list[tuple[list[str | int], dict[str, Any]]] = [([], config)]
+    groups += [(["available_node_types", name], node_type) for name, node_type in node_types.items()]
+    for keys, group in groups:
         low, high = group.get("min_workers", 0), group.get("max_workers")
         for key, count in (("min_workers", low), ("max_workers", high)):
             if count is not None and (not isinstance(count, int) or count < 0):
-                found.append(f"{place}{key}: found {count}, but must be a whole number from 0.")
+                found.append(([*keys, key], f"found {count}, but must be a whole number from 0"))
         if isinstance(low, int) and isinstance(high, int) and low > high:
-            found.append(f"{place}min_workers: found {low}, but max_workers is {high}.")
+            found.append(([*keys, "min_workers"], f"found {low}, but max_workers is {high}"))
     return found
 
 
-def _provider(config: dict[str, Any]) -> list[str]:
-    """Keys that a provider does not know, which Ray would pass over in silence."""
-    provider = config.get("provider")
-    known = _PROVIDERS.get(provider.get("type", "")) if isinstance(provider, dict) else None
-    if known is None:
-        return []
-    found = []
-    for key in provider or ():
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, 1)
-            found.append(f"provider.{key}: unknown key.{f' Did you mean `{near[0]}`?' if near else ''}")
-    return found
-
-
-def _starts(config: dict[str, Any]) -> list[str]:
-    """The commands that start Ray: one auth mode for all, the token brought along, nothing open to the world."""
-    found, modes = [], {}
-    for key in _START:
+def _start_problems(config: dict[str, Any]) -> list[Problem]:
+    """Return mistakes in the commands that start Ray: different auth modes, no token, an open dashboard."""
+    found: list[Problem] = []
+    modes: dict[str, str] = {}
+    for key in _START_COMMANDS:
         commands = " ; ".join(str(command) for command in config.get(key) or ())
         if not commands:
             continue
@@ -170,60 +196,34 @@ def _starts(config: dict[str, Any]) -> list[str]:
         modes[key] = mode[1] if mode else "not set"
         host = re.search(r"--dashboard-host[= ](\S+)", commands)
         if host and host[1] not in ("127.0.0.1", "localhost"):
-            found.append(f"{key}: --dashboard-host={host[1]} opens the dashboard to others; give 127.0.0.1.")
+            found.append(([key], f"--dashboard-host={host[1]} opens the dashboard to others; give 127.0.0.1"))
     if len(set(modes.values())) > 1:
-        told = ", ".join(f"{key} {mode}" for key, mode in modes.items())
-        found.append(f"{_AUTH}: differs ({told}); workers would be refused. Set the same in both.")
+        described = ", ".join(f"{key} {mode}" for key, mode in modes.items())
+        found.append(([_AUTH], f"differs ({described}); workers would be refused. Set the same in both"))
     mounts = config.get("file_mounts") or {}
-    if "token" in modes.values() and not any(str(place).endswith(".ray/auth_token") for place in mounts):
-        found.append('file_mounts: lacks "~/.ray/auth_token", which RAY_AUTH_MODE=token needs on every node.')
-    return found
-
-
-def _images(config: dict[str, Any]) -> list[str]:
-    """The images' Ray and Python, and the Ray that commands install, beside those here."""
-    here, python = metadata.version("ray"), f"py{sys.version_info.major}{sys.version_info.minor}"
-    dockers = {"docker": config.get("docker")}
-    types = config.get("available_node_types") or {}
-    dockers |= {f"available_node_types.{name}.docker": one.get("docker") for name, one in types.items()}
-    found = []
-    for place, docker in dockers.items():
-        for key in ("image", "head_image", "worker_image"):
-            image = re.fullmatch(r"rayproject/ray(?:-ml)?:([\w.]+)((?:-[\w.]+)*)", str((docker or {}).get(key) or ""))
-            if image is None:
-                continue
-            told = re.search(r"-(py\d+)", image[2])
-            if re.sub(r"(\d+\.\d+\.\d+)\.\w+", r"\1", image[1]) != here:  # a commit may follow
-                what = f"Ray {image[1]}, but Ray {here} is installed here"
-            elif told and told[1] != python:
-                what = f"{told[1]}, but {python} is what runs here"
-            else:
-                continue
-            found.append(f"{place}.{key}: has {what}; give rayproject/ray:{here}-{python}-...")
-    for key in _SETUP:
-        for version in re.findall(r"\bray(?:\[[\w,]+\])?==([\w.]+)", " ".join(map(str, config.get(key) or ()))):
-            if version != here:
-                found.append(f"{key}: installs Ray {version}, but Ray {here} is installed here; give ray=={here}.")
+    if "token" in modes.values() and not any(str(target).endswith(".ray/auth_token") for target in mounts):
+        text = f'lacks "~/.ray/auth_token", which {_AUTH}=token needs on every node'
+        found.append((["file_mounts"], text))
     return found
 
 
 def library(config: dict[str, Any]) -> list[str]:
-    """The cloud's own library, which `ray up` and everything that talks to its cluster need."""
+    """Return a problem if this machine lacks the cloud's library, which `ray up` and `ray exec` need."""
     kind = config["provider"]["type"]
-    module, package = _CLOUDS.get(kind, ("", ""))
+    module, package = _CLOUD_LIBRARIES.get(kind, ("", ""))
     if module and importlib.util.find_spec(module) is None:
         return [f"provider {kind} needs {package}: pip install '{package}'."]
     return []
 
 
 def lacking(path: Path) -> list[str]:
-    """What `ray up` of a sound YAML would miss on this machine: library, ssh key, what file_mounts names."""
+    """Return what `ray up` of a valid YAML would miss on this machine: library, ssh key, files of file_mounts."""
     config = read(path)
     key, found = (config.get("auth") or {}).get("ssh_private_key"), library(config)
     if key and not Path(str(key)).expanduser().is_file():
         found.append(f"auth.ssh_private_key: {key}: no such file; `ssh-keygen -t ed25519 -f {key}` makes one.")
-    for there, here in (config.get("file_mounts") or {}).items():
-        if not Path(str(here)).expanduser().exists():
-            makes = "; `ray get-auth-token --generate` makes it" if str(here).endswith(".ray/auth_token") else ""
-            found.append(f"file_mounts: {there}: {here}: no such file{makes}.")
+    for target, source in (config.get("file_mounts") or {}).items():
+        if not Path(str(source)).expanduser().exists():
+            makes = "; `ray get-auth-token --generate` makes it" if str(source).endswith(".ray/auth_token") else ""
+            found.append(f"file_mounts: {target}: {source}: no such file{makes}.")
     return [f"{path}: {problem}" for problem in found]

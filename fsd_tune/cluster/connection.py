@@ -1,4 +1,4 @@
-"""Connecting to Ray: a local instance or a cluster, and whether it has what a search asks for."""
+"""Connect to Ray, a local instance or a cluster, and ask whether it has the resources that a search needs."""
 
 import logging
 import os
@@ -16,54 +16,64 @@ from fsd_tune.cluster.placement import HEAD
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.settings.loader import Settings
 
-# The Ray namespace of everything this package starts on a cluster.
+# The Ray namespace of everything that this package starts on a cluster.
 NAMESPACE = "fsd_tune"
 
-# Set before Ray is imported by `connected`'s callers' processes; a user's own values stay.
+# Set while a connection lasts, except for variables that the user has set.
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AUTH_MODE": "disabled",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
-    # The truth is on disk after each report (scribe.py): Ctrl-C needs no graceful end, and must not hang in one.
+    # Every report is on disk at once, so Ctrl-C needs no graceful end of Tune's, and must not hang in one.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 
-
-# What Ray puts below its folder, with a process id of seven digits; Linux takes no longer paths of sockets.
+# What Ray appends to its folder, with a process id of seven digits. Linux limits the paths of sockets to 107 bytes.
 _SOCKET = "/session_2026-01-31_12-00-00_123456_1234567/sockets/plasma_store"
 _LONGEST_SOCKET = 107
 
 
 @contextmanager
 def connect(address: str | None = None, temporary: Path | None = None) -> Iterator[None]:
-    """A connection to the cluster at `address` (or RAY_ADDRESS), or a Ray instance of this process.
+    """Connect to the cluster at `address`, or start a local Ray instance, while the block runs.
+
+    A connection that the process already has is used and stays. Environment variables, log levels and the handler of
+    SIGTERM are afterwards as they were before.
 
     Args:
-        address: of a running cluster; None starts a local instance, unless RAY_ADDRESS is set.
-        temporary: Ray's folder for sockets and logs; a short path. Local instances only.
+        address: of a running cluster; None takes RAY_ADDRESS, and starts a local instance if that is not set.
+        temporary: the folder for sockets and logs of a local instance; its path must be short.
 
     Raises:
-        InputError: nobody answers at the address, or Ray cannot use the folder.
+        InputError: nothing answers at the address, or Ray cannot use the folder.
         FsdTuneError: Ray cannot be reached or started.
     """
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    with _environment(), _quiet_snapshots(), _sigterm_restored():
+        import ray
+
+        if ray.is_initialized():
+            yield
+            return
+        _start(address or os.environ.get("RAY_ADDRESS"), temporary)
+        if threading.current_thread() is threading.main_thread():
+            # ray.init takes SIGTERM to print a stack and exit at once, which would leave folders unfinished.
+            signal.signal(signal.SIGTERM, _interrupt)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _start(address: str | None, temporary: Path | None) -> None:
     import ray
 
-    # Tune copies snapshots of its own, which nobody reads (the truth is on disk, scribe.py), while it replaces them: a
-    # search that ends quickly would print the traceback of a snapshot that has gone.
-    logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
-    if ray.is_initialized():
-        yield
-        return
     if temporary is not None:
-        _holds_sockets(temporary)
-    address = address or os.environ.get("RAY_ADDRESS")
+        _check_socket_paths(temporary)
     if address:
-        _answers(address)
+        _check_reachable(address)
     local = {} if address else {"include_dashboard": False, "_temp_dir": None if temporary is None else str(temporary)}
     try:
         ray.init(
@@ -76,48 +86,89 @@ def connect(address: str | None = None, temporary: Path | None = None) -> Iterat
             **local,
         )
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
-        where = f"--address: {address}" if address else "Ray"
-        raise FsdTuneError(f"{where} cannot be reached or started: {str(error).splitlines()[0]}") from error
-    if threading.current_thread() is threading.main_thread():
-        # ray.init takes SIGTERM for itself, to print a stack and die on the spot: folders would stay unfinished.
-        signal.signal(signal.SIGTERM, _interrupt)
+        name = f"--address: {address}" if address else "Ray"
+        raise FsdTuneError(f"{name} cannot be reached or started: {str(error).splitlines()[0]}") from error
+
+
+@contextmanager
+def _environment() -> Iterator[None]:
+    """Set the variables of `_ENVIRONMENT` that the user has not set, and restore all that were changed afterwards."""
+    # ray.init sets the last one, for its debugger.
+    before = {name: os.environ.get(name) for name in (*_ENVIRONMENT, "PYTHONBREAKPOINT")}
+    os.environ.update({name: value for name, value in _ENVIRONMENT.items() if name not in os.environ})
     try:
         yield
     finally:
-        ray.shutdown()
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
-def _answers(address: str) -> None:
-    """Refuse an address at which nobody listens; Ray itself would try for a minute.
+@contextmanager
+def _quiet_snapshots() -> Iterator[None]:
+    """Silence Tune's messages about its snapshots.
+
+    Nothing reads the snapshots, because every report is on disk at once. Tune copies them while it replaces them, and
+    a search that ends quickly would print the traceback of a snapshot that has gone.
+    """
+    logger = logging.getLogger("ray.tune.execution.experiment_state")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
+def _sigterm_restored() -> Iterator[None]:
+    """Restore the handler of SIGTERM afterwards; only the main thread may change handlers."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        # None is a handler that was not installed from Python and cannot be installed again.
+        if handler is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _check_reachable(address: str) -> None:
+    """Refuse an address at which nothing listens, because Ray itself would try for a minute.
 
     Raises:
-        InputError: it is one.
+        InputError: nothing listens there.
     """
-    found = _meant_by_auto() if address == "auto" else address
-    host, colon, port = found.removeprefix("ray://").rpartition(":")
+    resolved = _resolve_auto() if address == "auto" else address
+    host, colon, port = resolved.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdigit():
         return
     try:
         socket.create_connection((host, int(port)), timeout=5).close()
     except OSError as error:
-        where = address if found == address else f"{found}, which is {address} here"
-        raise InputError(f"--address: nobody answers at {where}: {error.strerror or error}.") from None
+        name = address if resolved == address else f"{resolved}, which is {address} here"
+        raise InputError(f"--address: nobody answers at {name}: {error.strerror or error}.") from None
 
 
-def _meant_by_auto() -> str:
-    """The address that Ray takes for `auto`, as far as it is known without asking; empty where Ray is to find it."""
+def _resolve_auto() -> str:
+    """Return the address that Ray takes for `auto`, as far as it is known without asking; empty if Ray looks for it."""
     from ray._private.services import find_gcs_addresses
     from ray._private.utils import read_ray_address
 
-    told = os.environ.get("RAY_ADDRESS", "")
-    if told not in ("", "auto"):
-        return told
-    # The last `ray start` here has left one, which may have ended; a head that runs here is found by itself.
+    configured = os.environ.get("RAY_ADDRESS", "")
+    if configured not in ("", "auto"):
+        return configured
+    # The last `ray start` on this machine has left an address, but may have ended. Ray finds a running head by itself.
     return "" if find_gcs_addresses() else read_ray_address() or ""
 
 
-def _holds_sockets(folder: Path) -> None:
-    """Refuse a folder below which Ray's sockets cannot be made.
+def _check_socket_paths(folder: Path) -> None:
+    """Refuse a folder below which Ray cannot make its sockets.
 
     Raises:
         InputError: it is a file, or its path is too long.
@@ -131,88 +182,84 @@ def _holds_sockets(folder: Path) -> None:
         )
 
 
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
-
-
 def workers(settings: Settings, gpus: float) -> int:
-    """How many trials run side by side on the connected cluster.
+    """Return how many trials run side by side on the connected cluster.
 
     Args:
         settings: of the search.
-        gpus: of a trial.
+        gpus: GPUs of a trial.
 
     Raises:
-        InputError: a trial asks for more than any node has. Said at once: Ray would wait for such a node for ever.
+        InputError: a trial needs more than any node has. Ray itself would wait for such a node without end.
     """
     import ray
 
-    asked = {"CPU": settings.resources.cpus_per_trial, "GPU": gpus}
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    to_come = _nodes_to_come(asked)
+    needed = {"CPU": settings.resources.cpus_per_trial, "GPU": gpus}
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    future = _future_nodes(needed)
     problems = []
-    for kind, amount in asked.items():
-        most = max((node.get(kind, 0.0) for node in (*nodes, *to_come)), default=0.0)
+    for kind, amount in needed.items():
+        most = max((node.get(kind, 0.0) for node in (*alive, *future)), default=0.0)
         if amount > most:
             key = f"resources.{kind.lower()}s_per_trial"
             problems.append(f"{key}: found {amount:g}, but the largest node of this cluster has {most:g} {kind}s.")
     if problems:
         raise InputError(problems)
-    room = max(_room(nodes, asked), _room(to_come, asked))
+    capacity = max(_capacity(alive, needed), _capacity(future, needed))
     limit = settings.resources.max_concurrent
-    return max(1, min(room, settings.search.trials, limit or room))
+    return max(1, min(capacity, settings.search.trials, limit or capacity))
 
 
-def _room(nodes: Sequence[Mapping[str, float]], asked: Mapping[str, float]) -> int:
-    """Trials that fit side by side."""
+def _capacity(nodes: Sequence[Mapping[str, float]], needed: Mapping[str, float]) -> int:
+    """Return how many trials fit onto nodes side by side."""
     return sum(
-        int(min(node.get(kind, 0.0) / amount for kind, amount in asked.items() if amount > 0) + 1e-9) for node in nodes
+        int(min(node.get(kind, 0.0) / amount for kind, amount in needed.items() if amount > 0) + 1e-9) for node in nodes
     )
 
 
-def _nodes_to_come(asked: Mapping[str, float]) -> list[dict[str, float]]:
-    """The resources of the nodes that the autoscaler may have at most, those of its workers now among them.
+def _future_nodes(needed: Mapping[str, float]) -> list[dict[str, float]]:
+    """Return the resources of the largest set of worker nodes that the autoscaler may have, those alive included.
 
-    Where the sum over all types is limited, those that hold most trials.
+    If the number over all types is limited, the nodes that hold most trials are taken.
     """
-    config = _autoscaling()
-    found = []
-    for name, one in (config.get("available_node_types") or {}).items():
+    config = _autoscaler_config()
+    nodes = []
+    for name, node_type in (config.get("available_node_types") or {}).items():
         if name != config.get("head_node_type"):
-            resources = {kind: float(amount) for kind, amount in (one.get("resources") or {}).items()}
-            found += [resources] * int(one.get("max_workers", 0))
-    found.sort(key=lambda node: _room([node], asked), reverse=True)
-    return found[: int(config.get("max_workers", len(found)))]
+            resources = {kind: float(amount) for kind, amount in (node_type.get("resources") or {}).items()}
+            nodes += [resources] * int(node_type.get("max_workers", 0))
+    nodes.sort(key=lambda node: _capacity([node], needed), reverse=True)
+    return nodes[: int(config.get("max_workers", len(nodes)))]
 
 
-def _autoscaling() -> dict[str, Any]:
-    """The autoscaler's node types, as in a YAML of `ray up`; empty where there is no autoscaler.
+def _autoscaler_config() -> dict[str, Any]:
+    """Return the autoscaler's node types, as in a YAML of `ray up`; empty without an autoscaler.
 
-    Ray tells nobody what may come. `ray up` leaves its YAML on the head; where another made the cluster (Kubernetes),
+    Ray has no API for the nodes that may come. `ray up` leaves its YAML on the head; on other clusters (Kubernetes)
     the environment variable FSD_TUNE_NODES may hold the same.
     """
     import ray
     from ray._private.worker import _global_node
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    told = os.environ.get("FSD_TUNE_NODES")
-    if told is None:
+    text = os.environ.get("FSD_TUNE_NODES")
+    if text is None:
         if _global_node is not None and _global_node.is_head():
-            return {}  # an instance of this process alone
+            return {}  # A local instance of this process.
         heads = [node for node in ray.nodes() if node["Alive"] and HEAD in node["Resources"]]
         if not heads:
             return {}
         if heads[0]["NodeManagerAddress"] == ray.util.get_node_ip_address():
-            told = _left_by_ray_up()
+            text = _yaml_of_ray_up()
         else:
-            there = NodeAffinitySchedulingStrategy(heads[0]["NodeID"], soft=False)
-            ask = ray.remote(num_cpus=0, max_retries=0)(_left_by_ray_up).options(scheduling_strategy=there)
-            told = ray.get(ask.remote())
-    config = yaml.safe_load(told)
+            on_head = NodeAffinitySchedulingStrategy(heads[0]["NodeID"], soft=False)
+            task = ray.remote(num_cpus=0, max_retries=0)(_yaml_of_ray_up).options(scheduling_strategy=on_head)
+            text = ray.get(task.remote())
+    config = yaml.safe_load(text)
     return config if isinstance(config, dict) else {}
 
 
-def _left_by_ray_up() -> str:
+def _yaml_of_ray_up() -> str:
     try:
         return Path("~/ray_bootstrap_config.yaml").expanduser().read_text(encoding="utf-8")
     except OSError:
@@ -220,14 +267,21 @@ def _left_by_ray_up() -> str:
 
 
 def elsewhere(address: str | None) -> bool:
-    """Whether `connected(address)` is a cluster, whose machines may have GPUs where this one has none."""
+    """Whether `connect(address)` reaches a cluster, whose machines may have GPUs even if this one has none."""
     return bool(address or os.environ.get("RAY_ADDRESS"))
 
 
 def device_for(settings: Settings, device: str, address: str | None = None) -> str:
-    """Where trials run: `auto` is cuda when they get a share of a GPU.
+    """Resolve the device `auto` of trials as far as the settings and the cluster decide it.
 
-    Where that is auto too, it is what torch finds; on a cluster, cuda.
+    Args:
+        settings: of the search.
+        device: as given: auto, cpu or cuda.
+        address: as for `connect`.
+
+    Returns:
+        `cuda` or `cpu` if the settings give trials a share of a GPU or none, `cuda` on a cluster; otherwise `device`,
+        and torch decides.
     """
     if device == "auto" and (settings.resources.gpus_per_trial != "auto" or elsewhere(address)):
         return "cuda" if settings.resources.gpus_per_trial else "cpu"
@@ -235,19 +289,27 @@ def device_for(settings: Settings, device: str, address: str | None = None) -> s
 
 
 def gpus_for(settings: Settings, device: str) -> float:
-    """GPUs of a trial on cpu or cuda before anything is known of its memory: a whole one where `auto` may share it."""
-    asked = settings.resources.gpus_per_trial
-    return asked if not isinstance(asked, str) else float(device == "cuda")
+    """Return the GPUs of a trial before its need of GPU memory is known: a whole one if `auto` may later share it.
+
+    Args:
+        settings: of the search.
+        device: cpu or cuda.
+    """
+    share = settings.resources.gpus_per_trial
+    return share if not isinstance(share, str) else float(device == "cuda")
 
 
 def build_cpus(gpus: float) -> int:
-    """CPUs for the task that builds a memory: those of the largest node that has its GPUs, at least 1.
+    """Return the CPUs for the task that builds a memory: those of the largest node with enough GPUs, at least 1.
 
-    Nodes that the autoscaler may start count where none that lives will do.
+    Nodes that the autoscaler may start count only if no living node has the GPUs.
+
+    Args:
+        gpus: GPUs of the task.
     """
     import ray
 
-    for nodes in ([node["Resources"] for node in ray.nodes() if node["Alive"]], _nodes_to_come({"CPU": 1})):
+    for nodes in ([node["Resources"] for node in ray.nodes() if node["Alive"]], _future_nodes({"CPU": 1})):
         most = max((int(node.get("CPU", 0)) for node in nodes if node.get("GPU", 0) >= gpus), default=0)
         if most:
             return most
@@ -255,7 +317,7 @@ def build_cpus(gpus: float) -> int:
 
 
 def dead_hosts() -> set[str]:
-    """The addresses of nodes that were in the connected cluster and are no more."""
+    """Return the addresses of hosts that were in the connected cluster and have no living node any more."""
     import ray
 
     nodes = ray.nodes()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fsd_tune.data import task_file
 from fsd_tune.errors import InputError
+from fsd_tune.settings.shipped import find_space
 from fsd_tune.storage import artifacts
 from fsd_tune.storage.artifacts import digest
 from fsd_tune.storage.uri import is_uri, problems_of
@@ -49,7 +50,8 @@ def translated(shared: str, words: Sequence[str]) -> tuple[list[str], dict[str, 
             except InputError as error:
                 problems += error.problems
         elif name in _PATHS:
-            value = _sent(shared, value, sent)
+            # An argument can name a shipped space.
+            value = _sent(shared, value if name else str(find_space(value)), sent)
             if not name and value == word:
                 problems.append(f"{word}: no such file.")
         remote.append(f"{name}={value}" if joined else value)

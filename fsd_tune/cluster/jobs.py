@@ -1,12 +1,13 @@
-"""Searches on a cluster that `ray up` has started: sent from here, run there, whether this machine stays on or not.
+"""Send searches to a cluster that `ray up` has started, follow them, and fetch their results.
 
-Everything goes through `ray exec` and `ray rsync-up` of the cluster's YAML, so that its ssh settings, user and
-container hold, and nothing on the cluster has to be open to the network.
+The searches run on when this machine is switched off. Everything goes through `ray exec` and `ray rsync-up` with the
+cluster's YAML, so that its ssh settings, user and container apply, and no port has to be open to the network.
 """
 
 import contextlib
 import json
 import os
+import posixpath
 import re
 import secrets
 import shlex
@@ -19,41 +20,48 @@ from pathlib import Path
 
 from fsd_tune.cluster import cluster_yaml, job_inputs
 from fsd_tune.errors import FsdTuneError, InputError, nearest
+from fsd_tune.storage import layout
 
 VERBS = ("search", "resume", "confirm", "memory", "distill", "teacher", "doctor", "report")
-# What a laptop wants of a finished search; checkpoints, the memory and Ray's own files stay.
-_FETCHED = (
-    "report.html",
-    "leaderboard.csv",
-    "summary.json",
-    "settings.yaml",
-    "command.txt",
-    "versions.json",
-    "study.db",
+# Fetched of a finished search. Checkpoints, the memory and Ray's own files stay on the cluster.
+_FETCHED_FILES = (
+    layout.REPORT,
+    layout.LEADERBOARD,
+    layout.SUMMARY,
+    layout.SETTINGS,
+    layout.COMMAND,
+    layout.VERSIONS,
+    layout.STUDY,
 )
-_FOLDERS = ("best", "confirm")
-_ADDRESS = "http://127.0.0.1:8265"
-_REMARK = re.compile(r"\b(V*INFO|V*WARN)\b")
+_FETCHED_FOLDERS = (layout.BEST, layout.CONFIRM)
+_DASHBOARD = "http://127.0.0.1:8265"
+# Ray marks what it says about its own work so.
+_RAY_LOG = re.compile(r"\b(V*INFO|V*WARN)\b")
 _ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+_STATES_SCRIPT = (
+    "import json; from ray.job_submission import JobSubmissionClient as C; "
+    f"print(json.dumps([[job.submission_id, str(job.status.value)] for job in C('{_DASHBOARD}').list_jobs()]))"
+)
+_FOLLOW_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster by its YAML.
+    """A cluster that `ray up` has started.
 
     Attributes:
-        file: the YAML.
-        shared: the folder that all its nodes share.
+        file: its YAML.
+        shared: the absolute path of the folder that all its nodes share.
     """
 
     file: Path
     shared: str = "/shared"
 
     def check(self) -> None:
-        """Refuse a YAML that `ray up` would trip over.
+        """Refuse a YAML that `ray up` cannot use.
 
         Raises:
-            InputError: with a line for each problem.
+            InputError: a line for each problem.
         """
         problems = cluster_yaml.problems(self.file)
         if not problems:
@@ -62,37 +70,61 @@ class Cluster:
             raise InputError(problems)
 
     def run(self, command: str, follow: bool = False) -> str:
-        """What a shell command on the head prints; with `follow` it goes to standard output as it comes.
+        """Run a shell command on the head.
+
+        Args:
+            command: for the shell.
+            follow: print its output as it comes instead of returning it.
+
+        Returns:
+            The command's standard output; empty with `follow`.
 
         Raises:
             FsdTuneError: the head cannot be reached, or the command fails.
         """
         full = f"export RAY_AUTH_MODE={self._auth_mode()} RAY_USAGE_STATS_ENABLED=0; {command}"
-        words = ["ray", "exec", str(self.file), full]
-        done = self._ray(words, None if follow else subprocess.PIPE)
-        if done.returncode:
-            why = _last(done.stderr, done.stdout or "") or "`ray exec` failed"
-            raise FsdTuneError(f"{self._head()}: {why}", hint=f"Is it up? ray up {self.file}")
-        return done.stdout or ""
+        completed = self._ray(["exec", str(self.file), full], None if follow else subprocess.PIPE)
+        if completed.returncode:
+            reason = _last_error_line(completed.stderr, completed.stdout or "") or "`ray exec` failed"
+            raise FsdTuneError(f"{self._head()}: {reason}", hint=f"Is it up? ray up {self.file}")
+        return completed.stdout or ""
 
-    def send(self, here: Path, there: str) -> None:
-        """Copy a file or folder to the head, into the shared folder."""
-        self.run(f"mkdir -p {shlex.quote(os.path.dirname(there))}")  # noqa: PTH120 (a path of the head's)
-        source = f"{here}/" if here.is_dir() else str(here)
-        target = f"{there}/" if here.is_dir() else there
-        done = self._ray(["ray", "rsync-up", str(self.file), source, target], subprocess.PIPE)
-        if done.returncode:
-            raise FsdTuneError(f"{here}: could not be copied to the cluster: {_last(done.stderr, done.stdout or '')}")
+    def send(self, local: Path, remote: str) -> None:
+        """Copy a file or folder to the head.
 
-    def fetch(self, there: str, here: Path) -> None:
-        """Copy a file or a folder from the head."""
-        here.parent.mkdir(parents=True, exist_ok=True)
-        done = self._ray(["ray", "rsync-down", str(self.file), there, str(here)], subprocess.PIPE)
-        if done.returncode:
-            raise FsdTuneError(f"{there}: could not be fetched: {_last(done.stderr, done.stdout or '')}")
+        Args:
+            local: on this machine.
+            remote: the path on the head, in the shared folder.
+
+        Raises:
+            FsdTuneError: it could not be copied.
+        """
+        self.run(f"mkdir -p {shlex.quote(posixpath.dirname(remote))}")
+        source = f"{local}/" if local.is_dir() else str(local)
+        target = f"{remote}/" if local.is_dir() else remote
+        completed = self._ray(["rsync-up", str(self.file), source, target], subprocess.PIPE)
+        if completed.returncode:
+            reason = _last_error_line(completed.stderr, completed.stdout or "")
+            raise FsdTuneError(f"{local}: could not be copied to the cluster: {reason}")
+
+    def fetch(self, remote: str, local: Path) -> None:
+        """Copy a file or folder from the head.
+
+        Args:
+            remote: the path on the head.
+            local: the path on this machine.
+
+        Raises:
+            FsdTuneError: it could not be copied.
+        """
+        local.parent.mkdir(parents=True, exist_ok=True)
+        completed = self._ray(["rsync-down", str(self.file), remote, str(local)], subprocess.PIPE)
+        if completed.returncode:
+            reason = _last_error_line(completed.stderr, completed.stdout or "")
+            raise FsdTuneError(f"{remote}: could not be fetched: {reason}")
 
     def _head(self) -> str:
-        """The cluster in words: its file, and its head's address where the file has it."""
+        """Return the cluster's file, with the address of its head if the file has it, for messages."""
         provider = cluster_yaml.read(self.file).get("provider")
         address = provider.get("head_ip") if isinstance(provider, dict) else None
         return f"{self.file} (head {address})" if address else str(self.file)
@@ -101,19 +133,23 @@ class Cluster:
         text = self.file.read_text(encoding="utf-8")
         return "token" if "RAY_AUTH_MODE=token" in text else "disabled"
 
-    def _ray(self, words: list[str], output: int | None) -> "subprocess.CompletedProcess[str]":
-        program = str(Path(sys.executable).parent / words[0])
+    def _ray(self, arguments: list[str], output: int | None) -> "subprocess.CompletedProcess[str]":
+        program = str(Path(sys.executable).parent / "ray")
         environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0"}
         return subprocess.run(
-            [program, *words[1:]], stdout=output, stderr=subprocess.PIPE, text=True, check=False, env=environment
+            [program, *arguments], stdout=output, stderr=subprocess.PIPE, text=True, check=False, env=environment
         )
 
 
 def named(file: Path, shared: str) -> Cluster:
-    """A cluster by its YAML, which is not looked at.
+    """Return a cluster without a look at its YAML.
+
+    Args:
+        file: the cluster's YAML.
+        shared: the folder that all its nodes share.
 
     Raises:
-        InputError: `shared` is no absolute path.
+        InputError: `shared` is not an absolute path.
     """
     if not shared.startswith("/") or not shared.rstrip("/"):
         raise InputError(f"--shared: found '{shared}', but must be an absolute path.")
@@ -121,41 +157,45 @@ def named(file: Path, shared: str) -> Cluster:
 
 
 def checked(file: Path, shared: str) -> Cluster:
-    """A cluster whose YAML is sound.
+    """Return a cluster whose YAML is valid.
+
+    Args:
+        file: the cluster's YAML.
+        shared: the folder that all its nodes share.
 
     Raises:
-        InputError: it is not.
+        InputError: the YAML is not valid, or `shared` is not an absolute path.
     """
     cluster = named(file, shared)
     cluster.check()
     return cluster
 
 
-def _last(*texts: str) -> str:
-    """The last line that is an error's, not one of Ray's remarks on what it does; of the first text that has one."""
+def _last_error_line(*texts: str) -> str:
+    """Return the last line of an error, without Ray's log lines, from the first text that has one."""
     for text in texts:
-        lines = [line.strip() for line in text.splitlines() if line.strip("^~ \t") and not _REMARK.search(line)]
-        named = [line for line in lines if re.match(r"[\w.]*(Error|Exception|refused|denied)\b", line)]
+        lines = [line.strip() for line in text.splitlines() if line.strip("^~ \t") and not _RAY_LOG.search(line)]
+        errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception|refused|denied)\b", line)]
         if lines:
-            return (named or lines)[-1][:500]
+            return (errors or lines)[-1][:500]
     return ""
 
 
 def submit(cluster: Cluster, words: Sequence[str]) -> str:
     """Send a verb's inputs to the cluster and start it there as a Ray job.
 
-    A word that names a file or folder here is copied into the shared folder and means its copy there; `--output` lies
-    in the shared folder, too.
+    An argument that names a file or folder of this machine is copied into the shared folder and replaced by the path
+    of the copy. `--output` lies in the shared folder, too.
 
     Args:
-        cluster: which.
-        words: the verb and its arguments, as they would be typed here.
+        cluster: the cluster.
+        words: the verb and its arguments, as they would be typed on this machine.
 
     Returns:
         The job's id.
 
     Raises:
-        InputError: the verb is none that a cluster is for, or the cluster's YAML is wrong.
+        InputError: the verb cannot run on a cluster, an argument is wrong, or the cluster's YAML is.
         FsdTuneError: the cluster cannot be reached.
     """
     if not words or words[0] not in VERBS:
@@ -164,13 +204,13 @@ def submit(cluster: Cluster, words: Sequence[str]) -> str:
         raise InputError(f"submit: found {found}, but must be one of {', '.join(VERBS)}.{nearest(found, VERBS)}{order}")
     cluster.check()
     remote, sent = job_inputs.translated(cluster.shared, words)
-    for there, path in sent.items():
-        cluster.send(path, there)
+    for target, path in sent.items():
+        cluster.send(path, target)
     job = f"{words[0]}-{time.strftime('%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     command = shlex.join(["fsd-tune", *remote])
     note = json.dumps({"job": job, "command": command, "submitted": time.time()})
     cluster.run(
-        f"cd {shlex.quote(cluster.shared)} && ray job submit --address {_ADDRESS} --submission-id {job} --no-wait -- "
+        f"cd {shlex.quote(cluster.shared)} && ray job submit --address {_DASHBOARD} --submission-id {job} --no-wait -- "
         f"{shlex.join(['bash', '-c', f'cd {shlex.quote(cluster.shared)} && {command}'])} && "
         f"printf '%s\\n' {shlex.quote(note)} >> {shlex.quote(cluster.shared)}/jobs.jsonl"
     )
@@ -178,32 +218,28 @@ def submit(cluster: Cluster, words: Sequence[str]) -> str:
 
 
 def jobs(cluster: Cluster) -> list[dict[str, str]]:
-    """The jobs that were submitted to a cluster, oldest first: `job`, `command` and `state`."""
-    told = cluster.run(
-        f"cat {shlex.quote(cluster.shared)}/jobs.jsonl 2>/dev/null; echo ==; "
-        f"python -c {shlex.quote(_STATES.format(address=_ADDRESS))}"
+    """Return the jobs that were submitted to a cluster, oldest first: `job`, `command` and `state` of each."""
+    output = cluster.run(
+        f"cat {shlex.quote(cluster.shared)}/jobs.jsonl 2>/dev/null; echo ==; python -c {shlex.quote(_STATES_SCRIPT)}"
     )
-    noted, _, states = told.partition("==")
-    known = dict(json.loads(next((line for line in states.splitlines() if line.startswith("[")), "[]")))
-    found = []
-    for line in noted.splitlines():
-        if line.startswith("{"):
-            one = json.loads(line)
-            found.append({"job": one["job"], "state": known.get(one["job"], "GONE"), "command": one["command"]})
-    return found
-
-
-_STATES = (
-    "import json; from ray.job_submission import JobSubmissionClient as C; "
-    "print(json.dumps([[job.submission_id, str(job.status.value)] for job in C('{address}').list_jobs()]))"
-)
+    notes, _, states = output.partition("==")
+    state_of = dict(json.loads(next((line for line in states.splitlines() if line.startswith("[")), "[]")))
+    submitted = [json.loads(line) for line in notes.splitlines() if line.startswith("{")]
+    return [
+        {"job": note["job"], "state": state_of.get(note["job"], "GONE"), "command": note["command"]}
+        for note in submitted
+    ]
 
 
 def newest(cluster: Cluster, job: str | None) -> str:
-    """The job of that id, or the one that was submitted last.
+    """Return the id of a job, or of the job that was submitted last.
+
+    Args:
+        cluster: the cluster.
+        job: an id; None for the last one.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no such job.
     """
     known = [one["job"] for one in jobs(cluster)]
     if job is not None and job not in known:
@@ -214,91 +250,123 @@ def newest(cluster: Cluster, job: str | None) -> str:
 
 
 def follow(cluster: Cluster, job: str) -> str:
-    """Print a job's log as it grows, to its end; returns its state.
+    """Print a job's log as it grows until the job ends. Interrupting this does not stop the job.
 
-    Ending this ends nothing there.
+    Args:
+        cluster: the cluster.
+        job: the job's id.
+
+    Returns:
+        The job's state.
     """
-    cluster.run(f"ray job logs --address {_ADDRESS} --follow {job}", follow=True)
-    deadline = time.monotonic() + 30
+    cluster.run(f"ray job logs --address {_DASHBOARD} --follow {job}", follow=True)
+    deadline = time.monotonic() + _FOLLOW_SECONDS
     while True:
-        state = next((one["state"] for one in jobs(cluster) if one["job"] == job), "GONE")
+        state = next((entry["state"] for entry in jobs(cluster) if entry["job"] == job), "GONE")
         if state in _ENDED or time.monotonic() > deadline:
             return state
         time.sleep(1)
 
 
 def stop(cluster: Cluster, job: str) -> None:
-    """End a job as Ctrl-C would: its search can be resumed."""
-    cluster.run(f"ray job stop --address {_ADDRESS} {job}")
+    """Stop a job as Ctrl-C would; its search can be resumed.
+
+    Args:
+        cluster: the cluster.
+        job: the job's id.
+    """
+    cluster.run(f"ray job stop --address {_DASHBOARD} {job}")
 
 
-def fetch_uri(uri: str, here: Path) -> list[str]:
-    """Bring a search's report, figures and student home from where it stored them; no cluster is asked.
+def fetch_uri(uri: str, local: Path) -> list[str]:
+    """Download a search's report, figures and student from its URI; no cluster is involved.
+
+    Args:
+        uri: of the experiment folder.
+        local: a new folder, or one that holds the same search.
 
     Returns:
-        The names that were there.
+        The names of the files and folders that were downloaded.
 
     Raises:
-        InputError: there is no such search, or the storage does not answer.
+        InputError: there is no such search, the storage does not answer, or `local` holds something else.
     """
     from fsd_tune.storage.remote import RemoteFolder
 
-    there = RemoteFolder(uri)
-    there.require("URI")
-    listed = {name.split("/")[0] for name in there.sizes()}
-    wanted = _wanted(listed, uri, "there")
-    _refuse_other(here, there.read("summary.json").decode())
-    for each in wanted:
-        if each in _FOLDERS:
-            there.get_folder(each, here / each)
+    storage = RemoteFolder(uri)
+    storage.require("URI")
+    present = {name.split("/")[0] for name in storage.sizes()}
+    wanted = _wanted(present, uri, "there")
+    _check_same_search(local, storage.read(layout.SUMMARY).decode())
+    for name in wanted:
+        if name in _FETCHED_FOLDERS:
+            storage.get_folder(name, local / name)
         else:
-            there.get(each, here / each)
+            storage.get(name, local / name)
     return wanted
 
 
-def _wanted(listed: Collection[str], name: str, where: str) -> list[str]:
-    """What is fetched of a search's folder.
+def fetch(cluster: Cluster, name: str, local: Path) -> list[str]:
+    """Download a search's report, figures and student from a cluster.
+
+    Args:
+        cluster: the cluster.
+        name: the experiment folder, relative to the shared folder or absolute.
+        local: a new folder, or one that holds the same search.
+
+    Returns:
+        The names of the files and folders that were downloaded.
 
     Raises:
-        InputError: it holds no search, or one that is too young.
+        InputError: there is no such search, or `local` holds something else.
+        FsdTuneError: the cluster cannot be reached.
     """
-    wanted = [each for each in (*_FETCHED, *_FOLDERS) if each in listed]
+    folder = job_inputs.there(cluster.shared, name, "fetch")
+    present = cluster.run(f"ls -1 {shlex.quote(folder)} 2>/dev/null || true").split()
+    wanted = _wanted(present, name, f"at {folder} on the cluster")
+    _check_same_search(local, cluster.run(f"cat {shlex.quote(folder)}/{layout.SUMMARY}"))
+    local.mkdir(parents=True, exist_ok=True)
+    for each in wanted:
+        # The slash tells rsync to copy the folder's contents into the local folder of that name.
+        cluster.fetch(f"{folder}/{each}/" if each in _FETCHED_FOLDERS else f"{folder}/{each}", local / each)
+    return wanted
+
+
+def _wanted(present: Collection[str], name: str, place: str) -> list[str]:
+    """Return what is fetched of an experiment folder.
+
+    Raises:
+        InputError: it holds no search, or one that has not begun.
+    """
+    wanted = [each for each in (*_FETCHED_FILES, *_FETCHED_FOLDERS) if each in present]
     if not wanted:
-        raise InputError(f"{name}: no search lies {where}.")
-    if "summary.json" not in listed:
+        raise InputError(f"{name}: no search lies {place}.")
+    if layout.SUMMARY not in present:
         raise InputError(f"{name}: its search has not begun its trials; fetch it later.")
     return wanted
 
 
-def _refuse_other(here: Path, told: str) -> None:
-    """Refuse a folder that holds anything but the search whose summary is `told`: its folders are replaced."""
-    if here.exists() and not here.is_dir():
-        raise InputError(f"{here}: is a file; give a new folder with --output.")
-    if not here.is_dir() or not any(here.iterdir()):
+def _check_same_search(local: Path, remote_summary: str) -> None:
+    """Refuse a folder that holds anything but the search to fetch, because its folders would be replaced."""
+    if local.exists() and not local.is_dir():
+        raise InputError(f"{local}: is a file; give a new folder with --output.")
+    if not local.is_dir() or not any(local.iterdir()):
         return
-    held = None
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        held = json.loads((here / "summary.json").read_text(encoding="utf-8"))["group"]
-    if held is None or f'"{held}"' not in told:
-        what = "other files" if held is None else "another search"
-        raise InputError(f"{here}: holds {what}; give a new folder with --output.")
+    group = None
+    with contextlib.suppress(OSError):
+        group = _group_of((local / layout.SUMMARY).read_text(encoding="utf-8"))
+    if group is None or group != _group_of(remote_summary):
+        contents = "other files" if group is None else "another search"
+        raise InputError(f"{local}: holds {contents}; give a new folder with --output.")
 
 
-def fetch(cluster: Cluster, name: str, here: Path) -> list[str]:
-    """Bring a search's report, figures and student home.
+def _group_of(summary: str) -> str | None:
+    """Return the group, which identifies a search, from the text of its summary; None if there is none.
 
-    Returns:
-        The names that were there.
-
-    Raises:
-        InputError: there is no such search.
+    Lines that ssh or Ray print before and after the summary are ignored.
     """
-    there = job_inputs.there(cluster.shared, name, "fetch")
-    listed = cluster.run(f"ls -1 {shlex.quote(there)} 2>/dev/null || true").split()
-    wanted = _wanted(listed, name, f"at {there} on the cluster")
-    _refuse_other(here, cluster.run(f"cat {shlex.quote(there)}/summary.json"))
-    here.mkdir(parents=True, exist_ok=True)
-    for each in wanted:
-        # rsync: the folder's contents into the folder of that name here.
-        cluster.fetch(f"{there}/{each}/" if each in _FOLDERS else f"{there}/{each}", here / each)
-    return wanted
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        start = re.search(r"^\{", summary, re.MULTILINE)
+        content, _ = json.JSONDecoder().raw_decode(summary, start.start() if start else 0)
+        return str(content["group"])
+    return None

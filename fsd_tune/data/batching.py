@@ -1,7 +1,8 @@
-"""A tokenised split, the order of its batches, and their collation.
+"""Tokenise splits, order their batches and collate them.
 
-GLUE fits in memory as integers, so there are no loader workers (they would outlive a killed trial).
-Padding (method.md, "Padding"): `masked` pads a batch to its own longest example, `published` to the maximum length.
+GLUE fits in memory as integers, so there are no loader workers, which would outlive a killed trial. `masked` padding
+pads a batch to its own longest example, `published` padding to the maximum length (docs/explanation/method.md, "Data
+and padding").
 """
 
 import inspect
@@ -18,7 +19,7 @@ from fsd_tune.data.splits import Split
 from fsd_tune.device import send
 from fsd_tune.storage import artifacts
 
-# Which rows `train_limit` keeps must not depend on the search's seed: a confirmation on other seeds trains on them too.
+# `train_limit` keeps the same rows for every seed, because a confirmation trains on them with other seeds.
 LIMIT_SEED = 0
 _TOKENISED_AT_ONCE = 20_000
 
@@ -29,7 +30,7 @@ class TokenizedSplit:
 
     Attributes:
         ids: int32 [tokens of all examples], special tokens included, cut to the maximum length.
-        types: int8, as `ids`: 0 for the first text, 1 for the second; None for models without token types.
+        types: int8, shaped as `ids`: 0 for the first text, 1 for the second; None for models without token types.
         offsets: int64 [N + 1]; example i is ids[offsets[i]:offsets[i + 1]].
         labels: int64 [N], or float32 [N] for regression; -1 where the split has none.
         pad_id: the token id of padding.
@@ -48,11 +49,15 @@ class TokenizedSplit:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each example, int64 [N]."""
+        """Number of tokens of each example, int64 [N]."""
         return np.diff(self.offsets)
 
     def take(self, rows: NDArray[np.int64]) -> "TokenizedSplit":
-        """The given examples, in the given order."""
+        """Return the given examples, in the given order.
+
+        Args:
+            rows: int64 [M], indices of examples.
+        """
         flat = np.concatenate([np.arange(self.offsets[row], self.offsets[row + 1]) for row in rows])
         return TokenizedSplit(
             ids=self.ids[flat],
@@ -65,12 +70,12 @@ class TokenizedSplit:
 
 
 def tokenize(split: Split, tokenizer: Any, max_length: int, limit: int | None = None) -> TokenizedSplit:
-    """Token ids of a split by a transformers tokenizer.
+    """Tokenise a split with a transformers tokenizer.
 
     Args:
-        split: texts, and labels where there are any.
+        split: texts, with or without labels.
         tokenizer: a fast or slow transformers tokenizer.
-        max_length: longer examples are cut, the longer of two texts first.
+        max_length: tokens of an example; longer examples are cut, the longer of two texts first.
         limit: keep the first `limit` examples of a seeded shuffle (`data.train_limit`); None keeps all, in order.
     """
     labels = np.full(len(split), -1, np.int64) if split.labels is None else split.labels
@@ -80,7 +85,7 @@ def tokenize(split: Split, tokenizer: Any, max_length: int, limit: int | None = 
     with_types = "token_type_ids" in tokenizer.model_input_names
     ids: list[NDArray[np.int32]] = []
     types: list[NDArray[np.int8]] = []
-    # In parts: the tokenizer's own result takes a hundred times the room of the ids.
+    # In parts, because the tokenizer's result takes a hundred times the memory of the ids.
     for start in range(0, len(rows), _TOKENISED_AT_ONCE):
         part = rows[start : start + _TOKENISED_AT_ONCE]
         encoded = tokenizer(
@@ -104,17 +109,31 @@ def tokenize(split: Split, tokenizer: Any, max_length: int, limit: int | None = 
 
 
 def epoch_order(examples: int, seed: int, batch_size: int, epoch: int) -> list[NDArray[np.int64]]:
-    """The batches of one epoch, as row indices: a function of its arguments alone.
+    """Return the batches of one epoch as row indices, which depend on the arguments alone.
 
-    Every trial of a search thus sees the same batches (common random numbers), which makes comparing trials less
-    noisy. The last batch may be smaller.
+    Every trial of a search with the same batch size sees the same batches (common random numbers), which makes
+    comparisons of trials less noisy. The last batch may be smaller.
+
+    Args:
+        examples: number of examples N.
+        seed: of the run.
+        batch_size: examples per batch.
+        epoch: counted from 0.
+
+    Returns:
+        int64 arrays of at most `batch_size` rows, together a permutation of 0..N-1.
     """
     order = np.random.default_rng([seed, batch_size, epoch]).permutation(examples)
     return [order[start : start + batch_size] for start in range(0, examples, batch_size)]
 
 
 def by_length(lengths: NDArray[np.int64], batch_size: int) -> Iterator[NDArray[np.int64]]:
-    """All rows in batches of similar length, longest first (so that memory runs out at once or never)."""
+    """Yield all rows in batches of similar length, longest first, so that memory runs out at once or never.
+
+    Args:
+        lengths: tokens of each example, int64 [N].
+        batch_size: examples per batch.
+    """
     order = np.argsort(-lengths, kind="stable")
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]
@@ -123,16 +142,16 @@ def by_length(lengths: NDArray[np.int64], batch_size: int) -> Iterator[NDArray[n
 def collate(
     data: TokenizedSplit, rows: NDArray[np.int64], device: torch.device, pad_to: int | None = None
 ) -> dict[str, Tensor]:
-    """One batch as a model's inputs plus `labels`.
+    """Return one batch as a model's inputs and `labels`.
 
     Args:
         data: the split.
-        rows: int64 [B].
-        device: where the tensors go.
+        rows: int64 [B], indices of examples.
+        device: where the tensors are put.
         pad_to: number of positions n; None for the batch's own longest example.
 
     Returns:
-        input_ids, attention_mask and (where the model has them) token_type_ids, int64 [B, n]; labels [B].
+        input_ids, attention_mask and, if the split has token types, token_type_ids, int64 [B, n]; labels [B].
     """
     lengths = data.lengths[rows]
     width = int(lengths.max()) if pad_to is None else pad_to
@@ -150,13 +169,18 @@ def collate(
 
 
 def reads_types(model: Any) -> bool:
-    """Whether a classifier tells token types apart: DistilBERT does not take them, RoBERTa knows one only."""
+    """Return whether a classifier distinguishes token types; DistilBERT has none, RoBERTa a single one."""
     taken = inspect.signature(model.forward).parameters
     return "token_type_ids" in taken and getattr(model.config, "type_vocab_size", 2) > 1
 
 
 def inputs_for(model: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What a model takes of a batch without labels: the teacher's tokenizer may make token types that it has not."""
+    """Drop inputs that `model` does not accept, such as `token_type_ids` for DistilBERT.
+
+    Args:
+        model: a transformers classifier.
+        batch: as `collate` returns it, without labels.
+    """
     types = reads_types(model)
     return {name: value for name, value in batch.items() if types or name != "token_type_ids"}
 

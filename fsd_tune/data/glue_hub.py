@@ -1,17 +1,18 @@
-"""GLUE splits by `datasets`: from the hub's `nyu-mll/glue`, its local cache, or a copy of the repository's files."""
+"""Load GLUE splits with `datasets`: from the hub's `nyu-mll/glue`, its local cache, or a copy of its files."""
 
 from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fsd_tune.data.tasks import Split, Task, quoted
+from fsd_tune.data.tasks import Split, Task
+from fsd_tune.data.text_lines import columns_problem, quoted
 from fsd_tune.errors import InputError
 from fsd_tune.storage import hub
-from fsd_tune.storage.hub import offline
 
 HUB = "nyu-mll/glue"
 
@@ -26,24 +27,25 @@ _HUB_SPLITS_MNLI = {
 
 
 def load_from_hub(task: Task, name: str) -> Split:
-    """One split from the hub, or from the local cache of `datasets` when the hub does not answer.
+    """Load one split from the hub, or from the local cache of `datasets` if the hub does not answer.
+
+    Args:
+        task: the task.
+        name: one of its splits.
 
     Raises:
-        InputError: it is in neither, within seconds; or what was loaded does not fit the task.
+        InputError: neither has it (found within seconds), or the columns or labels are not the task's.
     """
     import datasets
-    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     hub_split = _hub_split(task, name)
     config = "ax" if name == "ax" else task.id
     source = f"{HUB} {config} {hub_split}"
-    datasets.disable_progress_bars()
-    disable_progress_bars()
     unreachable = hub.unreachable("dataset", HUB)
     try:
-        with offline(bool(unreachable)):
+        with _no_progress_bars(), hub.offline(bool(unreachable)):
             dataset = datasets.load_dataset(HUB, config, split=hub_split)
-    except Exception as error:  # whatever went wrong inside datasets, the user can do the same about it
+    except Exception as error:  # raised by several libraries; what a user can do about them is the same
         reason = unreachable or (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
             f"{source}: cannot be loaded from the hub ({reason}), and the local cache does not hold it",
@@ -52,15 +54,39 @@ def load_from_hub(task: Task, name: str) -> Split:
     return from_dataset(task, name, dataset, source)
 
 
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """Hide the progress bars of `datasets` and the hub, and restore them at the end."""
+    import datasets
+    import huggingface_hub.utils as hub_utils
+
+    of_datasets = datasets.are_progress_bars_disabled()
+    of_hub = hub_utils.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    hub_utils.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not of_datasets:
+            datasets.enable_progress_bars()
+        if not of_hub:
+            hub_utils.enable_progress_bars()
+
+
 def _hub_split(task: Task, name: str) -> str:
     return (_HUB_SPLITS_MNLI if task.id == "mnli" else _HUB_SPLITS).get(name, name)
 
 
 def shards_of(task: Task, name: str, folder: Path) -> list[Path]:
-    """A split's files in a task's folder of a copy of the hub's repository: `train-00000-of-00001.parquet`; often none.
+    """Return a split's files in a copy of the hub's repository, such as `train-00000-of-00001.parquet`; often none.
+
+    Args:
+        task: the task.
+        name: one of its splits.
+        folder: the task's folder.
 
     Raises:
-        InputError: some, but not all that their names count.
+        InputError: some of the files that their names count are missing.
     """
     shards = sorted(folder.glob(f"{_hub_split(task, name)}-?????-of-?????.parquet"))
     expected = [re.sub(r"-\d+-of", f"-{number:05d}-of", shards[0].name) for number in range(_count(shards))]
@@ -75,24 +101,28 @@ def _count(shards: list[Path]) -> int:
 
 
 def load_shards(task: Task, name: str, shards: Sequence[Path]) -> Split:
-    """One split from its parquet files; nothing is written beside them.
+    """Load one split from its parquet files, without writing a cache beside them.
+
+    Args:
+        task: the task.
+        name: one of its splits.
+        shards: the split's files.
 
     Raises:
-        InputError: they cannot be read or do not fit the task.
+        InputError: they cannot be read, or their columns or labels are not the task's.
     """
     import datasets
 
-    datasets.disable_progress_bars()
     verbosity = datasets.logging.get_verbosity()
     source = str(shards[0]) if len(shards) == 1 else f"{shards[0].parent}/{_hub_split(task, name)}-*.parquet"
-    with tempfile.TemporaryDirectory() as cache:
-        datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what is wrong is said below
+    with tempfile.TemporaryDirectory() as cache, _no_progress_bars():
+        datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # the error below names the problem
         try:
             dataset = datasets.load_dataset(
                 "parquet", data_files={name: [str(path) for path in shards]}, split=name, cache_dir=cache,
                 keep_in_memory=True,
             )  # fmt: skip
-        except Exception as error:  # whatever went wrong inside datasets, the user can do the same about it
+        except Exception as error:  # raised by several libraries; what a user can do about them is the same
             reason = str(error.__cause__ or error).splitlines() or [type(error).__name__]
             raise InputError(f"{source}: cannot be read as parquet: {reason[0]}") from error
         finally:
@@ -101,17 +131,21 @@ def load_shards(task: Task, name: str, shards: Sequence[Path]) -> Split:
 
 
 def from_dataset(task: Task, name: str, dataset: Any, source: str) -> Split:
-    """A split from a `datasets.Dataset` with the hub's columns; labels of -1 throughout mean that it has none.
+    """Convert a `datasets.Dataset` with the hub's columns.
+
+    Args:
+        task: the task.
+        name: one of its splits.
+        dataset: its examples; if all labels are -1, the split has no labels.
+        source: names the data set in errors.
 
     Raises:
         InputError: columns are missing, there is no example, or labels or their order are not the task's.
     """
     import numpy as np
 
-    needed = [*task.hub_columns, "label"]
-    missing = [column for column in needed if column not in dataset.column_names]
-    if missing:
-        raise InputError(f"{source}: has columns {quoted(dataset.column_names)}, needed are {quoted(needed)}")
+    if problem := columns_problem("has columns", dataset.column_names, [*task.hub_columns, "label"]):
+        raise InputError(f"{source}: {problem}")
     if len(dataset) == 0:
         raise InputError(f"{source}: has no examples")
     words = getattr(dataset.features["label"], "names", None)

@@ -1,6 +1,6 @@
-"""GLUE splits from a folder: the official download (`SST-2/train.tsv`) or a copy of the hub's (`sst2/train-*.parquet`).
+"""Load GLUE splits from a folder: the official download (`SST-2/train.tsv`) or a copy of the hub's (`sst2/*.parquet`).
 
-In TSV files quotation marks are text. Every problem of a file is found before any is reported, with its line.
+Quotation marks in TSV files are text. Errors list all problems of a file, each with its line.
 """
 
 from __future__ import annotations
@@ -8,8 +8,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from fsd_tune.data.glue_hub import load_shards, shards_of
-from fsd_tune.data.tasks import Split, Task, name_key, quoted
-from fsd_tune.data.text_lines import count, entries, first_problems, found_cell, read_lines, shorten, some
+from fsd_tune.data.tasks import Split, Task, name_key
+from fsd_tune.data.text_lines import (
+    check_folder,
+    columns_problem,
+    count,
+    entries,
+    first_problems,
+    found_cell,
+    quoted,
+    read_lines,
+    shorten,
+    some,
+)
 from fsd_tune.errors import InputError, nearest
 
 _MRPC_IDS = ("#1 ID", "#2 ID")
@@ -19,11 +30,16 @@ _AX_COLUMNS = {"Premise": "sentence1", "Hypothesis": "sentence2", "Label": "gold
 
 
 class NoDiagnosticSetError(InputError):
-    """The data hold no file of GLUE's diagnostic set, the split ax of mnli."""
+    """The data have no file of GLUE's diagnostic set, the split `ax` of MNLI."""
 
 
 def load_from_folder(task: Task, name: str, data: Path) -> Split:
-    """One split from `data`, the folder that holds the tasks' folders, or from the task's own folder.
+    """Load one split from the official download or a copy of the hub's files.
+
+    Args:
+        task: the task.
+        name: one of its splits.
+        data: the folder that holds the tasks' folders, or the task's own folder.
 
     Raises:
         InputError: a folder or file is missing, unreadable or malformed.
@@ -35,8 +51,8 @@ def load_from_folder(task: Task, name: str, data: Path) -> Split:
             return _read_mrpc_original(task, name, original)
     if name == "ax":
         folders = _ax_folders(folder)
-        for held in folders:
-            if shards := shards_of(task, name, held):
+        for ax_folder in folders:
+            if shards := shards_of(task, name, ax_folder):
                 return load_shards(task, name, shards)
         return _read_split(task, name, _ax_file(folders))
     stem = f"{name}_matched" if task.id == "mnli" and name in ("dev", "test") else name
@@ -47,10 +63,7 @@ def load_from_folder(task: Task, name: str, data: Path) -> Split:
 
 
 def _task_folder(task: Task, data: Path) -> Path:
-    if not data.is_dir():
-        found = "is a file" if data.exists() else "no such folder"
-        hint = nearest(data.name, entries(data.parent)[0]) if data.parent.is_dir() else ""
-        raise InputError(f"{data}: {found}, must be the folder that holds {task.folder}/.{hint}")
+    check_folder(data, f"the folder that holds {task.folder}/")
     folders, _ = entries(data)
     matching = [name for name in folders if name_key(name) == task.id]
     if task.folder in matching or len(matching) == 1:
@@ -59,12 +72,12 @@ def _task_folder(task: Task, data: Path) -> Path:
         raise InputError(f"{data}: {quoted(matching)} all name {task.id}; keep one, best as `{task.folder}`")
     if name_key(data.resolve().name) == task.id:
         return data
-    held = some([f"{name}/" for name in folders]) or "no folder"
-    raise InputError(f"{data}: holds {held}, but needs {task.folder}/.{nearest(task.folder, folders)}")
+    content = some([f"{name}/" for name in folders]) or "no folder"
+    raise InputError(f"{data}: holds {content}, but needs {task.folder}/.{nearest(task.folder, folders)}")
 
 
 def _ax_folders(mnli: Path) -> list[Path]:
-    """Where downloads put GLUE's diagnostic set: beside MNLI's folder or, last, into it."""
+    """Return where downloads put GLUE's diagnostic set: beside MNLI's folder or, last, into it."""
     beside = mnli.absolute().parent
     keys = [name_key(name) for name in _AX_FOLDERS]
     return [*(beside / name for name in entries(beside)[0] if name_key(name) in keys), mnli]
@@ -77,14 +90,14 @@ def _ax_file(folders: list[Path]) -> Path:
                 return folder / file
     if len(folders) > 1:
         files = entries(folders[0])[1]
-        held = f"{folders[0]}: holds {some(files) or 'no file'}"
+        content = f"{folders[0]}: holds {some(files) or 'no file'}"
     else:
-        held = f"{folders[0].absolute().parent}: holds neither AX/ nor diagnostic/"
-    raise NoDiagnosticSetError(f"{held}, but the diagnostic set (ax) needs one of {', '.join(_AX_FILES)}.")
+        content = f"{folders[0].absolute().parent}: holds neither AX/ nor diagnostic/"
+    raise NoDiagnosticSetError(f"{content}, but the diagnostic set (ax) needs one of {', '.join(_AX_FILES)}.")
 
 
 def _read_split(task: Task, name: str, path: Path, dev_ids: set[tuple[str, ...]] | None = None) -> Split:
-    """One file of the official layout; with `dev_ids`, only those of its rows that belong to the split `name`."""
+    """Read one file of the official layout; with `dev_ids`, only the rows that belong to the split `name`."""
     import numpy as np
 
     lines = read_lines(path)
@@ -107,7 +120,7 @@ def _read_split(task: Task, name: str, path: Path, dev_ids: set[tuple[str, ...]]
             continue
         if labelled:
             cell = row[task.label_column]
-            if task.id == "mnli" and cell == "-":  # the annotators did not agree: there is no gold label
+            if task.id == "mnli" and cell == "-":  # the annotators did not agree on a gold label
                 skipped += 1
                 continue
             label = read_label(task, cell)
@@ -127,7 +140,7 @@ def _read_split(task: Task, name: str, path: Path, dev_ids: set[tuple[str, ...]]
 
 
 def _header(task: Task, name: str, path: Path, lines: list[str], also: tuple[str, ...]) -> tuple[list[str], int]:
-    """The column names and the index of the first row below them. Test files need no label column."""
+    """Return the column names and the index of the first row below them. Test files need no label column."""
     is_test = name.startswith("test") or name == "ax"
     if task.headerless and not is_test:
         return list(task.headerless), 0
@@ -137,17 +150,21 @@ def _header(task: Task, name: str, path: Path, lines: list[str], also: tuple[str
     if name == "ax":
         header = [_AX_COLUMNS.get(column, column) for column in header]
     needed = [*task.columns, *(() if is_test else (task.label_column,)), *also]
-    missing = [column for column in needed if column not in header]
-    if missing:
-        hints = "".join(dict.fromkeys(nearest(column, missing) for column in header if column not in needed))
-        raise InputError(
-            f"{path}:1: the header has {quoted(map(shorten, header))}, needed are {quoted(needed)}.{hints}"
-        )
+    if problem := columns_problem("the header has", header, needed):
+        raise InputError(f"{path}:1: {problem}")
     return header, 1
 
 
 def read_label(task: Task, cell: str) -> float | str:
-    """The label in a cell, or what is wrong with it."""
+    """Return the label in a cell, or what is wrong with it.
+
+    Args:
+        task: the task.
+        cell: the text of the cell.
+
+    Returns:
+        The class index or the score; for a cell that is no label a text.
+    """
     if not task.regression:
         if cell in task.cells:
             return task.cells.index(cell)
@@ -159,13 +176,13 @@ def read_label(task: Task, cell: str) -> float | str:
         score = float(cell)
     except ValueError:
         return f"{task.label_column}: {found_cell(cell)} is not a number, {accepted}"
-    if not low <= score <= high:  # NaN is in no range
+    if not low <= score <= high:  # also true of NaN
         return f"{task.label_column}: {shorten(cell)}, {accepted}"
     return score
 
 
 def _read_mrpc_original(task: Task, name: str, path: Path) -> Split:
-    """A split of MRPC as its authors publish it: `dev_ids.tsv` names the pairs of the training file that are dev."""
+    """Read MRPC as its authors publish it: `dev_ids.tsv` names the pairs of the training file that are dev."""
     if name == "test":
         return _read_split(task, name, path)
     ids_path = path.with_name("dev_ids.tsv")

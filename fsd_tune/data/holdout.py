@@ -1,7 +1,7 @@
-"""A part of the training split that trials are judged on (`search.select_on: {holdout: 0.1}`).
+"""Hold out a part of the training split to judge trials on (`search.select_on: {holdout: 0.1}`).
 
-The dev split then chooses nothing, and its score of the best student is an honest figure. Which rows are held out is
-a function of data and share alone: a teacher that was fine-tuned before, and every seed, leaves out the same ones.
+The dev split then selects nothing, so the best student's score on it is unbiased. Which rows are held out depends on
+the data and the share alone, so that a teacher that was fine-tuned before, and every seed, leaves out the same rows.
 """
 
 from dataclasses import replace
@@ -20,18 +20,25 @@ _SEED = 0
 
 
 def holdout_share(settings: Settings) -> float | None:
-    """The share of the training split that is held out; None when trials are judged on dev."""
+    """Return the share of the training split that is held out; None if trials are judged on dev."""
     select_on = settings.search.select_on
     return select_on.holdout if isinstance(select_on, Holdout) else None
 
 
 def split_holdout(split: Split, held_out: float) -> tuple[Split, Split]:
-    """What remains of a training split, and what is held out of it, both in the file's order.
+    """Divide a training split into what remains and what is held out, both in the file's order.
 
-    Classes have the same shares in both; scores (regression) are shuffled only.
+    Classes have the same shares in both parts; regression splits are divided at random.
+
+    Args:
+        split: the training split, with labels.
+        held_out: the share to hold out, between 0 and 1.
+
+    Returns:
+        The remaining rows and the held-out rows.
 
     Raises:
-        InputError: the split is too small for it.
+        InputError: the split is too small.
     """
     from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
 
@@ -48,7 +55,12 @@ def split_holdout(split: Split, held_out: float) -> tuple[Split, Split]:
 
 
 def holdout_record(held: Split, held_out: float) -> dict[str, Any]:
-    """What `fsd_tune.json` says of a teacher that was trained without the rows `held`."""
+    """Return the entries of `fsd_tune.json` for a teacher that was trained without the held-out rows.
+
+    Args:
+        held: the held-out rows.
+        held_out: their share.
+    """
     return {"holdout": held_out, "holdout_rows": splits.content_hash(held)}
 
 

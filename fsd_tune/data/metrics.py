@@ -1,4 +1,4 @@
-"""Metrics from logits, by scikit-learn and SciPy (method.md, "GLUE")."""
+"""Metrics from logits, computed by scikit-learn and SciPy (docs/explanation/method.md, "Metrics")."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 def evaluate(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Every metric of the task, the one for selection first.
+    """Return every metric of the task, the one for selection first.
 
-    Classes are the largest logit's index; scores are `logits[:, 0]`, not clipped. F1 is of class 1; macro F1 is the
-    mean over the classes that are predicted or true. Where a correlation or F1 is undefined (constant predictions or
-    labels) it is 0.
+    A prediction is the index of the largest logit, or for regression `logits[:, 0]`, not clipped. F1 is that of
+    class 1; macro F1 is the mean over the classes that occur among predictions or labels. A correlation or F1 that is
+    undefined (constant predictions or labels) is 0.
 
     Args:
         task: the task.
@@ -26,7 +26,7 @@ def evaluate(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, fl
         labels: [N] int64 class indices or float32 scores.
 
     Returns:
-        Metric name to value; NaN for all of them if a logit is not finite: the run has diverged.
+        Metric name to value; NaN for all if a logit is not finite, because the run has diverged.
     """
     import numpy as np
 
@@ -75,7 +75,7 @@ def _spearman(labels: np.ndarray, predictions: np.ndarray) -> float:
 def _correlation(function: Callable[..., Any], labels: np.ndarray, predictions: np.ndarray) -> float:
     if not _vary(labels, predictions):
         return 0.0
-    with warnings.catch_warnings():  # predictions that vary in the last bit only: the result is rounding, not news
+    with warnings.catch_warnings():  # predictions that differ by rounding alone
         warnings.simplefilter("ignore")
         value = float(function(labels.astype("float64"), predictions).statistic)
     return value if math.isfinite(value) else 0.0

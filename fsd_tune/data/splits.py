@@ -1,8 +1,8 @@
-"""Tasks, GLUE's nine and the user's own: their splits from a folder or from the hub, and their metrics.
+"""The interface to tasks: find a task, load its splits from a folder or the hub, compute its metrics.
 
-This is what other modules import. The table of tasks is in `glue_tasks.py`, reading in `glue_files.py` and
-`glue_hub.py`, the user's own tasks in `task_file.py` and `task_tables.py`, metrics in `metrics.py`. Importing it is
-quick: numpy, datasets and scikit-learn are imported by the functions that need them.
+Other packages import from here. The table of tasks is in `tasks.py`; `glue_tsv.py` and `glue_hub.py` read GLUE,
+`task_file.py` and `table_reader.py` tasks of your own; metrics are in `metrics.py`. Importing this module is fast,
+because numpy, datasets and scikit-learn are imported by the functions that need them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fsd_tune.data.metrics import evaluate
 from fsd_tune.data.table_reader import load_from_tables
 from fsd_tune.data.task_file import read
 from fsd_tune.data.tasks import TASKS, Split, Task, glue_task
-from fsd_tune.errors import InputError, nearest
+from fsd_tune.errors import InputError, ProblemCollector, nearest
 
 __all__ = [
     "TASKS",
@@ -34,15 +34,18 @@ __all__ = [
 ]
 
 
-# What functions take for a task: GLUE's by its id, the user's own by the YAML that describes it, either as it is.
+# What functions accept as a task: the id of a GLUE task, the path of a task's YAML, or a task.
 TaskLike = str | Path | Task
 
 
 def get_task(task: TaskLike) -> Task:
-    """The task with this id (a GLUE folder's name serves, in any case, with or without hyphen), or of this YAML.
+    """Return a task.
+
+    Args:
+        task: a GLUE task's id or folder's name (in any case, with or without hyphen), or the path of a task's YAML.
 
     Raises:
-        InputError: no task is called so; or with every problem of the YAML.
+        InputError: no task has this name, or the YAML has problems; all of them are listed.
     """
     if isinstance(task, Task):
         return task
@@ -50,41 +53,55 @@ def get_task(task: TaskLike) -> Task:
 
 
 def is_here(task: Task, data: Path | None) -> bool:
-    """Whether a task's files lie on this machine, not on the hub."""
+    """Return whether a task's files are on this machine instead of the hub.
+
+    Args:
+        task: the task.
+        data: the setting `--data`; None for the hub, or for a YAML's own folder.
+    """
     return data is not None or task.tables is not None
 
 
 def load(task: Task, names: Iterable[str], data: Path | None) -> dict[str, Split]:
-    """Several splits of a task by name.
+    """Load several splits of a task.
+
+    Args:
+        task: the task.
+        names: of the splits.
+        data: as for `load_split`.
+
+    Returns:
+        The splits by name.
 
     Raises:
-        InputError: the problems of all the files.
+        InputError: with the problems of all files.
     """
     splits: dict[str, Split] = {}
-    problems: list[str] = []
-    hint = ""
+    problems = ProblemCollector()
     for name in names:
-        try:
+        with problems.collect():
             splits[name] = load_split(task, name, data)
-        except InputError as error:
-            problems += error.problems
-            hint = hint or error.hint
-            if not is_here(task, data):  # what keeps one split from the hub keeps them all
-                break
-    if problems:
-        raise InputError(dict.fromkeys(problems), hint)
+        # If the hub does not give one split, it does not give the others either.
+        if name not in splits and not is_here(task, data):
+            break
+    if problems.lines:
+        raise InputError(dict.fromkeys(problems.lines), problems.hint)
     return splits
 
 
 def load_split(task: Task, name: str, data: Path | None) -> Split:
-    """One split, from the folder `data` or, where it is None, from the hub by `datasets`.
+    """Load one split, from a folder or from the hub.
 
-    `data` is the folder that holds `SST-2/`, `RTE/` and so on (any case, with or without hyphen), or the task's own
-    folder. For a task of the user's own it is the folder that its YAML's paths start from; None is the YAML's.
+    Args:
+        task: the task.
+        name: one of its splits, such as `train` or `dev`.
+        data: the folder that holds `SST-2/`, `RTE/` and so on (in any case, with or without hyphen), or the task's own
+            folder; None for the hub. For a task of your own the folder that the YAML's paths start from; None for the
+            YAML's folder.
 
     Raises:
-        InputError: no such split; a folder or file that is missing, unreadable or malformed (each problem with its
-            file and line); the hub cannot be reached.
+        InputError: no such split; a folder or file is missing, unreadable or malformed (each problem with its file and
+            line); the hub cannot be reached and its local cache does not hold the split.
     """
     if name not in task.splits:
         accepted = ", ".join(task.splits)
@@ -97,9 +114,9 @@ def load_split(task: Task, name: str, data: Path | None) -> Split:
 
 
 def content_hash(split: Split) -> str:
-    """SHA-256 over the texts and labels in their order, as 64 hexadecimal digits.
+    """Return the SHA-256 of a split's texts and labels in their order, as 64 hexadecimal digits.
 
-    Every text is preceded by its length in bytes, so no two different splits give the same bytes.
+    Every text is preceded by its length in bytes, so that no two different splits give the same bytes.
     """
     second = split.second
     kind = "none" if split.labels is None else split.labels.dtype.newbyteorder("<").str

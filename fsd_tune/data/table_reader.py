@@ -1,6 +1,6 @@
-"""The splits of a user's own task from its TSV, CSV, JSONL or parquet files.
+"""Load the splits of a task of your own from TSV, CSV, JSONL or parquet files.
 
-Every problem of a file is found before any is reported, with its line, or its row in parquet.
+Errors list all problems of a file, each with its line, or its row in parquet.
 """
 
 from __future__ import annotations
@@ -13,26 +13,34 @@ from typing import Any
 
 from fsd_tune.data.glue_tsv import read_label
 from fsd_tune.data.task_file import cell_text
-from fsd_tune.data.tasks import Split, Tables, Task, quoted
-from fsd_tune.data.text_lines import count, entries, first_problems, read_lines, shorten, some
-from fsd_tune.errors import InputError, nearest
+from fsd_tune.data.tasks import Split, Tables, Task
+from fsd_tune.data.text_lines import (
+    check_file,
+    check_folder,
+    columns_problem,
+    count,
+    first_problems,
+    quoted,
+    read_lines,
+)
+from fsd_tune.errors import InputError
 from fsd_tune.settings.problems import describe
 
-# The place of a row in messages, and its cells by column or what is wrong with it.
+# A row's name in messages (file and line), and its cells by column or what is wrong with it.
 Row = tuple[str, dict[str, Any] | str]
 _DELIMITERS = {"tsv": "\t", "csv": ","}
 
 
 def load_from_tables(task: Task, name: str, data: Path | None) -> Split:
-    """One split of a user's own task.
+    """Load one split of a task of your own.
 
     Args:
-        task: with `tables`.
+        task: a task with `tables`.
         name: one of its splits.
-        data: the folder that relative paths start from; None for the YAML's own.
+        data: the folder that relative paths start from; None for the YAML's folder.
 
     Raises:
-        InputError: the file is missing, unreadable or malformed, each problem with its line.
+        InputError: the file is missing, unreadable or malformed; each problem with its line.
     """
     import numpy as np
 
@@ -42,12 +50,12 @@ def load_from_tables(task: Task, name: str, data: Path | None) -> Split:
     cells: list[str | None] = []
     labels: list[float] = []
     problems: list[str] = []
-    for place, row in _rows(task, name, path):
+    for row_name, row in _rows(task, name, path):
         if isinstance(row, str):
-            problems.append(f"{place}: {row}")
+            problems.append(f"{row_name}: {row}")
             continue
         wrong = [
-            f"{place}: {column}: found {describe(row[column])}, but must be text"
+            f"{row_name}: {column}: found {describe(row[column])}, but must be text"
             for column in task.columns
             if not isinstance(row[column], str)
         ]
@@ -56,7 +64,7 @@ def load_from_tables(task: Task, name: str, data: Path | None) -> Split:
         if name != "test" or not _is_no_label(task, cell):
             label = read_label(task, cell or "")
             if isinstance(label, str):
-                wrong.append(f"{place}: {label}")
+                wrong.append(f"{row_name}: {label}")
             else:
                 labels.append(label)
         problems += wrong
@@ -64,8 +72,10 @@ def load_from_tables(task: Task, name: str, data: Path | None) -> Split:
             for column, column_texts in zip(task.columns, texts, strict=True):
                 column_texts.append(row[column])
     if not problems and 0 < len(labels) < len(cells):
-        at = next(number for number, cell in enumerate(cells, start=1) if _is_no_label(task, cell))
-        problems.append(f"{path}: {task.label_column}: row {at} has none, but must have one as others have, or none")
+        unlabelled = next(number for number, cell in enumerate(cells, start=1) if _is_no_label(task, cell))
+        problems.append(
+            f"{path}: {task.label_column}: row {unlabelled} has no label, but either all rows or none must have one"
+        )
     if problems:
         raise InputError(first_problems(path, problems))
     if not cells:
@@ -75,19 +85,23 @@ def load_from_tables(task: Task, name: str, data: Path | None) -> Split:
 
 
 def _is_no_label(task: Task, cell: str | None) -> bool:
-    """Whether a test file holds this in the place of a label; the hub's data sets have -1 there."""
+    """Return whether a cell of a test file means that the row has no label; the hub's data sets have -1 there."""
     return not cell or (cell == "-1" and not task.regression and cell not in task.cells)
 
 
 def path_of(tables: Tables, name: str, data: Path | None) -> Path:
-    """The file of a split.
+    """Return the file of a split.
+
+    Args:
+        tables: the task's files.
+        name: the split.
+        data: the folder that relative paths start from; None for the YAML's folder.
 
     Raises:
         InputError: `data` is no folder.
     """
-    if data is not None and not data.is_dir():
-        found = "is a file" if data.exists() else "no such folder"
-        raise InputError(f"{data}: {found}, must be the folder that the paths in {tables.file} start from.")
+    if data is not None:
+        check_folder(data, f"the folder that the paths in {tables.file} start from")
     return (data or tables.file.parent) / Path(dict(tables.files)[name]).expanduser()
 
 
@@ -115,7 +129,7 @@ def _delimited(path: Path, needed: list[str], delimiter: str, header: bool, quot
             yield f"{path}:{number}", cells
             continue
         if not names:
-            names = cells if header else [str(place) for place in range(1, len(cells) + 1)]
+            names = cells if header else [str(column) for column in range(1, len(cells) + 1)]
             _check_columns(f"{path}:{number}", names, needed, "the header has" if header else "has the columns")
             if header:
                 continue
@@ -126,7 +140,7 @@ def _delimited(path: Path, needed: list[str], delimiter: str, header: bool, quot
 
 
 def _quoted(lines: Sequence[str], delimiter: str) -> Iterator[tuple[int, list[str] | str]]:
-    """The line that each record begins on, for quoted cells may hold line ends; and its cells or what is wrong."""
+    """Yield each record's first line, because quoted cells may hold line ends, and its cells or what is wrong."""
     reader = csv.reader((f"{line}\n" for line in lines), delimiter=delimiter, strict=True)
     begins = 1
     try:
@@ -139,34 +153,26 @@ def _quoted(lines: Sequence[str], delimiter: str) -> Iterator[tuple[int, list[st
 
 def _jsonl(path: Path, needed: list[str]) -> Iterator[Row]:
     for number, line in enumerate(read_lines(path), start=1):
-        place = f"{path}:{number}"
+        row_name = f"{path}:{number}"
         try:
-            found = json.loads(line)
+            record = json.loads(line)
         except (ValueError, RecursionError) as error:
             at = (
                 f" at character {error.colno}: {error.msg}" if isinstance(error, json.JSONDecodeError) else f": {error}"
             )
-            yield place, f"{'is not JSON' + at if line.strip() else 'is blank'}; must be a JSON object"
+            yield row_name, f"{'is not JSON' + at if line.strip() else 'is blank'}; must be a JSON object"
             continue
-        if not isinstance(found, dict):
-            yield place, f"found {describe(found)}, but must be a JSON object"
-            continue
-        missing = [column for column in needed if column not in found]
-        if missing:
-            hints = "".join(dict.fromkeys(nearest(column, missing) for column in found if column not in needed))
-            yield place, f"has {quoted(map(shorten, found))}, needed are {quoted(needed)}.{hints}"
-            continue
-        yield place, found
+        if isinstance(record, dict):
+            yield row_name, columns_problem("has", list(record), needed) or record
+        else:
+            yield row_name, f"found {describe(record)}, but must be a JSON object"
 
 
 def _parquet(path: Path, needed: list[str], label: str) -> Iterator[Row]:
     import pyarrow
     import pyarrow.parquet
 
-    if not path.is_file():
-        files = entries(path.parent)[1] if path.parent.is_dir() else []
-        what = "is a folder, must be a file" if path.exists() else "no such file"
-        raise InputError(f"{path}: {what}; its folder holds {some(files) or 'no file'}.{nearest(path.name, files)}")
+    check_file(path)
     try:
         file = pyarrow.parquet.ParquetFile(path)
         names = file.schema_arrow.names
@@ -179,11 +185,9 @@ def _parquet(path: Path, needed: list[str], label: str) -> Iterator[Row]:
         yield f"{path}: row {number}", row
 
 
-def _check_columns(place: str, names: list[str], needed: list[str], has: str) -> None:
-    missing = [column for column in needed if column not in names]
-    if missing:
-        hints = "".join(dict.fromkeys(nearest(column, missing) for column in names if column not in needed))
-        raise InputError(f"{place}: {has} {quoted(map(shorten, names))}, needed are {quoted(needed)}.{hints}")
-    twice = [column for column in needed if names.count(column) > 1]
-    if twice:
-        raise InputError(f"{place}: {has} {quoted(twice)} twice, but must have each once")
+def _check_columns(row_name: str, names: list[str], needed: list[str], has: str) -> None:
+    if problem := columns_problem(has, names, needed):
+        raise InputError(f"{row_name}: {problem}")
+    repeated = [column for column in needed if names.count(column) > 1]
+    if repeated:
+        raise InputError(f"{row_name}: {has} {quoted(repeated)} twice, but must have each once")

@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from fsd_tune.data.tasks import TASKS, Tables, Task, name_key
 from fsd_tune.errors import nearest
 from fsd_tune.settings import yaml_file
+from fsd_tune.settings.fields import Truth, note_errors
 from fsd_tune.settings.problems import Problems, as_number, listed
 
 Kind = Literal["tsv", "csv", "jsonl", "parquet"]
@@ -84,14 +85,6 @@ def _scores(value: Any) -> Any:
     return (low, high)
 
 
-def _truth(value: Any) -> bool:
-    if value in ("yes", "on", "no", "off"):
-        return value in ("yes", "on")
-    if not isinstance(value, bool):
-        raise ValueError("must be true or false")
-    return value
-
-
 def _path(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError("must be a file's path")
@@ -99,7 +92,6 @@ def _path(value: Any) -> str:
 
 
 FilePath = Annotated[str, BeforeValidator(_path)]
-Truth = Annotated[bool, BeforeValidator(_truth)]
 
 
 class Files(BaseModel):
@@ -155,7 +147,7 @@ def read(path: Path) -> Task:
         given = {key: value for key, value in document.data.items() if value is not None}
         found = TaskFile.model_validate(given)
     except ValidationError as error:
-        problems.note(error, TaskFile)
+        note_errors(error, TaskFile, problems)
     if found is not None:
         _check(found, problems)
     problems.raise_any()

@@ -1,12 +1,11 @@
-"""Tasks (columns, labels, metrics): the nine of GLUE, and what is known of a user's own; what a loaded split is.
+"""Tasks (columns, labels, metrics) and loaded splits, with the table of GLUE's nine tasks.
 
-The table is method.md's section "GLUE"; the label order is that of `nyu-mll/glue`.
+Metrics are those of docs/explanation/method.md, "Metrics"; the label order is that of `nyu-mll/glue`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,14 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Tables:
-    """The files of a user's own task, as `task_file.read` finds them described.
+    """The files of a task of your own, as its YAML describes them.
 
     Attributes:
-        file: the YAML that describes the task, absolute; its folder is where the files are unless `--data` names one.
-        files: (split, path as the YAML has it).
-        kinds: (split, one of tsv, csv, jsonl and parquet).
-        header: whether tsv and csv files begin with the columns' names; without, columns are called 1, 2, ...
-        quoting: whether quotation marks in tsv and csv files are quotes; None for csv alone.
+        file: the YAML, absolute; the files' paths start from its folder unless `--data` names another.
+        files: pairs of split and path as written in the YAML.
+        kinds: pairs of split and tsv, csv, jsonl or parquet.
+        header: whether tsv and csv files begin with the columns' names; otherwise columns are called 1, 2, ...
+        quoting: whether quotation marks in tsv and csv files are quotes; None means in csv alone.
     """
 
     file: Path
@@ -38,22 +37,22 @@ class Tables:
 
 @dataclass(frozen=True)
 class Task:
-    """One task, of GLUE or of the user's own.
+    """A task of GLUE or of your own.
 
     Attributes:
-        id: the hub's name, which users give.
+        id: the name that users give; for GLUE the hub's name.
         folder: its folder in the official download.
         columns: header names of the one or two text columns in the TSV files.
         hub_columns: names of the same columns on the hub.
         label_column: header name of the label column in the TSV files.
         labels: label words in index order; empty for regression.
         metrics: all reported metrics, the one that selection uses first.
-        numbered: the files hold the label's index, not its word.
+        numbered: whether the files hold the label's index instead of its word.
         headerless: the column names of train and dev files that have no header line (CoLA); empty otherwise.
-        skips_incomplete: rows with missing columns are skipped and counted instead of refused (QQP).
+        skips_incomplete: whether rows with missing columns are skipped and counted instead of refused (QQP).
         scores: lowest and highest label of a regression task.
-        own_cells: what the files of a user's own task hold for each label, in index order.
-        tables: the files of a user's own task; None for GLUE's.
+        own_cells: the cell for each label in the files of a task of your own, in index order.
+        tables: the files of a task of your own; None for GLUE's.
     """
 
     id: str
@@ -82,7 +81,7 @@ class Task:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """What files hold for each label, in index order."""
+        """The cell for each label in the files, in index order."""
         return self.own_cells or (tuple(map(str, range(self.num_labels))) if self.numbered else self.labels)
 
     @property
@@ -92,12 +91,12 @@ class Task:
 
     @property
     def default_centroids(self) -> int:
-        """Centroids of the teacher memory when the settings name none (method.md, "Symbols")."""
+        """Number of centroids of the teacher memory if the settings name none, as in Jung et al. (2023)."""
         return 300 if self.id in ("mnli", "qqp") else 100
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Names of its splits. MNLI's `dev` and `test` are the matched ones, `ax` is GLUE's diagnostic set."""
+        """Names of the splits. MNLI's `dev` and `test` are the matched ones, `ax` is GLUE's diagnostic set."""
         if self.tables is not None:
             return tuple(name for name, _ in self.tables.files)
         more = ("dev_mismatched", "test_mismatched", "ax") if self.id == "mnli" else ()
@@ -105,12 +104,12 @@ class Task:
 
     @property
     def words(self) -> list[str]:
-        """The words of a command line that name it."""
+        """The words of a command line that name the task."""
         return ["--task", self.id] if self.tables is None else ["--task-file", str(self.tables.file)]
 
     @property
     def definition(self) -> str | dict[str, Any]:
-        """What it is, as plain JSON: the id says all of GLUE's; where one's own lies is left out."""
+        """The task as plain JSON, without paths: the id of GLUE's, the full description of your own."""
         if self.tables is None:
             return self.id
         return {
@@ -231,8 +230,8 @@ class Split:
         first: N texts.
         second: N texts, or None for a task of single sentences.
         labels: [N] int64 class indices or float32 scores; None where the split has no labels.
-        skipped: rows left out: QQP's with missing columns, MNLI's without a gold label.
-        source: the file or the hub dataset that it was read from.
+        skipped: number of rows left out: QQP's with missing columns, MNLI's without a gold label.
+        source: the file or the hub dataset that the split was read from.
     """
 
     task: Task
@@ -248,16 +247,16 @@ class Split:
 
     @property
     def empty_texts(self) -> int:
-        """Examples with a blank text: they are kept (QQP has some), and worth telling the user."""
+        """Number of examples with a blank text. They are kept (QQP has some), but users should know."""
         texts = zip(self.first, self.second or self.first, strict=True)
         return sum(not first.strip() or not second.strip() for first, second in texts)
 
 
 def glue_task(name: str) -> Task:
-    """The GLUE task called `name`: an id or a folder's name, in any case, with or without hyphen or underscore.
+    """Return a GLUE task by its id or folder's name, in any case, with or without hyphen or underscore.
 
     Raises:
-        InputError: no task is called so.
+        InputError: no task has this name.
     """
     task = TASKS.get(name_key(name))
     if task is None:
@@ -266,10 +265,5 @@ def glue_task(name: str) -> Task:
 
 
 def name_key(name: str) -> str:
-    """What is compared of a task's or a folder's name."""
+    """Return the form of a task's or folder's name in which names are compared."""
     return re.sub(r"[-_ ]", "", name.lower())
-
-
-def quoted(names: Iterable[str]) -> str:
-    """The names in backticks, as messages list them."""
-    return ", ".join(f"`{name}`" for name in names) or "none"

@@ -1,8 +1,8 @@
-"""Text files as people write them: their lines, the entries of folders, and the words for what is wrong with them."""
+"""Read text files as people write them, and describe in words what is wrong with files and columns."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from fsd_tune.errors import InputError, nearest
@@ -11,7 +11,11 @@ SHOWN_PER_FILE = 10
 
 
 def entries(folder: Path) -> tuple[list[str], list[str]]:
-    """Names of the folders and of the files in a folder, sorted."""
+    """Return the names of the folders and of the files in a folder, sorted.
+
+    Raises:
+        InputError: the folder cannot be read.
+    """
     try:
         paths = sorted(folder.iterdir())
     except OSError as error:
@@ -20,18 +24,16 @@ def entries(folder: Path) -> tuple[list[str], list[str]]:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a UTF-8 file without their ends (LF or CRLF), a byte order mark and trailing blank lines.
+    """Return the lines of a UTF-8 file without line ends (LF or CRLF), a byte order mark and trailing blank lines.
 
-    Only line feeds end a line: sentences may hold other characters that Unicode calls line separators.
+    Only line feeds end a line, because sentences may hold other characters that Unicode calls line separators.
+
+    Raises:
+        InputError: no such file, or it cannot be read as UTF-8.
     """
+    check_file(path)
     try:
         content = path.read_bytes()
-    except FileNotFoundError:
-        _, files = entries(path.parent)
-        held = some(files) or "no file"
-        raise InputError(f"{path}: no such file; its folder holds {held}.{nearest(path.name, files)}") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: is a folder, must be a file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -47,6 +49,52 @@ def read_lines(path: Path) -> list[str]:
     return lines
 
 
+def check_file(path: Path) -> None:
+    """Check that a file exists.
+
+    Raises:
+        InputError: it does not; the message lists the files of its folder.
+    """
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder, must be a file")
+    if path.exists() or path.is_symlink():
+        return
+    files = entries(path.parent)[1]
+    raise InputError(f"{path}: no such file; its folder holds {some(files) or 'no file'}.{nearest(path.name, files)}")
+
+
+def check_folder(path: Path, content: str) -> None:
+    """Check that a folder exists.
+
+    Args:
+        path: the folder.
+        content: what an error says that it must be, such as `the folder that holds RTE/`.
+
+    Raises:
+        InputError: it does not; the message suggests a folder with a similar name.
+    """
+    if path.is_dir():
+        return
+    state = "is a file" if path.exists() else "no such folder"
+    hint = nearest(path.name, entries(path.parent)[0]) if path.parent.is_dir() else ""
+    raise InputError(f"{path}: {state}, must be {content}.{hint}")
+
+
+def columns_problem(has: str, names: Sequence[str], needed: Sequence[str]) -> str:
+    """Return what is wrong if columns are missing, with suggestions; empty if none is.
+
+    Args:
+        has: begins the sentence, such as `the header has`.
+        names: the columns of the file.
+        needed: the columns that it must have.
+    """
+    missing = [column for column in needed if column not in names]
+    if not missing:
+        return ""
+    hints = "".join(dict.fromkeys(nearest(column, missing) for column in names if column not in needed))
+    return f"{has} {quoted(map(shorten, names))}, needed are {quoted(needed)}.{hints}"
+
+
 def _undecodable(path: Path, content: bytes) -> Iterator[str]:
     for number, line in enumerate(content.split(b"\n"), start=1):
         try:
@@ -57,26 +105,41 @@ def _undecodable(path: Path, content: bytes) -> Iterator[str]:
 
 
 def count(number: int, noun: str) -> str:
-    """`1 column`, `3 columns`."""
+    """Return a number with its noun: `1 column`, `3 columns`.
+
+    Args:
+        number: how many.
+        noun: in the singular.
+    """
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def some(names: Sequence[str]) -> str:
-    """The first of the names, with commas."""
+    """Return the first ten names, separated by commas."""
     return ", ".join(names[:SHOWN_PER_FILE]) + (", ..." if len(names) > SHOWN_PER_FILE else "")
 
 
 def found_cell(cell: str) -> str:
-    """What a cell holds, in words."""
+    """Return the content of a cell in words."""
     return f"`{shorten(cell)}`" if cell else "an empty cell"
 
 
+def quoted(names: Iterable[str]) -> str:
+    """Return the names in backticks, as messages list them."""
+    return ", ".join(f"`{name}`" for name in names) or "none"
+
+
 def shorten(value: str) -> str:
-    """The beginning of a text, short enough for a line."""
+    """Return the beginning of a text, at most 40 characters."""
     return value if len(value) <= 40 else value[:37] + "..."
 
 
 def first_problems(path: Path, problems: Sequence[str]) -> list[str]:
-    """The first problems of a file, and how many more there are: a wrong file has one for every line."""
+    """Return the first ten problems of a file and how many more there are, because a wrong file has one a line.
+
+    Args:
+        path: the file.
+        problems: all of them.
+    """
     more = len(problems) - SHOWN_PER_FILE
     return [*problems[:SHOWN_PER_FILE], *([f"{path}: and {more} more"] if more > 0 else [])]

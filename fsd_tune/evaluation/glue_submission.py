@@ -1,6 +1,6 @@
-"""Submission files of the GLUE benchmark: students' labels for the test splits, named and worded as its server wants.
+"""Submission files of the GLUE benchmark: students' labels for the test splits, in the server's names and words.
 
-A folder of predictions has a record of what each file was made from, so that the same command again finds it made.
+The folder records what each file was made from, so that the same command again keeps files that are still right.
 """
 
 import io
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fsd_tune.data.glue_tsv import NoDiagnosticSetError
 from fsd_tune.data.splits import Split, Task, content_hash, get_task, load_split
-from fsd_tune.errors import InputError
+from fsd_tune.errors import InputError, ProblemCollector
 from fsd_tune.evaluation import scoring
 from fsd_tune.memory.spec import fingerprint
 from fsd_tune.models.folder import cannot_be_made, record_of
@@ -25,7 +25,7 @@ from fsd_tune.storage import artifacts
 from fsd_tune.storage.artifacts import checksum, write_bytes, write_json, write_text
 
 ZIP = "submission.zip"
-# For each task the files that its student gives: name, split, and the rows of that split in the official download.
+# For each task the files that its student predicts: name, split, and the rows of that split in the official download.
 FILES: dict[str, tuple[tuple[str, str, int], ...]] = {
     "cola": (("CoLA.tsv", "test", 1063),),
     "sst2": (("SST-2.tsv", "test", 1821),),
@@ -37,14 +37,14 @@ FILES: dict[str, tuple[tuple[str, str, int], ...]] = {
     "rte": (("RTE.tsv", "test", 3000),),
     "wnli": (("WNLI.tsv", "test", 146),),
 }
-OFFICIAL_ROWS = {name: rows for made in FILES.values() for name, _, rows in made}
+OFFICIAL_ROWS = {name: rows for files in FILES.values() for name, _, rows in files}
 
 
 @dataclass(frozen=True)
-class _Job:
-    """A task's student and the files that it is to give, by name."""
+class _Submission:
+    """A task's student and the splits that it predicts, by file name."""
 
-    student: scoring.Checked
+    student: scoring.CheckedModel
     splits: dict[str, Split]
 
 
@@ -60,82 +60,106 @@ def run(
     zipped: bool,
     display: Display,
 ) -> dict[str, Any]:
-    """Write the submission files of some tasks into a folder; what is there already is not made again.
+    """Write the submission files of tasks into a folder. Files that exist already are kept.
 
     Args:
         tasks: ids.
         students: folder or hub id of each task's student.
         data: the folder that holds `SST-2/` and so on; None for the hub.
-        output: the folder; new, or with files that the same students gave, or that `overwrite` may replace.
-        device, precision: as for `scoring.check`.
+        output: the folder: new, or with files from the same students, or with files that `overwrite` can replace.
+        device: as for `scoring.check_model`.
+        precision: as for `scoring.check_model`.
         overwrite: replace files of these tasks that other students, data or settings gave.
-        zipped: pack all of the folder's submission files as `submission.zip`; one that is there is always renewed.
-        display: where progress goes.
+        zipped: pack all submission files of the folder as `submission.zip`. An existing one is always written again.
+        display: shows progress.
 
     Returns:
         {"output", "files": {name: {"task", "student", "rows", "precision", "new"}}, "zip": path or None, "missing":
-        names of the official files that are not in the folder}
+        names of the official files that are not in the folder}.
 
     Raises:
-        InputError: with every problem found before any work; a student's logits that are not finite.
+        InputError: with every problem found before any work; or a student's logits are not finite.
     """
-    jobs, problems, hint = [], cannot_be_made(output) or _foreign(output), ""
-    for name, student in zip(tasks, students, strict=True):
-        try:
-            jobs.append(_job(name, student, data, device, precision, display))
-        except InputError as error:
-            problems += [problem for problem in error.problems if problem not in problems]
-            hint = hint or error.hint
-    if problems:
-        raise InputError(problems, hint)
-    found = record_of(output).get("files")
-    held: dict[str, Any] = found if isinstance(found, dict) else {}
-    made_from = {name: _identity(job, split) for job in jobs for name, split in job.splits.items()}
-    same = {name for name, identity in made_from.items() if _holds(output, held, name, identity)}
-    others = [name for name in made_from if name not in same and (output / name).exists()]
-    if others and not overwrite:
-        raise InputError(
-            f"--output: {output} holds {', '.join(others)} of another student, data or precision; give a new folder, "
-            "or --overwrite."
-        )
-    for name in others:
-        (output / name).unlink()
-    made = {}
-    for job in jobs:
-        wanted = {name: split for name, split in job.splits.items() if name not in same}
-        scorer = scoring.Scorer(job.student) if wanted else None
-        for name, split in job.splits.items():
-            if scorer is not None and name in wanted:
+    submissions = _load(tasks, students, data, output, device, precision, display)
+    written = record_of(output).get("files")
+    record: dict[str, Any] = written if isinstance(written, dict) else {}
+    identities = {name: _identity(each, split) for each in submissions for name, split in each.splits.items()}
+    current = {name for name, identity in identities.items() if _is_current(output, record, name, identity)}
+    _remove_outdated(output, [name for name in identities if name not in current], overwrite)
+    files = {}
+    for submission in submissions:
+        student = submission.student
+        new = {name: split for name, split in submission.splits.items() if name not in current}
+        scorer = scoring.Scorer(student) if new else None
+        for name, split in submission.splits.items():
+            if scorer is not None and name in new:
                 logits, _ = scorer.logits(split, partial(display.stage, name, total=len(split)))
-                text = "index\tprediction\n" + "".join(
-                    f"{index}\t{word}\n" for index, word in enumerate(predictions(job.student.task, logits))
-                )
-                write_text(output / name, text)
-                held = held | {name: made_from[name] | {"sha256": checksum(output / name)}}
-                write_json(output / artifacts.MODEL_RECORD, {"files": held})
-            facts = {"task": job.student.task.id, "student": job.student.path, "rows": len(split)}
-            made[name] = facts | {"precision": job.student.precision, "new": name in wanted}
+                write_text(output / name, _table(predictions(student.task, logits)))
+                record |= {name: identities[name] | {"sha256": checksum(output / name)}}
+                write_json(output / artifacts.MODEL_RECORD, {"files": record})
+            facts = {"task": student.task.id, "student": student.path, "rows": len(split)}
+            files[name] = facts | {"precision": student.precision, "new": name in new}
     display.close()
-    there = [name for name in OFFICIAL_ROWS if (output / name).is_file()]
+    existing = [name for name in OFFICIAL_ROWS if (output / name).is_file()]
     if zipped or (output / ZIP).exists():
-        write_bytes(output / ZIP, _packed(output, there))
+        write_bytes(output / ZIP, _packed(output, existing))
     return {
         "output": str(output),
-        "files": made,
+        "files": files,
         "zip": str(output / ZIP) if (output / ZIP).exists() else None,
-        "missing": [name for name in OFFICIAL_ROWS if name not in there],
+        "missing": [name for name in OFFICIAL_ROWS if name not in existing],
     }
 
 
+def _load(
+    tasks: Sequence[str],
+    students: Sequence[str],
+    data: Path | None,
+    output: Path,
+    device: str,
+    precision: str | None,
+    display: Display,
+) -> list[_Submission]:
+    problems = ProblemCollector(cannot_be_made(output) or _foreign_files(output))
+    submissions = []
+    for name, student in zip(tasks, students, strict=True):
+        with problems.collect():
+            submissions.append(_load_one(name, student, data, device, precision, display))
+    # Several tasks can share a problem, such as a missing folder of data.
+    problems.lines = list(dict.fromkeys(problems.lines))
+    problems.raise_any()
+    return submissions
+
+
+def _remove_outdated(output: Path, names: Sequence[str], overwrite: bool) -> None:
+    """Remove files that were not made from these students, data and precision.
+
+    Raises:
+        InputError: such files exist, and `overwrite` is false.
+    """
+    outdated = [name for name in names if (output / name).exists()]
+    if outdated and not overwrite:
+        raise InputError(
+            f"--output: {output} holds {', '.join(outdated)} of another student, data or precision; give a new folder, "
+            "or --overwrite."
+        )
+    for name in outdated:
+        (output / name).unlink()
+
+
+def _table(words: Sequence[str]) -> str:
+    return "index\tprediction\n" + "".join(f"{index}\t{word}\n" for index, word in enumerate(words))
+
+
 def predictions(task: Task, logits: NDArray[np.float32]) -> list[str]:
-    """What a submission file says of each example.
+    """Return the words of a submission file, one for each example.
 
     Args:
         task: the task.
         logits: float [N, C] in the order of the task's labels; [N, 1] for regression.
 
     Returns:
-        N words: the label's index or word, as the task's own files have it; a score of 0.000 to 5.000.
+        N words: the label's index or word, as the task's own files have it; or a score from 0.000 to 5.000.
     """
     if task.regression:
         # Adding 0 makes a clipped -0.0 positive.
@@ -144,92 +168,95 @@ def predictions(task: Task, logits: NDArray[np.float32]) -> list[str]:
     return [words[index] for index in logits.argmax(-1)]
 
 
-def notes(made: dict[str, Any]) -> list[str]:
-    """What a user must know before a submission: files and rows that the benchmark's server would miss."""
-    found = []
-    short = {name: facts["rows"] for name, facts in made["files"].items() if facts["rows"] != OFFICIAL_ROWS[name]}
+def notes(document: dict[str, Any]) -> list[str]:
+    """Return what a user must know before a submission: files and rows that the server would miss.
+
+    Args:
+        document: the result of `run`.
+    """
+    lines = []
+    short = {name: file["rows"] for name, file in document["files"].items() if file["rows"] != OFFICIAL_ROWS[name]}
     if short:
         name = next(iter(short))
         more = f" (and {len(short) - 1} more such files)" if len(short) > 1 else ""
-        found.append(
+        lines.append(
             f"{name} has {short[name]:,} rows, but the benchmark's server wants {OFFICIAL_ROWS[name]:,}{more}; give "
             "the test splits of the download."
         )
-    if made["zip"] and made["missing"]:
-        found.append(f"{ZIP} lacks {', '.join(made['missing'])}; the benchmark's server takes complete sets only.")
-    return found
+    if document["zip"] and document["missing"]:
+        lines.append(f"{ZIP} lacks {', '.join(document['missing'])}; the benchmark's server takes complete sets only.")
+    return lines
 
 
-def _job(name: str, student: str, data: Path | None, device: str, precision: str | None, display: Display) -> _Job:
-    """A task's student and test splits.
+def _load_one(
+    name: str, student: str, data: Path | None, device: str, precision: str | None, display: Display
+) -> _Submission:
+    """Return a task's student and test splits.
 
     Raises:
         InputError: with the problems of both.
     """
-    problems: list[str] = []
-    hint = ""
-    task = checked = None
+    problems = ProblemCollector()
+    task: Task | None = None
     splits: dict[str, Split] = {}
-    try:
+    with problems.collect():
         task = get_task(name)
-        for file, split, _ in FILES[task.id]:
+        for file, split_name, _ in FILES[task.id]:
             try:
-                splits[file] = load_split(task, split, data)
+                splits[file] = load_split(task, split_name, data)
             except NoDiagnosticSetError as error:
                 display.line(f"note: no {file}: {error}")
-    except InputError as error:
-        problems += error.problems
-        hint = error.hint
-    try:
-        checked = scoring.check(student, task, device, precision)
-    except InputError as error:
-        problems += error.problems
-    # A row that is left out would move the index of those below it.
-    problems += [
-        f"{split.source}: {split.skipped} rows have missing columns, but each needs a prediction; download it again."
-        for split in splits.values()
-        if split.skipped
-    ]
-    if problems or task is None or checked is None:
-        raise InputError(problems, hint)
-    made_for = checked.made.get("task")
-    if made_for not in (None, task.id):
-        display.line(f"note: {student} was made for {made_for}, not for {task.id}.")
-    return _Job(checked, splits)
+    with problems.collect():
+        checked = scoring.check_model(student, task, device, precision)
+    # A row that is left out would shift the index of those below it.
+    problems.add(
+        *(
+            f"{split.source}: {split.skipped} rows have missing columns, but each needs a prediction; "
+            "download it again."
+            for split in splits.values()
+            if split.skipped
+        )
+    )
+    problems.raise_any()
+    assert task is not None and checked is not None
+    recorded_task = checked.record.get("task")
+    if recorded_task not in (None, task.id):
+        display.line(f"note: {student} was made for {recorded_task}, not for {task.id}.")
+    return _Submission(checked, splits)
 
 
-def _foreign(output: Path) -> list[str]:
-    """Problems of a folder that holds more than predictions."""
+def _foreign_files(output: Path) -> list[str]:
+    """Return the problem of a folder that holds more than predictions."""
     if not output.is_dir():
         return []
     known = {*OFFICIAL_ROWS, ZIP, artifacts.MODEL_RECORD}
-    others = sorted(path.name for path in output.iterdir() if path.name not in known and path.name[0] != ".")
-    return [f"--output: {output} holds other files ({others[0]}); give a new folder."] if others else []
+    foreign = sorted(path.name for path in output.iterdir() if path.name not in known and path.name[0] != ".")
+    return [f"--output: {output} holds other files ({foreign[0]}); give a new folder."] if foreign else []
 
 
-def _identity(job: _Job, split: Split) -> dict[str, Any]:
-    """What a file is made from."""
+def _identity(submission: _Submission, split: Split) -> dict[str, Any]:
+    """Return what identifies the input of a file."""
     return {
-        "student": fingerprint(job.student.path),
+        "student": fingerprint(submission.student.path),
         "split": content_hash(split),
-        "max_length": job.student.max_length,
-        "precision": job.student.precision,
+        "max_length": submission.student.max_length,
+        "precision": submission.student.precision,
     }
 
 
-def _holds(output: Path, held: dict[str, Any], name: str, identity: dict[str, Any]) -> bool:
-    """Whether a whole file is there that was made from the same."""
+def _is_current(output: Path, record: dict[str, Any], name: str, identity: dict[str, Any]) -> bool:
+    """Return whether a whole file exists that was made from the same input."""
     if not (output / name).is_file():
         return False
-    return held.get(name) == identity | {"sha256": checksum(output / name)}
+    return record.get(name) == identity | {"sha256": checksum(output / name)}
 
 
 def _packed(output: Path, names: Sequence[str]) -> bytes:
-    """The files as a flat zip archive, the same bytes for the same files."""
+    """Return the files as a flat zip archive: the same bytes for the same files."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in names:
-            entry = zipfile.ZipInfo(name)  # without it the time of writing were part of it
+            entry = zipfile.ZipInfo(name)  # otherwise the time of writing would be part of it
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, (output / name).read_bytes(), zipfile.ZIP_DEFLATED)
     return packed.getvalue()

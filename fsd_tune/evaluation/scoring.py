@@ -1,4 +1,4 @@
-"""A finished model as it is used: on any split, with its own labels, maximum length and precision."""
+"""Score a finished model on any split, with its own labels, maximum length and precision."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,136 +14,151 @@ from fsd_tune.data import splits as glue
 from fsd_tune.data.batching import TokenizedSplit, tokenize
 from fsd_tune.data.splits import Split, Task
 from fsd_tune.device import resolve_precision, select_device
-from fsd_tune.errors import InputError
+from fsd_tune.errors import InputError, ProblemCollector
 from fsd_tune.models.folder import record_of
 from fsd_tune.models.inference import predict
-from fsd_tune.models.loading import checked_tokenizer, label_order, quiet_transformers, read_model_info
+from fsd_tune.models.loading import checked_tokenizer, label_order, load_finished, read_model_info
 from fsd_tune.progress import Display
+
+# Maximum length in tokens of a model that records none and could take more.
+_DEFAULT_LENGTH = 128
 
 
 def evaluate(
-    student: str,
-    task_name: glue.TaskLike,
-    data: Path | None,
-    device: str,
-    precision: str | None,
+    student: str | Path,
+    task: glue.TaskLike,
+    *,
+    data: str | Path | None = None,
+    device: str = "auto",
+    precision: str | None = None,
     display: Display | None = None,
 ) -> dict[str, Any]:
-    """Metrics of a student (or teacher) on the task's dev splits.
+    """Score a student, or a teacher, on the dev splits of a task.
 
-    Without a `precision` in the one that its folder records, for which its scores were reported; else float32.
+    Example:
+        >>> import fsd_tune as fsd
+        >>> fsd.evaluate("runs/rte/best", "rte", data="glue")  # doctest: +SKIP
+        {'task': 'rte', 'metric': 'accuracy', 'precision': 'float32',
+         'splits': {'dev': {'accuracy': 0.6534}}, 'examples': {'dev': 277}}
+
+    Args:
+        student: folder or hub id of the model.
+        task: id of a GLUE task, or the YAML file of your own.
+        data: folder that holds `SST-2/`, `RTE/` and so on; None loads GLUE from the hub.
+        device: auto, cpu or cuda.
+        precision: auto, float32 or bf16; None for the one that the model's folder records, else float32. The scores in
+            the folder were computed in the recorded one.
+        display: shows progress; None shows nothing.
 
     Returns:
-        {"task", "metric", "precision", "splits": {split: {metric: value}}, "examples": {split: N}}
+        {"task": id, "metric": the task's main metric, "precision", "splits": {split: {metric: value}}, "examples":
+        {split: number of examples}}.
 
     Raises:
-        InputError: the folder, the data or their labels do not fit; logits that are not finite.
+        InputError: folder, data and their labels do not fit together, or logits are not finite.
     """
     display = display or Display(quiet=True)
-    problems: list[str] = []
-    hint = ""
-    task = checked = splits = None
-    try:
-        task = glue.get_task(task_name)
-        splits = glue.load(task, [name for name in task.splits if name.startswith("dev")], data)
-    except InputError as error:
-        problems += error.problems
-        hint = error.hint
-    try:
-        checked = check(student, task, device, precision)
-    except InputError as error:
-        problems += error.problems
-    if problems or task is None or checked is None or splits is None:
-        raise InputError(problems, hint)
+    problems = ProblemCollector()
+    resolved: Task | None = None
+    with problems.collect():
+        resolved = glue.get_task(task)
+        dev_names = [name for name in resolved.splits if name.startswith("dev")]
+        dev_splits = glue.load(resolved, dev_names, None if data is None else Path(data))
+    with problems.collect():
+        checked = check_model(str(student), resolved, device, precision)
+    problems.raise_any()
+    assert resolved is not None and checked is not None
     scorer = Scorer(checked)
-    scores, examples = {}, {}
-    for name, split in splits.items():
+    scores: dict[str, dict[str, float]] = {}
+    examples: dict[str, int] = {}
+    for name, split in dev_splits.items():
         logits, tokens = scorer.logits(split, partial(display.stage, name, total=len(split)))
-        scores[name], examples[name] = glue.evaluate(task, logits, tokens.labels), len(tokens)
+        scores[name] = glue.evaluate(resolved, logits, tokens.labels)
+        examples[name] = len(tokens)
     display.close()
     return {
-        "task": task.id,
-        "metric": task.metric,
+        "task": resolved.id,
+        "metric": resolved.metric,
         "precision": checked.precision,
         "splits": scores,
         "examples": examples,
     }
 
 
-# Of a model that records none and could take more.
-_DEFAULT_LENGTH = 128
-
-
 @dataclass(frozen=True)
-class Checked:
-    """A model whose configuration fits a task; no weight has been read.
+class CheckedModel:
+    """A model whose configuration fits a task; its weights have not been read.
 
     Attributes:
         path: folder or hub id.
         task: the task.
-        tokenizer: its own.
+        tokenizer: the model's own.
         order: for each label of the task the index of the model's logit for it.
-        made: what `fsd_tune.json` in its folder says of its making; empty for models from elsewhere.
-        max_length: tokens of an example: what was recorded, else 128 or what the model takes.
-        precision: float32 or bf16: what was asked for, else what was recorded, else float32.
-        device: where it will compute.
+        record: what `fsd_tune.json` in its folder records; empty for models from elsewhere.
+        max_length: most tokens of an example: the recorded number, else 128 or the most that the model takes.
+        precision: float32 or bf16: the one asked for, else the recorded one, else float32.
+        device: where the model will run.
     """
 
     path: str
     task: Task
     tokenizer: Any
     order: tuple[int, ...]
-    made: dict[str, Any]
+    record: dict[str, Any]
     max_length: int
     precision: str
     device: torch.device
 
 
-def check(path: str, task: Task | None, device: str, precision: str | None = None) -> Checked | None:
-    """Read a model's configuration, record and tokenizer.
+def check_model(path: str, task: Task | None, device: str, precision: str | None = None) -> CheckedModel | None:
+    """Read a model's configuration, record and tokenizer, and check that it fits a task.
 
     Args:
         path: `--student`, a folder or hub id.
-        task: whose labels it must have; None where that is not known, and then so is the result.
+        task: the task whose labels the model must have; None if it is not known, and then the result is None.
         device: auto, cpu or cuda.
-        precision: auto, float32 or bf16; None for the one that the folder records, for which its scores were reported.
+        precision: auto, float32 or bf16; None for the one that the folder records.
 
     Raises:
-        InputError: no model is there, its tokenizer is damaged, or its labels are not the task's.
+        InputError: there is no model, its tokenizer is damaged, or its labels are not the task's.
     """
-    quiet_transformers()
     info = read_model_info(path, "--student")
     if task is None:
         return None
     order = label_order(info, task, "--student")
     tokenizer = checked_tokenizer(path, "--student")
-    where = select_device(device)
-    made = record_of(path)
+    torch_device = select_device(device)
+    record = record_of(path)
     if precision is None:
-        precision = "bf16" if made.get("precision") == "bf16" else "float32"
-    length = made.get("max_length")
+        precision = "bf16" if record.get("precision") == "bf16" else "float32"
+    length = record.get("max_length")
     if not isinstance(length, int) or not 0 < length <= (info.positions or length):
         length = min(info.positions or _DEFAULT_LENGTH, _DEFAULT_LENGTH)
-    return Checked(path, task, tokenizer, order, made, length, resolve_precision(precision, where), where)
+    resolved_precision = resolve_precision(precision, torch_device)
+    return CheckedModel(path, task, tokenizer, order, record, length, resolved_precision, torch_device)
 
 
 class Scorer:
-    """A checked model with its weights and tokenizer."""
+    """A checked model with its weights."""
 
-    def __init__(self, checked: Checked) -> None:
-        from transformers import AutoModelForSequenceClassification
-
+    def __init__(self, checked: CheckedModel) -> None:
         self._checked = checked
-        model = AutoModelForSequenceClassification.from_pretrained(checked.path, dtype=torch.float32)
-        self._model = model.to(checked.device)
+        self._model = load_finished(checked.path).to(checked.device)
 
     def logits(
         self, split: Split, progress: Callable[[int], None] = lambda done: None
     ) -> tuple[NDArray[np.float32], TokenizedSplit]:
-        """Logits float32 [N, C] in the order of the task's labels, [N, 1] for regression; and the split's tokens.
+        """Return the logits of a split's examples, and its tokens.
+
+        Args:
+            split: the examples.
+            progress: called with the number of examples done.
+
+        Returns:
+            Logits float32 [N, C] in the order of the task's labels, [N, 1] for regression; and the tokenised split.
 
         Raises:
-            InputError: some are not finite.
+            InputError: some logits are not finite.
         """
         checked = self._checked
         tokens = tokenize(split, checked.tokenizer, checked.max_length)

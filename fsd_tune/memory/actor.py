@@ -1,6 +1,6 @@
-"""One memory per task on a Ray cluster: built at most once, served by reference, reloaded after a crash.
+"""The memory actor: one memory per task on a Ray cluster, built once, served by reference, reloaded after a crash.
 
-The actor is thin: a build task that ends does the work (and holds the GPU while it does), `prepare.py` knows how.
+The actor itself does little: a Ray task builds the artefacts with `build.build_artifacts`, and holds the GPU meanwhile.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from ray.exceptions import GetTimeoutError, ObjectLostError, RayActorError
 from fsd_tune.cluster import connection, placement
 from fsd_tune.errors import FsdTuneError
 from fsd_tune.memory.arrays import Arrays, open_arrays
-from fsd_tune.memory.build import BuiltMemory, NotBuiltError, prepare
+from fsd_tune.memory.build import BuiltMemory, NotBuiltError, build_artifacts
 from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.memory.teacher_outputs import Progress
 from fsd_tune.storage import artifacts
@@ -39,84 +39,96 @@ def _build(spec: MemorySpec, cpus: int, actor: Any) -> BuiltMemory:
             last = time.monotonic()
             actor.tell.remote(what, done, total)
 
-    return prepare(spec, tell)
+    return build_artifacts(spec, tell)
 
 
 def _hide_gpus() -> None:
-    """From a process that was given none: Ray leaves all of them visible to it."""
+    """Hide all GPUs from a process that Ray gave none, because Ray leaves them visible."""
     if not ray.get_gpu_ids():
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 class _Memory:
-    """The actor's state: what was built, the references that it serves, the searches that use it.
+    """The actor's state: the built memory, the references that it serves, the searches that use it.
 
-    Its constructor takes nothing and `serve` little, so that a restarted actor needs nothing that died with the first.
+    The constructor takes no arguments and `serve` few, so that a restarted actor depends on nothing that is lost.
     """
 
     def __init__(self) -> None:
         _hide_gpus()
-        self._prepared: BuiltMemory | None = None
+        self._built: BuiltMemory | None = None
         self._served: tuple[str, Any] | None = None
         self._searches: set[str] = set()
         self._progress: tuple[str, int, int] | None = None
 
     @ray.method(concurrency_group="progress")  # type: ignore[untyped-decorator]
     def tell(self, what: str, done: int, total: int) -> None:
-        """How far the build task is."""
+        """Record the progress of the build task.
+
+        Args:
+            what: name of the stage.
+            done: units done.
+            total: units of the stage.
+        """
         self._progress = (what, done, total)
 
     @ray.method(concurrency_group="progress")  # type: ignore[untyped-decorator]
     def told(self) -> tuple[str, int, int] | None:
-        """How far the build task was when it last said so."""
+        """Return the last recorded progress: stage, units done, units of the stage."""
         return self._progress
 
     def attach(self, search: str) -> None:
-        """A search begins to use this memory; the actor stays until the last one has left."""
+        """Register a search; the actor stays until the last one has left."""
         self._searches.add(search)
 
     def leave(self, search: str) -> None:
-        """A search ends; without any, the actor ends too."""
+        """Remove a search, and end the actor if it was the last."""
         self._searches.discard(search)
         if not self._searches:
             ray.actor.exit_actor()
 
     def prepare(self, spec: MemorySpec, cpus: int, gpus: float) -> BuiltMemory:
-        """Build at the first call; every other search finds it built."""
-        if self._prepared is None:
+        """Build the memory at the first call; return it at once afterwards.
+
+        Args:
+            spec: what to build.
+            cpus: of the build task.
+            gpus: of the build task.
+        """
+        if self._built is None:
             try:
-                # A look needs no process of its own, which takes seconds to start.
-                self._prepared = prepare(spec, lambda what, done, total: None, build=False)
+                # Checking needs no process of its own, which takes seconds to start.
+                self._built = build_artifacts(spec, lambda what, done, total: None, build=False)
             except NotBuiltError:
                 build = _build.options(num_cpus=cpus, num_gpus=gpus)
-                self._prepared = ray.get(build.remote(spec, cpus, ray.get_runtime_context().current_actor))
-            return self._prepared
-        # What another search has paid is not this one's to count.
-        return dataclasses.replace(self._prepared, passes=0)
+                self._built = ray.get(build.remote(spec, cpus, ray.get_runtime_context().current_actor))
+            return self._built
+        # The search that built it has counted the pass.
+        return dataclasses.replace(self._built, passes=0)
 
-    def serve(self, prepared: BuiltMemory) -> tuple[str, Any]:
-        """("store", [reference to Arrays]), or ("files", Prepared) when they are too large for the object store."""
+    def serve(self, built: BuiltMemory) -> tuple[str, Any]:
+        """Return ("store", [reference to Arrays]), or ("files", built) if they are too large for the object store."""
         if self._served is None:
-            if open_arrays(prepared, mapped=True).nbytes > room_in(_smallest_store()):
-                self._served = ("files", prepared)
+            if open_arrays(built, mapped=True).nbytes > room_in(_smallest_store()):
+                self._served = ("files", built)
             else:
-                self._served = ("store", [ray.put(open_arrays(prepared, mapped=False))])
+                self._served = ("store", [ray.put(open_arrays(built, mapped=False))])
         return self._served
 
 
 def room_in(store: float) -> float:
-    """Bytes that are served through object stores of so many bytes."""
+    """Return the bytes of arrays that are served through object stores of `store` bytes; larger ones stay files."""
     return min(_STORE_BYTES, _STORE_SHARE * store)
 
 
 def _smallest_store() -> float:
-    """Bytes of the smallest object store among the nodes that run trials: each of them gets a copy."""
+    """Return the bytes of the smallest object store of a node that runs trials, because each node gets a copy."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
     return min((float(node.get("object_store_memory", 0.0)) for node in nodes), default=0.0)
 
 
 def name_of(spec: MemorySpec) -> str:
-    """The actor's name: one for everything that the artefacts depend on, and where they lie."""
+    """Return the actor's name: a digest of everything that the artefacts depend on, and of their folder."""
     student = spec.student.model_dump(mode="json")
     facts = [
         spec.teacher.path, spec.task.definition, spec.layers, spec.pairs, spec.memory_pair, spec.centroids, student,
@@ -127,21 +139,24 @@ def name_of(spec: MemorySpec) -> str:
 
 
 def _actor() -> Any:
-    # Progress is told and asked while `prepare` waits for its task.
+    # Progress has a thread of its own, because `prepare` blocks while its task runs.
     return ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, concurrency_groups={"progress": 1})(_Memory)
 
 
 def start(spec: MemorySpec, search: str) -> Any:
-    """The actor of a memory, created if there is none, with `search` attached to it.
+    """Return the actor of a memory, created if there is none, with `search` registered.
 
-    A head that runs no trials is spared it, for its object store and memory are small; when the actor's node dies, Ray
-    starts it on another.
+    It does not run on a head that runs no trials, whose memory is small. Ray restarts it elsewhere if its node dies.
+
+    Args:
+        spec: of the memory.
+        search: identifies the search.
 
     Raises:
-        FsdTuneError: Ray does not start it.
+        FsdTuneError: Ray does not start the actor.
     """
     for _ in range(_TRIES):
-        # Another search may create it, or let it end, between the look and the call: then look again.
+        # Another search may create or end the actor between these two calls; then try again.
         with contextlib.suppress(ValueError, RayActorError):
             named = {
                 "name": name_of(spec),
@@ -157,26 +172,27 @@ def start(spec: MemorySpec, search: str) -> Any:
 
 
 def build(actor: Any, spec: MemorySpec, cpus: int, gpus: float, progress: Progress) -> BuiltMemory:
-    """Have the memory built, or found, and show the progress meanwhile.
+    """Let the actor build the memory, and report progress meanwhile.
 
     Args:
-        actor: the memory's.
+        actor: of the memory.
         spec: what to build.
-        cpus, gpus: what the build task holds while it runs.
-        progress: where it is shown how far the task is.
+        cpus: of the build task.
+        gpus: of the build task.
+        progress: called with the progress of each stage.
 
     Raises:
-        FsdTuneError: the build failed; a user's error is raised as it was.
+        FsdTuneError: the build failed; errors that a user can cause are raised as they were.
     """
     reference, shown = actor.prepare.remote(spec, cpus, gpus), None
     while not ray.wait([reference], timeout=0.5)[0]:
-        with contextlib.suppress(RayActorError, GetTimeoutError):  # it restarts, and `prepare` is tried again
+        with contextlib.suppress(RayActorError, GetTimeoutError):  # Ray restarts the actor and retries `prepare`.
             state = ray.get(actor.told.remote(), timeout=5)
             if state is not None and state != shown:
                 shown = state
                 progress(*state)
     try:
-        prepared: BuiltMemory = ray.get(reference)
+        built: BuiltMemory = ray.get(reference)
     except ray.exceptions.RayTaskError as error:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, FsdTuneError):
@@ -184,28 +200,37 @@ def build(actor: Any, spec: MemorySpec, cpus: int, gpus: float, progress: Progre
         if isinstance(cause, FsdTuneError):
             raise cause from None
         raise FsdTuneError(f"Building the teacher memory failed: {str(error).splitlines()[-1]}") from error
-    return prepared
+    return built
 
 
 def leave(actor: Any, search: str) -> None:
-    """The search needs the memory no more."""
+    """Tell the actor that a search no longer needs the memory.
+
+    Args:
+        actor: of the memory.
+        search: as given to `start`.
+    """
     with contextlib.suppress(RayActorError):
-        # Not to be tried again: ending the actor is how the call succeeds.
+        # Ray must not retry the call, because the actor may end during it.
         ray.get(actor.leave.options(max_task_retries=0).remote(search))
 
 
-def fetch(actor: Any, prepared: BuiltMemory) -> Arrays:
-    """The served arrays, zero-copy and read-only; asks again while the actor restarts.
+def fetch(actor: Any, built: BuiltMemory) -> Arrays:
+    """Return the served arrays, zero-copy and read-only; asks again while the actor restarts.
+
+    Args:
+        actor: of the memory.
+        built: what `build` has returned.
 
     Raises:
         FsdTuneError: the actor did not come back within a minute or two.
     """
     for attempt in range(_TRIES):
         try:
-            kind, what = ray.get(actor.serve.remote(prepared), timeout=600)
-            arrays: Arrays = ray.get(what[0]) if kind == "store" else open_arrays(what, mapped=True)
+            kind, content = ray.get(actor.serve.remote(built), timeout=600)
+            arrays: Arrays = ray.get(content[0]) if kind == "store" else open_arrays(content, mapped=True)
             return arrays
         except (RayActorError, ObjectLostError, GetTimeoutError):
-            # What a dead owner had put is lost (OwnerDiedError is an ObjectLostError): the restarted actor puts anew.
+            # Objects of a dead owner are lost (OwnerDiedError is an ObjectLostError); the new actor puts them again.
             time.sleep(min(2.0, 0.1 * 2**attempt))
     raise FsdTuneError("The memory actor does not answer.", hint="`fsd-tune resume` goes on with the search.")

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fsd_tune.memory import teacher_memory as memory
-from fsd_tune.memory import teacher_outputs
+from fsd_tune.memory import teacher_memory, teacher_outputs
 from fsd_tune.memory.build import BuiltMemory
 from fsd_tune.memory.teacher_memory import TeacherMemory
 from fsd_tune.memory.teacher_outputs import TeacherOutputs
@@ -14,9 +13,12 @@ from fsd_tune.memory.teacher_outputs import TeacherOutputs
 
 @dataclass(frozen=True)
 class Arrays:
-    """The served, read-only arrays: teacher outputs, teacher memory, the student memory's matched start.
+    """Read-only arrays that a training run needs from the teacher.
 
-    With a live teacher the outputs stay where they are: nothing but the memory was made from them.
+    Attributes:
+        outputs: None for a live teacher, whose outputs serve the memory alone.
+        memory: None if no method uses a memory.
+        start: matched start of the student memory, float32 [K, D'], or None.
     """
 
     outputs: TeacherOutputs | None
@@ -25,18 +27,23 @@ class Arrays:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all arrays."""
+        """Size of all arrays in bytes."""
         parts = [] if self.memory is None else list(vars(self.memory).values())
         parts += [] if self.start is None else [self.start]
         return sum(int(part.nbytes) for part in parts) + (0 if self.outputs is None else self.outputs.nbytes)
 
 
-def open_arrays(prepared: BuiltMemory, mapped: bool) -> Arrays:
-    """The artefacts as arrays, memory-mapped or in memory, fetched to this node where they are not."""
-    prepared.bring()
-    live = prepared.outputs is None or prepared.facts["live"]
+def open_arrays(built: BuiltMemory, mapped: bool) -> Arrays:
+    """Open the artefacts as arrays, after copying them to this node if they are not there.
+
+    Args:
+        built: the artefacts.
+        mapped: map the files instead of reading them into memory.
+    """
+    built.bring()
+    live = built.outputs is None or built.facts.live
     return Arrays(
-        None if live or prepared.outputs is None else teacher_outputs.read(prepared.outputs, mapped),
-        None if prepared.memory is None else memory.read(prepared.memory, mapped),
-        None if prepared.start is None else np.load(prepared.start / "start.npy"),
+        None if live or built.outputs is None else teacher_outputs.read(built.outputs, mapped),
+        None if built.memory is None else teacher_memory.read(built.memory, mapped),
+        None if built.start is None else np.load(built.start / "start.npy"),
     )

@@ -1,27 +1,28 @@
-"""What every trial of a task shares, built once: teacher outputs, teacher memory, the student memory's start.
+"""Build what all trials of a task share: teacher outputs, teacher memory, and the start of the student memory.
 
-Each is an artefact named by its content in the memories' folder; what is already there is used again. Knows nothing
-of Ray: the memory actor, `fsd-tune memory` and `fsd-tune distill` all call it.
+Each is an artefact that is named by its content; what is already in the memories' folder is used again. Nothing here
+needs Ray: the memory actor, `fsd-tune memory` and `fsd-tune distill` all call `build_artifacts`.
 """
 
 import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from fsd_tune import device
 from fsd_tune.data import splits
 from fsd_tune.data.batching import by_length, collate, inputs_for
+from fsd_tune.device import autocast
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.losses import flatten
-from fsd_tune.memory import teacher_memory as memory
-from fsd_tune.memory import teacher_outputs
+from fsd_tune.memory import teacher_memory, teacher_outputs
 from fsd_tune.memory.spec import MemorySpec, fingerprint
 from fsd_tune.memory.teacher_outputs import Progress
 from fsd_tune.models.inference import EVALUATION_BATCH, predict
@@ -32,17 +33,45 @@ from fsd_tune.storage.remote import RemoteFolder, fetched, publish
 
 
 @dataclass(frozen=True)
-class BuiltMemory:
-    """Where the artefacts lie and what they cost.
+class MemoryFacts:
+    """Figures of a built memory, as `summary.json` holds them.
 
     Attributes:
-        outputs, memory, start: folders; None where the methods have no use for one, and of a live teacher whose
-            outputs no memory needs.
-        passes: teacher passes over the training split that this call paid: 0 or 1; 0 for a live teacher.
+        fingerprint: names the memory, or the outputs where there is no memory.
+        examples: examples whose outputs are stored.
+        live: the teacher runs in every step.
+        build_seconds: that building, or finding, took.
+        centroids: number of centroids K; None without a memory.
+        sizes: examples of each cluster; None without a memory.
+        inertia: sum of the squared distances of examples to their centroids; None without a memory.
+    """
+
+    fingerprint: str
+    examples: int
+    live: bool
+    build_seconds: float
+    centroids: int | None = None
+    sizes: tuple[int, ...] | None = None
+    inertia: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures as JSON values, without those that are None."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class BuiltMemory:
+    """The folders of the built artefacts, and what they cost.
+
+    Attributes:
+        outputs: folder of the teacher outputs; None for a live teacher whose outputs no memory needs.
+        memory: folder of the teacher memory; None if no method uses one.
+        start: folder of the matched start of the student memory; None if no method uses one.
+        passes: teacher passes over the training split that this call paid, 0 or 1; 0 for a live teacher.
         passes_ever: passes that were ever paid for these outputs in this folder.
         teacher_metrics: the teacher's metrics on dev.
-        facts: figures for people: fingerprint, sizes, seconds.
-        remote: the URI that holds the artefacts for nodes that do not share the folders; None where all share them.
+        facts: figures of the memory.
+        remote: the URI that holds the artefacts for nodes that do not share the folders; None if all share them.
     """
 
     outputs: Path | None
@@ -51,14 +80,14 @@ class BuiltMemory:
     passes: int
     passes_ever: int
     teacher_metrics: dict[str, float]
-    facts: dict[str, Any]
+    facts: MemoryFacts
     remote: str | None = None
 
     def bring(self) -> None:
-        """See to it that the artefacts are on this node's disk; fetched once a node.
+        """Copy the artefacts to this node's disk if they are not there; at most once per node.
 
         Raises:
-            FsdTuneError: one of them is nowhere.
+            FsdTuneError: the remote folder lacks one of them.
         """
         for folder in filter(None, (self.outputs, self.memory, self.start)):
             if self.remote is None or folder.is_dir():
@@ -69,160 +98,195 @@ class BuiltMemory:
 
 
 class NotBuiltError(Exception):
-    """An artefact is missing, and was not to be built."""
+    """An artefact is missing, and `build` was False."""
 
 
-def prepare(spec: MemorySpec, progress: Progress, build: bool = True) -> BuiltMemory:
-    """Build what is missing and say what was paid.
+def build_artifacts(spec: MemorySpec, progress: Progress, build: bool = True) -> BuiltMemory:
+    """Build the artefacts that are missing.
 
     Args:
-        spec: what is wanted.
-        progress: told how far it is.
-        build: False: only look whether all is there.
+        spec: what they depend on.
+        progress: called with the progress of each stage.
+        build: if False, only check whether everything is there.
 
     Raises:
-        NotBuiltError: it is not, and `build` is False.
-        InputError: the teacher does not fit the task, or is broken, as its predictions on dev show.
-        FsdTuneError: no space left.
+        NotBuiltError: something is missing, and `build` is False.
+        InputError: the teacher's predictions on dev show that it does not fit the task or is broken.
+        FsdTuneError: the disk is full.
     """
-    started = time.monotonic()
-    spec.bring()
-    task, order = splits.get_task(spec.task), label_order(spec.teacher, splits.get_task(spec.task))
-    name = fingerprint(spec.teacher.path)
-    holder = _Teacher(spec)
-    dev_folder = (
-        spec.folder / f"dev-{artifacts.digest(name, list(order), spec.precision, spec.dev.ids, spec.dev.offsets)}"
-    )
-    with _artefact(dev_folder, spec, build) as missing:
-        if missing:
-            _write_dev(dev_folder, spec, holder.model, order, progress)
-    logits = np.load(dev_folder / "logits.npy")
-    check_label_order(spec.teacher, task, logits, spec.dev.labels)
+    return _Builder(spec, progress, build).run()
 
-    outputs_key = teacher_outputs.key(name, order, spec.stored, spec.layers, spec.padding, spec.precision)
-    facts: dict[str, Any] = {"fingerprint": outputs_key, "examples": len(spec.stored), "live": spec.live}
-    if spec.live and spec.memory_pair is None:
-        facts["build_seconds"] = round(time.monotonic() - started, 3)
-        return BuiltMemory(None, None, None, 0, 0, splits.evaluate(task, logits, spec.dev.labels), facts)
-    outputs = spec.folder / f"outputs-{outputs_key}"
-    paid, log = 0, _log(spec)
-    with _artefact(outputs, spec, build) as missing:
-        if missing:
-            where = torch.device(spec.device)
-            teacher_outputs.write(
-                outputs, holder.model, order, spec.stored, spec.layers, spec.padding, spec.precision, where, progress
-            )
-            paid = 0 if spec.live else 1
-            with log.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps({"outputs": outputs_key, "time": time.time(), "whole": not spec.live}) + "\n")
-            if spec.remote is not None:
-                RemoteFolder(spec.remote).put(log, log.name)
-    memory_folder = start = None
-    if spec.memory_pair is not None:
-        memory_key = memory.key(outputs_key, spec.memory_pair[0], spec.centroids, spec.algorithm)
-        memory_folder = spec.folder / f"memory-{memory_key}"
-        with _artefact(memory_folder, spec, build) as missing:
+
+class _Builder:
+    """One call of `build_artifacts`."""
+
+    def __init__(self, spec: MemorySpec, progress: Progress, build: bool) -> None:
+        self._spec = spec
+        self._progress = progress
+        self._build = build
+        self._task = splits.get_task(spec.task)
+        self._device = torch.device(spec.device)
+        self._passes = 0
+
+    def run(self) -> BuiltMemory:
+        started = time.monotonic()
+        spec = self._spec
+        spec.bring()
+        self._order = label_order(spec.teacher, self._task)
+        teacher = fingerprint(spec.teacher.path)
+        metrics = self._dev_metrics(teacher)
+        outputs_key = teacher_outputs.key(teacher, self._order, spec.stored, spec.layers, spec.padding, spec.precision)
+        name = outputs_key
+        details: dict[str, Any] = {}
+        outputs = memory = start = None
+        ever = 0
+        if not spec.live or spec.memory_pair is not None:
+            passes = _passes_file(spec)
+            outputs = self._outputs(outputs_key, passes)
+            ever = _passes_ever(passes, outputs_key)
+        if outputs is not None and spec.memory_pair is not None:
+            name = teacher_memory.key(outputs_key, spec.memory_pair[0], spec.centroids, spec.algorithm)
+            memory = self._memory(name, outputs, spec.memory_pair[0])
+            manifest = artifacts.facts_of(memory)
+            assert manifest is not None
+            details = {key: manifest[key] for key in ("centroids", "inertia")} | {"sizes": tuple(manifest["sizes"])}
+            if spec.student.memory_start == "matched":
+                start = self._student_start(name, memory, spec.memory_pair[1])
+        seconds = round(time.monotonic() - started, 3)
+        facts = MemoryFacts(name, len(spec.stored), spec.live, seconds, **details)
+        return BuiltMemory(outputs, memory, start, self._passes, ever, metrics, facts, spec.remote)
+
+    @cached_property
+    def _model(self) -> Any:
+        """The teacher; loaded when it is first needed, so not at all if everything is there."""
+        model: Any = load_classifier(self._spec.teacher.path, self._task)
+        return model.to(self._device).eval()
+
+    @contextmanager
+    def _artefact(self, folder: Path) -> Iterator[bool]:
+        """Hold an artefact's lock and yield whether the body must build it; other nodes can have it afterwards."""
+        with artifacts.locked(folder):
+            missing = not fetched(folder, self._spec.remote)
+            if missing and not self._build:
+                raise NotBuiltError(folder.name)
+            yield missing
             if missing:
-                held = teacher_outputs.read(outputs, mapped=True)
-                where = torch.device(spec.device)
-                memory.write(memory_folder, held, spec.memory_pair[0], spec.centroids, spec.algorithm, progress, where)
-        built = artifacts.facts_of(memory_folder)
-        assert built is not None
-        facts |= {"fingerprint": memory_key} | {key: built[key] for key in ("centroids", "sizes", "inertia")}
-        if spec.student.memory_start == "matched":
-            start = _student_start(spec, memory_key, memory_folder, progress, build)
-    facts["build_seconds"] = round(time.monotonic() - started, 3)
-    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
-    ever = sum(line["outputs"] == outputs_key and line.get("whole", True) for line in lines)
-    metrics = splits.evaluate(task, logits, spec.dev.labels)
-    return BuiltMemory(outputs, memory_folder, start, paid, ever, metrics, facts, spec.remote)
+                publish(folder, self._spec.remote)
+
+    def _dev_metrics(self, teacher: str) -> dict[str, float]:
+        """Return the teacher's metrics on dev, after its label order was checked against them."""
+        spec = self._spec
+        name = artifacts.digest(teacher, list(self._order), spec.precision, spec.dev.ids, spec.dev.offsets)
+        folder = spec.folder / f"dev-{name}"
+        with self._artefact(folder) as missing:
+            if missing:
+                self._write_dev(folder)
+        logits = np.load(folder / "logits.npy")
+        check_label_order(spec.teacher, self._task, logits, spec.dev.labels)
+        return splits.evaluate(self._task, logits, spec.dev.labels)
+
+    def _write_dev(self, folder: Path) -> None:
+        spec = self._spec
+        self._progress("teacher on dev", 0, 1)
+        with artifacts.writing(folder) as (temporary, facts):
+            logits = predict(self._model, spec.dev, spec.precision, self._device)[:, list(self._order)]
+            wrong = int((~np.isfinite(logits).all(-1)).sum())
+            if wrong:
+                raise InputError(
+                    f"--teacher: {spec.teacher.path} gives logits that are not finite for {wrong} of {len(logits)} "
+                    f"dev examples in {spec.precision}."
+                )
+            np.save(temporary / "logits.npy", logits)
+            facts.update(examples=len(logits))
+        self._progress("teacher on dev", 1, 1)
+
+    def _outputs(self, key: str, passes: Path) -> Path:
+        """Build the teacher outputs and add the pass to the file of passes."""
+        spec = self._spec
+        folder = spec.folder / f"outputs-{key}"
+        with self._artefact(folder) as missing:
+            if missing:
+                teacher_outputs.write(
+                    folder, self._model, self._order, spec.stored, spec.layers, spec.padding, spec.precision,
+                    self._device, self._progress,
+                )  # fmt: skip
+                self._passes = 0 if spec.live else 1
+                with passes.open("a", encoding="utf-8") as stream:
+                    stream.write(json.dumps({"outputs": key, "time": time.time(), "whole": not spec.live}) + "\n")
+                if spec.remote is not None:
+                    RemoteFolder(spec.remote).put(passes, passes.name)
+        return folder
+
+    def _memory(self, key: str, outputs: Path, layer: int) -> Path:
+        """Build the teacher memory of a layer from the stored outputs."""
+        spec = self._spec
+        folder = spec.folder / f"memory-{key}"
+        with self._artefact(folder) as missing:
+            if missing:
+                stored = teacher_outputs.read(outputs, mapped=True)
+                teacher_memory.write(
+                    folder, stored, layer, spec.centroids, spec.algorithm, self._progress, self._device
+                )
+        return folder
+
+    def _student_start(self, memory_key: str, memory: Path, layer: int) -> Path:
+        """Build the matched start of the student memory, which all trials share.
+
+        It costs one pass of the student at its start over the stored examples (docs/explanation/method.md, "Teacher
+        memory").
+        """
+        spec = self._spec
+        source = init_source(spec.student, spec.teacher)
+        assert source is not None, "check_fit finds a teacher without a recorded base"
+        student = spec.student.model_dump(mode="json") | {"model": fingerprint(source)}
+        seed = spec.seed if spec.student.start == "random" else None
+        folder = spec.folder / f"start-{artifacts.digest(memory_key, student, seed, layer, spec.precision)}"
+        with self._artefact(folder) as missing:
+            if missing:
+                clusters, sizes = (np.load(memory / f"{name}.npy") for name in ("clusters", "sizes"))
+                centroids = self._student_means(clusters, sizes, layer)
+                with artifacts.writing(folder, bytes_needed=centroids.nbytes) as (temporary, facts):
+                    np.save(temporary / "start.npy", centroids)
+                    facts.update(shape=list(centroids.shape))
+        return folder
+
+    def _student_means(self, clusters: NDArray[np.int32], sizes: NDArray[np.int64], layer: int) -> NDArray[np.float32]:
+        """Return the student's features averaged over each teacher cluster, float32 [K, D'].
+
+        An empty cluster gets zeros, as its published centroid has.
+
+        Args:
+            clusters: cluster of each stored example, int32 [N].
+            sizes: examples of each cluster, int64 [K].
+            layer: index of the student's `hidden_states`.
+        """
+        spec, device = self._spec, self._device
+        model = build_student(spec.student, spec.teacher, self._task, spec.seed).to(device).eval()
+        width = spec.stored.max_length if spec.padding == "published" else int(spec.stored.lengths.max())
+        sums = torch.zeros(len(sizes), width * model.config.hidden_size, device=device)
+        counts = torch.tensor(sizes).clamp(min=1).to(device)
+        done = 0
+        for rows in by_length(spec.stored.lengths, EVALUATION_BATCH):
+            batch = collate(spec.stored, rows, device, pad_to=width if spec.padding == "published" else None)
+            batch.pop("labels")
+            with torch.inference_mode(), autocast(spec.precision, device):
+                hidden = model(**inputs_for(model, batch), output_hidden_states=True).hidden_states[layer]
+            feature = flatten(hidden, batch["attention_mask"] if spec.padding == "masked" else None)
+            sums[:, : feature.shape[1]].index_add_(0, torch.tensor(clusters[rows]).to(device).long(), feature)
+            done += len(rows)
+            self._progress("student memory", done, len(spec.stored))
+        return (sums / counts[:, None]).cpu().numpy()
 
 
-@contextmanager
-def _artefact(folder: Path, spec: MemorySpec, build: bool) -> Iterator[bool]:
-    """Hold an artefact's lock; yields whether it is to be built in the body, after which other nodes can have it."""
-    with artifacts.locked(folder):
-        missing = not fetched(folder, spec.remote)
-        if missing and not build:
-            raise NotBuiltError(folder.name)
-        yield missing
-        if missing:
-            publish(folder, spec.remote)
-
-
-def _log(spec: MemorySpec) -> Path:
-    """The file that says which passes were ever paid for these artefacts."""
-    log = spec.folder / "passes.jsonl"
+def _passes_file(spec: MemorySpec) -> Path:
+    """Return the file that records every pass ever paid for these artefacts."""
+    path = spec.folder / "passes.jsonl"
     if spec.remote is not None:
         with suppress(FileNotFoundError):
-            RemoteFolder(spec.remote).get(log.name, log)
-    return log
+            RemoteFolder(spec.remote).get(path.name, path)
+    return path
 
 
-class _Teacher:
-    """Loads the teacher when it is first needed: not at all when everything is there."""
-
-    def __init__(self, spec: MemorySpec) -> None:
-        self._spec = spec
-        self._model: Any = None
-
-    @property
-    def model(self) -> Any:
-        if self._model is None:
-            self._model = load_classifier(self._spec.teacher.path, splits.get_task(self._spec.task))
-            assert self._model is not None
-            self._model.to(torch.device(self._spec.device)).eval()
-        return self._model
-
-
-def _write_dev(folder: Path, spec: MemorySpec, model: Any, order: tuple[int, ...], progress: Progress) -> None:
-    progress("teacher on dev", 0, 1)
-    with artifacts.writing(folder) as (temporary, facts):
-        logits = predict(model, spec.dev, spec.precision, torch.device(spec.device))[:, list(order)]
-        wrong = int((~np.isfinite(logits).all(-1)).sum())
-        if wrong:
-            raise InputError(
-                f"--teacher: {spec.teacher.path} gives logits that are not finite for {wrong} of {len(logits)} dev "
-                f"examples in {spec.precision}."
-            )
-        np.save(temporary / "logits.npy", logits)
-        facts.update(examples=len(logits))
-    progress("teacher on dev", 1, 1)
-
-
-def _student_start(spec: MemorySpec, memory_key: str, memory_folder: Path, progress: Progress, build: bool) -> Path:
-    """The matched start of the student memory: the student's own features averaged over each teacher cluster.
-
-    Where a cluster is empty the start is zero, as the published memory's centroid is.
-    method.md, "Scale": one student inference pass over the stored examples for a (student start, data), shared by all
-    trials.
-    """
-    assert spec.memory_pair is not None
-    source = init_source(spec.student, spec.teacher)
-    assert source is not None, "check_fit finds a teacher without a recorded base"
-    student = spec.student.model_dump(mode="json") | {"model": fingerprint(source)}
-    seed = spec.seed if spec.student.start == "random" else None
-    layer = spec.memory_pair[1]
-    folder = spec.folder / f"start-{artifacts.digest(memory_key, student, seed, layer, spec.precision)}"
-    with _artefact(folder, spec, build) as missing:
-        if missing:
-            where = torch.device(spec.device)
-            model = build_student(spec.student, spec.teacher, splits.get_task(spec.task), spec.seed).to(where).eval()
-            clusters, sizes = (np.load(memory_folder / f"{name}.npy") for name in ("clusters", "sizes"))
-            width = spec.stored.max_length if spec.padding == "published" else int(spec.stored.lengths.max())
-            sums = torch.zeros(len(sizes), width * model.config.hidden_size, device=where)
-            counts = torch.tensor(sizes).clamp(min=1).to(where)
-            done = 0
-            for rows in by_length(spec.stored.lengths, EVALUATION_BATCH):
-                batch = collate(spec.stored, rows, where, pad_to=width if spec.padding == "published" else None)
-                batch.pop("labels")
-                with torch.inference_mode(), device.autocast(spec.precision, where):
-                    hidden = model(**inputs_for(model, batch), output_hidden_states=True).hidden_states[layer]
-                feature = flatten(hidden, batch["attention_mask"] if spec.padding == "masked" else None)
-                sums[:, : feature.shape[1]].index_add_(0, torch.tensor(clusters[rows]).to(where).long(), feature)
-                done += len(rows)
-                progress("student memory", done, len(spec.stored))
-            with artifacts.writing(folder, bytes_needed=sums.nbytes) as (temporary, facts):
-                np.save(temporary / "start.npy", (sums / counts[:, None]).cpu().numpy())
-                facts.update(shape=list(sums.shape))
-    return folder
+def _passes_ever(path: Path, outputs_key: str) -> int:
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    return sum(line["outputs"] == outputs_key and line.get("whole", True) for line in lines)

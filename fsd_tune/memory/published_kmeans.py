@@ -1,8 +1,9 @@
-"""The teacher memory as the published code makes it (method.md, "The published memory"), for comparison with k-means.
+"""The teacher memory as the published code computes it, for comparison with k-means.
 
-method.md has the procedure; what it leaves open is as in train_memory.py of github.com/maroo-sky/FSD (900b483) with its
-defaults: steps are single examples in the order of the split, so mean and deviation, which each step sets anew, end as
-the last example's. Three passes: the first leaves centroids near zero, the second assigns, the third updates.
+docs/explanation/method.md, "Teacher memory", has the procedure. Details are as in train_memory.py of
+github.com/maroo-sky/FSD (900b483) with its defaults: steps are single examples in the order of the split, so mean and
+deviation, which each step sets again, end as the last example's. Three passes: the first leaves centroids near zero,
+the second assigns, the third updates.
 """
 
 import numpy as np
@@ -10,15 +11,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fsd_tune.memory.blocks import blocks, dense
-from fsd_tune.memory.teacher_outputs import Progress, TeacherOutputs
+from fsd_tune.memory.teacher_outputs import Progress, TeacherOutputs, blocks, dense
 
 
 def start(outputs: TeacherOutputs, layer: int, k: int, seed: int) -> Tensor:
-    """The centroids that examples are assigned to, float32 [K, D]: normal numbers.
+    """Return the centroids that examples are assigned to: normal numbers.
 
     Their mean and variance are those (unbiased) of the D numbers of the last example's flattened feature, each divided
     by N.
+
+    Args:
+        outputs: of the teacher.
+        layer: index of `hidden_states`.
+        k: number of centroids.
+        seed: of the normal numbers.
+
+    Returns:
+        float32 [K, D].
     """
     n = len(outputs)
     last = dense(outputs, layer, np.asarray([n - 1]), outputs.longest, torch.device("cpu")).double()
@@ -26,21 +35,24 @@ def start(outputs: TeacherOutputs, layer: int, k: int, seed: int) -> Tensor:
     return normal * float((last.var() / n).sqrt()) + float(last.mean() / n)
 
 
-def build(
+def cluster(
     outputs: TeacherOutputs, layer: int, k: int, progress: Progress, device: torch.device, seed: int = 0
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """Centroids float32 [K, D] and the cluster of each example, int32 [N]; those of empty clusters stay zero.
+    """Cluster the flattened features of a layer as the published code does.
 
     An update is (centroid + feature) / 2, from zero, example after example: the last one of a cluster weighs 1/2, the
     one before 1/4, and so on, which is how it is computed here, in any order.
 
     Args:
-        outputs: the teacher's.
+        outputs: of the teacher.
         layer: index of `hidden_states`.
         k: number of centroids.
-        progress: told how far it is.
+        progress: called with the examples done.
         device: where products are computed.
-        seed: of the start; fixed by callers, for a memory is named by its content.
+        seed: of the start. Callers keep the default, because the name of a memory does not contain the seed.
+
+    Returns:
+        Centroids, float32 [K, D], and the cluster of each example, int32 [N]. Centroids of empty clusters stay zero.
     """
     n, hidden = len(outputs), outputs.width(layer)
     centres = start(outputs, layer, k, seed).to(device)
@@ -63,7 +75,7 @@ def build(
 
 
 def _weights(clusters: NDArray[np.int32]) -> NDArray[np.float64]:
-    """What each example weighs in its centroid, float64 [N]: 2^-(1 + later examples of its cluster), 0 below 2^-64."""
+    """Return each example's weight in its centroid, float64 [N]: 2^-(1 + later ones of its cluster), 0 below 2^-64."""
     later = np.empty(len(clusters), np.int64)
     seen: dict[int, int] = {}
     for row in range(len(clusters) - 1, -1, -1):

@@ -3,15 +3,16 @@
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from fsd_tune.data import splits
 from fsd_tune.data.batching import TokenizedSplit
 from fsd_tune.device import resolve_precision, select_device
-from fsd_tune.memory import sizes, teacher_memory, teacher_outputs
+from fsd_tune.memory import kmeans, sizes, teacher_outputs
 from fsd_tune.models.layers import global_pair, layer_pairs
-from fsd_tune.models.loading import ModelInfo, label_order
+from fsd_tune.models.loading import ModelInfo, label_order, load_config
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import USES_FEATURES, USES_MEMORY, USES_TEACHER
 from fsd_tune.settings.schema import Student
@@ -19,31 +20,61 @@ from fsd_tune.storage import artifacts
 from fsd_tune.storage.remote import provide
 
 _WEIGHTS = ("config.json", "*.safetensors")
-# Which examples a live teacher's memory stands for must not depend on the search's seed.
+# The sample for a live teacher's memory must not depend on the search's seed.
 _SAMPLE_SEED = 0
-# Of the free disk, what outputs may fill: checkpoints and results need room, too.
+# Outputs fill at most this share of the free disk, because checkpoints and results need room, too.
 _SHARE_OF_FREE = 0.9
+
+
+class SpecInputs(Protocol):
+    """The checked inputs that a `MemorySpec` is made from; `training.inputs.Inputs` is one."""
+
+    @property
+    def task(self) -> splits.Task:
+        """The task."""
+        ...
+
+    @property
+    def teacher(self) -> ModelInfo:
+        """The description of the teacher."""
+        ...
+
+    @property
+    def train(self) -> TokenizedSplit:
+        """The tokenised training split."""
+        ...
+
+    @property
+    def dev(self) -> TokenizedSplit:
+        """The tokenised split that evaluations use."""
+        ...
 
 
 @dataclass(frozen=True)
 class MemorySpec:
-    """All that the shared artefacts depend on.
+    """Everything that the shared artefacts depend on.
 
     Attributes:
-        teacher: the teacher's description.
-        task: the task itself: workers elsewhere do not see the file of one's own.
-        train, dev: the tokenised splits.
-        layers: teacher `hidden_states` indices to store; empty when only logits are.
+        teacher: description of the teacher.
+        task: the task itself, because workers on other nodes do not see the file of one's own task.
+        train: tokenised training split.
+        dev: tokenised split that evaluations use.
+        layers: teacher `hidden_states` indices to store; empty when only logits are stored.
         stored: the examples whose outputs are stored: `train`, or a sample of it for a live teacher's memory.
-        live: the teacher runs in every step, for its outputs would take more room than they may.
+        live: the teacher runs in every step, because its outputs would take more room than they may.
         pairs: (t, s) of the terms that compare layers; empty when no method of the search uses features.
-        memory_pair: (t, s) that the memories stand for; None when no method of the search has one.
-        centroids: K, already at most the number of stored examples; ours when no method has a memory, too.
-        student: how students start (the matched start of their memory is theirs).
-        padding, algorithm, precision, device, seed: settings, resolved.
+        memory_pair: (t, s) of the layers whose features the memories cluster; None when no method uses a memory.
+        centroids: number of clusters K, capped at the number of stored examples.
+        student: how students start; the matched start of their memory depends on it.
+        padding: setting `data.padding`.
+        algorithm: setting `memory.algorithm`.
+        precision: bf16 or float32.
+        device: cpu or cuda.
+        seed: setting `search.seed`.
         folder: where artefacts lie; with `remote`, each node's copy of them.
         remote: the URI that holds them for all nodes; None when all nodes share `folder`.
         brought: (path, URI) of the models' folders, for nodes that do not have them.
+        notes: what was adapted to the disk or the data, in sentences for the user.
     """
 
     teacher: ModelInfo
@@ -65,16 +96,78 @@ class MemorySpec:
     folder: Path
     remote: str | None = None
     brought: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def from_inputs(
+        cls,
+        settings: Settings,
+        inputs: SpecInputs,
+        folder: Path,
+        device: str = "auto",
+        *,
+        remote: str | None = None,
+        elsewhere: bool = False,
+    ) -> "MemorySpec":
+        """Return the artefacts that a search or a run with these settings needs.
+
+        Outputs that would take more than `memory.spool_limit_gb`, or than is free on the disk of `folder`, are not
+        stored: methods with features then run the teacher live, and `kd` alone stores the logits only.
+
+        Args:
+            settings: of the search or run.
+            inputs: its checked inputs.
+            folder: where artefacts lie.
+            device: auto, cpu or cuda.
+            remote: the URI that holds the artefacts for all nodes; None when all nodes share `folder`.
+            elsewhere: the work runs on other machines, as for `device.select_device`.
+        """
+        methods = set(settings.methods)
+        layer_counts = inputs.teacher.layers, settings.student.layers
+        pairs = layer_pairs(settings.loss.layers, *layer_counts) if methods & USES_FEATURES else ()
+        pair = global_pair(settings.loss.layers, *layer_counts)
+        memory_pair = pair if methods & USES_MEMORY else None
+        chosen_device = select_device(device, elsewhere)
+        precision = resolve_precision(settings.precision, chosen_device)
+        # The memory's layer is always stored: a later search with a memory then needs no second pass.
+        layers = tuple(sorted({pair[0]} | {t for t, _ in pairs}))
+        storage = _plan_storage(settings, inputs, layers, memory_pair, precision, folder)
+        notes = storage.notes
+        wanted = settings.memory.centroids or inputs.task.default_centroids
+        count = len(storage.stored)
+        if wanted > count and memory_pair is not None:
+            notes += (f"memory.centroids: {wanted} lowered to {count}, the number of training examples.",)
+        return cls(
+            teacher=inputs.teacher,
+            task=inputs.task,
+            train=inputs.train,
+            dev=inputs.dev,
+            layers=storage.layers,
+            stored=storage.stored,
+            live=storage.live,
+            pairs=pairs,
+            memory_pair=memory_pair,
+            centroids=min(wanted, count),
+            student=settings.student,
+            padding=settings.data.padding,
+            algorithm=settings.memory.algorithm,
+            precision=precision,
+            device=chosen_device.type,
+            seed=settings.search.seed,
+            folder=folder.absolute(),  # Workers on other nodes read it, too.
+            remote=remote,
+            notes=notes,
+        )
 
     @property
     def model_folders(self) -> list[str]:
-        """The folders of the teacher and of the model that students start from; a hub's models have none."""
+        """The folders of the teacher and of the model that students start from; models of the hub have none."""
         models = (self.teacher.path, self.student.model or self.teacher.base)
         return [path for path in dict.fromkeys(models) if path and Path(path).is_dir()]
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the outputs and the memory on a disk (README, "What a trial costs"); 0 where nothing is stored."""
+        """Bytes of the outputs and the memory on a disk; 0 if nothing is stored."""
         if self.live and self.memory_pair is None:
             return 0
         padded = self.train.max_length if self.padding == "published" else None
@@ -86,110 +179,71 @@ class MemorySpec:
         return size + sizes.memory_bytes(examples, self.centroids, (padded or int(self.stored.lengths.max())) * hidden)
 
     def bring(self) -> None:
-        """See to it that the models' folders are on this node's disk.
+        """Copy the models' folders to this node's disk if they are not there.
 
         Raises:
-            FsdTuneError: one of them is nowhere, or cannot be written where the others have it.
+            FsdTuneError: one of them cannot be found, or cannot be written at the path that other nodes use.
         """
         for path, uri in self.brought:
             provide(Path(path), uri)
 
 
-def spec_for(
+@dataclass(frozen=True)
+class _Storage:
+    """Which teacher outputs are stored; see the attributes of `MemorySpec`."""
+
+    layers: tuple[int, ...]
+    stored: TokenizedSplit
+    live: bool
+    notes: tuple[str, ...]
+
+
+def _plan_storage(
     settings: Settings,
-    teacher: ModelInfo,
-    task: splits.TaskLike,
-    train: TokenizedSplit,
-    dev: TokenizedSplit,
+    inputs: SpecInputs,
+    layers: tuple[int, ...],
+    memory_pair: tuple[int, int] | None,
+    precision: str,
     folder: Path,
-    device: str,
-    remote: str | None = None,
-    elsewhere: bool = False,
-) -> tuple[MemorySpec, list[str]]:
-    """The artefacts that a search or a run with these settings needs, and notes on what was adapted.
-
-    Outputs that would take more than `memory.spool_limit_gb`, or than is free on the disk of `folder`, are not
-    stored: methods with features then run the teacher live, `kd` alone stores the logits only.
-
-    `elsewhere`: as for `device.pick`.
-    """
-    task = splits.get_task(task)
-    methods = set(settings.methods)
-    lt, ls = teacher.layers, settings.student.layers
-    pairs = layer_pairs(settings.loss.layers, lt, ls) if methods & USES_FEATURES else ()
-    pair = global_pair(settings.loss.layers, lt, ls)
-    memory_pair = pair if methods & USES_MEMORY else None
-    where = select_device(device, elsewhere)
-    precision = resolve_precision(settings.precision, where)
-    # The memory's layer is always stored: a later search with a memory then needs no second pass.
-    layers = tuple(sorted({pair[0]} | {t for t, _ in pairs}))
-    stored, live, notes = train, False, []
-    size, room, limited_by = _room(settings, teacher, task, train, layers, precision, folder)
-    if methods & USES_TEACHER and size > room:
-        said = f"the teacher's outputs on {len(train):,} examples would take {size / 1e9:.3g} GB, {limited_by}"
-        if not methods & (USES_FEATURES | USES_MEMORY):
-            layers = ()
-            notes.append(f"{said}; only its logits are stored, which is all that kd needs.")
-        else:
-            live = True
-            notes.append(f"{said}; {_live_cost(settings, teacher)}")
-            if memory_pair is not None:
-                layers = (memory_pair[0],)
-                stored = _sample(settings, task, train, size, room)
-                notes.append(f"the teacher memory stands for a sample of {len(stored):,} examples.")
-    wanted = settings.memory.centroids or task.default_centroids
-    if wanted > len(stored) and memory_pair is not None:
-        notes.append(f"memory.centroids: {wanted} lowered to {len(stored)}, the number of training examples.")
-    spec = MemorySpec(
-        teacher=teacher,
-        task=task,
-        train=train,
-        dev=dev,
-        layers=layers,
-        stored=stored,
-        live=live,
-        pairs=pairs,
-        memory_pair=memory_pair,
-        centroids=min(wanted, len(stored)),
-        student=settings.student,
-        padding=settings.data.padding,
-        algorithm=settings.memory.algorithm,
-        precision=precision,
-        device=where.type,
-        seed=settings.search.seed,
-        folder=folder.absolute(),  # workers elsewhere read it, too
-        remote=remote,
-    )
-    return spec, notes
+) -> _Storage:
+    """Store the outputs of all examples if they fit the disk, else less."""
+    methods, train = set(settings.methods), inputs.train
+    size, room, limited_by = _room(settings, inputs, layers, precision, folder)
+    if not methods & USES_TEACHER or size <= room:
+        return _Storage(layers, train, False, ())
+    excess = f"the teacher's outputs on {len(train):,} examples would take {size / 1e9:.3g} GB, {limited_by}"
+    if not methods & (USES_FEATURES | USES_MEMORY):
+        return _Storage((), train, False, (f"{excess}; only its logits are stored, which is all that kd needs.",))
+    cost = f"{excess}; {_live_cost(settings, inputs.teacher)}"
+    if memory_pair is None:
+        return _Storage(layers, train, True, (cost,))
+    stored = _sample(settings, inputs, size, room)
+    sampled = f"the teacher memory stands for a sample of {len(stored):,} examples."
+    return _Storage((memory_pair[0],), stored, True, (cost, sampled))
 
 
 def _room(
-    settings: Settings,
-    teacher: ModelInfo,
-    task: splits.Task,
-    train: TokenizedSplit,
-    layers: tuple[int, ...],
-    precision: str,
-    folder: Path,
+    settings: Settings, inputs: SpecInputs, layers: tuple[int, ...], precision: str, folder: Path
 ) -> tuple[int, float, str]:
-    """Bytes of the outputs, bytes that they may take, and what limits them, in words."""
+    """Return the bytes of the outputs, the bytes that they may take, and what limits them, in words."""
+    teacher, train = inputs.teacher, inputs.train
     positions = len(train) * train.max_length if settings.data.padding == "published" else int(train.offsets[-1])
     size = sizes.outputs_bytes(positions, len(train), teacher.hidden_size, len(layers), len(teacher.labels))
     limit = settings.memory.spool_limit_gb * 1e9
-    by = f"over memory.spool_limit_gb ({settings.memory.spool_limit_gb:g})"
+    limit_name = f"over memory.spool_limit_gb ({settings.memory.spool_limit_gb:g})"
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     free = _SHARE_OF_FREE * shutil.disk_usage(existing).free
     if limit <= free or size <= free:
-        return size, limit, by
-    order = label_order(teacher, task)
+        return size, limit, limit_name
+    order = label_order(teacher, inputs.task)
     key = teacher_outputs.key(fingerprint(teacher.path), order, train, layers, settings.data.padding, precision)
     if (folder / f"outputs-{key}" / artifacts.MANIFEST).is_file():
-        return size, limit, by
+        return size, limit, limit_name
     return size, free, f"and {free / 0.9e9:.3g} GB are free on the disk of {folder}"
 
 
 def _live_cost(settings: Settings, teacher: ModelInfo) -> str:
-    """What a live teacher costs: its forward pass beside the student's forward and backward (three forwards)."""
+    """Describe a live teacher's cost: its forward pass beside the student's forward and backward (three forwards)."""
     student = (
         settings.student.layers * ((settings.student.hidden_size or teacher.hidden_size) / teacher.hidden_size) ** 2
     )
@@ -197,13 +251,14 @@ def _live_cost(settings: Settings, teacher: ModelInfo) -> str:
     return f"the teacher runs live in every step, which makes a step about {times:.2g} times plain fine-tuning's."
 
 
-def _sample(settings: Settings, task: splits.Task, train: TokenizedSplit, size: int, room: float) -> TokenizedSplit:
-    """Examples for a live teacher's memory: as many as fit, at most what k-means starts from, at least K.
+def _sample(settings: Settings, inputs: SpecInputs, size: int, room: float) -> TokenizedSplit:
+    """Return examples for a live teacher's memory: as many as fit, at most what k-means starts from, at least K.
 
     The longest example is among them, so that no later one is wider than the memory.
     """
-    k = settings.memory.centroids or task.default_centroids
-    count = min(len(train), max(k, min(teacher_memory.SAMPLE_EXAMPLES, int(len(train) * room / size))))
+    train = inputs.train
+    k = settings.memory.centroids or inputs.task.default_centroids
+    count = min(len(train), max(k, min(kmeans.SAMPLE_EXAMPLES, int(len(train) * room / size))))
     rows = np.random.default_rng(_SAMPLE_SEED).permutation(len(train))[:count]
     longest = int(train.lengths.argmax())
     if longest not in rows:
@@ -212,10 +267,8 @@ def _sample(settings: Settings, task: splits.Task, train: TokenizedSplit, size: 
 
 
 def fingerprint(path: str) -> str:
-    """A name for a model's weights: the digest of its files, or of a hub id and its commit."""
+    """Return a name for a model's weights: the digest of its files, or of a hub id and its commit."""
     folder = Path(path).expanduser()
     if folder.is_dir():
         return artifacts.folder_digest(folder, _WEIGHTS)
-    from transformers import AutoConfig
-
-    return artifacts.digest(path, getattr(AutoConfig.from_pretrained(path), "_commit_hash", None))
+    return artifacts.digest(path, getattr(load_config(path), "_commit_hash", None))

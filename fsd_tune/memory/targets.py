@@ -1,6 +1,6 @@
-"""Where a step's teacher targets come from: served arrays, or a live teacher behind the same interface.
+"""The teacher targets of a training step: from stored arrays, or from a live teacher behind the same interface.
 
-The live one exists for outputs that would exceed their disk limit and for the test that both give the same losses.
+A live teacher serves tasks whose outputs would exceed the disk limit; a test holds that both give the same losses.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,11 +23,11 @@ from fsd_tune.memory.teacher_outputs import TeacherOutputs
 
 @dataclass(frozen=True)
 class TeacherBatch:
-    """What the teacher contributes to one step.
+    """The teacher's part of one training step.
 
     Attributes:
         logits: [B, C] in the task's label order.
-        features: for each paired layer [B, n, H], zero at padded positions unless padding is published.
+        features: hidden states of each paired layer, [B, n, H], zero at padded positions unless padding is published.
         targets: the teacher's side of L_G, or None for a method without a memory.
     """
 
@@ -37,16 +37,21 @@ class TeacherBatch:
 
 
 class TeacherTargets(Protocol):
-    """Gives the teacher's part of any batch."""
+    """A source of the teacher's part of any batch."""
 
     def batch(self, rows: NDArray[np.int64], inputs: Mapping[str, Tensor]) -> TeacherBatch:
-        """The teacher's part for the examples `rows`, whose model inputs (ids, mask [B, n]) are `inputs`."""
+        """Return the teacher's part of one batch.
+
+        Args:
+            rows: training examples, int64 [B].
+            inputs: their model inputs, such as `input_ids` and `attention_mask`, [B, n].
+        """
         ...
 
 
 @dataclass(frozen=True)
 class CachedTeacher:
-    """Indexes arrays that were computed once; holds no teacher.
+    """Teacher targets from arrays that were computed once; it holds no teacher.
 
     Attributes:
         outputs: the teacher's logits and features.
@@ -66,7 +71,7 @@ class CachedTeacher:
         return centred_gram(torch.tensor(self.memory.centroids).to(self.device))
 
     def batch(self, rows: NDArray[np.int64], inputs: Mapping[str, Tensor]) -> TeacherBatch:
-        """See `TeacherSource`."""
+        """Return the teacher's part of one batch; see `TeacherTargets.batch`."""
         width = inputs["input_ids"].shape[1]
         features = {layer: send(self.outputs.features(layer, rows, width), self.device) for layer in self.layers}
         targets = None
@@ -82,11 +87,11 @@ class CachedTeacher:
 
 @dataclass(frozen=True)
 class LiveTeacher:
-    """Runs the teacher at every step.
+    """A teacher that runs in every step.
 
     Attributes:
         model: the teacher.
-        order: the teacher's logit for each label of the task.
+        order: index of the teacher's logit for each label of the task.
         memory: centroids, or None for methods without one.
         layers: the teacher layers of the pairs.
         memory_layer: the layer whose features the memory stands for.
@@ -111,7 +116,7 @@ class LiveTeacher:
         return centroids, centred_gram(centroids)
 
     def batch(self, rows: NDArray[np.int64], inputs: Mapping[str, Tensor]) -> TeacherBatch:
-        """See `TeacherSource`."""
+        """Return the teacher's part of one batch; see `TeacherTargets.batch`."""
         self.model.eval()
         inputs = {name: value for name, value in inputs.items() if name != "labels"}
         with torch.no_grad(), autocast(self.precision, self.device):

@@ -1,12 +1,12 @@
-"""The one teacher pass: logits and the paired layers' features of every training example, on disk.
+"""Teacher outputs on disk: logits and the features of the paired layers of every training example, from one pass.
 
-Half precision, ragged (real tokens only, or all positions with `padding: published`), memory-mapped shards
-(design.md, "One teacher pass, two artefacts").
+Features are in half precision and ragged (real tokens only, or all positions with `padding: published`), in
+memory-mapped shards. See docs/explanation/method.md, "Teacher outputs".
 """
 
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,28 +14,31 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from fsd_tune.data.batching import TokenizedSplit, by_length, collate, inputs_for
 from fsd_tune.device import autocast
 from fsd_tune.memory import sizes
 from fsd_tune.storage import artifacts
 
-# A step done and its total, with a word for what is being done.
+# Called with the name of a stage, the units done and their total.
 Progress = Callable[[str, int, int], None]
 
 SHARD_BYTES = 1 << 30
+# Small enough that the examples of a block have nearly one length, large enough for the products to be quick.
+BLOCK_BYTES = 1 << 24
 _BATCH = 64
 
 
 @dataclass(frozen=True)
 class TeacherOutputs:
-    """Teacher outputs, on disk or in the object store; read-only.
+    """Read-only teacher outputs, on disk or in Ray's object store.
 
     Attributes:
-        logits: float32 [N, C], never softened: the temperature is searched.
-        offsets: int64 [N + 1] into the stored positions.
-        shards: for each layer its features, float16 [positions, H], cut into shards between examples.
-        shard_starts: the first example of each shard, and N.
+        logits: float32 [N, C], not softened, because the temperature is searched.
+        offsets: int64 [N + 1]; example i has the stored positions offsets[i] to offsets[i + 1].
+        shards: features of each layer, float16 [positions, H], cut into shards between examples.
+        shard_starts: first example of each shard, and N, int64 [shards + 1].
     """
 
     logits: NDArray[np.float32]
@@ -48,15 +51,24 @@ class TeacherOutputs:
 
     @property
     def longest(self) -> int:
-        """The most positions that an example has."""
+        """The largest number of positions of an example."""
         return int(np.diff(self.offsets).max())
 
     def width(self, layer: int) -> int:
-        """Hidden size of a layer."""
+        """Return the hidden size of a layer."""
         return int(self.shards[layer][0].shape[-1])
 
     def features(self, layer: int, rows: NDArray[np.int64], width: int) -> NDArray[np.float16]:
-        """Features of the given examples, float16 [B, width, H], zero beyond each one's stored positions."""
+        """Return features of the given examples, zero beyond the stored positions of each.
+
+        Args:
+            layer: index of `hidden_states`.
+            rows: examples, int64 [B].
+            width: positions of the result.
+
+        Returns:
+            float16 [B, width, H].
+        """
         out = np.zeros((len(rows), width, self.width(layer)), np.float16)
         which = np.searchsorted(self.shard_starts, rows, "right") - 1
         for i, (row, shard) in enumerate(zip(rows, which, strict=True)):
@@ -67,19 +79,22 @@ class TeacherOutputs:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all arrays."""
+        """Size of all arrays in bytes."""
         return int(self.logits.nbytes + self.offsets.nbytes + sum(s.nbytes for x in self.shards.values() for s in x))
 
 
 def key(
     teacher: str, order: Sequence[int], data: TokenizedSplit, layers: Sequence[int], padding: str, precision: str
 ) -> str:
-    """The name of the outputs: everything that they depend on.
+    """Return the name of the outputs: a digest of everything that they depend on.
 
     Args:
         teacher: fingerprint of the teacher's files.
-        order: the teacher's logit for each label of the task.
+        order: index of the teacher's logit for each label of the task.
         data: token ids; they stand for sentences, tokenizer and maximum length.
+        layers: indices of `hidden_states`.
+        padding: masked or published.
+        precision: bf16 or float32.
     """
     types = data.types if data.types is not None else b""
     facts = [teacher, list(order), sorted(layers), padding, precision, data.max_length]
@@ -100,14 +115,18 @@ def write(
     """Run the teacher once over a split and write its outputs.
 
     Args:
-        folder: the artefact's final name.
+        folder: folder to write.
         model: the teacher, a sequence classifier.
-        order: the teacher's logit for each label of the task.
+        order: index of the teacher's logit for each label of the task.
+        data: the split.
         layers: indices of `hidden_states` to keep.
         padding: `masked` stores real tokens only, `published` all positions up to the maximum length.
+        precision: of the forward pass, bf16 or float32.
+        device: where the teacher runs.
+        progress: called with the number of examples done.
 
     Raises:
-        FsdTuneError: no space left.
+        FsdTuneError: the disk is full.
     """
     started = time.monotonic()
     model = model.to(device).eval()
@@ -159,7 +178,7 @@ def write(
 
 
 def _shard_starts(offsets: NDArray[np.int64], bytes_per_position: int) -> NDArray[np.int64]:
-    """First example of each shard and N, so that a shard has at most SHARD_BYTES (or one example)."""
+    """Return the first example of each shard, and N; a shard has at most SHARD_BYTES, or one example."""
     starts, last = [0], len(offsets) - 1
     while starts[-1] < last:
         limit = offsets[starts[-1]] + SHARD_BYTES // bytes_per_position
@@ -169,7 +188,12 @@ def _shard_starts(offsets: NDArray[np.int64], bytes_per_position: int) -> NDArra
 
 
 def read(folder: Path, mapped: bool) -> TeacherOutputs:
-    """The outputs in `folder`, memory-mapped or in memory."""
+    """Read the outputs in `folder`.
+
+    Args:
+        folder: that `write` has written.
+        mapped: map the files instead of reading them into memory.
+    """
     mode: Any = "r" if mapped else None
     starts = np.load(folder / "shard_starts.npy")
     layers = sorted({int(path.name.split("_")[1]) for path in folder.glob("layer_*.npy")})
@@ -182,3 +206,45 @@ def read(folder: Path, mapped: bool) -> TeacherOutputs:
         },
         shard_starts=starts,
     )
+
+
+def dense(outputs: TeacherOutputs, layer: int, rows: NDArray[np.int64], width: int, device: torch.device) -> Tensor:
+    """Return flattened features of the given examples.
+
+    Args:
+        outputs: of the teacher.
+        layer: index of `hidden_states`.
+        rows: examples, int64 [B].
+        width: positions of each example.
+        device: where the result lies.
+
+    Returns:
+        float32 [B, width * H].
+    """
+    return torch.from_numpy(outputs.features(layer, rows, width)).to(device).flatten(1).float()
+
+
+def blocks(
+    outputs: TeacherOutputs, layer: int, rows: NDArray[np.int64] | None = None
+) -> Iterator[tuple[NDArray[np.int64], int]]:
+    """Yield examples in blocks whose dense features fit bounded memory, longest examples first.
+
+    The examples of a block have similar lengths, so that products run over few positions beyond the stored ones.
+
+    Args:
+        outputs: of the teacher.
+        layer: index of `hidden_states`.
+        rows: examples, int64; None for all.
+
+    Yields:
+        The examples of a block, int64 [B], and the positions of the longest one.
+    """
+    lengths = np.diff(outputs.offsets)
+    order = np.arange(len(outputs)) if rows is None else rows
+    order = order[np.argsort(-lengths[order], kind="stable")]
+    start = 0
+    while start < len(order):
+        width = int(lengths[order[start]])
+        end = start + max(1, BLOCK_BYTES // (4 * width * outputs.width(layer)))
+        yield order[start:end], width
+        start = end

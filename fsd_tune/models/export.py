@@ -1,8 +1,6 @@
-"""`fsd-tune export`: a student as a folder to publish, with label words, a model card, and on demand an ONNX file."""
+"""`fsd-tune export`: write a student as a folder to publish, with label words, a model card and optionally ONNX."""
 
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
@@ -11,7 +9,7 @@ import torch
 
 from fsd_tune.data import splits
 from fsd_tune.data.splits import Task
-from fsd_tune.errors import InputError
+from fsd_tune.errors import InputError, ProblemCollector
 from fsd_tune.models import folder, model_card
 from fsd_tune.models import onnx as onnx_file
 from fsd_tune.models.folder import made_in_search, record_of
@@ -19,122 +17,110 @@ from fsd_tune.models.loading import (
     ModelInfo,
     label_config,
     label_order,
+    load_config,
     load_tokenizer,
-    quiet_transformers,
     read_model_info,
+    transformers_quiet,
 )
 from fsd_tune.progress import Display
-from fsd_tune.storage import artifacts
+from fsd_tune.storage import artifacts, hub, layout
 from fsd_tune.storage.artifacts import write_json, write_text
 
 
+@transformers_quiet()
 def run(
     student: str, output: Path, *, task: splits.TaskLike | None, onnx: bool, overwrite: bool, display: Display
 ) -> dict[str, Any]:
-    """Check a student and write its folder, beside and renamed.
+    """Check a student and write the folder to publish, whole or not at all.
 
     Args:
         student: folder or hub id.
         output: new, or an exported student with `overwrite`.
-        task: for a student that records none of GLUE's: an id, or the file of one's own.
+        task: the task of a student that records none of GLUE's: an id, or the YAML of a task of your own.
         onnx: also write `model.onnx`.
-        overwrite: replace what is there.
-        display: where progress goes.
+        overwrite: replace an exported student.
+        display: shows progress.
 
     Returns:
         {"task", "student", "files": names, "metrics": on dev, "examples", "labels", "onnx_difference": None or float}
 
     Raises:
         InputError: with every problem of student, task and output.
-        FsdTuneError: the ONNX file computes something else.
+        FsdTuneError: the ONNX file computes other logits than the model.
     """
     display.stage("checking the student", 0, 1)
-    quiet_transformers()
-    problems = folder.check_output(output, overwrite)
-    if onnx and (lacking := onnx_file.lacking()):
-        problems.append(f"--onnx: needs {' and '.join(lacking)}, not installed here: pip install 'fsd_tune[onnx]'.")
-    found, info, record = None, None, record_of(student)
-    try:
-        info = _student(student, record)
-    except InputError as error:
-        problems += error.problems
-    try:
-        found = _task(student, record, task)
-    except InputError as error:
-        problems += error.problems
+    problems = ProblemCollector(folder.check_output(output, overwrite))
+    if onnx and (missing := onnx_file.lacking()):
+        problems.add(f"--onnx: needs {' and '.join(missing)}, which are not installed: pip install 'fsd_tune[onnx]'.")
+    info: ModelInfo | None = None
+    student_task: Task | None = None
     own_order = False
-    try:
-        if info is not None and found is not None:
-            own_order = label_order(info, found, "--student") != tuple(range(found.num_labels))
-    except InputError as error:
-        problems += error.problems
-    if problems or found is None or info is None:
-        raise InputError(problems)
-    model, tokenizer = _load(student, found, own_order), load_tokenizer(student)
-    record = _without_paths(record | {"task": found.id})
+    record = record_of(student)
+    with problems.collect():
+        info = _check_student(student, record)
+    with problems.collect():
+        student_task = _student_task(student, record, task)
+    if info is not None and student_task is not None:
+        with problems.collect():
+            own_order = label_order(info, student_task, "--student") != tuple(range(student_task.num_labels))
+    problems.raise_any()
+    assert info is not None and student_task is not None
+    model, tokenizer = _load(student, student_task, own_order), load_tokenizer(student)
+    record = _without_paths(record | {"task": student_task.id})
     confirmation = _confirmation(Path(student), record)
-    metrics, examples = model_card.scores(found, record)
-    made: dict[str, Any] = {"task": found.id, "student": student, "metrics": metrics, "examples": examples}
+    metrics, examples = model_card.scores(student_task, record)
+    made: dict[str, Any] = {"task": student_task.id, "student": student, "metrics": metrics, "examples": examples}
     made |= {"labels": list(model.config.id2label.values()), "confirmed": bool(confirmation), "onnx_difference": None}
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-    try:
+    with artifacts.atomic_folder(output) as temporary:
         display.stage("writing", 0, 1)
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
         write_json(temporary / artifacts.MODEL_RECORD, record)
-        text = model_card.card(output.absolute().name, found, record, confirmation, info.layers)
+        text = model_card.card(output.absolute().name, student_task, record, confirmation, info.layers)
         write_text(temporary / "README.md", text)
         if onnx:
             display.stage("ONNX: tracing the model, which takes a while", 0, 1)
             made["onnx_difference"] = onnx_file.write(temporary / "model.onnx", model, tokenizer)
         made["files"] = sorted(path.name for path in temporary.iterdir())
-        temporary.chmod(0o755)
-        shutil.rmtree(output, ignore_errors=True)
-        temporary.rename(output)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     display.close()
     return made
 
 
-def _student(student: str, record: Mapping[str, Any]) -> ModelInfo:
-    """Describes it.
+def _check_student(student: str, record: Mapping[str, Any]) -> ModelInfo:
+    """Describe a student.
 
     Raises:
         InputError: it is no student.
     """
-    from transformers import AutoConfig
-
     folder = Path(student)
-    if (folder / "summary.json").is_file() and (folder / "settings.yaml").is_file():
+    if (folder / layout.SUMMARY).is_file() and (folder / layout.SETTINGS).is_file():
         raise InputError(f"--student: {student} is a search's folder; give its student, {folder / 'best'}.")
     info = read_model_info(student, "--student")
     if "base" in record:
         raise InputError(f"--student: {student} is a teacher, but must be a student that `distill` or `search` made.")
-    kinds = AutoConfig.from_pretrained(student).architectures or []
-    if not any(kind.endswith("ForSequenceClassification") for kind in kinds):
+    classes = load_config(student).architectures or []
+    if not any(name.endswith("ForSequenceClassification") for name in classes):
         raise InputError(
-            f"--student: {student} is no classifier (its config.json says {', '.join(kinds) or 'nothing'}), but must "
+            f"--student: {student} is no classifier (its config.json says {', '.join(classes) or 'nothing'}), but must "
             "be a student that `distill` or `search` made."
         )
     return info
 
 
-def _task(student: str, record: Mapping[str, Any], given: splits.TaskLike | None) -> Task:
+def _student_task(student: str, record: Mapping[str, Any], given: splits.TaskLike | None) -> Task:
     recorded = record.get("task")
     if given is None and not isinstance(recorded, str):
         raise InputError(f"--task: is missing: {student} records no task, so give the one that it was trained on.")
     if given is None and recorded not in splits.TASKS:
         raise InputError(f"--task-file: is missing: {student} was trained on {recorded}, so give that task's YAML.")
-    found = splits.get_task(given or str(recorded))
-    if isinstance(recorded, str) and found.id != recorded:
-        raise InputError(f"--task: found {found.id}, but {student} records {recorded}; leave --task out.")
-    return found
+    task = splits.get_task(given or str(recorded))
+    if isinstance(recorded, str) and task.id != recorded:
+        raise InputError(f"--task: found {task.id}, but {student} records {recorded}; leave --task out.")
+    return task
 
 
 def _load(student: str, task: Task, own_order: bool) -> Any:
-    """The classifier with the task's label words; one whose own words stand in another order keeps them.
+    """Load the classifier with the task's label words; one with its own words in another order keeps them.
 
     Raises:
         InputError: weights are missing.
@@ -144,9 +130,10 @@ def _load(student: str, task: Task, own_order: bool) -> Any:
     words = {} if own_order else label_config(task)
     if task.regression:
         words |= {"id2label": {0: "score"}, "label2id": {"score": 0}}
-    model, loading = AutoModelForSequenceClassification.from_pretrained(
-        student, **words, dtype=torch.float32, output_loading_info=True
-    )
+    with hub.cached_if_unreachable(student):
+        model, loading = AutoModelForSequenceClassification.from_pretrained(
+            student, **words, dtype=torch.float32, output_loading_info=True
+        )
     if loading["missing_keys"]:
         first = sorted(loading["missing_keys"])[0]
         raise InputError(f"--student: {student} lacks weights ({first} and {len(loading['missing_keys']) - 1} more).")
@@ -154,25 +141,23 @@ def _load(student: str, task: Task, own_order: bool) -> Any:
 
 
 def _confirmation(student: Path, record: Mapping[str, Any]) -> dict[str, Any]:
-    """The confirmation of the search that the student lies in, where its winner is this student's configuration."""
+    """Return the confirmation of the search that the student lies in, if its winner is this student's configuration."""
     search = made_in_search(student)
     if search is None:
         return {}
     try:
-        made = json.loads((search / "confirm" / "summary.json").read_text(encoding="utf-8"))
-        same: bool = made["winner"]["config"] == record["config"] or made["winner"]["trial"] == record["trial"]
+        summary = json.loads((search / layout.CONFIRM / layout.SUMMARY).read_text(encoding="utf-8"))
+        winner = summary["winner"]
+        same: bool = winner["config"] == record["config"] or winner["trial"] == record["trial"]
     except (OSError, ValueError, KeyError, TypeError):
         return {}
-    return made if same else {}
+    return summary if same else {}
 
 
 def _without_paths(value: Any) -> Any:
-    """The record for others to read: absolute paths of this machine, and its teacher's, by their last part."""
+    """Return a record for others to read, with the last part in place of each absolute path."""
     if isinstance(value, dict):
-        made = {key: _without_paths(part) for key, part in value.items()}
-        if isinstance(made.get("teacher"), dict) and "name" in made["teacher"]:
-            made["teacher"]["name"] = model_card.plain_name(made["teacher"]["name"])
-        return made
+        return {key: _without_paths(part) for key, part in value.items()}
     if isinstance(value, list):
         return [_without_paths(part) for part in value]
     absolute = isinstance(value, str) and (PurePath(value).is_absolute() or value.startswith("~"))

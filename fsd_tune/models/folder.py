@@ -1,49 +1,59 @@
-"""The student that a user takes away: a plain transformers folder with its label words, metrics and hyperparameters."""
+"""Write and read model folders: plain transformers folders with a record of how the model was made."""
 
 import copy
 import json
 import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from fsd_tune.data.batching import reads_types
-from fsd_tune.models.loading import quiet_transformers
-from fsd_tune.storage import artifacts
+from fsd_tune.models.loading import transformers_quiet
+from fsd_tune.storage import artifacts, layout
 from fsd_tune.storage.artifacts import MODEL_RECORD, write_json
 
 
 def cannot_be_made(output: Path) -> list[str]:
-    """Why a folder, where it is not there yet, cannot be made."""
+    """Return why a folder cannot be created; empty if it exists or can be."""
     if output.is_dir():
         return []
     if output.exists():
         return [f"--output: {output} is a file, but must be a folder or new."]
-    above = next(path for path in output.absolute().parents if path.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        return [f"--output: {output} cannot be made: {above} is no folder that may be written to."]
+    parent = next(path for path in output.absolute().parents if path.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        return [f"--output: {output} cannot be made: {parent} is not a writable directory."]
     return []
 
 
 def check_output(output: Path, overwrite: bool) -> list[str]:
-    """Problems of a folder that a model is to be written to."""
+    """Return the problems of a folder that a model will be written to.
+
+    Args:
+        output: new, empty, or with `overwrite` a model that this package wrote.
+        overwrite: whether such a model may be replaced.
+    """
     if output.is_dir():
-        ours = (output / MODEL_RECORD).is_file()
-        if not any(output.iterdir()) or (overwrite and ours):
+        is_model = (output / MODEL_RECORD).is_file()
+        # Other files may be the user's only copy, so they are never replaced.
+        if not any(output.iterdir()) or (overwrite and is_model):
             return []
-        # Only a model of ours is ever replaced: whatever else is there is not ours to delete.
-        held = "a model; give a new folder, or --overwrite" if ours else "other files; give a new folder"
-        return [f"--output: {output} holds {held}."]
+        content = "a model; give a new folder, or --overwrite" if is_model else "other files; give a new folder"
+        return [f"--output: {output} holds {content}."]
     return cannot_be_made(output)
 
 
 def fitting(tokenizer: Any, model: Any) -> Any:
-    """A tokenizer that makes what a model takes: no token types for one that a teacher of another family has taught."""
+    """Return a tokenizer that makes only inputs that a model accepts.
+
+    A student of another family than its teacher, such as DistilBERT, may accept no `token_type_ids`.
+
+    Args:
+        tokenizer: a transformers tokenizer.
+        model: a transformers model.
+    """
     if reads_types(model) or "token_type_ids" not in tokenizer.model_input_names:
         return tokenizer
     fitted = copy.deepcopy(tokenizer)
-    # Loading gives it back, for it is saved with the arguments that made the tokenizer.
+    # `init_kwargs` is saved with the tokenizer, so that loading restores the choice.
     fitted.init_kwargs["model_input_names"] = fitted.model_input_names = [
         name for name in tokenizer.model_input_names if name != "token_type_ids"
     ]
@@ -51,19 +61,19 @@ def fitting(tokenizer: Any, model: Any) -> Any:
 
 
 def record_of(folder: Path | str) -> dict[str, Any]:
-    """What `fsd_tune.json` in a model's folder says of its making; empty for models from elsewhere."""
+    """Return `fsd_tune.json` of a model's folder, which records how it was made; empty for other models."""
     try:
-        made = json.loads((Path(folder) / artifacts.MODEL_RECORD).read_text(encoding="utf-8"))
+        record = json.loads((Path(folder) / artifacts.MODEL_RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return made if isinstance(made, dict) else {}
+    return record if isinstance(record, dict) else {}
 
 
 def made_in_search(student: Path) -> Path | None:
-    """The folder of the search that a student lies in (`R/best`, `R/confirm/best`); None when it lies elsewhere."""
+    """Return the folder of the search that a student is part of (`R/best`, `R/confirm/best`), or None."""
     for folder in list(student.absolute().parents)[:2] if student.is_dir() else []:
         try:
-            summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+            summary = json.loads((folder / layout.SUMMARY).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
         if isinstance(summary, dict) and "identity" in summary:
@@ -71,23 +81,21 @@ def made_in_search(student: Path) -> Path | None:
     return None
 
 
+@transformers_quiet()
 def write_model(folder: Path, model: Any, tokenizer: Any, record: dict[str, Any]) -> Path:
-    """Write a teacher's or student's folder beside and rename it.
+    """Write the folder of a teacher or student, whole or not at all.
 
     Args:
-        folder: where it goes; replaced when it is there.
-        model, tokenizer: of transformers.
-        record: what `fsd_tune.json` in it says of its making.
+        folder: its path; an existing folder is replaced.
+        model: a transformers model.
+        tokenizer: a transformers tokenizer.
+        record: how the model was made; becomes its `fsd_tune.json`.
+
+    Returns:
+        The folder.
     """
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        quiet_transformers()
+    with artifacts.atomic_folder(folder) as temporary:
         model.save_pretrained(temporary)
         fitting(tokenizer, model).save_pretrained(temporary)
         write_json(temporary / artifacts.MODEL_RECORD, record)
-        temporary.chmod(0o755)
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return folder

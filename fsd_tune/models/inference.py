@@ -11,22 +11,29 @@ from numpy.typing import NDArray
 from fsd_tune.data import splits
 from fsd_tune.data.batching import TokenizedSplit, by_length, collate, inputs_for
 from fsd_tune.device import autocast, select_device
+from fsd_tune.models.loading import load_finished
 
 EVALUATION_BATCH = 64
 
 
-def score_on_dev(folder: Path, task: splits.Task, dev: TokenizedSplit, precision: str, device: str) -> dict[str, Any]:
-    """The score of a student's folder on dev, which has chosen nothing.
+def score_on_dev(
+    student: Path | Any, task: splits.Task, dev: TokenizedSplit, precision: str, device: str
+) -> dict[str, Any]:
+    """Score a finished student on a dev split that selected nothing.
+
+    Args:
+        student: a transformers classifier, or its folder.
+        task: the task.
+        dev: the tokenised dev split.
+        precision: float32 or bf16.
+        device: the trials' device; cuda falls back to the CPU, because the driver's machine may have no GPU.
 
     Returns:
         {"score": the task's metric, "metrics": all of them, "examples": N}
     """
-    from transformers import AutoModelForSequenceClassification
-
-    # The driver may be a machine without the trials' GPU.
-    where = select_device("auto" if device == "cuda" else device)
-    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).to(where)
-    metrics = splits.evaluate(task, predict(model, dev, precision, where), dev.labels)
+    compute_on = select_device("auto" if device == "cuda" else device)
+    model = (load_finished(student) if isinstance(student, Path) else student).to(compute_on)
+    metrics = splits.evaluate(task, predict(model, dev, precision, compute_on), dev.labels)
     return {"score": metrics[task.metric], "metrics": metrics, "examples": len(dev)}
 
 
@@ -37,9 +44,19 @@ def predict(
     device: torch.device,
     progress: Callable[[int], None] = lambda done: None,
 ) -> NDArray[np.float32]:
-    """Logits float32 [N, C] of a model in eval mode, in the split's order; batches are sorted by length.
+    """Return the logits of a model on a split, in the split's order.
 
-    After each batch `progress` is told how many examples are done.
+    Batches are formed by length, which avoids padding.
+
+    Args:
+        model: a transformers classifier on `device`; switched to eval mode.
+        data: the tokenised split.
+        precision: float32 or bf16.
+        device: where the model is.
+        progress: called after each batch with the number of examples done.
+
+    Returns:
+        float32 [N, C].
     """
     model.eval()
     parts, rows, done = [], [], 0
@@ -52,6 +69,6 @@ def predict(
             done += len(chosen)
             progress(done)
     logits = torch.cat(parts).cpu().numpy()
-    out = np.empty_like(logits)
-    out[np.concatenate(rows)] = logits
-    return out
+    in_order = np.empty_like(logits)
+    in_order[np.concatenate(rows)] = logits
+    return in_order

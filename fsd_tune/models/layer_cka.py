@@ -1,94 +1,118 @@
-"""How alike teacher and student see the same sentences, layer by layer."""
+"""CKA between all layers of a student and all layers of its teacher, from live models or from stored features."""
 
 import math
-from collections.abc import Iterable, Iterator
-from functools import partial
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from fsd_tune.cka import CentredGram, centred_gram, cka_of
 from fsd_tune.data.batching import TokenizedSplit, by_length, collate, inputs_for
 from fsd_tune.device import autocast, select_device
-from fsd_tune.models.loading import quiet_transformers
+from fsd_tune.models.loading import load_finished
 
 _BATCH = 32
 _EXAMPLES = 256
+
+# Per batch: the student's layers and the teacher's, each [B, n, width], and the mask [B, n] of real tokens.
+LayerFeatures = tuple[Sequence[Tensor], Sequence[Tensor], Tensor]
+# Per batch: the centred Gram matrices of the student's layers and of the teacher's, each [..., n, n].
+LayerGrams = tuple[Sequence[CentredGram], Sequence[CentredGram]]
 
 
 def layer_cka(
     teacher: Any, student: Any, data: TokenizedSplit, device: torch.device, precision: str = "float32"
 ) -> list[list[float]]:
-    """Linear CKA between the tokens of an example in each layer of the student and of the teacher.
+    """Return the token-wise linear CKA of each layer of the student with each layer of the teacher.
 
-    What L_I compares (method.md, "Intra-feature"), for all pairs of layers; the mean over the examples for which it
-    is defined.
+    The value that L_I compares (docs/explanation/method.md, "Loss terms"), for all pairs of layers.
 
     Args:
-        teacher, student: classifiers of transformers that read the same token ids, of any widths.
-        data: the examples, the first 256 of them used.
-        device: where both compute.
-        precision: float32 or bf16; CKA itself is in float32.
+        teacher: a transformers classifier.
+        student: a transformers classifier that reads the same token ids, of any width.
+        data: the examples, of which the first 256 are used.
+        device: where both models compute.
+        precision: float32 or bf16 for the models; CKA itself is computed in float32.
 
     Returns:
-        [student layers + 1][teacher layers + 1], the embeddings first; NaN where no example defines it.
+        [student layers + 1][teacher layers + 1], embeddings first, the mean over the examples for which CKA is
+        defined; NaN if it is defined for none.
     """
     data = data.take(np.arange(min(len(data), _EXAMPLES)))
     models = [model.eval().to(device) for model in (student, teacher)]
 
-    def grams() -> Iterator[list[list[CentredGram]]]:
+    def features() -> Iterator[LayerFeatures]:
         for rows in by_length(data.lengths, _BATCH):
             batch = collate(data, rows, device)
             batch.pop("labels")
-            yield [_grams(model, batch, precision) for model in models]
+            of_student, of_teacher = (_hidden_states(model, batch, precision) for model in models)
+            yield of_student, of_teacher, batch["attention_mask"]
 
     with torch.inference_mode():
-        return mean_cka(grams())
+        return token_cka(features())
 
 
-def mean_cka(batches: Iterable[list[list[CentredGram]]]) -> list[list[float]]:
-    """CKA of each pair of layers, the mean over the examples for which it is defined.
+def token_cka(batches: Iterable[LayerFeatures]) -> list[list[float]]:
+    """Return the token-wise CKA of each pair of layers, the mean over examples, from features by layer.
 
     Args:
-        batches: for each batch the student's and the teacher's layers, each as Gram matrices [B, n, n].
+        batches: for each batch the student's layers [B, n, H'], the teacher's layers [B, n, H] and the mask [B, n].
 
     Returns:
-        [student's layers][teacher's layers]; NaN where no example defines it.
+        [student layers][teacher layers]; NaN if CKA is defined for no example.
     """
-    total: torch.Tensor | None = None
-    for ours, theirs in batches:
-        parts = torch.stack([torch.stack([_sums(*cka_of(mine, other)) for other in theirs]) for mine in ours])
+    return mean_cka(
+        ([centred_gram(layer, mask) for layer in student], [centred_gram(layer, mask) for layer in teacher])
+        for student, teacher, mask in batches
+    )
+
+
+def mean_cka(batches: Iterable[LayerGrams]) -> list[list[float]]:
+    """Return the CKA of each pair of layers, the mean over all batch entries for which it is defined.
+
+    Args:
+        batches: for each batch the student's and the teacher's layers as centred Gram matrices [..., n, n].
+
+    Returns:
+        [student layers][teacher layers]; NaN if CKA is defined for no entry.
+    """
+    total: Tensor | None = None
+    for student, teacher in batches:
+        parts = torch.stack(
+            [torch.stack([_sum_and_count(*cka_of(mine, other)) for other in teacher]) for mine in student]
+        )
         total = parts if total is None else total + parts
     assert total is not None, "no examples"
     mean: list[list[float]] = (total[..., 0] / total[..., 1]).cpu().tolist()
     return mean
 
 
-def of_folders(teacher: str, student: Path, data: TokenizedSplit, device: str) -> dict[str, Any]:
-    """`layer_cka` of two models in folders (the teacher's may be an id of the hub).
+def of_teacher(teacher: str, student: Any, data: TokenizedSplit, device: str) -> dict[str, Any]:
+    """Load the teacher of a student and return their `layer_cka` as plain JSON.
+
+    Args:
+        teacher: folder or hub id.
+        student: a transformers classifier.
+        data: the examples, of which the first 256 are used.
+        device: the trials' device; cuda falls back to the CPU, because the driver's machine may have no GPU.
 
     Returns:
-        {"examples": N, "cka": as `layer_cka` gives it, None for NaN}
+        {"examples": N, "cka": [student layers + 1][teacher layers + 1], None in place of NaN}
     """
-    from transformers import AutoModelForSequenceClassification
-
-    quiet_transformers()
-    # The search's machine may lack the GPU that its trials had.
-    where = select_device("auto" if device == "cuda" else device)
-    load = partial(AutoModelForSequenceClassification.from_pretrained, dtype=torch.float32)
-    found = layer_cka(load(teacher), load(student), data, where)
-    table = [[round(value, 4) if math.isfinite(value) else None for value in row] for row in found]
+    compute_on = select_device("auto" if device == "cuda" else device)
+    values = layer_cka(load_finished(teacher), student, data, compute_on)
+    table = [[round(value, 4) if math.isfinite(value) else None for value in row] for row in values]
     return {"examples": min(len(data), _EXAMPLES), "cka": table}
 
 
-def _grams(model: Any, batch: dict[str, torch.Tensor], precision: str) -> list[CentredGram]:
+def _hidden_states(model: Any, batch: dict[str, Tensor], precision: str) -> Sequence[Tensor]:
     with autocast(precision, batch["input_ids"].device):
-        hidden = model(**inputs_for(model, batch), output_hidden_states=True).hidden_states
-    return [centred_gram(layer, batch["attention_mask"]) for layer in hidden]
+        hidden: Sequence[Tensor] = model(**inputs_for(model, batch), output_hidden_states=True).hidden_states
+    return hidden
 
 
-def _sums(value: torch.Tensor, defined: torch.Tensor) -> torch.Tensor:
-    """Sum and number of the defined ones."""
+def _sum_and_count(value: Tensor, defined: Tensor) -> Tensor:
+    """Return the sum of the defined values and how many those are, as one tensor [2]."""
     return torch.stack([value[defined].sum(), defined.sum().to(value.dtype)])

@@ -1,4 +1,4 @@
-"""Which layers of teacher and student are paired, and from which layers a student starts. Plain arithmetic."""
+"""Choose which layers of teacher and student are paired, and which layers a student starts from."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,14 @@ Pair = tuple[int, int]
 
 
 def layer_pairs(layers: str | Sequence[Sequence[int]], teacher_layers: int, student_layers: int) -> tuple[Pair, ...]:
-    """The pairs (t, s) of `hidden_states` indices (method.md, "Symbols"); index 0 is the embedding output.
+    """Return the pairs (t, s) of `hidden_states` indices that the loss terms compare; index 0 is the embedding output.
+
+    See docs/explanation/method.md, "Layer pairs".
 
     Args:
         layers: the setting `loss.layers`: penultimate, last, all, or a list of pairs.
-        teacher_layers, student_layers: Lt and Ls.
+        teacher_layers: number of the teacher's layers.
+        student_layers: number of the student's layers.
 
     Raises:
         ValueError: a listed pair lies beyond a model's last layer.
@@ -32,20 +35,28 @@ def layer_pairs(layers: str | Sequence[Sequence[int]], teacher_layers: int, stud
 
 
 def global_pair(layers: str | Sequence[Sequence[int]], teacher_layers: int, student_layers: int) -> Pair:
-    """The pair whose flattened features the memories stand for: the penultimate one, or the last with `layers: last`.
+    """Return the pair whose features the memories summarise: the penultimate one, or the last with `layers: last`.
 
-    The memory is the teacher's penultimate features' (method.md, "L_G"), so that `all` and listed pairs, which shape
-    the other terms, do not need a memory each.
+    The teacher memory holds centroids of one layer's features (docs/explanation/method.md, "Teacher memory"). `all`
+    and listed pairs shape the other terms only, so they need no memory of their own.
+
+    Args:
+        layers: the setting `loss.layers`.
+        teacher_layers: number of the teacher's layers.
+        student_layers: number of the student's layers.
     """
     which = "last" if layers == "last" else "penultimate"
     return layer_pairs(which, teacher_layers, student_layers)[0]
 
 
 def start_layers(start: str, source_layers: int, student_layers: int) -> tuple[int, ...]:
-    """Which layers (0-based) of the source model a student starts from.
+    """Return which layers (0-based) of the source model a student starts from.
 
-    `copy` takes the first ones, `every_other` spreads from the first, `last` takes the last ones, `teacher` those
-    that the student's layers are matched with (2, 4, 6 of six for three, counted from 1).
+    Args:
+        start: `copy` takes the first layers, `every_other` spreads them from the first, `last` takes the last ones,
+            `teacher` those that the student's layers are paired with (2, 4, 6 of six for three, counted from 1).
+        source_layers: number of the source model's layers.
+        student_layers: number of the student's layers, at most `source_layers`.
     """
     assert student_layers <= source_layers, (student_layers, source_layers)
     if start == "copy":

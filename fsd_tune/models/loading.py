@@ -1,4 +1,4 @@
-"""Teachers: what a folder holds, whether it fits the task; loading classifiers and tokenizers."""
+"""Describe models, check that they fit a task, and load classifiers and tokenizers."""
 
 import json
 import re
@@ -11,32 +11,29 @@ import torch
 from numpy.typing import NDArray
 
 from fsd_tune.data.splits import Task
-from fsd_tune.errors import InputError
-from fsd_tune.models.model_config import positions_of, read_config
-from fsd_tune.models.model_weights import check_classifier, check_encoder
+from fsd_tune.errors import InputError, ProblemCollector
+from fsd_tune.models.model_config import check_classifier, check_encoder, positions_of, read_config
+from fsd_tune.models.quiet import quiet_transformers as quiet_transformers
+from fsd_tune.models.quiet import transformers_quiet as transformers_quiet
 from fsd_tune.settings.loader import Settings
+from fsd_tune.storage import hub
 from fsd_tune.storage.artifacts import MODEL_RECORD
 
-
-def quiet_transformers() -> None:
-    """No progress bars and no load reports: a missing classifier is what a pretrained model is expected to have."""
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+# Labels without words of their own: transformers' LABEL_0, LABEL_1, ... or digits.
+_NO_WORD = re.compile(r"(LABEL_)?\d+")
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a teacher's configuration says, before any weight is read.
+    """What a classifier's configuration says, before any weight is read.
 
     Attributes:
-        path: folder, absolute, for workers elsewhere read it too; or hub id.
-        layers: number of layers Lt.
+        path: folder (absolute, because workers in other folders read it too) or hub id.
+        layers: number of layers.
         hidden_size: H.
-        labels: its label words in index order.
-        positions: the longest input that it takes, or None when its configuration does not say.
-        base: the pretrained model that it was fine-tuned from, or None when not recorded.
+        labels: label words in index order.
+        positions: the longest input that it takes, in tokens; None if its configuration does not say.
+        base: the pretrained model that it was fine-tuned from; None if not recorded.
     """
 
     path: str
@@ -47,30 +44,46 @@ class ModelInfo:
     base: str | None
 
 
-def read_model_info(path: str, place: str = "--teacher") -> ModelInfo:
-    """Read a teacher's configuration.
+@transformers_quiet()
+def read_model_info(path: str, flag: str = "--teacher") -> ModelInfo:
+    """Read a classifier's configuration and check that its weights are complete.
 
     Args:
         path: a folder, or a hub id.
-        place: what an error names, usually the flag.
+        flag: the flag that errors name.
 
     Raises:
         InputError: no such folder, no configuration, no tokenizer, no weights, or those of something else.
     """
-    config = read_config(path, place)
-    check_encoder(path, config, place)
-    check_classifier(path, config, place)
-    labels = tuple(str(config.id2label[index]) for index in sorted(config.id2label))
-    layers, hidden = config.num_hidden_layers, config.hidden_size
+    config = read_config(path, flag)
+    check_encoder(path, config, flag)
+    check_classifier(path, config, flag)
     folder = Path(path).expanduser()
-    name = str(folder.absolute()) if folder.is_dir() else path
-    return ModelInfo(name, layers, hidden, labels, positions_of(config), _base(folder))
+    return ModelInfo(
+        path=str(folder.absolute()) if folder.is_dir() else path,
+        layers=config.num_hidden_layers,
+        hidden_size=config.hidden_size,
+        labels=tuple(str(config.id2label[index]) for index in sorted(config.id2label)),
+        positions=positions_of(config),
+        base=_base(folder),
+    )
 
 
-def describe_model(path: str, place: str) -> int | None:
-    """Check a pretrained model's folder or hub id as `describe` does; the longest input that it takes, if it says."""
-    config = read_config(path, place)
-    check_encoder(path, config, place)
+def describe_model(path: str, flag: str) -> int | None:
+    """Check a pretrained model, which needs no classification head.
+
+    Args:
+        path: a folder, or a hub id.
+        flag: the flag that errors name.
+
+    Returns:
+        The longest input that it takes, in tokens; None if its configuration does not say.
+
+    Raises:
+        InputError: no such folder, no configuration, no tokenizer, no weights, or no encoder.
+    """
+    config = read_config(path, flag)
+    check_encoder(path, config, flag)
     return positions_of(config)
 
 
@@ -83,52 +96,58 @@ def _base(folder: Path) -> str | None:
     return str(base) if base else None
 
 
-def label_order(info: ModelInfo, task: Task, place: str = "--teacher") -> tuple[int, ...]:
-    """For each label of the task the index of the teacher's logit for it.
+def label_order(info: ModelInfo, task: Task, flag: str = "--teacher") -> tuple[int, ...]:
+    """Return for each label of the task the index of the model's logit for it.
 
-    A teacher's own label words decide; LABEL_0.. and digits stand for the task's order.
+    Label words decide; LABEL_0, LABEL_1, ... and digits stand for the task's order.
+
+    Args:
+        info: describes the model.
+        task: the task.
+        flag: the flag that errors name.
 
     Raises:
         InputError: another number of labels, or other words.
     """
     if len(info.labels) != task.num_labels:
         raise InputError(
-            f"{place}: {info.path} has {len(info.labels)} labels ({', '.join(info.labels)}), but {task.id} has "
+            f"{flag}: {info.path} has {len(info.labels)} labels ({', '.join(info.labels)}), but {task.id} has "
             f"{task.num_labels}{' (' + ', '.join(task.labels) + ')' if task.labels else ' (regression)'}."
         )
-    identity = tuple(range(task.num_labels))
-    if task.regression or all(re.fullmatch(r"(LABEL_)?\d+", word) for word in info.labels):
-        return identity
-    own = {word.lower(): index for index, word in enumerate(info.labels)}
-    if set(own) != {word.lower() for word in task.labels}:
+    if task.regression or _has_no_words(info):
+        return tuple(range(task.num_labels))
+    index_of = {word.lower(): index for index, word in enumerate(info.labels)}
+    if set(index_of) != {word.lower() for word in task.labels}:
         raise InputError(
-            f"{place}: {info.path} has the labels {', '.join(info.labels)}, but {task.id} has "
+            f"{flag}: {info.path} has the labels {', '.join(info.labels)}, but {task.id} has "
             f"{', '.join(task.labels)}; set id2label in its config.json."
         )
-    return tuple(own[word.lower()] for word in task.labels)
+    return tuple(index_of[word.lower()] for word in task.labels)
 
 
 def check_label_order(info: ModelInfo, task: Task, logits: NDArray[Any], labels: NDArray[Any]) -> None:
     """Refuse a teacher without label words whose labels fit better in another order (MNLI's differs by source).
 
     Args:
+        info: describes the teacher.
+        task: the task.
         logits: float [N, C] on dev, in the order that `label_order` gave.
         labels: int [N].
 
     Raises:
-        InputError: a permutation of the labels is significantly better; it is named.
+        InputError: a permutation of the labels is significantly better; the message names it.
     """
-    if task.regression or not all(re.fullmatch(r"(LABEL_)?\d+", word) for word in info.labels):
+    if task.regression or not _has_no_words(info):
         return
     from scipy.optimize import linear_sum_assignment
 
     identity = tuple(range(task.num_labels))
-    # How often logit j was largest where label k was true: the best order assigns a logit to each label.
+    # How often logit j was largest when label k was true; the best order assigns a logit to each label.
     hits = np.zeros((task.num_labels, task.num_labels))
     np.add.at(hits, (labels, logits.argmax(-1)), 1 / len(labels))
     best = tuple(int(index) for index in linear_sum_assignment(hits, maximize=True)[1])
     accuracy = {order: float(hits[list(identity), list(order)].sum()) for order in (identity, best)}
-    # Three standard errors of a difference: a teacher that has learnt nothing is no evidence of another order.
+    # Three standard errors of a difference, because a teacher that has learnt nothing is no evidence of another order.
     if accuracy[best] > accuracy[identity] + 3 * (0.5 / len(labels)) ** 0.5:
         words = ", ".join(f"{best.index(index)}: {task.labels[best.index(index)]}" for index in best)
         named = {index: task.labels[best.index(index)] for index in identity}
@@ -139,47 +158,74 @@ def check_label_order(info: ModelInfo, task: Task, logits: NDArray[Any], labels:
         )
 
 
+def _has_no_words(info: ModelInfo) -> bool:
+    return all(_NO_WORD.fullmatch(word) for word in info.labels)
+
+
 def check_fit(info: ModelInfo, task: Task, settings: Settings) -> list[str]:
-    """Problems of a teacher with a task and settings that show in configurations alone; empty when it fits."""
-    problems: list[str] = []
-    try:
+    """Return the problems of a teacher with a task and settings that configurations show; empty if it fits.
+
+    Args:
+        info: describes the teacher.
+        task: the task.
+        settings: of the search or run.
+    """
+    problems = ProblemCollector()
+    with problems.collect():
         label_order(info, task)
-    except InputError as error:
-        problems += error.problems
     if settings.student.layers > info.layers:
-        problems.append(
+        problems.add(
             f"student.layers: found {settings.student.layers}, but must be at most the teacher's {info.layers}."
         )
     if info.positions is not None and settings.data.max_length > info.positions:
-        problems.append(
+        problems.add(
             f"data.max_length: found {settings.data.max_length}, but the teacher takes at most {info.positions}; give "
             f"--data-max-length {info.positions}."
         )
     if settings.student.hidden_size is not None and settings.student.hidden_size > info.hidden_size:
-        problems.append(
+        problems.add(
             f"student.hidden_size: found {settings.student.hidden_size}, but must be at most the teacher's "
             f"{info.hidden_size}."
         )
     if settings.student.model is None and settings.student.start not in ("teacher", "random") and info.base is None:
-        problems.append(
+        problems.add(
             f"student.model: {info.path} does not record the pretrained model that it was fine-tuned from; give "
             "--student-model FOLDER, or --student-start teacher."
         )
-    return problems
+    return problems.lines
 
 
+@transformers_quiet()
 def load_classifier(path: str, task: Task, seed: int = 0) -> Any:
-    """A sequence classifier with the task's labels, from a folder or hub id; a missing head starts by the seed."""
+    """Load a sequence classifier with the task's labels, in float32 on the CPU.
+
+    Args:
+        path: a folder, or a hub id.
+        task: gives the head its size and label words.
+        seed: initialises a head that the model lacks.
+    """
     from transformers import AutoModelForSequenceClassification
 
-    quiet_transformers()
-    with torch.random.fork_rng(devices=[]):
+    with hub.cached_if_unreachable(path), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return AutoModelForSequenceClassification.from_pretrained(path, **label_config(task), dtype=torch.float32)
 
 
+@transformers_quiet()
+def load_finished(path: str | Path) -> Any:
+    """Load a finished classifier with its own labels, in float32 on the CPU.
+
+    Args:
+        path: a folder, or a hub id.
+    """
+    from transformers import AutoModelForSequenceClassification
+
+    with hub.cached_if_unreachable(str(path)):
+        return AutoModelForSequenceClassification.from_pretrained(path, dtype=torch.float32)
+
+
 def label_config(task: Task) -> dict[str, Any]:
-    """The configuration entries that make a model's outputs the task's: number, words, problem type."""
+    """Return the configuration entries that make a model's outputs the task's: number, words, problem type."""
     if task.regression:
         return {"num_labels": 1, "problem_type": "regression"}
     return {
@@ -190,27 +236,44 @@ def label_config(task: Task) -> dict[str, Any]:
     }
 
 
+@transformers_quiet()
 def load_tokenizer(path: str) -> Any:
-    """The tokenizer of a model's folder or hub id."""
+    """Load the tokenizer of a model's folder or hub id."""
     from transformers import AutoTokenizer
 
-    quiet_transformers()
-    return AutoTokenizer.from_pretrained(path)
+    with hub.cached_if_unreachable(path):
+        return AutoTokenizer.from_pretrained(path)
 
 
-def checked_tokenizer(path: str, place: str) -> Any:
-    """The tokenizer of a described model.
+def checked_tokenizer(path: str, flag: str) -> Any:
+    """Load the tokenizer of a model and check that the model has an embedding for each token.
+
+    Args:
+        path: a folder, or a hub id.
+        flag: the flag that errors name.
 
     Raises:
         InputError: it is damaged, or makes tokens that the model has no embedding for.
     """
-    from transformers import AutoConfig
-
     try:
         tokenizer = load_tokenizer(path)
     except Exception as error:  # tokenizers raises bare Exceptions for a damaged file
-        raise InputError(f"{place}: the tokenizer in {path} cannot be loaded: {str(error).splitlines()[0]}") from error
-    tokens, words = max(tokenizer.get_vocab().values()) + 1, AutoConfig.from_pretrained(path).vocab_size
-    if tokens > words:
-        raise InputError(f"{place}: the tokenizer in {path} has {tokens} tokens, but the model embeds {words}.")
+        raise InputError(f"{flag}: the tokenizer in {path} cannot be loaded: {str(error).splitlines()[0]}") from error
+    tokens = max(tokenizer.get_vocab().values()) + 1
+    embeddings = load_config(path).vocab_size
+    if tokens > embeddings:
+        raise InputError(f"{flag}: the tokenizer in {path} has {tokens} tokens, but the model embeds {embeddings}.")
     return tokenizer
+
+
+def load_config(path: str, **entries: Any) -> Any:
+    """Load the configuration of a model that was checked before.
+
+    Args:
+        path: a folder, or a hub id.
+        **entries: replace entries of the configuration, such as `label_config`'s.
+    """
+    from transformers import AutoConfig
+
+    with hub.cached_if_unreachable(path):
+        return AutoConfig.from_pretrained(path, **entries)

@@ -1,17 +1,20 @@
-"""The model card of an exported student: `README.md` with the hub's front matter, from what its folder records.
+"""The model card of an exported student: `README.md` with the hub's metadata, from what its folder records.
 
-No path of the machine and no user's name goes into it: a teacher is called by the last part of its name.
+The text is in `model_card_template.md`. A card holds no path of the machine: a teacher is named by its hub id or by the
+last part of its folder.
 """
 
 import math
+import re
 from collections.abc import Mapping
+from importlib import resources
 from pathlib import PurePath
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCardData
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from fsd_tune.data.splits import Task
-from fsd_tune.settings.methods import HYPERPARAMETERS
+from fsd_tune.settings.methods import HYPERPARAMETERS, METHODS
 
 # Rows of GLUE's dev splits (`nyu-mll/glue`, MNLI's matched one): a folder in GLUE's layout may hold anything else.
 _DEV_ROWS = {
@@ -19,82 +22,92 @@ _DEV_ROWS = {
     "mnli": 9815, "qnli": 5463, "rte": 277, "wnli": 71,
 }  # fmt: skip
 _HUB_METRICS = {"pearson": "pearsonr", "spearman": "spearmanr"}
-_LOSSES = {
-    "ce": "the task loss alone (plain fine-tuning)",
-    "kd": "L_KD = alpha · task + (1 − alpha) · T² · KL(teacher ‖ student)",
-    "fsd_i": "L_KD + beta · L_I",
-    "fsd_l": "L_KD + beta · L_L",
-    "fsd_g": "L_KD + beta · L_G",
-    "fsd_il": "L_KD + beta · (gamma_i · L_I + gamma_l · L_L)",
-    "fsd_ilg": "L_KD + beta · (gamma_i · L_I + gamma_l · L_L + gamma_g · L_G)",
-    "pkd": "L_KD + beta · the squared distance of the normalised [CLS] vectors",
-    "rkd_distance": "L_KD + beta · the Huber loss of the examples' relative distances",
-    "rkd_angle": "L_KD + beta · the Huber loss of the angles between three examples",
-}
-_PAPER = (
-    "Feature structure distillation: Jung, Kim, Na, Kim, *Feature structure distillation with Centered Kernel "
-    "Alignment in BERT transferring*, Expert Systems with Applications, 2023 ([arXiv:2204.08922](https://arxiv.org/abs/2204.08922))."
-)
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
 def card(name: str, task: Task, record: Mapping[str, Any], confirmation: Mapping[str, Any], layers: int) -> str:
-    """The card's text.
+    """Return the text of a model card.
 
     Args:
-        name: of the model.
-        task: what it was trained on.
-        record: `fsd_tune.json`; what it lacks is left out.
+        name: the model's.
+        task: the task that it was trained on.
+        record: `fsd_tune.json` of its folder; the card leaves out what is not recorded.
         confirmation: `confirm/summary.json` of the search whose winner this is; empty without one.
-        layers: of the student.
+        layers: number of the student's layers.
     """
     metrics, examples = scores(task, record)
+    official = _official(task, examples)
     data = ModelCardData(
         language="en",
         library_name="transformers",
         pipeline_tag="text-classification",
         tags=["knowledge-distillation", "feature-structure-distillation", *([] if task.tables else ["glue"]), task.id],
-        datasets=["nyu-mll/glue"] if _official(task, examples) else None,
+        datasets=["nyu-mll/glue"] if official else None,
         metrics=[_HUB_METRICS.get(metric, metric) for metric in task.metrics],
         model_name=name,
-        eval_results=[_result(task, metric, value, examples) for metric, value in metrics.items()] or None,
+        eval_results=[_result(task, metric, value, official) for metric, value in metrics.items()] or None,
     )
-    parts = [
-        f"---\n{data.to_yaml()}\n---",
-        f"# {name}",
-        _summary(task, record, layers),
-        _use(task, record),
-        _scores(task, record, metrics, examples),
-        _confirmed(task, confirmation),
-        _training(record, layers),
-        _PAPER,
-    ]
-    return "\n\n".join(filter(None, parts)) + "\n"
+    teacher = record.get("teacher")
+    config = dict(record.get("config") or {})
+    method = config.pop("method", None)
+    length = record.get("max_length")
+    configurations = confirmation.get("configurations", [])
+    template = resources.files("fsd_tune.models").joinpath("model_card_template.md").read_text(encoding="utf-8")
+    rendered = ModelCard.from_template(
+        data,
+        template_str=template,
+        name=name,
+        task=task,
+        layers=layers,
+        record=record,
+        teacher=plain_name(teacher["name"]) if isinstance(teacher, dict) else None,
+        max_length=length if isinstance(length, int) else None,
+        scores={_words(metric): value for metric, value in metrics.items()},
+        metric=_words(task.metric),
+        examples=examples,
+        notes=_notes(task, record, examples),
+        confirmation=confirmation,
+        confirmed=[entry for entry in configurations if _is_number(entry.get("fresh", {}).get("mean"))],
+        config=config,
+        method=method,
+        formula=METHODS[method].formula if method in METHODS else None,
+        hyperparameters=HYPERPARAMETERS,
+        is_number=_is_number,
+    )
+    return str(rendered) + "\n"
 
 
 def scores(task: Task, record: Mapping[str, Any]) -> tuple[dict[str, float], int | None]:
-    """This model's metrics on dev, and on how many examples; none where it was never scored there."""
+    """Return the model's recorded metrics on dev.
+
+    Args:
+        task: the task.
+        record: `fsd_tune.json` of the model's folder.
+
+    Returns:
+        Metric name to value, and the number of examples if recorded; empty and None if it was never scored on dev.
+    """
     dev = record.get("dev")
     if isinstance(dev, dict):
-        found, examples = dev.get("metrics", {}), dev.get("examples")
+        values, examples = dev.get("metrics", {}), dev.get("examples")
     elif record.get("select_on") in (None, "dev"):
         reports = record.get("reports") or [{}]
-        found, examples = record.get("last_report") or reports[-1], record.get("examples")
+        values, examples = record.get("last_report") or reports[-1], record.get("examples")
     else:
         return {}, None
-    return {metric: found[metric] for metric in task.metrics if _number(found.get(metric))}, examples
+    return {metric: values[metric] for metric in task.metrics if _is_number(values.get(metric))}, examples
 
 
 def plain_name(name: object) -> str:
-    """The last part of a folder's path or a hub id."""
-    return PurePath(str(name)).name
+    """Return a hub id as it is, and of a folder's path the last part."""
+    return str(name) if _HUB_ID.fullmatch(str(name)) else PurePath(str(name)).name
 
 
 def _official(task: Task, examples: int | None) -> bool:
     return examples is not None and _DEV_ROWS.get(task.id) == examples
 
 
-def _result(task: Task, metric: str, value: float, examples: int | None) -> EvalResult:
-    official = _official(task, examples)
+def _result(task: Task, metric: str, value: float, official: bool) -> EvalResult:
     layout = f"GLUE {task.folder}" if official else f"own data in the layout of GLUE {task.folder}"
     return EvalResult(
         task_type="text-classification",
@@ -104,105 +117,38 @@ def _result(task: Task, metric: str, value: float, examples: int | None) -> Eval
         dataset_config=task.id,
         dataset_split="validation_matched" if task.id == "mnli" else "validation",
         metric_type=_HUB_METRICS.get(metric, metric),
-        metric_name=metric.replace("_", " "),
+        metric_name=_words(metric),
         metric_value=round(float(value), 5),
     )
 
 
-def _summary(task: Task, record: Mapping[str, Any], layers: int) -> str:
-    teacher = record.get("teacher")
-    made = f"distilled from the teacher `{plain_name(teacher['name'])}` " if isinstance(teacher, dict) else ""
-    output = (
-        f"It gives a score{'' if task.tables else ', the higher the more alike the two sentences (0 to 5)'}."
-        if task.regression
-        else f"Its labels are {', '.join(f'`{label}`' for label in task.labels)}."
-    )
-    by = "by fsd_tune" if record.get("config") else "of which no making is recorded"
-    name = f"the task {task.id}" if task.tables else f"{task.folder} (GLUE)"
-    return f"A student of {layers} layers for {name}, {made}{by}. {output}"
-
-
-def _use(task: Task, record: Mapping[str, Any]) -> str:
-    pair = len(task.columns) == 2
-    text = '{"text": "First text.", "text_pair": "Second text."}' if pair else '"A sentence."'
-    length = record.get("max_length")
-    cut = f", truncation=True, max_length={length}" if isinstance(length, int) else ""
-    trained = f" It was trained on at most {length} tokens." if cut else ""
-    return (
-        "## How to use\n\n```python\nfrom transformers import pipeline\n\n"
-        f'classify = pipeline("text-classification", model="THIS_FOLDER"{cut})\nclassify({text})\n```\n\n'
-        f"It is a plain `transformers` model: no code of fsd_tune is needed.{trained}"
-    )
-
-
-def _scores(task: Task, record: Mapping[str, Any], metrics: Mapping[str, float], examples: int | None) -> str:
-    if not metrics:
-        return "## Scores\n\nNone are recorded on dev."
-    on = "dev" if examples is None else f"{examples:,} dev examples"
-    lines = [f"| metric | this model, on {on} |", "| --- | --- |"]
-    lines += [f"| {metric.replace('_', ' ')} | {value:.4f} |" for metric, value in metrics.items()]
+def _notes(task: Task, record: Mapping[str, Any], examples: int | None) -> list[str]:
+    """Return sentences on how the scores came about: how the model was selected, and its teacher's score."""
     notes = []
     teacher, score = record.get("teacher"), record.get("score")
     if isinstance(record.get("dev"), dict):
-        held = f" on {record['examples']:,} examples" if isinstance(record.get("examples"), int) else ""
-        notes.append(f"Dev selected nothing: trials were judged on a part of the training split{held}.")
+        rows = f" on {record['examples']:,} examples" if isinstance(record.get("examples"), int) else ""
+        notes.append(f"Dev selected nothing: trials were judged on a part of the training split{rows}.")
     elif "trial" in record:
         count = f"the best of {record['trials']} trials" if record.get("trials") else "a search's best trial"
-        notes.append(f"This is {count}, chosen on the examples that score it: expect slightly less on new ones.")
-    if _number(score):
+        notes.append(f"This is {count}, selected on the examples that score it: expect slightly less on new ones.")
+    if _is_number(score):
         judged = "its last evaluation" if record.get("judge_by") == "last" else "the mean of its last three evaluations"
-        notes.append(f"It was judged by {judged}: {task.metric.replace('_', ' ')} {score:.4f}.")
-    if isinstance(teacher, dict) and _number(teacher.get("score")):
-        where = "" if record.get("select_on") in (None, "dev") else ", on what selected"
-        notes.append(f"The teacher's {task.metric.replace('_', ' ')}{where}: {teacher['score']:.4f}.")
+        notes.append(f"It was judged by {judged}: {_words(task.metric)} {score:.4f}.")
+    if isinstance(teacher, dict) and _is_number(teacher.get("score")):
+        where = "" if record.get("select_on") in (None, "dev") else ", on the examples that trials were judged on"
+        notes.append(f"The teacher's {_words(task.metric)}{where}: {teacher['score']:.4f}.")
     if examples is not None and not task.tables and not _official(task, examples):
         notes.append(
             f"GLUE's own dev split of {task.folder} has {_DEV_ROWS.get(task.id, 0):,} examples, so these are scores on "
             "other data."
         )
-    return "## Scores\n\n" + "\n".join(lines) + ("\n\n" + " ".join(notes) if notes else "")
+    return notes
 
 
-def _confirmed(task: Task, confirmation: Mapping[str, Any]) -> str:
-    """What the configuration scores on seeds that chose nothing, beside its baselines."""
-    rows = [one for one in confirmation.get("configurations", []) if _number(one.get("fresh", {}).get("mean"))]
-    if not rows:
-        return ""
-    seeds = ", ".join(map(str, confirmation["fresh_seeds"]))
-    lines = [f"| configuration | {task.metric.replace('_', ' ')}, mean ± standard deviation |", "| --- | --- |"]
-    for one in rows:
-        deviation = one["fresh"].get("deviation")
-        spread = f" ± {deviation:.4f}" if _number(deviation) else ""
-        label = "this configuration" if one["role"] == "winner" else one["label"]
-        lines.append(f"| {label} | {one['fresh']['mean']:.4f}{spread} |")
-    verdicts = [f"{one['verdict']} ({one['baseline']})" for one in confirmation.get("differences", [])]
-    return (
-        f"### Confirmed on fresh seeds\n\nTrained anew on the seeds {seeds}, which chose nothing, and scored on "
-        f"{confirmation['dev_examples']:,} examples:\n\n" + "\n".join(lines)
-    ) + (f"\n\nAgainst the baselines: {'; '.join(verdicts)}." if verdicts else "")
+def _words(metric: str) -> str:
+    return metric.replace("_", " ")
 
 
-def _training(record: Mapping[str, Any], layers: int) -> str:
-    config = dict(record.get("config") or {})
-    if not config:
-        return ""
-    method = config.pop("method", None)
-    facts = [f"* Method: `{method}`, {_LOSSES[method]}." if method in _LOSSES else f"* Method: `{method}`."]
-    student = record.get("student")
-    start = f", started by `{student['start']}`" if isinstance(student, dict) and student.get("start") else ""
-    facts.append(f"* Student: {layers} layers{start}.")
-    if record.get("train_examples"):
-        facts.append(f"* Training examples: {record['train_examples']:,}.")
-    facts.append(f"* Seed: {record.get('seed')}. Precision: {record.get('precision')}.")
-    versions = record.get("versions")
-    if isinstance(versions, dict):
-        facts.append("* Versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()) + ".")
-    table = ["| hyperparameter | value | what it is |", "| --- | --- | --- |"]
-    for key, value in config.items():
-        shown = f"{value:.6g}" if isinstance(value, float) else str(value)
-        table.append(f"| {key} | {shown} | {HYPERPARAMETERS[key].doc if key in HYPERPARAMETERS else ''} |")
-    return "## Training\n\n" + "\n".join(facts) + "\n\n" + "\n".join(table)
-
-
-def _number(value: Any) -> bool:
+def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

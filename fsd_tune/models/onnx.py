@@ -1,7 +1,7 @@
-"""A student as one ONNX file, by torch's own exporter, and the proof that it computes the same.
+"""Export a student as one ONNX file with torch's exporter, and check that it computes the same logits.
 
-Not by `optimum`: every release of optimum-onnx asks for transformers below 4.58. Nor by torch's older exporter,
-TorchScript's: of a tiny BERT of transformers 5.23 it made a file whose logits were off by 0.1.
+`optimum` is not used because every release of optimum-onnx requires transformers below 4.58. torch's older TorchScript
+exporter is not used because its file for a tiny BERT of transformers 5.23 gave logits that were off by 0.1.
 """
 
 import importlib.util
@@ -21,23 +21,23 @@ _TOLERANCE = 1e-3
 
 
 def lacking() -> list[str]:
-    """The packages that are not installed."""
+    """Return the packages that the export needs and that are not installed."""
     return [name for name in _NEEDED if importlib.util.find_spec(name) is None]
 
 
 def write(path: Path, model: Any, tokenizer: Any) -> float:
-    """Write `path`: inputs as the tokenizer names them, int64 [batch, tokens], to `logits` float32 [batch, labels].
+    """Write a model that maps the tokenizer's inputs, int64 [batch, tokens], to `logits`, float32 [batch, labels].
 
     Args:
         path: the file.
         model: a sequence classifier on the CPU in eval mode.
-        tokenizer: its own.
+        tokenizer: the model's.
 
     Returns:
-        The largest difference of a logit from torch's, on batches of other sizes than the traced one.
+        The largest absolute difference of a logit from torch's, on batches of other sizes than the traced one.
 
     Raises:
-        FsdTuneError: the file computes something else.
+        FsdTuneError: the logits differ by more than 1e-3.
     """
     batch = _batch(tokenizer, _TEXTS[:2])
     names = list(batch)
@@ -56,11 +56,12 @@ def write(path: Path, model: Any, tokenizer: Any) -> float:
 
 
 class _Logits(torch.nn.Module):
-    """A classifier with positional inputs and nothing but its logits."""
+    """A classifier with positional inputs that returns its logits alone."""
 
     def __init__(self, model: Any, names: list[str]) -> None:
         super().__init__()
-        self.model, self.names = model, names
+        self.model = model
+        self.names = names
 
     def forward(self, *values: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.model(**dict(zip(self.names, values, strict=True))).logits
@@ -72,7 +73,7 @@ def _batch(tokenizer: Any, texts: tuple[str, ...]) -> dict[str, torch.Tensor]:
 
 
 def _is_large(model: Any) -> bool:
-    """Whether the weights go into a second file: one ONNX file holds at most 2 GiB."""
+    """Return whether the weights need a second file, because one ONNX file holds at most 2 GiB."""
     return 4 * int(sum(parameter.numel() for parameter in model.parameters())) > 1.9 * 2**30
 
 
@@ -80,8 +81,8 @@ def _difference(path: Path, model: Any, batch: dict[str, torch.Tensor]) -> float
     import onnxruntime
 
     session = onnxruntime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
-    wanted = {one.name for one in session.get_inputs()}
-    found = session.run(["logits"], {name: value.numpy() for name, value in batch.items() if name in wanted})[0]
+    names = {node.name for node in session.get_inputs()}
+    logits = session.run(["logits"], {name: value.numpy() for name, value in batch.items() if name in names})[0]
     with torch.inference_mode():
         expected = model(**batch).logits.numpy()
-    return float(np.abs(found - expected).max())
+    return float(np.abs(logits - expected).max())

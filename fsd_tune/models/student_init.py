@@ -1,4 +1,4 @@
-"""Where a student's weights start: layers of a pretrained model of any family of encoders, or of its teacher."""
+"""Initialise a student: from layers of a pretrained encoder of any family, from its teacher, or at random."""
 
 import copy
 import re
@@ -10,84 +10,98 @@ import torch
 from fsd_tune.data.splits import Task
 from fsd_tune.errors import InputError
 from fsd_tune.models.layers import start_layers
-from fsd_tune.models.loading import ModelInfo, label_config, label_order, quiet_transformers
+from fsd_tune.models.loading import ModelInfo, label_config, label_order, load_config, transformers_quiet
 from fsd_tune.models.model_config import narrow, positions_of, read_config
 from fsd_tune.settings.schema import Student
+from fsd_tune.storage import hub
 
 
 def init_source(student: Student, teacher: ModelInfo) -> str | None:
-    """The folder or hub id that a student starts from; None where the teacher's base is needed but not recorded."""
+    """Return the folder or hub id that a student starts from; None if the teacher's base is needed but not recorded.
+
+    Args:
+        student: the settings.
+        teacher: describes the teacher.
+    """
     if student.start == "teacher":
         return teacher.path
     return student.model or (teacher.path if student.start == "random" else teacher.base)
 
 
 def check_source(student: Student, teacher: ModelInfo, max_length: int) -> list[str]:
-    """Problems of the model that students start from, as its configuration shows them.
+    """Return the problems of the model that students start from, as its configuration shows them.
 
     Args:
         student: the settings.
-        teacher: describes the teacher; its recorded base is the model where the settings name none.
+        teacher: describes the teacher; students start from its recorded base if the settings name no model.
         max_length: tokens of an example.
     """
     if student.start == "teacher" and student.model is not None:
         return [f"student.model: found {student.model}, but start: teacher takes the teacher's layers; leave it out."]
     source = init_source(student, teacher)
-    if source is None:  # `check_fit` says so
+    if source is None:  # `check_fit` reports it
         return []
-    place = source_place(student, teacher)
-    own = read_config(teacher.path, "--teacher")
+    flag = source_flag(student, teacher)
+    teacher_config = read_config(teacher.path, "--teacher")
     try:
-        config = read_config(source, place, tokenizer=False)
-        # What the teacher does not allow either is said by `check_fit`.
+        config = read_config(source, flag, tokenizer=False)
+        # `check_fit` reports a width that exceeds the teacher's.
         if student.hidden_size is not None and student.hidden_size <= teacher.hidden_size:
             narrow(copy.deepcopy(config), student.hidden_size)
     except InputError as error:
         return list(error.problems)
     problems = []
     if config.num_hidden_layers < student.layers <= teacher.layers:
-        problems.append(f"{place}: {source} has {config.num_hidden_layers} layers, but the student {student.layers}.")
+        problems.append(f"{flag}: {source} has {config.num_hidden_layers} layers, but the student {student.layers}.")
     elif student.layers <= config.num_hidden_layers and student.start != "random":
-        problems += _layers_differ(student, config, place, source)
+        problems += _layer_mismatches(student, config, flag, source)
     if source == teacher.path:
         return problems
     if student.start == "random":
-        _read_as(config, own)
+        _use_vocabulary_of(teacher_config, config)
     positions = positions_of(config)
     if positions is not None and positions < max_length <= (teacher.positions or max_length):
         problems.append(f"data.max_length: found {max_length}, but {source} takes at most {positions}.")
     return problems
 
 
-def source_place(student: Student, teacher: ModelInfo) -> str:
-    """What an error about the model that students start from names."""
+def source_flag(student: Student, teacher: ModelInfo) -> str:
+    """Return the name that errors give to the model that students start from.
+
+    Args:
+        student: the settings.
+        teacher: describes the teacher.
+    """
     return "student.model" if student.model else f"student.model: the base that {teacher.path} records"
 
 
+@transformers_quiet()
 def build_student(student: Student, teacher: ModelInfo, task: Task, seed: int) -> Any:
-    """A student of `student.layers` layers at its start, on the CPU, in float32.
+    """Build an untrained student of `student.layers` layers, on the CPU, in float32.
 
     Args:
         student: the settings; `model` null means the teacher's recorded base.
         teacher: describes the teacher.
         task: gives the head its size and label words.
-        seed: of everything that is not copied: the head always, all weights with `start: random`.
+        seed: initialises everything that is not copied: the head, or all weights with `start: random`.
+
+    Returns:
+        A transformers classifier.
 
     Raises:
         InputError: the model to start from has fewer layers than the student.
     """
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+    from transformers import AutoModelForSequenceClassification
 
-    quiet_transformers()
     source = init_source(student, teacher)
     assert source is not None, "check_fit finds a teacher without a recorded base"
-    config = AutoConfig.from_pretrained(source, **label_config(task))
+    config = load_config(source, **label_config(task))
     if config.num_hidden_layers < student.layers:
         raise InputError(
             f"student.model: {source} has {config.num_hidden_layers} layers, but the student {student.layers}."
         )
     if student.start == "random":
-        _read_as(config, AutoConfig.from_pretrained(teacher.path))
+        _use_vocabulary_of(load_config(teacher.path), config)
     layers = _shorten(config, student)
     if student.hidden_size is not None:
         narrow(config, student.hidden_size)
@@ -95,8 +109,8 @@ def build_student(student: Student, teacher: ModelInfo, task: Task, seed: int) -
         torch.manual_seed(seed)
         model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
     if student.start != "random":
-        # What the source lacks, a head at least, was made at random while it was loaded: the student has its seed's.
-        with torch.random.fork_rng(devices=[]):
+        # Loading initialises what the source lacks, at least a head, at random. The student keeps its seed's weights.
+        with hub.cached_if_unreachable(source), torch.random.fork_rng(devices=[]):
             loaded, report = AutoModelForSequenceClassification.from_pretrained(
                 source, **label_config(task), dtype=torch.float32, output_loading_info=True
             )
@@ -115,30 +129,31 @@ def build_student(student: Student, teacher: ModelInfo, task: Task, seed: int) -
 
 
 def _shorten(config: Any, student: Student) -> tuple[int, ...]:
-    """Give a configuration the student's number of layers; which of the source's (0-based) those are."""
+    """Give a configuration the student's number of layers and return which of the source's (0-based) those are."""
     start = "copy" if student.start == "random" else student.start
     layers = start_layers(start, config.num_hidden_layers, student.layers)
     config.num_hidden_layers = student.layers
-    if getattr(config, "layer_types", None):  # ModernBERT's layers look near or far by turns
+    if getattr(config, "layer_types", None):  # ModernBERT's layers attend locally or globally in turn
         config.layer_types = [config.layer_types[layer] for layer in layers]
     return layers
 
 
-def _read_as(config: Any, teacher: Any) -> None:
-    """Word embeddings that are not copied are those that the teacher's tokenizer needs."""
-    config.vocab_size, config.pad_token_id = teacher.vocab_size, teacher.pad_token_id
+def _use_vocabulary_of(teacher: Any, config: Any) -> None:
+    """Give word embeddings that are not copied the size that the teacher's tokenizer needs."""
+    config.vocab_size = teacher.vocab_size
+    config.pad_token_id = teacher.pad_token_id
 
 
 def _encoder(weights: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """What is not the head's: a head of one layer or two, with a pooler or without, by family."""
+    """Drop the head's weights; families have heads of one layer or two, with or without a pooler."""
     return {name: value for name, value in weights.items() if name.startswith(f"{prefix}.")}
 
 
 def _renumber(weights: Mapping[str, torch.Tensor], layers: Sequence[int], config: Any) -> dict[str, torch.Tensor]:
-    """The weights of the chosen layers under their numbers in the student, and all that belongs to no layer.
+    """Return the chosen layers' weights under their numbers in the student, and all weights outside the layers.
 
-    A model's layers are the list of modules that is as long as it is deep (`encoder.layer`, `transformer.layer`,
-    `layers`). ALBERT has none, but one layer that it runs through again and again.
+    A model's layers are the list of modules that is as long as the model is deep (`encoder.layer`,
+    `transformer.layer`, `layers`). ALBERT has no such list: it applies one layer repeatedly.
     """
     parts = {name: match for name in weights if (match := re.fullmatch(r"(.+?\.)(\d+)(\..+)", name))}
     lists: dict[str, set[int]] = {}
@@ -156,7 +171,7 @@ def _renumber(weights: Mapping[str, torch.Tensor], layers: Sequence[int], config
 
 
 def _reorder(weights: dict[str, torch.Tensor], order: Sequence[int]) -> None:
-    """Put the rows of a head's last layer into the task's order: a teacher's labels may have another."""
+    """Put the rows of a head's last layer into the task's order, because a teacher's labels may have another."""
     last = list(weights)[-1].rpartition(".")[0]
     for name in (f"{last}.weight", f"{last}.bias"):
         if name in weights:
@@ -164,28 +179,26 @@ def _reorder(weights: dict[str, torch.Tensor], order: Sequence[int]) -> None:
             weights[name] = weights[name][list(order)]
 
 
-def _layers_differ(student: Student, config: Any, place: str, source: str) -> list[str]:
-    """Whether the chosen layers fit into the student's places, by names and shapes; a few families' do not."""
+def _layer_mismatches(student: Student, config: Any, flag: str, source: str) -> list[str]:
+    """Return a problem if the chosen layers do not fit the student's by name and shape, as in a few families."""
     shorter = copy.deepcopy(config)
     layers = _shorten(shorter, student)
     groups = getattr(config, "num_hidden_groups", 1)
     if groups != 1:
-        return [
-            f"{place}: {source} shares its layers in {groups} groups, but must in 1 to be copied; start: random goes."
-        ]
+        return [f"{flag}: {source} shares its layers in {groups} groups and cannot be copied; use `start: random`."]
     given, needed = _renumber(_skeleton(config), layers, config), _skeleton(shorter)
     shapes = [{name: value.shape for name, value in weights.items()} for weights in (given, needed)]
     wrong = sorted(name for name in {*given, *needed} if shapes[0].get(name) != shapes[1].get(name))
     if not wrong:
         return []
     return [
-        f"student.start: found {student.start}, but the layers of {source} ({config.model_type}) cannot stand in each "
-        f"other's places: {wrong[0]} has no counterpart; copy or random may go."
+        f"student.start: found {student.start}, but the layers of {source} ({config.model_type}) are not "
+        f"interchangeable: {wrong[0]} has no counterpart; try copy or random."
     ]
 
 
 def _skeleton(config: Any) -> dict[str, torch.Tensor]:
-    """A classifier's weights as names and shapes, without any numbers."""
+    """Return a classifier's weights as names and shapes, without memory for values."""
     from transformers import AutoModelForSequenceClassification
 
     with torch.device("meta"):

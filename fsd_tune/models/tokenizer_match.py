@@ -1,7 +1,7 @@
-"""Whether a student's pretrained model reads the tokens that its teacher's tokenizer makes.
+"""Check that a student's pretrained model has the same token ids as its teacher's tokenizer.
 
-Structures compare the same tokens (method.md, "The terms"), so that a student has its teacher's tokenizer, and a word
-embedding that was learnt must be the one of the token that bears its number.
+The loss terms compare features of the same tokens (docs/explanation/method.md, "Loss terms"), so a student uses its
+teacher's tokenizer. Pretrained word embeddings then fit only if both tokenizers give each token the same id.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from fsd_tune.errors import InputError
 from fsd_tune.models.loading import ModelInfo, load_tokenizer
 from fsd_tune.models.local_checks import model_problems
 from fsd_tune.models.model_config import read_config
-from fsd_tune.models.student_init import init_source, source_place
+from fsd_tune.models.student_init import init_source, source_flag
 from fsd_tune.settings.schema import Student
 
 _EXAMPLES = 500
@@ -22,71 +22,73 @@ _ADVICE = (
 
 
 def check_tokens(student: Student, teacher: ModelInfo, tokenizer: Any, split: Split, max_length: int) -> list[str]:
-    """Problems of the tokens of the model that students start from; empty when they are the teacher's.
+    """Return the problems of the tokenizer of the model that students start from.
 
     Args:
         student: the settings.
         teacher: describes the teacher.
         tokenizer: the teacher's.
-        split: of training; the first 500 examples must have the same token ids by both.
+        split: the training split; both tokenizers must give its first 500 examples the same token ids.
         max_length: tokens of an example.
     """
-    source, place = init_source(student, teacher), source_place(student, teacher)
+    source = init_source(student, teacher)
+    flag = source_flag(student, teacher)
     if source is None or source == teacher.path or student.start == "random":
         return []
     try:
-        vocabulary = read_config(source, place, tokenizer=False).vocab_size
-    except InputError:  # `check_source` says so
+        vocabulary = read_config(source, flag, tokenizer=False).vocab_size
+    except InputError:  # `check_source` reports it
         return []
-    lacking = model_problems(source, place)
+    lacking = model_problems(source, flag)
     if lacking:
         return lacking
     try:
         other = load_tokenizer(source)
     except Exception as error:  # tokenizers raises bare Exceptions for a damaged file
-        return [f"{place}: the tokenizer in {source} cannot be loaded: {str(error).splitlines()[0]}"]
-    what = _difference(tokenizer, other, split, max_length)
-    if what:
-        return [f"{place}: {source} does not read the tokens of the teacher's tokenizer: {what}; {_ADVICE}."]
+        return [f"{flag}: the tokenizer in {source} cannot be loaded: {str(error).splitlines()[0]}"]
+    difference = _difference(tokenizer, other, split, max_length)
+    if difference:
+        return [f"{flag}: {source} does not have the tokens of the teacher's tokenizer: {difference}; {_ADVICE}."]
     most = max(tokenizer.get_vocab().values()) + 1
     if vocabulary < most:
-        return [f"{place}: {source} has a vocabulary of {vocabulary}, but the teacher's tokenizer has {most} tokens."]
+        return [f"{flag}: {source} has a vocabulary of {vocabulary}, but the teacher's tokenizer has {most} tokens."]
     return []
 
 
 def _difference(teacher: Any, other: Any, split: Split, max_length: int) -> str:
-    """Where two tokenizers differ, in words; empty when they agree.
-
-    The other one may have more tokens, which never occur.
-    """
-    own, others = teacher.get_vocab(), other.get_vocab()
-    moved = sorted((number, token) for token, number in own.items() if others.get(token) != number)
+    """Describe how two tokenizers differ; empty if they agree. The other one may have additional tokens."""
+    teacher_ids = teacher.get_vocab()
+    other_ids = other.get_vocab()
+    moved = sorted((number, token) for token, number in teacher_ids.items() if other_ids.get(token) != number)
     if moved:
         number, token = moved[0]
-        there = f"{others[token]} there" if token in others else "missing there"
+        counterpart = f"has id {other_ids[token]} in the model's" if token in other_ids else "is missing in the model's"
         return (
-            f"{len(moved)} of its {len(own)} tokens have another number, such as {token!r}, {number} here and {there}"
+            f"{len(moved)} of its {len(teacher_ids)} tokens have another id, such as {token!r}, which has id {number} "
+            f"in the teacher's tokenizer and {counterpart}"
         )
     for name in _SPECIAL:
-        pair = [getattr(each, f"{name}_token") for each in (teacher, other)]
-        if pair[0] != pair[1]:
-            return f"the {name} token is {pair[0]!r} here and {pair[1]!r} there"
-    ids = [_ids(each, split, max_length) for each in (teacher, other)]
-    for row, (mine, theirs) in enumerate(zip(*ids, strict=True)):
-        if mine != theirs:
-            at = next(
-                (i for i, (a, b) in enumerate(zip(mine, theirs, strict=False)) if a != b), min(len(mine), len(theirs))
+        special, counterpart = (getattr(tokenizer, f"{name}_token") for tokenizer in (teacher, other))
+        if special != counterpart:
+            return f"the {name} token is {special!r} in the teacher's tokenizer and {counterpart!r} in the model's"
+    rows = zip(_ids(teacher, split, max_length), _ids(other, split, max_length), strict=True)
+    for row, (expected, actual) in enumerate(rows, start=1):
+        if expected != actual:
+            pairs = enumerate(zip(expected, actual, strict=False))
+            at = next((i for i, (a, b) in pairs if a != b), min(len(expected), len(actual)))
+            return (
+                f"example {row} of {split.source} is tokenised differently, {_token(teacher, expected, at)} by the "
+                f"teacher's tokenizer and {_token(other, actual, at)} by the model's"
             )
-            words = [
-                each.convert_ids_to_tokens(found[at : at + 1]) for each, found in ((teacher, mine), (other, theirs))
-            ]
-            said = [word[0] if word else "nothing" for word in words]
-            return f"example {row + 1} of {split.source} is cut otherwise, {said[0]!r} here and {said[1]!r} there"
     return ""
+
+
+def _token(tokenizer: Any, ids: list[int], at: int) -> str:
+    return repr(tokenizer.convert_ids_to_tokens(ids[at])) if at < len(ids) else "nothing"
 
 
 def _ids(tokenizer: Any, split: Split, max_length: int) -> list[list[int]]:
     second = None if split.second is None else list(split.second[:_EXAMPLES])
-    made = tokenizer(list(split.first[:_EXAMPLES]), second, truncation=True, max_length=max_length)
-    ids: list[list[int]] = made["input_ids"]
+    encoded = tokenizer(list(split.first[:_EXAMPLES]), second, truncation=True, max_length=max_length)
+    ids: list[list[int]] = encoded["input_ids"]
     return ids

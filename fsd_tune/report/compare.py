@@ -1,4 +1,4 @@
-"""Two or more searches side by side: whether they may be compared, and what is compared."""
+"""Compare searches: check that their scores can be compared, and tabulate what each found and spent."""
 
 import math
 import tempfile
@@ -9,10 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from fsd_tune.errors import InputError
+from fsd_tune.errors import InputError, ProblemCollector
 from fsd_tune.report.results import Results, load
+from fsd_tune.storage.layout import TrialState
 from fsd_tune.tracking.download import PREFIX, download
 
+# Fields of the summary that must be the same, and how a remark calls them.
 _SAME = {"task": "task", "metric": "metric", "select_on": "selection split", "judge_by": "score"}
 
 
@@ -22,8 +24,8 @@ class Comparison:
 
     Attributes:
         names: of the searches, each different.
-        results: of each.
-        remarks: why they compare only in part, where that was overruled.
+        results: of each search, in the same order.
+        remarks: why they compare only in part, if the user compares them anyway.
     """
 
     names: tuple[str, ...]
@@ -36,11 +38,11 @@ class Comparison:
         return self.results[0].metric
 
     def table(self) -> pd.DataFrame:
-        """A row a search: best, median and confirmed score, trials, hours, steps, and the best configuration."""
+        """Return a row per search: best, median and confirmed score, trials, hours, steps, the best configuration."""
         rows = []
         for name, results in zip(self.names, self.results, strict=True):
-            best, finished = results.best, results.trials[results.trials["state"] == "finished"]
-            confirmed = (results.confirmation or {}).get("winner", {}).get("fresh", {})
+            best, finished = results.best, results.trials[results.trials["state"] == TrialState.FINISHED]
+            confirmed = results.confirmation.get("winner", {}).get("fresh", {})
             seconds = results.trials["train_seconds"].sum() + results.trials["evaluation_seconds"].sum()
             rows.append(
                 {
@@ -58,63 +60,66 @@ class Comparison:
         return pd.DataFrame(rows)
 
     def differing(self) -> list[tuple[str, list[str]]]:
-        """What each search after the first was given differently: (its name, lines)."""
-        first = _identity(self.results[0])
-        found = []
+        """Return what each search after the first was given differently: its name, and a line per difference."""
+        first = self.results[0].summary.identity
+        lines_by_name = []
         for name, results in zip(self.names[1:], self.results[1:], strict=True):
-            identity = _identity(results)
+            identity = results.summary.identity
             if "settings" in first and "settings" in identity:
-                found.append((name, differences(first, identity)))
-        return found
+                lines_by_name.append((name, differences(first, identity)))
+        return lines_by_name
 
 
 def compare(folders: Sequence[Path | str], anyway: bool = False) -> Comparison:
-    """Read searches that are to be compared.
+    """Read searches and check that their scores compare.
 
     Args:
         folders: two or more searches' folders, or `wandb:entity/project/group`.
-        anyway: compare also what differs in task, metric or selection split, with a remark.
+        anyway: compare also searches that differ in task, metric or selection split, with a remark.
 
     Raises:
         InputError: a folder holds no search, or they cannot be compared.
     """
-    problems, loaded = [], []
+    problems, searches = ProblemCollector(), []
     if len(folders) < 2:
-        problems.append("compare: needs at least two searches' folders.")
+        problems.add("compare: needs at least two searches' folders.")
     with tempfile.TemporaryDirectory(prefix="fsd-tune-") as temporary:
-        for place, folder in enumerate(folders):
-            try:
+        for index, folder in enumerate(folders):
+            with problems.collect():
                 if str(folder).startswith(PREFIX):
-                    folder = download(str(folder), Path(temporary) / str(place))
-                loaded.append(load(folder, described=True))
-            except InputError as error:
-                problems += error.problems
-    if problems:
-        raise InputError(dict.fromkeys(problems))
-    first = loaded[0]
-    remarks = []
-    for results in loaded[1:]:
-        for key, what in _SAME.items():
-            here, there = results.summary.get(key), first.summary.get(key)
-            if here != there:
-                remarks.append(f"{results.folder}: {what} {here}, but {first.folder} has {there}.")
-        here, there = (_identity(one).get("dev split") for one in (results, first))
-        if here and there and here != there and results.summary.get("task") == first.summary.get("task"):
-            remarks.append(f"{results.folder}: other examples to select on than {first.folder}.")
+                    folder = download(str(folder), Path(temporary) / str(index))
+                searches.append(load(folder, described=True))
+    problems.lines = list(dict.fromkeys(problems.lines))
+    problems.raise_any()
+    remarks = [remark for results in searches[1:] for remark in _remarks(results, searches[0])]
     if remarks and not anyway:
         raise InputError(remarks, "Their scores do not compare; --anyway compares them all the same.")
-    return Comparison(tuple(_names(loaded)), tuple(loaded), tuple(remarks))
+    return Comparison(tuple(_names(searches)), tuple(searches), tuple(remarks))
+
+
+def _remarks(results: Results, first: Results) -> list[str]:
+    """Return why the scores of a search do not compare with those of the first."""
+    summary, wanted = results.summary, first.summary
+    remarks = [
+        f"{results.folder}: {what} {getattr(summary, field)}, but {first.folder} has {getattr(wanted, field)}."
+        for field, what in _SAME.items()
+        if getattr(summary, field) != getattr(wanted, field)
+    ]
+    splits = [each.identity.get("dev split") for each in (summary, wanted)]
+    if all(splits) and splits[0] != splits[1] and summary.task == wanted.task:
+        remarks.append(f"{results.folder}: other examples to select on than {first.folder}.")
+    return remarks
 
 
 def lines(compared: Comparison) -> list[str]:
-    """The table for a terminal."""
+    """Return the table for a terminal."""
     shown = compared.table()[["search", "best", "median", "confirmed", "trials", "finished", "hours", "steps"]]
     text = shown.to_string(index=False, na_rep="-", float_format=lambda value: f"{value:.4f}")
     return [*(f"note: {remark}" for remark in compared.remarks), *text.splitlines()]
 
 
 def document(compared: Comparison) -> dict[str, Any]:
-    """The same for machines."""
+    """Return the comparison for `--json`."""
     rows = compared.table().astype(object)
     return {
         "metric": compared.metric,
@@ -124,18 +129,53 @@ def document(compared: Comparison) -> dict[str, Any]:
     }
 
 
-def _identity(results: Results) -> dict[str, Any]:
-    """What a search says that it is; nothing where an earlier version wrote it otherwise."""
-    found = results.summary.get("identity")
-    return found if isinstance(found, dict) else {}
+def wandb_view_steps(sources: Sequence[str], compared: Comparison) -> list[str]:
+    """Return how to show the searches side by side on the page of their W&B project.
+
+    Args:
+        sources: what was compared, as folders or `wandb:entity/project/group`.
+        compared: the same, read.
+
+    Raises:
+        InputError: the searches are in different projects, or one was not tracked.
+    """
+    problems = ProblemCollector()
+    addresses = []
+    for source, results in zip(sources, compared.results, strict=True):
+        with problems.collect():
+            addresses.append(_wandb_address(source, results))
+    projects = sorted({address[:2] for address in addresses})
+    if len(projects) > 1:
+        names = ", ".join(f"{entity or '(default entity)'}/{project}" for entity, project in projects)
+        problems.add(f"--wandb-view: one project is needed, but the searches are in {names}.")
+    problems.raise_any()
+    entity, project = projects[0]
+    groups = " or ".join(group for _, _, group in addresses)
+    return [
+        f"To see these searches side by side in W&B, open the project {entity + '/' if entity else ''}{project}:",
+        f"  1. filter the runs: Group is {groups}, and Job Type is trial; group them by Group;",
+        f"  2. add a line plot of `{compared.metric}` over `report` and a scatter plot of `score` over a `hp/` column;",
+        "  3. add a parallel coordinates plot of the `hp/` columns and `score`, and save the view.",
+    ]
 
 
-def _names(loaded: Sequence[Results]) -> list[str]:
-    """Each search's own name; with its folder where two have the same."""
-    names = [str(results.summary.get("name") or results.folder.name) for results in loaded]
+def _wandb_address(source: str, results: Results) -> tuple[str, str, str]:
+    """Return entity ("" for the user's own), project and group of a tracked search."""
+    if source.startswith(PREFIX):
+        entity, project, group = source.removeprefix(PREFIX).split("/")
+        return entity, project, group
+    settings = results.settings.get("wandb")
+    if not isinstance(settings, dict) or settings.get("mode", "off") == "off" or not results.summary.group:
+        raise InputError(f"{source}: was not tracked; `--wandb offline` and `sync` put a search into W&B.")
+    return settings.get("entity") or "", str(settings["project"]), results.summary.group
+
+
+def _names(searches: Sequence[Results]) -> list[str]:
+    """Return each search's own name, with its folder if two have the same."""
+    names = [results.summary.name or results.folder.name for results in searches]
     return [
         name if names.count(name) == 1 else f"{name} ({results.folder})"
-        for name, results in zip(names, loaded, strict=True)
+        for name, results in zip(names, searches, strict=True)
     ]
 
 
@@ -143,22 +183,31 @@ def _or_nan(value: Any) -> float:
     return float(value) if isinstance(value, int | float) else math.nan
 
 
-def differences(held: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What is different now: settings and a task of one's own by key, other inputs by name."""
-    found = _by_key(held["settings"], now["settings"])
-    if isinstance(held.get("task"), dict) and isinstance(now["task"], dict):
-        found += [f"task.{difference}" for difference in _by_key(held["task"], now["task"])]
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Return what differs between two identities of a search.
+
+    Args:
+        before: an identity, as `summary.json` holds it.
+        now: the other one.
+
+    Returns:
+        A line per difference: settings and a task of one's own by key, other inputs by name.
+    """
+    lines = _by_key(before["settings"], now["settings"])
+    if isinstance(before.get("task"), dict) and isinstance(now["task"], dict):
+        lines += [f"task.{difference}" for difference in _by_key(before["task"], now["task"])]
         now = {name: value for name, value in now.items() if name != "task"}
-    return found + [f"another {name}" for name in now if name != "settings" and held.get(name) != now[name]]
+    return lines + [f"another {name}" for name in now if name != "settings" and before.get(name) != now[name]]
 
 
-def _by_key(held: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    there, here = _flat(held), _flat(now)
-    keys = [key for key in here | there if here.get(key) != there.get(key)]
-    return [f"{key} {there.get(key)} there, {here.get(key)} now" for key in keys]
+def _by_key(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    old, new = _flat(before), _flat(now)
+    keys = [key for key in new | old if new.get(key) != old.get(key)]
+    return [f"{key} {old.get(key)} there, {new.get(key)} now" for key in keys]
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Return the leaves of nested mappings by their dotted keys."""
     if not isinstance(value, dict):
         return {prefix: value}
     return {

@@ -1,14 +1,14 @@
-"""What a search found, for people: `leaderboard.csv` and `report.html`, one page that needs no network.
+"""The report of a search for people: `leaderboard.csv` and `report.html`, one page that needs no network.
 
-Made from the search's folder alone, during the search or after it. Everything that comes from files is escaped by the
-template; the page forbids itself every request (Content-Security-Policy).
+Both are made from the search's folder alone, during the search or after it. The template escapes everything that
+comes from files, and the page forbids every request (Content-Security-Policy).
 """
 
 import itertools
 import math
 import shlex
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,26 +19,47 @@ from fsd_tune.report import page
 from fsd_tune.report.charts import charts
 from fsd_tune.report.confirmation import figure, interval
 from fsd_tune.report.intervals import mean_interval
-from fsd_tune.report.results import Results, load
-from fsd_tune.storage import artifacts
+from fsd_tune.report.pictures import analysis_pictures
+from fsd_tune.report.results import STATES, Results, load
+from fsd_tune.storage import artifacts, layout
+from fsd_tune.storage.layout import TrialState
+from fsd_tune.storage.search_summary import SearchSummary
 
-__all__ = ["Results", "distill_command", "leaderboard", "load", "write"]
+__all__ = ["Fact", "Results", "distill_command", "leaderboard", "load", "write"]
 
 _NOTHING = "–"
 # Options of the search's command line that a single run needs too.
 _SHARED_OPTIONS = ("--task", "--task-file", "--teacher", "--data", "--memory")
 
 
+@dataclass(frozen=True)
+class Fact:
+    """One figure of the page's headline.
+
+    Attributes:
+        what: what the figure is.
+        figure: the figure, formatted.
+        remark: a few words below it; may be empty.
+    """
+
+    what: str
+    figure: str
+    remark: str = ""
+
+
 def leaderboard(results: Results) -> pd.DataFrame:
-    """One row a trial, best first: rank (of the finished ones, NA for others), then the columns of `Results.trials`."""
+    """Return one row per trial, best first: its rank, then the columns of `Results.trials`.
+
+    Only finished trials have a rank; it is NA for the others.
+    """
     table = results.trials.rename(columns={"number": "trial"})
-    finished = (table["state"] == "finished") & table["score"].notna()
+    finished = (table["state"] == TrialState.FINISHED) & table["score"].notna()
     table.insert(0, "rank", finished.cumsum().where(finished).astype("Int64"))
     return table
 
 
 def write(source: Results | Path | str) -> Path:
-    """Write `leaderboard.csv` and `report.html` into the search's folder, each beside its old version and then renamed.
+    """Write `leaderboard.csv` and `report.html` into the search's folder, each replaced as a whole.
 
     Args:
         source: a search's folder, or what `load` read from it.
@@ -50,21 +71,26 @@ def write(source: Results | Path | str) -> Path:
         InputError: the folder holds no search.
     """
     results = source if isinstance(source, Results) else load(source)
-    path = results.folder / "report.html"
-    artifacts.write_text(results.folder / "leaderboard.csv", leaderboard(results).to_csv(index=False))
+    path = results.folder / layout.REPORT
+    artifacts.write_text(results.folder / layout.LEADERBOARD, leaderboard(results).to_csv(index=False))
     artifacts.write_text(path, _page(results))
     return path
 
 
 def distill_command(results: Results, row: "pd.Series[Any]") -> str:
-    """The command line that trains the configuration of `row`, a row of `Results.trials`, again."""
+    """Return the command line that trains a trial's configuration again.
+
+    Args:
+        results: of the search.
+        row: the trial's row of `Results.trials`.
+    """
     given = _options(results.command)
-    shared = {"--teacher": _mapping(results, "teacher").get("name")}
+    shared = {"--teacher": results.summary.teacher.name}
     if "--task-file" not in given:
-        shared["--task"] = results.summary.get("task")
-    if (results.folder / "memory").is_dir():
-        shared["--memory"] = str(results.folder / "memory")
-    words = ["fsd-tune", "distill", str(results.folder / "settings.yaml")]
+        shared["--task"] = results.summary.task
+    if (results.folder / layout.MEMORY).is_dir():
+        shared["--memory"] = str(results.folder / layout.MEMORY)
+    words = ["fsd-tune", "distill", str(results.folder / layout.SETTINGS)]
     for name in _SHARED_OPTIONS:
         value = given.get(name) or shared.get(name)
         words += [name, str(value)] if value else []
@@ -75,7 +101,7 @@ def distill_command(results: Results, row: "pd.Series[Any]") -> str:
 
 
 def _options(command: str) -> dict[str, str]:
-    """`--name value` and `--name=value` of a command line."""
+    """Return the `--name value` and `--name=value` of a command line."""
     try:
         words = shlex.split(command)
     except ValueError:
@@ -86,138 +112,153 @@ def _options(command: str) -> dict[str, str]:
 
 def _page(results: Results) -> str:
     digits = _score_digits(results)
-    drawn = charts(results)
-    best = results.best
-    varied = [name for name in results.hyperparameters if results.trials[name].nunique(dropna=False) > 1]
+    best, trials = results.best, results.trials
+    varied = [name for name in results.hyperparameters if trials[name].nunique(dropna=False) > 1]
+    same = [name for name in results.hyperparameters if name not in varied]
     return page.render(
         "report_template.html",
-        drawn,
+        charts(results),
         {"seconds": _duration, "value": value, "missing": _missing, "plain": plain},
         results=results,
-        summary=defaultdict(lambda: None, results.summary),  # any key may be missing while a search is young
-        name=results.summary.get("name") or results.folder.name,
+        summary=results.summary,
+        name=results.summary.name or results.folder.name,
+        folder=results.folder.resolve().name,
         subtitle=_subtitle(results),
         metric=results.metric.replace("_", " "),
-        score=lambda value: _NOTHING if _missing(value) else f"{value:.{digits}f}".replace("-", "−"),
+        score=lambda number: _NOTHING if _missing(number) else _signed(f"{number:.{digits}f}"),
         best=best,
         best_configuration=[] if best is None else _configuration(best, results.hyperparameters),
         command=None if best is None else distill_command(results, best),
         facts=_facts(results, digits),
         rows=leaderboard(results).to_dict("records"),
         varied=varied,
-        constant=_configuration(results.trials.iloc[0], [n for n in results.hyperparameters if n not in varied])
-        if len(results.trials)
-        else [],
-        failures=results.trials[results.trials["state"] == "failed"].to_dict("records"),
-        memory=defaultdict(lambda: None, _mapping(results, "memory")),
+        constant=_configuration(trials.iloc[0], same) if len(trials) else [],
+        failures=trials[trials["state"] == TrialState.FAILED].to_dict("records"),
+        memory=results.summary.memory,
+        memory_name=shown_name(results.summary.memory.path),
         confirmation=results.confirmation,
+        pictures=analysis_pictures(results),
         figure=figure,
         interval=interval,
     )
 
 
-def _facts(results: Results, digits: int) -> list[tuple[str, str, str]]:
-    """The headline's figures: what, the figure, and a remark."""
-    summary, saved = results.summary, results.saved
-    teacher, memory = _mapping(results, "teacher"), _mapping(results, "memory")
-    facts = []
-    if teacher:
-        score = teacher.get("score")
-        facts.append(
-            ("Teacher", _NOTHING if _missing(score) else f"{score:.{digits}f}", str(teacher.get("name") or ""))
-        )
-        if results.best is not None and score is not None and math.isfinite(score):
-            difference = float(results.best["score"]) - score
-            side = "student ahead" if difference > 0 else "student behind" if difference < 0 else "equal"
-            facts.append(("Student minus teacher", f"{difference:+.{digits}f}".replace("-", "−"), side))
-    facts += _confirmed(results, digits)
-    dev = _mapping(results, "dev")
-    if not _missing(dev.get("score")):
-        facts.append(("Best student on dev", f"{dev['score']:.{digits}f}".replace("-", "−"), "dev selected nothing"))
-    counts = [f"{saved[state]:,.0f} {state}" for state in ("finished", "stopped", "failed", "running", "interrupted")]
-    asked = summary.get("trials")
-    facts.append(
-        (
-            "Trials",
-            f"{len(results.trials):,}" + (f" of {asked:,}" if isinstance(asked, int) else ""),
-            ", ".join(count for count in counts if not count.startswith("0 ")),
-        )
-    )
-    ended_by = _mapping(results, "ended_by")
-    if ended_by.get("text"):
-        facts.append(("Ended by", str(ended_by.get("budget")).replace("_", " "), str(ended_by["text"])))
-    if saved["steps_if_all_ran"]:
-        run, whole = saved["steps_run"], saved["steps_if_all_ran"]
-        facts.append(("Steps saved by ASHA", f"{saved['share']:.0%}", f"{run:,.0f} run instead of {whole:,.0f}"))
-    passes = memory.get("passes")
-    if memory.get("live"):
-        facts.append(("Teacher passes paid", "live", "the teacher ran in every step: its outputs are over their limit"))
-    elif passes is not None:
-        seconds = memory.get("build_seconds")
-        remark = "memory reused" if passes == 0 else f"memory built in {_duration(seconds)}" if seconds else ""
-        facts.append(("Teacher passes paid", f"{passes:,}", remark))
-    workers = summary.get("workers")
-    facts.append(("Wall time", _duration(summary.get("wall_seconds")), _plural(workers, "worker") if workers else ""))
-    train, selection = summary.get("train_examples"), summary.get("selection_examples")
-    remark = f"{selection:,} to select on ({_select_on(summary)})" if isinstance(selection, int) else ""
-    facts.append(("Training examples", f"{train:,}" if isinstance(train, int) else _NOTHING, remark))
-    layers = _mapping(results, "student").get("layers")
-    if layers:
-        facts.append(("Student", _plural(layers, "layer"), str(summary.get("precision") or "")))
+def _facts(results: Results, digits: int) -> list[Fact]:
+    """Return the figures of the headline, in the page's order."""
+    return [
+        *_teacher(results, digits),
+        *_confirmed(results.confirmation, digits),
+        *_on_dev(results.summary, digits),
+        *_trials(results),
+        *_teacher_passes(results.summary),
+        *_inputs(results.summary),
+    ]
+
+
+def _teacher(results: Results, digits: int) -> list[Fact]:
+    teacher, best = results.summary.teacher, results.best
+    if not teacher:
+        return []
+    score = teacher.score
+    facts = [Fact("Teacher", _NOTHING if _missing(score) else _signed(f"{score:.{digits}f}"), shown_name(teacher.name))]
+    if best is not None and score is not None and math.isfinite(score):
+        difference = float(best["score"]) - score
+        side = "student ahead" if difference > 0 else "student behind" if difference < 0 else "equal"
+        facts.append(Fact("Student minus teacher", _signed(f"{difference:+.{digits}f}"), side))
     return facts
 
 
-def _confirmed(results: Results, digits: int) -> list[tuple[str, str, str]]:
-    """The winner on seeds that chose nothing, with an interval, and what it is above each baseline."""
-    made = results.confirmation
-    if not made:
-        return []
+def _confirmed(confirmation: Mapping[str, Any], digits: int) -> list[Fact]:
+    """Return the winner's mean on seeds that chose nothing, with its interval, and the baselines' means."""
     facts = []
-    for one in made["configurations"]:
-        scores = list(one["fresh"]["scores"].values()) if "fresh" in one else []
+    for configuration in confirmation.get("configurations", []):
+        scores = list(configuration["fresh"]["scores"].values()) if "fresh" in configuration else []
         if not scores:
             continue
-        name, remark = f"Baseline {one['label']}", str(one.get("remark") or "")
-        if one["role"] == "winner":
+        name, remark = f"Baseline {configuration['label']}", str(configuration.get("remark") or "")
+        if configuration["role"] == "winner":
             name, remark = "Confirmed mean", _plural(len(scores), "fresh seed")
             if len(scores) > 1:
                 around = mean_interval(scores)
                 remark = f"95% interval {around.low:.{digits}f} to {around.high:.{digits}f}, {remark}"
-        facts.append((name, f"{one['fresh']['mean']:.{digits}f}".replace("-", "−"), remark))
+        facts.append(Fact(name, _signed(f"{configuration['fresh']['mean']:.{digits}f}"), remark))
+    return facts
+
+
+def _on_dev(summary: SearchSummary, digits: int) -> list[Fact]:
+    if _missing(summary.dev.score):
+        return []
+    return [Fact("Best student on dev", _signed(f"{summary.dev.score:.{digits}f}"), "dev selected nothing")]
+
+
+def _trials(results: Results) -> list[Fact]:
+    """Return how many trials ran, what ended the search, and the steps that ASHA saved."""
+    summary, saved = results.summary, results.saved
+    counts = ", ".join(f"{saved[state]:,.0f} {state}" for state in STATES if saved[state])
+    asked = f" of {summary.trials:,}" if summary.trials is not None else ""
+    facts = [Fact("Trials", f"{len(results.trials):,}{asked}", counts)]
+    if summary.ended_by.text:
+        facts.append(Fact("Ended by", str(summary.ended_by.budget).replace("_", " "), summary.ended_by.text))
+    if saved["steps_if_all_ran"]:
+        remark = f"{saved['steps_run']:,.0f} run instead of {saved['steps_if_all_ran']:,.0f}"
+        facts.append(Fact("Steps saved by ASHA", f"{saved['share']:.0%}", remark))
+    return facts
+
+
+def _teacher_passes(summary: SearchSummary) -> list[Fact]:
+    what, memory = "Teacher passes paid", summary.memory
+    if memory.live:
+        return [Fact(what, "live", "the teacher ran in every step, because its outputs are over their limit on disk")]
+    if memory.passes is None:
+        return []
+    built = f"memory built in {_duration(memory.build_seconds)}" if memory.build_seconds else ""
+    return [Fact(what, f"{memory.passes:,}", "memory reused" if memory.passes == 0 else built)]
+
+
+def _inputs(summary: SearchSummary) -> list[Fact]:
+    """Return wall time, examples and student."""
+    workers = _plural(summary.workers, "worker") if summary.workers else ""
+    facts = [Fact("Wall time", _duration(summary.wall_seconds), workers)]
+    train, selection = summary.train_examples, summary.selection_examples
+    remark = "" if selection is None else f"{selection:,} to select on ({_select_on(summary)})"
+    facts.append(Fact("Training examples", _NOTHING if train is None else f"{train:,}", remark))
+    if summary.student.layers:
+        facts.append(Fact("Student", _plural(summary.student.layers, "layer"), summary.precision or ""))
     return facts
 
 
 def _subtitle(results: Results) -> str:
     method = results.settings.get("method")
     names = method.get("choice", []) if isinstance(method, dict) else [method]
-    parts = [results.summary.get("task"), *names]
-    return " · ".join(str(part) for part in parts if part)
+    return " · ".join(str(part) for part in (results.summary.task, *names) if part)
 
 
-def _select_on(summary: dict[str, Any]) -> str:
-    where = summary.get("select_on")
-    return (
-        f"held out: {where['holdout']:.0%}" if isinstance(where, dict) and "holdout" in where else str(where or "dev")
-    )
+def _select_on(summary: SearchSummary) -> str:
+    return str(summary.select_on or "dev") if summary.held_out is None else f"held out: {summary.held_out:.0%}"
 
 
 def _score_digits(results: Results) -> int:
-    """Three decimals, four where the split is large enough to tell them apart."""
-    examples = results.summary.get("selection_examples")
-    return 4 if isinstance(examples, int) and examples > 5000 else 3
+    """Return three, or four if the split is large enough to tell such scores apart."""
+    examples = results.summary.selection_examples
+    return 4 if examples is not None and examples > 5000 else 3
 
 
 def _configuration(row: "pd.Series[Any]", names: Sequence[str]) -> list[tuple[str, str]]:
     return [(name, value(row[name])) for name in names if not _missing(row[name])]
 
 
-def _mapping(results: Results, key: str) -> dict[str, Any]:
-    value = results.summary.get(key)
-    return value if isinstance(value, dict) else {}
+def shown_name(path: str | None) -> str:
+    """Return how a page calls a model or folder: an absolute path by its last part, anything else as it was given."""
+    return "" if not path else Path(path).name if Path(path).is_absolute() else path
 
 
 def _missing(value: Any) -> bool:
     return value is None or value is pd.NA or (isinstance(value, float) and not math.isfinite(value))
+
+
+def _signed(number: str) -> str:
+    """Return a formatted number with a typographic minus."""
+    return number.replace("-", "−")
 
 
 def _plural(count: Any, noun: str) -> str:
@@ -225,19 +266,19 @@ def _plural(count: Any, noun: str) -> str:
 
 
 def _exact(value: Any) -> str:
-    """A hyperparameter as it is typed again: every digit, whole numbers without a point."""
+    """Return a hyperparameter as it is typed again: every digit, whole numbers without a point."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def value(value: Any) -> str:
-    """A hyperparameter for reading: four significant digits."""
+    """Return a hyperparameter for reading, with four significant digits."""
     if _missing(value):
         return _NOTHING
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def plain(value: Any) -> str:
-    """A cell's value to sort by; empty sorts last."""
+    """Return the value that a cell is sorted by; an empty one sorts last."""
     return "" if _missing(value) else str(value)
 
 

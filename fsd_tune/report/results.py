@@ -1,8 +1,8 @@
-"""A search's folder read back from disk, as it is: during a search, after it, or after a crash.
+"""The results of a search, read from its folder at any time: during the search, after it, or after a crash.
 
-The trials' own files (`config.json`, `reports.jsonl`, `trial.json` below `results/`) are the truth; nothing here
-imports ray or torch. Whatever is missing stays empty, and whatever cannot be read is named in `Results.problems`: one
-damaged file never hides the other trials.
+They come from the trials' own files (`config.json`, `reports.jsonl` and `trial.json` below `results/`), without
+importing ray or torch. A missing file leaves its part empty. A file that cannot be read is named in
+`Results.problems` and never hides the other trials.
 """
 
 import math
@@ -16,9 +16,16 @@ from fsd_tune.errors import InputError
 from fsd_tune.report.trial_files import Reader, Trial, last_number, newest_of_each, trials_in
 from fsd_tune.settings.judging import JUDGES, judge
 from fsd_tune.settings.methods import HYPERPARAMETERS
+from fsd_tune.storage import layout
+from fsd_tune.storage.layout import TrialState
 from fsd_tune.storage.open_folder import open_for_reading
+from fsd_tune.storage.search_summary import SearchSummary
 from fsd_tune.storage.uri import is_uri
 
+# The order in which pages and tables count trials.
+STATES = (
+    TrialState.FINISHED, TrialState.STOPPED, TrialState.FAILED, TrialState.RUNNING, TrialState.INTERRUPTED,
+)  # fmt: skip
 _TRIAL_COLUMNS = {
     "number": "int64",
     "state": "str",
@@ -37,7 +44,12 @@ _TRIAL_COLUMNS = {
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """What a search's folder holds.
+    """The results of a search.
+
+    Example:
+        >>> import fsd_tune.report
+        >>> results = fsd_tune.report.load("runs/rte")  # doctest: +SKIP
+        >>> results.trials[["number", "state", "score"]].head()  # doctest: +SKIP
 
     Attributes:
         folder: the search's folder, as it was given.
@@ -48,12 +60,13 @@ class Results:
             one column per hyperparameter, NaN or None where the trial does not use it.
         reports: one row an evaluation, by trial and report: `trial` (its number), `report` (from 1), then every
             scalar of the trial's `reports.jsonl`.
-        settings: the resolved settings; `settings_text` is their YAML.
-        summary: `summary.json`; any key may be missing while the search is young.
+        settings: the resolved settings.
+        settings_text: their YAML.
+        summary: what `summary.json` holds; any field may be None, and any part empty, while the search is young.
         versions: package to version.
         command: the command line that started the search.
-        confirmation: `confirm/summary.json`; empty while the winner is not confirmed.
-        analysis: `analysis/analysis.json`; empty where no student was analysed.
+        confirmation: what `confirm/summary.json` holds; empty while the winner is not confirmed.
+        analysis: what `analysis/analysis.json` holds; empty if no student was analysed.
         problems: files that could not be read, one line each.
     """
 
@@ -62,7 +75,7 @@ class Results:
     reports: pd.DataFrame
     settings: dict[str, Any]
     settings_text: str
-    summary: dict[str, Any]
+    summary: SearchSummary
     versions: dict[str, Any]
     command: str
     confirmation: dict[str, Any]
@@ -71,13 +84,13 @@ class Results:
 
     @property
     def metric(self) -> str:
-        """The metric that selects, as its column in `reports` is called."""
-        return str(self.summary.get("metric") or "score")
+        """The metric that selects: the name of its column in `reports`."""
+        return self.summary.metric or "score"
 
     @property
     def lower_is_better(self) -> bool:
         """Whether the search minimises its metric."""
-        return self.summary.get("mode") == "min"
+        return self.summary.mode == "min"
 
     @property
     def hyperparameters(self) -> list[str]:
@@ -90,12 +103,12 @@ class Results:
         if self.trials.empty:
             return None
         first = self.trials.iloc[0]
-        return first if first["state"] == "finished" and not math.isnan(first["score"]) else None
+        return first if first["state"] == TrialState.FINISHED and not math.isnan(first["score"]) else None
 
     @property
     def standard_error(self) -> float | None:
-        """The best score's binomial standard error, sqrt(p (1 - p) / examples); None where it has no such meaning."""
-        examples = self.summary.get("selection_examples")
+        """The best score's binomial standard error, sqrt(p (1 - p) / examples); None unless the metric is accuracy."""
+        examples = self.summary.selection_examples
         if self.best is None or self.metric != "accuracy" or not examples:
             return None
         score = float(self.best["score"])
@@ -103,19 +116,16 @@ class Results:
 
     @property
     def saved(self) -> dict[str, float]:
-        """What stopping trials early saved.
+        """The steps that stopping trials early saved.
 
-        Returns:
-            Counts of trials by state (`finished`, `stopped`, `failed`, `running`, `interrupted`); `steps_run` and
-            `steps_if_all_ran`, over the trials that have reported and not failed; `steps_saved`, what the stopped ones
-            left undone; `share`, steps_saved / steps_if_all_ran in 0..1 (0 before any report).
+        The keys are the states of a trial with the number of trials in each; `steps_run` and `steps_if_all_ran`, over
+        the trials that have reported and not failed; `steps_saved`, the steps that stopped trials left undone; and
+        `share`, steps_saved / steps_if_all_ran in 0..1 (0 before any report).
         """
         states = self.trials["state"]
-        counts = {
-            name: float((states == name).sum()) for name in ("finished", "stopped", "failed", "running", "interrupted")
-        }
-        counted = self.trials[(states != "failed") & self.trials["steps_total"].notna()]
-        stopped = counted[counted["state"] == "stopped"]
+        counts = {state.value: float((states == state).sum()) for state in STATES}
+        counted = self.trials[(states != TrialState.FAILED) & self.trials["steps_total"].notna()]
+        stopped = counted[counted["state"] == TrialState.STOPPED]
         whole = float(counted["steps_total"].sum())
         undone = float((stopped["steps_total"] - stopped["steps"]).sum())
         return counts | {
@@ -125,34 +135,93 @@ class Results:
             "share": undone / whole if whole else 0.0,
         }
 
+    def best_so_far(self) -> pd.DataFrame:
+        """Return the best score that the search had found for the steps that it had spent.
+
+        Example:
+            >>> results = fsd_tune.report.load("runs/rte")  # doctest: +SKIP
+            >>> results.best_so_far().plot(x="steps", y="best", drawstyle="steps-post")  # doctest: +SKIP
+
+        Returns:
+            One row per report of any trial, from the first finished trial on: `steps` (optimiser steps of all trials
+            until then, stopped ones too) and `best` (the best score of the trials that had finished).
+        """
+        sign = -1.0 if self.lower_is_better else 1.0
+        finished = self.trials[self.trials["state"] == TrialState.FINISHED]
+        scores = dict(zip(finished["number"], finished["score"], strict=True))
+        last_report = self.reports.groupby("trial")["report"].max().to_dict() if len(self.reports) else {}
+        reports = self.reports
+        if "timestamp" in reports:
+            reports = reports.sort_values("timestamp", kind="stable")
+        steps: dict[int, float] = {}
+        best, rows = -math.inf, []
+        for report in reports.to_dict("records"):
+            trial = report["trial"]
+            steps[trial] = max(steps.get(trial, 0.0), float(report.get("step") or 0))
+            if trial in scores and report["report"] == last_report[trial]:
+                best = max(best, sign * scores[trial])
+            if math.isfinite(best):
+                rows.append({"steps": sum(steps.values()), "best": sign * best})
+        return pd.DataFrame(rows, columns=["steps", "best"])
+
+    def student(self) -> tuple[Any, Any]:
+        """Load the best student, which the end of a search writes to `best/`.
+
+        Example:
+            >>> results = fsd_tune.report.load("runs/rte")  # doctest: +SKIP
+            >>> model, tokenizer = results.student()  # doctest: +SKIP
+            >>> model(**tokenizer("Is it so?", "It is so.", return_tensors="pt")).logits.shape  # doctest: +SKIP
+            torch.Size([1, 2])
+
+        Returns:
+            The transformers model for sequence classification, in eval mode on the CPU, and its tokenizer.
+
+        Raises:
+            InputError: the folder has no best student yet.
+        """
+        best = self.folder / layout.BEST
+        if not (best / "config.json").is_file():
+            raise InputError(f"{self.folder}: has no best student yet; a search writes it when its first part ends.")
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        return AutoModelForSequenceClassification.from_pretrained(best).eval(), AutoTokenizer.from_pretrained(best)
+
 
 def load(folder: Path | str, described: bool = False) -> Results:
-    """Read a search's folder, a path or a URI; of the latter a copy is read, which is `Results.folder`.
+    """Read a search's folder.
+
+    Example:
+        >>> results = fsd_tune.report.load("runs/rte")  # doctest: +SKIP
+        >>> results.best["score"]  # doctest: +SKIP
+
+    Args:
+        folder: a path or a URI. A folder behind a URI is copied, and `Results.folder` is the copy.
+        described: whether `summary.json` and `settings.yaml` must be whole. Without them the trials can be listed, but
+            not compared.
 
     Raises:
-        InputError: the folder does not exist or holds no search, or, where it must be `described`, a damaged
-            `summary.json` or `settings.yaml`: without them nothing can be said of its trials.
+        InputError: the folder does not exist, holds no search, or must be `described` and is not.
     """
     if is_uri(folder):
-        with open_for_reading(folder) as where:
-            return load(where.folder, described)
+        with open_for_reading(folder) as copy:
+            return load(copy.folder, described)
     folder = Path(folder)
     if not folder.is_dir():
-        found = "is a file" if folder.exists() else "no such folder"
-        raise InputError(f"{folder}: {found}; give the `--output` folder of a search")
-    if not any((folder / name).is_file() for name in ("summary.json", "settings.yaml")):
+        problem = "is a file" if folder.exists() else "no such folder"
+        raise InputError(f"{folder}: {problem}; give the `--output` folder of a search")
+    if not any((folder / name).is_file() for name in (layout.SUMMARY, layout.SETTINGS)):
         raise InputError(
-            f"{folder}: holds no search: neither `summary.json` nor `settings.yaml`; "
+            f"{folder}: holds no search: neither `{layout.SUMMARY}` nor `{layout.SETTINGS}`; "
             "give the `--output` folder of a search"
         )
     reader = Reader(folder)
-    summary = reader.mapping(folder / "summary.json")
-    judge_by = summary.get("judge_by") or "mean_of_last_3"
+    summary = reader.summary()
+    judge_by = summary.judge_by or "mean_of_last_3"
     if judge_by not in JUDGES:
         reader.problems.append(f"summary.json: judge_by: found `{judge_by}`, accepted: {', '.join(JUDGES)}")
         judge_by = "mean_of_last_3"
-    settings_text = reader.text(folder / "settings.yaml")
-    settings = reader.yaml_mapping(folder / "settings.yaml", settings_text)
+    settings_text = reader.text(folder / layout.SETTINGS)
+    settings = reader.yaml_mapping(folder / layout.SETTINGS, settings_text)
     if described and reader.problems:
         hint = "Bring the file back from a copy, or run the search's command again with a new --output."
         raise InputError([f"{folder}/{problem}" for problem in reader.problems], hint)
@@ -163,33 +232,32 @@ def load(folder: Path | str, described: bool = False) -> Results:
         reports += [{"trial": trial.number, **report} for report in trial.reports]
     return Results(
         folder=folder,
-        trials=_trial_frame(trials, settings, lower_is_better=summary.get("mode") == "min"),
+        trials=_trial_frame(trials, settings, lower_is_better=summary.mode == "min"),
         reports=pd.DataFrame(reports, columns=None if reports else ["trial", "report"]),
         settings=settings,
         settings_text=settings_text,
         summary=summary,
-        versions=reader.mapping(folder / "versions.json"),
-        command=reader.text(folder / "command.txt").strip(),
-        confirmation=reader.confirmation(folder / "confirm" / "summary.json"),
-        analysis=reader.mapping(folder / "analysis" / "analysis.json"),
+        versions=reader.mapping(folder / layout.VERSIONS),
+        command=reader.text(folder / layout.COMMAND).strip(),
+        confirmation=reader.confirmation(folder / layout.CONFIRM / layout.SUMMARY),
+        analysis=reader.mapping(folder / layout.ANALYSIS / "analysis.json"),
         problems=tuple(reader.problems),
     )
 
 
-def _row(trial: Trial, summary: dict[str, Any], judge_by: str) -> dict[str, Any]:
-    metric = summary.get("metric")
-    values = [last_number([report], str(metric), math.nan) for report in trial.reports]
+def _row(trial: Trial, summary: SearchSummary, judge_by: str) -> dict[str, Any]:
+    values = [last_number([report], str(summary.metric), math.nan) for report in trial.reports]
     known = [value for value in values if not math.isnan(value)]
     state = trial.ending.get("state")
     if state is None:
-        state = "running" if summary.get("state") == "running" else "interrupted"
+        state = TrialState.RUNNING if summary.state == TrialState.RUNNING else TrialState.INTERRUPTED
     return {
         **trial.config,
         "number": trial.number,
         "state": str(state),
         "score": judge(values, judge_by),
         "last": values[-1] if values else math.nan,
-        "best": (min if summary.get("mode") == "min" else max)(known, default=math.nan),
+        "best": (min if summary.mode == "min" else max)(known, default=math.nan),
         "reports": len(values),
         "steps": int(last_number(trial.reports, "step", 0)),
         "steps_total": last_number(trial.reports, "steps_total", math.nan),
@@ -201,14 +269,14 @@ def _row(trial: Trial, summary: dict[str, Any], judge_by: str) -> dict[str, Any]
 
 
 def _trial_frame(rows: list[dict[str, Any]], settings: dict[str, Any], lower_is_better: bool) -> pd.DataFrame:
-    """The rows as a table: finished by score, stopped by reports and score, the others; equals by number."""
+    """Return the rows as a table: finished by score, stopped by reports and score, then others; equals by number."""
     sign = 1.0 if lower_is_better else -1.0
 
     def rank(row: dict[str, Any]) -> tuple[float, ...]:
         score = math.inf if math.isnan(row["score"]) else sign * row["score"]
-        if row["state"] == "finished":
+        if row["state"] == TrialState.FINISHED:
             return 0, score, 0, row["number"]
-        if row["state"] == "stopped":
+        if row["state"] == TrialState.STOPPED:
             return 1, -row["reports"], score, row["number"]
         return 2, 0, 0, row["number"]
 

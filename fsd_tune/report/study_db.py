@@ -45,7 +45,7 @@ def measured_study(results: Results) -> optuna.study.Study:
         raise UndrawableError("Not drawn: the folder has no study.db.")
     try:
         with quiet_optuna(), tempfile.TemporaryDirectory() as folder:
-            stored = _stored_trials(_copy(path, Path(folder)), str(results.summary.get("name", "")))
+            stored = _stored_trials(_copy(path, Path(folder)), results.summary.name or "")
     except (sqlite3.Error, OSError) as error:
         raise UndrawableError(f"Not drawn: study.db cannot be read: {error}") from error
     with quiet_optuna():

@@ -20,9 +20,9 @@ def lines(results: Results, output: str | Path | None = None) -> list[str]:
     summary, saved, best = results.summary, results.saved, results.best
     folder = results.folder
     # A search that was killed early, or is still young, has said little of itself.
-    name, state = summary.get("name") or folder.resolve().name, summary.get("state") or "state unknown"
-    out = [f"{name}: {state} after {duration(summary.get('wall_seconds') or 0)}"]
-    teacher = summary.get("teacher") or {}
+    name, state = summary.name or folder.resolve().name, summary.state or "state unknown"
+    out = [f"{name}: {state} after {duration(summary.wall_seconds or 0)}"]
+    teacher = summary.teacher
     if best is None:
         out.append("  best student    none: no trial has finished")
     else:
@@ -35,37 +35,36 @@ def lines(results: Results, output: str | Path | None = None) -> list[str]:
         ]
     if results.confirmation:
         out.append(f"  confirmed       {one_line(results.confirmation)}")
-    if teacher.get("score") is not None:
+    if teacher.score is not None:
         kept = ""
-        if best is not None and teacher["score"] > 0:
-            kept = f"; the student keeps {best['score'] / teacher['score']:.1%}"
-        out.append(f"  teacher         {results.metric} {teacher['score']:.4f}{kept}")
-    if isinstance(summary.get("judge_by"), str) and best is not None and summary["judge_by"] != "last":
+        if best is not None and teacher.score > 0:
+            kept = f"; the student keeps {best['score'] / teacher.score:.1%}"
+        out.append(f"  teacher         {results.metric} {teacher.score:.4f}{kept}")
+    if summary.judge_by not in (None, "last") and best is not None:
         out.append(
             f"                  a score is the mean of a trial's last three evaluations; the last is {best['last']:.4f}"
         )
-    dev = summary.get("dev") or {}
-    if isinstance(summary.get("select_on"), dict):
-        out.append(f"  selected on     {summary['select_on']['holdout']:.3g} of the training split, held out of it")
-    if dev.get("score") is not None:
-        examples = f"{dev['examples']} examples, which selected nothing"
-        out.append(f"  on dev          {results.metric} {dev['score']:.4f} ({examples})")
+    dev = summary.dev
+    if summary.held_out is not None:
+        out.append(f"  selected on     {summary.held_out:.3g} of the training split, held out of it")
+    if dev.score is not None:
+        examples = f"{dev.examples} examples, which selected nothing"
+        out.append(f"  on dev          {results.metric} {dev.score:.4f} ({examples})")
     counts = ", ".join(f"{int(saved[state])} {state}" for state in ("finished", "stopped", "failed") if saved[state])
-    asked = f" of {summary['trials']}" if summary.get("trials") else ""
+    asked = f" of {summary.trials}" if summary.trials else ""
     out.append(
         f"  trials          {len(results.trials)}{asked}: {counts or 'none ended'}; stopping early "
         f"saved {saved['share']:.0%} of the steps ({int(saved['steps_saved'])} of {int(saved['steps_if_all_ran'])})"
     )
-    ended_by = summary.get("ended_by") or {}
-    if ended_by.get("text"):
-        out.append(f"  ended by        {ended_by['text']}")
-    memory = summary.get("memory")
-    if memory and memory.get("live"):
+    if summary.ended_by.text:
+        out.append(f"  ended by        {summary.ended_by.text}")
+    memory = summary.memory
+    if memory.live:
         out.append("  teacher         ran live in every step: its outputs are over their disk limit (see the notes)")
     elif memory:
-        reused = "" if memory.get("passes") else f" (reused; {memory.get('passes_ever')} was paid when it was built)"
+        reused = "" if memory.passes else f" (reused; {memory.passes_ever} was paid when it was built)"
         served = f"for {len(results.trials)} trials{reused}"
-        out.append(f"  teacher passes  {memory.get('passes')} over the training split, {served}")
+        out.append(f"  teacher passes  {memory.passes} over the training split, {served}")
     train, evaluation = (float(results.trials[name].sum()) for name in ("train_seconds", "evaluation_seconds"))
     if train:
         share = evaluation / (train + evaluation)
@@ -81,12 +80,12 @@ def lines(results: Results, output: str | Path | None = None) -> list[str]:
 
 def document(results: Results) -> dict[str, Any]:
     """The same for machines: one JSON document."""
-    best = results.best
+    best, summary = results.best, results.summary
     return {
         "output": str(results.folder),
-        "state": results.summary.get("state"),
-        "ended_by": results.summary.get("ended_by"),
-        "task": results.summary.get("task"),
+        "state": summary.state,
+        "ended_by": summary.ended_by.as_json(),
+        "task": summary.task,
         "metric": results.metric,
         "best": None
         if best is None
@@ -98,12 +97,12 @@ def document(results: Results) -> dict[str, Any]:
         "confirmed": {key: results.confirmation[key] for key in ("winner", "optimism", "differences")}
         if results.confirmation
         else None,
-        "select_on": results.summary.get("select_on"),
-        "dev": results.summary.get("dev"),
-        "teacher": results.summary.get("teacher"),
+        "select_on": summary.select_on,
+        "dev": summary.dev.as_json(),
+        "teacher": summary.teacher.as_json(),
         "trials": results.saved,
-        "teacher_passes": (results.summary.get("memory") or {}).get("passes"),
-        "wall_seconds": results.summary.get("wall_seconds"),
+        "teacher_passes": summary.memory.passes,
+        "wall_seconds": summary.wall_seconds,
     }
 
 

@@ -9,6 +9,9 @@ from typing import Any
 
 import yaml
 
+from fsd_tune.storage import layout
+from fsd_tune.storage.search_summary import SearchSummary
+
 _CONFIRMATION = ("metric", "winner", "configurations", "differences", "optimism", "selection_seeds", "fresh_seeds")
 
 
@@ -58,6 +61,12 @@ class Reader:
             self.problem(path, f"holds a {type(value).__name__}, not a mapping")
             return {}
         return value
+
+    def summary(self) -> SearchSummary:
+        """Return the search's summary, without values of a wrong type."""
+        summary, problems = SearchSummary.from_json(self.mapping(self.folder / layout.SUMMARY))
+        self.problems += problems
+        return summary
 
     def confirmation(self, path: Path) -> dict[str, Any]:
         """What a confirmation's summary holds."""

@@ -3,9 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fsd_tune.search.api import resume, run
+    from fsd_tune.search.api import resume, resume_search, run, run_search
+    from fsd_tune.search.options import RunOptions, SearchInputs
 
-__all__ = ["resume", "run"]
+__all__ = ["RunOptions", "SearchInputs", "resume", "resume_search", "run", "run_search"]
 
 
 def __getattr__(name: str) -> Any:

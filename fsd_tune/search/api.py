@@ -1,249 +1,193 @@
-"""A search from settings to the best student: one teacher pass, trials on Ray Tune, results that are kept."""
+"""A search from settings to the best student: one teacher pass, trials on Ray Tune, results in a folder."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fsd_tune.cluster import connection, nodes
-from fsd_tune.data.splits import TaskLike
 from fsd_tune.errors import FsdTuneError, InputError
-from fsd_tune.memory.spec import MemorySpec, spec_for
-from fsd_tune.progress import Display
 from fsd_tune.report.results import Results, load
 from fsd_tune.search import budget
 from fsd_tune.search import folder as search_folder
-from fsd_tune.search.driver import SearchDriver, conclude
+from fsd_tune.search.conclusion import conclude
+from fsd_tune.search.description import write_description
+from fsd_tune.search.driver import Capacity, SearchDriver
+from fsd_tune.search.options import RunOptions, SearchInputs, SettingsLike, as_settings, from_keywords
+from fsd_tune.search.plan import SearchPlan, plan_search
+from fsd_tune.search.process_state import preserved_process_state
 from fsd_tune.search.resume import ResumeState, restore_trials
-from fsd_tune.search.study import stall
 from fsd_tune.search.wandb_logger import WandbSearchLogger
 from fsd_tune.settings import loader
-from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import USES_TEACHER
 from fsd_tune.settings.overrides import flag_of
-from fsd_tune.storage import artifacts, open_folder
-from fsd_tune.storage.experiment_folder import ExperimentFolder
-from fsd_tune.training.inputs import Inputs, load_inputs
+from fsd_tune.storage import layout, open_folder
+from fsd_tune.storage.layout import TrialState
+from fsd_tune.storage.search_summary import SearchSummary
 
-# Settings that a search may be continued with other values of, beside all of `resources` and `wandb`.
+# Settings that may change when a search is resumed, beside all of `resources` and `wandb`.
 RESUMABLE = ("search.trials", "search.time_budget", "search.stop_after_stalled")
 
 
-def run(
-    settings: Settings,
-    *,
-    task: TaskLike,
-    teacher: str,
-    output: Path | str | ExperimentFolder,
-    data: Path | str | None = None,
-    memory: Path | str | None = None,
-    device: str = "auto",
-    overwrite: bool = False,
-    errored: bool = False,
-    resuming: bool = False,
-    address: str | None = None,
-    ray_temporary: Path | None = None,
-    display: Display | None = None,
+def run_search(
+    settings: SettingsLike, inputs: SearchInputs | None = None, options: RunOptions | None = None, **keywords: Any
 ) -> Results:
-    """Search, or continue a search that was interrupted, and return its results.
+    """Search for the best student, or continue a search that was interrupted.
+
+    The call writes everything into the folder `output`. Run it again with the same arguments to continue. Signal
+    handlers, environment variables, warning filters and log levels are as before when it returns.
 
     Args:
-        settings: as `settings.load` gives them.
-        task: id of a GLUE task, or the file (a Path) of one's own.
-        teacher: folder or hub id of the fine-tuned teacher.
-        output: the search's folder, or a URI that pyarrow takes (s3://, gs://); new, or of the same search, whose
-            ended trials are then kept.
-        data: the folder that holds `SST-2/` and so on, or what the file's paths start from; None for the hub, or the
-            file's own folder.
-        memory: the folder, or URI, for teacher outputs and memories; None for `output/memory`.
-        device: auto, cpu or cuda; auto is cuda when trials get a share of a GPU.
-        overwrite: delete what `output` holds of another search.
-        errored: run failed trials of an earlier part of the search again.
-        resuming: `output` holds the search already; inputs that have changed since are an error.
-        address: of a Ray cluster; None for a local instance.
-        ray_temporary: Ray's folder for sockets and logs.
-        display: where progress goes.
+        settings: a `Settings`, a mapping of plain values with the keys of the YAML file, or the path of one.
+        inputs: what the search works on.
+        options: how it runs; None for the defaults.
+        **keywords: fields of `SearchInputs` (`task`, `teacher`, `output`, `data`, `memory`) and of `RunOptions`
+            (`device`, `overwrite`, `errored`, `resuming`, `address`, `ray_temporary`, `display`), which may be given
+            one by one instead.
+
+    Returns:
+        The results of all trials; `Results.best` is the best finished one, whose student lies in `output/best`.
 
     Raises:
         InputError: with every problem found before work starts.
-        FsdTuneError: something failed midway; what was finished is kept.
+        FsdTuneError: something failed midway, or no trial has finished; what was finished is kept.
+
+    Example:
+        >>> results = run_search(  # doctest: +SKIP
+        ...     {"method": "kd", "space": {"alpha": {"low": 0.1, "high": 0.9}}, "search": {"trials": 20}},
+        ...     task="rte",
+        ...     teacher="teachers/rte",
+        ...     data="glue",
+        ...     output="runs/rte",
+        ... )
+        >>> results.best["score"]  # doctest: +SKIP
+        0.7075812274368231
     """
-    planned = plan(
-        settings, task=task, teacher=teacher, output=output, data=data, memory=memory, device=device,
-        overwrite=overwrite, resuming=resuming, address=address,
-    )  # fmt: skip
-    return execute(
-        planned, overwrite=overwrite, errored=errored, address=address, ray_temporary=ray_temporary, display=display
-    )
+    inputs, options = from_keywords(inputs, options, keywords)
+    with preserved_process_state():
+        return execute(plan_search(as_settings(settings), inputs, options), options)
 
 
-@dataclass(frozen=True)
-class Plan:
-    """A search whose inputs have been checked and loaded; `execute` runs it.
-
-    Attributes:
-        settings, inputs, spec: what is searched.
-        where: the search's folder.
-        identity: as `search_folder.identity` gives it.
-        given: as `search_folder.given` gives it.
-        notes: for people.
-    """
-
-    settings: Settings
-    inputs: Inputs
-    spec: MemorySpec
-    where: ExperimentFolder
-    identity: dict[str, Any]
-    given: dict[str, Any]
-    notes: tuple[str, ...]
-
-
-def plan(
-    settings: Settings,
-    *,
-    task: TaskLike,
-    teacher: str,
-    output: Path | str | ExperimentFolder,
-    data: Path | str | None = None,
-    memory: Path | str | None = None,
-    device: str = "auto",
-    overwrite: bool = False,
-    resuming: bool = False,
-    address: str | None = None,
-) -> Plan:
-    """Check and load a search's inputs; arguments and errors are `run`'s."""
-    where = open_folder.open_experiment(output)
-    settings = _anchored(settings)
-    inputs = load_inputs(settings, task, teacher, None if data is None else Path(data))
-    if not isinstance(output, ExperimentFolder):
-        where.check_writable("--output")
-        where.download()
-    artefacts, remote = where.memory_folder(memory)
-    spec, notes = spec_for(
-        settings, inputs.teacher, inputs.task, inputs.train, inputs.dev, artefacts,
-        connection.device_for(settings, device, address), remote, connection.elsewhere(address),
-    )  # fmt: skip
-    identity = search_folder.identity(settings, spec)
-    search_folder.check(where.folder, identity, overwrite, resuming)
-    given = search_folder.given(inputs.task, teacher, data, memory, device)
-    return Plan(settings, inputs, spec, where, identity, given, (*inputs.notes, *notes, *budget.notes(settings)))
-
-
-def _anchored(settings: Settings) -> Settings:
-    """With the student's model absolute where it is a folder: workers start elsewhere."""
-    model = settings.student.model
-    if model is None or not Path(model).expanduser().is_dir():
-        return settings
-    student = settings.student.model_copy(update={"model": str(Path(model).expanduser().absolute())})
-    return settings.model_copy(update={"student": student})
-
-
-def execute(
-    planned: Plan,
-    *,
-    overwrite: bool = False,
-    errored: bool = False,
-    address: str | None = None,
-    ray_temporary: Path | None = None,
-    display: Display | None = None,
+def resume_search(
+    folder: Path | str, overrides: Mapping[str, str] | None = None, options: RunOptions | None = None, **keywords: Any
 ) -> Results:
-    """Run a planned search to its end, or what an earlier part of it has left; arguments and errors are `run`'s."""
-    display = display or Display(quiet=True)
-    settings, inputs, spec, where = planned.settings, planned.inputs, planned.spec, planned.where
-    folder = where.folder
-    notes = list(planned.notes)
-    with search_folder.held(folder), where.lock():
-        if overwrite and folder.is_dir():
-            search_folder.clear(where)
+    """Continue a search from its folder alone, or add trials to one that is done.
+
+    Args:
+        folder: the search's, a path or a URI.
+        overrides: settings that change, as {dotted key: YAML text}: those of `RESUMABLE`, `resources` and `wandb`.
+        options: how it runs; None for the defaults. The device is always the recorded one.
+        **keywords: fields of `RunOptions` (`errored`, `address`, `ray_temporary`, `display`), which may be given one
+            by one instead.
+
+    Returns:
+        The results of all trials, the earlier ones among them.
+
+    Raises:
+        InputError: the folder holds no search, or its settings, teacher or data have changed.
+        FsdTuneError: something failed midway, or no trial has finished; what was finished is kept.
+
+    Example:
+        >>> results = resume_search("runs/rte", {"search.trials": "40"})  # doctest: +SKIP
+        >>> len(results.trials)  # doctest: +SKIP
+        40
+    """
+    with preserved_process_state():
+        experiment = open_folder.open_experiment(folder)
+        experiment.check_writable("FOLDER")
+        experiment.download()
+        recorded = search_folder.recorded_inputs(experiment.folder)
+        _check_overrides(overrides or {})
+        settings = loader.load(experiment.folder / layout.SETTINGS, overrides)
+        keywords = keywords | recorded | {"output": experiment, "resuming": True}
+        return run_search(settings, None, options, **keywords)
+
+
+# The documented names in `fsd_tune.search`.
+run = run_search
+resume = resume_search
+
+
+def _check_overrides(overrides: Mapping[str, str]) -> None:
+    refused = [key for key in overrides if not key.startswith(("resources.", "wandb.")) and key not in RESUMABLE]
+    if refused:
+        names = ", ".join(flag_of(key) for key in RESUMABLE)
+        raise InputError(
+            f"{flag_of(key)}: cannot change in a search that has begun; {names}, resources and wandb can."
+            for key in refused
+        )
+
+
+def execute(plan: SearchPlan, options: RunOptions) -> Results:
+    """Run a planned search to its end, or what an earlier part of it has left.
+
+    Args:
+        plan: the search.
+        options: how it runs.
+
+    Raises:
+        InputError: another search runs in the folder, or the cluster lacks what the search asks for.
+        FsdTuneError: something failed midway, or no trial has finished.
+    """
+    experiment, display = plan.experiment, options.shown()
+    notes = list(plan.notes)
+    with search_folder.hold_folder(experiment.folder), experiment.lock():
+        if options.overwrite and experiment.folder.is_dir():
+            search_folder.clear_folder(experiment)
         past = ResumeState()
-        if (folder / "summary.json").exists():
-            past = restore_trials(folder.absolute(), settings, errored)
+        if (experiment.folder / layout.SUMMARY).exists():
+            past = restore_trials(experiment.folder.absolute(), plan.settings, options.errored)
             notes += past.notes
-            where.sync_unfinished()
+            experiment.sync_unfinished()
         for note in notes:
             display.line(f"note: {note}")
-        stalled = stall(settings, past.trials).over
-        to_do = budget.planned(settings) - past.ended
-        if stalled:
-            # Nothing new begins; what had begun is brought to its end.
-            to_do = len(past.trials) - past.ended
+        stalled = budget.stall(plan.settings, past.trials).over
+        # When stalled, nothing new begins, but interrupted trials are brought to their end.
+        to_do = (len(past.trials) if stalled else budget.planned(plan.settings)) - past.ended
         if past.trials:
             display.line(
-                f"{where.name}: {past.ended} trials have ended before; {max(to_do, 0)} to run now, "
+                f"{experiment.name}: {past.ended} trials have ended before; {max(to_do, 0)} to run now, "
                 f"{len(past.restarts)} of them from a checkpoint"
             )
         if to_do > 0:
-            with connection.connect(address, ray_temporary):
-                gpus = connection.gpus_for(settings, spec.device)
-                workers = connection.workers(settings, gpus)
-                spec = dataclasses.replace(spec, brought=where.upload_inputs(spec.model_folders))
-                paths = [] if spec.brought else spec.model_folders
-                size = spec.nbytes if set(settings.methods) & USES_TEACHER else 0
-                needs = nodes.Needs(gpus, paths, spec.folder if spec.remote else None, size)
-                nodes.require(where, needs)
-                summary = search_folder.write_description(
-                    where, planned.identity, settings, inputs, spec, notes, planned.given
-                )
-                SearchDriver(
-                    settings, inputs, spec, where, summary, gpus, workers, past, to_do, display, needs
-                ).run()  # fmt: skip
+            with connection.connect(options.address, options.ray_temporary):
+                results = _run_trials(plan, past, to_do, notes, options)
         else:
-            # Nothing is to begin; a search that was killed after its last trial still lacks what follows.
-            summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-            end = budget.ended_by(settings, len(past.trials), len(past.trials) - past.ended, stalled)
-            end = end if end["not_run"] else summary.get("ended_by") or end
-            news = {"state": "done", "identity": planned.identity, "inputs": planned.given, "ended_by": end}
-            artifacts.write_json(folder / "summary.json", summary | news)
-            tracked = WandbSearchLogger(settings.wandb, folder, summary, display)
-            conclude(where, inputs, spec, done=True, tracked=tracked)
-    results = load(folder)
+            results = _conclude_again(plan, past, stalled, options)
     if results.best is None:
-        reasons = results.trials.loc[results.trials["state"] == "failed", "reason"].unique()
-        why = f": {reasons[0]}" if len(reasons) else "; give it more time."
+        reasons = results.trials.loc[results.trials["state"] == TrialState.FAILED, "reason"].unique()
+        reason = f": {reasons[0]}" if len(reasons) else "; give it more time."
         raise FsdTuneError(
-            f"{where.name}: no trial has finished{why}", hint="The reasons of all are in its report.html."
+            f"{experiment.name}: no trial has finished{reason}", hint="The reasons of all are in its report.html."
         )
     return results
 
 
-def resume(
-    folder: Path | str,
-    overrides: Mapping[str, str] | None = None,
-    *,
-    errored: bool = False,
-    address: str | None = None,
-    ray_temporary: Path | None = None,
-    display: Display | None = None,
-) -> Results:
-    """Go on with a search from its folder alone, or add trials to one that is done.
+def _run_trials(plan: SearchPlan, past: ResumeState, to_do: int, notes: list[str], options: RunOptions) -> Results:
+    """Check the connected cluster, describe the search in its folder, and run it."""
+    spec = plan.spec
+    gpus = connection.gpus_for(plan.settings, spec.device)
+    workers = connection.workers(plan.settings, gpus)
+    spec = dataclasses.replace(spec, brought=plan.experiment.upload_inputs(spec.model_folders))
+    paths = [] if spec.brought else spec.model_folders
+    size = spec.nbytes if set(plan.settings.methods) & USES_TEACHER else 0
+    needs = nodes.Needs(gpus, paths, spec.folder if spec.remote else None, size)
+    nodes.require(plan.experiment, needs)
+    plan = dataclasses.replace(plan, spec=spec, notes=tuple(notes))
+    summary = write_description(plan)
+    driver = SearchDriver(plan, past, to_do, Capacity(gpus, workers, needs), summary, options.shown())
+    return driver.run()
 
-    Args:
-        folder: the search's, a path or a URI.
-        overrides: settings that may differ from before, as {dotted key: YAML text}: `RESUMABLE`.
-        errored: run failed trials again, under their own numbers.
-        address, ray_temporary, display: as for `run`.
 
-    Raises:
-        InputError: no search is there, or settings, teacher or data are not those that it began with.
-        FsdTuneError: something failed midway; what was finished is kept.
-    """
-    where = open_folder.open_experiment(folder)
-    where.check_writable("FOLDER")
-    where.download()
-    given = search_folder.recorded_inputs(where.folder)
-    refused = [key for key in overrides or {} if not key.startswith(("resources.", "wandb.")) and key not in RESUMABLE]
-    if refused:
-        names = ", ".join(flag_of(key) for key in RESUMABLE)
-        raise InputError(
-            [
-                f"{flag_of(key)}: cannot change in a search that has begun; {names}, resources and wandb can."
-                for key in refused
-            ]
-        )
-    settings = loader.load(where.folder / "settings.yaml", overrides)
-    return run(
-        settings, **given, output=where, errored=errored, resuming=True, address=address,
-        ray_temporary=ray_temporary, display=display,
-    )  # fmt: skip
+def _conclude_again(plan: SearchPlan, past: ResumeState, stalled: bool, options: RunOptions) -> Results:
+    """Bring the folder up to date if nothing is to run: a search killed after its last trial lacks its report."""
+    folder = plan.experiment.folder
+    summary = SearchSummary.read(folder)
+    end = budget.ended_by(plan.settings, len(past.trials), len(past.trials) - past.ended, stalled)
+    end = end if end["not_run"] else summary.ended_by.as_json() or end
+    summary.update(state="done", identity=plan.identity, inputs=plan.given, ended_by=end)
+    summary.write(folder)
+    tracker = WandbSearchLogger(plan.settings.wandb, folder, summary, options.shown())
+    results = load(folder)
+    conclude(plan, results, tracker, done=True)
+    return results

@@ -1,49 +1,68 @@
 """Export the best finished trial's student to the search's `best/` folder."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fsd_tune.models.folder import write_model
-from fsd_tune.models.loading import load_tokenizer, quiet_transformers
+from fsd_tune.models.loading import load_finished, load_tokenizer
+from fsd_tune.models.quiet import transformers_quiet
 from fsd_tune.report.results import Results
+from fsd_tune.storage import layout
 
 
-def export_best(results: Results, tokenizer: str) -> Path | None:
-    """Copy the best finished trial's student to `best/`; None when no trial has finished.
+@dataclass(frozen=True)
+class BestStudent:
+    """The exported student.
+
+    Attributes:
+        folder: of the exported student.
+        model: the loaded classifier of transformers.
+    """
+
+    folder: Path
+    model: Any
+
+
+@transformers_quiet()
+def export_best(results: Results, tokenizer: str) -> BestStudent | None:
+    """Copy the best finished trial's student to `best/`.
 
     Args:
         results: of the search.
         tokenizer: folder or hub id whose tokenizer the student uses.
+
+    Returns:
+        The student; None when no trial has finished.
     """
     best = results.best
     if best is None:
         return None
-    trial = results.folder / "results" / str(best["folder"])
-    checkpoints = sorted(trial.glob("checkpoint_*/student"))
+    trial = results.folder / layout.RESULTS / str(best["folder"])
+    checkpoints = sorted(trial.glob(f"{layout.CHECKPOINTS}/student"))
     assert checkpoints, f"the finished trial in {trial} has no student"
-    from transformers import AutoModelForSequenceClassification
-
     rows = results.reports[results.reports["trial"] == best["number"]]
-    params = json.loads((trial / "config.json").read_text(encoding="utf-8"))
+    params = json.loads((trial / layout.TRIAL_CONFIG).read_text(encoding="utf-8"))
     record = {
-        "task": results.summary.get("task"),
+        "task": results.summary.task,
         "metric": results.metric,
         "score": best["score"],
         "last_report": json.loads(rows.iloc[-1].dropna().to_json()),
         "trial": int(best["number"]),
         "config": params["config"],
-        "teacher": results.summary.get("teacher"),
+        "teacher": results.summary.teacher.as_json(),
         "seed": results.settings["search"]["seed"],
-        "examples": results.summary.get("selection_examples"),
-        "train_examples": results.summary.get("train_examples"),
-        "select_on": results.summary.get("select_on"),
-        "judge_by": results.summary.get("judge_by"),
-        "student": results.summary.get("student"),
+        "examples": results.summary.selection_examples,
+        "train_examples": results.summary.train_examples,
+        "select_on": results.summary.select_on,
+        "judge_by": results.summary.judge_by,
+        "student": results.summary.student.as_json(),
         "trials": len(results.trials),
-        "precision": results.summary.get("precision"),
+        "precision": results.summary.precision,
         "max_length": results.settings["data"]["max_length"],
         "versions": results.versions,
     }
-    quiet_transformers()
-    student = AutoModelForSequenceClassification.from_pretrained(checkpoints[-1])
-    return write_model(results.folder / "best", student, load_tokenizer(tokenizer), record)
+    student = load_finished(checkpoints[-1])
+    folder = write_model(results.folder / layout.BEST, student, load_tokenizer(tokenizer), record)
+    return BestStudent(folder, student)

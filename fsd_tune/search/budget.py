@@ -1,21 +1,31 @@
-"""What ends a search before or at its last trial, and what is said of it."""
+"""What ends a search before or at its last trial, and the sentence that says so."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from fsd_tune.search import grid
+from fsd_tune.search.trial_record import TrialRecord, final_score
 from fsd_tune.settings.loader import Settings
+from fsd_tune.storage.layout import TrialState
 
 
 class Stall:
-    """Counts the trials that have ended in a row without a better finished score (`search.stop_after_stalled`)."""
+    """Counts the trials that have ended in a row without a better finished score (`search.stop_after_stalled`).
+
+    Args:
+        limit: the trials in a row after which no new one begins; None for no limit.
+    """
 
     def __init__(self, limit: int | None) -> None:
-        self._limit, self._best, self._row = limit, float("-inf"), 0
+        self._limit = limit
+        self._best = float("-inf")
+        self._row = 0
 
     def ended(self, score: float | None) -> None:
-        """A trial has ended, with a score if it finished."""
+        """Count a trial that has ended; `score` is None if it has not finished."""
         if score is not None and score > self._best:
-            self._best, self._row = score, 0
+            self._best = score
+            self._row = 0
         else:
             self._row += 1
 
@@ -25,14 +35,28 @@ class Stall:
         return self._limit is not None and self._row >= self._limit
 
 
+def stall(settings: Settings, past: Mapping[int, TrialRecord]) -> Stall:
+    """Return the count of trials without a better one after an earlier part of the search.
+
+    Args:
+        settings: of the search.
+        past: its trials by number; those that still run do not count.
+    """
+    count = Stall(settings.search.stop_after_stalled)
+    for _, trial in sorted(past.items(), key=lambda item: (item[1].ended_at, item[0])):
+        if trial.state != TrialState.RUNNING:
+            count.ended(final_score(trial, settings.search.judge_by))
+    return count
+
+
 def planned(settings: Settings) -> int:
-    """The trials that a search can have: as many as it asks for, of a grid at most its points."""
+    """Return the trials that a search can have: as many as it asks for, at most the points of its grid."""
     asked = settings.search.trials
     return min(asked, grid.size(settings)) if settings.search.sampler == "grid" else asked
 
 
 def notes(settings: Settings) -> list[str]:
-    """What a grid's size means for the search."""
+    """Return what a grid's size means for the search."""
     if settings.search.sampler != "grid":
         return []
     points, asked = grid.size(settings), settings.search.trials
@@ -47,12 +71,12 @@ def notes(settings: Settings) -> list[str]:
 
 
 def ended_by(settings: Settings, begun: int, broken_off: int, stalled: bool) -> dict[str, Any]:
-    """What ended a search that ran to its end, for `summary.json`.
+    """Return what ended a search that ran to its end, for `summary.json`.
 
     Args:
         settings: of the search.
         begun: trials that have begun, ever.
-        broken_off: those of them that have not ended; `resume` goes on with them.
+        broken_off: those of them that have not ended; `resume` continues them.
         stalled: whether the rule of `search.stop_after_stalled` holds.
 
     Returns:

@@ -1,8 +1,8 @@
-"""CMA-ES without a memory of its own: each suggestion replays the evolution from the trials that are known.
+"""CMA-ES without stored state: each suggestion replays the evolution from the known trials.
 
-Optuna's CmaEsSampler keeps its state, pickled, in the study's trials; the study that a suggestion is made from is
-built anew each time, and a search may continue from its folder alone. Told again in the same order the strategy comes
-to the same distribution, and only the generation that each trial was drawn in has to be remembered.
+Optuna's CmaEsSampler keeps its pickled state in the study's trials, but here the study of a suggestion is built each
+time, and a search can continue from its folder alone. A replay in the same order leads to the same distribution, so
+that each trial only has to record the generation in which it was drawn.
 """
 
 import math
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
 
-class Told(NamedTuple):
-    """An ended trial: the generation that it was drawn in, its parameters and its score (higher is better)."""
+class EndedTrial(NamedTuple):
+    """An ended trial: the generation in which it was drawn, its parameters and its score (higher is better)."""
 
     generation: int
     params: Mapping[str, Any]
@@ -23,7 +23,7 @@ class Told(NamedTuple):
 
 
 def usable(distributions: Mapping[str, BaseDistribution]) -> dict[str, BaseDistribution]:
-    """The parameters that CMA-ES can draw: numbers with more than one value."""
+    """Return the parameters that CMA-ES can draw: numbers with more than one value."""
     return {
         name: distribution
         for name, distribution in distributions.items()
@@ -31,13 +31,13 @@ def usable(distributions: Mapping[str, BaseDistribution]) -> dict[str, BaseDistr
     }
 
 
-def draw(space: Mapping[str, BaseDistribution], told: Sequence[Told], seed: int) -> tuple[dict[str, Any], int]:
-    """Parameters of a new trial and its generation: a function of the arguments alone.
+def draw(space: Mapping[str, BaseDistribution], ended: Sequence[EndedTrial], seed: int) -> tuple[dict[str, Any], int]:
+    """Return the parameters of a new trial and its generation; they depend on the arguments alone.
 
     Args:
         space: the parameters, as `usable` gives them; at least one.
-        told: ended trials in the order of their numbers. A generation is over when as many of its trials have ended
-            as the population has members; what ends later, from an earlier generation, is left aside.
+        ended: ended trials in the order of their numbers. A generation is over when as many of its trials have ended
+            as the population has members; trials of it that end later are ignored.
         seed: of the draw.
     """
     from cmaes import CMA
@@ -51,35 +51,36 @@ def draw(space: Mapping[str, BaseDistribution], told: Sequence[Told], seed: int)
         seed=seed,
     )
     while True:
-        members = [trial for trial in told if trial.generation == optimizer.generation]
+        members = [trial for trial in ended if trial.generation == optimizer.generation]
         if len(members) < optimizer.population_size:
             break
-        optimizer.tell([(_inside(space, m.params), -m.score) for m in members[: optimizer.population_size]])
+        optimizer.tell([(_to_unit(space, m.params), -m.score) for m in members[: optimizer.population_size]])
     drawn = optimizer.ask()
-    return {name: _outside(space[name], float(drawn[place])) for place, name in enumerate(names)}, optimizer.generation
+    params = {name: _from_unit(space[name], float(drawn[index])) for index, name in enumerate(names)}
+    return params, optimizer.generation
 
 
 def _ends(distribution: Any) -> tuple[float, float]:
-    """Both ends of a range; half a step beyond it where values come in steps, so that all are equally wide."""
+    """Return both ends of a range, widened by half a step so that all steps are equally wide."""
     half = 0.5 * distribution.step if distribution.step is not None else 0.0
     low, high = distribution.low - half, distribution.high + half
     return (math.log(low), math.log(high)) if distribution.log else (low, high)
 
 
-def _inside(space: Mapping[str, BaseDistribution], params: Mapping[str, Any]) -> NDArray[np.float64]:
-    """The place of parameters in the unit cube."""
-    place: list[float] = []
+def _to_unit(space: Mapping[str, BaseDistribution], params: Mapping[str, Any]) -> NDArray[np.float64]:
+    """Return the position of parameters in the unit cube, float64 [parameters]."""
+    position: list[float] = []
     for name, distribution in space.items():
         low, high = _ends(distribution)
         value = float(params[name])
-        place.append(((math.log(value) if distribution.log else value) - low) / (high - low))
-    return np.asarray(place, np.float64).clip(0.0, 1.0)
+        position.append(((math.log(value) if distribution.log else value) - low) / (high - low))
+    return np.asarray(position, np.float64).clip(0.0, 1.0)
 
 
-def _outside(distribution: Any, place: float) -> float | int:
-    """The value at a place from 0 to 1 of a range."""
+def _from_unit(distribution: Any, position: float) -> float | int:
+    """Return the value at a position from 0 to 1 of a range."""
     low, high = _ends(distribution)
-    value = low + place * (high - low)
+    value = low + position * (high - low)
     value = math.exp(value) if distribution.log else value
     if distribution.step is not None:
         value = distribution.low + round((value - distribution.low) / distribution.step) * distribution.step

@@ -1,11 +1,10 @@
-"""What can be found before a search starts: one finding a line, each either right or with what to do."""
+"""Check everything that a search needs before it starts; each check passes or says what to do."""
 
 import functools
 import json
 import os
 import shutil
 import sqlite3
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,26 +24,30 @@ from fsd_tune.versions import versions
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        what: its name.
-        said: what was found, or what to do.
-        right: whether a search may start.
+        name: of the check.
+        message: what was found, or what to do.
+        passed: whether a search may start.
     """
 
-    what: str
-    said: str
-    right: bool = True
+    name: str
+    message: str
+    passed: bool = True
 
 
 @dataclass(frozen=True)
 class CheckRequest:
-    """What a search is to be started with; what is None is not looked at.
+    """The inputs of a search to check; those that are None are not checked.
 
     Attributes:
         settings: resolved.
-        task, teacher, data, memory, output: as `search` takes them.
+        task: id of a GLUE task, or the file of one's own.
+        teacher: folder or hub id.
+        data: folder of the data.
+        memory: folder or URI of the memories.
+        output: the search's folder or URI.
         address: of a Ray cluster.
         cluster: the YAML of `ray up`.
     """
@@ -59,160 +62,160 @@ class CheckRequest:
     cluster: Path | None = None
 
 
-def run_checks(wanted: CheckRequest) -> Iterator[Check]:
-    """Look at everything that is wanted, the quick things first."""
+def run_checks(request: CheckRequest) -> Iterator[Check]:
+    """Yield the results of all requested checks, the quick ones first."""
     yield Check("versions", ", ".join(f"{name} {version}" for name, version in versions().items()))
-    looks: list[tuple[str, bool, Callable[[CheckRequest], Sequence[Check]]]] = [
-        ("cluster file", wanted.cluster is not None, _cluster_file),
-        ("data", wanted.task is not None, _data),
-        ("teacher", wanted.teacher is not None, _teacher),
-        ("output", wanted.output is not None, _output),
+    checks: list[tuple[str, bool, Callable[[CheckRequest], Sequence[Check]]]] = [
+        ("cluster file", request.cluster is not None, _cluster_file),
+        ("data", request.task is not None, _data),
+        ("teacher", request.teacher is not None, _teacher),
+        ("output", request.output is not None, _output),
         ("disk", True, _disk),
-        ("Weights & Biases", wanted.settings is not None, _tracking),
+        ("Weights & Biases", request.settings is not None, _tracking),
         ("auth mode", True, _auth),
-        ("cluster", wanted.address is not None, _nodes),
+        ("cluster", request.address is not None, _nodes),
     ]
-    for name, asked, look in looks:
-        if not asked:
+    for name, requested, check in checks:
+        if not requested:
             continue
         try:
-            yield from look(wanted)
+            yield from check(request)
         except (FsdTuneError, OSError, ValueError, RuntimeError) as error:  # RuntimeError: links in a circle
             problems = error.problems if isinstance(error, InputError) else (str(error),)
             yield from (Check(name, problem, False) for problem in problems)
 
 
-def _cluster_file(wanted: CheckRequest) -> list[Check]:
-    assert wanted.cluster is not None
-    problems = cluster_yaml.problems(wanted.cluster) or cluster_yaml.lacking(wanted.cluster)
-    sound = Check("cluster file", f"{wanted.cluster} is sound")
+def _cluster_file(request: CheckRequest) -> list[Check]:
+    assert request.cluster is not None
+    problems = cluster_yaml.problems(request.cluster) or cluster_yaml.lacking(request.cluster)
+    sound = Check("cluster file", f"{request.cluster} is sound")
     return [Check("cluster file", problem, False) for problem in problems] or [sound]
 
 
-def _data(wanted: CheckRequest) -> list[Check]:
-    assert wanted.task is not None
-    task = splits.get_task(wanted.task)
-    if not splits.is_here(task, wanted.data):
+def _data(request: CheckRequest) -> list[Check]:
+    assert request.task is not None
+    task = splits.get_task(request.task)
+    if not splits.is_here(task, request.data):
         why = hub.unreachable("dataset", "nyu-mll/glue")
-        said = f"--data is not given, and the hub: {why}" if why else "from the hub, which can be reached"
-        return [Check("data", said, not why)]
-    counts = ", ".join(f"{count:,} in {name}" for name, count in _examples(task, wanted.data).items())
-    where = wanted.data or (task.tables and task.tables.file)
-    return [Check("data", f"{task.id} in {where}: {counts}")]
+        message = f"--data is not given, and the hub: {why}" if why else "from the hub, which can be reached"
+        return [Check("data", message, not why)]
+    counts = ", ".join(f"{count:,} in {name}" for name, count in _examples(task, request.data).items())
+    source = request.data or (task.tables and task.tables.file)
+    return [Check("data", f"{task.id} in {source}: {counts}")]
 
 
-def _teacher(wanted: CheckRequest) -> list[Check]:
-    assert wanted.teacher is not None
-    problems = model_problems(wanted.teacher, "--teacher")
-    if not Path(wanted.teacher).is_dir() and not problems:
-        why = hub.unreachable("model", wanted.teacher)
-        problems = [f"--teacher: {wanted.teacher} is no folder, and the hub: {why}"] if why else []
-    readable = Check("teacher", f"{wanted.teacher} can be read")
+def _teacher(request: CheckRequest) -> list[Check]:
+    assert request.teacher is not None
+    problems = model_problems(request.teacher, "--teacher")
+    if not Path(request.teacher).is_dir() and not problems:
+        why = hub.unreachable("model", request.teacher)
+        problems = [f"--teacher: {request.teacher} is no folder, and the hub: {why}"] if why else []
+    readable = Check("teacher", f"{request.teacher} can be read")
     return [Check("teacher", problem, False) for problem in problems] or [readable]
 
 
-def _output(wanted: CheckRequest) -> list[Check]:
-    """Whether it can be written, and what its study says if there is one."""
-    assert wanted.output is not None
-    if is_uri(wanted.output):
-        open_folder.open_experiment(wanted.output).check_writable("--output")
-        different = _different(wanted)
+def _output(request: CheckRequest) -> list[Check]:
+    """Check that the output can be written, and read its study if there is one."""
+    assert request.output is not None
+    if is_uri(request.output):
+        open_folder.open_experiment(request.output).check_writable("--output")
+        different = _different(request)
         if different:
-            return [Check("output", _another(wanted.output, different), False)]
-        return [Check("output", f"{wanted.output} can be written and read back")]
-    output = Path(wanted.output)
-    if misses_slash(wanted.output):
-        return [Check("output", f"found {wanted.output}; a URI has two slashes, as in s3://bucket/runs/rte", False)]
+            return [Check("output", _another(request.output, different), False)]
+        return [Check("output", f"{request.output} can be written and read back")]
+    output = Path(request.output)
+    if misses_slash(request.output):
+        return [Check("output", f"found {request.output}; a URI has two slashes, as in s3://bucket/runs/rte", False)]
     existing = next(path for path in (output, *output.resolve().parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         return [Check("output", f"{existing} cannot be written; give another --output", False)]
-    different = _different(wanted)
+    different = _different(request)
     if different:
-        return [Check("output", _another(wanted.output, different), False)]
+        return [Check("output", _another(request.output, different), False)]
     if not (output / "study.db").is_file():
         return [Check("output", f"{output} can be written")]
     try:
         with sqlite3.connect(f"file:{(output / 'study.db').resolve()}?mode=ro", uri=True) as database:
             (count,) = database.execute("select count(*) from trials").fetchone()
     except sqlite3.Error as error:
-        said = f"{output / 'study.db'} cannot be opened ({error}); move it away, `resume` makes it anew"
-        return [Check("study", said, False)]
-    return [Check("study", f"{output / 'study.db'} holds {count} trials; a search that is the same goes on")]
+        message = f"{output / 'study.db'} cannot be opened ({error}); move it away, `resume` writes it again"
+        return [Check("study", message, False)]
+    return [Check("study", f"{output / 'study.db'} holds {count} trials; the same search continues")]
 
 
-def _different(wanted: CheckRequest) -> list[str]:
-    """What settings and task of the search that the output holds differ from those that are wanted, at most three."""
-    assert wanted.output is not None
-    summary = joined(wanted.output, "summary.json")
+def _different(request: CheckRequest) -> list[str]:
+    """Return at most three settings (or the task) in which the search in the output differs from the requested one."""
+    assert request.output is not None
+    summary = joined(request.output, "summary.json")
     try:
-        if wanted.settings is None:
+        if request.settings is None:
             return []
-        if is_uri(wanted.output):
+        if is_uri(request.output):
             from fsd_tune.storage.remote import RemoteFolder  # pyarrow comes with it
 
-            text = RemoteFolder(wanted.output).read("summary.json").decode()
+            text = RemoteFolder(request.output).read("summary.json").decode()
         else:
             text = Path(summary).read_text(encoding="utf-8")
     except FileNotFoundError:
         return []
     from fsd_tune.report.compare import differences
-    from fsd_tune.search.folder import plain  # torch comes with it
+    from fsd_tune.search.folder import identifying_settings  # torch comes with it
 
     try:
-        held = dict(json.loads(text)["identity"])
+        identity = dict(json.loads(text)["identity"])
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{summary}: is damaged or no search's; move it away, or give a new folder.") from error
-    now: dict[str, Any] = {"settings": plain(wanted.settings)}
-    if wanted.task is not None:
-        now["task"] = splits.get_task(wanted.task).definition
-    return differences({"settings": {}} | held, now)[:3]
+    requested: dict[str, Any] = {"settings": identifying_settings(request.settings)}
+    if request.task is not None:
+        requested["task"] = splits.get_task(request.task).definition
+    return differences({"settings": {}} | identity, requested)[:3]
 
 
 def _another(output: str, different: list[str]) -> str:
     return f"{output} holds another search ({'; '.join(different)}); give a new folder, or --overwrite"
 
 
-def _disk(wanted: CheckRequest) -> list[Check]:
-    """Room for the teacher's outputs, at most by formula (README, "What a trial costs"); and /dev/shm for Ray."""
-    found = []
-    folder = open_folder.open_experiment(wanted.output or "").memory_folder(wanted.memory)[0].resolve()
+def _disk(request: CheckRequest) -> list[Check]:
+    """Check the disk space for teacher outputs and memory, as a bound by formula, and /dev/shm for Ray."""
+    checks = []
+    folder = open_folder.open_experiment(request.output or "").memory_folder(request.memory)[0].resolve()
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(existing).free
     try:
-        needed = _bytes_at_most(wanted)
+        needed = _bytes_at_most(request)
     except (InputError, OSError, ValueError):
-        needed = None  # what is wrong with the data is said of them
+        needed = None  # the check of the data names its problems
     if needed is None:
-        found.append(Check("disk", f"{free / 1e9:.3g} GB are free below {existing}"))
+        checks.append(Check("disk", f"{free / 1e9:.3g} GB are free below {existing}"))
     else:
-        limit = wanted.settings.memory.spool_limit_gb * 1e9 if wanted.settings else 50e9
+        limit = request.settings.memory.spool_limit_gb * 1e9 if request.settings else 50e9
         live = min(limit, 0.9 * free) < needed
-        said = f"{free / 1e9:.3g} GB free below {existing}, outputs and memory take at most {needed / 1e9:.3g} GB"
-        more = "; over memory.spool_limit_gb or the disk the teacher runs live, which makes steps dearer"
-        found.append(Check("disk", said + (more if live else "")))
+        message = f"{free / 1e9:.3g} GB free below {existing}, outputs and memory take at most {needed / 1e9:.3g} GB"
+        more = "; over memory.spool_limit_gb or the disk the teacher runs live, which makes steps slower"
+        checks.append(Check("disk", message + (more if live else "")))
     store = Path("/dev/shm")
-    if wanted.address is None and store.is_dir():
+    if request.address is None and store.is_dir():
         room = shutil.disk_usage(store).free
-        said = f"{room / 1e9:.3g} GB of shared memory for Ray's object store"
-        found.append(Check("object store", said if room > 2e8 else f"{said}; 0.2 GB are needed", room > 2e8))
-    return found
+        message = f"{room / 1e9:.3g} GB of shared memory for Ray's object store"
+        checks.append(Check("object store", message if room > 2e8 else f"{message}; 0.2 GB are needed", room > 2e8))
+    return checks
 
 
-def _bytes_at_most(wanted: CheckRequest) -> int | None:
-    """Bytes of outputs and memory if every example had the maximum length; None where the sizes are not known here."""
-    settings = wanted.settings
-    task = None if wanted.task is None else splits.get_task(wanted.task)
-    if settings is None or task is None or not splits.is_here(task, wanted.data):
+def _bytes_at_most(request: CheckRequest) -> int | None:
+    """Return the bytes of outputs and memory if every example had the maximum length; None if a size is not known."""
+    settings = request.settings
+    task = None if request.task is None else splits.get_task(request.task)
+    if settings is None or task is None or not splits.is_here(task, request.data):
         return None
-    if not Path(wanted.teacher or "").is_dir():
+    if not Path(request.teacher or "").is_dir():
         return None
-    config = json.loads((Path(str(wanted.teacher)) / "config.json").read_text(encoding="utf-8"))
+    config = json.loads((Path(str(request.teacher)) / "config.json").read_text(encoding="utf-8"))
     hidden = config.get("hidden_size")
     if not isinstance(hidden, int):
         return None
     asked = settings.loss.layers
     layers = {"all": settings.student.layers}.get(asked, 1) if isinstance(asked, str) else len(asked) + 1
-    rows, width = _examples(task, wanted.data)["train"], settings.data.max_length * hidden
+    rows, width = _examples(task, request.data)["train"], settings.data.max_length * hidden
     k = min(settings.memory.centroids or task.default_centroids, rows)
     outputs = sizes.outputs_bytes(rows * settings.data.max_length, rows, hidden, layers, task.num_labels)
     return outputs + sizes.memory_bytes(rows, k, width)
@@ -223,65 +226,71 @@ def _examples(task: splits.Task, data: Path | None) -> dict[str, int]:
     return {name: len(split.first) for name, split in splits.load(task, ("train", "dev"), data).items()}
 
 
-def _tracking(wanted: CheckRequest) -> list[Check]:
-    assert wanted.settings is not None
-    mode = wanted.settings.wandb.mode
-    problems = tracking_problems(wanted.settings.wandb)
+def _tracking(request: CheckRequest) -> list[Check]:
+    assert request.settings is not None
+    mode = request.settings.wandb.mode
+    problems = tracking_problems(request.settings.wandb)
     return [Check("Weights & Biases", problem, False) for problem in problems] or [Check("Weights & Biases", mode)]
 
 
-def _auth(wanted: CheckRequest) -> list[Check]:
-    """Ray's token: asked for by the environment, and there."""
-    mode = os.environ.get("RAY_AUTH_MODE", "disabled" if wanted.address is None else "")
+def _auth(request: CheckRequest) -> list[Check]:
+    """Check that Ray's token exists if the environment asks for one."""
+    mode = os.environ.get("RAY_AUTH_MODE", "disabled" if request.address is None else "")
     token = Path("~/.ray/auth_token").expanduser()
     if mode == "token" and not token.is_file() and "RAY_AUTH_TOKEN" not in os.environ:
-        said = "RAY_AUTH_MODE=token, but there is no token; `ray get-auth-token --generate` makes one"
-        return [Check("auth mode", said, False)]
+        message = "RAY_AUTH_MODE=token, but there is no token; `ray get-auth-token --generate` makes one"
+        return [Check("auth mode", message, False)]
     return [Check("auth mode", mode or "not set")]
 
 
-def _nodes(wanted: CheckRequest) -> list[Check]:
+def _nodes(request: CheckRequest) -> list[Check]:
     from fsd_tune.cluster import connection as cluster
     from fsd_tune.cluster import nodes
 
     gpus = 0.0
-    if wanted.settings is not None:
-        gpus = cluster.gpus_for(wanted.settings, cluster.device_for(wanted.settings, "auto", wanted.address))
-    paths = [str(Path(path).absolute()) for path in (wanted.teacher,) if path and Path(path).is_dir()]
-    found, needed, where = [], _bytes_at_most(wanted), open_folder.open_experiment(wanted.output or "")
-    folder, remote = where.memory_folder(wanted.memory)
-    # How much is asked for is known at most; the search itself asks for the right amount.
+    if request.settings is not None:
+        gpus = cluster.gpus_for(request.settings, cluster.device_for(request.settings, "auto", request.address))
+    paths = [str(Path(path).absolute()) for path in (request.teacher,) if path and Path(path).is_dir()]
+    checks = []
+    needed = _bytes_at_most(request)
+    experiment = open_folder.open_experiment(request.output or "")
+    folder, remote = experiment.memory_folder(request.memory)
+    # Only a bound of the size is known, so do not ask the nodes for it; the search itself does.
     needs = nodes.Needs(gpus, paths, folder.absolute() if remote else None)
-    with cluster.connect(wanted.address):
-        if wanted.settings is not None:
-            workers = cluster.workers(wanted.settings, gpus)
-            found.append(Check("workers", f"{workers} trials fit side by side"))
-        for node in nodes.probe_nodes(where, needs):
+    with cluster.connect(request.address):
+        if request.settings is not None:
+            workers = cluster.workers(request.settings, gpus)
+            checks.append(Check("workers", f"{workers} trials fit side by side"))
+        for node in nodes.probe_nodes(experiment, needs):
             what = f"node {node.address}"
-            found += [Check(what, problem, False) for problem in node.problems]
+            checks += [Check(what, problem, False) for problem in node.problems]
             if not node.problems:
                 has = f"{node.cpus:g} CPUs, {node.gpus:g} GPUs, same versions, storage shared"
                 copies = "" if node.room is None else f", {node.room / 1e9:.3g} GB for a copy of them"
-                found.append(Check(what, f"{has}, {_serves(node.store, needed)}{copies}"))
-    return found
+                checks.append(Check(what, f"{has}, {_serves(node.store, needed)}{copies}"))
+    return checks
 
 
 def _serves(store: float, needed: int | None) -> str:
-    """How a node with an object store of this size serves outputs and memory, which take so much at most."""
+    """Return how a node serves outputs and memory, in words.
+
+    Args:
+        store: size of the node's object store in bytes.
+        needed: bytes of outputs and memory at most; None if that is not known.
+    """
     from fsd_tune.memory import actor
 
-    has = f"object store {store / 1e9:.3g} GB"
+    size = f"object store {store / 1e9:.3g} GB"
     if needed is None:
-        return has
+        return size
     how = "holds outputs and memory" if needed <= actor.room_in(store) else "too small: they are read as files"
-    return f"{has} {how} ({needed / 1e9:.3g} GB at most)"
+    return f"{size} {how} ({needed / 1e9:.3g} GB at most)"
 
 
-def show(findings: Iterator[Check]) -> bool:
-    """Print findings as they come; returns whether all are right."""
-    right = True
-    for finding in findings:
-        right &= finding.right
-        print(f"{'ok' if finding.right else '!!'}  {finding.what}: {finding.said}")
-        sys.stdout.flush()
-    return right
+def show(checks: Iterator[Check]) -> bool:
+    """Print each check as it comes, and return whether all passed."""
+    passed = True
+    for check in checks:
+        passed &= check.passed
+        print(f"{'ok' if check.passed else '!!'}  {check.name}: {check.message}", flush=True)
+    return passed

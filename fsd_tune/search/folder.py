@@ -1,11 +1,7 @@
-"""A search's folder: whether it may be used, what is written into it before trials start, what it holds already."""
+"""Check, lock and clear a search's folder, and read what identifies the search in it."""
 
-import json
 import os
-import platform
-import shlex
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,22 +16,23 @@ from fsd_tune.memory.spec import MemorySpec, fingerprint
 from fsd_tune.report.compare import differences
 from fsd_tune.settings import loader
 from fsd_tune.settings.loader import Settings
-from fsd_tune.storage import artifacts
+from fsd_tune.storage import layout
 from fsd_tune.storage.experiment_folder import ExperimentFolder
+from fsd_tune.storage.search_summary import SearchSummary
 from fsd_tune.storage.uri import is_uri, misses_slash
-from fsd_tune.training.inputs import Inputs
-from fsd_tune.versions import versions
-
-_DEFAULT_REPORTS = 10
 
 
-def identity(settings: Settings, spec: MemorySpec) -> dict[str, Any]:
-    """What a search is: settings, task, teacher and data, the last three by their content.
+def describe_identity(settings: Settings, spec: MemorySpec) -> dict[str, Any]:
+    """Return what makes a search this one: settings, task, teacher and data, the last three by their content.
 
-    Trials, time and workers are left out: a search may be continued with more of them.
+    Trials, time and workers are left out, because a search may be continued with more of them.
+
+    Args:
+        settings: of the search.
+        spec: its memory, which names task, teacher and data.
     """
     return {
-        "settings": plain(settings),
+        "settings": identifying_settings(settings),
         "task": spec.task.definition,
         "teacher": fingerprint(spec.teacher.path),
         "training split": split_digest(spec.train),
@@ -43,18 +40,26 @@ def identity(settings: Settings, spec: MemorySpec) -> dict[str, Any]:
     }
 
 
-def plain(settings: Settings) -> dict[str, Any]:
-    """The settings of `identity`."""
-    found: dict[str, Any] = yaml.safe_load(loader.dump(settings))
+def identifying_settings(settings: Settings) -> dict[str, Any]:
+    """Return the settings that belong to a search's identity, as plain values."""
+    values: dict[str, Any] = yaml.safe_load(loader.dump(settings))
     for section in ("resources", "wandb"):
-        found.pop(section)
+        values.pop(section)
     for key in ("trials", "time_budget", "stop_after_stalled"):
-        found["search"].pop(key)
-    return found
+        values["search"].pop(key)
+    return values
 
 
-def given(task: Task, teacher: str, data: object, memory: object, device: str) -> dict[str, Any]:
-    """What a search was started with, with absolute paths, so that other verbs can work on its folder alone."""
+def record_inputs(task: Task, teacher: str, data: object, memory: object, device: str) -> dict[str, Any]:
+    """Return what a search was started with, with absolute paths, so that other verbs need its folder alone.
+
+    Args:
+        task: the task.
+        teacher: folder or hub id.
+        data: folder of the data, or None.
+        memory: folder or URI of the memories, or None.
+        device: auto, cpu or cuda.
+    """
 
     def absolute(path: object) -> str | None:
         if path is None or is_uri(path):
@@ -72,13 +77,13 @@ def given(task: Task, teacher: str, data: object, memory: object, device: str) -
     }
 
 
-UNDO = "Undo that, or search anew."
-_KEPT = ("memory", ".lock")
+UNDO = "Undo that, or start a new search."
+_KEPT = (layout.MEMORY, layout.LOCK)
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Keep a search's folder to this process; the lock goes with the process, however it ends.
+def hold_folder(folder: Path) -> Iterator[None]:
+    """Lock a search's folder for this process; the lock ends with the process, however that ends.
 
     Raises:
         InputError: another process is searching in it.
@@ -86,7 +91,7 @@ def held(folder: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock", timeout=0)
+    lock = FileLock(folder / layout.LOCK, timeout=0)
     try:
         lock.acquire()
     except Timeout:
@@ -94,15 +99,21 @@ def held(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        if [path.name for path in folder.iterdir()] == [".lock"]:
-            # Refused before anything was written: nothing stays behind.
-            (folder / ".lock").unlink()
+        if [path.name for path in folder.iterdir()] == [layout.LOCK]:
+            # The search was refused before it wrote anything, so leave no empty folder behind.
+            (folder / layout.LOCK).unlink()
             folder.rmdir()
         lock.release()
 
 
-def check(folder: Path, identity: dict[str, Any], overwrite: bool, resuming: bool = False) -> None:
+def check_output(folder: Path, identity: dict[str, Any], overwrite: bool, resuming: bool = False) -> None:
     """Refuse a folder that holds anything but the search of this `identity`, or a memory.
+
+    Args:
+        folder: the search's.
+        identity: as `describe_identity` gives it.
+        overwrite: accept another search, which is then deleted.
+        resuming: the folder must hold this search.
 
     Raises:
         InputError: it does (and `overwrite` is not given, or what it holds is no search), or cannot be written.
@@ -113,98 +124,32 @@ def check(folder: Path, identity: dict[str, Any], overwrite: bool, resuming: boo
         raise InputError(f"--output: {folder} is a file, but must be a folder or new.")
     parent = next(path for path in (folder, *folder.resolve().parents) if path.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise InputError(f"--output: {folder} cannot be made, for {parent} cannot be written.")
+        raise InputError(f"--output: {folder} cannot create it: {parent} is not a writable directory.")
     if not folder.is_dir() or all(path.name in _KEPT for path in folder.iterdir()):
         return
     try:
-        held = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["identity"]
-        found = differences(held, identity)
+        changes = differences(SearchSummary.read(folder).identity, identity)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise InputError(f"--output: {folder} holds other files; give a new folder.") from None
-    if found and resuming:
-        raise InputError([f"{folder}: {difference}." for difference in found], UNDO)
-    if found and not overwrite:
-        more = [f"and {len(found) - 3} more"] if len(found) > 3 else []
+    if changes and resuming:
+        raise InputError([f"{folder}: {change}." for change in changes], UNDO)
+    if changes and not overwrite:
+        more = [f"and {len(changes) - 3} more"] if len(changes) > 3 else []
         raise InputError(
-            f"--output: {folder} holds another search ({'; '.join([*found[:3], *more])}); give a new folder, or "
+            f"--output: {folder} holds another search ({'; '.join([*changes[:3], *more])}); give a new folder, or "
             "--overwrite."
         )
 
 
-def write_description(
-    where: ExperimentFolder,
-    identity: dict[str, Any],
-    settings: Settings,
-    inputs: Inputs,
-    spec: MemorySpec,
-    notes: list[str],
-    given: dict[str, Any],
-) -> dict[str, Any]:
-    """Make the folder or take it up again, and write what describes the search.
-
-    Args:
-        where: the search's folder.
-        identity: as `identity` gives it.
-        settings, inputs, spec: of the search.
-        notes: for people.
-        given: task, teacher, data, memory and device, as the user gave them, with absolute paths.
-
-    Returns:
-        The summary, as it stands in `summary.json`.
-    """
-    summary: dict[str, Any] = {}
-    folder = where.folder
-    if (folder / "summary.json").exists():
-        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    folder.mkdir(parents=True, exist_ok=True)
-    artifacts.write_text(folder / "settings.yaml", loader.dump(settings))
-    artifacts.write_text(folder / "command.txt", command_line(where, **given) + "\n")
-    artifacts.write_json(folder / "versions.json", versions())
-    asha = settings.asha
-    from fsd_tune.search.searcher import rungs
-
-    summary.update(
-        identity=identity,
-        inputs=given,
-        name=summary.get("name") or folder.resolve().name,
-        # Among all searches of a project, those of another folder of this name too.
-        group=summary.get("group") or f"{folder.resolve().name}-{artifacts.digest(identity, time.time())[:6]}",
-        task=inputs.task.id,
-        metric=inputs.task.metric,
-        mode="max",
-        state="running",
-        trials=settings.search.trials,
-        reports=asha.reports if asha else _DEFAULT_REPORTS,
-        rungs=rungs(asha.grace, asha.reduction_factor, asha.reports) if asha else [],
-        judge_by=settings.search.judge_by,
-        select_on=settings.search.model_dump(mode="json")["select_on"],
-        selection_examples=len(inputs.dev),
-        train_examples=len(inputs.train),
-        precision=spec.precision,
-        device=spec.device,
-        student={"layers": settings.student.layers, "start": settings.student.start},
-        machine=f"{os.cpu_count()} CPUs, {platform.machine()}, {platform.system()}",
-        notes=notes,
-    )
-    for figure in ("ended_by", "dev"):
-        summary.pop(figure, None)
-    summary.setdefault("started", time.time())
-    summary.setdefault("memory", None)
-    summary.setdefault("teacher", {"name": inputs.teacher.path})
-    artifacts.write_json(folder / "summary.json", summary)
-    where.sync_all()
-    return summary
-
-
 def recorded_inputs(folder: Path) -> dict[str, Any]:
-    """Task, teacher, data, memory and device that a search was given, as keywords of `search.run`.
+    """Return the task, teacher, data, memory and device of a search, as keywords of `search.run`.
 
     Raises:
-        InputError: no search is there, or its summary cannot be read.
+        InputError: the folder holds no search, or its summary cannot be read.
     """
     try:
-        given = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["inputs"]
-        return {key: given[key] for key in ("teacher", "data", "memory", "device")} | {"task": task_of(given)}
+        given = SearchSummary.read(folder).inputs
+        return {key: given[key] for key in ("teacher", "data", "memory", "device")} | {"task": recorded_task(given)}
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{folder}: holds no search that has begun; give the `--output` folder of a search.") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -214,36 +159,18 @@ def recorded_inputs(folder: Path) -> dict[str, Any]:
         ) from None
 
 
-def task_of(given: dict[str, Any]) -> str | Path:
-    """The task of a search, from what `given` recorded: an id, or the file of one's own."""
+def recorded_task(given: dict[str, Any]) -> str | Path:
+    """Return the task of a search from what `record_inputs` gave: an id, or the file of one's own."""
     return Path(given["task_file"]) if given.get("task_file") else str(given["task"])
 
 
-def clear(where: ExperimentFolder) -> None:
-    """Delete what a search has written; its memories stay, for they are named by content."""
-    for path in where.folder.iterdir():
+def clear_folder(experiment: ExperimentFolder) -> None:
+    """Delete what a search has written, except its memories, which are named by content and stay valid."""
+    for path in experiment.folder.iterdir():
         if path.name in _KEPT:
             continue
         if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink()
-    where.clear()
-
-
-def command_line(
-    where: ExperimentFolder,
-    task: str,
-    teacher: str,
-    data: str | None,
-    memory: str | None,
-    device: str,
-    task_file: str | None = None,
-) -> str:
-    """The command that makes a search, whatever started it."""
-    named = ["--task", task] if task_file is None else ["--task-file", task_file]
-    words = ["fsd-tune", "search", where.folder / "settings.yaml", *named, "--teacher", teacher]
-    words += ["--data", data] if data is not None else []
-    words += ["--memory", memory] if memory is not None else []
-    words += ["--device", device] if device != "auto" else []
-    return shlex.join(map(str, [*words, "--output", where.name]))
+    experiment.clear()

@@ -1,6 +1,6 @@
-"""How many trials share a GPU (`resources.gpus_per_trial: auto`), from the peak memory of a few steps of the dearest.
+"""How many trials share a GPU (`resources.gpus_per_trial: auto`), from the peak memory of a few steps of the largest.
 
-Ray's side of it, the probe on a GPU node, is in `trial.py`.
+The probe that runs on a GPU node is `trial.probe`.
 """
 
 from typing import Any
@@ -15,20 +15,20 @@ from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import USES_FEATURES, USES_MEMORY, USES_TEACHER
 from fsd_tune.training.distiller import Distiller
 
-# Of a GPU's memory, what trials may fill together: the rest is for what the allocator does not count.
+# The fraction of a GPU's memory that trials may fill together. The allocator does not count all that is used.
 _USABLE = 0.9
-# A CUDA context with its kernels takes this of the GPU, once a process.
+# Memory of a CUDA context with its kernels, once per process.
 _CONTEXT_BYTES = 700 << 20
-# Beyond so many students a GPU is taken to be busy. Not measured: `make bench BENCH="--device cuda"` prints trials an
-# hour for 1, 2, 4 and 8.
+# A GPU is assumed to be busy with this many students. This is not measured: `make bench BENCH="--device cuda"` prints
+# trials per hour for 1, 2, 4 and 8.
 MOST = 4
 _STEPS = 3
-# From this batch size on the B x B x B numbers of rkd_angle outweigh a student memory of BERT-base size.
+# From this batch size the B x B x B numbers of rkd_angle outweigh a student memory of BERT-base size.
 _CUBIC = 256
 
 
-def dearest(settings: Settings) -> dict[str, Any]:
-    """The configuration of the space that takes most memory: its method with the most terms, the largest batch."""
+def largest_configuration(settings: Settings) -> dict[str, Any]:
+    """Return the configuration that takes most memory: the method with the most terms, the largest batch."""
     picked: dict[str, Any] = {}
     for name, entry in settings.space.items():
         if isinstance(entry, Range):
@@ -44,20 +44,24 @@ def dearest(settings: Settings) -> dict[str, Any]:
     return resolve(settings, {"method": max(costs, key=lambda method: costs[method])} | picked)
 
 
-def peak(distiller: Distiller) -> int:
-    """Bytes of GPU memory that the allocator held at most in some steps on the longest examples."""
-    lengths = distiller.run.train.lengths
-    longest = np.argsort(-lengths, kind="stable")[: distiller.run.config["batch_size"]]
+def measure_peak(distiller: Distiller) -> int:
+    """Train a few steps on the longest examples and return the peak of the allocator's GPU memory in bytes."""
+    lengths = distiller.setup.train.lengths
+    longest = np.argsort(-lengths, kind="stable")[: distiller.setup.config["batch_size"]]
     distiller.model.train()
-    torch.cuda.reset_peak_memory_stats(distiller.run.device)
+    torch.cuda.reset_peak_memory_stats(distiller.setup.device)
     for _ in range(_STEPS):
         distiller.train_on(longest)
-    torch.cuda.synchronize(distiller.run.device)
-    return int(torch.cuda.max_memory_reserved(distiller.run.device))
+    torch.cuda.synchronize(distiller.setup.device)
+    return int(torch.cuda.max_memory_reserved(distiller.setup.device))
 
 
-def share(peak_bytes: int, total_bytes: int) -> float:
-    """The fraction of a GPU that a trial asks for: 1/n for the n trials that fit, at most `MOST`.
+def gpu_share(peak_bytes: int, total_bytes: int) -> float:
+    """Return the fraction of a GPU that a trial asks for: 1/n for the n trials that fit, at most `MOST`.
+
+    Args:
+        peak_bytes: GPU memory of a trial.
+        total_bytes: memory of the GPU.
 
     Raises:
         FsdTuneError: not even one fits.

@@ -1,4 +1,4 @@
-"""Every combination of a space's discrete values in a fixed order, for `search.sampler: grid`."""
+"""All combinations of a space's discrete values in a fixed order, for `search.sampler: grid`."""
 
 import itertools
 import math
@@ -11,34 +11,39 @@ from fsd_tune.settings.domains import Choice, Range
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import HYPERPARAMETERS
 
-# A grid is never counted further: nobody runs so many trials, and a space of six choices may have a billion points.
+# Counting stops here, because nobody runs so many trials and a space of six choices may have a billion points.
 MOST = 10_000
 
 Point = dict[str, Any]
 
 
 def points(settings: Settings, given: Mapping[str, Any] | None = None) -> Iterator[Point]:
-    """The grid's points, {searched parameter: value}, the last parameter changing fastest; none comes twice.
+    """Yield the grid's points, {searched parameter: value}, each once, the last parameter changing fastest.
 
-    A conditional parameter is part of a point only where it is in force. `given` values restrict the grid.
+    A conditional parameter is part of a point only if its condition holds.
+
+    Args:
+        settings: of the search.
+        given: values that restrict the grid.
     """
     given = given or {}
     path: list[int] = []
     values: dict[str, list[Any]] = {}
     while True:
-        # One configuration is made for each path of choices, as a define-by-run sampler makes it: what is asked
-        # next may depend on what was chosen before.
+        # Build one configuration for each path of choices, as a define-by-run sampler does, because the next
+        # parameter may depend on the values of earlier ones.
         sizes: list[int] = []
 
         def pick(name: str, entry: Range | Choice, sizes: list[int] = sizes) -> Any:
             if name not in values:
                 every = _values(name, entry)
                 values[name] = [value for value in every if name in given and _same(value, given[name])] or every
-            offered, place = values[name], len(sizes)
-            if place == len(path):
+            offered = values[name]
+            depth = len(sizes)
+            if depth == len(path):
                 path.append(0)
             sizes.append(len(offered))
-            return offered[path[place]]
+            return offered[path[depth]]
 
         yield configure(settings, pick, only_picked=True)
         while path and path[-1] + 1 == sizes[len(path) - 1]:
@@ -49,29 +54,29 @@ def points(settings: Settings, given: Mapping[str, Any] | None = None) -> Iterat
 
 
 def size(settings: Settings) -> int:
-    """The number of points, counted up to `MOST` + 1."""
+    """Return the number of points, counted up to `MOST` + 1."""
     return sum(1 for _ in itertools.islice(points(settings), MOST + 1))
 
 
 def key(point: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    """What makes a point that point, whatever the order of its parameters."""
+    """Return a point's parameters as a hashable key that does not depend on their order."""
     return tuple(sorted(point.items()))
 
 
 class Remaining:
-    """Hands out the points of a grid that have not been run."""
+    """Iterates over the points of a grid that have not been run."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._points = points(settings)
 
     def next(self, run: set[tuple[tuple[str, Any], ...]], first: Mapping[str, Any] | None = None) -> Point | None:
-        """The next point; None when all have been run.
+        """Return the next point; None when all have been run.
 
         Args:
-            run: the keys of those that have been; it may only grow from call to call.
-            first: values that the point should have, if one that has them is left; of several the one that has the
-                most of them in force.
+            run: the keys of the points that have been run; the set may only grow from call to call.
+            first: values that the point should have, if one with them is left; among several, the point in which
+                most of them are in force.
         """
         if first:
             fitting = itertools.islice(points(self._settings, first), MOST)
@@ -93,7 +98,7 @@ def _values(name: str, entry: Range | Choice) -> list[Any]:
         return list(entry.choice)
     if HYPERPARAMETERS[name].kind is int:
         return list(range(int(entry.low), int(last(entry)) + 1, 1 if entry.step is None else int(entry.step)))
-    # In decimals, as users write them: 0.1 + 2 * 0.1 is 0.3.
+    # Count in decimals, as users write them: 0.1 + 2 * 0.1 is 0.3.
     assert entry.step is not None, "settings refuse a grid of ranges without a step"
     low, high, step = (Decimal(str(number)) for number in (entry.low, last(entry), entry.step))
-    return [float(low + place * step) for place in range(int((high - low) / step) + 1)]
+    return [float(low + index * step) for index in range(int((high - low) / step) + 1)]

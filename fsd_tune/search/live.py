@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
@@ -11,21 +10,22 @@ from rich.table import Table
 from rich.text import Text
 
 from fsd_tune.progress import duration, short
-
-if TYPE_CHECKING:
-    from fsd_tune.search.progress import SearchProgress
+from fsd_tune.search.progress import SearchProgress
 
 _MOST_WORKERS = 8  # rows: a terminal is some 24 lines high
 _NOTHING = "–"
 
 
 class View:
-    """Draws the state of a search each time it is asked, so that clocks go on between two reports.
+    """Draws the state of a search each time Rich asks, so that clocks advance between two reports.
 
-    Rich asks from a thread of its own while the driver changes the state: what may grow is copied before it is walked.
+    Rich asks from a thread of its own while the driver changes the state, so collections are copied before iterating.
+
+    Args:
+        search: the progress to draw.
     """
 
-    def __init__(self, search: "SearchProgress") -> None:
+    def __init__(self, search: SearchProgress) -> None:
         self._search = search
 
     def __rich__(self) -> RenderableType:
@@ -84,10 +84,10 @@ class View:
         running = list(search.running.items())
         for number, trial in running[:_MOST_WORKERS]:
             row = trial.row
-            where = f"{row['hostname']}:{row['pid']}" if "hostname" in row and "pid" in row else _NOTHING
+            worker = f"{row['hostname']}:{row['pid']}" if "hostname" in row and "pid" in row else _NOTHING
             table.add_row(
                 f"trial {number}",
-                where,
+                worker,
                 f"{trial.report}/{search.reports}",
                 f"{row['step']:,}/{row['steps_total']:,}" if "steps_total" in row else _NOTHING,
                 _number(trial.step_seconds, 3),
@@ -100,15 +100,15 @@ class View:
 
 
 def _table(*names: str) -> Table:
-    """Plain columns, figures to the right."""
+    """Return a plain table with figures aligned to the right."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    for place, name in enumerate(names):
-        table.add_column(Text(name), justify="left" if place == 0 or name == "worker" else "right", no_wrap=True)
+    for index, name in enumerate(names):
+        table.add_column(Text(name), justify="left" if index == 0 or name == "worker" else "right", no_wrap=True)
     return table
 
 
 def _clipped(text: str, style: str = "") -> Text:
-    """One line whatever the width."""
+    """Return text that stays on one line whatever the width."""
     return Text(text, style, no_wrap=True, overflow="ellipsis")
 
 

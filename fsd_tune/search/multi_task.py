@@ -2,24 +2,26 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rich import box
 from rich.table import Table
 
 from fsd_tune.cluster import connection
-from fsd_tune.errors import FsdTuneError, InputError
-from fsd_tune.progress import Display, duration
+from fsd_tune.errors import FsdTuneError, ProblemCollector
+from fsd_tune.progress import duration
 from fsd_tune.report import summary
 from fsd_tune.report.results import Results
-from fsd_tune.search import api as search
+from fsd_tune.search.api import execute
+from fsd_tune.search.options import RunOptions, SearchInputs
+from fsd_tune.search.plan import SearchPlan, plan_search
+from fsd_tune.search.process_state import preserved_process_state
 from fsd_tune.settings.loader import Settings
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one task: its results, or why there are none."""
+    """The outcome of one task: its results, or why there are none."""
 
     task: str
     folder: str
@@ -27,79 +29,63 @@ class Outcome:
     failure: str = ""
 
 
-def run(
-    settings: Settings,
-    tasks: Sequence[str],
-    *,
-    teachers: Sequence[str],
-    output: Sequence[Path | str],
-    data: Path | None = None,
-    memory: Path | str | None = None,
-    device: str = "auto",
-    overwrite: bool = False,
-    address: str | None = None,
-    ray_temporary: Path | None = None,
-    display: Display | None = None,
-) -> list[Outcome]:
+def run(settings: Settings, searches: Sequence[SearchInputs], options: RunOptions | None = None) -> list[Outcome]:
     """Search for each task in turn; the inputs of all are checked before the first one starts.
 
     A task that fails midway does not keep the others from running.
 
     Args:
         settings: of every search.
-        tasks: ids of GLUE tasks.
-        teachers: folder or hub id of each task's teacher.
-        output: the folder of each task's search.
-        data, memory, device, overwrite, address, ray_temporary, display: as for `search.run`.
+        searches: what each of them works on.
+        options: how they run; None for the defaults.
 
     Raises:
         InputError: with the problems of all tasks.
     """
-    display = display or Display(quiet=True)
-    planned: list[search.Plan] = []
-    problems: dict[str, None] = {}  # in order, what is wrong for every task once
-    hints = []
-    for task, teacher, folder in zip(tasks, teachers, output, strict=True):
-        try:
-            display.line(f"{task}: checking its inputs")
-            planned.append(
-                search.plan(
-                    settings, task=task, teacher=teacher, output=folder, data=data, memory=memory,
-                    device=device, overwrite=overwrite, address=address,
-                )
-            )  # fmt: skip
-        except InputError as error:
-            problems |= dict.fromkeys(error.problems)
-            hints.append(error.hint)
-    if problems:
-        raise InputError(problems, next(filter(None, hints), ""))
-    outcomes = []
-    with connection.connect(address, ray_temporary):
-        for number, (task, plan) in enumerate(zip(tasks, planned, strict=True), start=1):
-            display.line(f"{task}: task {number} of {len(tasks)}, in {plan.where.name}")
-            try:
-                results = search.execute(plan, overwrite=overwrite, display=display)
-                outcomes.append(Outcome(task, plan.where.name, results))
-            except FsdTuneError as error:
-                display.line(f"{task}: failed: {error}")
-                outcomes.append(Outcome(task, plan.where.name, failure=str(error)))
+    options = options or RunOptions()
+    display = options.shown()
+    with preserved_process_state():
+        plans = _plan_all(settings, searches, options)
+        outcomes = []
+        with connection.connect(options.address, options.ray_temporary):
+            for number, (inputs, plan) in enumerate(zip(searches, plans, strict=True), start=1):
+                task, folder = str(inputs.task), plan.experiment.name
+                display.line(f"{task}: task {number} of {len(searches)}, in {folder}")
+                try:
+                    outcomes.append(Outcome(task, folder, execute(plan, options)))
+                except FsdTuneError as error:
+                    display.line(f"{task}: failed: {error}")
+                    outcomes.append(Outcome(task, folder, failure=str(error)))
     return outcomes
 
 
+def _plan_all(settings: Settings, searches: Sequence[SearchInputs], options: RunOptions) -> list[SearchPlan]:
+    problems = ProblemCollector()
+    plans = []
+    for inputs in searches:
+        with problems.collect():
+            options.shown().line(f"{inputs.task}: checking its inputs")
+            plans.append(plan_search(settings, inputs, options))
+    # Name a problem that all tasks share only once.
+    problems.lines = list(dict.fromkeys(problems.lines))
+    problems.raise_any()
+    return plans
+
+
 def table(outcomes: Sequence[Outcome]) -> Table:
-    """A row for each task: its best student beside its teacher, and what the search took."""
-    made = Table("task", "metric", box=box.SIMPLE_HEAD, pad_edge=False)
+    """Return a table with a row for each task: its best student beside its teacher, and the cost of the search."""
+    rows = Table("task", "metric", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("best student", "teacher", "kept", "trials", "steps saved", "wall time"):
-        made.add_column(heading, justify="right")
-    made.add_column("folder", overflow="fold")
+        rows.add_column(heading, justify="right")
+    rows.add_column("folder", overflow="fold")
     for outcome in outcomes:
         results = outcome.results
         if results is None:
-            made.add_row(outcome.task, "", "failed", *[""] * 5, outcome.folder)
+            rows.add_row(outcome.task, "", "failed", *[""] * 5, outcome.folder)
             continue
-        found = summary.document(results)
-        best, teacher = found["best"]["score"], (found["teacher"] or {}).get("score")
-        made.add_row(
+        facts = summary.document(results)
+        best, teacher = facts["best"]["score"], (facts["teacher"] or {}).get("score")
+        rows.add_row(
             outcome.task,
             results.metric,
             f"{best:.4f}",
@@ -107,14 +93,14 @@ def table(outcomes: Sequence[Outcome]) -> Table:
             f"{best / teacher:.1%}" if teacher is not None and teacher > 0 else "",
             str(len(results.trials)),
             f"{results.saved['share']:.0%}",
-            duration(found["wall_seconds"] or 0),
+            duration(facts["wall_seconds"] or 0),
             outcome.folder,
         )
-    return made
+    return rows
 
 
 def document(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """The same for machines: `summary.document` of each task, or {"failed": why}."""
+    """Return the outcomes as plain values: `summary.document` of each task, or {"failed": reason}."""
     return {
         "tasks": {
             outcome.task: {"failed": outcome.failure} if outcome.results is None else summary.document(outcome.results)
@@ -124,10 +110,10 @@ def document(outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
 
 def check(outcomes: Sequence[Outcome]) -> None:
-    """Say which tasks failed.
+    """Refuse outcomes with a failed task.
 
     Raises:
-        FsdTuneError: at least one did.
+        FsdTuneError: naming the failed tasks.
     """
     failed = [f"{outcome.task}: {outcome.failure}" for outcome in outcomes if outcome.results is None]
     if failed:

@@ -1,4 +1,7 @@
-"""Where a search is: told by the driver as trials start, report and end; said in lines, and drawn by `live`."""
+"""The progress of a search: its running and ended trials, the best one, and the time that is left.
+
+The driver updates it as trials start, report and end. It is shown as lines, and on a terminal by `live.View`.
+"""
 
 import math
 import time
@@ -6,10 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import pandas as pd
+from rich.console import RenderableType
 
 from fsd_tune.progress import Display, duration, short
-from fsd_tune.search.live import View
+from fsd_tune.search.trial_record import TrialRecord, final_score
+from fsd_tune.storage.layout import TrialState
 
 
 @dataclass(frozen=True)
@@ -18,9 +22,9 @@ class Rung:
 
     Attributes:
         report: the report at which it judges.
-        values: of the trials that came there.
-        bar: what a trial must reach to go on; NaN while too few have come.
-        stopped: how many were stopped there.
+        values: of the trials that reached it.
+        bar: the value that a trial must reach to continue; NaN while too few have reached it.
+        stopped: number of trials that it stopped.
     """
 
     report: int
@@ -31,7 +35,7 @@ class Rung:
 
 @dataclass
 class Running:
-    """A trial at work: its configuration and its last report, none of it before the first."""
+    """A running trial: its configuration and its last report, which is empty before the first."""
 
     config: Mapping[str, Any] = field(default_factory=dict)
     report: int = 0
@@ -39,21 +43,24 @@ class Running:
 
     @property
     def step_seconds(self) -> float:
-        """Seconds of training a step, evaluations left out; NaN before its first report."""
+        """Seconds of training per step, without evaluations; NaN before the first report."""
         step = self.row.get("step") or 0
         return float(self.row.get("train_seconds", math.nan)) / step if step else math.nan
 
 
 class SearchProgress:
-    """The trials of a search: a line for each that ends, and where the search is.
+    """The progress of a search: a line for each trial that ends, and a summary of all.
 
     Attributes:
-        trials, reports: of the search, and of a trial.
-        metric: what is reported.
-        searched: hyperparameters that vary, named with a configuration.
+        trials: that the search will have.
+        metric: that is reported.
+        reports: of a whole trial.
+        searched: hyperparameters that vary, shown with a configuration.
+        rungs: returns the state of ASHA's rungs; none without ASHA.
         counts: trials by the state that they ended in.
-        running: trials at work, by number.
+        running: running trials by number.
         best: score, number and configuration of the best finished trial; None before there is one.
+        view: what a terminal shows instead of the summary line; None for the line.
     """
 
     def __init__(
@@ -65,21 +72,33 @@ class SearchProgress:
         searched: list[str],
         rungs: Callable[[], Sequence[Rung]] = tuple,
     ) -> None:
-        self.trials, self.metric, self.reports, self.searched, self.rungs = trials, metric, reports, searched, rungs
-        self.counts = {"finished": 0, "stopped": 0, "failed": 0}
+        self.trials = trials
+        self.metric = metric
+        self.reports = reports
+        self.searched = searched
+        self.rungs = rungs
+        self.counts: dict[str, int] = {TrialState.FINISHED: 0, TrialState.STOPPED: 0, TrialState.FAILED: 0}
         self.running: dict[int, Running] = {}
         self.best: tuple[float, int, Mapping[str, Any]] | None = None
-        self._display, self._view = display, View(self)
-        self._began = time.monotonic()
+        self.view: RenderableType | None = None
+        self._display = display
+        self._start_time = time.monotonic()
         self._earlier = 0
 
-    def past(self, counts: Mapping[str, int], best: "pd.Series[Any] | None") -> None:
-        """Trials of an earlier part of the search; `best` is a row of `Results.trials`."""
-        self.counts = {state: int(counts.get(state, 0)) for state in self.counts}
+    def add_past(self, trials: Mapping[int, TrialRecord], judge_by: str) -> None:
+        """Count the trials of an earlier part of the search.
+
+        Args:
+            trials: by number; those that still run are not counted.
+            judge_by: `search.judge_by` of the settings.
+        """
+        for number, trial in sorted(trials.items()):
+            if trial.state in self.counts:
+                self.counts[trial.state] += 1
+            score = final_score(trial, judge_by)
+            if score is not None and (self.best is None or score > self.best[0]):
+                self.best = (score, number, trial.params)
         self._earlier = self.ended_trials
-        if best is not None:
-            config = {str(name): value for name, value in best.items() if name in self.searched and not pd.isna(value)}
-            self.best = (float(best["score"]), int(best["number"]), config)
 
     @property
     def ended_trials(self) -> int:
@@ -88,29 +107,40 @@ class SearchProgress:
 
     @property
     def seconds(self) -> float:
-        """Since this part of the search began."""
-        return time.monotonic() - self._began
+        """Seconds since this part of the search began."""
+        return time.monotonic() - self._start_time
 
     @property
     def seconds_left(self) -> float:
-        """What is left at the pace so far; NaN before a trial of this part has ended, 0 at the end."""
+        """Seconds that are left at the pace so far; NaN before a trial of this part has ended, 0 at the end."""
         if self.ended_trials >= self.trials:
             return 0.0
         if self.ended_trials == self._earlier:
             return math.nan
         parts = sum(trial.report for trial in list(self.running.values())) / self.reports
-        here = self.ended_trials - self._earlier + parts
-        return self.seconds / here * (self.trials - self._earlier - here)
+        done = self.ended_trials - self._earlier + parts
+        return self.seconds / done * (self.trials - self._earlier - done)
 
     def started(self, number: int, config: Mapping[str, Any]) -> None:
-        """A trial starts."""
+        """Record that a trial starts.
+
+        Args:
+            number: of the trial.
+            config: its configuration.
+        """
         self.running.setdefault(number, Running(config))
         self._show()
 
     def reported(self, number: int, row: Mapping[str, Any]) -> None:
-        """A trial reported; `row` as it stands in its `reports.jsonl`."""
+        """Record a report of a trial.
+
+        Args:
+            number: of the trial.
+            row: the report, as it stands in the trial's `reports.jsonl`.
+        """
         trial = self.running[number]
-        trial.report, trial.row = row["report"], row
+        trial.report = row["report"]
+        trial.row = row
         if self._display.verbose:
             self._display.line(
                 f"  trial {number:3d} report {row['report']}/{self.reports}: {self.metric} {row[self.metric]:.4f}"
@@ -118,7 +148,14 @@ class SearchProgress:
         self._show()
 
     def ended(self, number: int, state: str, reason: str, score: float | None) -> None:
-        """A trial ended."""
+        """Record that a trial ended.
+
+        Args:
+            number: of the trial.
+            state: finished, stopped or failed.
+            reason: why it stopped or failed.
+            score: of a finished trial.
+        """
         config = self.running.pop(number, Running()).config
         self.counts[state] += 1
         # Among equals the first trial, as in the results.
@@ -129,7 +166,7 @@ class SearchProgress:
         self._show(force=self.ended_trials == self.trials)
 
     def note(self, text: str) -> None:
-        """Something that happened to the search as a whole."""
+        """Show something that happened to the search as a whole."""
         self._display.line(f"  {text}")
 
     def _show(self, force: bool = False) -> None:
@@ -140,5 +177,5 @@ class SearchProgress:
             f"  {self.ended_trials}/{self.trials} trials ended ({counts['finished']} finished, {counts['stopped']} "
             f"stopped, {counts['failed']} failed) · {len(self.running)} running{best}{left}",
             force,
-            self._view,
+            self.view,
         )

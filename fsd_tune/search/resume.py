@@ -1,20 +1,20 @@
-"""Taking up an interrupted search: what its folder says of every trial, and where the unfinished ones go on."""
+"""Restore the trials of an interrupted search from its folder, and prepare the unfinished ones to continue."""
 
 import json
 import math
 import shutil
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fsd_tune.report.results import Results, load
-from fsd_tune.search.study import TrialRecord
+from fsd_tune.search.trial_record import TrialRecord
 from fsd_tune.settings.configuration import picked
 from fsd_tune.settings.loader import Settings
-from fsd_tune.storage import artifacts, checkpoints
-
-_ENDED = ("finished", "stopped", "failed")
+from fsd_tune.storage import artifacts, checkpoints, layout
+from fsd_tune.storage.layout import TrialState
 
 
 @dataclass
@@ -22,8 +22,8 @@ class ResumeState:
     """The earlier part of a search.
 
     Attributes:
-        trials: by number. One that is to go on or to start again is `running`, with the values up to its checkpoint.
-        restarts: the checkpoint that an unfinished trial goes on from, in its own folder, by number.
+        trials: by number. One that will continue or start again is `running`, with the values up to its checkpoint.
+        restarts: by number, the checkpoint in its own folder from which an unfinished trial continues.
         notes: what was lost, for people.
     """
 
@@ -33,49 +33,64 @@ class ResumeState:
 
     @property
     def ended(self) -> int:
-        """Trials that will not run again."""
-        return sum(trial.state != "running" for trial in self.trials.values())
+        """Number of trials that will not run again."""
+        return sum(trial.state != TrialState.RUNNING for trial in self.trials.values())
 
 
 def restore_trials(folder: Path, settings: Settings, errored: bool) -> ResumeState:
-    """The trials in a search's folder; those that have not ended are made ready to go on.
+    """Return the trials in a search's folder, and prepare those that have not ended to continue.
 
-    An unfinished trial goes on from its newest whole checkpoint, under its number and in its folder; without one it
-    starts again. Its reports after the checkpoint are dropped, for they will be made again. Nothing that has ended is
-    touched. Taking up may itself be interrupted and done again.
+    An unfinished trial continues from its newest whole checkpoint, under its number and in its folder; without one it
+    starts again. Its reports after the checkpoint are dropped, because it will make them again. Ended trials stay as
+    they are. An interrupted restore can be repeated.
 
     Args:
-        folder: the search's, held by this process.
+        folder: the search's, locked by this process.
         settings: of the search.
-        errored: failed trials are taken up, too.
+        errored: failed trials run again, too.
     """
     results = load(folder)
-    total = int(results.summary["reports"])
+    reports = results.summary.planned_reports
     past = ResumeState(notes=[f"{problem}: this trial's part is lost." for problem in results.problems])
     for row in results.trials.to_dict("records"):
-        number, state, trial = int(row["number"]), str(row["state"]), folder / "results" / str(row["folder"])
-        values = _values(results, number)
-        described = json.loads((trial / "config.json").read_text(encoding="utf-8"))
-        params, generation = picked(settings, described["config"]), described.get("generation")
-        known = TrialRecord(params, state, values, generation, _ended_at(trial / "trial.json"))
-        past.trials[number] = known
-        whole = _is_whole(values, total)
-        if state == "finished" and not whole:
-            past.notes.append(f"trial {number}: {len(values)} of its {total} reports are left; it runs again.")
-        elif state not in _ENDED and whole and (checkpoints.newest(trial) or (None, 0))[1] == total:
-            # Killed between the last report and the note of its end.
-            known.state, known.ended_at = "finished", time.time()
-            artifacts.write_json(trial / "trial.json", {"state": "finished", "reason": "", "time": known.ended_at})
+        number, trial_folder = int(row["number"]), folder / layout.RESULTS / str(row["folder"])
+        record = _read_record(results, settings, row, trial_folder)
+        past.trials[number] = record
+        ended = record.state in (TrialState.FINISHED, TrialState.STOPPED, TrialState.FAILED)
+        whole = _is_whole(record.values, reports)
+        if record.state == TrialState.FINISHED and not whole:
+            past.notes.append(f"trial {number}: {len(record.values)} of its {reports} reports are left; it runs again.")
+        elif not ended and whole and (checkpoints.newest(trial_folder) or (None, 0))[1] == reports:
+            _finish(record, trial_folder)
             continue
-        elif state in _ENDED and not (errored and state == "failed"):
+        elif ended and not (errored and record.state == TrialState.FAILED):
             continue
-        known.state = "running"
-        _ready(trial, number, known, past)
+        record.state = TrialState.RUNNING
+        _prepare_restart(trial_folder, number, record, past)
     return past
 
 
+def _read_record(results: Results, settings: Settings, row: Mapping[Any, Any], trial_folder: Path) -> TrialRecord:
+    config = json.loads((trial_folder / layout.TRIAL_CONFIG).read_text(encoding="utf-8"))
+    return TrialRecord(
+        params=picked(settings, config["config"]),
+        state=str(row["state"]),
+        values=_values(results, int(row["number"])),
+        generation=config.get("generation"),
+        ended_at=_ended_at(trial_folder / layout.TRIAL_ENDING),
+    )
+
+
+def _finish(record: TrialRecord, trial_folder: Path) -> None:
+    """Record the end of a trial whose driver was killed between the last report and the note of its end."""
+    record.state = TrialState.FINISHED
+    record.ended_at = time.time()
+    ending = {"state": str(record.state), "reason": "", "time": record.ended_at}
+    artifacts.write_json(trial_folder / layout.TRIAL_ENDING, ending)
+
+
 def _ended_at(path: Path) -> float:
-    """When a trial ended, in seconds; 0 when that is not known."""
+    """Return when a trial ended, in seconds since the epoch; 0 if that is not known."""
     try:
         return float(json.loads(path.read_text(encoding="utf-8"))["time"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -83,43 +98,45 @@ def _ended_at(path: Path) -> float:
 
 
 def _values(results: Results, number: int) -> dict[int, float]:
-    rows = results.reports[results.reports["trial"] == number]
-    return {int(r): float(v) for r, v in zip(rows["report"], rows.get(results.metric, []), strict=False)}
+    reports = results.reports[results.reports["trial"] == number]
+    values: Iterable[Any] = reports.get(results.metric, [])
+    return {int(report): float(value) for report, value in zip(reports["report"], values, strict=False)}
 
 
-def _is_whole(values: dict[int, float], total: int) -> bool:
-    return sorted(values) == list(range(1, total + 1)) and all(map(math.isfinite, values.values()))
+def _is_whole(values: Mapping[int, float], reports: int) -> bool:
+    return sorted(values) == list(range(1, reports + 1)) and all(map(math.isfinite, values.values()))
 
 
-def _ready(trial: Path, number: int, known: TrialRecord, past: ResumeState) -> None:
-    """Make a trial's folder what it was at its newest checkpoint, or remove it."""
-    found = checkpoints.newest(trial)
-    had_one = checkpoints.any_in(trial)
-    made = rows(trial / "reports.jsonl")
-    if found is not None:
-        checkpoint, report = found
-        kept = {r: made[r] for r in range(1, report + 1) if r in made}
+def _prepare_restart(trial_folder: Path, number: int, record: TrialRecord, past: ResumeState) -> None:
+    """Bring a trial's folder back to its newest checkpoint, or remove the folder if there is none."""
+    newest = checkpoints.newest(trial_folder)
+    had_checkpoint = checkpoints.any_in(trial_folder)
+    rows = read_reports(trial_folder / layout.TRIAL_REPORTS)
+    if newest is not None:
+        checkpoint, report = newest
+        kept = {index: rows[index] for index in range(1, report + 1) if index in rows}
         if len(kept) == report and (checkpoint / "state.pt").is_file():
-            restart = trial / checkpoints.RESTART
+            restart = trial_folder / checkpoints.RESTART
             if checkpoint != restart:
                 shutil.rmtree(restart, ignore_errors=True)
                 checkpoint.rename(restart)
-            for other in trial.glob("checkpoint_*"):
+            for other in trial_folder.glob(layout.CHECKPOINTS):
                 shutil.rmtree(other)
-            artifacts.write_text(trial / "reports.jsonl", "".join(json.dumps(kept[r]) + "\n" for r in sorted(kept)))
-            (trial / "trial.json").unlink(missing_ok=True)
-            known.values = {r: v for r, v in known.values.items() if r <= report}
+            lines = "".join(json.dumps(kept[index]) + "\n" for index in sorted(kept))
+            artifacts.write_text(trial_folder / layout.TRIAL_REPORTS, lines)
+            (trial_folder / layout.TRIAL_ENDING).unlink(missing_ok=True)
+            record.values = {index: value for index, value in record.values.items() if index <= report}
             past.restarts[number] = restart
             return
-    if had_one:
+    if had_checkpoint:
         past.notes.append(f"trial {number}: its checkpoint is damaged; it starts again.")
-    shutil.rmtree(trial)
-    known.values = {}
+    shutil.rmtree(trial_folder)
+    record.values = {}
 
 
-def rows(path: Path) -> dict[int, dict[str, Any]]:
-    """The reports in a trial's file by index; what is no report is left out."""
-    found = {}
+def read_reports(path: Path) -> dict[int, dict[str, Any]]:
+    """Return the reports in a trial's `reports.jsonl` by index; damaged lines are left out."""
+    rows = {}
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -127,7 +144,7 @@ def rows(path: Path) -> dict[int, dict[str, Any]]:
     for line in lines:
         try:
             row = json.loads(line)
-            found[int(row["report"])] = row
+            rows[int(row["report"])] = row
         except (ValueError, KeyError, TypeError):
             continue
-    return found
+    return rows

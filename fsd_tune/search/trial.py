@@ -1,4 +1,4 @@
-"""A Ray Tune trial: one student's distillation behind `tune.Trainable`. It holds no teacher."""
+"""A Ray Tune trial: the distillation of one student as a `tune.Trainable`. It never loads the teacher's weights."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from ray import tune
 from fsd_tune.memory.actor import fetch
 from fsd_tune.memory.build import BuiltMemory
 from fsd_tune.memory.spec import MemorySpec
-from fsd_tune.models.loading import quiet_transformers
+from fsd_tune.models.quiet import quiet_transformers
 from fsd_tune.search import gpu_packing
 from fsd_tune.settings.loader import Settings
 from fsd_tune.storage import remote, retry
@@ -20,17 +20,26 @@ from fsd_tune.training.factory import DistillerFactory
 
 @ray.remote(num_gpus=1, max_retries=0)  # type: ignore[untyped-decorator]
 def probe(settings: Settings, spec: MemorySpec, memory: tuple[Any, BuiltMemory] | None) -> tuple[int, int]:
-    """Bytes of GPU memory that the dearest trial of the space takes, and that the GPU has; see `sharing`."""
+    """Return the GPU memory that the largest trial of the space takes and that the GPU has, in bytes.
+
+    Args:
+        settings: of the search.
+        spec: of its memory.
+        memory: the memory's actor and what it has prepared; None for a search of `ce` alone.
+    """
     quiet_transformers()
-    bench = DistillerFactory(settings, spec, None if memory is None else fetch(*memory))
-    taken = gpu_packing.peak(bench.distiller(gpu_packing.dearest(settings), reports=1))
+    factory = DistillerFactory(settings, spec, None if memory is None else fetch(*memory))
+    taken = gpu_packing.measure_peak(factory.distiller(gpu_packing.largest_configuration(settings), reports=1))
     return taken, int(torch.cuda.get_device_properties(0).total_memory)
 
 
 class DistillTrial(tune.Trainable):  # type: ignore[misc]
-    """Reports at equal fractions of its steps; reused by the next trial, so that a worker loads its model once."""
+    """A trial that reports at equal fractions of its steps.
 
-    _bench: DistillerFactory
+    Tune reuses its worker for the next trial, so that a worker loads its model once.
+    """
+
+    _factory: DistillerFactory
     _distiller: Distiller
 
     def setup(
@@ -42,32 +51,34 @@ class DistillTrial(tune.Trainable):  # type: ignore[misc]
         reports: int = 1,
         checkpoints: tuple[int, ...] = (),
     ) -> None:
-        """Start a run.
+        """Start a trial in a new worker.
 
         Args:
-            config: `trial`, the study's number, `config`, the flat configuration, and `restart`, the checkpoint of an
-                earlier part of the search that it goes on from (a folder or a URI), or "".
-            settings, spec: of the search.
+            config: `trial`, its number in the study, `config`, the flat configuration, and `restart`, the checkpoint
+                of an earlier part of the search from which it continues (a folder or a URI), or "".
+            settings: of the search.
+            spec: of its memory.
             memory: the memory's actor and what it has prepared; None for a search of `ce` alone.
-            reports: evaluations of a trial.
+            reports: evaluations of a whole trial.
             checkpoints: reports after which a checkpoint is saved (ASHA's rungs and the last).
         """
         assert settings is not None and spec is not None
         self._await_storage()
         quiet_transformers()
         torch.set_num_threads(max(1, int(settings.resources.cpus_per_trial)))
-        self._reports, self._checkpoints = reports, checkpoints
-        self._bench = DistillerFactory(settings, spec, None if memory is None else fetch(*memory))
+        self._reports = reports
+        self._checkpoints = checkpoints
+        self._factory = DistillerFactory(settings, spec, None if memory is None else fetch(*memory))
         self._begin(config)
 
     def _begin(self, config: dict[str, Any]) -> None:
-        self._distiller = self._bench.distiller(config["config"], self._reports)
+        self._distiller = self._factory.distiller(config["config"], self._reports)
         if config["restart"]:
             with remote.folder_of(config["restart"]) as folder:
                 self._distiller.load(folder)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Start another run in the same worker: the same numbers as in a fresh one."""
+        """Start another trial in the same worker; it computes the same numbers as in a fresh one."""
         self._begin(new_config)
         return True
 
@@ -80,25 +91,25 @@ class DistillTrial(tune.Trainable):  # type: ignore[misc]
         }
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Everything that continuing needs; see `Distiller.save`. Tune copies it into the shared folder."""
+        """Save everything that continuing needs; see `Distiller.save`. Tune copies it into the shared folder."""
         self._distiller.save(Path(checkpoint_dir))
         self._await_storage()
 
     def restore(self, checkpoint_path: Any) -> Any:
-        """Tune looks for the checkpoint in the shared folder, and gives the trial up where it finds none."""
+        """Restore a checkpoint, after waiting for the shared folder: Tune gives the trial up if it finds none."""
         self._await_storage()
         return super().restore(checkpoint_path)
 
     def _await_storage(self) -> None:
-        """Wait while this node does not see the search's folder, which would use up the trial's retries at once."""
+        """Wait while this node does not see the search's folder; failing would use up the trial's retries at once."""
         if self._storage is None:
             return
         if self._storage.storage_filesystem.type_name == "local":
             retry.FolderWatch(Path(self._storage.experiment_fs_path), print).wait()
         else:
             system, root = self._storage.storage_filesystem, self._storage.storage_fs_path
-            remote.retry_until_available(lambda: system.get_file_info([root]))
+            retry.retry_until_available(lambda: system.get_file_info([root]))
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
-        """Continue where the checkpoint was saved."""
+        """Continue from a checkpoint."""
         self._distiller.load(Path(checkpoint_dir))

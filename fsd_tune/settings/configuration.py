@@ -1,6 +1,6 @@
-"""The space of a search for Optuna: distributions, define-by-run sampling with conditions, first configurations.
+"""Configurations of a search space: sampling with conditions, Optuna's distributions, first and full configurations.
 
-Optuna is imported only where a distribution is made, so that settings can be resolved without it.
+Optuna is imported only to create distributions, so that settings can be resolved without it.
 """
 
 from __future__ import annotations
@@ -25,10 +25,18 @@ Pick = Callable[[str, Range | Choice], Any]
 
 
 def sample(settings: Settings, trial: Trial) -> dict[str, Any]:
-    """A flat configuration suggested by `trial`: {"method": ..., hyperparameter: value, ...}.
+    """Return the configuration that a trial of Optuna suggests.
 
-    It holds every hyperparameter that its method uses and all optimisation ones. Only what that method uses and
-    whose `when` holds is suggested; everything else is fixed or has its default.
+    Only the searched hyperparameters that its method uses and whose `when` holds are suggested. All others are fixed
+    or have their default.
+
+    Args:
+        settings: The settings of the search.
+        trial: The trial.
+
+    Returns:
+        {"method": ..., hyperparameter: value, ...} with every hyperparameter that the method uses and all of
+        optimisation.
     """
 
     def suggest(name: str, entry: Range | Choice) -> Any:
@@ -43,26 +51,32 @@ def sample(settings: Settings, trial: Trial) -> dict[str, Any]:
 
 
 def distributions(settings: Settings) -> dict[str, BaseDistribution]:
-    """Optuna's distribution of each searched parameter, conditional ones included, `method` first if it is searched."""
+    """Return Optuna's distribution of each searched hyperparameter, including conditional ones.
+
+    `method` is the first if it is searched.
+    """
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-    made: dict[str, BaseDistribution] = {}
+    by_name: dict[str, BaseDistribution] = {}
     for name, entry in _searched(settings).items():
         if isinstance(entry, Choice):
-            made[name] = CategoricalDistribution(entry.choice)
+            by_name[name] = CategoricalDistribution(entry.choice)
         elif HYPERPARAMETERS[name].kind is int:
             step = 1 if entry.step is None else int(entry.step)
-            made[name] = IntDistribution(int(entry.low), int(last(entry)), log=entry.log, step=step)
+            by_name[name] = IntDistribution(int(entry.low), int(last(entry)), log=entry.log, step=step)
         else:
-            made[name] = FloatDistribution(entry.low, last(entry), log=entry.log, step=entry.step)
-    return made
+            by_name[name] = FloatDistribution(entry.low, last(entry), log=entry.log, step=entry.step)
+    return by_name
 
 
 def first_configurations(settings: Settings) -> list[dict[str, Any]]:
-    """What is tried first, as {searched parameter: value} for `study.enqueue_trial`, without duplicates.
+    """Return the configurations to try first, for `study.enqueue_trial`, without duplicates.
 
-    The defaults (method.md's, for the first method) come first, each moved to the nearest value that the space has,
-    then `search.first`. A searched parameter that a configuration does not name is left to the sampler.
+    The defaults of the first method come first, each moved to the nearest value in the space. The configurations of
+    `search.first` follow. The sampler draws the searched hyperparameters that a configuration does not name.
+
+    Returns:
+        Each as {searched hyperparameter: value}.
     """
     searched = _searched(settings)
 
@@ -81,9 +95,17 @@ def first_configurations(settings: Settings) -> list[dict[str, Any]]:
 def configure(
     settings: Settings, pick: Pick, given: Mapping[str, Any] | None = None, only_picked: bool = False
 ) -> dict[str, Any]:
-    """A flat configuration in which `pick` decides each searched parameter in force, the method first.
+    """Return a configuration in which `pick` decides each searched hyperparameter, the method first.
 
-    `given` values are taken as they are; `only_picked` leaves out what is fixed or has its default.
+    Args:
+        settings: The settings of the search.
+        pick: Called with the name and domain of each searched hyperparameter that the method uses and whose `when`
+            holds; returns its value.
+        given: Values that are taken as they are.
+        only_picked: Whether to leave out hyperparameters that are given, fixed or have their default.
+
+    Returns:
+        {"method": ..., hyperparameter: value, ...}.
     """
     given = given or {}
     picked: dict[str, Any] = {}
@@ -94,7 +116,7 @@ def configure(
         full["method"] = picked["method"] = pick("method", settings.method)
     method = full["method"]
     values: dict[str, Any] = {}
-    names = [name for name in HYPERPARAMETERS if name in METHODS[method] or name in OPTIMISATION]
+    names = [name for name in HYPERPARAMETERS if name in METHODS[method].hyperparameters or name in OPTIMISATION]
     for name in _in_order(settings.space, names):
         entry = settings.space.get(name)
         if name in given:
@@ -109,25 +131,41 @@ def configure(
 
 
 def picked(settings: Settings, full: Mapping[str, Any]) -> dict[str, Any]:
-    """The searched parameters of a full configuration: those that its method uses and whose `when` holds."""
+    """Return the searched part of a full configuration.
+
+    Args:
+        settings: The settings of the search.
+        full: A configuration with all hyperparameters of its method.
+
+    Returns:
+        The searched hyperparameters that its method uses and whose `when` holds.
+    """
     return configure(settings, lambda name, entry: full[name], only_picked=True)
 
 
 def unconditional(settings: Settings) -> list[str]:
-    """The searched parameters that every configuration has."""
+    """Return the searched hyperparameters that every configuration has."""
     return [
         name
         for name, entry in _searched(settings).items()
-        if (not entry.when and (name in OPTIMISATION or all(name in METHODS[method] for method in settings.methods)))
+        if (
+            not entry.when
+            and (name in OPTIMISATION or all(name in METHODS[method].hyperparameters for method in settings.methods))
+        )
         or name == "method"
     ]
 
 
 def resolve(settings: Settings, configuration: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The full flat configuration for one run: what `configuration` gives, then what the space fixes, then defaults.
+    """Return the full configuration of one run.
 
-    Raises InputError naming the flags that fix what is still a range or a choice, and for values or names in
-    `configuration` that no hyperparameter can take.
+    Args:
+        settings: The settings; the values that they fix are used where `configuration` has none, then the defaults.
+        configuration: Values by hyperparameter.
+
+    Raises:
+        InputError: A hyperparameter is still a range or a choice (the message names the flag that fixes it), or
+            `configuration` has an unknown name or a value that is not accepted.
     """
     given = dict(configuration or {})
     problems = []
@@ -162,7 +200,7 @@ def _holds(entry: Range | Choice, configuration: Mapping[str, Any]) -> bool:
 
 
 def _in_order(space: Mapping[str, Domain], names: list[str]) -> list[str]:
-    """The names with each after those that its `when` names; a condition that no name meets waits for nothing."""
+    """Return the names in an order in which each follows the others that its `when` names."""
     ordered: list[str] = []
     while len(ordered) < len(names):
         ready = [
@@ -171,13 +209,13 @@ def _in_order(space: Mapping[str, Domain], names: list[str]) -> list[str]:
             if name not in ordered
             and all(other in ordered or other not in names for other in getattr(space.get(name), "when", {}))
         ]
-        assert ready, "settings refuse conditions that go round in a circle"
+        assert ready, "settings refuse conditions that depend on themselves"
         ordered += ready
     return ordered
 
 
 def _searched(settings: Settings) -> dict[str, Range | Choice]:
-    """The searched parameters that some chosen method uses, `method` first."""
+    """Return the searched hyperparameters that some chosen method uses, `method` first."""
     searched: dict[str, Range | Choice] = {}
     if isinstance(settings.method, Choice):
         searched["method"] = settings.method
@@ -189,7 +227,10 @@ def _searched(settings: Settings) -> dict[str, Range | Choice]:
 
 
 def last(entry: Range) -> float | int:
-    """The highest value that the steps from `low` reach; `high` without steps. In decimals, as users write them."""
+    """Return the highest value of a range: the last that the steps from `low` reach, or `high` without steps.
+
+    The steps are added as decimals, because users write decimals: three steps of 0.1 from 0 reach 0.3.
+    """
     if entry.step is None:
         return entry.high
     low, high, step = (Decimal(str(number)) for number in (entry.low, entry.high, entry.step))
@@ -197,7 +238,12 @@ def last(entry: Range) -> float | int:
 
 
 def nearest_value(entry: Range | Choice, value: float | int) -> float | int:
-    """The value of an entry that is nearest to `value`."""
+    """Return the value of a domain that is nearest to `value`.
+
+    Args:
+        entry: The domain.
+        value: The value.
+    """
     if isinstance(entry, Choice):
         return min(entry.choice, key=lambda choice: abs(choice - value))  # type: ignore[no-any-return]
     value = type(entry.low)(min(max(value, entry.low), last(entry)))

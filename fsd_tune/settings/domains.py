@@ -1,6 +1,6 @@
-"""The entries of a search space: a hyperparameter that is fixed, a range or a choice, and reading one from plain data.
+"""The domains of a search space: a fixed value, a range or a choice; and reading one from plain data.
 
-The entries know nothing of Optuna; `space.py` turns them into its distributions.
+Domains are independent of Optuna; `configuration.py` turns them into its distributions.
 """
 
 import math
@@ -19,17 +19,22 @@ _CHOICE_KEYS = ("choice", "when")
 
 
 class Fixed(BaseModel):
-    """A hyperparameter with one value; `value` is int for the integer ones (epochs, batch_size), else float."""
+    """A fixed hyperparameter. `value` is an int for integer hyperparameters (epochs, batch_size), else a float."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     value: int | float
 
 
 class Range(BaseModel):
-    """A searched interval, ends included: both int or both float, optionally in steps or on a log scale.
+    """A searched interval with both ends included, optionally in steps or on a log scale.
 
-    `when` maps other entries (or `method`) to the values for which this hyperparameter is searched; where it does
-    not hold, the hyperparameter has its default.
+    Attributes:
+        low: The lowest value; an int for integer hyperparameters, else a float.
+        high: The highest value, of the same type.
+        step: The distance of neighbouring values; None for any value between.
+        log: Whether values are drawn on a log scale.
+        when: Maps other hyperparameters (or `method`) to the values for which this one is searched. Otherwise it has
+            its default.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,7 +46,12 @@ class Range(BaseModel):
 
 
 class Choice(BaseModel):
-    """A searched list of values; `when` as in `Range`."""
+    """A searched list of values.
+
+    Attributes:
+        choice: The values.
+        when: As in `Range`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     choice: tuple[Any, ...]
@@ -52,7 +62,12 @@ Domain = Fixed | Range | Choice
 
 
 def contains(entry: Domain, value: float | int) -> bool:
-    """Whether the entry can take `value`; for a range in steps, up to rounding."""
+    """Return whether a domain contains a value; for a range in steps, up to rounding.
+
+    Args:
+        entry: The domain.
+        value: The value.
+    """
     if isinstance(entry, Fixed):
         return value == entry.value
     if isinstance(entry, Choice):
@@ -64,9 +79,18 @@ def contains(entry: Domain, value: float | int) -> bool:
 
 
 def read_entry(name: str, raw: Any, path: KeyPath, problems: Problems) -> Domain | None:
-    """The entry of hyperparameter `name`, or None with the problems noted: a number, a range or a choice.
+    """Read the domain of a hyperparameter: a number, a range or a choice.
 
-    What `when` names is not checked here, but once all entries are read.
+    The names and values of its `when` are not checked; `space.read_space` does that once all domains are known.
+
+    Args:
+        name: The hyperparameter.
+        raw: Its value in the file.
+        path: The key path of the value.
+        problems: Where to note the problems.
+
+    Returns:
+        The domain, or None after noting a problem.
     """
     h = HYPERPARAMETERS[name]
     if isinstance(raw, list):
@@ -93,10 +117,10 @@ def read_entry(name: str, raw: Any, path: KeyPath, problems: Problems) -> Domain
 
 
 def _read_choices(h: Hyperparameter, raw: Any, path: KeyPath, problems: Problems) -> tuple[Any, ...]:
-    """The values, or nothing when any is wrong."""
+    """Return the values, or none of them if one is wrong."""
     if not isinstance(raw, list) or not raw:
-        found = "an empty list" if raw == [] else describe(raw)
-        problems.add(path, f"found {found}, but must be a list of at least one value.")
+        words = "an empty list" if raw == [] else describe(raw)
+        problems.add(path, f"found {words}, but must be a list of at least one value.")
         return ()
     values: list[Any] = []
     for index, item in enumerate(raw):
@@ -112,35 +136,50 @@ def _read_range(
 ) -> Range | None:
     low = problems.number((*path, "low"), raw["low"], h.kind, h.low, h.high, h.low_open)
     high = problems.number((*path, "high"), raw["high"], h.kind, h.low, h.high, h.low_open)
-    log, step, good = raw.get("log", False), raw.get("step"), low is not None and high is not None
-    if log in ("yes", "on", "no", "off"):
-        log = log in ("yes", "on")
-    if not isinstance(log, bool):
-        problems.found((*path, "log"), log, "must be true or false")
-        log = good = False
-    if good and low >= high:
+    log = _read_log(raw.get("log", False), (*path, "log"), problems)
+    usable = low is not None and high is not None
+    if usable and low >= high:
         hint = "; a plain value fixes it" if low == high else ""
         problems.add((*path, "low"), f"found {show(low)}, but must be below high, which is {show(high)}{hint}.")
-        good = False
+        usable = False
     if log and low is not None and low <= 0:
         problems.add((*path, "low"), f"found {show(low)}, but must be above 0 with `log: true`.")
-        good = False
+        usable = False
+    step = raw.get("step")
     if step is not None:
-        if log:
-            problems.add((*path, "step"), "must not be together with `log: true`.")
-            good = False
-        if good:
-            # A whole step for whole numbers, and at least one step inside the range.
-            least, most = (1, high - low) if h.kind is int else (0, float(f"{high - low:.12g}"))
-            step = problems.number((*path, "step"), step, h.kind, least, most, low_open=h.kind is float)
-            good = step is not None
-        elif isinstance(step, bool) or not isinstance(step, int | float) or not math.isfinite(step) or step <= 0:
-            problems.found((*path, "step"), step, "must be a number above 0")
-    return Range(low=low, high=high, step=step, log=log, when=when) if good else None
+        step = _read_step(h, step, high - low if usable else None, bool(log), (*path, "step"), problems)
+        usable = usable and step is not None
+    return Range(low=low, high=high, step=step, log=log, when=when) if usable and log is not None else None
+
+
+def _read_log(raw: Any, path: KeyPath, problems: Problems) -> bool | None:
+    """Return whether a range has a log scale, or None after noting a problem."""
+    if raw in ("yes", "on", "no", "off"):
+        return raw in ("yes", "on")
+    if isinstance(raw, bool):
+        return raw
+    problems.found(path, raw, "must be true or false")
+    return None
+
+
+def _read_step(
+    h: Hyperparameter, raw: Any, width: float | None, log: bool, path: KeyPath, problems: Problems
+) -> float | int | None:
+    """Return the step of a range, or None after noting a problem; `width` is high - low, None if they are wrong."""
+    if log:
+        problems.add(path, "must not be together with `log: true`.")
+        return None
+    if width is None:
+        if isinstance(raw, bool) or not isinstance(raw, int | float) or not math.isfinite(raw) or raw <= 0:
+            problems.found(path, raw, "must be a number above 0")
+        return None
+    # At least one step must fit into the range. Integers need whole steps.
+    least, most = (1, width) if h.kind is int else (0, float(f"{width:.12g}"))
+    return problems.number(path, raw, h.kind, least, most, low_open=h.kind is float)  # type: ignore[no-any-return]
 
 
 def _read_when(raw: Any, path: KeyPath, problems: Problems) -> dict[str, tuple[Any, ...]]:
-    """The names and values of a `when`."""
+    """Return the names and values of a `when`."""
     if raw is None:
         return {}
     if not isinstance(raw, Mapping) or not raw:

@@ -1,4 +1,4 @@
-"""How a trial's evaluations become one score (`search.judge_by`)."""
+"""The score of a trial from its evaluations (`search.judge_by`)."""
 
 import math
 from collections.abc import Sequence
@@ -7,18 +7,15 @@ JUDGES = ("mean_of_last_3", "last")
 
 
 def judge(values: Sequence[float], judge_by: str) -> float:
-    """One score from a trial's evaluations, oldest first.
+    """Return the score of a trial.
 
     Args:
-        values: the selection metric at each report.
-        judge_by: `mean_of_last_3` (of fewer where there are fewer) or `last`.
+        values: The selection metric of each evaluation, oldest first.
+        judge_by: `mean_of_last_3` (of all evaluations if there are fewer) or `last`.
 
     Returns:
-        The score; NaN when there is no value yet or a judged value is NaN.
+        The score; NaN if there is no evaluation yet, or an evaluation that counts is NaN.
     """
     assert judge_by in JUDGES, judge_by
     judged = values[-1:] if judge_by == "last" else values[-3:]
     return math.fsum(judged) / len(judged) if judged else math.nan
-
-
-"""TODO."""

@@ -1,7 +1,6 @@
-"""YAML and flags to frozen settings, and back; every problem of a file is found at once.
+"""Load settings from YAML, flags and Python values, and dump them.
 
-`load` reads, overrides, checks each section by itself and then what spans sections, so that a mistake in one section
-hides none in another.
+Each section is checked by itself and then what spans sections, so that one error message holds all problems.
 """
 
 from collections.abc import Mapping
@@ -10,24 +9,37 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from fsd_tune.errors import nearest
+from fsd_tune.errors import InputError, nearest
 from fsd_tune.settings import yaml_file
 from fsd_tune.settings.domains import Choice, Domain, Fixed, Range
-from fsd_tune.settings.methods import HYPERPARAMETERS, METHODS, USES_FEATURES, default
+from fsd_tune.settings.fields import note_errors
+from fsd_tune.settings.methods import HYPERPARAMETERS, METHODS, USES_FEATURES
+from fsd_tune.settings.normalise import apply_overrides, copy_plain, is_off, normalise
 from fsd_tune.settings.overrides import flag_of, flags, parse_flags
-from fsd_tune.settings.problems import Problems, listed
+from fsd_tune.settings.problems import Problems, describe, listed
 from fsd_tune.settings.schema import SECTIONS, Asha, Data, Loss, Memory, Precision, Resources, Search, Student, Wandb
-from fsd_tune.settings.space import WEIGHTED, check_grid, read_first, read_method, read_space, required
+from fsd_tune.settings.space import WEIGHTED, check_grid, read_first, read_method, read_space
 from fsd_tune.settings.yaml_file import KeyPath
 
 __all__ = ["Choice", "Domain", "Fixed", "Range", "Settings", "dump", "flags", "load", "parse_flags"]
 
 
 class Settings(BaseModel):
-    """Everything that a search or a single distillation needs to know; made by `load`, which checks it.
+    """The settings of a search or a single distillation, created and checked by `load` or `from_dict`.
 
-    `space` has an entry for each of the methods' own hyperparameters and those optimisation ones that the file
-    names; the others have their defaults. `asha` is None when it is off.
+    Attributes:
+        method: The method, or a choice of several.
+        space: The domain of each hyperparameter of the methods, and of those of optimisation that the file names; the
+            others have their default.
+        student: The section `student`; the following attributes are sections, too.
+        data: Examples.
+        loss: Structure terms.
+        memory: The teacher memory.
+        search: Trials, sampler and judging.
+        asha: Early stopping; None when it is off.
+        precision: auto, float32 or bf16.
+        resources: The resources of a trial.
+        wandb: Tracking.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -44,6 +56,29 @@ class Settings(BaseModel):
     resources: Resources = Resources()
     wandb: Wandb = Wandb()
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Settings":
+        """Return the settings of plain Python values, as a settings file has them.
+
+        The method's own hyperparameters that `values` does not name have their defaults.
+
+        Args:
+            values: Keys and values of a settings file: text, numbers, booleans, None, lists and mappings.
+
+        Raises:
+            InputError: With all problems, each as `dotted.key: ...`.
+
+        Example:
+            >>> settings = Settings.from_dict({"method": "kd", "space": {"alpha": 0.3}, "search": {"trials": 20}})
+            >>> settings.search.trials
+            20
+        """
+        issues: list[yaml_file.Issue] = []
+        data = copy_plain(values, (), issues)
+        if not isinstance(data, dict):
+            raise InputError(f"found {describe(values)}, but must be a mapping of settings such as {{method: kd}}.")
+        return _build(data, {}, Problems("", {}, issues, {}), complete=True)
+
     @property
     def methods(self) -> tuple[str, ...]:
         """The methods that trials may use."""
@@ -51,43 +86,49 @@ class Settings(BaseModel):
 
 
 def load(
-    path: Path | str | None, overrides: Mapping[str, str] | None = None, places: Mapping[str, str] | None = None
+    path: Path | str | None, overrides: Mapping[str, Any] | None = None, places: Mapping[str, str] | None = None
 ) -> Settings:
-    """The settings of a YAML file with `overrides` ({dotted key: YAML text}, as `parse_flags` gives them) in place.
+    """Return the settings of a YAML file.
 
-    Without a file (None) everything has its default, also the method's own hyperparameters; only the method must be
-    among the overrides. Raises InputError with all problems: a file's as `file:line: key: ...`, an override's as
-    `--flag: ...`, or where `places` names one for its key as `place: ...`.
+    Args:
+        path: The file. None: every setting has its default, also the method's own hyperparameters, and `overrides`
+            must hold the method.
+        overrides: {dotted key: value}, which replace the file's. A text value is parsed as YAML, as `parse_flags`
+            returns it; any other is taken as it is.
+        places: {dotted key: place}, for errors in overrides that no flag gave.
+
+    Raises:
+        InputError: With all problems: of the file as `file:line: key: ...`, of an override as `--flag: ...`, or
+            `place: ...` when `places` has its key.
     """
     document = yaml_file.Document({}, {}, []) if path is None else yaml_file.read(path)
-    overrides = overrides or {}
-    flag_paths: dict[KeyPath, str] = {
-        tuple(key.split(".")): (places or {}).get(key) or flag_of(key) for key in overrides
-    }
+    overrides, places = overrides or {}, places or {}
+    override_places: dict[KeyPath, str] = {tuple(key.split(".")): places.get(key) or flag_of(key) for key in overrides}
     if path is None:
-        flag_paths.setdefault(("method",), "--method")
-    problems = Problems("" if path is None else str(path), document.lines, document.issues, flag_paths)
-    data = document.data
-    written = data.get("method")
-    _override(data, overrides, problems)
+        override_places.setdefault(("method",), "--method")
+    file = "" if path is None else str(path)
+    problems = Problems(file, document.lines, document.issues, override_places)
+    return _build(document.data, overrides, problems, complete=path is None)
 
+
+def _build(data: dict[str, Any], overrides: Mapping[str, Any], problems: Problems, complete: bool) -> Settings:
+    """Check the data with the overrides applied, and make settings of it.
+
+    With `complete`, the method's own hyperparameters get their defaults.
+    """
+    file_method = data.get("method")
+    apply_overrides(data, overrides, problems)
     method = None
     if "method" in data:
         method = read_method(data["method"], problems)
     else:
         problems.add(("method",), f"is missing, must be one of {listed(METHODS)}.")
     methods = method.choice if isinstance(method, Choice) else None if method is None else (method,)
+    normalise(data, methods, overrides, file_method, complete)
 
-    if path is None and methods is not None:
-        _fill_space(data, methods)
-    if "method" in overrides and methods is not None:
-        _leave_out_other_methods(data, written, methods, given=set(overrides))
-    _leave_out_of_first(data, overrides)
-    _imply_published(data)
     first = data["search"].pop("first", None) if isinstance(data.get("search"), dict) else None
-    sections = {name: _section(name, data.get(name), problems) for name in SECTIONS if not _off(name, data)}
-    weighted = _weighted(data, methods, problems)
-    space = read_space(data.get("space"), methods, weighted, problems)
+    sections = {name: _section(name, data.get(name), problems) for name in SECTIONS if not is_off(name, data)}
+    space = read_space(data.get("space"), methods, _weighted(data, methods, problems), problems)
     first = read_first(first, space, method, problems)
     _check_unknown(data, problems)
     _check_sections(sections, methods, problems)
@@ -107,7 +148,7 @@ def load(
 
 
 def dump(settings: Settings) -> str:
-    """All settings as YAML text, defaults included, which `load` reads back to equal settings."""
+    """Return all settings as YAML, including defaults. `load` reads it back to equal settings."""
     data: dict[str, Any] = {"method": _plain(settings.method)}
     weighted = settings.loss.weights is not None
     data["space"] = {
@@ -124,7 +165,7 @@ def dump(settings: Settings) -> str:
 
 
 def _plain(entry: str | Domain) -> Any:
-    """A method or space entry as a file has it: what is not set is left out."""
+    """Return a method or a domain as a file has it, without the keys that have their default."""
     if isinstance(entry, str):
         return entry
     if isinstance(entry, Fixed):
@@ -132,87 +173,8 @@ def _plain(entry: str | Domain) -> Any:
     return yaml_file.Flow(entry.model_dump(mode="json", exclude_defaults=True))
 
 
-def _override(data: dict[str, Any], overrides: Mapping[str, str], problems: Problems) -> None:
-    """Puts the overrides into `data`; what cannot be read is noted and left out."""
-    known = {key for _, key, _ in flags()}
-    # A whole section (`asha: off`) comes before its keys.
-    for key, text in sorted(overrides.items(), key=lambda item: item[0].count(".")):
-        path = tuple(key.split("."))
-        if key not in known:
-            problems.unusable(path, f"unknown key.{nearest(key, known)}")
-            continue
-        try:
-            value = yaml_file.parse_value(text)
-        except ValueError as error:
-            problems.unusable(path, str(error))
-            continue
-        section = path[0]
-        if len(path) == 1:
-            data[key] = value
-        elif _off(section, data):
-            problems.add(path, "asha is off, so that this says nothing.")
-        elif isinstance(data.get(section), dict):
-            data[section][path[1]] = value
-        elif data.get(section) is None or data[section] is True or data[section] == "on":
-            data[section] = {path[1]: value}
-
-
-def _off(name: str, data: Mapping[str, Any]) -> bool:
-    return name == "asha" and (data.get("asha") == "off" or data.get("asha") is False)
-
-
-def _fill_space(data: dict[str, Any], methods: tuple[str, ...]) -> None:
-    weighted = isinstance(data.get("loss"), dict) and data["loss"].get("weights") is not None
-    space = data.setdefault("space", {})
-    for name in required(methods):
-        if not (weighted and name in WEIGHTED):
-            space.setdefault(name, default(methods[0], name))
-
-
-def _imply_published(data: dict[str, Any]) -> None:
-    """`data.padding: published` means the published choices wherever the file does not say otherwise."""
-    if not isinstance(data.get("data"), dict) or data["data"].get("padding") != "published":
-        return
-    for section, key, value in (("loss", "distance", "raw"), ("student", "memory_start", "published")):
-        if data.get(section) is None:
-            data[section] = {}
-        if isinstance(data[section], dict):
-            data[section].setdefault(key, value)
-
-
-def _leave_out_other_methods(data: dict[str, Any], written: Any, methods: tuple[str, ...], given: set[str]) -> None:
-    """What a file says for its own other methods is no mistake when a flag chooses among them."""
-    names = written.get("choice") if isinstance(written, dict) else [written]
-    known = [name for name in names if name in METHODS] if isinstance(names, list) else []
-    unused = {name for name in required(known) if name not in required(methods) and f"space.{name}" not in given}
-    space, search = data.get("space"), data.get("search")
-    if isinstance(space, dict):
-        data["space"] = _without(space, unused)
-    if isinstance(search, dict) and isinstance(search.get("first"), list):
-        search["first"] = [
-            _without(item, unused) if isinstance(item, dict) else item
-            for item in search["first"]
-            if not isinstance(item, dict) or item.get("method") in (None, *methods)
-        ]
-
-
-def _leave_out_of_first(data: dict[str, Any], overrides: Mapping[str, str]) -> None:
-    """What a flag fixes is fixed in the file's first configurations, too."""
-    search, space = data.get("search"), data.get("space")
-    if not isinstance(search, dict) or not isinstance(search.get("first"), list) or not isinstance(space, dict):
-        return
-    fixed = {name for name, entry in space.items() if f"space.{name}" in overrides and not isinstance(entry, dict)}
-    if fixed and "search.first" not in overrides:
-        left = [_without(item, fixed) if isinstance(item, dict) else item for item in search["first"]]
-        search["first"] = [item for item in left if item != {}]
-
-
-def _without(mapping: dict[str, Any], names: set[str]) -> dict[str, Any]:
-    return {name: value for name, value in mapping.items() if name not in names}
-
-
 def _section(name: str, raw: Any, problems: Problems) -> Any:
-    """The section, or None with the problems noted. A key without anything below it means its defaults."""
+    """Return a section, or None after noting problems. An empty section has its defaults."""
     model = SECTIONS[name]
     if raw is None or (name == "asha" and (raw == "on" or raw is True)):
         raw = {}
@@ -223,17 +185,17 @@ def _section(name: str, raw: Any, problems: Problems) -> Any:
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        problems.note(error, model, (name,))
+        note_errors(error, model, problems, (name,))
         return None
 
 
 def _weighted(data: Mapping[str, Any], methods: tuple[str, ...] | None, problems: Problems) -> bool:
-    """Whether loss.weights stands for beta and the gammas (rightly or wrongly)."""
+    """Return whether loss.weights is given, and note if the method has no such weights."""
     loss = data.get("loss")
     if not isinstance(loss, Mapping) or loss.get("weights") is None:
         return False
     if methods is not None and methods != ("fsd_ilg",):
-        problems.add(("loss", "weights"), f"is for method fsd_ilg alone, but method is {listed(methods)}.")
+        problems.add(("loss", "weights"), f"is for method fsd_ilg only, but method is {listed(methods)}.")
     return True
 
 
@@ -243,14 +205,14 @@ def _check_unknown(data: Mapping[str, Any], problems: Problems) -> None:
         if key in names:
             continue
         hint = f" Did you mean `space.{key}`?" if key in HYPERPARAMETERS else nearest(key, names)
-        homes = [section for section, model in SECTIONS.items() if key in model.model_fields]
-        if not hint and homes:
-            hint = f" Did you mean `{homes[0]}.{key}`?"
+        sections = [section for section, model in SECTIONS.items() if key in model.model_fields]
+        if not hint and sections:
+            hint = f" Did you mean `{sections[0]}.{key}`?"
         problems.add((key,), f"unknown key, must be one of {listed(names)}.{hint}")
 
 
 def _check_sections(sections: Mapping[str, Any], methods: tuple[str, ...] | None, problems: Problems) -> None:
-    """What spans several keys."""
+    """Check what spans several keys."""
     student, loss, asha = sections["student"], sections["loss"], sections.get("asha")
     if student is not None and student.hidden_size is not None and student.start != "random":
         problems.found(

@@ -1,17 +1,26 @@
-"""The distillation methods by name and the hyperparameters that each uses (method.md's table).
+"""The table of distillation methods: their loss terms, formulas, hyperparameters and the teacher data that they use.
 
-Nothing here imports torch: the command line validates a search space with it within a second. The formulas
-are in `losses.py`.
+A new method is an entry of `METHODS` (and of `TERMS` for a new loss term), a function of `fsd_tune.losses` that the
+term names, and a file in `search_spaces/`. Everything else that differs between methods reads these tables.
+
+This module does not import torch, so that the command line validates a search space within a second.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class Hyperparameter:
-    """One hyperparameter: its type, its accepted range (ends included) and its default.
+    """One hyperparameter: its type, accepted range and default.
 
-    `low_open` says that `low` itself is not accepted.
+    Attributes:
+        kind: `int` or `float`.
+        low: The lowest accepted value.
+        high: The highest accepted value.
+        default: The default; for `beta`, each method has its own.
+        doc: A short description, also shown by `--help`.
+        low_open: Whether `low` itself is excluded.
     """
 
     kind: type
@@ -22,57 +31,177 @@ class Hyperparameter:
     low_open: bool = False
 
 
+@dataclass(frozen=True)
+class Term:
+    """One term of the training loss.
+
+    Attributes:
+        label: The name in charts.
+        loss: The function of `fsd_tune.losses` that computes the term for one layer pair, called with the hidden
+            states of teacher and student and the attention mask; empty for terms that are no mean over layer pairs.
+        hyperparameters: Those that the term itself takes, beside its weight.
+        uses: What it needs of the teacher: "logits", "features" (hidden states) or "memory" (centroids).
+        equal_widths: Whether the hidden sizes of teacher and student must be equal.
+        cka: For terms of the form -log(CKA), the column of their loss and the column of the CKA in reports.
+    """
+
+    label: str
+    loss: str = ""
+    hyperparameters: tuple[str, ...] = ()
+    uses: frozenset[str] = frozenset()
+    equal_widths: bool = False
+    cka: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Method:
+    """One distillation method.
+
+    Attributes:
+        label: The name in charts and model cards.
+        formula: The total loss in plain text.
+        terms: The terms beside those of `kd`, each with the hyperparameters whose product weighs it.
+        beta: The default of `beta`.
+        uses_teacher: Whether the loss has the terms of `kd`: the task loss weighted by alpha and the soft targets
+            weighted by 1 - alpha. Without them it is the task loss alone.
+    """
+
+    label: str
+    formula: str
+    terms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    beta: float = 30.0
+    uses_teacher: bool = True
+
+    @property
+    def all_terms(self) -> tuple[str, ...]:
+        """The names of all terms of the loss."""
+        return ("task", "kd", *self.terms) if self.uses_teacher else ("task",)
+
+    @property
+    def hyperparameters(self) -> tuple[str, ...]:
+        """The method's own hyperparameters, in the order of `HYPERPARAMETERS`."""
+        used = {name for term in self.all_terms for name in TERMS[term].hyperparameters}
+        used |= {name for factors in self.terms.values() for name in factors}
+        return tuple(name for name in HYPERPARAMETERS if name in used or (name == "alpha" and self.uses_teacher))
+
+    def uses(self, data: str) -> bool:
+        """Return whether some term needs this data of the teacher: "logits", "features" or "memory"."""
+        return any(data in TERMS[term].uses for term in self.all_terms)
+
+
 _LOSS = {
     "alpha": Hyperparameter(float, 0.0, 1.0, 0.5, "weight of the task loss; 1 - alpha weighs the soft targets"),
-    "temperature": Hyperparameter(float, 0.0, 1000.0, 5.0, "softening of the soft targets", low_open=True),
-    "beta": Hyperparameter(float, 0.0, 1e6, 30.0, "weight of the terms beside L_KD; each method has its own default"),
+    "temperature": Hyperparameter(float, 0.0, 1000.0, 5.0, "temperature of the soft targets", low_open=True),
+    "beta": Hyperparameter(float, 0.0, 1e6, 30.0, "weight of the terms beside L_KD; its default depends on the method"),
     "gamma_i": Hyperparameter(float, 0.0, 1e6, 1.0, "weight of the intra-feature term L_I inside beta"),
     "gamma_l": Hyperparameter(float, 0.0, 1e6, 1.0, "weight of the local inter-feature term L_L inside beta"),
     "gamma_g": Hyperparameter(float, 0.0, 1e6, 1.0, "weight of the global inter-feature term L_G inside beta"),
-    "gamma_m": Hyperparameter(float, 0.0, 1.0, 0.5, "share of the distances in L_G; 1 - gamma_m for the cosines"),
+    "gamma_m": Hyperparameter(float, 0.0, 1.0, 0.5, "weight of the distances in L_G; 1 - gamma_m weighs the cosines"),
 }
 
 OPTIMISATION = {
     "learning_rate": Hyperparameter(float, 0.0, 1.0, 5e-5, "peak of the linear schedule", low_open=True),
     "epochs": Hyperparameter(int, 1, 1000, 3, "passes over the training split"),
-    "batch_size": Hyperparameter(int, 1, 65536, 32, "examples of a step"),
-    "warmup_ratio": Hyperparameter(float, 0.0, 1.0, 0.0, "share of the steps that warm up"),
-    "weight_decay": Hyperparameter(float, 0.0, 10.0, 0.0, "AdamW's, not on biases and LayerNorm"),
+    "batch_size": Hyperparameter(int, 1, 65536, 32, "examples per batch"),
+    "warmup_ratio": Hyperparameter(float, 0.0, 1.0, 0.0, "share of the steps used for warm-up"),
+    "weight_decay": Hyperparameter(float, 0.0, 10.0, 0.0, "weight decay of AdamW, except on biases and LayerNorm"),
     "gradient_accumulation": Hyperparameter(
-        int, 1, 4096, 1, "batches whose gradients are averaged into one optimiser step"
+        int, 1, 4096, 1, "batches whose gradients are averaged for one optimiser step"
     ),
 }
 
 HYPERPARAMETERS = _LOSS | OPTIMISATION
 
-METHODS: dict[str, tuple[str, ...]] = {
-    "ce": (),
-    "kd": ("alpha", "temperature"),
-    "fsd_i": ("alpha", "temperature", "beta"),
-    "fsd_l": ("alpha", "temperature", "beta"),
-    "fsd_g": ("alpha", "temperature", "beta", "gamma_m"),
-    "fsd_il": ("alpha", "temperature", "beta", "gamma_i", "gamma_l"),
-    "fsd_ilg": ("alpha", "temperature", "beta", "gamma_i", "gamma_l", "gamma_g", "gamma_m"),
-    "pkd": ("alpha", "temperature", "beta"),
-    "rkd_distance": ("alpha", "temperature", "beta"),
-    "rkd_angle": ("alpha", "temperature", "beta"),
+_FEATURES = frozenset({"features"})
+# In the order of reports and charts. The formulas are in `fsd_tune.losses`.
+TERMS: dict[str, Term] = {
+    "task": Term("task"),
+    "kd": Term("KD", hyperparameters=("temperature",), uses=frozenset({"logits"})),
+    "intra": Term("L_I (intra)", loss="intra_loss", uses=_FEATURES, cka=("loss/intra", "cka/intra")),
+    "local": Term("L_L (local)", loss="local_loss", uses=_FEATURES, cka=("loss/local", "cka/local")),
+    "global": Term(
+        "L_G (global)",
+        hyperparameters=("gamma_m",),
+        uses=frozenset({"features", "memory"}),
+        cka=("loss/global/memory", "cka/global"),
+    ),
+    "cls": Term("PKD ([CLS])", loss="cls_loss", uses=_FEATURES, equal_widths=True),
+    "distance": Term("RKD distance", loss="rkd_distance_loss", uses=_FEATURES),
+    "angle": Term("RKD angle", loss="rkd_angle_loss", uses=_FEATURES),
 }
 
-USES_FEATURES = frozenset(METHODS) - {"ce", "kd"}
-# Vectors of teacher and student are compared number by number, so both must be of one width.
-NEEDS_EQUAL_WIDTHS = frozenset({"pkd"})
-USES_MEMORY = frozenset({"fsd_g", "fsd_ilg"})
-USES_TEACHER = frozenset(METHODS) - {"ce"}
+# beta is 30 in Jung et al. (2023); the 1 of fsd_il and fsd_ilg is this project's own. For pkd it is one of the values
+# 10, 100, 500 and 1000 that Sun et al. (2019) try. For RKD it is what Park et al. (2019) use with a cross-entropy.
+METHODS: dict[str, Method] = {
+    "ce": Method("fine-tuning", "the task loss alone (plain fine-tuning)", uses_teacher=False),
+    "kd": Method("KD", "L_KD = alpha · task + (1 − alpha) · T² · KL(teacher ‖ student)"),
+    "fsd_i": Method("FSD-I", "L_KD + beta · L_I", {"intra": ("beta",)}),
+    "fsd_l": Method("FSD-L", "L_KD + beta · L_L", {"local": ("beta",)}),
+    "fsd_g": Method("FSD-G", "L_KD + beta · L_G", {"global": ("beta",)}),
+    "fsd_il": Method(
+        "FSD-IL",
+        "L_KD + beta · (gamma_i · L_I + gamma_l · L_L)",
+        {"intra": ("beta", "gamma_i"), "local": ("beta", "gamma_l")},
+        beta=1.0,
+    ),
+    "fsd_ilg": Method(
+        "FSD-ILG",
+        "L_KD + beta · (gamma_i · L_I + gamma_l · L_L + gamma_g · L_G)",
+        {"intra": ("beta", "gamma_i"), "local": ("beta", "gamma_l"), "global": ("beta", "gamma_g")},
+        beta=1.0,
+    ),
+    "pkd": Method(
+        "PKD", "L_KD + beta · the squared distance of the normalised [CLS] vectors", {"cls": ("beta",)}, beta=100.0
+    ),
+    "rkd_distance": Method(
+        "RKD-D",
+        "L_KD + beta · the Huber loss of the examples' relative distances",
+        {"distance": ("beta",)},
+        beta=25.0,
+    ),
+    "rkd_angle": Method(
+        "RKD-A", "L_KD + beta · the Huber loss of the angles between three examples", {"angle": ("beta",)}, beta=50.0
+    ),
+}
 
-
-# beta where it is not the paper's 30. fsd_il and fsd_ilg: ours. pkd: of the 10, 100, 500, 1000 that Sun et al. (2019)
-# try. RKD: what Park et al. (2019) take beside a cross-entropy.
-_BETA = {"fsd_il": 1.0, "fsd_ilg": 1.0, "pkd": 100.0, "rkd_distance": 25.0, "rkd_angle": 50.0}
+USES_TEACHER = frozenset(name for name, method in METHODS.items() if method.uses_teacher)
+USES_FEATURES = frozenset(name for name, method in METHODS.items() if method.uses("features"))
+USES_MEMORY = frozenset(name for name, method in METHODS.items() if method.uses("memory"))
+NEEDS_EQUAL_WIDTHS = frozenset(
+    name for name, method in METHODS.items() if any(TERMS[term].equal_widths for term in method.terms)
+)
 
 
 def default(method: str, name: str) -> float | int:
-    """The default of hyperparameter `name` for `method`: a published one, or ours for fsd_il and fsd_ilg."""
-    if name == "beta" and method in _BETA:
-        return _BETA[method]
+    """Return the default of a hyperparameter.
+
+    Args:
+        method: The name of a method.
+        name: The name of a hyperparameter.
+
+    Returns:
+        The default of the method's `beta`, or the hyperparameter's default.
+    """
     hyperparameter = HYPERPARAMETERS[name]
-    return hyperparameter.kind(hyperparameter.default)  # type: ignore[no-any-return]
+    value = METHODS[method].beta if name == "beta" else hyperparameter.default
+    return hyperparameter.kind(value)  # type: ignore[no-any-return]
+
+
+def term_weights(method: str, config: Mapping[str, float]) -> dict[str, float]:
+    """Return the weight of each term in the total loss of `method`.
+
+    Args:
+        method: The name of a method.
+        config: The values of its hyperparameters.
+
+    Returns:
+        {name of the term: weight}, in the order of `Method.all_terms`.
+    """
+    if not METHODS[method].uses_teacher:
+        return {"task": 1.0}
+    weights = {"task": config["alpha"], "kd": 1 - config["alpha"]}
+    for term, factors in METHODS[method].terms.items():
+        weights[term] = 1.0
+        for name in factors:
+            weights[term] *= config[name]
+    return weights

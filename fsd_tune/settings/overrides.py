@@ -1,23 +1,34 @@
-"""The flags that override a settings file: `--student-layers 3`, `--trials=20`, `--alpha '{low: 0.1, high: 0.9}'`."""
+"""What overrides a settings file: flags such as `--student-layers 3`, and a file with one configuration.
+
+A flag's value is YAML: `--trials=20`, `--alpha '{low: 0.1, high: 0.9}'`.
+"""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
 
 from fsd_tune.errors import InputError, nearest
-from fsd_tune.settings.methods import HYPERPARAMETERS
+from fsd_tune.settings.methods import HYPERPARAMETERS, METHODS, OPTIMISATION
 from fsd_tune.settings.schema import SECTIONS
+
+METHOD_DOC = "distillation method, or {choice: [..]} of several"
+ASHA_DOC = "on or off: early stopping of trials"
+PRECISION_DOC = "auto (bf16 where it runs natively), float32 or bf16"
 
 
 def flags() -> list[tuple[str, str, str]]:
-    """Every flag as (flag, dotted key, one line of documentation), in the order of the settings file.
+    """Return every flag as (flag, dotted key, one line of documentation), in the order of the settings file.
 
     The keys of the sections `search` and `resources` have a short flag (`--trials`) before the full one
     (`--search-trials`), and so has the mode of `wandb` (`--wandb`).
     """
-    rows = [("--method", "method", "method of the paper, or {choice: [..]} of several")]
+    rows = [("--method", "method", METHOD_DOC)]
     rows += [(_flag(name), f"space.{name}", h.doc) for name, h in HYPERPARAMETERS.items()]
     for section, model in SECTIONS.items():
         if section == "asha":
-            rows.append(("--asha", "asha", "on or off: early stopping"))
+            rows.append(("--asha", "asha", ASHA_DOC))
         for key, field in model.model_fields.items():
             doc = field.description or ""
             if section in ("search", "resources"):
@@ -25,19 +36,22 @@ def flags() -> list[tuple[str, str, str]]:
             if (section, key) == ("wandb", "mode"):
                 rows.append(("--wandb", "wandb.mode", doc))
             rows.append((_flag(f"{section}-{key}"), f"{section}.{key}", doc))
-    rows.append(("--precision", "precision", "auto (bf16 where it runs natively), float32 or bf16"))
+    rows.append(("--precision", "precision", PRECISION_DOC))
     return rows
 
 
 def flag_of(dotted_key: str) -> str:
-    """The shortest flag of a dotted key; the key itself when it has none."""
+    """Return the shortest flag of a dotted key, or the key itself when it has none."""
     return min((flag for flag, key, _ in flags() if key == dotted_key), key=len, default=dotted_key)
 
 
 def parse_flags(arguments: Sequence[str]) -> dict[str, str]:
-    """`--flag value` and `--flag=value` pairs as {dotted key: value text}, for `settings.load`.
+    """Return `--flag value` and `--flag=value` pairs as {dotted key: value text}, for `settings.load`.
 
-    Underscores serve as hyphens. An InputError holds every unknown flag, missing value and repetition.
+    Underscores serve as hyphens.
+
+    Raises:
+        InputError: With every unknown flag, missing value and repetition.
     """
     keys = {flag: key for flag, key, _ in flags()}
     values: dict[str, str] = {}
@@ -66,10 +80,53 @@ def parse_flags(arguments: Sequence[str]) -> dict[str, str]:
 
 
 def unknown_flag(flag: str, known: Iterable[str]) -> str:
-    """What is said of a flag that is not among the `known`."""
+    """Return the message for an unknown flag.
+
+    Args:
+        flag: The flag.
+        known: The known flags.
+    """
     if flag == "--gamma":
         return "unknown flag: there are `--gamma-m`, `--gamma-i`, `--gamma-l` and `--gamma-g`."
     return f"unknown flag.{nearest(flag, known)}"
+
+
+def read_configuration_file(path: Path) -> dict[str, Any]:
+    """Return the hyperparameters of a JSON or YAML file, as an agent of a W&B sweep writes it.
+
+    A sweep has no conditions, so its files name all hyperparameters: those that the file's `method` does not use are
+    left out.
+
+    Args:
+        path: A file that holds a mapping of hyperparameters, with or without `method`.
+
+    Returns:
+        Overrides for `settings.load`: {dotted key: value}.
+
+    Raises:
+        InputError: The file cannot be read, holds no mapping of plain values, or has an unknown hyperparameter.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise InputError(f"--configuration: {path} cannot be read: {reason}.") from None
+    if not isinstance(content, dict):
+        raise InputError(f"--configuration: {path} must hold a mapping of hyperparameters.")
+    known = ("method", *HYPERPARAMETERS)
+    problems = [
+        f"{path}: {name}: unknown hyperparameter.{nearest(str(name), known)}" for name in content if name not in known
+    ]
+    problems += [
+        f"{path}: {name}: found a {type(value).__name__}, but must be one value."
+        for name, value in content.items()
+        if not isinstance(value, bool | int | float | str)
+    ]
+    if problems:
+        raise InputError(problems)
+    method = content.get("method")
+    used = {"method", *METHODS[method].hyperparameters, *OPTIMISATION} if method in METHODS else set(known)
+    return {name if name == "method" else f"space.{name}": value for name, value in content.items() if name in used}
 
 
 def _flag(name: str) -> str:

@@ -1,11 +1,8 @@
-"""What the checks of YAML files share: numbers in a range, the words for what was found, and the list of problems."""
+"""What the checks of YAML files share: numbers in a range, words for values, and the collection of problems."""
 
 import math
-import types
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, Union, get_args, get_origin
-
-from pydantic import BaseModel, ValidationError
+from typing import Any
 
 from fsd_tune.errors import InputError, nearest
 from fsd_tune.settings.yaml_file import Issue, KeyPath, Lines
@@ -14,14 +11,14 @@ _AFTER_THE_FILE = 10**9
 
 
 def show(value: float | int) -> str:
-    """A number as a person would write it: 16 for 16.0, 0.0001 for 1e-4."""
+    """Return a number as people write it: 16 for 16.0."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(int(value))
     return str(value)
 
 
 def describe(value: Any) -> str:
-    """What was found, in words, short enough for one line."""
+    """Return a value in words that fit into one line."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):
@@ -36,38 +33,68 @@ def describe(value: Any) -> str:
 
 
 def listed(names: Iterable[Any]) -> str:
-    """The names or numbers that are accepted, separated by commas."""
+    """Return names or numbers as text, separated by commas."""
     return ", ".join(show(name) if isinstance(name, int | float) else str(name) for name in names)
 
 
-def as_number(value: Any, kind: type, low: float, high: float, low_open: bool = False) -> Any:
-    """`value` as `kind` (int or float) when it is a number in low..high, ends included (`low_open`: without low).
+def span(kind: type, low: float, high: float, low_open: bool = False) -> str:
+    """Return the accepted numbers in words.
 
-    A whole number serves as a float, and a float without a fraction (16.0, 1e3) as a whole number; true and false
-    are no numbers, and neither NaN nor infinity is in any range. ValueError says what is accepted.
+    Args:
+        kind: `int` or `float`.
+        low: The lowest accepted number.
+        high: The highest accepted number.
+        low_open: Whether `low` itself is excluded.
     """
-    noun = "a whole number" if kind is int else "a number"
-    span = f"above {show(low)} and at most {show(high)}" if low_open else f"in {show(low)}..{show(high)}"
+    return f"{'a whole number' if kind is int else 'a number'} {_range(low, high, low_open)}"
+
+
+def as_number(value: Any, kind: type, low: float, high: float, low_open: bool = False) -> Any:
+    """Return `value` as `kind` when it is a number in the range.
+
+    A whole number serves as a float, and a float without a fraction (16.0, 1e3) as a whole number. Booleans are no
+    numbers. NaN and infinity are outside of every range.
+
+    Args:
+        value: Any value.
+        kind: `int` or `float`.
+        low: The lowest accepted number.
+        high: The highest accepted number.
+        low_open: Whether `low` itself is excluded.
+
+    Raises:
+        ValueError: The value is not accepted; the message says what is.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"must be {noun} {span}")
+        raise ValueError(f"must be {span(kind, low, high, low_open)}")
     if isinstance(value, float) and (not math.isfinite(value) or (kind is int and not value.is_integer())):
-        raise ValueError(f"must be {noun} {span}")
+        raise ValueError(f"must be {span(kind, low, high, low_open)}")
     if value < low or value > high or (low_open and value == low):
-        raise ValueError(f"must be {span}")
+        raise ValueError(f"must be {_range(low, high, low_open)}")
     return kind(value)
 
 
-class Problems:
-    """Every problem found in one settings file and its overrides, each with its place.
+def _range(low: float, high: float, low_open: bool) -> str:
+    return f"above {show(low)} and at most {show(high)}" if low_open else f"in {show(low)}..{show(high)}"
 
-    `flags` gives the flag of each overridden key path: a problem at or below such a path is reported at the flag.
-    """
+
+class Problems:
+    """The problems of one YAML file and of the values that override it, each with its place."""
 
     def __init__(self, file: str, lines: Lines, issues: Iterable[Issue], flags: Mapping[KeyPath, str]) -> None:
+        """Begin with the problems of the text.
+
+        Args:
+            file: The path of the file; empty when the values come from elsewhere.
+            lines: The line of each key path.
+            issues: Problems of the text.
+            flags: The flag, or another place, of each overridden key path. Problems at and below it are reported
+                there.
+        """
         self._file = file
         self._lines = lines
         self._flags = flags
-        self._found: list[tuple[int, str]] = []
+        self._noted: list[tuple[int, str]] = []
         self._unusable: list[KeyPath] = []
         for issue in issues:
             self._note(issue.line, issue.path, issue.message)
@@ -75,61 +102,70 @@ class Problems:
                 self._unusable.append(issue.path)
 
     def add(self, path: KeyPath, message: str) -> None:
-        """Notes `message` at `path`, unless the value there could not even be read, which has been said already."""
+        """Note a problem, unless its value could not be read: that has been noted already.
+
+        Args:
+            path: The key path.
+            message: What is wrong.
+        """
         if any(path[: len(unusable)] == unusable for unusable in self._unusable):
             return
         flag_path = self._flag_of(path)
         if flag_path is not None:
-            rest = dotted(path[len(flag_path) :])
-            self._found.append((_AFTER_THE_FILE, f"{self._flags[flag_path]}: {rest and rest + ': '}{message}"))
+            below = dotted(path[len(flag_path) :])
+            self._noted.append((_AFTER_THE_FILE, f"{self._flags[flag_path]}: {below and below + ': '}{message}"))
             return
+        # A key that is missing is reported at the line of the mapping that lacks it.
         known = next(path[:end] for end in range(len(path), -1, -1) if end == 0 or path[:end] in self._lines)
         self._note(self._lines.get(known, 1), path, message)
 
     def unusable(self, path: KeyPath, message: str) -> None:
-        """Notes `message` at `path`, where nothing could be read, so that nothing more is said about it."""
+        """Note that a value could not be read, and ignore further problems of it.
+
+        Args:
+            path: The key path.
+            message: What is wrong.
+        """
         self.add(path, message)
         self._unusable.append(path)
 
     def found(self, path: KeyPath, value: Any, accepted: str, names: Iterable[str] = ()) -> None:
-        """Notes that `path` holds `value`, what is accepted there, and the nearest of `names`."""
+        """Note a value that is not accepted.
+
+        Args:
+            path: The key path.
+            value: The value.
+            accepted: What is accepted, beginning with "must".
+            names: Accepted names, of which the message suggests the nearest.
+        """
         close = nearest(value, names) if isinstance(value, str) else ""
         self.add(path, f"found {describe(value)}, but {accepted}.{close}")
 
     def number(self, path: KeyPath, value: Any, kind: type, low: float, high: float, low_open: bool = False) -> Any:
-        """`as_number`, or None with the problem noted."""
+        """Return a value as a number, or note the problem and return None.
+
+        Args:
+            path: The key path.
+            value: The value.
+            kind: `int` or `float`.
+            low: The lowest accepted number.
+            high: The highest accepted number.
+            low_open: Whether `low` itself is excluded.
+        """
         try:
             return as_number(value, kind, low, high, low_open)
         except ValueError as error:
             self.found(path, value, str(error))
             return None
 
-    def note(self, error: ValidationError, model: type[BaseModel], path: KeyPath = ()) -> None:
-        """Notes what pydantic found wrong with the value at `path`, in our words."""
-        for found in error.errors(include_url=False):
-            self._note_one(found, model, path)
-
-    def _note_one(self, found: Any, model: type[BaseModel], path: KeyPath) -> None:
-        loc, kind, path = found["loc"], found["type"], (*path, *found["loc"])
-        if kind == "extra_forbidden":
-            names = _model_at(model, loc[:-1]).model_fields
-            self.add(path, f"unknown key, must be one of {listed(names)}.{nearest(loc[-1], names)}")
-        elif kind == "missing":
-            names = _model_at(model, loc[:-1]).model_fields
-            self.add(path, f"is missing: {names[loc[-1]].description}.")
-        elif kind == "literal_error":
-            words = _words(_model_at(model, loc[:-1]).model_fields[loc[-1]].annotation)
-            self.found(path, found["input"], f"must be one of {listed(words)}", words)
-        elif kind == "value_error":
-            self.found(path, found["input"], str(found["ctx"]["error"]))
-        else:
-            assert kind in ("model_type", "model_attributes_type"), found
-            self.found(path, found["input"], f"must be a mapping of {listed(_model_at(model, loc).model_fields)}")
-
     def raise_any(self) -> None:
-        """Raises one InputError with all problems, those of the file by line and then those of flags."""
-        if self._found:
-            raise InputError(dict.fromkeys(text for _, text in sorted(self._found, key=lambda found: found[0])))
+        """Raise one `InputError` with all problems, those of the file by line and then those of flags.
+
+        Raises:
+            InputError: At least one problem was noted.
+        """
+        if self._noted:
+            raise InputError(dict.fromkeys(text for _, text in sorted(self._noted, key=lambda noted: noted[0])))
 
     def _flag_of(self, path: KeyPath) -> KeyPath | None:
         return next((path[:end] for end in range(len(path), 0, -1) if path[:end] in self._flags), None)
@@ -137,25 +173,11 @@ class Problems:
     def _note(self, line: int, path: KeyPath, message: str) -> None:
         place = f"{self._file}:{line}: " if self._file else ""
         name = dotted(path)
-        self._found.append((line, f"{place}{name and name + ': '}{message}"))
-
-
-def _model_at(model: type[BaseModel], loc: tuple[Any, ...]) -> type[BaseModel]:
-    for key in loc:
-        annotation = model.model_fields[key].annotation
-        options = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
-        model = next(option for option in options if isinstance(option, type) and issubclass(option, BaseModel))
-    return model
-
-
-def _words(annotation: Any) -> tuple[str, ...]:
-    """The words of a Literal, which may be one of null's alternatives."""
-    parts = get_args(annotation)
-    return next((get_args(part) for part in parts if get_origin(part) is Literal), parts)
+        self._noted.append((line, f"{place}{name and name + ': '}{message}"))
 
 
 def dotted(path: KeyPath) -> str:
-    """A key path as users write it: `search.first[1].alpha`."""
+    """Return a key path as users write it: `search.first[1].alpha`."""
     return "".join(f"[{key}]" if isinstance(key, int) else f".{_one_line(key)}" for key in path).removeprefix(".")
 
 

@@ -1,6 +1,6 @@
 """The sections of a settings file other than the space: every key with its type, accepted values, default and meaning.
 
-The descriptions are what `--help` and the documentation print.
+The descriptions are what `--help` and the reference of all settings print.
 """
 
 import re
@@ -9,104 +9,84 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from fsd_tune.settings.problems import as_number, listed
+from fsd_tune.settings.fields import Accepted, Number, Reason, Text, Truth, Whole
+from fsd_tune.settings.problems import as_number
 
 _DURATION = re.compile(r"(?:(\d{1,5})h)?(?:(\d{1,5})m)?(?:(\d{1,6})s)?")
+_DURATIONS = "a duration such as 2h, 30m, 1h30m or 90s"
+_TAGS = "a list of text such as [baseline, rte]"
+_LAYERS = "one of penultimate, last, all, or a list of [teacher layer, student layer] pairs such as [[11, 5]]"
+_FIRST = "a list of configurations such as [{alpha: 0.5}]"
+_SELECT_ON = "dev or {holdout: share of the training split, above 0 and at most 0.5}"
+_MAX_GPUS = 1024
 
 
-def _number(kind: type, low: float, high: float, low_open: bool = False) -> BeforeValidator:
-    return BeforeValidator(lambda value: as_number(value, kind, low, high, low_open))
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError("must be text (put quotes around a number that is meant as text)")
-    return value
-
-
-def _truth(value: Any) -> bool:
-    if value in ("yes", "on", "no", "off"):
-        return value in ("yes", "on")
-    if not isinstance(value, bool):
-        raise ValueError("must be true or false")
-    return value
-
-
-def _mode(value: Any) -> Any:
+def _read_mode(value: Any) -> Any:
     return "off" if value is False else value
 
 
-def _tags(value: Any) -> tuple[str, ...]:
+def _read_tags(value: Any) -> tuple[str, ...]:
     if value is None:
         return ()
     if not isinstance(value, list | tuple) or any(not isinstance(tag, str) or not tag.strip() for tag in value):
-        raise ValueError("must be a list of text such as [baseline, rte]")
+        raise ValueError(f"must be {_TAGS}")
     return tuple(value)
 
 
-def _layers(value: Any) -> Any:
-    words = ("penultimate", "last", "all")
-    if isinstance(value, str) and value in words:
+def _read_layers(value: Any) -> Any:
+    if isinstance(value, str) and value in ("penultimate", "last", "all"):
         return value
-    accepted = f"must be one of {listed(words)}, or a list of [teacher layer, student layer] pairs such as [[11, 5]]"
     if not isinstance(value, list | tuple) or not value:
-        raise ValueError(accepted)
+        raise ValueError(f"must be {_LAYERS}")
     pairs = []
     for pair in value:
         if not isinstance(pair, list | tuple) or len(pair) != 2:
-            raise ValueError(accepted)
+            raise ValueError(f"must be {_LAYERS}")
         try:
             pairs.append(tuple(as_number(layer, int, 0, 1000) for layer in pair))
         except ValueError:
-            raise ValueError(f"{accepted}, each a whole number from 0 (the embeddings)") from None
+            raise ValueError(f"must be {_LAYERS}, each a whole number from 0 (the embeddings)") from None
     if len(set(pairs)) < len(pairs):
         raise ValueError("must be a list of different pairs")
     return tuple(pairs)
 
 
-def _select_on(value: Any) -> Any:
+def _read_select_on(value: Any) -> Any:
     if value == "dev" or isinstance(value, Holdout):
         return value
-    accepted = "must be dev or {holdout: share of the training split, above 0 and at most 0.5}"
     if not isinstance(value, Mapping) or set(value) != {"holdout"}:
-        raise ValueError(accepted)
+        raise ValueError(f"must be {_SELECT_ON}")
     try:
         return Holdout(holdout=as_number(value["holdout"], float, 0, 0.5, low_open=True))
     except ValueError:
-        raise ValueError(accepted) from None
+        raise ValueError(f"must be {_SELECT_ON}") from None
 
 
 def seconds(duration: str) -> int:
-    """The seconds of a duration such as 2h, 30m, 1h30m or 90s. ValueError for anything else, and for no time at all."""
+    """Return the seconds of a duration such as 2h, 30m, 1h30m or 90s.
+
+    Raises:
+        ValueError: The text is no duration, or the duration is zero.
+    """
     match = _DURATION.fullmatch(duration)
     hours, minutes, rest = (int(part or 0) for part in match.groups()) if match else (0, 0, 0)
     total = 3600 * hours + 60 * minutes + rest
     if total == 0:
-        raise ValueError("must be a duration such as 2h, 30m, 1h30m or 90s")
+        raise ValueError(f"must be {_DURATIONS}")
     return total
 
 
-def _duration(value: Any) -> Any:
+def _read_duration(value: Any) -> Any:
     if value is not None:
         seconds(value if isinstance(value, str) else "")
     return value
 
 
-def _share_of_weights(what: str) -> BeforeValidator:
-    def check(value: Any) -> Any:
-        try:
-            return as_number(value, float, 0, 1)
-        except ValueError as error:
-            raise ValueError(f"{error}: above 1, {what} would have a negative weight") from None
-
-    return BeforeValidator(check)
-
-
-def _gpus(value: Any) -> float | str:
+def _read_gpus(value: Any) -> float | str:
     if value == "auto":
         return "auto"
     try:
-        number: float = as_number(value, float, 0, 1024)
+        number: float = as_number(value, float, 0, _MAX_GPUS)
     except ValueError as error:
         raise ValueError(f"{error} or auto") from None
     if number > 1 and not number.is_integer():
@@ -114,68 +94,69 @@ def _gpus(value: Any) -> float | str:
     return number
 
 
-Text = Annotated[str, BeforeValidator(_text)]
-Truth = Annotated[bool, BeforeValidator(_truth)]
-Count = Annotated[int, _number(int, 1, 10**9)]
-
-
 class Section(BaseModel):
-    """What all sections share: frozen, unknown keys are errors, and no type is taken for another."""
+    """Base class of the sections: frozen, without unknown keys or conversions between types."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Student(Section):
-    """The student and where its weights start."""
+    """The student and its initial weights."""
 
     model: Text | None = Field(
         default=None,
         description="pretrained model to start from, folder or hub id; null: the teacher's own pretrained base",
     )
-    layers: Annotated[int, _number(int, 1, 1000)] = Field(default=6, description="layers of the student")
+    layers: Whole = Field(ge=1, le=1000, default=6, description="number of layers of the student")
     start: Literal["copy", "every_other", "last", "teacher", "random"] = Field(
         default="copy",
-        description="where the weights come from: copy (first layers of model), every_other, last (layers of "
-        "model), teacher (its layers, pooler and head), random",
+        description="initial weights: copy (the first layers of model), every_other or last (layers of model), "
+        "teacher (the teacher's layers, pooler and head) or random",
     )
-    hidden_size: Annotated[int, _number(int, 1, 65536)] | None = Field(
-        default=None, description="width of the student, only with start: random; null: the teacher's"
+    hidden_size: Whole | None = Field(
+        ge=1,
+        le=65536,
+        default=None,
+        description="hidden size of the student, only with start: random; null: the teacher's",
     )
     memory_start: Literal["matched", "published"] = Field(
         default="matched",
-        description="student memory: matched (the student's features averaged over the teacher's clusters) "
-        "or published (standard normal)",
+        description="initial student memory: matched (mean of the student's features in each cluster of the "
+        "teacher's) or published (standard normal)",
     )
-    freeze_embeddings: Truth = Field(default=False, description="leave the embeddings as they start")
+    freeze_embeddings: Truth = Field(default=False, description="do not train the embeddings")
 
 
 class Data(Section):
-    """Examples and how they become tensors."""
+    """The examples and how they become tensors."""
 
-    max_length: Annotated[int, _number(int, 4, 100_000)] = Field(
-        default=128, description="tokens of an example at most"
-    )
+    max_length: Whole = Field(ge=4, le=100_000, default=128, description="maximum number of tokens of an example")
     padding: Literal["masked", "published"] = Field(
-        default="masked", description="padding stays out of every structure (masked) or enters it (published)"
+        default="masked",
+        description="whether the structure terms ignore padding (masked) or include it (published)",
     )
-    train_limit: Count | None = Field(
-        default=None, description="train on the first N examples after a seeded shuffle; null: all"
+    train_limit: Whole | None = Field(
+        ge=1, le=10**9, default=None, description="train on the first N examples after a seeded shuffle; null: all"
     )
 
 
 class Weights(Section):
-    """The published weights of FSD_ILG: epsilon * (sigma * L_G + (1 - sigma)/2 * (gamma * L_I + (1 - gamma) * L_L)).
+    """The published weights of fsd_ilg: epsilon * (sigma * L_G + (1 - sigma)/2 * (gamma * L_I + (1 - gamma) * L_L)).
 
-    `beta` stands in the place of gamma_m (method.md, below the table of methods).
+    `beta` takes the place of gamma_m (docs/explanation/method.md, "Loss terms").
     """
 
-    epsilon: Annotated[float, _number(float, 0, 1e6)] = Field(description="weight of the three terms together")
-    sigma: Annotated[float, _share_of_weights("L_I and L_L")] = Field(description="share of L_G, in 0..1")
-    gamma: Annotated[float, _share_of_weights("L_L")] = Field(description="share of L_I beside L_L, in 0..1")
-    beta: Annotated[float, _number(float, 0, 1)] = Field(description="share of the distances in L_G (gamma_m)")
+    epsilon: Number = Field(ge=0, le=1e6, description="weight of the three terms together")
+    sigma: Annotated[Number, Reason("above 1, L_I and L_L would have a negative weight")] = Field(
+        ge=0, le=1, description="share of L_G among the three terms"
+    )
+    gamma: Annotated[Number, Reason("above 1, L_L would have a negative weight")] = Field(
+        ge=0, le=1, description="share of L_I among L_I and L_L"
+    )
+    beta: Number = Field(ge=0, le=1, description="weight of the distances in L_G (gamma_m)")
 
     def hyperparameters(self) -> dict[str, float]:
-        """The same loss in our hyperparameters, with beta = epsilon."""
+        """Return the hyperparameters that give the same loss, with beta = epsilon."""
         return {
             "beta": self.epsilon,
             "gamma_i": (1 - self.sigma) * self.gamma / 2,
@@ -186,117 +167,138 @@ class Weights(Section):
 
 
 class Loss(Section):
-    """The structure terms' layers, distances and weights."""
+    """Layers, distances and weights of the structure terms."""
 
-    layers: Annotated[Literal["penultimate", "last", "all"] | tuple[tuple[int, int], ...], BeforeValidator(_layers)] = (
-        Field(default="penultimate", description="layer pairs: penultimate, last, all or [[teacher, student], ...]")
-    )
+    layers: Annotated[
+        Literal["penultimate", "last", "all"] | tuple[tuple[int, int], ...],
+        BeforeValidator(_read_layers),
+        Accepted(_LAYERS),
+    ] = Field(default="penultimate", description="layer pairs: penultimate, last, all or [[teacher, student], ...]")
     distance: Literal["relative", "raw"] = Field(
         default="relative",
-        description="distances to the centroids in L_G, divided by their mean (relative) or not (raw)",
+        description="distances to the centroids in L_G: relative (divided by their mean) or raw",
     )
     weights: Weights | None = Field(
         default=None,
-        description="{epsilon, sigma, gamma, beta}: fsd_ilg's published weights instead of beta and the gammas",
+        description="{epsilon, sigma, gamma, beta}: published weights of fsd_ilg, instead of beta and the gammas",
     )
 
 
 class Memory(Section):
-    """The teacher memory: centroids of its features."""
+    """The teacher memory: centroids of the teacher's features."""
 
-    centroids: Annotated[int, _number(int, 2, 10**6)] | None = Field(
-        default=None, description="number of centroids; null: 300 for mnli and qqp, 100 otherwise"
+    centroids: Whole | None = Field(
+        ge=2, le=10**6, default=None, description="number of centroids; null: 300 for mnli and qqp, 100 otherwise"
     )
-    algorithm: Literal["kmeans", "published"] = Field(default="kmeans", description="k-means proper, or as published")
-    spool_limit_gb: Annotated[float, _number(float, 0, 10**6)] = Field(
-        default=50.0, description="gigabytes of teacher outputs on disk at most; above it the teacher runs live"
+    algorithm: Literal["kmeans", "published"] = Field(
+        default="kmeans", description="clustering: kmeans, or published (as in the published code)"
+    )
+    spool_limit_gb: Number = Field(
+        ge=0,
+        le=10**6,
+        default=50.0,
+        description="maximum gigabytes of teacher outputs on disk; above it, the teacher runs during training",
     )
 
 
 class Holdout(Section):
-    """Select on a share of the training split that is held out of it."""
+    """Selection on a share of the training split that is held out."""
 
     holdout: float
 
 
 class Search(Section):
-    """The search: how many trials, what draws them and what they are judged by."""
+    """The search: its trials, its sampler and how trials are judged."""
 
-    trials: Annotated[int, _number(int, 1, 10**6)] = Field(default=64, description="trials in all")
-    seed: Annotated[int, _number(int, 0, 2**32 - 1)] = Field(
-        default=0, description="seed of the sampler, the batch order and the initialisation; never searched"
+    trials: Whole = Field(ge=1, le=10**6, default=64, description="number of trials")
+    seed: Whole = Field(
+        ge=0,
+        le=2**32 - 1,
+        default=0,
+        description="seed of the sampler, the batch order and the initialisation",
     )
     sampler: Literal["tpe", "random", "grid", "cmaes", "gp"] = Field(
         default="tpe",
-        description="what draws trials: tpe, random, grid (every combination of choices and stepped ranges), cmaes "
-        "(choices and conditional parameters drawn by tpe) or gp (Gaussian process)",
+        description="sampler of configurations: tpe, random, grid (all combinations of choices and stepped ranges), "
+        "cmaes (tpe for choices and conditional parameters) or gp (Gaussian process)",
     )
-    first: tuple[dict[str, Any], ...] = Field(default=(), description="configurations tried first, beside the defaults")
-    select_on: Annotated[Literal["dev"] | Holdout, BeforeValidator(_select_on)] = Field(
-        default="dev", description="split that trials are judged on: dev, or {holdout: 0.1} of the training split"
+    first: Annotated[tuple[dict[str, Any], ...], Accepted(_FIRST)] = Field(
+        default=(), description="configurations to try first, after the defaults"
+    )
+    select_on: Annotated[Literal["dev"] | Holdout, BeforeValidator(_read_select_on), Accepted(_SELECT_ON)] = Field(
+        default="dev",
+        description="examples that trials are judged on: dev, or {holdout: 0.1}, a share of the training split",
     )
     learn_from: Literal["extrapolated", "pruned", "last"] = Field(
-        default="extrapolated", description="what the sampler learns from a stopped trial"
+        default="extrapolated",
+        description="what the sampler sees of a stopped trial: an extrapolated score, a pruned trial or its last score",
     )
     judge_by: Literal["mean_of_last_3", "last"] = Field(
-        default="mean_of_last_3", description="a trial's score: the mean of its last three evaluations, or the last"
+        default="mean_of_last_3", description="score of a trial: the mean of its last three evaluations, or the last"
     )
-    time_budget: Annotated[str | None, BeforeValidator(_duration)] = Field(
-        default=None, description="no new trials after this time: 2h, 30m, 1h30m, 90s; null: no limit"
+    time_budget: Annotated[str | None, BeforeValidator(_read_duration), Accepted(_DURATIONS)] = Field(
+        default=None, description="start no new trials after this time: 2h, 30m, 1h30m, 90s; null: no limit"
     )
 
-    stop_after_stalled: Count | None = Field(
+    stop_after_stalled: Whole | None = Field(
+        ge=1,
+        le=10**9,
         default=None,
-        description="no new trials once N in a row have ended without a better finished one; null: no limit",
+        description="start no new trials after N trials without a better finished one; null: no limit",
     )
 
     @property
     def time_budget_seconds(self) -> int | None:
-        """The time budget in seconds; None without one."""
+        """The time budget in seconds, or None."""
         return None if self.time_budget is None else seconds(self.time_budget)
 
 
 class Asha(Section):
-    """Early stopping (ASHA) over the evaluations of a trial."""
+    """Early stopping of trials by ASHA; its resource is the number of evaluations."""
 
-    reports: Annotated[int, _number(int, 1, 10_000)] = Field(
-        default=10, description="evaluations of a trial, at equal fractions of its own steps"
+    reports: Whole = Field(
+        ge=1, le=10_000, default=10, description="number of evaluations of a trial, at equal fractions of its steps"
     )
-    grace: Annotated[int, _number(int, 1, 10_000)] = Field(
-        default=1, description="evaluations before a trial may be stopped"
-    )
-    reduction_factor: Annotated[float, _number(float, 1, 10_000, low_open=True)] = Field(
-        default=3.0, description="one of so many trials goes on at each rung"
+    grace: Whole = Field(ge=1, le=10_000, default=1, description="evaluations before a trial can be stopped")
+    reduction_factor: Number = Field(
+        gt=1, le=10_000, default=3.0, description="keep 1/reduction_factor of the trials at each rung"
     )
 
 
 class Resources(Section):
-    """What one trial takes."""
+    """The resources of one trial, and how trials are placed."""
 
-    cpus_per_trial: Annotated[float, _number(float, 0, 10_000, low_open=True)] = Field(
-        default=1.0, description="CPUs of a trial"
-    )
-    gpus_per_trial: Annotated[float | Literal["auto"], BeforeValidator(_gpus)] = Field(
+    cpus_per_trial: Number = Field(gt=0, le=10_000, default=1.0, description="CPUs per trial")
+    gpus_per_trial: Annotated[
+        float | Literal["auto"],
+        BeforeValidator(_read_gpus),
+        Accepted(f"a share of one GPU, a whole number of GPUs up to {_MAX_GPUS}, or auto"),
+    ] = Field(
         default=0.0,
-        description="GPUs of a trial; below 1, several trials share one; auto: as many share one as its memory holds",
+        description="GPUs per trial; below 1, trials share a GPU; auto: as many share one as its memory holds",
     )
-    max_concurrent: Annotated[int, _number(int, 1, 10**6)] | None = Field(
-        default=None, description="trials at the same time at most; null: what the resources hold"
+    max_concurrent: Whole | None = Field(
+        ge=1,
+        le=10**6,
+        default=None,
+        description="maximum number of trials at the same time; null: as many as the resources allow",
     )
     placement: Literal["pack", "spread"] = Field(
-        default="pack", description="on a cluster: trials on as few nodes as hold them, or spread over all"
+        default="pack", description="on a cluster: pack trials on as few nodes as possible, or spread them over all"
     )
 
 
 class Wandb(Section):
     """Tracking with Weights & Biases."""
 
-    mode: Annotated[Literal["off", "offline", "online"], BeforeValidator(_mode)] = Field(
+    mode: Annotated[Literal["off", "offline", "online"], BeforeValidator(_read_mode)] = Field(
         default="off", description="off, offline (files to sync later) or online"
     )
-    project: Text = Field(default="fsd_tune", description="project that the runs go to")
-    entity: Text | None = Field(default=None, description="user or team; null: the account's own")
-    tags: Annotated[tuple[str, ...], BeforeValidator(_tags)] = Field(default=(), description="tags of the runs")
+    project: Text = Field(default="fsd_tune", description="project of the runs")
+    entity: Text | None = Field(default=None, description="user or team; null: the default of the account")
+    tags: Annotated[tuple[str, ...], BeforeValidator(_read_tags), Accepted(_TAGS)] = Field(
+        default=(), description="tags of the runs"
+    )
 
 
 Precision = Literal["auto", "float32", "bf16"]

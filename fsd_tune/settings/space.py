@@ -1,4 +1,4 @@
-"""The `method`, `space` and `search.first` keys: the entries together, and what can be wrong between them."""
+"""The keys `method`, `space` and `search.first`: reading them, and the checks that span several hyperparameters."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,12 +9,20 @@ from fsd_tune.settings.methods import HYPERPARAMETERS, METHODS, OPTIMISATION, de
 from fsd_tune.settings.problems import Problems, as_number, listed, show
 from fsd_tune.settings.yaml_file import KeyPath
 
-# What loss.weights stands for.
+# The hyperparameters that loss.weights replaces.
 WEIGHTED = ("beta", "gamma_m", "gamma_i", "gamma_l", "gamma_g")
 
 
 def read_method(raw: Any, problems: Problems) -> str | Choice | None:
-    """The `method` key: one name, or `{choice: [...]}` of names; None with the problems noted."""
+    """Read the key `method`: one name, or `{choice: [...]}` of names.
+
+    Args:
+        raw: Its value in the file.
+        problems: Where to note the problems.
+
+    Returns:
+        The name or the choice, or None after noting a problem.
+    """
     path: KeyPath = ("method",)
     accepted = f"must be one of {listed(METHODS)}, or {{choice: [...]}} of them"
     if isinstance(raw, Mapping) and set(raw) == {"choice"} and isinstance(raw["choice"], list) and raw["choice"]:
@@ -34,10 +42,16 @@ def read_method(raw: Any, problems: Problems) -> str | Choice | None:
 
 
 def read_space(raw: Any, methods: tuple[str, ...] | None, weighted: bool, problems: Problems) -> dict[str, Domain]:
-    """The entries of the space section that can be read, with every problem noted.
+    """Read the section `space`.
 
-    `methods` are the chosen ones (None when they could not be read: nothing is then said about what they use);
-    `weighted` says that loss.weights stands for beta and the gammas.
+    Args:
+        raw: Its value in the file.
+        methods: The chosen methods; None when they could not be read, which skips the checks of what they use.
+        weighted: Whether loss.weights replaces beta and the gammas.
+        problems: Where to note the problems.
+
+    Returns:
+        The domains that could be read, by hyperparameter.
     """
     if raw is None:
         raw = {}
@@ -45,26 +59,27 @@ def read_space(raw: Any, methods: tuple[str, ...] | None, weighted: bool, proble
         problems.found(("space",), raw, "must be a mapping of hyperparameters")
         return {}
     entries: dict[str, Domain] = {}
-    meant = ""
+    # A missing hyperparameter is not reported when the message for a misspelt one suggests it.
+    suggestions = ""
     for name, value in raw.items():
         path = ("space", name)
         if name not in HYPERPARAMETERS:
             message = _unknown(name)
-            meant += message
+            suggestions += message
             problems.add(path, message)
             continue
         if weighted and name in WEIGHTED:
             problems.add(path, "is given by loss.weights, and must not be in the space as well.")
             continue
-        if methods is not None and name not in OPTIMISATION and not any(name in METHODS[m] for m in methods):
-            users = [method for method, names in METHODS.items() if name in names]
+        if methods is not None and name not in (*required(methods), *OPTIMISATION):
+            users = [key for key, method in METHODS.items() if name in method.hyperparameters]
             problems.add(path, f"is not used by {listed(methods)}, but only by {listed(users)}.")
         entry = read_entry(name, value, path, problems)
         if entry is not None:
             entries[name] = entry
     for name in required(methods or ()):
-        if name not in raw and f"`{name}`" not in meant and not (weighted and name in WEIGHTED):
-            users = [method for method in methods or () if name in METHODS[method]]
+        if name not in raw and f"`{name}`" not in suggestions and not (weighted and name in WEIGHTED):
+            users = [method for method in methods or () if name in METHODS[method].hyperparameters]
             doc, usual = HYPERPARAMETERS[name].doc, show(default(users[0], name))
             problems.add(("space", name), f"is missing, but {listed(users)} needs it: {doc}; default {usual}.")
     _check_conditions(entries, raw, methods, problems)
@@ -72,14 +87,24 @@ def read_space(raw: Any, methods: tuple[str, ...] | None, weighted: bool, proble
 
 
 def required(methods: Sequence[str]) -> list[str]:
-    """The own hyperparameters of the methods, in the order of method.md's table."""
-    return [name for name in HYPERPARAMETERS if any(name in METHODS[method] for method in methods)]
+    """Return the own hyperparameters of the methods, in the order of `HYPERPARAMETERS`."""
+    return [name for name in HYPERPARAMETERS if any(name in METHODS[method].hyperparameters for method in methods)]
 
 
 def read_first(
     raw: Any, space: Mapping[str, Domain], method: str | Choice | None, problems: Problems
 ) -> tuple[dict[str, Any], ...]:
-    """`search.first` with its values checked against the space and converted to their hyperparameter's type."""
+    """Read `search.first`, and check its values against the space.
+
+    Args:
+        raw: Its value in the file.
+        space: The domains by hyperparameter.
+        method: The chosen method or methods; None when they could not be read.
+        problems: Where to note the problems.
+
+    Returns:
+        The configurations, each value converted to the type of its hyperparameter.
+    """
     if raw is None:
         return ()
     base: KeyPath = ("search", "first")
@@ -97,7 +122,12 @@ def read_first(
 
 
 def check_grid(space: Mapping[str, Domain], problems: Problems) -> None:
-    """Notes the entries that no grid can be made of: ranges of numbers without a step."""
+    """Note the domains that have no grid: ranges of floats without a step.
+
+    Args:
+        space: The domains by hyperparameter.
+        problems: Where to note the problems.
+    """
     for name, entry in space.items():
         if isinstance(entry, Range) and entry.step is None and HYPERPARAMETERS[name].kind is float:
             step = "" if entry.log else "a `step:` or "
@@ -124,12 +154,17 @@ def _first_value(
     h = HYPERPARAMETERS[name]
     number = problems.number(path, value, h.kind, h.low, h.high, h.low_open)
     own = item.get("method", methods[0] if method is not None and len(methods) == 1 else None)
-    if isinstance(own, str) and own in METHODS and name not in OPTIMISATION and name not in METHODS[own]:
+    if (
+        isinstance(own, str)
+        and own in METHODS
+        and name not in OPTIMISATION
+        and name not in METHODS[own].hyperparameters
+    ):
         problems.add(path, f"is not used by {own}.")
     elif number is not None and name in space and not contains(space[name], number):
         problems.found(path, value, _accepted(space[name]))
     elif number is not None and name in OPTIMISATION and name not in space and number != h.default:
-        problems.found(path, value, f"the space does not name it, so that it is always {show(h.default)}")
+        problems.found(path, value, f"the space does not name it, so it is always {show(h.default)}")
     return number
 
 
@@ -159,7 +194,7 @@ def _check_conditions(
             if other == "method":
                 _check_method_condition(values, methods, path, problems)
             elif other in raw and other not in entries and other in HYPERPARAMETERS:
-                continue  # its own entry is wrong, which has been said
+                continue  # The problem of its own entry has been noted.
             elif other not in entries or isinstance(entries[other], Range):
                 reason = "is a range" if other in entries else "is not in the space"
                 usable = ["method", *(key for key, value in entries.items() if not isinstance(value, Range))]
@@ -168,18 +203,23 @@ def _check_conditions(
                 _check_values(entries[other], other, values, methods, path, problems)
     for name in entries:
         if _reaches(name, name, entries, set()):
-            problems.add(("space", name, "when"), f"depends on {name} itself, directly or by way of others.")
+            problems.add(("space", name, "when"), f"depends on {name} itself, directly or through others.")
 
 
 def _check_method_condition(
     values: tuple[Any, ...], methods: tuple[str, ...] | None, path: KeyPath, problems: Problems
 ) -> None:
-    """Any method may be named, so that `method` can be changed alone, but one of the chosen must be among them."""
+    """Check the methods of a `when`.
+
+    Every method can be named, so that users can change `method` alone, but one of the chosen must be among them.
+    """
     wrong = [value for value in values if not isinstance(value, str) or value not in METHODS]
     for value in wrong:
         problems.found(path, value, f"must be among {listed(METHODS)}", METHODS)
     if methods is not None and not wrong and not set(values) & set(methods):
-        problems.add(path, f"found {listed(values)}, but method is only {listed(methods)}: it never holds.")
+        problems.add(
+            path, f"found {listed(values)}, but method is only {listed(methods)}: so the condition never holds."
+        )
 
 
 def _check_values(

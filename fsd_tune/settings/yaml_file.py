@@ -1,7 +1,7 @@
-"""YAML text to plain data and the line of every key.
+"""Read YAML text as plain data with the line of every key, and write plain data as YAML.
 
-Values follow YAML 1.2 rather than PyYAML's 1.1, because 1.1 surprises: there `1e-4` is text, `off` is false and
-`1:30` is 90. `dump` writes text that both readings understand alike.
+Values follow YAML 1.2 instead of PyYAML's 1.1, because 1.1 surprises: it reads `1e-4` as text, `off` as false and
+`1:30` as 90. `dump` writes text that readers of either version understand.
 """
 
 import re
@@ -35,9 +35,13 @@ _PLAIN_SCALARS = (
 
 
 class Issue(NamedTuple):
-    """Something wrong with the text itself that leaves the rest readable.
+    """A problem of the text itself that leaves the rest readable.
 
-    `unusable` says that the value at `path` could not be read, so that nothing more can be said about it.
+    Attributes:
+        line: The line, from 1.
+        path: The key path.
+        message: What is wrong.
+        unusable: Whether the value at `path` could not be read, so that it is not checked any further.
     """
 
     line: int
@@ -47,7 +51,13 @@ class Issue(NamedTuple):
 
 
 class Document(NamedTuple):
-    """The data of one YAML file, the line (from 1) of each key path and list item, and what is wrong with the text."""
+    """The content of one YAML file.
+
+    Attributes:
+        data: The values.
+        lines: The line, from 1, of each key path and list item.
+        issues: Problems of the text.
+    """
 
     data: dict[str, Any]
     lines: Lines
@@ -59,7 +69,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes text that YAML 1.1 or 1.2 would read as something else, and writes no aliases."""
+    """A dumper that quotes text which YAML 1.1 or 1.2 would read as another type, and writes no aliases."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -79,14 +89,21 @@ _Dumper.add_representer(list, lambda dumper, data: dumper.represent_sequence(_TA
 
 
 class _TooMuchError(Exception):
-    """The text expands to more than any settings file holds."""
+    """The text expands to more values than any settings file has."""
 
 
 def read(path: Path | str, example: str = "method") -> Document:
-    """The data of the YAML file at `path`, a mapping of keys such as `example`; UTF-8, with or without mark or CRLF.
+    """Read a YAML file in UTF-8 that holds a mapping; a byte order mark and CRLF are accepted.
 
-    Duplicate keys, tags and keys that are not text are returned as issues. An InputError is raised where nothing can
-    be read: a missing or empty file, a folder, binary data, text that is not YAML.
+    Args:
+        path: The file.
+        example: A key that error messages give as an example.
+
+    Returns:
+        The content; duplicate keys, tags and keys that are not text are issues in it.
+
+    Raises:
+        InputError: Nothing can be read: the file is missing, empty, a folder or binary, or it is not YAML.
     """
     text = _text(Path(path))
     try:
@@ -94,10 +111,8 @@ def read(path: Path | str, example: str = "method") -> Document:
         if node is None:
             raise InputError(f"{path}: is empty, but must hold at least `{example}:`.")
         if not isinstance(node, yaml.MappingNode):
-            found = "a list" if isinstance(node, yaml.SequenceNode) else "a single value"
-            raise InputError(
-                f"{path}:{_line(node)}: found {found}, but must be a mapping of keys such as `{example}:`."
-            )
+            kind = "a list" if isinstance(node, yaml.SequenceNode) else "a single value"
+            raise InputError(f"{path}:{_line(node)}: found {kind}, but must be a mapping of keys such as `{example}:`.")
         builder = _Builder()
         data = builder.build(node, ())
     except (yaml.YAMLError, RecursionError, _TooMuchError) as error:
@@ -107,7 +122,11 @@ def read(path: Path | str, example: str = "method") -> Document:
 
 
 def parse_value(text: str) -> Any:
-    """The value that a flag's text stands for, read as YAML. ValueError says why it cannot be read."""
+    """Return the value of a flag's text, read as YAML.
+
+    Raises:
+        ValueError: The text cannot be read; the message says why.
+    """
     try:
         node = yaml.compose(text, Loader=_Loader)
         builder = _Builder()
@@ -120,7 +139,7 @@ def parse_value(text: str) -> Any:
 
 
 def dump(data: dict[str, Any]) -> str:
-    """YAML text of plain data: mappings as blocks, lists and `Flow` mappings on one line, keys in their order."""
+    """Return plain data as YAML: mappings as blocks, lists and `Flow` mappings on one line, keys in their order."""
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110, default_flow_style=False)
 
 
@@ -152,7 +171,7 @@ def _line(node: yaml.Node) -> int:
 
 
 def _reason(error: Exception, text: str) -> tuple[int | None, str]:
-    """The line (when known) and the sentence for text that PyYAML or the builder gave up on."""
+    """Return the line, if known, and the message of an error of PyYAML or of the builder."""
     if isinstance(error, yaml.reader.ReaderError):
         line = text.count("\n", 0, error.position) + 1
         return line, f"found the control character {chr(int(error.character))!r}, but must be plain text."
@@ -161,7 +180,7 @@ def _reason(error: Exception, text: str) -> tuple[int | None, str]:
         line_number = mark.line + 1 if mark else None
         problem = error.problem or error.context or "cannot be parsed"
         if "'\\t'" in problem:
-            return line_number, "found a tab, but YAML wants spaces."
+            return line_number, "found a tab, but YAML indents with spaces."
         if "expected a single document" in (error.context or ""):
             return line_number, "found a second document after `---`, but must hold one."
         return line_number, f"is not YAML: {problem}."
@@ -171,7 +190,7 @@ def _reason(error: Exception, text: str) -> tuple[int | None, str]:
 
 
 class _Builder:
-    """Builds plain data from a node tree, giving each alias its own copy, and notes lines and issues."""
+    """Builds plain data of a node tree, with a copy for each alias, and collects lines and issues."""
 
     def __init__(self) -> None:
         self.lines: Lines = {}
@@ -229,7 +248,12 @@ class _Builder:
 
 
 def _scalar(kind: str, text: str) -> Any:
-    """The value of a scalar of YAML type `kind`. ValueError or KeyError for what its text cannot be."""
+    """Return the value of a scalar of the YAML type `kind`.
+
+    Raises:
+        ValueError: The text is no value of this type, or the type is unknown.
+        KeyError: The text is no boolean.
+    """
     if kind in ("str", "merge"):
         return text
     if kind == "null":
@@ -238,7 +262,7 @@ def _scalar(kind: str, text: str) -> Any:
         return {"true": True, "false": False}[text.lower()]
     digits = text.replace("_", "")
     if kind == "int":
-        # Beyond Python's digit limit it is out of every range: infinity is refused just as well.
+        # Python cannot print numbers beyond its limit of digits. They are out of every range, as infinity is.
         return int(digits) if len(digits) < 1000 else float("inf")
     if kind == "float":
         word = digits.lower().lstrip("+-")

@@ -1,14 +1,17 @@
 """Artefacts on disk: named by content, checksummed, written beside and renamed, built once whoever asks."""
 
+import errno
+import glob
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,60 +49,107 @@ def folder_digest(folder: Path, patterns: tuple[str, ...]) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """`write_bytes` of a text in UTF-8."""
+    """Write a text file in UTF-8, whole or not at all."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file beside and rename it, so that a reader sees the old or the new one, never half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    """Write a file, whole or not at all."""
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with atomic_file(path) as stream:
             stream.write(content)
-        # mkstemp makes private files; results are to be read like any other file that the user writes.
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
-        Path(temporary).replace(path)
-    except BaseException as error:
-        Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            # A stream does not know its name, and that of the temporary file says nothing to people.
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise
+    except OSError as error:
+        # A stream does not know its name, and the name of the temporary file says nothing to users.
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def write_json(path: Path, value: Any) -> None:
-    """`write_text` of indented JSON."""
+    """Write indented JSON, whole or not at all."""
     write_text(path, json.dumps(value, indent=1) + "\n")
 
 
 @contextmanager
-def writing(folder: Path, bytes_needed: int = 0) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Build an artefact: yields a folder to fill and a dictionary of facts that goes into its manifest.
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary file beside `path` for writing, and rename it to `path` when the block has succeeded.
 
-    On leaving, the files are checksummed and the folder takes its final name; a failure leaves nothing behind.
+    A reader sees the old or the new file, never half of it. A failure leaves the old file as it was.
+
+    Yields:
+        The open binary stream.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _beside(path)
+    try:
+        with temporary.open("xb") as stream:
+            yield stream
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """Make a temporary folder beside `folder`, and rename it to `folder` when the block has succeeded.
+
+    The new folder replaces an existing one. A failure leaves the existing one as it was. Temporary folders that
+    interrupted processes of this machine left beside it are deleted first.
+
+    Yields:
+        The temporary folder, empty.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _delete_leftovers(folder)
+    temporary = _beside(folder)
+    temporary.mkdir()
+    try:
+        yield temporary
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _beside(path: Path) -> Path:
+    """Return an unused name beside `path` that tells which process of which machine uses it."""
+    return path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}")
+
+
+def _delete_leftovers(folder: Path) -> None:
+    """Delete the temporary folders for `folder` whose processes have ended."""
+    import psutil
+
+    for leftover in folder.parent.glob(f".{glob.escape(folder.name)}.{glob.escape(socket.gethostname())}-*-*"):
+        process_id = leftover.name.split("-")[-2]
+        if process_id.isdigit() and not psutil.pid_exists(int(process_id)):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+@contextmanager
+def writing(folder: Path, bytes_needed: int = 0) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Build an artefact: an `atomic_folder` with a manifest of its files' sizes and checksums.
+
+    Args:
+        folder: the artefact's final name.
+        bytes_needed: free disk space that is required before the work starts.
+
+    Yields:
+        The temporary folder to fill, and a dictionary for the facts that the manifest is to hold.
 
     Raises:
-        FsdTuneError: the disk has no room, found before the work or on the way.
+        FsdTuneError: the disk is full, before the work or during it.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     require_space(folder.parent, bytes_needed)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     facts: dict[str, Any] = {}
     try:
-        yield temporary, facts
-        files = {path.name: [path.stat().st_size, checksum(path)] for path in sorted(temporary.iterdir())}
-        (temporary / MANIFEST).write_text(json.dumps({"files": files, "facts": facts}, indent=1), encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
+        with atomic_folder(folder) as temporary:
+            yield temporary, facts
+            files = {path.name: [path.stat().st_size, checksum(path)] for path in sorted(temporary.iterdir())}
+            (temporary / MANIFEST).write_text(json.dumps({"files": files, "facts": facts}, indent=1), encoding="utf-8")
     except OSError as error:
-        if error.errno == 28:
+        if error.errno == errno.ENOSPC:
             raise no_space(folder.parent) from error
         raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def reserved(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:

@@ -1,6 +1,6 @@
-"""Where a search's folder lies: on a disk that all nodes share, or behind a URI (mirror.py).
+"""The experiment folder of a search on a disk that all nodes share.
 
-What a search writes goes through `kept` and `gone`, which a disk does not need and a URI follows at once.
+`remote_experiment_folder` extends it to a folder behind a URI. On a disk, uploads and downloads do nothing.
 """
 
 import os
@@ -10,87 +10,109 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fsd_tune.storage import artifacts
+from fsd_tune.storage import artifacts, layout
 from fsd_tune.storage.uri import is_uri
 
 
 def cache() -> Path:
-    """The folder for what this machine keeps of places behind URIs: $FSD_TUNE_CACHE, or ~/.cache/fsd_tune."""
+    """Return the folder for this machine's copies of remote folders: $FSD_TUNE_CACHE, or ~/.cache/fsd_tune."""
     own = os.environ.get("FSD_TUNE_CACHE")
     base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
     return (Path(own) if own else base / "fsd_tune").expanduser().absolute()
 
 
 class ExperimentFolder:
-    """A search's folder on a disk.
+    """The experiment folder of a search on a disk.
 
     Attributes:
         name: as the user gave it.
-        folder: where its files are read and written here.
+        folder: where this process reads and writes its files.
     """
 
     def __init__(self, name: str | Path) -> None:
-        self.name, self.folder = str(name), Path(name)
+        self.name = str(name)
+        self.folder = Path(name)
 
     def download(self) -> None:
-        """Bring the working copy up to what is stored."""
+        """Replace the working copy by what is stored."""
 
     def check_writable(self, flag: str) -> None:
-        """Refuse a place that cannot be written now; a disk's is looked at by `search_folder.check`."""
-
-    def memory_folder(self, given: str | Path | None) -> tuple[Path, str | None]:
-        """The folder for teacher outputs and memories, and the URI that holds them for all nodes, if one does.
+        """Refuse remote storage that cannot be written now; `search.folder.check` checks disks.
 
         Args:
-            given: `--memory`; None for `memory` in this place.
+            flag: the option to name in the message.
+
+        Raises:
+            InputError: the storage cannot be written.
+        """
+
+    def memory_folder(self, given: str | Path | None) -> tuple[Path, str | None]:
+        """Choose the folder for teacher outputs and memories.
+
+        Args:
+            given: the value of `--memory`; None for `memory` in this folder.
+
+        Returns:
+            The folder on this machine, and the URI that holds it for all nodes; None if it lies on a shared disk.
         """
         if given is not None and is_uri(given):
-            return cache() / artifacts.digest(str(given)) / "memory", str(given)
-        return Path(given) if given else self.folder / "memory", None
+            return cache() / artifacts.digest(str(given)) / layout.MEMORY, str(given)
+        return Path(given) if given else self.folder / layout.MEMORY, None
 
     def ray_storage(self) -> dict[str, Any]:
-        """What Ray's RunConfig is told of where trials save their checkpoints."""
+        """Return the arguments of Ray's RunConfig that say where trials save their checkpoints."""
         return {"storage_path": str(self.folder.resolve())}
 
     def path_for_workers(self, path: Path) -> str:
-        """A path in the folder as every node can read it."""
+        """Return a path or URI at which every node can read `path` of this folder."""
         return str(path)
 
     def upload(self, path: Path) -> None:
-        """A file of the folder was written."""
+        """Upload a file of the folder that was just written."""
 
     def delete(self, path: Path) -> None:
-        """Something in the folder is to be deleted, here and where it is stored."""
+        """Delete a folder below this one, in the working copy and in the storage."""
         shutil.rmtree(path, ignore_errors=True)
 
     def delete_checkpoints(self, trial: Path) -> None:
-        """Delete the checkpoints in a trial's folder, here and where they are stored."""
-        for checkpoint in trial.glob("checkpoint_*"):
+        """Delete the checkpoints in a trial's folder, in the working copy and in the storage."""
+        for checkpoint in trial.glob(layout.CHECKPOINTS):
             self.delete(checkpoint)
 
     def clear(self) -> None:
-        """Everything but the memory was deleted here."""
+        """Delete everything but the memory from the storage; the caller has cleared the working copy."""
 
     def download_checkpoint(self, trial: str) -> None:
-        """See to it that the checkpoint of a finished trial (its folder's name) is here."""
+        """Download the checkpoint of a finished trial, given the name of its folder, unless it is present."""
 
     def download_folder(self, folder: Path) -> None:
-        """Bring a folder that another node has stored."""
+        """Download a folder that another node has uploaded."""
 
     def sync_unfinished(self) -> None:
-        """Unfinished trials were made ready to go on: what is stored of them is to be what is here."""
+        """Make remote storage match the local folders of unfinished trials."""
 
     def sync_if_due(self) -> None:
-        """Called often while a search runs."""
+        """Upload what is uploaded at intervals; called often while a search runs."""
 
     def sync_all(self) -> None:
-        """Store everything that is new."""
+        """Upload every file that has changed."""
 
     def upload_inputs(self, paths: list[str]) -> tuple[tuple[str, str], ...]:
-        """Make folders of this machine available to nodes that lack them: (path, URI) of each."""
+        """Upload folders of this machine for nodes that lack them.
+
+        Args:
+            paths: folders of models.
+
+        Returns:
+            (path, URI) of each; empty on a shared disk.
+        """
         return ()
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep the place to this process, beyond the folder's own lock."""
+        """Lock remote storage for this process while the block runs; disks have the folder's own lock file.
+
+        Raises:
+            InputError: another process holds the lock.
+        """
         yield

@@ -3,26 +3,38 @@
 The hub is asked once with a time limit, because its libraries would retry six times with growing waits.
 """
 
-import os
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
 TIMEOUT_S = 10.0
+# Reading the configuration, tokenizer and weights of one model thus asks once.
+_ANSWER_COUNTS_S = 60.0
+_answers: dict[tuple[str, str], tuple[float, str]] = {}
 
 
-def stay_offline() -> None:
-    """`offline` for the rest of this process and for those that it starts."""
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    for module in _switches():
-        vars(module)["HF_HUB_OFFLINE"] = True
+def cached_if_unreachable(name: str) -> AbstractContextManager[None]:
+    """Load a model from the local cache alone inside this context, if the hub does not give it.
+
+    Without it, each load of a cached model would wait for the hub again.
+
+    Args:
+        name: a hub id; a folder needs no hub.
+    """
+    return offline(not Path(name).expanduser().is_dir() and bool(unreachable("model", name)))
 
 
 @contextmanager
 def offline(enabled: bool) -> Iterator[None]:
-    """Makes the hub's libraries look into their local caches only, where `enabled`."""
+    """Make the hub's libraries read their local caches only, if `enabled`; restored at the end.
+
+    Args:
+        enabled: False leaves the libraries as they are.
+    """
     before = [module.HF_HUB_OFFLINE for module in _switches()]
     try:
         for module, value in zip(_switches(), before, strict=True):
@@ -34,7 +46,22 @@ def offline(enabled: bool) -> Iterator[None]:
 
 
 def unreachable(kind: Literal["model", "dataset"], name: str) -> str:
-    """Why the hub does not give this model or data set, in one line; empty when it does."""
+    """Return why the hub does not give a model or data set, in one line; empty if it does.
+
+    An answer counts for a minute, so that the steps of loading a model ask once.
+
+    Args:
+        kind: model or dataset.
+        name: its hub id.
+    """
+    asked_at, reason = _answers.get((kind, name), (-float("inf"), ""))
+    if time.monotonic() - asked_at > _ANSWER_COUNTS_S:
+        reason = _ask(kind, name)
+        _answers[kind, name] = (time.monotonic(), reason)
+    return reason
+
+
+def _ask(kind: str, name: str) -> str:
     import huggingface_hub
 
     api = huggingface_hub.HfApi()
@@ -43,20 +70,14 @@ def unreachable(kind: Literal["model", "dataset"], name: str) -> str:
             api.model_info(name, timeout=TIMEOUT_S)
         else:
             api.dataset_info(name, timeout=TIMEOUT_S)
-    except Exception as error:  # of several libraries below; a user can do the same about each
+    except Exception as error:  # raised by several libraries; what a user can do about them is the same
         return (str(error).splitlines() or [type(error).__name__])[0]
     return ""
 
 
-"""Ask the Hugging Face hub whether a model or data set is there, and switch its libraries to their caches.
-
-The hub is asked once with a time limit, because its libraries would retry six times with growing waits.
-"""
-
-
 def _switches() -> list[ModuleType]:
-    # Both libraries read the environment at import, and only then.
+    """Return the modules with an offline switch: both libraries read the environment at import, and only then."""
     import huggingface_hub
 
-    loaded = [huggingface_hub.constants]
-    return [*loaded, sys.modules["datasets.config"]] if "datasets.config" in sys.modules else loaded
+    modules = [huggingface_hub.constants]
+    return [*modules, sys.modules["datasets.config"]] if "datasets.config" in sys.modules else modules

@@ -1,4 +1,4 @@
-"""Open a search's folder, on a disk or behind a URI."""
+"""Open the experiment folder of a search, on a disk or behind a URI."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,10 +11,18 @@ from fsd_tune.storage.uri import is_uri, problems_of
 
 @contextmanager
 def open_for_reading(output: str | Path) -> Iterator[ExperimentFolder]:
-    """A place to read from, whatever a search does in it meanwhile; what is written into it is stored at the end.
+    """Open an experiment folder to read it, also while its search runs.
+
+    Files that the block writes into a remote folder's copy are uploaded at the end.
+
+    Args:
+        output: a path or a URI.
+
+    Yields:
+        The experiment folder, downloaded.
 
     Raises:
-        InputError: no search is there, or its storage cannot be read.
+        InputError: the storage cannot be read.
     """
     if not is_uri(output):
         yield ExperimentFolder(output)
@@ -24,17 +32,17 @@ def open_for_reading(output: str | Path) -> Iterator[ExperimentFolder]:
     problems = problems_of(str(output), "URI")
     if problems:
         raise InputError(problems)
-    made = RemoteExperimentFolder(str(output), purpose="view")
+    experiment = RemoteExperimentFolder(str(output), purpose="view")
     try:
-        made.download()
+        experiment.download()
     except OSError as error:
         raise InputError(f"{output}: cannot be read: {str(error).splitlines()[0]}") from error
-    yield made
-    made.sync_all()
+    yield experiment
+    experiment.sync_all()
 
 
 def open_experiment(output: "str | Path | ExperimentFolder") -> ExperimentFolder:
-    """The place of a search's folder, a path or a URI."""
+    """Return the experiment folder at a path or URI, to work in; an experiment folder is returned as it is."""
     if isinstance(output, ExperimentFolder):
         return output
     if not is_uri(output):

@@ -1,4 +1,4 @@
-"""Files behind a pyarrow URI (s3://, gs://): put there whole, fetched once a node, with patience for an outage.
+"""Files behind a pyarrow URI (s3://, gs://): write them whole, fetch them once a node, and retry through outages.
 
 Nothing here knows what the files mean. pyarrow is imported when a storage is first used.
 """
@@ -8,7 +8,6 @@ import functools
 import shutil
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,12 +17,11 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.storage import artifacts
+from fsd_tune.storage.retry import RETRY_SECONDS, retry_until_available
 from fsd_tune.storage.uri import is_uri, joined, problems_of
 
-# Storage that does not answer is asked again for so long before work is given up.
-PATIENCE_SECONDS = 120.0
 _ANSWER_SECONDS = 15.0
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 5.0
+_COPY_BYTES = 1 << 22
 
 Result = TypeVar("Result")
 
@@ -33,178 +31,206 @@ class RemoteFolder:
     """The files below a URI, by their names relative to it.
 
     Attributes:
-        uri: such as s3://bucket/runs/rte. Keys come from the environment or files, as pyarrow finds them.
-        patience: seconds for which storage that does not answer is asked again.
+        uri: such as s3://bucket/runs/rte. Keys come from the environment or from credentials files, where pyarrow
+            looks for them.
+        patience: seconds for which operations are repeated while the storage is unavailable.
     """
 
     uri: str
-    patience: float = PATIENCE_SECONDS
+    patience: float = RETRY_SECONDS
 
     @cached_property
-    def _place(self) -> tuple[Any, str]:
+    def _system_and_root(self) -> tuple[Any, str]:
         parts = urlsplit(self.uri)
         try:
-            system, root = _system(urlunsplit(parts._replace(path="/")))
-        except (ValueError, OSError) as error:  # an option that it does not know, a scheme that it was built without
-            raise InputError(f"{self.uri}: cannot be used: {_line(error)}") from error
+            system, root = _file_system(urlunsplit(parts._replace(path="/")))
+        except (ValueError, OSError) as error:  # An unknown option, or a scheme that pyarrow was built without.
+            raise InputError(f"{self.uri}: cannot be used: {_first_line(error)}") from error
         return system, f"{root}/{unquote(parts.path).strip('/')}".rstrip("/")
 
     @property
     def filesystem(self) -> Any:
-        """pyarrow's."""
-        return self._place[0]
+        """The `pyarrow.fs.FileSystem`."""
+        return self._system_and_root[0]
 
     @property
     def root(self) -> str:
-        """The path of this place in `filesystem`."""
-        return self._place[1]
+        """The path of this folder in `filesystem`."""
+        return self._system_and_root[1]
 
     def below(self, *names: str) -> "RemoteFolder":
-        """A place below this one."""
+        """Return a folder below this one."""
         return RemoteFolder(joined(self.uri, *names), self.patience)
 
     def sizes(self, name: str = "") -> dict[str, int]:
-        """Every file below `name` by its name relative to this place, with its bytes; empty where there is none."""
+        """Return the size in bytes of every file below `name`, by its name relative to this folder."""
         from pyarrow import fs
 
-        def look() -> dict[str, int]:
+        def list_files() -> dict[str, int]:
             selector = fs.FileSelector(self._path(name), recursive=True, allow_not_found=True)
             try:
-                found = self.filesystem.get_file_info(selector)
-            except NotADirectoryError:  # of a disk's file; a bucket has nothing below one
+                entries = self.filesystem.get_file_info(selector)
+            except NotADirectoryError:  # On a disk, `name` is a file; a bucket has nothing below a file.
                 return {}
-            return {one.path[len(self.root) + 1 :]: one.size for one in found if one.type == fs.FileType.File}
+            return {entry.path[len(self.root) + 1 :]: entry.size for entry in entries if entry.type == fs.FileType.File}
 
-        return self._patiently(look)
+        return self._retry(list_files)
 
     def read(self, name: str) -> bytes:
-        """A file's content. Raises FileNotFoundError when there is none."""
+        """Return the content of a file.
 
-        def load() -> bytes:
+        Raises:
+            FileNotFoundError: there is no such file.
+        """
+
+        def read() -> bytes:
             with self.filesystem.open_input_stream(self._path(name)) as stream:
                 content: bytes = stream.read()
             return content
 
-        return self._patiently(load)
+        return self._retry(read)
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file, whole or not at all."""
+        """Write a file, whole or not at all.
 
-        def save() -> None:
-            self._parent(name)
+        Args:
+            name: relative to this folder.
+            content: of the file.
+        """
+
+        def write() -> None:
+            self._make_parent(name)
             with self.filesystem.open_output_stream(self._path(name)) as stream:
                 stream.write(content)
 
-        self._patiently(save)
+        self._retry(write)
 
-    def put(self, here: Path, name: str) -> None:
-        """Copy a file, or a folder's files, from here."""
-        for path in sorted(here.rglob("*")) if here.is_dir() else [here]:
+    def put(self, local: Path, name: str) -> None:
+        """Upload a file, or every file of a folder.
+
+        Args:
+            local: the file or folder on this machine.
+            name: its name relative to this folder; empty for a folder whose files go directly into this one.
+        """
+        if not local.is_dir():
+            self._put_file(local, name)
+            return
+        for path in sorted(local.rglob("*")):
             if path.is_file():
-                self._put(path, f"{name}/{path.relative_to(here).as_posix()}".lstrip("/") if path != here else name)
+                self._put_file(path, f"{name}/{path.relative_to(local).as_posix()}".lstrip("/"))
 
-    def _put(self, here: Path, name: str) -> None:
+    def _put_file(self, local: Path, name: str) -> None:
         def copy() -> None:
-            self._parent(name)
-            with here.open("rb") as source, self.filesystem.open_output_stream(self._path(name)) as target:
-                shutil.copyfileobj(source, target, 1 << 22)
+            self._make_parent(name)
+            with local.open("rb") as source, self.filesystem.open_output_stream(self._path(name)) as target:
+                shutil.copyfileobj(source, target, _COPY_BYTES)
 
-        self._patiently(copy)
+        self._retry(copy)
 
-    def get(self, name: str, here: Path) -> None:
-        """Fetch a file, written beside and renamed. Raises FileNotFoundError when there is none."""
+    def get(self, name: str, local: Path) -> None:
+        """Download a file, whole or not at all.
+
+        Args:
+            name: relative to this folder.
+            local: the file on this machine; replaced if it exists.
+
+        Raises:
+            FileNotFoundError: there is no such file in the storage.
+        """
 
         def copy() -> None:
-            here.parent.mkdir(parents=True, exist_ok=True)
-            beside = here.with_name(f".{here.name}.part")
-            try:
-                with self.filesystem.open_input_stream(self._path(name)) as source, beside.open("wb") as target:
-                    shutil.copyfileobj(source, target, 1 << 22)
-                beside.replace(here)
-            finally:
-                beside.unlink(missing_ok=True)
+            with (
+                artifacts.atomic_file(local) as target,
+                self.filesystem.open_input_stream(self._path(name)) as source,
+            ):
+                shutil.copyfileobj(source, target, _COPY_BYTES)
 
-        self._patiently(copy)
+        self._retry(copy)
 
-    def get_folder(self, name: str, here: Path) -> bool:
-        """Fetch every file below `name` into the folder `here`, which appears whole or not; False if there is none."""
-        found = self.sizes(name)
-        if not found:
+    def get_folder(self, name: str, local: Path) -> bool:
+        """Download every file below `name`, all of them or none.
+
+        Args:
+            name: relative to this folder; empty for this folder itself.
+            local: the folder on this machine; replaced if it exists.
+
+        Returns:
+            Whether there was any file.
+        """
+        stored = self.sizes(name)
+        if not stored:
             return False
-        here.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{here.name}.", dir=here.parent))
-        try:
-            for each in found:
-                self.get(each, beside / each[len(name) :].lstrip("/"))
-            beside.chmod(0o755)
-            shutil.rmtree(here, ignore_errors=True)
-            beside.rename(here)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
+        with artifacts.atomic_folder(local) as temporary:
+            for file in stored:
+                self.get(file, temporary / file[len(name) :].lstrip("/"))
         return True
 
     def delete(self, name: str) -> None:
-        """Delete a file, or every file below a name; nothing happens where there is none."""
+        """Delete a file, or every file below a name; do nothing if there is none."""
         for each in [*self.sizes(name), name]:
             with contextlib.suppress(FileNotFoundError):
-                self._patiently(lambda each=each: self._delete(each))  # type: ignore[misc]
+                self._retry(functools.partial(self._delete_one, each))
 
-    def _delete(self, name: str) -> None:
+    def _delete_one(self, name: str) -> None:
         from pyarrow import fs
 
-        (found,) = self.filesystem.get_file_info([self._path(name)])
-        if found.type == fs.FileType.File:
-            self.filesystem.delete_file(found.path)
-        elif found.type == fs.FileType.Directory:
-            self.filesystem.delete_dir(found.path)
+        (entry,) = self.filesystem.get_file_info([self._path(name)])
+        if entry.type == fs.FileType.File:
+            self.filesystem.delete_file(entry.path)
+        elif entry.type == fs.FileType.Directory:
+            self.filesystem.delete_dir(entry.path)
 
     def require(self, flag: str) -> None:
-        """Refuse a place that cannot be written and read back now.
+        """Check that a file can be written here and read back now.
+
+        Args:
+            flag: the option to name in the message.
 
         Raises:
-            InputError: it is one.
+            InputError: it cannot, or the storage does not answer within 15 seconds.
         """
         problems = problems_of(self.uri, flag)
         if problems:
             raise InputError(problems)
-        now, mark, failed = RemoteFolder(self.uri, patience=0.0), ".writable", list[Exception]()
+        without_retries, probe = RemoteFolder(self.uri, patience=0.0), ".writable"
+        errors: list[Exception] = []
 
-        def try_it() -> None:
+        def write_and_read() -> None:
             try:
-                now.write(mark, b"fsd_tune")
-                now.read(mark)
-                now.delete(mark)
+                without_retries.write(probe, b"fsd_tune")
+                without_retries.read(probe)
+                without_retries.delete(probe)
             except (OSError, InputError) as error:
-                failed.append(error)
+                errors.append(error)
 
-        # pyarrow asks storage that says nothing for minutes.
-        trying = threading.Thread(target=try_it, daemon=True)
-        trying.start()
-        trying.join(_ANSWER_SECONDS)
-        if trying.is_alive():
+        # pyarrow itself waits for minutes on storage that does not answer.
+        checking = threading.Thread(target=write_and_read, daemon=True)
+        checking.start()
+        checking.join(_ANSWER_SECONDS)
+        if checking.is_alive():
             raise InputError(f"{flag}: {self.uri} has not answered within {_ANSWER_SECONDS:g} s.")
-        if failed and isinstance(failed[0], InputError):
-            raise failed[0]
-        if failed:
-            raise InputError(f"{flag}: {self.uri} cannot be written: {_line(failed[0])}") from failed[0]
+        if errors and isinstance(errors[0], InputError):
+            raise errors[0]
+        if errors:
+            raise InputError(f"{flag}: {self.uri} cannot be written: {_first_line(errors[0])}") from errors[0]
 
     def _path(self, name: str) -> str:
         return f"{self.root}/{name}" if name else self.root
 
-    def _parent(self, name: str) -> None:
-        """Where folders are things of their own, the file's must be there."""
+    def _make_parent(self, name: str) -> None:
+        """Make the folder of a file, on file systems that have real folders."""
         if urlsplit(self.uri).scheme in ("file", "hdfs"):
             self.filesystem.create_dir(self._path(name).rpartition("/")[0], recursive=True)
 
-    def _patiently(self, work: Callable[[], Result]) -> Result:
+    def _retry(self, work: Callable[[], Result]) -> Result:
         return retry_until_available(work, self.patience)
 
 
 @functools.lru_cache
-def _system(bucket: str) -> tuple[Any, str]:
-    """pyarrow's file system for a URI without a path, and the path of that.
+def _file_system(bucket: str) -> tuple[Any, str]:
+    """Return pyarrow's file system for a URI without a path, and the root path in it.
 
-    Made once: the client of s3:// asks for a machine of AWS around it first, which takes seconds where there is none.
+    Cached, because the s3:// client looks for the metadata service of AWS first, which takes seconds elsewhere.
     """
     from pyarrow import fs
 
@@ -212,36 +238,20 @@ def _system(bucket: str) -> tuple[Any, str]:
     return system, root.rstrip("/")
 
 
-def _line(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return (lines[0] if lines else type(error).__name__).rstrip(".") + "."
 
 
-def retry_until_available(work: Callable[[], Result], patience: float = PATIENCE_SECONDS) -> Result:
-    """Do something that fails while the storage is away, again and again for `patience` seconds.
-
-    Raises:
-        OSError: it failed all the time, or was refused.
-    """
-    deadline, pause = time.monotonic() + patience, _FIRST_PAUSE
-    while True:
-        try:
-            return work()
-        except (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError):
-            raise
-        except OSError as error:
-            # What is refused stays refused; a full disk is the reader's own.
-            if "ACCESS_DENIED" in str(error) or error.errno == 28 or time.monotonic() + pause > deadline:
-                raise
-            time.sleep(pause)
-            pause = min(_LONGEST_PAUSE, 2 * pause)
-
-
 def provide(folder: Path, uri: str) -> None:
-    """See to it that a folder of another machine is on this one's disk, under the same path; fetched once a node.
+    """Make a folder of another machine available under the same path on this one; it is downloaded once a node.
+
+    Args:
+        folder: the path on both machines.
+        uri: where the other machine has uploaded it.
 
     Raises:
-        FsdTuneError: the storage does not have it, or this disk does not take it.
+        FsdTuneError: there is nothing at the URI, or this disk cannot be written.
     """
     if folder.is_dir():
         return
@@ -255,16 +265,19 @@ def provide(folder: Path, uri: str) -> None:
 
 @contextlib.contextmanager
 def folder_of(place: str) -> Iterator[Path]:
-    """A folder by its path or URI, for as long as the body runs.
+    """Provide the folder at a path or URI while the block runs.
+
+    Yields:
+        The folder on this machine: a temporary copy for a URI.
 
     Raises:
-        FsdTuneError: there is none at the URI.
+        FsdTuneError: there is nothing at the URI.
     """
     if not is_uri(place):
         yield Path(place)
         return
-    with tempfile.TemporaryDirectory() as beside:
-        folder = Path(beside) / "folder"
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "folder"
         if not RemoteFolder(place).get_folder("", folder):
             raise FsdTuneError(f"{place}: is not there.")
         yield folder
@@ -272,25 +285,32 @@ def folder_of(place: str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def folder_to_fill(place: str) -> Iterator[Path]:
-    """A folder for the body to write, which then lies at a path or URI, in the place of what was there."""
+    """Provide a folder that the block makes and fills; for a URI it is uploaded afterwards and replaces the old one.
+
+    Yields:
+        The path on this machine.
+    """
     if not is_uri(place):
         yield Path(place)
         return
-    with tempfile.TemporaryDirectory() as beside:
-        folder = Path(beside) / "folder"
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "folder"
         yield folder
         RemoteFolder(place).delete("")
         RemoteFolder(place).put(folder, "")
 
 
 def fetched(folder: Path, remote: str | None) -> bool:
-    """Whether an artefact is whole on this node's disk, after a look at the storage that holds it for all nodes.
+    """Download an artefact unless this node has it, and say whether it is now present and undamaged.
 
-    The caller holds the artefact's lock (`files.locked`).
+    The caller holds the artefact's lock (`artifacts.locked`).
 
     Args:
-        folder: the artefact's final name here.
-        remote: the URI of the folder that holds the artefacts; None when they lie on a disk that all nodes share.
+        folder: the artefact's final name on this machine.
+        remote: the URI of the folder that holds the artefacts; None if they lie on a disk that all nodes share.
+
+    Returns:
+        Whether `folder` is a whole artefact.
     """
     if artifacts.facts_of(folder) is not None:
         return True
@@ -302,9 +322,15 @@ def fetched(folder: Path, remote: str | None) -> bool:
 
 
 def publish(folder: Path, remote: str | None) -> None:
-    """Let the other nodes have an artefact that was built here; its manifest goes last: then all of it is there."""
+    """Upload an artefact for the other nodes.
+
+    Args:
+        folder: the artefact on this machine.
+        remote: the URI of the folder that holds the artefacts; None if they lie on a disk that all nodes share.
+    """
     if remote is None:
         return
-    there, manifest = RemoteFolder(remote), folder / artifacts.MANIFEST
+    storage, manifest = RemoteFolder(remote), folder / artifacts.MANIFEST
+    # The manifest goes last, so that an artefact with a manifest is complete.
     for path in sorted(folder.iterdir(), key=lambda path: path == manifest):
-        there.put(path, f"{folder.name}/{path.name}")
+        storage.put(path, f"{folder.name}/{path.name}")

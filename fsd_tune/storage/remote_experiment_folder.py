@@ -1,57 +1,60 @@
-"""A search's folder behind a URI (s3://, gs://), with a working copy on the driver's disk that it follows at once.
+"""An experiment folder behind a URI (s3://, gs://), with a working copy on the driver's disk.
 
-A driver whose machine is lost leaves behind what had happened until then.
+Each file is uploaded as soon as it is written. If the driver's machine is lost, the storage has everything up to then.
 """
 
 import contextlib
 import json
-import os
-import secrets
 import shutil
-import socket
-import sqlite3
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 from typing_extensions import override
 
-from fsd_tune.errors import InputError
-from fsd_tune.storage import artifacts, checkpoints
+from fsd_tune.storage import artifacts, checkpoints, layout
 from fsd_tune.storage.experiment_folder import ExperimentFolder, cache
+from fsd_tune.storage.layout import TrialState
 from fsd_tune.storage.remote import RemoteFolder
+from fsd_tune.storage.remote_lock import LOCK_FILE, RemoteLock
+from fsd_tune.storage.sqlite_copy import copy_database
 from fsd_tune.storage.uri import last_name
 
-_STUDY = "study.db"
-# The study can be made anew from the trials' files, so that a copy now and then is enough.
+# The study can be rebuilt from the trials' files, so that a copy once a minute is enough.
 _STUDY_SECONDS = 60.0
-_LOCK = ".lock.json"
-_BEAT_SECONDS = 20.0
-# A lock that nobody has renewed for so long is a dead driver's.
-_DEAD_SECONDS = 90.0
-_ENDED = ("finished", "stopped")
-# What stays where it is: artefacts have a way of their own, locks are each machine's.
-_APART = ("memory", ".lock")
+_INPUTS = "inputs"
+# Artefacts are published on their own, and lock files belong to one machine.
+_NOT_SYNCED = (layout.MEMORY, layout.LOCK)
+_NOT_DOWNLOADED = (*_NOT_SYNCED, LOCK_FILE, _INPUTS)
 
 
 class RemoteExperimentFolder(ExperimentFolder):
-    """A search's folder behind a URI; the working copy lies in this machine's cache."""
+    """An experiment folder behind a URI; the working copy lies in this machine's cache.
+
+    Attributes:
+        storage: the remote folder.
+    """
 
     def __init__(self, uri: str, purpose: str = "work") -> None:
-        """Args: `purpose` tells the driver's copy from one that is only read, beside a search that may be running."""
-        self.storage = RemoteFolder(uri)
-        # By the text alone: the storage is not asked before `require` or `pull`.
+        """Nothing is downloaded yet, and the storage is not asked.
+
+        Args:
+            uri: such as s3://bucket/runs/rte.
+            purpose: "work" for the driver's copy; another word for a copy that is only read, which is kept apart
+                because a search may be running.
+        """
         super().__init__(cache() / artifacts.digest(uri) / purpose / last_name(uri))
         self.name = uri
-        self._stored: dict[str, tuple[int, int]] = {}
-        self._open: set[str] = set()
-        self._copied = time.monotonic()
-        self._driving, self._token = purpose == "work", secrets.token_hex(8)
+        self.storage = RemoteFolder(uri)
+        self._lock = RemoteLock(self.storage)
+        self._for_driver = purpose == "work"
+        # Size and time of change of each file as it was last uploaded or downloaded.
+        self._synced: dict[str, tuple[int, int]] = {}
+        self._unfinished_trials: set[str] = set()
+        self._study_uploaded_at = time.monotonic()
 
     @override
     def check_writable(self, flag: str) -> None:
@@ -59,39 +62,40 @@ class RemoteExperimentFolder(ExperimentFolder):
 
     @override
     def download(self) -> None:
-        if self._driving:
-            self._refuse_other()  # whose working copy this may be
+        if self._for_driver:
+            self._lock.check_free()  # The working copy may belong to a running search.
         for path in self.folder.iterdir() if self.folder.is_dir() else ():
-            if path.name not in _APART:
+            if path.name not in _NOT_SYNCED:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._stored, self._open = {}, set()
-        found = self.storage.sizes()
-        for name in found:
-            if name.split("/")[0] not in (*_APART, _LOCK, "inputs") and not _checkpoint(name) and not _rays(name):
+        self._forget()
+        stored = self.storage.sizes()
+        for name in stored:
+            if name.split("/")[0] not in _NOT_DOWNLOADED and not _in_checkpoint(name) and not _written_by_ray(name):
                 self.storage.get(name, self.folder / name)
-                self._note(self.folder / name)
-        for trial in {name.split("/")[1] for name in found if name.startswith("results/") and name.count("/") > 1}:
-            if self._state(trial) not in _ENDED:
-                self._open.add(trial)
-                self._checkpoints(trial, found)
+                self._remember(self.folder / name)
+        for trial in _trials(stored):
+            if self._state(trial) not in (TrialState.FINISHED, TrialState.STOPPED):
+                self._unfinished_trials.add(trial)
+                self._download_checkpoints(trial, stored)
 
     def _state(self, trial: str) -> str:
+        """Return the recorded state of a trial; empty without one."""
         with contextlib.suppress(OSError, ValueError, AttributeError):
-            ending = json.loads((self.folder / "results" / trial / "trial.json").read_text(encoding="utf-8"))
-            return str(ending.get("state"))
+            path = self.folder / layout.RESULTS / trial / layout.TRIAL_ENDING
+            return str(json.loads(path.read_text(encoding="utf-8")).get("state"))
         return ""
 
-    def _checkpoints(self, trial: str, found: dict[str, int]) -> None:
-        for name in found:
-            if name.startswith(f"results/{trial}/") and _checkpoint(name):
+    def _download_checkpoints(self, trial: str, stored: Iterable[str]) -> None:
+        for name in stored:
+            if name.startswith(f"{layout.RESULTS}/{trial}/") and _in_checkpoint(name):
                 self.storage.get(name, self.folder / name)
 
     @override
     def memory_folder(self, given: str | Path | None) -> tuple[Path, str | None]:
         if given is not None:
             return super().memory_folder(given)
-        return self.folder / "memory", self.storage.below("memory").uri
+        return self.folder / layout.MEMORY, self.storage.below(layout.MEMORY).uri
 
     @override
     def ray_storage(self) -> dict[str, Any]:
@@ -99,152 +103,128 @@ class RemoteExperimentFolder(ExperimentFolder):
 
     @override
     def path_for_workers(self, path: Path) -> str:
-        return self.storage.below(self._name(path)).uri
+        return self.storage.below(self._relative(path)).uri
 
-    def _name(self, path: Path) -> str:
+    def _relative(self, path: Path) -> str:
+        """Return the name of a file relative to the folder, which is its name in the storage."""
         return path.absolute().relative_to(self.folder.absolute()).as_posix()
 
-    def _note(self, path: Path) -> bool:
-        """Remember a file as it is stored; whether it had changed."""
-        seen, now = self._stored.get(self._name(path)), path.stat()
-        self._stored[self._name(path)] = (now.st_size, now.st_mtime_ns)
-        return seen != (now.st_size, now.st_mtime_ns)
+    def _remember(self, path: Path) -> bool:
+        """Remember that a file is about to be in sync; return whether it had changed since the last time."""
+        name, status = self._relative(path), path.stat()
+        state = (status.st_size, status.st_mtime_ns)
+        changed = self._synced.get(name) != state
+        self._synced[name] = state
+        return changed
+
+    def _forget(self) -> None:
+        self._synced = {}
+        self._unfinished_trials = set()
 
     @override
     def upload(self, path: Path) -> None:
-        self._note(path)
-        self.storage.put(path, self._name(path))
+        self._remember(path)
+        self.storage.put(path, self._relative(path))
 
     @override
     def delete(self, path: Path) -> None:
         super().delete(path)
-        self.storage.delete(self._name(path))
+        self.storage.delete(self._relative(path))
 
     @override
     def delete_checkpoints(self, trial: Path) -> None:
         super().delete_checkpoints(trial)
-        # Trials save theirs from where they run.
-        for stored in {name.split("/")[2] for name in self.storage.sizes(self._name(trial)) if _checkpoint(name)}:
-            self.storage.delete(f"{self._name(trial)}/{stored}")
+        # Trials upload checkpoints from their own nodes, so the storage has some that are not on this disk.
+        name = self._relative(trial)
+        for checkpoint in {file.split("/")[2] for file in self.storage.sizes(name) if _in_checkpoint(file)}:
+            self.storage.delete(f"{name}/{checkpoint}")
 
     @override
     def clear(self) -> None:
-        for name in {one.split("/")[0] for one in self.storage.sizes()}:
-            if name not in (*_APART, _LOCK, "inputs"):
+        for name in {file.split("/")[0] for file in self.storage.sizes()}:
+            if name not in _NOT_DOWNLOADED:
                 self.storage.delete(name)
-        self._stored, self._open = {}, set()
+        self._forget()
 
     @override
     def download_checkpoint(self, trial: str) -> None:
-        if not any((self.folder / "results" / trial).glob("checkpoint_*")):
-            self._checkpoints(trial, self.storage.sizes(f"results/{trial}"))
+        if not any((self.folder / layout.RESULTS / trial).glob(layout.CHECKPOINTS)):
+            self._download_checkpoints(trial, self.storage.sizes(f"{layout.RESULTS}/{trial}"))
 
     @override
     def download_folder(self, folder: Path) -> None:
-        self.storage.get_folder(self._name(folder), folder)
+        self.storage.get_folder(self._relative(folder), folder)
 
     @override
     def sync_unfinished(self) -> None:
-        for trial in self._open:
-            here, name = self.folder / "results" / trial, f"results/{trial}"
-            held = {f"{name}/{path.relative_to(here).as_posix()}" for path in here.rglob("*") if path.is_file()}
-            # First what is to be there, then away with what is not: a stop in between loses nothing.
-            for one in sorted(held):
-                self.storage.put(self.folder / one, one)
-            for one in self.storage.sizes(name):
-                if one not in held:
-                    self.storage.delete(one)
+        for trial in self._unfinished_trials:
+            folder = self.folder / layout.RESULTS / trial
+            local = {self._relative(path) for path in folder.rglob("*") if path.is_file()}
+            # Upload before deleting, so that an interruption between them loses nothing.
+            for name in sorted(local):
+                self.storage.put(self.folder / name, name)
+            for name in self.storage.sizes(f"{layout.RESULTS}/{trial}"):
+                if name not in local:
+                    self.storage.delete(name)
 
     @override
     def sync_if_due(self) -> None:
-        if time.monotonic() - self._copied > _STUDY_SECONDS:
-            self._copied = time.monotonic()
-            self._put_study()
+        if time.monotonic() - self._study_uploaded_at > _STUDY_SECONDS:
+            self._study_uploaded_at = time.monotonic()
+            self._upload_study()
 
-    def _put_study(self) -> None:
-        if not (self.folder / _STUDY).is_file():
+    def _upload_study(self) -> None:
+        """Upload a copy of the study; a damaged one is not, because the search rebuilds it from its trials."""
+        if not (self.folder / layout.STUDY).is_file():
             return
-        with tempfile.TemporaryDirectory() as beside:
-            copy = Path(beside) / _STUDY
-            with (
-                closing(sqlite3.connect(self.folder / _STUDY)) as source,
-                closing(sqlite3.connect(copy)) as target,
-            ):
-                try:
-                    source.backup(target)
-                except sqlite3.DatabaseError as error:
-                    if error.sqlite_errorname not in ("SQLITE_NOTADB", "SQLITE_CORRUPT"):
-                        raise
-                    return  # damaged where it came from; the search makes it anew from its trials
-            self.storage.put(copy, _STUDY)
+        with tempfile.TemporaryDirectory() as temporary:
+            copy = Path(temporary, layout.STUDY)
+            if copy_database(self.folder / layout.STUDY, copy):
+                self.storage.put(copy, layout.STUDY)
 
     @override
     def sync_all(self) -> None:
         for path in sorted(self.folder.rglob("*")):
-            name = self._name(path)
-            apart = name.split("/")[0] in (*_APART, _STUDY) or path.name.startswith(".") or _checkpoint(name)
-            if path.is_file() and not apart and self._note(path):
+            name = self._relative(path)
+            parts = name.split("/")
+            # The study has its own copy; hidden files and folders are temporary.
+            skipped = parts[0] in (*_NOT_SYNCED, layout.STUDY) or any(part.startswith(".") for part in parts)
+            if path.is_file() and not skipped and not _in_checkpoint(name) and self._remember(path):
                 self.storage.put(path, name)
-        self._put_study()
+        self._upload_study()
 
     @override
     def upload_inputs(self, paths: list[str]) -> tuple[tuple[str, str], ...]:
-        brought = []
+        uploaded = []
         for path in dict.fromkeys(paths):
-            there = self.storage.below("inputs", artifacts.folder_digest(Path(path), ("*",)))
-            held, own = there.sizes(), {one.name: one.stat().st_size for one in Path(path).iterdir() if one.is_file()}
-            for name in own:
-                if held.get(name) != own[name]:
-                    there.put(Path(path) / name, name)
-            brought.append((path, there.uri))
-        return tuple(brought)
+            target = self.storage.below(_INPUTS, artifacts.folder_digest(Path(path), ("*",)))
+            stored = target.sizes()
+            for file in Path(path).iterdir():
+                if file.is_file() and stored.get(file.name) != file.stat().st_size:
+                    target.put(file, file.name)
+            uploaded.append((path, target.uri))
+        return tuple(uploaded)
 
     @override
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep it to this process by a lock that is renewed while it lives.
-
-        Raises:
-            InputError: another process has it.
-        """
-        self._refuse_other()
-        over, owner = threading.Event(), {"token": self._token, "host": socket.gethostname(), "pid": os.getpid()}
-
-        def beat() -> None:
-            while not over.is_set():
-                with contextlib.suppress(OSError):  # storage that is away for a while; the next beat tries again
-                    self.storage.write(_LOCK, json.dumps(owner | {"time": time.time()}).encode())
-                over.wait(_BEAT_SECONDS)
-
-        beating = threading.Thread(target=beat, daemon=True)
-        beating.start()
-        try:
+        with self._lock.hold():
             yield
-        finally:
-            over.set()
-            beating.join()
-            self.storage.delete(_LOCK)
-
-    def _refuse_other(self) -> None:
-        with contextlib.suppress(FileNotFoundError, ValueError, KeyError):
-            held = json.loads(self.storage.read(_LOCK))
-            age = time.time() - float(held["time"])
-            gone = held.get("host") == socket.gethostname() and not psutil.pid_exists(int(held["pid"]))
-            if held["token"] != self._token and age < _DEAD_SECONDS and not gone:
-                raise InputError(
-                    f"{self.name}: another search is running there (a sign of life {max(age, 0):.0f} s ago); "
-                    f"wait for its end, stop it, or if its machine is gone, wait {_DEAD_SECONDS - age:.0f} s more."
-                )
 
 
-def _checkpoint(name: str) -> bool:
+def _trials(names: Iterable[str]) -> set[str]:
+    """Return the folder names of the trials among stored names."""
+    return {name.split("/")[1] for name in names if name.startswith(f"{layout.RESULTS}/") and name.count("/") > 1}
+
+
+def _in_checkpoint(name: str) -> bool:
     """Whether a stored name lies in a trial's checkpoint."""
     parts = name.split("/")
-    return len(parts) > 3 and parts[0] == "results" and parts[2].startswith(("checkpoint_", checkpoints.RESTART))
+    return len(parts) > 3 and parts[0] == layout.RESULTS and parts[2].startswith(("checkpoint_", checkpoints.RESTART))
 
 
-def _rays(name: str) -> bool:
-    """Whether a stored name is one of Ray's own, which nobody reads (scribe.py)."""
+def _written_by_ray(name: str) -> bool:
+    """Whether a stored name is a file that Ray Tune wrote for itself; nothing reads those."""
     parts = name.split("/")
-    ours = ("config.json", "reports.jsonl", "trial.json")
-    return parts[0] == "results" and (len(parts) < 3 or (len(parts) == 3 and parts[2] not in ours))
+    trial_files = (layout.TRIAL_CONFIG, layout.TRIAL_REPORTS, layout.TRIAL_ENDING)
+    return parts[0] == layout.RESULTS and (len(parts) < 3 or (len(parts) == 3 and parts[2] not in trial_files))

@@ -1,69 +1,110 @@
-"""A shared folder that goes away for a while: a search waits for it a stated time, instead of losing what it has."""
+"""Wait for storage that is unavailable for a while, so that a search does not lose its progress."""
 
 import errno
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from fsd_tune.errors import FsdTuneError
 
-SECONDS = 180.0
-# A full disk does not come back by itself; what writes to it says so.
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_SAID_AFTER = 3.0
+# How long an operation on remote storage is repeated, and a shared folder waited for.
+RETRY_SECONDS = 120.0
+TIMEOUT_SECONDS = 180.0
+_FIRST_PAUSE = 0.5
+_LONGEST_PAUSE = 5.0
+# Waiting does not empty a full disk, and whoever writes to it reports the error.
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_NOTIFY_AFTER_SECONDS = 3.0
+_CHECK_EVERY_SECONDS = 0.5
+
+Result = TypeVar("Result")
+
+
+def retry_until_available(work: Callable[[], Result], patience: float = RETRY_SECONDS) -> Result:
+    """Call `work`, and again with growing pauses while its storage is unavailable.
+
+    Args:
+        work: an operation that may be repeated.
+        patience: seconds after which the last error is raised.
+
+    Returns:
+        The result of `work`.
+
+    Raises:
+        OSError: the storage stayed unavailable, or refused the operation.
+    """
+    deadline, pause = time.monotonic() + patience, _FIRST_PAUSE
+    while True:
+        try:
+            return work()
+        except (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError):
+            raise
+        except OSError as error:
+            # Repeating does not help if access is denied or the disk of this machine is full.
+            final = "ACCESS_DENIED" in str(error) or error.errno == errno.ENOSPC
+            if final or time.monotonic() + pause > deadline:
+                raise
+            time.sleep(pause)
+            pause = min(_LONGEST_PAUSE, 2 * pause)
 
 
 class StorageUnavailableError(FsdTuneError):
-    """The folder did not come back in time."""
+    """The folder stayed unavailable for the whole timeout."""
 
 
 class FolderWatch:
-    """Waits for a search's folder before it is written to.
+    """Waits until an experiment folder can be written.
 
     Attributes:
-        lost: how waiting ended without it. Kept, for Ray Tune tells of its callbacks' errors in its own words.
+        lost: the error after the timeout. Ray Tune wraps errors of its callbacks, so the original is kept here.
     """
 
-    def __init__(self, folder: Path, say: Callable[[str], None], seconds: float = SECONDS) -> None:
-        """
+    def __init__(self, folder: Path, notify: Callable[[str], None], timeout: float = TIMEOUT_SECONDS) -> None:
+        """Nothing is checked yet.
+
         Args:
-            folder: one that is there unless its storage is away.
-            say: told once when it is, and when it is back.
-            seconds: to wait at most.
+            folder: a folder that exists unless its storage is unavailable.
+            notify: called with a line for the user when waiting starts and when the folder is back.
+            timeout: seconds to wait at most.
         """
         self.lost: StorageUnavailableError | None = None
-        self._folder, self._say, self._seconds = folder, say, seconds
+        self._folder = folder
+        self._notify = notify
+        self._timeout = timeout
 
     def wait(self) -> None:
-        """Return when the folder can be written, which is at once as a rule.
+        """Return when the folder can be written, which normally is at once.
 
         Raises:
-            AwayError: it cannot, after so many seconds.
+            StorageUnavailableError: it could not be written within the timeout, in this call or an earlier one.
         """
         if self.lost is not None:
             raise self.lost
-        began, told = time.monotonic(), False
+        began, notified = time.monotonic(), False
         while (problem := _problem(self._folder)) is not None:
-            away = time.monotonic() - began
-            if away > self._seconds:
+            waited = time.monotonic() - began
+            if waited > self._timeout:
                 self.lost = StorageUnavailableError(
-                    f"{self._folder}: cannot be written for {away:.0f} s ({problem}).",
+                    f"{self._folder}: cannot be written for {waited:.0f} s ({problem}).",
                     "What was finished is kept there; `fsd-tune resume` goes on when it is back.",
                 )
                 raise self.lost
-            if away > _SAID_AFTER and not told:
-                told = True
-                self._say(f"{self._folder} cannot be written ({problem}); waiting up to {self._seconds:.0f} s for it")
-            time.sleep(0.5)
-        if told:
-            self._say(f"{self._folder} is back after {time.monotonic() - began:.0f} s")
+            if waited > _NOTIFY_AFTER_SECONDS and not notified:
+                notified = True
+                self._notify(
+                    f"{self._folder} cannot be written ({problem}); waiting up to {self._timeout:.0f} s for it"
+                )
+            time.sleep(_CHECK_EVERY_SECONDS)
+        if notified:
+            self._notify(f"{self._folder} is back after {time.monotonic() - began:.0f} s")
 
 
 def _problem(folder: Path) -> str | None:
-    """Why nothing can be written into a folder that was there; None where it can."""
+    """Return why no file can be made in `folder`; None if one can, or if only the disk is full."""
     try:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        return None if error.errno in _FULL else error.strerror
+        return None if error.errno in _DISK_FULL else error.strerror
     return None

@@ -15,6 +15,7 @@ from typing import Any
 
 from fsd_tune.errors import InputError
 from fsd_tune.storage import artifacts
+from fsd_tune.storage.search_summary import SearchSummary
 
 PREFIX = "wandb:"
 _SECONDS = 300.0
@@ -74,14 +75,14 @@ def write(folder: Path, name: str, runs: Iterable[Any]) -> int:
         rows = [_report(row) for row in run.scan_history() if isinstance(row.get("report"), int | float)]
         artifacts.write_text(trial / "reports.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
         if run.state != "running":
-            summary = dict(run.summary)
-            state = summary.get("state") or _STATES.get(run.state, "failed")
-            artifacts.write_json(trial / "trial.json", {"state": state, "reason": summary.get("reason") or ""})
-    summary = {key: told.get(key) for key in SHARED}
-    summary |= {"name": name, "mode": "max", "state": "done", "trials": len(found)}
-    summary |= {"teacher": {"name": "", "score": told.get("teacher/score")}}
-    summary |= {"identity": {"settings": {}, DEV_SPLIT: told.get(DEV_SPLIT)}}
-    artifacts.write_json(folder / "summary.json", summary)
+            ended = dict(run.summary)
+            state = ended.get("state") or _STATES.get(run.state, "failed")
+            artifacts.write_json(trial / "trial.json", {"state": state, "reason": ended.get("reason") or ""})
+    known = {key: told.get(key) for key in SHARED} | {"teacher": {"name": "", "score": told.get("teacher/score")}}
+    summary = SearchSummary.from_json(known)[0]
+    summary.update(name=name, mode="max", state="done", trials=len(found))
+    summary.update(identity={"settings": {}, DEV_SPLIT: told.get(DEV_SPLIT)})
+    summary.write(folder)
     return len(found)
 
 

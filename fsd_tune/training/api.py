@@ -1,136 +1,293 @@
-"""The verbs that need no Ray: build a memory, distil one student, evaluate one."""
+"""The Python calls that need no Ray: fine-tune a teacher, build a teacher memory, distil one student."""
 
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fsd_tune.data import splits
-from fsd_tune.errors import FsdTuneError, InputError
+from fsd_tune.data.splits import TaskLike
+from fsd_tune.errors import FsdTuneError, ProblemCollector
 from fsd_tune.memory.arrays import open_arrays
-from fsd_tune.memory.build import BuiltMemory, prepare
-from fsd_tune.memory.spec import MemorySpec, spec_for
+from fsd_tune.memory.build import BuiltMemory, build_artifacts
+from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.models.folder import check_output, write_model
 from fsd_tune.models.inference import score_on_dev
 from fsd_tune.models.loading import load_tokenizer
 from fsd_tune.progress import Display, short
+from fsd_tune.settings import loader
 from fsd_tune.settings.configuration import resolve
 from fsd_tune.settings.judging import judge
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import USES_TEACHER
-from fsd_tune.storage import artifacts
-from fsd_tune.storage.artifacts import write_json
+from fsd_tune.settings.schema import Asha
+from fsd_tune.storage.artifacts import MODEL_RECORD, write_json
 from fsd_tune.tracking.tracker import tracked
 from fsd_tune.training.factory import DistillerFactory
 from fsd_tune.training.inputs import Inputs, load_inputs, shared_facts
+from fsd_tune.training.loop import SingleRun, train_to_end
+from fsd_tune.training.student import Student
+from fsd_tune.training.teacher import TeacherConfig, fine_tune
 from fsd_tune.versions import versions
 
-_DEFAULT_REPORTS = 10
+__all__ = ["Student", "build_memory", "distill", "fine_tune_teacher"]
+
+SettingsLike = Settings | Mapping[str, Any] | Path | str
 
 
-def gathered(
-    settings: Settings,
-    task: splits.TaskLike,
-    teacher: str,
-    data: Path | None,
-    memory: Path,
-    device: str,
-    display: Display,
+def fine_tune_teacher(
+    task: TaskLike,
+    *,
+    model: str | Path,
+    output: str | Path,
+    data: str | Path | None = None,
+    learning_rate: float = 5e-5,
+    epochs: int = 3,
+    batch_size: int = 32,
+    seed: int = 0,
+    max_length: int = 128,
+    device: str = "auto",
+    holdout: float | None = None,
+    overwrite: bool = False,
+    quiet: bool = True,
+) -> dict[str, Any]:
+    """Fine-tune a pretrained model on a task, so that it can teach students.
+
+    An interrupted training is continued by the same call, from its last evaluation.
+
+    Args:
+        task: id of a GLUE task such as `rte`, or the YAML file of your own task.
+        model: pretrained model, a folder or a hub id.
+        output: folder to write: model, tokenizer and `fsd_tune.json`.
+        data: folder that holds `RTE/` and so on, or the files of your own task; None loads GLUE from the hub.
+        learning_rate: peak of the linear schedule.
+        epochs: passes over the training split, each followed by an evaluation on dev.
+        batch_size: examples of a step.
+        seed: of the new head, batch order and dropout.
+        max_length: the most tokens of an example.
+        device: auto, cpu or cuda.
+        holdout: share of the training split to leave out, for searches that select on it (`search.select_on`).
+        overwrite: replace a teacher in the output folder.
+        quiet: show no progress.
+
+    Returns:
+        The contents of `fsd_tune.json`: base, task, metric, score, reports, config and more.
+
+    Raises:
+        InputError: with every problem of task, data, model and output; or training diverged.
+
+    Example:
+        >>> import fsd_tune as fsd
+        >>> record = fsd.fine_tune_teacher("rte", model="bert-base-uncased", output="teachers/rte")  # doctest: +SKIP
+        >>> record["score"]  # doctest: +SKIP
+        0.6679
+    """
+    hyperparameters = {
+        "learning_rate": learning_rate,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "warmup_ratio": 0.0,
+        "weight_decay": 0.0,
+        "gradient_accumulation": 1,
+    }
+    config = TeacherConfig(
+        model=str(model),
+        task=task,
+        data=_path(data),
+        output=Path(output),
+        config=hyperparameters,
+        max_length=max_length,
+        freeze_embeddings=False,
+        seed=seed,
+        reports=epochs,
+        device=device,
+        precision="auto",
+        holdout=holdout,
+    )
+    return fine_tune(config, overwrite, Display(quiet=quiet))
+
+
+def build_memory(
+    settings: SettingsLike,
+    *,
+    task: TaskLike,
+    teacher: str | Path,
+    memory: str | Path = "memory",
+    data: str | Path | None = None,
+    device: str = "auto",
+    display: Display | None = None,
+) -> BuiltMemory:
+    """Build a task's teacher outputs and teacher memory ahead of searches; what is already built is reused.
+
+    Args:
+        settings: `Settings`, a mapping of plain values, or the path of a YAML file.
+        task: id of a GLUE task, or the YAML file of your own task.
+        teacher: the teacher, a folder or a hub id.
+        memory: folder for teacher memories; give searches the same one.
+        data: folder that holds `RTE/` and so on; None loads GLUE from the hub.
+        device: auto, cpu or cuda.
+        display: shows progress; None shows nothing.
+
+    Returns:
+        The folders of the artefacts, the teacher passes that were paid, the teacher's metrics, and `facts`.
+
+    Raises:
+        InputError: with every problem of settings, task, data and teacher.
+        FsdTuneError: the disk is full.
+
+    Example:
+        >>> import fsd_tune as fsd
+        >>> built = fsd.build_memory({"method": "fsd_ilg"}, task="rte", teacher="teachers/rte")  # doctest: +SKIP
+        >>> built.facts.centroids  # doctest: +SKIP
+        100
+    """
+    display = display or Display(quiet=True)
+    settings = _settings(settings)
+    _, spec = _load(settings, task, str(teacher), _path(data), Path(memory), device, display)
+    built = _build(spec, display)
+    facts = {"task": spec.task.id, "teacher": spec.teacher.path, "precision": spec.precision}
+    with tracked(settings.wandb, spec.folder, "memory", built.facts.fingerprint, facts, display.line) as run:
+        figures = built.facts.to_json() | {"passes": built.passes}
+        run.summary |= {key: value for key, value in figures.items() if isinstance(value, bool | int | float | str)}
+        run.summary |= {f"teacher/{name}": value for name, value in built.teacher_metrics.items()}
+    return built
+
+
+def distill(
+    settings: SettingsLike,
+    *,
+    task: TaskLike,
+    teacher: str | Path,
+    output: str | Path | None = None,
+    data: str | Path | None = None,
+    memory: str | Path | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    display: Display | None = None,
+) -> Student:
+    """Distil one student with the configuration that the settings fix.
+
+    An interrupted training is continued by the same call, from its last evaluation, if `output` is given.
+
+    Args:
+        settings: `Settings`, a mapping of plain values, or the path of a YAML file; each hyperparameter must be one
+            value.
+        task: id of a GLUE task, or the YAML file of your own task.
+        teacher: the teacher, a folder or a hub id.
+        output: folder to write. None writes a new temporary folder, which is not deleted: `student.folder` names it.
+        data: folder that holds `RTE/` and so on; None loads GLUE from the hub.
+        memory: folder for teacher memories; None uses `memory` beside the output.
+        device: auto, cpu or cuda.
+        overwrite: replace a model in the output folder.
+        display: shows progress; None shows nothing.
+
+    Returns:
+        The student: folder, metrics, score, config, reports; `load()` gives model and tokenizer.
+
+    Raises:
+        InputError: with every problem found before training, such as a hyperparameter that is still searched.
+        FsdTuneError: training diverged.
+
+    Example:
+        >>> import fsd_tune as fsd
+        >>> student = fsd.distill({"method": "kd"}, task="rte", teacher="teachers/rte")  # doctest: +SKIP
+        >>> model, tokenizer = student.load()  # doctest: +SKIP
+    """
+    display = display or Display(quiet=True)
+    settings = _settings(settings)
+    folder = Path(tempfile.mkdtemp(prefix="fsd_tune-")) / "student" if output is None else Path(output)
+    memory_folder = folder.parent / "memory" if memory is None else Path(memory)
+    problems = ProblemCollector(check_output(folder, overwrite))
+    with problems.collect():
+        config = resolve(settings)
+    with problems.collect():
+        inputs, spec = _load(settings, task, str(teacher), _path(data), memory_folder, device, display)
+    problems.raise_any()
+    built = _build(spec, display) if config["method"] in USES_TEACHER else None
+    return _distill(settings, config, inputs, spec, built, str(teacher), folder, display)
+
+
+def _settings(settings: SettingsLike) -> Settings:
+    if isinstance(settings, Settings):
+        return settings
+    return Settings.from_dict(settings) if isinstance(settings, Mapping) else loader.load(settings)
+
+
+def _path(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(path)
+
+
+def _load(
+    settings: Settings, task: TaskLike, teacher: str, data: Path | None, memory: Path, device: str, display: Display
 ) -> tuple[Inputs, MemorySpec]:
-    """Inputs checked and loaded, and the artefacts that they need; notes are shown."""
+    """Check and load the inputs, and show what a user should know about them."""
     inputs = load_inputs(settings, task, teacher, data)
-    spec, notes = spec_for(settings, inputs.teacher, inputs.task, inputs.train, inputs.dev, memory, device)
-    for note in (*inputs.notes, *notes):
+    spec = MemorySpec.from_inputs(settings, inputs, memory, device)
+    for note in (*inputs.notes, *spec.notes):
         display.line(f"note: {note}")
     return inputs, spec
 
 
-def build_memory(spec: MemorySpec, display: Display) -> BuiltMemory:
-    """Teacher outputs and memory in `spec.folder`: built, or found.
-
-    Raises:
-        FsdTuneError: no space left.
-    """
-    prepared = prepare(spec, display.stage)
+def _build(spec: MemorySpec, display: Display) -> BuiltMemory:
+    built = build_artifacts(spec, display.stage)
     display.close()
-    return prepared
+    return built
 
 
-def track_memory(settings: Settings, spec: MemorySpec, prepared: BuiltMemory, display: Display) -> None:
-    """The figures of a memory as a run of Weights & Biases."""
-    facts = {"task": spec.task.id, "teacher": spec.teacher.path, "precision": spec.precision}
-    fingerprint = str(prepared.facts["fingerprint"])
-    with tracked(settings.wandb, spec.folder, "memory", fingerprint, facts, display.line) as run:
-        figures = {key: value for key, value in prepared.facts.items() if isinstance(value, bool | int | float | str)}
-        run.summary |= figures
-        run.summary |= {"passes": prepared.passes} | {f"teacher/{k}": v for k, v in prepared.teacher_metrics.items()}
-
-
-def distill(
+def _distill(
     settings: Settings,
-    *,
-    task: splits.TaskLike,
+    config: dict[str, Any],
+    inputs: Inputs,
+    spec: MemorySpec,
+    built: BuiltMemory | None,
     teacher: str,
-    data: Path | None,
     output: Path,
-    memory: Path | None,
-    device: str,
-    overwrite: bool,
     display: Display,
-) -> dict[str, Any]:
-    """Distil one student with the configuration that the settings fix; the student's folder is `output`.
-
-    Returns:
-        What `fsd_tune.json` in it holds: score, reports, configuration.
-
-    Raises:
-        InputError: with every problem found before training; a hyperparameter that is still searched.
-        FsdTuneError: training diverged.
-    """
-    problems, hint = check_output(output, overwrite), ""
-    try:
-        config = resolve(settings)
-    except InputError as error:
-        problems += error.problems
-    try:
-        inputs, spec = gathered(settings, task, teacher, data, memory or output.parent / "memory", device, display)
-    except InputError as error:
-        problems += error.problems
-        hint = error.hint
-    if problems:
-        raise InputError(problems, hint)
-    arrays, teacher_score = None, None
-    if config["method"] in USES_TEACHER:
-        prepared = build_memory(spec, display)
-        arrays = open_arrays(prepared, mapped=True)
-        teacher_score = prepared.teacher_metrics[inputs.task.metric]
-    reports = settings.asha.reports if settings.asha else _DEFAULT_REPORTS
-    distiller = DistillerFactory(settings, spec, arrays).distiller(config, reports)
+) -> Student:
+    """Train the student of checked inputs and write its folder."""
+    arrays = None if built is None else open_arrays(built, mapped=True)
+    teacher_score = None if built is None else built.teacher_metrics[inputs.task.metric]
+    distiller = DistillerFactory(settings, spec, arrays).distiller(config, (settings.asha or Asha()).reports)
     display.line(f"distil: {short(config)}, {distiller.steps_total} steps on {spec.device} in {spec.precision}")
 
-    def step(done: int) -> None:
-        display.stage("training", done, distiller.steps_total)
+    def score(reports: list[dict[str, Any]]) -> float:
+        return judge([report[inputs.task.metric] for report in reports], settings.search.judge_by)
 
-    rows = []
+    def summarise(reports: list[dict[str, Any]]) -> dict[str, Any]:
+        return {"score": score(reports), "teacher/score": teacher_score, "state": "finished"}
+
+    def write(reports: list[dict[str, Any]]) -> dict[str, Any]:
+        origin = {"name": teacher, "score": teacher_score}
+        record = _record(settings, config, inputs, spec, score(reports), origin) | {"reports": reports}
+        write_model(output, distiller.model, load_tokenizer(teacher), record)
+        if inputs.final is not None:
+            # Training was judged on the holdout, so dev has selected nothing.
+            record["dev"] = score_on_dev(output, inputs.task, inputs.final, spec.precision, spec.device)
+            write_json(output / MODEL_RECORD, record)
+        return record
+
     facts = {"precision": spec.precision, "seed": settings.search.seed, "teacher/score": teacher_score}
     facts |= shared_facts(settings, spec, inputs.task.metric)
     facts |= {f"hp/{key}": value for key, value in config.items()}
-    with tracked(settings.wandb, output.parent, "distill", output.name, facts, display.line) as run:
-        while not distiller.done:
-            rows.append(distiller.train_to_next_evaluation(step))
-            last = rows[-1]
-            run.log(last)
-            # Fewer steps than reports: some reports have no step of their own, hence no loss.
-            loss = f", loss {last['loss']:.4f}" if "loss" in last else ""
-            display.line(f"  epoch {last['epoch']:.2f}: {inputs.task.metric} {last[inputs.task.metric]:.4f}{loss}")
-            if "diverged" in last:
-                raise FsdTuneError(f"Training diverged: {last['diverged']}.", hint="Lower --learning-rate.")
-        score = judge([row[inputs.task.metric] for row in rows], settings.search.judge_by)
-        run.summary |= {"score": score, "teacher/score": teacher_score, "state": "finished"}
-    display.close()
-    made = {
+    depends_on = () if built is None else (built.facts.fingerprint,)
+    run = SingleRun("distill", output, settings.wandb, facts, depends_on, _diverged)
+    record = train_to_end(run, distiller, display, write, summarise)
+    return Student(output, {name: record["reports"][-1][name] for name in inputs.task.metrics}, record)
+
+
+def _record(
+    settings: Settings,
+    config: dict[str, Any],
+    inputs: Inputs,
+    spec: MemorySpec,
+    score: float,
+    teacher: dict[str, Any],
+) -> dict[str, Any]:
+    """Return what `fsd_tune.json` says beside the reports."""
+    return {
         "task": inputs.task.id,
         "metric": inputs.task.metric,
         "score": score,
-        "teacher": {"name": teacher, "score": teacher_score},
+        "teacher": teacher,
         "config": config,
         "seed": settings.search.seed,
         "max_length": settings.data.max_length,
@@ -141,13 +298,8 @@ def distill(
         "judge_by": settings.search.judge_by,
         "student": {"layers": settings.student.layers, "start": settings.student.start},
         "versions": versions(),
-        "reports": rows,
     }
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_model(output, distiller.model, load_tokenizer(teacher), made)
-    if inputs.final is not None:
-        # Judged on the holdout: dev has chosen nothing.
-        figure = score_on_dev(output, inputs.task, inputs.final, spec.precision, spec.device)
-        made |= {"select_on": settings.search.model_dump(mode="json")["select_on"], "dev": figure}
-        write_json(output / artifacts.MODEL_RECORD, made)
-    return made
+
+
+def _diverged(reason: str) -> FsdTuneError:
+    return FsdTuneError(f"Training diverged: {reason}.", hint="Lower --learning-rate.")

@@ -1,4 +1,4 @@
-"""From settings, prepared artefacts and one configuration to a `Distiller`: shared by trials and single runs."""
+"""Make a `Distiller` from settings, built artefacts and one configuration; trials and single runs share it."""
 
 import copy
 from dataclasses import dataclass, field
@@ -16,7 +16,8 @@ from fsd_tune.models.loading import label_order, load_classifier
 from fsd_tune.models.student_init import build_student
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import USES_FEATURES, USES_MEMORY, USES_TEACHER
-from fsd_tune.training.distiller import Distiller, TrainingSetup, start_memory
+from fsd_tune.training.distiller import Distiller, start_memory
+from fsd_tune.training.setup import TrainingSetup
 
 
 @dataclass
@@ -26,7 +27,7 @@ class DistillerFactory:
     Attributes:
         settings: of the search.
         spec: the task's splits and models, with device and precision resolved.
-        arrays: None for a search of `ce` alone.
+        arrays: teacher outputs and memory; None for a search of `ce` alone.
     """
 
     settings: Settings
@@ -39,31 +40,33 @@ class DistillerFactory:
         self.spec.bring()
 
     def distiller(self, config: dict[str, Any], reports: int, seed: int | None = None) -> Distiller:
-        """One run at step 0; the same whether the workbench is fresh or was used before.
+        """Return a run at step 0; the same whether the factory is fresh or has made others.
 
         Args:
             config: flat: `method`, its hyperparameters and the optimisation ones.
             reports: evaluations of the run.
             seed: of initialisation, batch order and dropout; None for the settings'.
         """
-        settings, spec, method = self.settings, self.spec, config["method"]
+        settings = self.settings
+        spec = self.spec
+        method = config["method"]
         seed = settings.search.seed if seed is None else seed
         device = torch.device(spec.device)
         if self._start is None or self._start[0] != seed:
             self._start = (seed, build_student(spec.student, spec.teacher, splits.get_task(spec.task), seed))
         model = copy.deepcopy(self._start[1])
         pairs = spec.pairs if method in USES_FEATURES else ()
-        source = held = None
+        targets = memory = None
         if method in USES_TEACHER:
             assert self.arrays is not None, "every method but ce needs the teacher's outputs"
-            held = self.arrays.memory if method in USES_MEMORY else None
-            source = self._source(held, tuple(sorted({t for t, _ in pairs})), device)
-        run = TrainingSetup(
+            memory = self.arrays.memory if method in USES_MEMORY else None
+            targets = self._targets(memory, tuple(sorted({t for t, _ in pairs})), device)
+        setup = TrainingSetup(
             task=splits.get_task(spec.task),
             train=spec.train,
             dev=spec.dev,
             config=config,
-            source=source,
+            targets=targets,
             pairs=pairs,
             memory_layer=global_pair(settings.loss.layers, spec.teacher.layers, spec.student.layers)[1],
             distance=settings.loss.distance,
@@ -73,29 +76,35 @@ class DistillerFactory:
             precision=spec.precision,
             device=device,
         )
-        return Distiller(run, model, None if held is None else self._memory_start(model, held, seed))
+        return Distiller(setup, model, None if memory is None else self._memory_start(model, memory, seed))
 
-    def _source(self, held: TeacherMemory | None, layers: tuple[int, ...], device: torch.device) -> TeacherTargets:
-        spec, arrays = self.spec, self.arrays
-        assert arrays is not None
-        if arrays.outputs is not None:
-            return CachedTeacher(arrays.outputs, held, layers, device)
+    def _targets(self, memory: TeacherMemory | None, layers: tuple[int, ...], device: torch.device) -> TeacherTargets:
+        """Return the stored teacher's targets, or a live teacher's where nothing is stored."""
+        spec = self.spec
+        assert self.arrays is not None
+        if self.arrays.outputs is not None:
+            return CachedTeacher(self.arrays.outputs, memory, layers, device)
         assert spec.live
         task = splits.get_task(spec.task)
         if self._teacher is None:
             self._teacher = load_classifier(spec.teacher.path, task).to(device).eval()
-        memory_layer = spec.memory_pair[0] if spec.memory_pair is not None else 0
-        order = label_order(spec.teacher, task)
         return LiveTeacher(
-            self._teacher, order, held, layers, memory_layer, spec.padding, spec.precision, device
-        )  # fmt: skip
+            model=self._teacher,
+            order=label_order(spec.teacher, task),
+            memory=memory,
+            layers=layers,
+            memory_layer=spec.memory_pair[0] if spec.memory_pair is not None else 0,
+            padding=spec.padding,
+            precision=spec.precision,
+            device=device,
+        )
 
-    def _memory_start(self, model: Any, held: TeacherMemory, seed: int) -> torch.Tensor:
+    def _memory_start(self, model: Any, memory: TeacherMemory, seed: int) -> torch.Tensor:
         assert self.arrays is not None
-        given = self.arrays.start
+        matched = self.arrays.start
         return start_memory(
-            None if given is None else torch.tensor(given),
-            len(held.sizes),
+            None if matched is None else torch.tensor(matched),
+            len(memory.sizes),
             self.spec.train.max_length * model.config.hidden_size,
             seed,
         )

@@ -1,28 +1,31 @@
-"""Fine-tuning a teacher: the plain `ce` run of distill.py on a whole pretrained model."""
+"""Fine-tune a teacher: a plain `ce` run on a whole pretrained model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from fsd_tune.data import holdout
-from fsd_tune.data.batching import tokenize
+from fsd_tune.data.batching import TokenizedSplit, tokenize
 from fsd_tune.data.splits import Split, Task, TaskLike, get_task
 from fsd_tune.device import resolve_precision, select_device
-from fsd_tune.errors import InputError
+from fsd_tune.errors import FsdTuneError, InputError, ProblemCollector
 from fsd_tune.models.folder import check_output, write_model
-from fsd_tune.models.loading import checked_tokenizer, describe_model, load_classifier, quiet_transformers
+from fsd_tune.models.loading import checked_tokenizer, describe_model, load_classifier
 from fsd_tune.progress import Display
 from fsd_tune.settings.schema import Wandb
 from fsd_tune.tracking.login import tracking_problems
-from fsd_tune.tracking.tracker import tracked
-from fsd_tune.training.distiller import Distiller, TrainingSetup
+from fsd_tune.training.distiller import Distiller
 from fsd_tune.training.inputs import load_splits
+from fsd_tune.training.loop import SingleRun, train_to_end
+from fsd_tune.training.setup import TrainingSetup
 
 
 @dataclass(frozen=True)
 class TeacherConfig:
-    """What a teacher is made of.
+    """What a teacher is made from.
 
     Attributes:
         model: the pretrained model, folder or hub id.
@@ -30,13 +33,13 @@ class TeacherConfig:
         data: the folder that holds `SST-2/` and so on; None for the hub.
         output: the teacher's folder, new.
         config: the optimisation hyperparameters, complete.
-        max_length: tokens of an example at most.
+        max_length: the most tokens of an example.
         freeze_embeddings: leave the word embeddings as they start.
         seed: of head, batch order and dropout.
         reports: evaluations on dev.
-        device, precision: as in settings, unresolved.
-        holdout: the share of the training split that a search will select on, which is left out; None leaves out
-            nothing.
+        device: as in settings, unresolved.
+        precision: as in settings, unresolved.
+        holdout: share of the training split to leave out, because a search will select on it; None leaves out nothing.
         wandb: where the run is tracked.
     """
 
@@ -56,120 +59,136 @@ class TeacherConfig:
 
 
 @dataclass(frozen=True)
-class Checked:
-    """A run's inputs.
+class TeacherInputs:
+    """The loaded inputs of a teacher's training.
 
     Attributes:
         task: the task.
         splits: train, without what is held out, and dev.
         tokenizer: the model's.
-        left_out: what the teacher's record says of a holdout.
+        holdout_record: what the teacher's record says about a holdout; empty without one.
     """
 
     task: Task
     splits: dict[str, Split]
     tokenizer: Any
-    left_out: dict[str, Any]
+    holdout_record: dict[str, Any]
 
 
-def check(run: TeacherConfig, overwrite: bool) -> Checked:
-    """Load a run's data and look at its model and output.
+def load_teacher_inputs(config: TeacherConfig, overwrite: bool) -> TeacherInputs:
+    """Load the data and check model and output before any training.
+
+    Args:
+        config: what the teacher is made from.
+        overwrite: accept an output folder that holds a model.
 
     Raises:
         InputError: with every problem of task, data, model and output.
     """
-    problems, hint = check_output(run.output, overwrite), ""
+    problems = ProblemCollector(check_output(config.output, overwrite))
     task = splits = tokenizer = None
-    left_out: dict[str, Any] = {}
-    try:
-        task = get_task(run.task)
-        splits = load_splits(task, run.data)
-        if run.holdout is not None:
-            rest, held = holdout.split_holdout(splits["train"], run.holdout)
-            splits, left_out = splits | {"train": rest}, holdout.holdout_record(held, run.holdout)
-    except InputError as error:
-        problems, hint = [*problems, *error.problems], error.hint
-    problems += tracking_problems(run.wandb)
-    quiet_transformers()
-    try:
-        positions = describe_model(run.model, "--model")
-        tokenizer = checked_tokenizer(run.model, "--model")
-        if positions is not None and run.max_length > positions:
-            problems.append(f"--max-length: found {run.max_length}, but the model takes at most {positions}.")
-    except InputError as error:
-        problems += error.problems
-    if problems or task is None or splits is None:
-        raise InputError(problems, hint)
-    return Checked(task, splits, tokenizer, left_out)
+    holdout_record: dict[str, Any] = {}
+    with problems.collect():
+        task = get_task(config.task)
+        splits = load_splits(task, config.data)
+        if config.holdout is not None:
+            rest, held = holdout.split_holdout(splits["train"], config.holdout)
+            splits |= {"train": rest}
+            holdout_record = holdout.holdout_record(held, config.holdout)
+    problems.add(*tracking_problems(config.wandb))
+    with problems.collect():
+        positions = describe_model(config.model, "--model")
+        tokenizer = checked_tokenizer(config.model, "--model")
+        if positions is not None and config.max_length > positions:
+            problems.add(f"--max-length: found {config.max_length}, but the model takes at most {positions}.")
+    problems.raise_any()
+    assert task is not None and splits is not None
+    return TeacherInputs(task, splits, tokenizer, holdout_record)
 
 
-def fine_tune(run: TeacherConfig, overwrite: bool, display: Display) -> dict[str, Any]:
-    """Train a teacher and write its folder, in which `fsd_tune.json` records its base, scores and making.
+def fine_tune(config: TeacherConfig, overwrite: bool, display: Display) -> dict[str, Any]:
+    """Train a teacher and write its folder, in which `fsd_tune.json` records its base, scores and configuration.
+
+    An interrupted training is continued by the same call, from its last evaluation.
+
+    Args:
+        config: what the teacher is made from.
+        overwrite: replace a model in the output folder.
+        display: shows progress.
 
     Returns:
         What `fsd_tune.json` holds.
 
     Raises:
-        InputError: with every problem of task, data, model and output found before training.
+        InputError: with every problem of task, data, model and output found before training, or training diverged.
     """
-    checked = check(run, overwrite)
-    task = checked.task
-    where = select_device(run.device)
-    precision = resolve_precision(run.precision, where)
-    data = {name: tokenize(split, checked.tokenizer, run.max_length) for name, split in checked.splits.items()}
-    model = load_classifier(run.model, task, run.seed)
-    if run.freeze_embeddings:
+    inputs = load_teacher_inputs(config, overwrite)
+    device = select_device(config.device)
+    precision = resolve_precision(config.precision, device)
+    train, dev = (tokenize(inputs.splits[name], inputs.tokenizer, config.max_length) for name in ("train", "dev"))
+    distiller = _distiller(config, inputs.task, train, dev, device, precision)
+    display.line(
+        f"teacher: {len(train)} examples, {distiller.steps_total} steps on {device.type} in {precision}, "
+        f"evaluated on {len(dev)}"
+    )
+    facts = {"task": inputs.task.id, "model": config.model, "precision": precision, "seed": config.seed}
+    facts |= {f"hp/{key}": value for key, value in config.config.items()}
+
+    def write(reports: list[dict[str, Any]]) -> dict[str, Any]:
+        record = _record(config, inputs, precision, reports)
+        write_model(config.output, distiller.model, inputs.tokenizer, record)
+        return record
+
+    run = SingleRun("teacher", config.output, config.wandb, facts, (), _diverged)
+    return train_to_end(run, distiller, display, write)
+
+
+def _distiller(
+    config: TeacherConfig,
+    task: Task,
+    train: TokenizedSplit,
+    dev: TokenizedSplit,
+    device: torch.device,
+    precision: str,
+) -> Distiller:
+    model = load_classifier(config.model, task, config.seed)
+    if config.freeze_embeddings:
         model.get_input_embeddings().requires_grad_(False)
-    training = TrainingSetup(
+    setup = TrainingSetup(
         task=task,
-        train=data["train"],
-        dev=data["dev"],
-        config={"method": "ce", **run.config},
-        source=None,
+        train=train,
+        dev=dev,
+        config={"method": "ce", **config.config},
+        targets=None,
         pairs=(),
         memory_layer=0,
         distance="relative",
         padding="masked",
-        reports=run.reports,
-        seed=run.seed,
+        reports=config.reports,
+        seed=config.seed,
         precision=precision,
-        device=where,
+        device=device,
     )
-    distiller = Distiller(training, model, None)
-    display.line(
-        f"teacher: {len(data['train'])} examples, {distiller.steps_total} steps on {where.type} in {precision}, "
-        f"evaluated on {len(data['dev'])}"
-    )
+    return Distiller(setup, model, None)
 
-    def step(done: int) -> None:
-        display.stage("training", done, distiller.steps_total)
 
-    reports = []
-    facts = {"task": task.id, "model": run.model, "precision": precision, "seed": run.seed}
-    facts |= {f"hp/{key}": value for key, value in run.config.items()}
-    with tracked(run.wandb, run.output.parent, "teacher", run.output.name, facts, display.line) as followed:
-        while not distiller.done:
-            record = distiller.train_to_next_evaluation(step)
-            reports.append(record)
-            followed.log(record)
-            display.line(
-                f"  epoch {record['epoch']:.2f}: {task.metric} {record[task.metric]:.4f}, loss {record['loss']:.4f}"
-            )
-            if "diverged" in record:
-                raise InputError(f"--learning-rate: training diverged ({record['diverged']}); lower it.")
-    display.close()
-    made = {
-        "base": str(Path(run.model).expanduser().resolve()) if Path(run.model).expanduser().is_dir() else run.model,
-        "task": task.id,
-        "metric": task.metric,
-        "score": reports[-1][task.metric],
+def _record(
+    config: TeacherConfig, inputs: TeacherInputs, precision: str, reports: list[dict[str, Any]]
+) -> dict[str, Any]:
+    model = Path(config.model).expanduser()
+    return {
+        "base": str(model.resolve()) if model.is_dir() else config.model,
+        "task": inputs.task.id,
+        "metric": inputs.task.metric,
+        "score": reports[-1][inputs.task.metric],
         "reports": reports,
-        "config": dict(run.config),
-        "max_length": run.max_length,
-        "seed": run.seed,
+        "config": dict(config.config),
+        "max_length": config.max_length,
+        "seed": config.seed,
         "precision": precision,
-        **checked.left_out,
+        **inputs.holdout_record,
     }
-    run.output.parent.mkdir(parents=True, exist_ok=True)
-    write_model(run.output, model, checked.tokenizer, made)
-    return made
+
+
+def _diverged(reason: str) -> FsdTuneError:
+    return InputError(f"--learning-rate: training diverged ({reason}); lower it.")

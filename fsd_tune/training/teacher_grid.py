@@ -1,7 +1,7 @@
-"""Teachers for several learning rates and seeds, trained side by side on Ray; the best on dev is kept.
+"""Train teachers with several learning rates and seeds side by side on Ray, and keep the best on dev.
 
-A candidate is what `teacher.fine_tune` makes with its learning rate and seed alone. As soon as it has ended its record
-lies in `<output>.candidates/`, with the best one's folder so far: the same command continues what was broken off.
+A candidate is what `teacher.fine_tune` makes with its learning rate and seed alone. The records of finished candidates
+lie in `<output>.candidates/`, with the folder of the best one so far, so that the same command continues the grid.
 """
 
 import json
@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from fsd_tune import device
-from fsd_tune.errors import FsdTuneError, InputError
+from fsd_tune.errors import FsdTuneError, ProblemCollector
 from fsd_tune.memory.spec import fingerprint
 from fsd_tune.progress import Display, duration
 from fsd_tune.settings.schema import Wandb
 from fsd_tune.storage import artifacts
 from fsd_tune.storage.artifacts import digest, write_json
 from fsd_tune.tracking.tracker import Tracker
-from fsd_tune.training.teacher import TeacherConfig, check
+from fsd_tune.training.teacher import TeacherConfig, load_teacher_inputs
 from fsd_tune.training.teacher_workers import Trained, Workers
+from fsd_tune.training.unfinished import unfinished_folder
 
-# Says that a folder of candidates is ours.
+# This file marks a folder as one of candidates.
 _MARK = "grid.json"
 
 
@@ -31,8 +32,8 @@ class Candidate:
     """One teacher of the grid.
 
     Attributes:
-        name: names all that it depends on, and its files.
-        run: what it is made of; its output lies in the folder of candidates.
+        name: identifies everything that it depends on; its files have this name.
+        run: what it is made from; its output lies in the folder of candidates.
     """
 
     name: str
@@ -40,7 +41,7 @@ class Candidate:
 
     @property
     def label(self) -> str:
-        """For people."""
+        """The candidate in words."""
         return f"learning rate {self.run.config['learning_rate']:g}, seed {self.run.seed}"
 
 
@@ -56,84 +57,85 @@ def train(
     ray_temporary: Path | None,
     display: Display,
 ) -> dict[str, Any]:
-    """Train what is missing of the grid and write the best candidate's folder to `run.output`.
+    """Train the missing candidates of the grid and write the best one's folder to `run.output`.
 
     Args:
         run: what the candidates have in common; its learning rate and seed are not used.
-        rates, seeds: of which every pair is a candidate.
-        cpus, gpus: of a candidate; no number of GPUs is one where there are any, unless the device is cpu.
-        overwrite: replace a teacher that is there.
-        address, ray_temporary: as for `cluster.connected`.
-        display: where progress goes.
+        rates: learning rates; every pair of a rate and a seed is a candidate.
+        seeds: seeds.
+        cpus: CPUs of a candidate.
+        gpus: GPUs of a candidate; None takes one if there is any, unless the device is cpu.
+        overwrite: replace a teacher in the output folder.
+        address: of a Ray cluster, as for `connection.connect`.
+        ray_temporary: folder of Ray's own files, as for `connection.connect`.
+        display: shows progress.
 
     Returns:
-        What `fsd_tune.json` holds: that of the best candidate, and `grid`, a row for each: learning_rate, seed,
-        score, seconds, state (finished or failed) and reason. Of equal scores the first wins.
+        What `fsd_tune.json` holds: the record of the best candidate, and `grid`, a row for each candidate with
+        learning_rate, seed, score, seconds, state (finished or failed) and reason. The first of equal scores wins.
 
     Raises:
-        InputError: with every problem of the inputs, or more resources asked for than there are.
+        InputError: with every problem of the inputs, or fewer resources than were asked for.
         FsdTuneError: every candidate has failed.
     """
     store = run.output.parent / f"{run.output.name}.candidates"
-    problems: list[str] = []
+    problems = ProblemCollector()
     if store.exists() and not (store / _MARK).is_file():
-        problems = [f"--output: {store} is there, where candidates would be kept, but is not ours; move it away."]
-    try:
-        checked = check(run, overwrite)
-    except InputError as error:
-        raise InputError([*problems, *error.problems], error.hint) from error
-    if problems:
-        raise InputError(problems)
+        problems.add(f"--output: candidates would be kept in {store}, which holds something else; move it away.")
+    with problems.collect():
+        inputs = load_teacher_inputs(run, overwrite)
+    problems.raise_any()
     if gpus is None:
         gpus = 0 if run.device == "cpu" else float(device.select_device(run.device).type == "cuda")
-    data = [[split.first, split.second, split.labels] for split in checked.splits.values()]
-    made_of = replace(
+    data = [[split.first, split.second, split.labels] for split in inputs.splits.values()]
+    shared = replace(
         run, wandb=Wandb(), model=_absolute(run.model), data=None if run.data is None else run.data.absolute()
     )
-    facts = [fingerprint(made_of.model), run.task, checked.left_out, cpus, *(part for split in data for part in split)]
-    candidates = [_candidate(made_of, rate, seed, store.absolute(), facts) for rate in rates for seed in seeds]
-    del checked, data
+    parts = (part for split in data for part in split)
+    facts = [fingerprint(shared.model), run.task, inputs.holdout_record, cpus, *parts]
+    candidates = [_candidate(shared, rate, seed, store.absolute(), facts) for rate in rates for seed in seeds]
+    del inputs, data
 
     write_json(store / _MARK, {"output": str(run.output), "candidates": [each.name for each in candidates]})
-    records = {each.name: found for each in candidates if (found := _found(store, each)) is not None}
+    records = {each.name: record for each in candidates if (record := _read_record(store, each)) is not None}
     failed: dict[str, str] = {}
     best = _best(candidates, records)
     if best is not None and not (store / best.name / artifacts.MODEL_RECORD).is_file():
-        del records[best.name]  # its record alone is left: it is made again
-    there = f", {len(records)} of them there already" if records else ""
-    display.line(f"teachers: {len(rates)} learning rates x {len(seeds)} seeds, {len(candidates)} candidates{there}")
+        del records[best.name]  # Only its record is left, so it is trained again.
+    finished = f", {len(records)} of them there already" if records else ""
+    display.line(f"teachers: {len(rates)} learning rates x {len(seeds)} seeds, {len(candidates)} candidates{finished}")
     missing = [each for each in candidates if each.name not in records]
     tracker = Tracker(run.wandb, run.output.parent, f"{run.output.name}-candidates", display.line)
     try:
         if missing:
             with Workers(cpus, gpus, len(missing), address, ray_temporary) as workers:
-                workers.require(store, [made_of.model, *([] if made_of.data is None else [str(made_of.data)])])
+                workers.require(store, [shared.model, *([] if shared.data is None else [str(shared.data)])])
                 for ended in workers.train({each.name: each.run for each in missing}, display, len(records)):
                     each = next(candidate for candidate in missing if candidate.name == ended.name)
                     _keep(store, each, ended, records, failed, candidates)
-                    _tell(each, ended, display, tracker)
+                    _show(each, ended, display, tracker)
     finally:
         display.close()
         tracker.close()
-        if not records:
-            _tidy(store, candidates)
+        if not records and not any(unfinished_folder(each.run.output).exists() for each in candidates):
+            _remove_files(store, candidates)
     best = _best(candidates, records)
     if best is None:
         reasons = [f"{each.label}: {failed[each.name]}" for each in candidates]
         raise FsdTuneError(f"all {len(candidates)} candidates. " + " ".join(reasons))
     if not (store / best.name / artifacts.MODEL_RECORD).is_file():
         raise FsdTuneError(f"{best.label} is the best, but its folder is gone: the same command trains it again.")
-    made = records[best.name] | {"grid": [_row(each, records.get(each.name), failed) for each in candidates]}
-    _hand_over(store, best, made, run.output, candidates)
-    return made
+    record = records[best.name] | {"grid": [_row(each, records.get(each.name), failed) for each in candidates]}
+    _move_to_output(store, best, record, run.output, candidates)
+    return record
 
 
-def lines(made: dict[str, Any]) -> list[str]:
-    """A grid's scores as a table."""
-    width = max(len(made["metric"]), 6)
-    table = [f"  learning rate  seed  {made['metric']:>{width}}      time"]
-    for row in made["grid"]:
-        chosen = (row["learning_rate"], row["seed"]) == (made["config"]["learning_rate"], made["seed"])
+def lines(record: dict[str, Any]) -> list[str]:
+    """Return a grid's scores as the lines of a table."""
+    width = max(len(record["metric"]), 6)
+    table = [f"  learning rate  seed  {record['metric']:>{width}}      time"]
+    for row in record["grid"]:
+        chosen = (row["learning_rate"], row["seed"]) == (record["config"]["learning_rate"], record["seed"])
         start = f"  {row['learning_rate']:>13g}  {row['seed']:>4}  "
         if row["state"] == "failed":
             table.append(f"{start}{'failed':>{width}}  {row['reason']}")
@@ -155,8 +157,8 @@ def _candidate(run: TeacherConfig, rate: float, seed: int, store: Path, facts: S
     return Candidate(name, replace(run, config=config, seed=seed, output=store / name))
 
 
-def _found(store: Path, candidate: Candidate) -> dict[str, Any] | None:
-    """The record of a candidate that has ended before; its folder has it, too, until a better one has come."""
+def _read_record(store: Path, candidate: Candidate) -> dict[str, Any] | None:
+    """Return the record of a finished candidate; the best one's folder has a copy."""
     for path in (store / f"{candidate.name}.json", store / candidate.name / artifacts.MODEL_RECORD):
         try:
             record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -179,54 +181,55 @@ def _keep(
     failed: dict[str, str],
     candidates: Sequence[Candidate],
 ) -> None:
-    """Written at once, so that it is never trained again; of the folders only the best one's stays."""
-    if ended.made is None:
+    """Record an ended candidate at once, so that it is not trained again, and keep the best one's folder only."""
+    if ended.record is None:
         failed[candidate.name] = ended.reason
         return
-    write_json(store / f"{candidate.name}.json", ended.made)
-    records[candidate.name] = ended.made
+    write_json(store / f"{candidate.name}.json", ended.record)
+    records[candidate.name] = ended.record
     best = _best(candidates, records)
     for each in candidates:
         if each.name in records and each is not best:
             shutil.rmtree(store / each.name, ignore_errors=True)
 
 
-def _tell(candidate: Candidate, ended: Trained, display: Display, tracker: Tracker) -> None:
+def _show(candidate: Candidate, ended: Trained, display: Display, tracker: Tracker) -> None:
     config = {f"hp/{key}": value for key, value in candidate.run.config.items()} | {"seed": candidate.run.seed}
     config |= {"task": candidate.run.task, "model": candidate.run.model}
-    if ended.made is None:
+    if ended.record is None:
         display.line(f"  {candidate.label}: failed: {ended.reason}")
         tracker.write(candidate.name, "teacher", config, [], {"state": "failed", "reason": ended.reason}, failed=True)
         return
-    made = ended.made
-    row = _row(candidate, made, {})
-    display.line(f"  {candidate.label}: {made['metric']} {made['score']:.4f} ({duration(row['seconds'])})")
-    figures = {"state": "finished", "score": made["score"], "seconds": row["seconds"]}
-    tracker.write(candidate.name, "teacher", config, made["reports"], figures)
+    record = ended.record
+    row = _row(candidate, record, {})
+    display.line(f"  {candidate.label}: {record['metric']} {record['score']:.4f} ({duration(row['seconds'])})")
+    figures = {"state": "finished", "score": record["score"], "seconds": row["seconds"]}
+    tracker.write(candidate.name, "teacher", config, record["reports"], figures)
 
 
-def _row(candidate: Candidate, made: dict[str, Any] | None, failed: dict[str, str]) -> dict[str, Any]:
+def _row(candidate: Candidate, record: dict[str, Any] | None, failed: dict[str, str]) -> dict[str, Any]:
     row: dict[str, Any] = {"learning_rate": candidate.run.config["learning_rate"], "seed": candidate.run.seed}
-    if made is None:
+    if record is None:
         return row | {"score": None, "seconds": None, "state": "failed", "reason": failed[candidate.name]}
-    last = made["reports"][-1]
+    last = record["reports"][-1]
     seconds = round(last["train_seconds"] + last["evaluation_seconds"], 3)
-    return row | {"score": made["score"], "seconds": seconds, "state": "finished", "reason": ""}
+    return row | {"score": record["score"], "seconds": seconds, "state": "finished", "reason": ""}
 
 
-def _hand_over(
-    store: Path, best: Candidate, made: dict[str, Any], output: Path, candidates: Sequence[Candidate]
+def _move_to_output(
+    store: Path, best: Candidate, record: dict[str, Any], output: Path, candidates: Sequence[Candidate]
 ) -> None:
-    """The best candidate's folder takes the place of the output; nothing of the others stays."""
-    write_json(store / best.name / artifacts.MODEL_RECORD, made)
+    """Move the best candidate's folder to the output, and delete the others."""
+    write_json(store / best.name / artifacts.MODEL_RECORD, record)
     shutil.rmtree(output, ignore_errors=True)
     (store / best.name).rename(output)
-    _tidy(store, candidates)
+    _remove_files(store, candidates)
 
 
-def _tidy(store: Path, candidates: Sequence[Candidate]) -> None:
-    """Remove a grid's files; another's, of other settings, stay where they are, for they serve its command."""
+def _remove_files(store: Path, candidates: Sequence[Candidate]) -> None:
+    """Delete this grid's files. Candidates of other grids are kept so that those can resume."""
     for each in candidates:
         (store / f"{each.name}.json").unlink(missing_ok=True)
-    if all(path.name == _MARK or path.name.startswith(".") for path in store.iterdir()):
+        shutil.rmtree(unfinished_folder(each.run.output), ignore_errors=True)
+    if store.exists() and all(path.name == _MARK or path.name.startswith(".") for path in store.iterdir()):
         shutil.rmtree(store)

@@ -1,4 +1,4 @@
-"""The candidates of a grid of teachers as tasks on Ray, and how far each one is."""
+"""Train the candidates of a grid of teachers as tasks on Ray, and show the progress of each."""
 
 import contextlib
 import json
@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray
 import torch
-from ray.exceptions import RayError
 from rich.table import Table
 
 from fsd_tune.cluster import connection, nodes
+from fsd_tune.cluster.task_pool import TaskPool
 from fsd_tune.errors import FsdTuneError
 from fsd_tune.progress import Display
 from fsd_tune.settings import loader
@@ -26,15 +25,15 @@ _TOLD_EVERY = 0.5
 
 @dataclass(frozen=True)
 class Trained:
-    """A candidate that has ended: what its record holds, or why there is none."""
+    """A candidate that has ended: its record, or the reason why there is none."""
 
     name: str
-    made: dict[str, Any] | None
+    record: dict[str, Any] | None
     reason: str = ""
 
 
 class _Told(Display):
-    """Writes to a file how far a candidate is: its stage, and the last line that would have been shown."""
+    """A display that writes a candidate's progress and its last line to a file."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(quiet=True)
@@ -53,7 +52,6 @@ def _progress(folder: Path, name: str) -> Path:
     return folder / f".{name}.progress"
 
 
-@ray.remote(max_retries=2)  # type: ignore[untyped-decorator]
 def _train(run: TeacherConfig, threads: int) -> tuple[dict[str, Any] | None, str]:
     """One candidate: (its record, ""), or (None, why there is none)."""
     torch.set_num_threads(threads)
@@ -67,76 +65,79 @@ def _train(run: TeacherConfig, threads: int) -> tuple[dict[str, Any] | None, str
 
 
 class Workers:
-    """A connection to Ray and the room that candidates have there. A context manager."""
+    """A connection to Ray that trains candidates; a context manager."""
 
     def __init__(self, cpus: float, gpus: float, candidates: int, address: str | None, temporary: Path | None) -> None:
-        """Nothing starts yet.
+        """Connect to nothing yet.
 
         Args:
-            cpus, gpus: of a candidate.
-            candidates: how many there are.
-            address, temporary: as for `cluster.connected`.
+            cpus: CPUs of a candidate.
+            gpus: GPUs of a candidate.
+            candidates: number of candidates.
+            address: of a Ray cluster, as for `connection.connect`.
+            temporary: folder of Ray's own files, as for `connection.connect`.
         """
         self._cpus, self._gpus, self._candidates = cpus, gpus, candidates
         self._connection, self._stack = (address, temporary), contextlib.ExitStack()
-        self._running: dict[Any, str] = {}
 
     def __enter__(self) -> "Workers":
         self._stack.enter_context(connection.connect(*self._connection))
         asked = {"method": "ce", "resources.cpus_per_trial": str(self._cpus), "search.trials": str(self._candidates)}
         try:
-            self._limit = connection.workers(loader.load(None, asked), self._gpus)
+            limit = connection.workers(loader.load(None, asked), self._gpus)
         except BaseException:
             self._stack.close()
             raise
+        self._pool: TaskPool[str] = TaskPool(_train, limit=limit, cpus=self._cpus, gpus=self._gpus)
+        self._stack.callback(self._pool.close)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for reference in self._running:
-            with contextlib.suppress(RayError):  # it has ended meanwhile
-                ray.cancel(reference, force=True)
         self._stack.close()
 
     def require(self, folder: Path, paths: Sequence[str]) -> None:
-        """Refuse a cluster whose nodes do not share the folder or cannot read the paths that exist here.
+        """Check that all nodes share the folder and can read the paths that exist on this machine.
+
+        Args:
+            folder: of the candidates.
+            paths: folders of models and data, or hub ids, which are not checked.
 
         Raises:
-            InputError: a line for each problem, with its node.
+            InputError: with a line for each problem and its node.
         """
         nodes.require(
             ExperimentFolder(folder), nodes.Needs(self._gpus, [path for path in paths if Path(path).exists()])
         )
 
     def train(self, runs: Mapping[str, TeacherConfig], display: Display, before: int) -> Iterator[Trained]:
-        """Train the runs side by side; each is given when it ends, in the order in which they end.
+        """Train the runs side by side and yield each when it ends.
 
-        A worker that dies (memory, a node) is tried twice more; what fails then does not keep others from running.
+        A worker that dies, with its node or for lack of memory, is retried twice; other runs go on if that fails, too.
 
         Args:
-            runs: by name.
-            display: where progress goes.
-            before: candidates that had ended before, for people.
-        """
-        waiting, ended = list(runs.items()), before
-        options = {"num_cpus": self._cpus, "num_gpus": self._gpus}
-        while waiting or self._running:
-            while waiting and len(self._running) < self._limit:
-                name, run = waiting.pop(0)
-                reference = _train.options(**options).remote(run, max(1, int(self._cpus)))
-                self._running[reference] = name
-            for reference in ray.wait(list(self._running), timeout=0.5)[0]:
-                name = self._running.pop(reference)
-                try:
-                    made, reason = ray.get(reference)
-                except RayError as error:
-                    made, reason = None, str(error).strip().splitlines()[-1]
-                ended += 1
-                yield Trained(name, made, reason)
-            self._show(runs, display, ended, before + len(runs))
+            runs: the candidates by name.
+            display: shows progress.
+            before: number of candidates that had ended before, for the display.
 
-    def _show(self, runs: Mapping[str, TeacherConfig], display: Display, ended: int, total: int) -> None:
+        Yields:
+            The ended candidates, in the order in which they end.
+        """
+        ended: list[str] = []
+        threads = max(1, int(self._cpus))
+        for outcome in self._pool.run(
+            [(name, (run, threads)) for name, run in runs.items()],
+            lambda running: self._show(runs, display, running, f"{before + len(ended)}/{before + len(runs)}"),
+            interval=0.5,
+        ):
+            record, reason = (None, outcome.reason) if outcome.error else outcome.result
+            ended.append(outcome.item)
+            yield Trained(outcome.item, record, reason)
+
+    def _show(self, runs: Mapping[str, TeacherConfig], display: Display, running: Sequence[str], ended: str) -> None:
+        if not running:
+            return
         table, shares = Table(box=None, padding=(0, 2), show_header=False), []
-        for name in self._running.values():
+        for name in running:
             run = runs[name]
             with contextlib.suppress(OSError, ValueError):
                 done, steps, said = json.loads(_progress(run.output.parent, name).read_text(encoding="utf-8"))
@@ -144,9 +145,7 @@ class Workers:
                 table.add_row("", label, f"step {done}/{steps}", said)
                 shares.append(f"{done / steps:.0%}")
         at = f" ({', '.join(shares)})" if shares else ""
-        text = f"  {ended}/{total} candidates ended · {len(self._running)} running{at}"
-        if not self._running:
-            return
+        text = f"  {ended} candidates ended · {len(running)} running{at}"
         view = Table.grid()
         view.add_row(text)
         view.add_row(table)

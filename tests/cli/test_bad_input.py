@@ -524,7 +524,7 @@ YAMLS = {
     "configuration: a folder": (DISTILL + " --configuration {g}", {}, "--configuration: {g} cannot be read"),
 }
 FLAGS: dict[str, tuple[Any, ...]] = {
-    "unknown verb": ("serach {y}", {}, "no such command 'serach'. Did you mean 'search'"),
+    "unknown verb": ("serach {y}", {}, "no such command 'serach'. Did you mean `search`?"),
     "unknown flag": (PREDICT + " --al", {}, "--al: unknown flag"),
     "nothing given": ("predict", {}, "--student: is missing", "--output: is missing"),
     "no value": (SEARCH + " --trials", {}, "--trials: requires an argument."),
@@ -541,10 +541,14 @@ FLAGS: dict[str, tuple[Any, ...]] = {
         {},
         "--student: there is no folder",
     ),
-    "negative rate": (TEACHER + " --learning-rate -1", {}, "--learning-rate: input"),
-    "no epochs": (TEACHER + " --epochs 0", {}, "--epochs: input"),
-    "words for a number": (TEACHER + " --seed x", {}, "--seed: input"),
-    "whole holdout": (TEACHER + " --holdout 1", {}, "--holdout: input"),
+    "negative rate": (
+        TEACHER + " --learning-rate -1",
+        {},
+        "--learning-rate: found -1, but must be a number from 1e-12 to 1.",
+    ),
+    "no epochs": (TEACHER + " --epochs 0", {}, "--epochs: found 0, but must be a whole number of at least 1."),
+    "words for a number": (TEACHER + " --seed x", {}, "--seed: found x, but must be a whole number"),
+    "whole holdout": (TEACHER + " --holdout 1", {}, "--holdout: found 1, but must be a number from 1e-09 to 0.5."),
     "alpha": (SEARCH + " --alpha 1.5", {}, "--alpha: found 1.5"),
     "method": (SEARCH + " --method fsd", {}, "--method: found text 'fsd'"),
     "text": (SEARCH + " --student-layers many", {}, "--student-layers: found"),

@@ -16,8 +16,11 @@ import pytest
 import torch
 import yaml
 
+from fsd_tune.cli import app
+from fsd_tune.cli.errors import Invocation, error_lines
 from fsd_tune.data.batching import tokenize
 from fsd_tune.data.splits import get_task, load_split
+from fsd_tune.models.inference import predict
 from fsd_tune.models.loading import load_classifier, load_tokenizer
 from fsd_tune.settings import loader as settings
 from tests import ROOT
@@ -101,19 +104,19 @@ def test_no_arguments_give_help(fsd_tune):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["serach"], ["error: no such command 'serach'. Did you mean 'search'"]),
+        (["serach"], ["error: no such command 'serach'. Did you mean `search`?"]),
         (
             ["search"],
-            ["error: SPACE: is missing: search-space", "error: --task: is missing: ", "error: --teacher: is missing"],
+            ["error: SPACE: is missing: Search-space", "error: --task: is missing: ", "error: --teacher: is missing"],
         ),
         (["search", "x.yaml", "--teacher", "t"], ["error: --task: is missing: GLUE task: cola sst2"]),
         (["validate", "x.yaml", "--trails", "3"], ["error: --trails: unknown flag. Did you mean `--trials`?"]),
         (["validate", "x.yaml", "--gamma", "1"], ["error: --gamma: unknown flag: there are `--gamma-m`, "]),
         (["evaluate", "--studnet", "x"], ["error: --studnet: unknown flag. Did you mean `--student`?"]),
         (["validate", "x.yaml", "--trials"], ["error: --trials: requires an argument."]),
-        (["report", "a", "b"], ["error: got unexpected extra argument(s) (b)"]),
-        (["teacher", "--model", "m", "--task", "rte", "--output", "o", "--epochs", "x"], ["error: --epochs: input"]),
-        (["teacher", "--model", "m", "--task", "rte", "--output", "o", "--epochs", "0"], ["error: --epochs: input"]),
+        (["report", "a", "b"], ["error: got unexpected extra argument (b)"]),
+        (["teacher", "--model", "m", "--epochs", "x"], ["error: --epochs: found x, but must be a whole number of at"]),
+        (["teacher", "--model", "m", "--epochs", "0"], ["error: --epochs: found 0, but must be a whole number of at"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )  # fmt: skip
@@ -470,7 +473,7 @@ def test_output_folders_that_are_taken(fsd_tune, world, kd):
     for command, output, flags, expected in (
         (distill, "file", (), "is a file, but must be a folder or new."),
         (distill, "file", ("--overwrite",), "is a file, but must be a folder or new."),
-        (distill, "file/below", (), "cannot be made: {}/file is no folder that may be written to."),
+        (distill, "file/below", (), "cannot be made: {}/file is not a writable directory."),
         (distill, "full", (), "holds other files; give a new folder."),
         (distill, "full", ("--overwrite",), "holds other files; give a new folder."),
         (search, "file", (), "is a file, but must be a folder or new."),
@@ -530,12 +533,12 @@ def test_a_teacher_with_permuted_labels_is_refused(fsd_tune, world, kd):
     """Dev labels that are the opposite of what the teacher predicts: its label 0 means the task's label 1."""
     task, model = get_task("sst2"), load_classifier(str(world.teacher), get_task("sst2"))
     dev = tokenize(load_split(task, "dev", world.glue), load_tokenizer(str(world.teacher)), 32)
-    margins = np.diff(fsd_tune.models.inference.predict(model, dev, "float32", torch.device("cpu")))[:, 0]
+    margins = np.diff(predict(model, dev, "float32", torch.device("cpu")))[:, 0]
     with torch.no_grad():
         model.classifier.bias[0] += float(np.sort(margins)[12:14].mean())
     model.config.id2label = {0: "LABEL_0", 1: "LABEL_1"}
     model.save_pretrained(world.teacher)
-    predicted = fsd_tune.models.inference.predict(model, dev, "float32", torch.device("cpu")).argmax(-1)
+    predicted = predict(model, dev, "float32", torch.device("cpu")).argmax(-1)
     assert 5 < predicted.sum() < 19
     path = world.glue / "SST-2/dev.tsv"
     header, *rows = path.read_text().splitlines()
@@ -577,16 +580,71 @@ def test_a_path_in_a_folder_is_no_hub_id(fsd_tune, tmp_path, glue, monkeypatch):
     assert code == 2 and err == ["error: --student: is empty, but must be a model's folder or a hub id."]
 
 
-def test_the_command_that_continues_does_not_overwrite(monkeypatch):
-    from fsd_tune.cli.app import _said
-
-    monkeypatch.setattr("sys.argv", ["fsd-tune", "search", "my space.yaml", "--overwrite", "--trials", "3"])
-    assert _said(KeyboardInterrupt()) == (
+def test_the_command_that_continues_does_not_overwrite():
+    search = Invocation("search", ["my space.yaml", "--overwrite", "--trials", "3"])
+    assert error_lines(KeyboardInterrupt(), search) == (
         ["interrupted; what was finished is kept.", "To continue: fsd-tune search 'my space.yaml' --trials 3"],
         130,
     )
-    monkeypatch.setattr("sys.argv", ["fsd-tune", "distill", "--overwrite"])
-    assert _said(KeyboardInterrupt())[0] == [
+    distill = Invocation("distill", ["--overwrite"], keeps_progress=False)
+    assert error_lines(KeyboardInterrupt(), distill)[0] == [
         "interrupted; nothing was written.",
         "To start again: fsd-tune distill --overwrite",
     ]
+    interrupted = KeyboardInterrupt()
+    interrupted.add_note("what was trained up to evaluation 2 of 10 is kept in s.unfinished")
+    assert error_lines(interrupted, distill)[0] == [
+        "interrupted; what was trained up to evaluation 2 of 10 is kept in s.unfinished.",
+        "To continue: fsd-tune distill --overwrite",
+    ]
+
+
+def test_a_search_that_has_begun_is_continued_by_resume(tmp_path):
+    """Before its folder describes it, the same command starts it."""
+    invocation = Invocation("search", ["fsd_ilg", "--overwrite"], search=str(tmp_path / "R"))
+    assert invocation.next_command() == "To continue: fsd-tune search fsd_ilg"
+    result_folders.write_search(tmp_path / "R", trials=2, study=False)
+    assert invocation.next_command() == f"To continue: fsd-tune resume {tmp_path / 'R'}"
+
+
+# ---------------------------------------------------------------- help in groups, shipped spaces
+
+
+def test_help_groups_the_verbs_and_cuts_no_line_off(fsd_tune, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = fsd_tune("--help")
+    titles = [line[:-1] for line in out.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert titles == ["Options", "Train", "Search", "Inspect", "Publish", "Cluster"]
+    rows = out.split("Train:")[1].splitlines()
+    listed = [line.split()[0] for line in rows if line.startswith("  ")]
+    assert sorted(listed) == sorted(app.app.commands), "each verb on one line"
+    assert all(len(line) <= 80 and not line.endswith("...") for line in rows)
+    assert all(line.endswith(".") for line in rows if line.startswith("  "))
+
+
+def test_help_of_a_verb_groups_its_flags(fsd_tune):
+    _, out, _ = fsd_tune("search", "--help")
+    titles = [line[:-1] for line in out.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert titles == [
+        "Inputs", "Output", "Where it runs", "Search space", "Student", "Data", "Loss", "Teacher memory", "Search",
+        "Early stopping (ASHA)", "Resources", "Weights & Biases", "Other",
+    ]  # fmt: skip
+    student = out.split("\nStudent:\n")[1].split("\n\n")[0]
+    assert "--student-layers" in student and "--trials" not in student
+
+
+def test_a_shipped_space_is_found_by_its_name(fsd_tune, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = fsd_tune("validate", "fsd_ilg")
+    assert (code, err) == (0, []) and out == fsd_tune("validate", SPACES / "fsd_ilg.yaml")[1]
+    (tmp_path / "fsd_ilg").write_text(KD.replace("temperature: 5", "temperature: 7"), encoding="utf-8")
+    code, out, _ = fsd_tune("validate", "fsd_ilg")
+    assert code == 0 and yaml.safe_load(out)["space"]["temperature"] == 7, "a file of that name wins"
+
+
+def test_an_unknown_name_lists_the_shipped_spaces(fsd_tune, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = fsd_tune("validate", "fsd_ilgg", "--task", "rtee", "--teacher", "nowhere")
+    assert code == 2 and out == "" and len(err) == 2, "with the other inputs' problems"
+    assert err[0].startswith("error: fsd_ilgg: no such file; the shipped search spaces are demo, fsd_g, ")
+    assert err[0].endswith(". Did you mean `fsd_ilg`?")

@@ -59,7 +59,7 @@ def test_trials_run_on_both_workers_with_one_memory(cluster):
     ended(cluster.lab.start(1, cluster.command("plain", *spread)))
     results = check(cluster, "plain")
     assert hosts_of(cluster, "plain") == {"lab2", "lab3"}, "the head trains nothing"
-    assert results.summary["workers"] == 2
+    assert results.summary.workers == 2
 
 
 _SERVE = """
@@ -70,7 +70,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from fsd_tune.cluster import connection
 from fsd_tune.memory import actor as memory_actor
-from fsd_tune.memory.build import BuiltMemory
+from fsd_tune.memory.build import BuiltMemory, MemoryFacts
 from fsd_tune.search import api as search
 from fsd_tune.settings import loader as settings
 folder = Path(sys.argv[1]).absolute()
@@ -78,7 +78,7 @@ with connection.connect("auto"):
     space = settings.load(Path("space.yaml"))
     plan = search.plan(space, task="sst2", teacher="teacher", data="glue", output="none")
     actor = memory_actor.start(plan.spec, "test")
-    prepared = BuiltMemory(None, None, folder, 0, 0, {}, {"live": True})
+    prepared = BuiltMemory(None, None, folder, 0, 0, {}, MemoryFacts("", 0, True, 0.0))
 
     @ray.remote(num_cpus=0.3)
     def total():
@@ -122,7 +122,7 @@ def test_a_worker_dies(cluster):
         time.sleep(0.1)
     cluster.lab.kill(3)
     took = cluster.wait_for_nodes(2)
-    assert "its host 10.91.7.13 has died; it goes on elsewhere" in ended(process)
+    assert "its host 10.91.7.13 has died; it continues elsewhere" in ended(process)
     check(cluster, "killed")
     cluster.boot(3)
     cluster.join(3)

@@ -67,5 +67,5 @@ def test_a_search_without_a_shared_folder(cluster, uri):
     (view,) = (cluster.shared / "cache").glob("*/view/uri")
     results = load(view)
     assert set(results.trials["state"]) == {"finished"} and len(results.trials) == 4
-    assert results.summary["memory"]["passes"] == 1
+    assert results.summary.memory.passes == 1
     agree(results)

@@ -23,5 +23,5 @@ def test_workers_come_for_the_trials_and_go_after_them(on_demand):
     results = check(on_demand, "scaled", trials=2)
     assert set(results.trials["state"]) == {"finished"}
     assert most == 3 and hosts_of(on_demand, "scaled") == {"lab2", "lab3"}
-    assert results.summary["workers"] == 2
+    assert results.summary.workers == 2
     on_demand.wait_for_nodes(1)

@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from fsd_tune.memory.arrays import open_arrays
-from fsd_tune.memory.build import prepare
-from fsd_tune.memory.spec import spec_for
+from fsd_tune.memory.build import build_artifacts
+from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.settings.loader import load as load_settings_file
 from fsd_tune.training.factory import DistillerFactory
 from fsd_tune.training.inputs import load_inputs
@@ -58,7 +58,7 @@ def command(glue, teacher, output, space_file, temporary, *flags):
 
 def study_of(results):
     storage = f"sqlite:///{results.folder / 'study.db'}"
-    return optuna.load_study(study_name=results.summary["name"], storage=storage)
+    return optuna.load_study(study_name=results.summary.name, storage=storage)
 
 
 def agree(results):
@@ -90,13 +90,13 @@ def as_if_uninterrupted(results, glue):
     threads = torch.get_num_threads()
     # As in a trial: with more of them sums are made in another order.
     torch.set_num_threads(int(settings.resources.cpus_per_trial))
-    inputs = load_inputs(settings, "sst2", results.summary["inputs"]["teacher"], glue)
+    inputs = load_inputs(settings, "sst2", results.summary.inputs["teacher"], glue)
     memory = results.folder / "memory"
-    spec, _ = spec_for(settings, inputs.teacher, "sst2", inputs.train, inputs.dev, memory, "cpu")
-    bench = DistillerFactory(settings, spec, open_arrays(prepare(spec, lambda *_: None), mapped=True))
+    spec = MemorySpec.from_inputs(settings, inputs, memory, "cpu")
+    bench = DistillerFactory(settings, spec, open_arrays(build_artifacts(spec, lambda *_: None), mapped=True))
     for _, row in results.trials.iterrows():
         config = json.loads((results.folder / "results" / row["folder"] / "config.json").read_text())["config"]
-        run = bench.distiller(config, int(results.summary["reports"]))
+        run = bench.distiller(config, results.summary.planned_reports)
         reports = results.reports[results.reports["trial"] == row["number"]].sort_values("report")
         assert len(reports) == row["reports"]
         for _, found in reports.iterrows():

@@ -20,7 +20,7 @@ from transformers import AutoModelForSequenceClassification
 from fsd_tune.cluster import connection
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.evaluation.confirm import inputs as confirm_inputs
-from fsd_tune.evaluation.confirm.api import run
+from fsd_tune.evaluation.confirm.api import confirm
 from fsd_tune.evaluation.confirm.inputs import Configuration, baselines
 from fsd_tune.evaluation.scoring import evaluate
 from fsd_tune.memory.arrays import open_arrays
@@ -66,7 +66,7 @@ def folder(searches, tmp_path):
 def confirmed(searches, tmp_path_factory):
     """A search that was confirmed against tuned kd."""
     folder = shutil.copytree(searches / "R", tmp_path_factory.mktemp("confirmed") / "R")
-    run(folder, **SMALL, baseline=searches / "KD")
+    confirm(folder, **SMALL, baseline=searches / "KD")
     return folder
 
 
@@ -114,11 +114,11 @@ def test_no_teacher_pass_is_paid(confirmed, searches):
 
 def test_a_run_equals_a_single_run(confirmed, searches):
     """The same scores as a fresh workbench on that seed: no state leaks from run to run."""
-    from fsd_tune.memory.build import prepare
+    from fsd_tune.memory.build import build_artifacts
     from fsd_tune.training.factory import DistillerFactory
 
     plan = confirm_inputs.plan(confirmed, 2, 2, 2, searches / "KD")
-    prepared = prepare(plan.spec, lambda *_: None)
+    prepared = build_artifacts(plan.spec, lambda *_: None)
     made = load(confirmed).confirmation
     for one, seed in ((made["winner"], 2002), (made["configurations"][-1], 2001)):
         bench = DistillerFactory(plan.searched.settings, plan.spec, open_arrays(prepared, mapped=True))
@@ -137,7 +137,10 @@ def test_the_students_folder(confirmed, searches, glue):
     record = json.loads((best / "fsd_tune.json").read_text())
     row = next(row for row in load(confirmed).confirmation["runs"] if row["run"] == record["run"])
     assert (row["stage"], row["seed"], row["score"]) == ("fresh", 2001, record["score"])
-    assert evaluate(str(best), "sst2", glue, "cpu", "float32")["splits"]["dev"]["accuracy"] == row["last"]
+    assert (
+        evaluate(str(best), "sst2", data=glue, device="cpu", precision="float32")["splits"]["dev"]["accuracy"]
+        == row["last"]
+    )
     same = [(folder / "best" / "model.safetensors").read_bytes() for folder in (confirmed, searches / "R")]
     assert same[0] == same[1], "the search's own student stays"
 
@@ -162,8 +165,8 @@ def test_what_people_read(confirmed):
 
 def test_again_trains_nothing_and_needs_no_ray(again, searches, monkeypatch):
     before = runs(again)
-    monkeypatch.setattr(connection, "connected", lambda *_: pytest.fail("Ray was started"))
-    made = run(again, **SMALL, baseline=searches / "KD")
+    monkeypatch.setattr(connection, "connect", lambda *_: pytest.fail("Ray was started"))
+    made = confirm(again, **SMALL, baseline=searches / "KD")
     assert made["runs_trained"] == 0 and runs(again) == before
 
 
@@ -175,7 +178,7 @@ def test_more_seeds_train_the_new_ones_and_what_is_damaged(again, searches):
     (again / "confirm" / "runs" / f"{damaged[0]}.npy").write_bytes(b"half")
     (again / "confirm" / "runs" / f"{damaged[1]}.json").write_text("{")
     shutil.rmtree(again / "confirm" / "best")
-    made = run(again, top=2, seeds=2, fresh_seeds=3, baseline=searches / "KD")
+    made = confirm(again, top=2, seeds=2, fresh_seeds=3, baseline=searches / "KD")
     assert made["runs_trained"] == 3 + 3 and made["fresh_seeds"] == [2001, 2002, 2003]
     for name in kept.keys() - {*damaged, student}:
         assert runs(again)[name] == kept[name]
@@ -196,7 +199,7 @@ def test_a_configuration_with_a_failed_run_cannot_win(again, searches):
         failed = {"state": "failed", "reason": "diverged: loss is nan at step 3", "score": None}
         path.write_text(json.dumps(json.loads(path.read_text()) | failed))
         if expected == "other":
-            made = run(again, **SMALL, baseline=searches / "KD")
+            made = confirm(again, **SMALL, baseline=searches / "KD")
             assert made["winner"]["label"] != before["winner"]["label"]
             entry = next(one for one in made["configurations"] if one["label"] == before["winner"]["label"])
             assert entry["selection"]["failed"] == [row["seed"]]
@@ -205,7 +208,7 @@ def test_a_configuration_with_a_failed_run_cannot_win(again, searches):
             assert record["config"] == made["winner"]["config"], "the new winner's student"
         else:
             with pytest.raises(FsdTuneError, match="No configuration has trained on all selection seeds"):
-                run(again, **SMALL, baseline=searches / "KD")
+                confirm(again, **SMALL, baseline=searches / "KD")
 
 
 class Interrupting(Display):
@@ -223,10 +226,10 @@ class Interrupting(Display):
 
 def test_interrupted_and_continued(folder):
     with pytest.raises(KeyboardInterrupt):
-        run(folder, **SMALL, display=Interrupting(3))
+        confirm(folder, **SMALL, display=Interrupting(3))
     kept = runs(folder)
     assert len(kept) == 3 and not (folder / "confirm" / "summary.json").exists()
-    made = run(folder, **SMALL)
+    made = confirm(folder, **SMALL)
     assert made["runs_trained"] == 10 - 3 and {name: runs(folder)[name] for name in kept} == kept
     assert [one["baseline"] for one in made["differences"]] == ["ce", "kd (defaults, untuned)"]
     winner, kd = made["winner"]["config"], made["configurations"][-1]["config"]
@@ -252,7 +255,7 @@ def test_a_search_of_ce_alone(ray_session, glue, teacher, tmp_path):
     file.write_text(SPACE)
     settings = loader.load(file, loader.parse_flags(["--asha=off", "--trials=1", "--method=ce", "--max-concurrent=1"]))
     search.run(settings, task="sst2", teacher=str(teacher), data=glue, output=tmp_path / "R")
-    made = run(tmp_path / "R", top=1, seeds=1, fresh_seeds=2)
+    made = confirm(tmp_path / "R", top=1, seeds=1, fresh_seeds=2)
     assert [one["baseline"] for one in made["differences"]] == ["kd (defaults, untuned)"]
     assert made["teacher_passes"] == 1 and "ce is the winner itself" in made["notes"][0]
 
@@ -262,7 +265,7 @@ def test_a_search_of_ce_alone(ray_session, glue, teacher, tmp_path):
 
 def problems(*arguments, **more):
     with pytest.raises(InputError) as error:
-        run(*arguments, **more)
+        confirm(*arguments, **more)
     return list(error.value.problems)
 
 
@@ -385,7 +388,7 @@ def test_a_crashed_worker_loses_no_run(folder):
 
     thread = threading.Thread(target=kill_one)
     thread.start()
-    made = run(folder, **SMALL)
+    made = confirm(folder, **SMALL)
     thread.join()
     assert killed and made["runs_trained"] == 10
     assert all(row["state"] == "finished" for row in made["runs"])

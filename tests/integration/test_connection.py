@@ -89,17 +89,70 @@ def test_auto_is_answered_at_once_when_the_last_cluster_is_gone(monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(utils, "read_ray_address", lambda: gone)
     monkeypatch.setattr(services, "find_gcs_addresses", lambda: {"127.0.0.1:1"})
-    connection._answers("auto")
+    connection._check_reachable("auto")
     monkeypatch.setattr(services, "find_gcs_addresses", set)
     with pytest.raises(InputError, match=f"nobody answers at {gone}, which is auto here"):
-        connection._answers("auto")
+        connection._check_reachable("auto")
+
+
+_RESTORED = """
+import logging, os, signal, sys, threading
+from pathlib import Path
+from fsd_tune.cluster import connection
+
+def state():
+    level = logging.getLogger("ray.tune.execution.experiment_state").level
+    return dict(os.environ), signal.getsignal(signal.SIGTERM), level
+
+def handler(number, frame):
+    pass
+
+signal.signal(signal.SIGTERM, handler)
+os.environ["RAY_DEDUP_LOGS"] = "1"
+os.environ.pop("RAY_AUTH_MODE", None)
+before = state()
+with connection.connect(None, Path(sys.argv[1])):
+    assert os.environ["RAY_AUTH_MODE"] == "disabled" and os.environ["RAY_DEDUP_LOGS"] == "1"
+    assert signal.getsignal(signal.SIGTERM) is not handler
+    with connection.connect():
+        pass
+    assert os.environ["RAY_AUTH_MODE"] == "disabled", "the inner connection is the outer one's"
+assert state() == before, "the main thread"
+try:
+    with connection.connect("127.0.0.1:1"):
+        pass
+except connection.InputError:
+    pass
+assert state() == before, "nothing answers"
+
+def in_thread():
+    with connection.connect(None, Path(sys.argv[1])):
+        handlers.append(signal.getsignal(signal.SIGTERM))
+
+handlers = []
+thread = threading.Thread(target=in_thread)
+thread.start()
+thread.join()
+assert handlers == [handler] and state() == before, "another thread"
+print("restored")
+"""
+
+
+def test_a_connection_leaves_the_process_as_it_was():
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    with short_folder() as temporary:
+        done = subprocess.run(
+            [sys.executable, "-c", _RESTORED, temporary], capture_output=True, text=True, timeout=120, cwd=ROOT,
+            env=environment, check=False,
+        )  # fmt: skip
+    assert done.stdout == "restored\n", done.stderr
 
 
 _LOCAL = """
 import sys
 from pathlib import Path
-from fsd_tune.cluster import connection as cluster
-with cluster.connect(None, Path(sys.argv[1])):
+from fsd_tune.cluster import connection
+with connection.connect(None, Path(sys.argv[1])):
     print("connected")
 """
 

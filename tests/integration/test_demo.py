@@ -22,10 +22,10 @@ def test_the_demo_and_the_demo_again(tmp_path):
         for said in ("teacher passes  1 over the training split", "stopping early saved", "report.html", "study.db"):
             assert said in first.stdout, first.stdout
         results = load(tmp_path / "demo" / "search")
-        assert len(results.trials) >= 12 and results.summary["memory"]["passes"] == 1
+        assert len(results.trials) >= 12 and results.summary.memory.passes == 1
         # A majority-class student scores 0.53, the teacher 0.83: the search finds students that have learnt.
         assert results.best is not None and results.best["score"] > 0.7
-        assert results.summary["teacher"]["score"] > 0.78
+        assert (results.summary.teacher.score or 0) > 0.78
         again = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert again.returncode == 0, again.stderr
     assert "reused" in again.stderr

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from fsd_tune.search.doctor import CheckRequest, run_checks
-from fsd_tune.search.folder import plain
+from fsd_tune.search.folder import identifying_settings
 from fsd_tune.settings.loader import load
 from tests.helpers.searching import SCRIPT, SPACE
 
@@ -21,14 +21,14 @@ def settings(tmp_path):
 
 
 def found(**wanted):
-    return {finding.what: finding for finding in run_checks(CheckRequest(**wanted))}
+    return {check.name: check for check in run_checks(CheckRequest(**wanted))}
 
 
 def test_all_is_well(settings, glue, teacher, tmp_path, monkeypatch):
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     seen = found(settings=settings, task="sst2", teacher=str(teacher), data=glue, output=tmp_path / "R")
-    assert all(finding.right for finding in seen.values()), seen
-    assert seen["data"].said.endswith("40 in train, 24 in dev")
+    assert all(check.passed for check in seen.values()), seen
+    assert seen["data"].message.endswith("40 in train, 24 in dev")
     assert {"versions", "teacher", "output", "disk", "object store", "Weights & Biases", "auth mode"} <= set(seen)
 
 
@@ -45,31 +45,31 @@ def test_each_mistake_says_what_to_do(settings, glue, teacher, tmp_path, monkeyp
         settings=settings, task="sst2", teacher=str(broken), data=tmp_path, output=tmp_path / "R",
         cluster=tmp_path / "c.yaml",
     )  # fmt: skip
-    wrong = {what: finding.said for what, finding in seen.items() if not finding.right}
+    wrong = {what: check.message for what, check in seen.items() if not check.passed}
     assert set(wrong) == {"cluster file", "data", "teacher", "study", "auth mode"}
     assert "SST-2" in wrong["data"] and "damaged" in wrong["teacher"]
-    assert "`resume` makes it anew" in wrong["study"] and "ray get-auth-token --generate" in wrong["auth mode"]
+    assert "`resume` writes it again" in wrong["study"] and "ray get-auth-token --generate" in wrong["auth mode"]
 
 
 def test_a_folder_that_holds_another_search(settings, tmp_path):
     folder = tmp_path / "R"
     folder.mkdir()
-    there = plain(settings)
+    there = identifying_settings(settings)
     held = {"settings": there, "task": "sst2", "teacher": "any"}
     (folder / "summary.json").write_text(json.dumps({"identity": held}))
-    assert found(settings=settings, task="sst2", output=folder)["output"].right
+    assert found(settings=settings, task="sst2", output=folder)["output"].passed
     seen = found(settings=settings, task="rte", output=folder)["output"]
-    assert not seen.right and "holds another search (another task); give a new folder" in seen.said
+    assert not seen.passed and "holds another search (another task); give a new folder" in seen.message
     there["space"]["batch_size"] = 4
     (folder / "summary.json").write_text(json.dumps({"identity": held}))
-    assert "space.batch_size 4 there, 8 now" in found(settings=settings, task="sst2", output=folder)["output"].said
+    assert "space.batch_size 4 there, 8 now" in found(settings=settings, task="sst2", output=folder)["output"].message
 
 
 def test_the_outputs_bytes_are_at_most_what_the_formula_says(settings, glue, teacher, tmp_path):
     seen = found(settings=settings, task="sst2", teacher=str(teacher), data=glue, output=tmp_path)
     # 40 examples of at most 32 tokens, 16 wide, float16, one layer, 2 classes, 5 centroids: docs/benchmarks/cost.md
     most = 40 * (2 * 32 * 16 * 1 + 4 * 2 + 8 * 5 + 12) + 4 * 5 * 32 * 16
-    assert f"at most {most / 1e9:.3g} GB" in seen["disk"].said
+    assert f"at most {most / 1e9:.3g} GB" in seen["disk"].message
 
 
 def test_the_verb_is_quick_and_its_exit_code_tells(glue, teacher, tmp_path):
@@ -92,15 +92,15 @@ def test_what_is_no_search_or_no_place(settings, tmp_path):
     for damaged in ("[1]", "{bad"):
         (folder / "summary.json").write_text(damaged)
         seen = found(settings=settings, task="sst2", output=str(folder))["output"]
-        assert not seen.right and seen.said.startswith(f"{folder / 'summary.json'}: is damaged or no search's")
+        assert not seen.passed and seen.message.startswith(f"{folder / 'summary.json'}: is damaged or no search's")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    assert not found(settings=settings, output=str(tmp_path / "loop"))["output"].right
-    assert "two slashes" in found(settings=settings, output="s3:/bucket/x")["output"].said
+    assert not found(settings=settings, output=str(tmp_path / "loop"))["output"].passed
+    assert "two slashes" in found(settings=settings, output="s3:/bucket/x")["output"].message
 
 
 def test_another_search_behind_a_uri(settings, tmp_path):
     (tmp_path / "R").mkdir()
-    held = {"settings": plain(settings), "task": "rte"}
+    held = {"settings": identifying_settings(settings), "task": "rte"}
     (tmp_path / "R" / "summary.json").write_text(json.dumps({"identity": held}))
     seen = found(settings=settings, task="sst2", output=f"file://{tmp_path}/R")["output"]
-    assert not seen.right and "holds another search (another task)" in seen.said
+    assert not seen.passed and "holds another search (another task)" in seen.message

@@ -10,11 +10,12 @@ import pytest
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
-from fsd_tune.cli.options import tasks_and_teachers
+from fsd_tune.cli.values import tasks_and_teachers
 from fsd_tune.cluster import connection
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.report.results import load
 from fsd_tune.search import multi_task
+from fsd_tune.search.options import SearchInputs
 from fsd_tune.settings import loader
 from tests.helpers import tiny
 from tests.helpers.searching import SCRIPT, SPACE, agree, short_folder
@@ -50,16 +51,19 @@ def space(tmp_path, *flags):
     return loader.load(path, loader.parse_flags(flags))
 
 
+def searches(names, teachers, output, data):
+    return [
+        SearchInputs(name, str(teacher), output / name, data) for name, teacher in zip(names, teachers, strict=True)
+    ]
+
+
 def test_the_problems_of_all_tasks_come_before_any_work(tmp_path, glue, teachers):
     names = ["sst2", "cola", "mnli"]
     (tmp_path / "taken").write_text("")
     with pytest.raises(InputError) as caught:
         multi_task.run(
             space(tmp_path, "--student-layers=9"),
-            names,
-            teachers=[str(teachers / "sst2"), str(teachers / "absent"), str(teachers / "rte")],
-            output=[tmp_path / "R" / name for name in names],
-            data=glue,
+            searches(names, [teachers / "sst2", teachers / "absent", teachers / "rte"], tmp_path / "R", glue),
         )
     said = "\n".join(caught.value.problems)
     assert said.count("student.layers") == 1, "what is wrong for every task is said once"
@@ -78,16 +82,13 @@ def test_tasks_in_turn_and_one_that_fails(tmp_path, glue, teachers):
     with short_folder() as temporary, connection.connect(temporary=Path(temporary)):
         outcomes = multi_task.run(
             space(tmp_path, "--trials=2"),
-            names,
-            teachers=[str(teachers / "sst2"), str(broken), str(teachers / "stsb")],
-            output=[tmp_path / "R" / name for name in names],
-            data=glue,
+            searches(names, [teachers / "sst2", broken, teachers / "stsb"], tmp_path / "R", glue),
         )
     assert [outcome.results is None for outcome in outcomes] == [False, True, False]
     for name in ("sst2", "stsb"):
         results = load(tmp_path / "R" / name)
         agree(results)
-        assert results.summary["memory"]["passes"] == 1 and results.summary["task"] == name
+        assert results.summary.memory.passes == 1 and results.summary.task == name
     found = multi_task.document(outcomes)["tasks"]
     assert list(found) == names and "not finite" in found["rte"]["failed"]
     assert found["stsb"]["metric"] == "pearson_spearman" or found["stsb"]["best"]["score"] <= 1

@@ -1,11 +1,14 @@
 """What a node is asked, and what becomes of its answers; on real nodes in test_placement.py and tests/cluster/."""
 
 import shutil
+import subprocess
+import sys
 
 import pytest
 import ray
+from ray import cloudpickle
 
-from fsd_tune.cluster import nodes
+from fsd_tune.cluster import node_probe, nodes
 from fsd_tune.cluster.nodes import Needs
 from fsd_tune.storage.open_folder import open_experiment
 
@@ -16,20 +19,19 @@ def asked(tmp_path, monkeypatch):
 
     def ask(needs, resources=None):
         node = {"NodeID": "01" * 28, "NodeManagerAddress": "10.0.0.1", "Resources": resources or {"CPU": 1.0}}
-        question = nodes._NodeProbe(open_experiment(tmp_path / "shared"), needs)
+        probe = nodes._NodeProbe(open_experiment(tmp_path / "shared"), needs)
         monkeypatch.setattr(ray, "get", lambda reference, timeout: reference)
-        call = nodes._task()
 
         class Here:
             def options(self, **_):
                 return self
 
-            def remote(self, *arguments):
-                return call(*arguments)
+            def remote(self, **arguments):
+                return node_probe.probe(**arguments)
 
-        question._task = Here()
-        answer = question.answer(node, question.ask(node))
-        question.close()
+        probe._task = Here()
+        answer = probe.receive(node, probe.send(node))
+        probe.close()
         assert not list((tmp_path / "shared").iterdir()), "nothing stays behind"
         return answer
 
@@ -39,6 +41,25 @@ def asked(tmp_path, monkeypatch):
 def test_a_node_that_is_right(asked, tmp_path):
     answer = asked(Needs(paths=[str(tmp_path)]))
     assert answer.problems == () and answer.room is None and answer.cpus == 1
+
+
+_WITHOUT_THE_PACKAGE = """
+import sys
+sys.modules["fsd_tune"] = None  # importing it fails
+from ray import cloudpickle
+probe = cloudpickle.loads(bytes.fromhex(sys.stdin.read()))
+answer = probe(sys.argv[1], "mark", "token", "node", ["no-such-package", "python"], ["/", "/nowhere"], "", False)
+print(answer["versions"]["no-such-package"], repr(answer["storage"]), answer["unread"])
+"""
+
+
+def test_a_node_without_this_package_can_say_so(tmp_path):
+    (tmp_path / "mark").write_text("token")
+    probe = cloudpickle.dumps(node_probe.probe).hex()
+    words = [sys.executable, "-c", _WITHOUT_THE_PACKAGE, str(tmp_path)]
+    done = subprocess.run(words, input=probe, capture_output=True, text=True, check=True)
+    assert done.stdout == "not installed '' ['/nowhere']\n"
+    assert (tmp_path / "mark-node").read_text() == "token"
 
 
 def test_what_cannot_be_read_is_named(asked, tmp_path):

@@ -150,7 +150,7 @@ def test_a_search_whose_drivers_disk_is_lost(server, keys, tmp_path, glue, teach
     AutoModelForSequenceClassification.from_pretrained(here / "best")
     assert {"report.html", "leaderboard.csv", "study.db"} <= {path.name for path in here.iterdir()}
     results = load(uri)
-    assert len(results.trials) == 5 and results.summary["memory"]["passes"] == 1
+    assert len(results.trials) == 5 and results.summary.memory.passes == 1
     for trial, ending in stored.items():
         assert RemoteFolder(uri).read(f"results/{trial}/trial.json") == ending, "what had ended was not run again"
     agree(results)

@@ -61,9 +61,9 @@ def test_a_search_as_published_and_over_the_other_methods(run, space, tmp_path):
     first = [{"method": name} for name in ("fsd_g", "pkd", "rkd_distance", "rkd_angle")]
     results = run(space(text.replace("{trials: 6}", f"{{trials: 5, first: {json.dumps(first)}}}")))
     assert set(results.trials["method"]) == {"fsd_ilg", "fsd_g", "pkd", "rkd_distance", "rkd_angle"}
-    assert set(results.trials["state"]) <= {"finished", "stopped"} and results.summary["memory"]["passes"] == 1
+    assert set(results.trials["state"]) <= {"finished", "stopped"} and results.summary.memory.passes == 1
     agree(results)
-    sizes = results.summary["memory"]["sizes"]
+    sizes = results.summary.memory.sizes
     assert len(sizes) == 20 and sum(sizes) == 40 and 0 in sizes
     terms = {"fsd_g": "global", "pkd": "cls", "rkd_distance": "distance", "rkd_angle": "angle"}
     for _, row in results.trials.iterrows():
@@ -78,8 +78,8 @@ def test_a_search_as_published_and_over_the_other_methods(run, space, tmp_path):
 def test_the_main_job(run, space, tmp_path, teacher):
     results = run(space())
     assert len(results.trials) == 6 and set(results.trials["state"]) <= {"finished", "stopped"}
-    assert results.summary["state"] == "done"
-    assert results.summary["memory"]["passes"] == 1 and results.summary["teacher"]["score"] >= 0
+    assert results.summary.state == "done"
+    assert results.summary.memory.passes == 1 and results.summary.teacher.score >= 0
     assert len((tmp_path / "R" / "memory" / "passes.jsonl").read_text().splitlines()) == 1
     agree(results)
     names = {path.name for path in (tmp_path / "R").iterdir() if not path.name.startswith(".")}
@@ -98,7 +98,7 @@ def test_the_main_job(run, space, tmp_path, teacher):
 def test_the_student_scores_what_the_search_said(run, space, tmp_path, glue):
 
     results = run(space(SPACE, "--trials=2", "--judge-by=last"))
-    found = evaluate(str(tmp_path / "R" / "best"), "sst2", glue, "cpu", "float32")
+    found = evaluate(str(tmp_path / "R" / "best"), "sst2", data=glue, device="cpu", precision="float32")
     assert found["splits"]["dev"]["accuracy"] == results.best["score"]
 
 
@@ -106,14 +106,14 @@ def test_a_trial_equals_a_single_run(run, space, tmp_path, glue):
     """Reused workers give the numbers of a fresh process: no state leaks from trial to trial."""
     settings = space(SPACE, "--asha=off", "--trials=4", "--resources-max-concurrent=1")
     results = run(settings)
-    from fsd_tune.memory.build import prepare
-    from fsd_tune.memory.spec import spec_for
+    from fsd_tune.memory.build import build_artifacts
+    from fsd_tune.memory.spec import MemorySpec
     from fsd_tune.training.inputs import load_inputs
 
     folder = tmp_path / "R"
-    inputs = load_inputs(settings, "sst2", results.summary["teacher"]["name"], glue)
-    spec, _ = spec_for(settings, inputs.teacher, "sst2", inputs.train, inputs.dev, folder / "memory", "cpu")
-    prepared = prepare(spec, lambda *_: None)
+    inputs = load_inputs(settings, "sst2", results.summary.teacher.name, glue)
+    spec = MemorySpec.from_inputs(settings, inputs, folder / "memory", "cpu")
+    prepared = build_artifacts(spec, lambda *_: None)
     assert prepared.passes == 0
     for number in (0, 3):
         row = results.trials[results.trials["number"] == number].iloc[0]
@@ -140,7 +140,7 @@ def test_again_continues_and_pays_nothing(run, space):
     assert len(more.trials) == 5
     kept = more.trials.set_index("number").loc[sorted(first.trials["number"])]
     assert kept["folder"].tolist() == first.trials.set_index("number").sort_index()["folder"].tolist()
-    assert more.summary["memory"]["passes"] == 1, "the pass that this search paid before stays its only one"
+    assert more.summary.memory.passes == 1, "the pass that this search paid before stays its only one"
     agree(more)
     with pytest.raises(InputError, match="holds another search"):
         run(space(SPACE, "--alpha=0.3"))
@@ -203,7 +203,7 @@ def test_the_memory_actor_killed_during_a_search(run, space, tmp_path):
     thread.join()
     assert killed
     assert results.trials["state"].tolist() == ["finished"] * 4
-    assert results.summary["memory"]["passes"] == 1
+    assert results.summary.memory.passes == 1
     assert ray.util.list_named_actors(all_namespaces=True) == []
 
 
@@ -221,8 +221,8 @@ def test_more_than_the_cluster_has_is_said_at_once(run, space):
 def test_fewer_examples_than_centroids(run, space):
     results = run(space(SPACE, "--trials=1", "--memory-centroids=300"))
     # Some of the 40 generated sentences are the same.
-    assert 30 < results.summary["memory"]["centroids"] <= 40
-    assert "lowered to 40" in results.summary["notes"][0]
+    assert 30 < results.summary.memory.centroids <= 40
+    assert "lowered to 40" in results.summary.notes[0]
 
 
 @pytest.mark.slow
@@ -244,8 +244,8 @@ def test_two_searches_at_once_build_one_memory(glue, teacher, tmp_path):
         ]
         assert [driver.wait(timeout=120) for driver in drivers] == [0, 0]
     assert len((memory / "passes.jsonl").read_text().splitlines()) == 1
-    paid = [load(tmp_path / name).summary["memory"]["passes"] for name in ("A", "B")]
-    assert sorted(paid) == [0, 1]
+    paid = [load(tmp_path / name).summary.memory.passes for name in ("A", "B")]
+    assert set(paid) == {0, 1}
 
 
 @pytest.mark.slow
@@ -266,7 +266,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_continues(glue, teac
         time.sleep(1)
         assert processes_of(driver.pid) == [], "children are gone"
         kept = load(tmp_path / "R")
-        assert kept.summary["state"] == "interrupted" and kept.saved["finished"] >= 1
+        assert kept.summary.state == "interrupted" and kept.saved["finished"] >= 1
         again = subprocess.run(words, stderr=subprocess.PIPE, text=True, timeout=180, check=False)
         assert again.returncode == 0, again.stderr
     results = load(tmp_path / "R")
@@ -287,14 +287,14 @@ asha: {reports: 2}
 """
     settings = space(text)
     results = run(settings)
-    assert results.summary["memory"] is None
+    assert not results.summary.memory
     assert results.best["method"] == "ce" and resolve(settings)["epochs"] == 1
 
 
 def test_a_folder_in_use_is_refused(space, glue, teacher, tmp_path):
-    from fsd_tune.search.folder import held
+    from fsd_tune.search.folder import hold_folder
 
-    with held(tmp_path / "R"), pytest.raises(InputError, match="another search is running in"):
+    with hold_folder(tmp_path / "R"), pytest.raises(InputError, match="another search is running in"):
         search.run(space(), task="sst2", teacher=str(teacher), data=glue, output=tmp_path / "R")
     assert not (tmp_path / "R").exists(), "nothing was written"
 
@@ -321,14 +321,14 @@ precision: float32
 
 def test_a_grid_is_run_to_its_end(run, space):
     results = run(space(CE, "--trials=3"))
-    assert results.summary["notes"][-1] == "search.trials: 3 of the grid's 4 points are run."
+    assert results.summary.notes[-1] == "search.trials: 3 of the grid's 4 points are run."
     results = run(space(CE))
     agree(results)
     assert len(results.trials) == 4 == len(results.trials[["epochs", "batch_size"]].drop_duplicates())
-    assert results.summary["trials"] == 9 and results.summary["state"] == "done"
-    assert results.summary["ended_by"]["text"] == "the whole grid of 4 points was run; 9 trials were asked for"
+    assert results.summary.trials == 9 and results.summary.state == "done"
+    assert results.summary.ended_by.text == "the whole grid of 4 points was run; 9 trials were asked for"
     again = run(space(CE))
-    assert again.summary["ended_by"] == results.summary["ended_by"] and len(again.trials) == 4
+    assert again.summary.ended_by == results.summary.ended_by and len(again.trials) == 4
 
 
 def test_stalled_and_continued(run, space):
@@ -337,14 +337,14 @@ def test_stalled_and_continued(run, space):
     text = text.replace("batch_size: {choice: [8, 16]}", "batch_size: {low: 8, high: 16}")
     flags = ("--resources-max-concurrent=1", "--trials=9")
     results = run(space(text, "--stop-after-stalled=2", *flags))
-    assert results.summary["ended_by"] == {
+    assert results.summary.ended_by.as_json() == {
         "budget": "stop_after_stalled",
         "not_run": 6,
         "text": "stopped after 2 trials without a better one: 6 of 9 not run",
     }
-    assert run(space(text, "--stop-after-stalled=2", *flags)).summary["ended_by"] == results.summary["ended_by"]
+    assert run(space(text, "--stop-after-stalled=2", *flags)).summary.ended_by == results.summary.ended_by
     more = run(space(text, "--stop-after-stalled=3", *flags))
-    assert len(more.trials) == 4 and more.summary["ended_by"]["not_run"] == 5
+    assert len(more.trials) == 4 and more.summary.ended_by.not_run == 5
     generations = [
         json.loads(path.read_text()).get("generation") for path in sorted(more.folder.glob("results/*/config.json"))
     ]
@@ -354,12 +354,12 @@ def test_stalled_and_continued(run, space):
 @pytest.mark.slow
 def test_the_time_budget_ends_a_search(run, space):
     results = run(space(CE, "--sampler=random", "--trials=2000", "--time-budget=20s"))
-    ended_by = results.summary["ended_by"]
-    assert results.summary["state"] == "done" and ended_by["budget"] == "time_budget"
-    assert ended_by["not_run"] == 2000 - len(results.trials)
+    ended_by = results.summary.ended_by
+    assert results.summary.state == "done" and ended_by.budget == "time_budget"
+    assert ended_by.not_run == 2000 - len(results.trials)
     broken_off = int((results.trials["state"] == "interrupted").sum())
-    said = f"{ended_by['not_run']} of 2000 not run" + f", {broken_off} broken off" * (broken_off > 0)
-    assert ended_by["text"] == f"stopped after the time budget of 20s: {said}"
+    said = f"{ended_by.not_run} of 2000 not run" + f", {broken_off} broken off" * (broken_off > 0)
+    assert ended_by.text == f"stopped after the time budget of 20s: {said}"
     # A trial that was asked for and never began has no folder; none stands as running.
     assert {trial.state.name for trial in study_of(results).trials} <= {"COMPLETE", "PRUNED", "FAIL", "WAITING"}
 
@@ -371,11 +371,11 @@ def test_selected_on_a_holdout_dev_is_scored_once(run, space, glue, base, tmp_pa
     honest = honest_teacher(tmp_path / "honest", base, glue, 0.25)
     settings = space(SPACE, "--trials=3", "--select-on={holdout: 0.25}")
     results = run(settings, teacher=str(honest))
-    assert results.summary["train_examples"] == 30 and results.summary["selection_examples"] == 10
-    assert results.summary["memory"]["examples"] == 30
-    dev = results.summary["dev"]
-    best = evaluate(str(results.folder / "best"), "sst2", glue, "cpu", "float32")
-    assert dev["examples"] == 24 and dev["score"] == best["splits"]["dev"]["accuracy"]
+    assert results.summary.train_examples == 30 and results.summary.selection_examples == 10
+    assert results.summary.memory.examples == 30
+    dev = results.summary.dev
+    best = evaluate(str(results.folder / "best"), "sst2", data=glue, device="cpu", precision="float32")
+    assert dev.examples == 24 and dev.score == best["splits"]["dev"]["accuracy"]
     printed = "\n".join(summary.lines(results))
     assert "0.25 of the training split, held out of it" in printed and "which selected nothing" in printed
     assert "Best student on dev" in (results.folder / "report.html").read_text()

@@ -12,12 +12,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fsd_tune.cli.options import numbers
-from fsd_tune.errors import FsdTuneError, InputError
+from fsd_tune.cli.values import numbers
+from fsd_tune.errors import FsdTuneError, InputError, ProblemCollector
 from fsd_tune.progress import Display
 from fsd_tune.training import teacher_grid
+from fsd_tune.training.distiller import Distiller
 from fsd_tune.training.teacher import TeacherConfig, fine_tune
 from fsd_tune.training.teacher_workers import Trained
+from fsd_tune.training.unfinished import UnfinishedRun
 from tests.helpers.searching import SCRIPT, gone, short_folder
 
 CONFIG = {
@@ -134,6 +136,31 @@ def test_what_has_ended_is_not_trained_again(grid, tmp_path, monkeypatch):
     assert not store.exists()
 
 
+def test_a_candidate_that_is_interrupted_is_continued(grid, tmp_path, monkeypatch):
+    saved = UnfinishedRun.save
+
+    def interrupt(self, distiller, reports):
+        saved(self, distiller, reports)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(UnfinishedRun, "save", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        grid([1e-3], [1])
+    assert len(list(tmp_path.glob("teacher.candidates/*.unfinished/*/checkpoint_000001"))) == 1
+    monkeypatch.setattr(UnfinishedRun, "save", saved)
+    loaded = []
+    load = Distiller.load
+
+    def note(self, folder):
+        loaded.append(folder.name)
+        load(self, folder)
+
+    monkeypatch.setattr(Distiller, "load", note)
+    made = grid([1e-3], [1])
+    assert loaded == ["checkpoint_000001"] and len(made["reports"]) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["teacher"]
+
+
 def test_problems_of_a_grid_are_said_together(grid, tmp_path):
     (tmp_path / "teacher.candidates").mkdir()
     (tmp_path / "teacher.candidates" / "thesis.tex").write_text("")
@@ -144,13 +171,13 @@ def test_problems_of_a_grid_are_said_together(grid, tmp_path):
 
 
 def test_values_with_commas():
-    problems: list[str] = []
+    problems = ProblemCollector()
     assert numbers("learning_rate", None, "2e-5, 3e-5", 5e-5, problems) == [2e-5, 3e-5]
     assert numbers("seed", None, "3,1", 0, problems) == [3, 1] and numbers("seed", 7, None, 0, problems) == [7]
-    assert numbers("seed", None, None, 0, problems) == [0] and problems == []
+    assert numbers("seed", None, None, 0, problems) == [0] and problems.lines == []
     numbers("learning_rate", 1e-5, "2e-5,2e-5,x,2,", 5e-5, problems)
     numbers("seed", None, "1.5,-1", 0, problems)
-    assert problems == [
+    assert problems.lines == [
         "--learning-rate and --learning-rates: give one of them.",
         "--learning-rates: found 2e-5 more than once.",
         "--learning-rates: found x, but must be numbers above 0, at most 1.",

@@ -32,7 +32,7 @@ def settings_of(tmp_path, *flags):
 def check(folder):
     """Every trial is one run with each of its reports once, and the search is one more."""
     results, runs = load(folder), runs_of(folder)
-    group = results.summary["group"]
+    group = results.summary.group
     assert set(runs) == {f"{group}-trial-{number:04d}" for number in results.trials["number"]} | {f"{group}-search"}
     for row in results.trials.to_dict("records"):
         run = runs[f"{group}-trial-{row['number']:04d}"]
@@ -49,8 +49,8 @@ def check(folder):
         assert run.group == group and run.kind == "trial" and run.exit_code == int(row["state"] == "failed")
         assert run.summary["state"] == row["state"] and run.summary["best_accuracy"] == row["best"]
         assert run.config["hp/method"] == row["method"] and run.config["task"] == "sst2"
-        assert run.config["memory"] == results.summary["memory"]["fingerprint"]
-        assert run.config["teacher/score"] == results.summary["teacher"]["score"]
+        assert run.config["memory"] == results.summary.memory.fingerprint
+        assert run.config["teacher/score"] == results.summary.teacher.score
         if not math.isnan(row["gamma_i"]):
             assert run.config["hp/gamma_i"] == row["gamma_i"]
     summary = runs[f"{group}-search"]
@@ -102,8 +102,8 @@ def test_a_search_and_its_confirmation(glue, teacher, tmp_path, monkeypatch):
         search.run(settings, task="sst2", teacher=str(teacher), data=glue, output=folder)
         check(folder)
         check_download(folder, tmp_path / "downloaded")
-        made = confirm.run(folder, top=1, seeds=1, fresh_seeds=2)
-    found, group = runs_of(folder / "confirm"), load(folder).summary["group"]
+        made = confirm.confirm(folder, top=1, seeds=1, fresh_seeds=2)
+    found, group = runs_of(folder / "confirm"), load(folder).summary.group
     assert set(found) == {f"{group}-confirm-{one['run']}" for one in made["runs"]}
     for one in made["runs"]:
         run = found[f"{group}-confirm-{one['run']}"]

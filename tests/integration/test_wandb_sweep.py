@@ -12,8 +12,8 @@ import yaml
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
 from fsd_tune.errors import InputError
-from fsd_tune.settings import configuration_file
 from fsd_tune.settings.loader import load
+from fsd_tune.settings.overrides import read_configuration_file
 from fsd_tune.tracking.sweep import sweep_config, text
 from tests import ROOT
 from tests.helpers.searching import SCRIPT
@@ -127,13 +127,13 @@ def test_a_wrong_configuration_file_is_named(content, said, tmp_path):
     path = tmp_path / "c.json"
     path.write_text(content)
     with pytest.raises(InputError) as caught:
-        configuration_file.read(path)
+        read_configuration_file(path)
     assert str(path) in caught.value.problems[0] and said in caught.value.problems[0]
 
 
 def test_a_missing_configuration_file_is_named(tmp_path):
     with pytest.raises(InputError, match="No such file"):
-        configuration_file.read(tmp_path / "none.json")
+        read_configuration_file(tmp_path / "none.json")
 
 
 def test_the_place_for_a_run_needs_an_agent(space, glue, teacher, tmp_path):

@@ -1,6 +1,7 @@
 """What is shown while something runs: lines in a pipe, a live line on a terminal, nothing when quiet."""
 
 import io
+import logging
 import re
 
 import numpy as np
@@ -43,6 +44,14 @@ def test_quiet_shows_nothing(capsys, clock):
     display.stage("c", 0, 10)
     display.close()
     assert shown(capsys) == []
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_lines_are_logged_for_programs(caplog, capsys, quiet):
+    with caplog.at_level(logging.INFO, logger="fsd_tune"):
+        Display(quiet=quiet).line("100% of [b]")
+    assert caplog.record_tuples == [("fsd_tune", logging.INFO, "100% of [b]")]
+    assert shown(capsys) == ([] if quiet else ["100% of [b]"])
 
 
 def test_without_a_terminal_the_state_is_printed_now_and_then(capsys, clock):

@@ -1,7 +1,7 @@
 """`fsd-tune analyze`: how a student's features differ from its teacher's, as numbers (`analysis.json`) and pictures.
 
-Both models run once over a sample of dev; their features of all layers lie on disk, in half precision, while this
-works, so that memory holds one layer of the sample at a time.
+Both models run once over a sample of dev. Their features of all layers are kept on disk in half precision until the
+analysis ends, so that memory holds one layer of the sample at a time.
 """
 
 import json
@@ -16,28 +16,28 @@ from torch import Tensor
 
 from fsd_tune.device import select_device
 from fsd_tune.evaluation.analysis import geometry, pictures
-from fsd_tune.evaluation.analysis.inputs import ANALYSIS, Plan
-from fsd_tune.memory import teacher_memory, teacher_outputs
+from fsd_tune.evaluation.analysis.inputs import ANALYSIS, AnalysisPlan
+from fsd_tune.memory import kmeans, teacher_outputs
 from fsd_tune.memory.teacher_outputs import TeacherOutputs
 from fsd_tune.models.loading import ModelInfo, label_order, load_classifier
 from fsd_tune.progress import Display
 from fsd_tune.report import html_report
-from fsd_tune.storage import artifacts
+from fsd_tune.storage import artifacts, layout
 from fsd_tune.versions import versions
 
-_EXAMPLES_A_CENTROID = 10
+_EXAMPLES_PER_CENTROID = 10
 
 
-def run(plan: Plan, device: str, display: Display) -> dict[str, Any]:
-    """Analyse and write `plan.output`; the report of the search whose folder holds it is written anew.
+def run(plan: AnalysisPlan, device: str, display: Display) -> dict[str, Any]:
+    """Analyse the models and write `plan.output`; if a search's folder holds it, write that search's report again.
 
     Args:
         plan: the checked inputs.
         device: auto, cpu or cuda; where the models run.
-        display: where progress goes.
+        display: shows progress.
 
     Returns:
-        What `analysis.json` holds. Layers are indices of `hidden_states`, the embeddings' output being 0.
+        What `analysis.json` holds. Layers are indices of `hidden_states`; 0 is the output of the embeddings.
 
     Raises:
         FsdTuneError: no space left.
@@ -47,64 +47,73 @@ def run(plan: Plan, device: str, display: Display) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix=f".{plan.output.name}-", dir=plan.output.parent) as folder:
         teacher = _outputs(plan, plan.teacher, "teacher", Path(folder), device, display)
         student = _outputs(plan, plan.student, "student", Path(folder), device, display)
-        found = _described(plan) | _compared(plan, teacher, student, display)
-    found |= {"versions": versions(), "seconds": round(time.monotonic() - started, 2)}
-    found = _plain(found)
+        document = _description(plan) | _comparison(plan, teacher, student, display)
+    document |= {"versions": versions(), "seconds": round(time.monotonic() - started, 2)}
+    document = _without_nan(document)
     display.stage("pictures", 0, 1)
     with artifacts.writing(plan.output) as (temporary, facts):
-        artifacts.write_json(temporary / ANALYSIS, found)
-        pictures.write(found, temporary)
+        artifacts.write_json(temporary / ANALYSIS, document)
+        pictures.write(document, temporary)
         facts |= plan.identity
         temporary.chmod(0o755)
-    if plan.output.name == "analysis" and (plan.output.parent / "summary.json").is_file():
+    if plan.output.name == layout.ANALYSIS and (plan.output.parent / layout.SUMMARY).is_file():
         html_report.write(plan.output.parent)
     display.close()
-    return found
+    return document
 
 
-def lines(found: dict[str, Any], output: Path) -> list[str]:
-    """The analysis for people."""
-    sample = found["sample"]
-    said = [
-        f"{found['student']['name']} beside {found['teacher']['name']} on {found['task']}: {sample['examples']} of "
-        f"{sample['of']} dev examples (seed {sample['seed']})"
+def lines(document: dict[str, Any], output: Path) -> list[str]:
+    """Return an analysis as lines for people.
+
+    Args:
+        document: the result of `run`.
+        output: its folder.
+    """
+    sample = document["sample"]
+    text = [
+        f"{document['student']['name']} beside {document['teacher']['name']} on {document['task']}: "
+        f"{sample['examples']} of {sample['of']} dev examples (seed {sample['seed']})"
     ]
-    for row in found["gaps"]:
+    for row in document["gaps"]:
         t, s = row["teacher_layer"], row["student_layer"]
-        said.append(f"  layer {s} of the student, {t} of the teacher")
+        text.append(f"  layer {s} of the student, {t} of the teacher")
         for kind in ("intra", "local"):
             distance, relative, cosine = (row[kind][key] for key in ("distance", "relative_distance", "cosine"))
-            cka = found["cka"][kind][s][t]
-            said.append(
+            cka = document["cka"][kind][s][t]
+            text.append(
                 f"    {kind}: CKA {'undefined' if cka is None else f'{cka:.4f}'}; gap of distances {_gap(distance)}, "
                 f"relative {_gap(relative)}, of cosines {_gap(cosine)}"
             )
-    return [*said, f"numbers and pictures: {output}"]
+    return [*text, f"numbers and pictures: {output}"]
 
 
 def _gap(figures: dict[str, float]) -> str:
     return f"{figures['mean']:.4g} ± {figures['deviation']:.4g}"
 
 
-def _outputs(plan: Plan, info: ModelInfo, name: str, folder: Path, device: str, display: Display) -> TeacherOutputs:
-    """One model's features of the sample, of all layers."""
+def _outputs(
+    plan: AnalysisPlan, info: ModelInfo, name: str, folder: Path, device: str, display: Display
+) -> TeacherOutputs:
+    """Write one model's features of the sample, of all layers, and return them mapped from disk."""
 
     def progress(_: str, done: int, total: int) -> None:
         display.stage(f"the {name}'s features", done, total)
 
     layers = range(info.layers + 1)
     sample = plan.samples[name == "student"]
-    where = select_device(device)
-    model, order = load_classifier(info.path, plan.task), label_order(info, plan.task, f"--{name}")
-    teacher_outputs.write(folder / name, model, order, sample, layers, "masked", "float32", where, progress)
+    model = load_classifier(info.path, plan.task)
+    order = label_order(info, plan.task, f"--{name}")
+    teacher_outputs.write(
+        folder / name, model, order, sample, layers, "masked", "float32", select_device(device), progress
+    )
     return teacher_outputs.read(folder / name, mapped=True)
 
 
-def _described(plan: Plan) -> dict[str, Any]:
+def _description(plan: AnalysisPlan) -> dict[str, Any]:
     def model(info: ModelInfo) -> dict[str, Any]:
         return {"name": info.path, "layers": info.layers, "hidden_size": info.hidden_size}
 
-    sample = {"split": "dev", "examples": len(plan.sample), "of": plan.of, "seed": plan.seed}
+    sample = {"split": "dev", "examples": len(plan.sample), "of": plan.dev_examples, "seed": plan.seed}
     return {
         "task": plan.task.id,
         "teacher": model(plan.teacher),
@@ -115,64 +124,84 @@ def _described(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _compared(plan: Plan, teacher: TeacherOutputs, student: TeacherOutputs, display: Display) -> dict[str, Any]:
+def _comparison(
+    plan: AnalysisPlan, teacher: TeacherOutputs, student: TeacherOutputs, display: Display
+) -> dict[str, Any]:
+    """Return the CKA of all layers, the gaps of the layer pairs, and what the map and t-SNE show."""
     display.stage("CKA of tokens, all layers", 0, 1)
     intra_cka = geometry.intra_cka(teacher, student)
-    grams: list[list[Tensor]] = []
-    layers = len(teacher.shards) + len(student.shards)
-    for outputs in (teacher, student):
-        grams.append([])
-        for layer in sorted(outputs.shards):
-            display.stage("products of examples, layers", sum(map(len, grams)), layers)
-            grams[-1].append(geometry.example_gram(outputs, layer))
-    theirs, ours = grams
-    held = geometry.examples_within(plan.sample.lengths)
-    rows, maps = [], {}
+    teacher_grams, student_grams = _example_grams(teacher, student, display)
+    examples = geometry.examples_within(plan.sample.lengths)
+    rows = []
+    maps = {}
     for done, (t, s) in enumerate(plan.pairs):
         display.stage("gaps, layer pairs", done, len(plan.pairs))
         pairs = {
-            "intra": (geometry.intra_pairs(teacher, t, held), geometry.intra_pairs(student, s, held)),
-            "local": (geometry.local_pairs(theirs[t]), geometry.local_pairs(ours[s])),
+            "intra": (geometry.intra_pairs(teacher, t, examples), geometry.intra_pairs(student, s, examples)),
+            "local": (geometry.local_pairs(teacher_grams[t]), geometry.local_pairs(student_grams[s])),
         }
         row: dict[str, Any] = {"teacher_layer": t, "student_layer": s}
         rows.append(row | {kind: geometry.gap(*both) for kind, both in pairs.items()})
         if (t, s) == plan.pair:
             maps = {kind: geometry.cosine_euclidean(*both) for kind, both in pairs.items()}
     return {
-        "cka": {"intra": intra_cka, "local": geometry.local_cka(theirs, ours)},
+        "cka": {"intra": intra_cka, "local": geometry.local_cka(teacher_grams, student_grams)},
         "gaps": rows,
-        "intra_examples": held,
+        "intra_examples": examples,
         "map": maps,
-        "tsne": _embedded(plan, teacher, theirs, ours, display),
+        "tsne": _tsne(plan, teacher, teacher_grams, student_grams, display),
     }
 
 
-def _embedded(
-    plan: Plan, teacher: TeacherOutputs, theirs: list[Tensor], ours: list[Tensor], display: Display
+def _example_grams(
+    teacher: TeacherOutputs, student: TeacherOutputs, display: Display
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Return for each layer of either model the products of the flattened examples, float64 [S, S]."""
+    grams: tuple[list[Tensor], list[Tensor]] = ([], [])
+    total = len(teacher.shards) + len(student.shards)
+    for of_model, outputs in zip(grams, (teacher, student), strict=True):
+        for layer in sorted(outputs.shards):
+            display.stage("products of examples, layers", sum(map(len, grams)), total)
+            of_model.append(geometry.example_gram(outputs, layer))
+    return grams
+
+
+def _tsne(
+    plan: AnalysisPlan,
+    teacher: TeacherOutputs,
+    teacher_grams: list[Tensor],
+    student_grams: list[Tensor],
+    display: Display,
 ) -> dict[str, Any]:
-    """t-SNE of features and centroids: the teacher's memory, or k-means of the sample; the student's cluster means."""
+    """Return t-SNE of features and centroids.
+
+    The teacher's centroids are those of its memory, or of a k-means of the sample; the student's are the means of its
+    features over the teacher's clusters.
+    """
     t, s = plan.pair
-    centroids, n = plan.centroids(), len(plan.sample)
+    centroids = plan.centroids()
+    n = len(plan.sample)
     if centroids is None:
-        k = min(plan.task.default_centroids, max(2, n // _EXAMPLES_A_CENTROID))
-        clusters = teacher_memory.kmeans(teacher, t, k, display.stage)[1].astype(np.int64)
-        whole = geometry.with_means(theirs[t], clusters)
-        made = f"k-means of the {n} examples"
+        k = min(plan.task.default_centroids, max(2, n // _EXAMPLES_PER_CENTROID))
+        clusters = kmeans.cluster(teacher, t, k, display.stage)[1].astype(np.int64)
+        teacher_gram = geometry.with_means(teacher_grams[t], clusters)
+        origin = f"k-means of the {n} examples"
     else:
-        whole = geometry.example_gram(teacher, t, centroids)
-        clusters = geometry.pairwise_geometry(whole)[0][:n, n:].argmin(1).numpy()
-        made = f"the teacher memory {plan.memory.name if plan.memory else ''}"
-    found: dict[str, Any] = {"centroids": made}
-    for name, gram in (("teacher", whole), ("student", geometry.with_means(ours[s], clusters))):
+        teacher_gram = geometry.example_gram(teacher, t, centroids)
+        clusters = geometry.pairwise_geometry(teacher_gram)[0][:n, n:].argmin(1).numpy()
+        origin = f"the teacher memory {plan.memory.name if plan.memory else ''}"
+    document: dict[str, Any] = {"centroids": origin}
+    student_gram = geometry.with_means(student_grams[s], clusters)
+    for name, gram in (("teacher", teacher_gram), ("student", student_gram)):
         display.stage(f"t-SNE of the {name}'s features", 0, 1)
         points = np.round(geometry.embedded(gram, plan.seed), 3).tolist()
-        found[name] = {"examples": points[:n], "centroids": points[n:]}
+        document[name] = {"examples": points[:n], "centroids": points[n:]}
     words = [] if plan.task.regression else list(plan.task.labels)
-    return found | {"labels": plan.sample.labels.tolist(), "words": words}
+    return document | {"labels": plan.sample.labels.tolist(), "words": words}
 
 
-def _plain(found: dict[str, Any]) -> dict[str, Any]:
-    """Without NaN, which JSON has not."""
+def _without_nan(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the document as JSON types, with NaN replaced by None, because JSON has no NaN."""
 
     def clean(value: Any) -> Any:
         if isinstance(value, dict):
@@ -181,5 +210,5 @@ def _plain(found: dict[str, Any]) -> dict[str, Any]:
             return [clean(part) for part in value]
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
-    made: dict[str, Any] = json.loads(json.dumps(clean(found)))
-    return made
+    cleaned: dict[str, Any] = json.loads(json.dumps(clean(document)))
+    return cleaned

@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fsd_tune.cka import CentredGram, centre_gram, centred_gram, cka_of
+from fsd_tune.cka import centre_gram
 from fsd_tune.data.batching import by_length
 from fsd_tune.memory.teacher_outputs import TeacherOutputs
-from fsd_tune.models.layer_cka import mean_cka
+from fsd_tune.models.layer_cka import LayerFeatures, mean_cka, token_cka
 
 # Token pairs that are held at once: 16 bytes each for either model.
 MOST_PAIRS = 4_000_000
@@ -40,27 +40,39 @@ def pairwise_geometry(gram: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def intra_cka(teacher: TeacherOutputs, student: TeacherOutputs) -> list[list[float]]:
-    """Token-wise CKA of all layers with all layers, the mean over examples: [student's layers][teacher's layers]."""
+    """Return the token-wise CKA of all layers with all layers, the mean over examples.
 
-    def grams() -> Iterator[list[list[CentredGram]]]:
+    Args:
+        teacher: its stored features.
+        student: stored features of the same examples.
+
+    Returns:
+        [student layers][teacher layers]; NaN where undefined.
+    """
+
+    def features() -> Iterator[LayerFeatures]:
         for rows, mask in _batches(teacher):
-            yield [
-                [centred_gram(_tokens(model, layer, rows, mask).float(), mask) for layer in sorted(model.shards)]
+            of_student, of_teacher = (
+                [_tokens(model, layer, rows, mask).float() for layer in sorted(model.shards)]
                 for model in (student, teacher)
-            ]
+            )
+            yield of_student, of_teacher, mask
 
-    return mean_cka(grams())
+    return token_cka(features())
 
 
 def local_cka(teacher: list[Tensor], student: list[Tensor]) -> list[list[float]]:
-    """CKA over the examples of all layers with all layers; NaN where undefined.
+    """Return the CKA over the examples of all layers with all layers.
 
     Args:
-        teacher, student: for each layer the products of the flattened examples, as `example_gram` gives them.
+        teacher: for each layer the products [S, S] of the flattened examples, as `example_gram` gives them.
+        student: likewise.
+
+    Returns:
+        [student layers][teacher layers]; NaN where undefined.
     """
-    theirs, ours = ([centre_gram(gram) for gram in grams] for grams in (teacher, student))
-    found = [[cka_of(mine, other) for other in theirs] for mine in ours]
-    return [[float(value) if defined else float("nan") for value, defined in row] for row in found]
+    of_student, of_teacher = ([centre_gram(gram) for gram in grams] for grams in (student, teacher))
+    return mean_cka([(of_student, of_teacher)])
 
 
 def example_gram(outputs: TeacherOutputs, layer: int, centroids: NDArray[np.float32] | None = None) -> Tensor:

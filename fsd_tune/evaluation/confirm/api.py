@@ -20,13 +20,13 @@ from fsd_tune.evaluation.confirm.runs import Finished, Runs, Wanted
 from fsd_tune.progress import Display, short
 from fsd_tune.report import html_report
 from fsd_tune.report.intervals import RESAMPLES, Interval, bootstrap, mean_and_deviation, paired
-from fsd_tune.search.folder import held
+from fsd_tune.search.folder import hold_folder
 from fsd_tune.storage import artifacts, open_folder
 from fsd_tune.storage.experiment_folder import ExperimentFolder
 from fsd_tune.versions import versions
 
 
-def run(
+def confirm(
     folder: Path | str,
     *,
     top: int = 5,
@@ -68,16 +68,16 @@ def run(
     facts = {
         "task": spec.task.id,
         "metric": metric,
-        "group": summary.get("group") or summary.get("name"),
-        "teacher": summary.get("teacher"),
+        "group": summary.group or summary.name,
+        "teacher": summary.teacher.as_json(),
         "precision": spec.precision,
         "max_length": plan.searched.settings.data.max_length,
         "versions": versions(),
         "examples": len(plan.inputs.dev),
-        **{key: summary.get(key) for key in ("train_examples", "select_on", "judge_by", "student")},
+        **summary.values("train_examples", "select_on", "judge_by", "student"),
     }
     runs = Runs(
-        where, plan.searched.settings, spec, metric, summary["reports"], facts, display, address,
+        where, plan.searched.settings, spec, metric, summary.planned_reports, facts, display, address,
         ray_temporary,
     )  # fmt: skip
     with _held(where), runs:
@@ -109,7 +109,7 @@ def run(
 def _held(where: ExperimentFolder) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(held(where.folder))
+            stack.enter_context(hold_folder(where.folder))
             stack.enter_context(where.lock())
         except InputError:
             raise InputError(f"{where.name}: a search or a confirmation is at work in it; wait for its end.") from None
@@ -120,13 +120,13 @@ def _wanted(
     plan: Plan, configurations: Sequence[Configuration], seeds: Sequence[int], student_of: Configuration | None = None
 ) -> list[Wanted]:
     """A run of each configuration on each seed, seed by seed; the student of the first seed of `student_of` is kept."""
-    identity = plan.searched.results.summary["identity"]
+    identity = plan.searched.results.summary.identity
     made = []
     for seed in seeds:
         for one in configurations:
             # Numbers count as what they are: 1 and 1.0 train the same.
             config = {key: float(value) if isinstance(value, int) else value for key, value in one.config.items()}
-            reports = plan.searched.results.summary["reports"]
+            reports = plan.searched.results.summary.planned_reports
             name = artifacts.digest(identity, config, seed, reports, plan.spec.precision)
             made.append(Wanted(name, one, seed, student=one is student_of and seed == seeds[0]))
     return made

@@ -7,10 +7,10 @@ from typing import Any
 
 from fsd_tune.cluster import connection
 from fsd_tune.errors import InputError
-from fsd_tune.memory.spec import MemorySpec, spec_for
+from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.report.compare import differences
 from fsd_tune.report.results import Results, load
-from fsd_tune.search.folder import UNDO, identity, task_of
+from fsd_tune.search.folder import UNDO, describe_identity, recorded_task
 from fsd_tune.settings import loader
 from fsd_tune.settings.domains import Choice
 from fsd_tune.settings.loader import Settings
@@ -162,7 +162,7 @@ def baselines(winner: Configuration, tuned: Configuration | None) -> tuple[list[
     shared = {name: winner.config[name] for name in OPTIMISATION}
     remark = "with the winner's optimisation hyperparameters"
     made = [Configuration("ce", {"method": "ce", **shared}, remark=remark)]
-    defaults = {name: default("kd", name) for name in METHODS["kd"]}
+    defaults = {name: default("kd", name) for name in METHODS["kd"].hyperparameters}
     kd = Configuration("kd (defaults, untuned)", {"method": "kd", **defaults, **shared}, remark=remark)
     made.append(tuned or kd)
     notes = [f"{one.label} is the winner itself, so it is no baseline." for one in made if one.config == winner.config]
@@ -185,12 +185,12 @@ def read(folder: Path, prefix: str = "") -> Searched:
     except InputError as error:
         raise InputError([f"{prefix}{problem}" for problem in error.problems], error.hint) from None
     summary, problems = results.summary, []
-    if summary.get("state") != "done":
-        state = summary.get("state") or "of unknown state"
+    if summary.state != "done":
+        state = summary.state or "of unknown state"
         problems.append(f"{prefix}{folder} is {state}, but must be a finished search; continue it: {results.command}")
-    elif not _is_mapping(summary, "inputs", "task", "teacher", "data", "memory", "device") or not _is_mapping(
-        summary, "identity", "settings", "teacher", "training split", "dev split"
-    ):
+    elif not {"task", "teacher", "data", "memory", "device"} <= set(summary.inputs) or not {
+        "settings", "teacher", "training split", "dev split"
+    } <= set(summary.identity):  # fmt: skip
         problems.append(
             f"{prefix}{folder} does not record its inputs, as searches of an earlier version do; the same search "
             f"command again adds them and trains nothing: {results.command}"
@@ -200,11 +200,6 @@ def read(folder: Path, prefix: str = "") -> Searched:
     if problems:
         raise InputError(problems)
     return Searched(folder, results, settings)
-
-
-def _is_mapping(summary: dict[str, Any], key: str, *names: str) -> bool:
-    value = summary.get(key)
-    return isinstance(value, dict) and set(names) <= set(value)
 
 
 def _counts(top: int, seeds: int, fresh_seeds: int) -> list[str]:
@@ -222,34 +217,32 @@ def _seeds(start: int, count: int, taken: set[int]) -> tuple[int, ...]:
 
 def _gather(searched: Searched, where: ExperimentFolder, address: str | None) -> tuple[Inputs, MemorySpec, list[str]]:
     """The search's inputs loaded again, refused when they are not what was searched."""
-    settings, given, folder = searched.settings, searched.results.summary["inputs"], searched.folder
+    settings, given, folder = searched.settings, searched.results.summary.inputs, searched.folder
     data = None if given["data"] is None else Path(given["data"])
-    inputs = load_inputs(settings, task_of(given), given["teacher"], data)
+    inputs = load_inputs(settings, recorded_task(given), given["teacher"], data)
     memory, remote = where.memory_folder(given["memory"])
     device, elsewhere = connection.device_for(settings, given["device"], address), connection.elsewhere(address)
     with_kd = settings
     if not set(settings.methods) & USES_TEACHER:
         # A search of ce alone has no use for a teacher; its kd baseline has.
         with_kd = settings.model_copy(update={"method": Choice(choice=("ce", "kd"))})
-    spec, notes = spec_for(
-        with_kd, inputs.teacher, inputs.task, inputs.train, inputs.dev, memory, device, remote, elsewhere
-    )
-    now, then = identity(settings, spec), searched.results.summary["identity"]
+    spec = MemorySpec.from_inputs(with_kd, inputs, memory, device, remote=remote, elsewhere=elsewhere)
+    now, then = describe_identity(settings, spec), searched.results.summary.identity
     changed = differences(then, now)
     if changed:
         raise InputError([f"{folder}: {difference}." for difference in changed], UNDO)
-    return inputs, spec, [*inputs.notes, *notes]
+    return inputs, spec, [*inputs.notes, *spec.notes]
 
 
 def _unlike(searched: Searched, kd: Searched) -> list[str]:
     """What makes a search's configuration no baseline: another task, teacher, data or student."""
     here, there = searched.results.summary, kd.results.summary
     place = f"--baseline: {kd.folder}"
-    if there["inputs"]["task"] != here["inputs"]["task"]:
-        return [f"{place} searched task {there['inputs']['task']}, but must be {here['inputs']['task']}."]
+    if there.inputs["task"] != here.inputs["task"]:
+        return [f"{place} searched task {there.inputs['task']}, but must be {here.inputs['task']}."]
     problems = []
-    if there["identity"].get("task") != here["identity"].get("task"):
-        problems.append(f"{place} searched a task {here['inputs']['task']} of other labels, columns or metrics.")
+    if there.identity.get("task") != here.identity.get("task"):
+        problems.append(f"{place} searched a task {here.inputs['task']} of other labels, columns or metrics.")
     for section in ("student", "data"):
         own = getattr(searched.settings, section).model_dump(mode="json")
         other = getattr(kd.settings, section).model_dump(mode="json")
@@ -260,9 +253,9 @@ def _unlike(searched: Searched, kd: Searched) -> list[str]:
         ]
     same_data_settings = searched.settings.data == kd.settings.data
     for part, names in (("teacher", ["teacher"]), ("data", ["training split", "dev split"])):
-        differ = any(there["identity"][name] != here["identity"][name] for name in names)
+        differ = any(there.identity[name] != here.identity[name] for name in names)
         if differ and (part == "teacher" or same_data_settings):
-            found, must = (summary["inputs"][part] or "the hub" for summary in (there, here))
+            found, must = (summary.inputs[part] or "the hub" for summary in (there, here))
             said = f"is {found}, but must be {must}" if found != must else f"{found} has changed between the searches"
             problems.append(f"{place}: its {part} {said}.")
     return problems

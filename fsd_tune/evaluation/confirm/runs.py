@@ -5,26 +5,22 @@ Ray is started only when a run is missing. Workers are reused, so that each load
 
 import contextlib
 import json
-import os
-import tempfile
 import time
-from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import ray
 import torch
 from numpy.typing import NDArray
-from ray.exceptions import RayActorError, RayTaskError
 
 from fsd_tune.cluster import connection
+from fsd_tune.cluster.task_pool import ActorPool
 from fsd_tune.errors import FsdTuneError
 from fsd_tune.evaluation.confirm.inputs import Configuration
 from fsd_tune.memory.actor import build, fetch, leave, start
-from fsd_tune.memory.build import BuiltMemory, prepare
+from fsd_tune.memory.build import BuiltMemory, build_artifacts
 from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.models.folder import write_model
 from fsd_tune.models.loading import load_tokenizer, quiet_transformers
@@ -116,7 +112,7 @@ class _Worker:
         matched = student.start == "random" and student.memory_start == "matched"
         if arrays is None or not matched or method not in USES_MEMORY or seed == self._memory_seed:
             return
-        prepared = prepare(replace(self._spec, seed=seed), lambda *_: None)
+        prepared = build_artifacts(replace(self._spec, seed=seed), lambda *_: None)
         assert prepared.start is not None
         self._bench.arrays, self._memory_seed = replace(arrays, start=np.load(prepared.start / "start.npy")), seed
 
@@ -158,9 +154,7 @@ class Runs:
         self._connection = (address, temporary)
         self._stack = contextlib.ExitStack()
         self._memory: tuple[Any, BuiltMemory] | None = None
-        self._idle: list[Any] = []
-        self._started: list[Any] = []
-        self._limit = 0
+        self._pool: ActorPool[Wanted] | None = None
         self.passes = self.trained = 0
         self._tracker = Tracker(settings.wandb, self._folder, f"{facts['group']}-confirm", display.line)
 
@@ -170,9 +164,8 @@ class Runs:
     def __exit__(self, *_: object) -> None:
         self._display.close()
         self._tracker.close()
-        for worker in self._started:
-            with contextlib.suppress(Exception):  # one that has died already, or Ray with it
-                ray.kill(worker)
+        if self._pool is not None:
+            self._pool.close()
         self._stack.close()
 
     def found(self, wanted: Wanted) -> Finished | None:
@@ -205,43 +198,31 @@ class Runs:
             FsdTuneError: a run could not be trained; those that ended are kept.
         """
         ended = {run.name: done for run in wanted if (done := self.found(run)) is not None}
-        missing = deque(run for run in wanted if run.name not in ended)
+        missing = [run for run in wanted if run.name not in ended]
         there = f", {len(ended)} of them there already" if ended else ""
         self._display.line(f"{what}: {len(wanted)} runs{there}")
         if not missing:
             return ended
-        self._connect(len(missing), any(run.configuration.config["method"] in USES_TEACHER for run in wanted))
-        running: dict[Any, tuple[Wanted, Any]] = {}
-        tries: Counter[str] = Counter()
+        pool = self._connect(len(missing), any(run.configuration.config["method"] in USES_TEACHER for run in wanted))
         began, before = time.monotonic(), len(ended)
-        while missing or running:
-            while missing and len(running) < self._limit:
-                run, worker = missing.popleft(), self._idle.pop() if self._idle else self._start()
-                tries[run.name] += 1
-                best = self._where.path_for_workers((self._folder / "best").absolute())
-                student = (best, self._facts | {"run": run.name})
-                running[
-                    worker.train.remote(
-                        run.configuration.config, run.seed, self._metric, student if run.student else None
-                    )
-                ] = (run, worker)
-            for reference in ray.wait(list(running), timeout=1.0)[0]:
-                run, worker = running.pop(reference)
-                try:
-                    record, logits = ray.get(reference)
-                except RayActorError as error:
-                    # The process died (memory, a killed node): a fresh worker tries again.
-                    if tries[run.name] >= _TRIES:
-                        raise FsdTuneError(f"{_name(run)}: its worker died {_TRIES} times.") from error
-                    missing.append(run)
-                    continue
-                except RayTaskError as error:
-                    raise FsdTuneError(f"{_name(run)}: {str(error).strip().splitlines()[-1]}") from error
-                ended[run.name] = self._keep(run, record, logits)
-                self._idle.append(worker)
-            self._show(what, len(ended), len(wanted), len(running), len(ended) - before, began)
+        for outcome in pool.run(
+            [(run, self._arguments(run)) for run in missing],
+            lambda running: self._show(what, len(ended), len(wanted), len(running), len(ended) - before, began),
+        ):
+            run = outcome.item
+            if outcome.worker_died:  # For lack of memory, or with its node.
+                raise FsdTuneError(f"{_name(run)}: its worker died {_TRIES} times.") from outcome.error
+            if outcome.error is not None:
+                raise FsdTuneError(f"{_name(run)}: {outcome.reason}") from outcome.error
+            ended[run.name] = self._keep(run, *outcome.result)
         self._display.close()
         return ended
+
+    def _arguments(self, run: Wanted) -> tuple[Any, ...]:
+        """Return the arguments of `_Worker.train` for a run."""
+        best = self._where.path_for_workers((self._folder / "best").absolute())
+        student = (best, self._facts | {"run": run.name}) if run.student else None
+        return run.configuration.config, run.seed, self._metric, student
 
     def _show(self, what: str, ended: int, total: int, running: int, here: int, began: float) -> None:
         left = f" · about {duration((time.monotonic() - began) / here * (total - ended))} left" if here else ""
@@ -251,13 +232,9 @@ class Runs:
         """Written at once: what has ended is never trained again."""
         self.trained += 1
         path = self._folder / "runs" / f"{run.name}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
         if logits is not None:
-            handle, temporary = tempfile.mkstemp(prefix=f".{run.name}.", dir=path.parent)
-            with os.fdopen(handle, "wb") as stream:
+            with artifacts.atomic_file(path.with_suffix(".npy")) as stream:
                 np.save(stream, logits)
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(path.with_suffix(".npy"))
             self._where.upload(path.with_suffix(".npy"))
         if run.student:
             self._where.download_folder(self._folder / "best")
@@ -273,34 +250,43 @@ class Runs:
         self._display.line(f"  {_name(run)}: {outcome} ({duration(record['seconds'])})")
         return Finished(record, logits)
 
-    def _connect(self, runs: int, teacher: bool) -> None:
-        """Ray, the number of workers, and the teacher memory where a method needs it; what is there already stays."""
+    def _connect(self, runs: int, teacher: bool) -> ActorPool[Wanted]:
+        """Connect to Ray, provide the teacher memory if a method needs it, and return the workers.
+
+        What an earlier call has connected, provided and started is reused.
+
+        Args:
+            runs: how many will run.
+            teacher: whether a method needs the teacher memory.
+        """
         self._stack.enter_context(connection.connect(*self._connection))
         search = self._settings.search.model_copy(update={"trials": runs})
-        self._gpus = connection.gpus_for(self._settings, self._spec.device)
-        self._limit = connection.workers(self._settings.model_copy(update={"search": search}), self._gpus)
-        if self._memory is not None or not teacher:
-            return
-        for worker in self._idle:  # they were started without the memory
-            ray.kill(worker)
-        self._idle = []
+        gpus = connection.gpus_for(self._settings, self._spec.device)
+        limit = connection.workers(self._settings.model_copy(update={"search": search}), gpus)
+        if self._pool is not None and teacher and self._memory is None:
+            self._pool.close()  # Its workers were started without the memory.
+            self._pool = None
+        if teacher and self._memory is None:
+            self._provide_memory()
+        if self._pool is None:
+            arguments = (self._settings, self._spec, self._memory, self._reports)
+            cpus = self._settings.resources.cpus_per_trial
+            self._pool = ActorPool(_Worker, arguments, "train", limit=limit, tries=_TRIES, cpus=cpus, gpus=gpus)
+        self._pool.limit = limit
+        return self._pool
+
+    def _provide_memory(self) -> None:
         user = f"confirm {self._folder.resolve()}"
         self._spec = replace(self._spec, brought=self._where.upload_inputs(self._spec.model_folders))
         actor = start(self._spec, user)
         self._stack.callback(leave, actor, user)
         gpus = 1 if self._spec.device == "cuda" else 0
         prepared = build(actor, self._spec, connection.build_cpus(gpus), gpus, self._display.stage)
-        self._memory, self.passes = (actor, prepared), self.passes + prepared.passes
+        self._memory = (actor, prepared)
+        self.passes += prepared.passes
         how = "built with one teacher pass, for it was not there" if prepared.passes else "reused, no teacher pass"
-        how = "the teacher runs live" if prepared.facts["live"] else how
-        self._display.line(f"teacher memory {prepared.facts['fingerprint']}: {how}")
-
-    def _start(self) -> Any:
-        asked = self._settings.resources
-        worker_class = ray.remote(num_cpus=asked.cpus_per_trial, num_gpus=self._gpus)(_Worker)
-        worker = worker_class.remote(self._settings, self._spec, self._memory, self._reports)
-        self._started.append(worker)
-        return worker
+        how = "the teacher runs live" if prepared.facts.live else how
+        self._display.line(f"teacher memory {prepared.facts.fingerprint}: {how}")
 
 
 def _name(run: Wanted) -> str:

@@ -1,4 +1,4 @@
-"""What the charts of a page have in common: the Chart record, colours, and how a chart that fails is shown.
+"""What the charts of a page share: the `Chart` record, colours, and what is shown if a chart cannot be drawn.
 
 Every chart has a caption that says what to see in it. A chart that cannot be drawn keeps its place and says why, and
 never stops the others. Colours are mid-tones that read on a light and on a dark page; the page's script sets the
@@ -6,6 +6,7 @@ colours of text and grid.
 """
 
 import html
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,13 +29,22 @@ ACCENT, AMBER, RED, BLUE, VIOLET, PINK, GREY = (
 STATE_COLOURS = {"finished": GREY, "stopped": AMBER, "failed": RED, "running": BLUE, "interrupted": VIOLET}
 
 
+_LOGGER = logging.getLogger(__name__)
+_FAULT = (
+    "Not drawn, because of a fault in this version of fsd_tune. The tables and the other charts are complete; the log "
+    "of the command that wrote this page names the fault."
+)
+
+
 @dataclass(frozen=True)
 class Chart:
     """One chart of the page.
 
     Attributes:
         key: its anchor in the page.
-        caption: what to see in it; where `figure` is None, why it is not drawn.
+        title: its heading.
+        caption: what to see in it; if `figure` is None, why it is not drawn.
+        figure: the drawing; None if it cannot be drawn.
         height: pixels.
         min_width: pixels below which it scrolls in its own box; 0 for any width.
     """
@@ -48,19 +58,33 @@ class Chart:
 
 
 def guarded(key: str, title: str, make: Callable[[], Chart]) -> Chart:
-    """A chart, or its place with the reason why it is not drawn."""
+    """Draw a chart, or keep its place with the reason why it is not drawn.
+
+    Args:
+        key: anchor of the chart.
+        title: heading of the chart.
+        make: draws it; raises UndrawableError if the search does not allow it.
+    """
     try:
         with quiet_optuna():
             return make()
     except UndrawableError as reason:
         return Chart(key, title, str(reason), None)
-    except Exception as error:  # a chart is worth less than the page: say what happened and draw the others
-        first_line = next(iter(str(error).splitlines()), "")
-        return Chart(key, title, f"Not drawn: {type(error).__name__}: {first_line}", None)
+    except Exception as error:  # A chart is worth less than the page, so draw the others.
+        _LOGGER.warning("the chart %s was not drawn: %s: %s", key, type(error).__name__, error)
+        return Chart(key, title, _FAULT, None)
 
 
 def finished(study: optuna.study.Study, at_least: int) -> int:
-    """How many trials have finished; UndrawableError when those are fewer than `at_least`."""
+    """Return how many trials have finished.
+
+    Args:
+        study: of the search.
+        at_least: how many the chart needs.
+
+    Raises:
+        UndrawableError: fewer have finished.
+    """
     count = len(study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)))
     if count < at_least:
         needed = "one finished trial" if at_least == 1 else f"{at_least} finished trials"
@@ -69,19 +93,18 @@ def finished(study: optuna.study.Study, at_least: int) -> int:
 
 
 def label(results: Results) -> str:
-    """The metric's name for an axis: plotly reads a little HTML in labels."""
+    """Return the metric's name for an axis, escaped, because plotly reads a little HTML in labels."""
     return html.escape(results.metric.replace("_", " "))
 
 
 def teacher_score(results: Results) -> float | None:
-    """The teacher's score on what selects; None where it is not known."""
-    teacher = results.summary.get("teacher")
-    score = teacher.get("score") if isinstance(teacher, dict) else None
-    return float(score) if isinstance(score, int | float) and math.isfinite(score) else None
+    """Return the teacher's score on the examples that select; None if it is not known."""
+    score = results.summary.teacher.score
+    return score if score is not None and math.isfinite(score) else None
 
 
 def styled(figure: go.Figure) -> go.Figure:
-    """Our plain look; text and grid colours are set by the page, which knows whether it is light or dark."""
+    """Give a figure the plain look of the pages, which set the colours of text and grid themselves."""
     figure.update_layout(
         template="none",
         title=None,

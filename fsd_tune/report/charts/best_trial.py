@@ -8,17 +8,10 @@ import plotly.graph_objects as go
 from fsd_tune.report.charts.base import ACCENT, AMBER, BLUE, GREY, PINK, VIOLET, Chart, styled
 from fsd_tune.report.results import Results
 from fsd_tune.report.study_db import UndrawableError
+from fsd_tune.settings.methods import TERMS
 
-_LOSS_TERMS = {
-    "task": ("task", GREY),
-    "kd": ("KD", BLUE),
-    "intra": ("L_I (intra)", ACCENT),
-    "local": ("L_L (local)", AMBER),
-    "global": ("L_G (global)", VIOLET),
-    "cls": ("PKD ([CLS])", PINK),
-    "distance": ("RKD distance", PINK),
-    "angle": ("RKD angle", PINK),
-}
+# Terms without a colour of their own are pink: no method has two of them.
+_COLOURS = {"task": GREY, "kd": BLUE, "intra": ACCENT, "local": AMBER, "global": VIOLET}
 _DASHES = ("dot", "dash", "dashdot")
 
 
@@ -36,7 +29,7 @@ def losses(results: Results) -> Chart:
             continue
         term = str(column).removeprefix("loss/")
         whole, _, part = term.partition("/")
-        name, colour = _LOSS_TERMS.get(whole, (whole, PINK))
+        name, colour = TERMS[whole].label if whole in TERMS else whole, _COLOURS.get(whole, PINK)
         if part:
             name = f"{name.split(' ')[0]}: {part}"
         figure.add_scatter(
@@ -68,15 +61,14 @@ def losses(results: Results) -> Chart:
 
 def similarity(results: Results) -> Chart:
     """The heat map of `similarity.layer_cka`."""
-    found = results.summary.get("layer_cka")
-    if not isinstance(found, dict) or not found.get("cka"):
+    examples, table = results.summary.layer_cka.examples, results.summary.layer_cka.cka
+    if not table:
         raise UndrawableError("Not drawn yet: the best student is compared with its teacher at the search's end.")
-    table = found["cka"]
     figure = go.Figure(layer_map(table))
     figure.update_xaxes(title="layer of the teacher", type="category", showgrid=False)
     figure.update_yaxes(title="layer of the student", type="category", showgrid=False)
     caption = (
-        f"Linear CKA between the tokens of a sentence as teacher and student see them, mean over {found['examples']} "
+        f"Linear CKA between the tokens of a sentence as teacher and student see them, mean over {examples} "
         "examples that did not train it: 1 is the same structure. L_I pulls at the pairs of `loss.layers`; a bright "
         "band from corner to corner says that the student's layers follow the teacher's in order."
     )
@@ -97,8 +89,7 @@ def layer_map(table: list[list[float | None]]) -> go.Heatmap:
 
 def clusters(results: Results) -> Chart:
     """How many training examples each centroid stands for."""
-    memory = results.summary.get("memory")
-    sizes = sorted(memory.get("sizes") or []) if isinstance(memory, dict) else []
+    sizes = sorted(results.summary.memory.sizes or [])
     if not sizes:
         raise UndrawableError("Not drawn: this search uses no teacher memory.")
     figure = go.Figure(go.Histogram(x=sizes, marker={"color": ACCENT}, nbinsx=30, hovertemplate="%{x} examples: %{y}"))

@@ -11,7 +11,6 @@ from fsd_tune.report.confirmation import Confirmation
 
 def chart(made: Confirmation) -> Any:
     """The winner in the search, on selection and on fresh seeds, and the baselines: a dot a run, a bar the mean."""
-
     winner = made["winner"]
     rows = [
         ("winner in the search", {"": winner["search_score"]}, winner["search_score"], ACCENT),

@@ -7,7 +7,6 @@ import plotly.graph_objects as go
 
 from fsd_tune.report.charts.base import ACCENT, GREY, STATE_COLOURS, Chart, finished, label, styled, teacher_score
 from fsd_tune.report.results import Results
-from fsd_tune.report.so_far import so_far
 from fsd_tune.report.study_db import UndrawableError
 
 
@@ -37,7 +36,7 @@ def history(results: Results, study: optuna.study.Study) -> Chart:
 
 def cost(results: Results) -> Chart:
     """The best finished score against the student steps of all trials so far."""
-    found = so_far(results)
+    found = results.best_so_far()
     if not len(found):
         raise UndrawableError("Not drawn yet: no trial has finished.")
     figure = go.Figure(
@@ -88,7 +87,7 @@ def curves(results: Results, study: optuna.study.Study) -> Chart:
         )
         named.add(name)
     figure.data = sorted(figure.data, key=lambda trace: trace.legendrank, reverse=True)
-    rungs = [rung for rung in results.summary.get("rungs") or [] if isinstance(rung, int | float)]
+    rungs = results.summary.rungs or []
     for rung in rungs:
         figure.add_vline(
             rung,
@@ -96,7 +95,7 @@ def curves(results: Results, study: optuna.study.Study) -> Chart:
             layer="below",
             annotation={"text": "rung", "yref": "paper", "y": 0, "yanchor": "bottom", "xanchor": "left", "xshift": 2},
         )
-    reports = results.summary.get("reports")
+    reports = results.summary.reports
     figure.update_layout(showlegend=True)
     figure.update_xaxes(title="report" + (f" (of {reports})" if reports else ""))
     if len({int(value) for value in results.reports["report"]}) <= 20:

@@ -1,43 +1,87 @@
-"""The report's charts of what mattered: importances, parallel coordinates, slices; all of them Optuna's."""
+"""The charts of what mattered: importances, parallel coordinates, slices."""
+
+import html
 
 import optuna
 import plotly.colors
+import plotly.graph_objects as go
 
+from fsd_tune.report import importances as measure
 from fsd_tune.report.charts.base import ACCENT, GREY, Chart, finished, label, styled
 from fsd_tune.report.results import Results
 from fsd_tune.report.study_db import UndrawableError
+from fsd_tune.storage.layout import TrialState
+
+_NOTHING_VARIED = "Not drawn: the search varies no hyperparameter."
 
 
-def importances(results: Results, study: optuna.study.Study) -> Chart:
-    """How much each hyperparameter decides."""
-    count = finished(study, 4)
-    if all(d.single() for trial in study.get_trials(deepcopy=False) for d in trial.distributions.values()):
-        raise UndrawableError("Not drawn: the search varies no hyperparameter.")
-    figure = optuna.visualization.plot_param_importances(study, target_name=label(results))
-    figure.data[0].update(marker={"color": ACCENT}, width=0.55)
-    figure.update_xaxes(title="share of the importance", rangemode="tozero", range=[0, 1.15 * max(figure.data[0].x)])
-    figure.update_yaxes(title="", ticklabelstandoff=6, showgrid=False)
+def importances(results: Results) -> Chart:
+    """Draw the share of the trials' ranks that each hyperparameter explains, beside the level of noise."""
+    measured = measure.importances(results)
+    if measured.trials < measure.FEWEST:
+        raise UndrawableError(
+            f"Not drawn yet: it compares trials at the same report and needs at least {measure.FEWEST} of them, "
+            f"because with fewer any hyperparameter seems important by chance. There are {measured.trials}."
+        )
+    if not measured.rows:
+        raise UndrawableError(_NOTHING_VARIED)
+    names = [html.escape(row.name) for row in measured.rows]
+    figure = go.Figure(
+        go.Bar(
+            x=[row.share for row in measured.rows], y=names, orientation="h", width=0.55, showlegend=False,
+            marker={"color": [ACCENT if row.stands_out else GREY for row in measured.rows]},
+            customdata=[row.trials for row in measured.rows],
+            hovertemplate="%{y}: %{x:.2f} of the variance, %{customdata} trials<extra></extra>",
+        )
+    )  # fmt: skip
+    figure.add_scatter(
+        x=[row.noise for row in measured.rows], y=names, mode="markers", name="noise level", hoverinfo="skip",
+        marker={"symbol": "line-ns", "size": 18, "line": {"width": 2, "color": GREY}},
+    )  # fmt: skip
+    figure.update_xaxes(title="share of the variance of ranks that it explains", range=[0, 1])
+    figure.update_yaxes(title="", ticklabelstandoff=6, showgrid=False, autorange="reversed")
+    height = 130 + 34 * len(names)
+    return Chart("importances", "Hyperparameter importances", _advice(results, measured), styled(figure), height=height)
+
+
+def _advice(results: Results, measured: measure.Importances) -> str:
+    """Return what the bars say, no more than the number of trials allows."""
+    place = "by their scores" if measured.report is None else f"at report {measured.report}"
+    if measured.report is not None and results.summary.reports:
+        place += f" of {results.summary.reports}"
+    kinds = "finished" if measured.report is None else "finished and stopped"
     caption = (
-        "How much each hyperparameter decides whether a finished trial is among the best (PED-ANOVA; the bars add up "
-        "to 1). Search the long ones more finely; fix the short ones. "
+        f"How much of the order of {measured.trials} {kinds} trials, compared {place}, each hyperparameter explains by "
+        "itself. The upright marks are the level that pure noise reaches in 1 of 20 searches of this size. "
     )
-    caption += f"From {count} finished trials" + (": a hint, no more." if count < 30 else ".")
-    height = 110 + 34 * len(figure.data[0].y)
-    return Chart("importances", "Hyperparameter importances", caption, styled(figure), height=height)
+    chosen = [row.name for row in measured.rows if row.stands_out]
+    if chosen:
+        caption += f"Above it: {', '.join(chosen)}. Search these more finely. "
+    else:
+        caption += "No bar is above it, so these trials do not say which hyperparameter matters. "
+    if measured.trials >= measure.ENOUGH:
+        caption += "You can fix the others: one that matters much would hardly stay below the mark with so many trials."
+    else:
+        caption += (
+            f"Do not fix the others yet: below {measure.ENOUGH} trials one that matters may well stay below the mark."
+        )
+    if measured.report is not None and measured.report != results.summary.reports:
+        caption += " What decides early need not decide at the end."
+    return caption
 
 
 def parallel(results: Results, study: optuna.study.Study) -> Chart:
-    """Finished trials through all hyperparameters."""
+    """Draw finished trials as lines through all hyperparameters."""
     finished(study, 2)
     figure = optuna.visualization.plot_parallel_coordinate(study, target_name=label(results))
     if not figure.data:
-        raise UndrawableError("Not drawn: the search varies no hyperparameter.")
+        raise UndrawableError(_NOTHING_VARIED)
     scale = [GREY, ACCENT]
     lines = [trace for trace in figure.data if trace.mode == "lines"]
     # The first axis is the score. Among many lines only the best few stand out, and they are drawn last, on top.
     lines.sort(key=lambda trace: trace.y[0], reverse=results.lower_is_better)
-    for place, trace in enumerate(lines, start=1):
-        weight = (place / len(lines)) ** (1 + len(lines) / 40)
+    for position, trace in enumerate(lines, start=1):
+        weight = (position / len(lines)) ** (1 + len(lines) / 40)
         colour = plotly.colors.sample_colorscale(scale, [weight])[0]
         trace.update(line={"color": colour, "width": 1 + 1.5 * weight}, opacity=0.3 + 0.7 * weight)
     figure.data = lines
@@ -45,25 +89,27 @@ def parallel(results: Results, study: optuna.study.Study) -> Chart:
     axes = len(figure.layout.xaxis.tickvals)
     figure.update_xaxes(side="top", tickfont={"size": 12}, ticks="", showline=False, range=[-0.55, axes - 0.75])
     caption = (
-        "One line per finished trial, from its score (left) through its hyperparameters; the better, the greener and "
-        "thicker. Where the green lines pass through a narrow part of an axis, that hyperparameter matters and the "
-        "part is its good range; where they spread over all of it, it matters little."
+        f"Each line is one of {len(lines)} finished trials, from its score (left) through its hyperparameters; the "
+        "better, the greener and thicker. Where the green lines pass through a narrow part of an axis, that "
+        "hyperparameter matters and the part is its good range; where they spread over all of it, it matters little."
     )
     return Chart("parallel", "Parallel coordinates", caption, styled(figure), height=420, min_width=96 * axes)
 
 
 def slices(results: Results, study: optuna.study.Study) -> Chart:
-    """The score over each hyperparameter by itself."""
-    finished(study, 2)
-    varied = [name for name in _searched(study) if results.trials[name].nunique(dropna=True) > 1]
+    """Draw the score over each hyperparameter by itself."""
+    count = finished(study, 2)
+    varied, unfinished = _varied(results, study)
+    if not varied and unfinished:
+        raise UndrawableError(f"Not drawn: only trials that did not finish vary a hyperparameter ({unfinished}).")
     if not varied:
-        raise UndrawableError("Not drawn: the search varies no hyperparameter.")
+        raise UndrawableError(_NOTHING_VARIED)
     figure = optuna.visualization.plot_slice(study, params=varied, target_name=label(results))
     for trace in figure.data:
-        # Later trials darker, as Optuna means it, in the page's own colour.
+        # Later trials are darker, as Optuna draws them, in the page's own colour.
         colours = {"colorscale": [[0, GREY], [1, ACCENT]], "showscale": False}
         trace.marker.update(size=7, line={"width": 0}, opacity=0.8, **colours)
-        axis = figure.layout["xaxis" + trace.xaxis.removeprefix("x")]
+        axis = figure.layout["xaxis" + (trace.xaxis or "x").removeprefix("x")]
         # The panels are narrow: the ends of what was tried are enough to read them by.
         values = list(dict.fromkeys(trace.x))
         shown = (
@@ -74,12 +120,26 @@ def slices(results: Results, study: optuna.study.Study) -> Chart:
     figure.update_xaxes(tickfont={"size": 11}, tickangle=0, ticks="", showline=False)
     figure.update_layout(width=None, height=None)
     caption = (
-        "The score of finished trials over one hyperparameter at a time, later trials greener. A slope or a hump says "
-        "where to search more finely; a level cloud that it matters little; green at an edge that the range ends too "
-        "early. Trials that do not use a hyperparameter are missing in its picture."
+        f"The score of {count} finished trials over one hyperparameter at a time, later trials greener. A slope or a "
+        "hump shows where to search more finely; a level cloud, that it matters little; green at an edge, that the "
+        "range ends too early. Trials that do not use a hyperparameter are missing in its picture."
     )
+    if unfinished:
+        caption += f" Not shown, because fewer than two values of it finished: {unfinished}."
     return Chart("slices", "Slices", caption, styled(figure), height=320, min_width=90 + 120 * len(varied))
 
 
-def _searched(study: optuna.study.Study) -> list[str]:
-    return list(dict.fromkeys(name for trial in study.get_trials(deepcopy=False) for name in trial.distributions))
+def _varied(results: Results, study: optuna.study.Study) -> tuple[list[str], str]:
+    """Return the hyperparameters that differ among finished trials, and those that differ among others only."""
+    complete = optuna.trial.TrialState.COMPLETE
+    trials = study.get_trials(deepcopy=False)
+    searched = dict.fromkeys(name for trial in trials for name in trial.distributions)
+    # Optuna knows the hyperparameters of a study by those of its finished trials alone.
+    drawable = {name for trial in trials if trial.state == complete for name in trial.params}
+    finished_trials = results.trials[results.trials["state"] == TrialState.FINISHED]
+
+    def differs(name: str) -> bool:
+        return name in drawable and finished_trials[name].nunique(dropna=True) > 1
+
+    others = [name for name in searched if not differs(name) and results.trials[name].nunique(dropna=True) > 1]
+    return [name for name in searched if differs(name)], ", ".join(others)

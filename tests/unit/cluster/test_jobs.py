@@ -157,6 +157,14 @@ def test_a_folder_that_holds_anything_else_is_not_fetched_into(cluster, tmp_path
     assert (mine / "thesis.txt").read_text() == "precious"
 
 
+def test_the_same_search_is_recognised_by_its_group(tmp_path):
+    (tmp_path / "summary.json").write_text('{\n "group": "rte-1"\n}\n')
+    told = 'Warning: added to known hosts\n{\n "group": "%s",\n "task": "rte-1"\n}\nShared connection closed.\n'
+    jobs._check_same_search(tmp_path, told % "rte-1")
+    with pytest.raises(InputError, match="holds another search"):
+        jobs._check_same_search(tmp_path, told % "rte-2")
+
+
 def test_the_shared_folder_is_a_path_of_the_nodes():
     assert jobs.named(Path("c.yaml"), "/shared/").shared == "/shared"
     for wrong in ("shared", "", "/"):
@@ -167,5 +175,5 @@ def test_the_shared_folder_is_a_path_of_the_nodes():
 def test_of_what_ray_prints_the_error_is_said():
     told = "2026-11-24 12:00:00,000\tINFO commands.py:422 -- Checking\n  File x\nRuntimeError: Head node not found!\n"
     told += "2026-11-24 12:00:00,000\tVWARN commands.py:388 -- Loaded cached\n"
-    assert jobs._last(told, "1\tWARN 2 -- If you experience") == "RuntimeError: Head node not found!"
-    assert jobs._last("", "ls: no such file\n") == "ls: no such file"
+    assert jobs._last_error_line(told, "1\tWARN 2 -- If you experience") == "RuntimeError: Head node not found!"
+    assert jobs._last_error_line("", "ls: no such file\n") == "ls: no such file"

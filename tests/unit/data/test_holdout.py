@@ -8,8 +8,9 @@ import pytest
 
 from fsd_tune.data import holdout, splits
 from fsd_tune.errors import InputError
+from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.progress import Display
-from fsd_tune.training.api import build_memory, distill, gathered
+from fsd_tune.training.api import build_memory, distill
 from fsd_tune.training.inputs import load_inputs
 from fsd_tune.training.teacher import TeacherConfig, fine_tune
 from tests.helpers import tiny
@@ -76,10 +77,11 @@ def test_inputs_are_divided_whatever_the_seed(load_settings, glue, honest):
 
 def test_the_memory_knows_nothing_of_what_is_held_out(load_settings, glue, honest, tmp_path):
     settings = load_settings(**SHARE)
-    _, spec = gathered(settings, "sst2", str(honest), glue, tmp_path / "memory", "cpu", Display(quiet=True))
+    memory = tmp_path / "memory"
+    spec = MemorySpec.from_inputs(settings, load_inputs(settings, "sst2", str(honest), glue), memory, "cpu")
     assert len(spec.train) == len(spec.stored) == 30 and len(spec.dev) == 10
-    built = build_memory(spec, Display(quiet=True))
-    assert built.facts["examples"] == 30 and sum(built.facts["sizes"]) == 30
+    built = build_memory(settings, task="sst2", teacher=honest, memory=memory, data=glue, device="cpu")
+    assert built.facts.examples == 30 and built.facts.sizes is not None and sum(built.facts.sizes) == 30
 
 
 def test_a_teacher_that_may_know_the_rows_is_refused(load_settings, glue, teacher, base, honest, tmp_path):

@@ -257,7 +257,7 @@ def test_test_splits_need_no_labels(tmp_path):
     assert np.asarray(load_split(get_task(path), "test", None).labels).tolist() == [1, 0]
     path = write(tmp_path, text, test_csv="sentence,mood\na,glad\nb,\n")
     assert problems(path, names=("test",)) == [
-        "test.csv: mood: row 2 has none, but must have one as others have, or none"
+        "test.csv: mood: row 2 has no label, but either all rows or none must have one"
     ]
 
 

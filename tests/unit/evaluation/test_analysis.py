@@ -164,7 +164,7 @@ def test_token_pairs_that_are_held_are_bounded():
 
 def plan(teacher, student, glue, output, **more):
     given = {"task": "sst2", "search": None, "memory": None, "examples": 20, "seed": 0, "overwrite": False} | more
-    return inputs.plan(teacher=str(teacher), student=str(student), data=glue, output=output, **given)
+    return inputs.plan_analysis(teacher=str(teacher), student=str(student), data=glue, output=output, **given)
 
 
 @pytest.fixture(scope="module")

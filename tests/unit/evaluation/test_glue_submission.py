@@ -164,7 +164,7 @@ def test_some_students_and_no_diagnostic_set(fsd_tune, world, tmp_path):
         "MNLI-m.tsv", "MNLI-mm.tsv", "RTE.tsv", "submission.zip",
     ]  # fmt: skip
     notes = [line for line in err if line.startswith("note:")]
-    assert notes[0] == "note: no student is there for cola, sst2, mrpc, qqp, stsb, qnli, wnli."
+    assert notes[0] == "note: no student exists for cola, sst2, mrpc, qqp, stsb, qnli, wnli."
     assert notes[1].startswith("note: no AX.tsv: ") and "diagnostic" in notes[1]
     assert notes[3].startswith("note: submission.zip lacks CoLA.tsv, ") and " AX.tsv, " in notes[3]
     (tmp_path / "glue" / "AX").mkdir()

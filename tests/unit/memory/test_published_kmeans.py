@@ -6,7 +6,7 @@ import torch
 
 from fsd_tune import losses
 from fsd_tune.cka import centred_gram
-from fsd_tune.memory import blocks, published_kmeans, teacher_memory
+from fsd_tune.memory import published_kmeans, teacher_memory, teacher_outputs
 from tests.helpers import reference
 from tests.unit.memory.test_teacher_memory import dense, outputs_of, quiet
 
@@ -20,10 +20,10 @@ def draws(k, width, seed=0):
 @pytest.mark.parametrize("lengths", [[4] * 30, np.random.default_rng(0).integers(2, 9, 40).tolist()])
 @pytest.mark.parametrize("block_bytes", [1 << 24, 400])
 def test_equals_the_procedure_in_loops(lengths, block_bytes, monkeypatch):
-    monkeypatch.setattr(blocks, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(teacher_outputs, "BLOCK_BYTES", block_bytes)
     outputs = outputs_of(lengths)
     points = dense(outputs)
-    centroids, clusters = published_kmeans.build(outputs, 3, 12, quiet, CPU)
+    centroids, clusters = published_kmeans.cluster(outputs, 3, 12, quiet, CPU)
     expected, assigned = reference.published_memory(points, draws(12, points.shape[1]))
     assert clusters.tolist() == assigned
     np.testing.assert_allclose(centroids, expected, rtol=1e-5, atol=1e-6)

@@ -3,7 +3,7 @@ import pytest
 import torch
 from sklearn.cluster import KMeans
 
-from fsd_tune.memory import blocks, teacher_memory
+from fsd_tune.memory import kmeans, teacher_memory, teacher_outputs
 from fsd_tune.memory.teacher_outputs import TeacherOutputs
 from fsd_tune.storage import artifacts
 from tests.helpers import reference
@@ -40,9 +40,9 @@ def test_as_good_as_scikit_learn_with_ten_starts(seed, streamed, monkeypatch):
     if streamed:
         # Room for 120 of the 300 examples: the rest is reached by sweeps, in blocks of a few rows. Six examples a
         # centroid are a poor start, poorer than any real sample: the bound is that it stays near, not that it is equal.
-        monkeypatch.setattr(teacher_memory, "SAMPLE_EXAMPLES", 120)
-        monkeypatch.setattr(blocks, "BLOCK_BYTES", 17 * 4 * outputs.longest * 4)
-    centroids, labels = teacher_memory.kmeans(outputs, 3, 20, quiet)
+        monkeypatch.setattr(kmeans, "SAMPLE_EXAMPLES", 120)
+        monkeypatch.setattr(teacher_outputs, "BLOCK_BYTES", 17 * 4 * outputs.longest * 4)
+    centroids, labels = kmeans.cluster(outputs, 3, 20, quiet)
     points = dense(outputs)
     best = KMeans(20, n_init=10, random_state=0).fit(points).inertia_
     assert inertia(points, centroids, labels) <= best * (1.1 if streamed else 1.02)
@@ -53,12 +53,12 @@ def test_as_good_as_scikit_learn_with_ten_starts(seed, streamed, monkeypatch):
 
 def test_empty_clusters_of_a_sweep_get_the_farthest_example(monkeypatch):
     outputs = outputs_of([3] * 12, centres=2)
-    sums = teacher_memory._Sums(4, 12, 12, torch.device("cpu"))
+    sums = kmeans.ClusterSums(4, 12, 12, torch.device("cpu"))
     rows = np.arange(12)
     points = torch.from_numpy(dense(outputs)).float()
     # Three clusters of one shape: after the first sweep all but one of them, or of the other shape's, are empty.
     sums.move(rows, points, np.asarray([0, 1, 2, 1, 3, 1] * 2, np.int32))
-    centroids, labels = teacher_memory._sweep(outputs, 3, sums, quiet)
+    centroids, labels = kmeans.refine(outputs, 3, sums, quiet)
     assert set(labels) == {0, 1, 2, 3} and np.bincount(labels).sum() == 12
     for cluster in range(4):
         np.testing.assert_allclose(centroids[cluster], dense(outputs)[labels == cluster].mean(0), atol=1e-3)
@@ -66,14 +66,14 @@ def test_empty_clusters_of_a_sweep_get_the_farthest_example(monkeypatch):
 
 @pytest.mark.parametrize("k", [1, 7, 12])
 def test_as_many_centroids_as_examples(k):
-    centroids, labels = teacher_memory.kmeans(outputs_of([3] * 12), 3, k, quiet)
+    centroids, labels = kmeans.cluster(outputs_of([3] * 12), 3, k, quiet)
     assert set(labels) == set(range(k)) and len(centroids) == k
 
 
 def test_fewer_distinct_examples_than_centroids():
     outputs = outputs_of([3] * 12)
     outputs.shards[3][0][:] = np.tile(outputs.shards[3][0][:9], (4, 1))
-    centroids, labels = teacher_memory.kmeans(outputs, 3, 8, quiet)
+    centroids, labels = kmeans.cluster(outputs, 3, 8, quiet)
     assert set(labels) == {0, 1, 2} and len(centroids) == 3
 
 
@@ -81,14 +81,14 @@ def test_sketches_keep_distances_nearly():
     lengths = np.random.default_rng(0).integers(20, 90, 60)
     outputs = outputs_of(lengths, hidden=8, centres=60)
     sample = np.arange(1, 60, 2)
-    sketches = teacher_memory._sketches(outputs, 3, sample, torch.device("cpu"), seed=0)
-    assert sketches.shape == (30, teacher_memory._SKETCH)
+    sketches = kmeans.sketch(outputs, 3, sample, torch.device("cpu"), seed=0)
+    assert sketches.shape == (30, kmeans.SKETCH_SIZE)
 
     def gaps(x):
         return ((x[:, None] - x[None]) ** 2).sum(-1)[np.triu_indices(len(x), 1)]
 
     ratio = gaps(sketches.astype(np.float64)) / gaps(dense(outputs)[sample])
-    assert abs(np.median(ratio) - 1) < 0.05 and ratio.std() < 1.5 * np.sqrt(2 / teacher_memory._SKETCH)
+    assert abs(np.median(ratio) - 1) < 0.05 and ratio.std() < 1.5 * np.sqrt(2 / kmeans.SKETCH_SIZE)
 
 
 def test_targets_equal_the_definition(tmp_path):

@@ -1,6 +1,7 @@
 """`fsd-tune export`: what the folder holds, that transformers runs it, what the model card says, what is refused."""
 
 import json
+import re
 import sys
 
 import numpy as np
@@ -213,7 +214,7 @@ def test_what_is_there_is_kept_unless_told_otherwise(tmp_path):
 def test_onnx_without_its_packages_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr(onnx, "lacking", lambda: ["onnxscript"])
     (problem,) = refused(write_student(tmp_path / "student"), tmp_path / "E", onnx=True)
-    assert problem == "--onnx: needs onnxscript, not installed here: pip install 'fsd_tune[onnx]'."
+    assert problem == "--onnx: needs onnxscript, which are not installed: pip install 'fsd_tune[onnx]'."
 
 
 @pytest.mark.slow
@@ -236,7 +237,9 @@ def test_onnxruntime_gives_the_same_logits(tmp_path):
 
 
 def test_every_method_has_its_formula_in_the_card():
-    assert set(model_card._LOSSES) == set(METHODS)
+    for name, method in METHODS.items():
+        record = RECORD | {"config": {"method": name}}
+        assert method.formula in model_card.card("E", get_task("sst2"), record, {}, 2)
 
 
 def test_a_students_own_task_is_asked_for_and_named_in_the_card(tmp_path):
@@ -253,3 +256,19 @@ def test_a_students_own_task_is_asked_for_and_named_in_the_card(tmp_path):
     made = run(student, tmp_path / "E", task=file)
     text = (tmp_path / "E" / "README.md").read_text()
     assert made["labels"] == list(own.labels) and f"the task {own.id}" in text and "GLUE" not in text
+
+
+@pytest.mark.parametrize(
+    ("teacher", "shown"),
+    [
+        ("/home/somebody/teachers/big-one", "big-one"),
+        ("~/teachers/big-one", "big-one"),
+        ("../teachers/big-one", "big-one"),
+        ("textattack/bert-base-uncased-RTE", "textattack/bert-base-uncased-RTE"),
+    ],
+)
+def test_a_card_names_the_teacher_without_an_absolute_path(teacher, shown):
+    record = RECORD | {"teacher": {"name": teacher, "score": 0.9}, "student": {"start": "copy", "model": "/data/base"}}
+    text = model_card.card("E", get_task("sst2"), record, {}, 2)
+    assert f"the teacher `{shown}` by fsd_tune" in text
+    assert not re.search(r"(^|[^\w:/.])[~/]+\w", text, re.MULTILINE)

@@ -12,8 +12,8 @@ from fsd_tune.data.batching import collate
 from fsd_tune.data.splits import get_task
 from fsd_tune.errors import InputError
 from fsd_tune.memory.arrays import open_arrays
-from fsd_tune.memory.build import prepare
-from fsd_tune.memory.spec import spec_for
+from fsd_tune.memory.build import build_artifacts
+from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.models.folder import write_model
 from fsd_tune.models.layer_cka import layer_cka
 from fsd_tune.models.loading import read_model_info
@@ -22,9 +22,10 @@ from fsd_tune.models.student_init import build_student
 from fsd_tune.progress import Display
 from fsd_tune.settings.configuration import resolve
 from fsd_tune.settings.schema import Student
-from fsd_tune.training import distiller as distill
+from fsd_tune.training import loss_terms
 from fsd_tune.training.factory import DistillerFactory
 from fsd_tune.training.inputs import load_inputs
+from fsd_tune.training.optimizer import build_optimizer
 from fsd_tune.training.teacher import TeacherConfig, fine_tune
 from tests.helpers import families
 
@@ -67,8 +68,8 @@ def teacher_of(tmp_path_factory, base_of, glue):
 
 def workbench(settings, teacher, glue, folder):
     inputs = load_inputs(settings, "rte", str(teacher), glue)
-    spec, _ = spec_for(settings, inputs.teacher, "rte", inputs.train, inputs.dev, folder, "cpu")
-    return DistillerFactory(settings, spec, open_arrays(prepare(spec, lambda *_: None), mapped=True))
+    spec = MemorySpec.from_inputs(settings, inputs, folder, "cpu")
+    return DistillerFactory(settings, spec, open_arrays(build_artifacts(spec, lambda *_: None), mapped=True))
 
 
 def values(distiller, rows):
@@ -102,7 +103,7 @@ def test_teacher_memory_step_and_student_of_a_family(family, base_of, teacher_of
     distiller.model.eval()
     short = values(distiller, rows)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(distill, "collate", lambda data, rows, device, pad_to=None: collate(data, rows, device, width))
+        patch.setattr(loss_terms, "collate", lambda data, rows, device, pad_to=None: collate(data, rows, device, width))
         assert values(distiller, rows) == pytest.approx(short, rel=1e-3, abs=1e-5)
 
     # It learns, and what continues from a checkpoint goes on as if nothing had been.
@@ -247,8 +248,11 @@ def test_what_a_student_of_another_family_must_share_is_said_before_work_starts(
 
     roberta = base_of("roberta")
     (line,) = problems(**{"student.model": roberta})
-    assert line.startswith(f"student.model: {roberta} does not read the tokens of the teacher's tokenizer: ")
-    assert "'[PAD]', 0 here and missing there; give a --student-model" in line
+    assert line.startswith(f"student.model: {roberta} does not have the tokens of the teacher's tokenizer: ")
+    assert (
+        "'[PAD]', which has id 0 in the teacher's tokenizer and is missing in the model's; give a --student-model"
+        in line
+    )
 
     # The same words with other numbers, and the same numbers with another way of cutting.
     shuffled, otherwise, bare = (families.write_base(tmp_path / name, "distilbert") for name in ("s", "o", "b"))
@@ -257,13 +261,13 @@ def test_what_a_student_of_another_family_must_share_is_said_before_work_starts(
     vocabulary["the"], vocabulary["dog"] = vocabulary["dog"], vocabulary["the"]
     type(reader)(vocab=vocabulary).save_pretrained(shuffled)
     (line,) = problems(**{"student.model": shuffled})
-    assert "2 of its 44 tokens have another number, such as 'dog'" in line
+    assert "2 of its 44 tokens have another id, such as 'dog'" in line
     blunt = Tokenizer.from_str(reader.backend_tokenizer.to_str())
     blunt.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     special = {f"{name}_token": getattr(reader, f"{name}_token") for name in ("pad", "unk", "cls", "sep")}
     PreTrainedTokenizerFast(tokenizer_object=blunt, **special).save_pretrained(otherwise)
     (line,) = problems(**{"student.model": otherwise})
-    assert "is cut otherwise" in line and "train.tsv" in line
+    assert "is tokenised differently" in line and "train.tsv" in line
     for path in (bare / "tokenizer.json", bare / "tokenizer_config.json"):
         path.unlink()
     (line,) = problems(**{"student.model": bare})
@@ -278,7 +282,7 @@ def test_what_a_student_of_another_family_must_share_is_said_before_work_starts(
 def test_norms_are_not_decayed_whatever_their_class(teacher_of):
     for family in families.FAMILIES:
         model = AutoModelForSequenceClassification.from_pretrained(teacher_of(family))
-        decayed, plain = distill._optimizer(model, None, 0.1, CPU).param_groups
+        decayed, plain = build_optimizer(model, None, 0.1).param_groups
         names = {id(value): name for name, value in model.named_parameters()}
         assert not {names[id(value)] for value in decayed["params"] if "norm" in names[id(value)].lower()}
         expected = {name for name in names.values() if "norm" in name.lower() or name.endswith("bias")}

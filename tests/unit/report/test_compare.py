@@ -6,12 +6,12 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from fsd_tune.errors import InputError
 from fsd_tune.report import compare_page
-from fsd_tune.report.compare import compare, document, lines
+from fsd_tune.report.compare import compare, document, lines, wandb_view_steps
 from fsd_tune.report.results import load
-from fsd_tune.report.so_far import so_far
 from tests.helpers.result_folders import write_search
 
 
@@ -37,7 +37,7 @@ def test_the_table_is_what_the_searches_hold(two):
 def test_best_so_far_against_a_slow_reference(two):
     for folder in two:
         results = load(folder)
-        found = so_far(results)
+        found = results.best_so_far()
         states = results.trials.set_index("number")["state"].to_dict()
         scores = results.trials.set_index("number")["score"].to_dict()
         rows = sorted(results.reports.to_dict("records"), key=lambda row: row["timestamp"])
@@ -95,7 +95,30 @@ def test_page_table_and_picture(two, tmp_path):
     page = path.read_text(encoding="utf-8")
     body = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
     assert "<b>B</b>" not in body and "&lt;b&gt;B&lt;/b&gt;" in body, "names are escaped"
-    assert page.count('type="application/json"') == 4 and "default-src 'none'" in page
+    assert page.count('type="application/json"') == 2 and "default-src 'none'" in page
+    assert body.count('src="data:image/png;base64,') == 1
     assert "Not drawn" not in body
     assert len(pd.read_csv(tmp_path / "out" / "compare.csv")) == 2
     assert (tmp_path / "out" / "compare.png").read_bytes().startswith(b"\x89PNG")
+
+
+def track(folder, **settings):
+    path = folder / "settings.yaml"
+    described = yaml.safe_load(path.read_text())
+    described["wandb"] = {"mode": "offline", "project": "glue", "entity": None} | settings
+    path.write_text(yaml.safe_dump(described))
+
+
+def test_the_steps_to_a_view_name_project_and_groups(tmp_path):
+    folders = [write_search(tmp_path / name, 6, study=False, name=name, group=f"{name}-12ab") for name in "ab"]
+    sources = [str(folder) for folder in folders]
+    with pytest.raises(InputError) as caught:
+        wandb_view_steps(sources, compare(folders))
+    assert len(caught.value.problems) == 2 and "was not tracked" in caught.value.problems[0]
+    for folder in folders:
+        track(folder)
+    steps = "\n".join(wandb_view_steps(sources, compare(folders)))
+    assert "project glue:" in steps and "a-12ab or b-12ab" in steps and "`accuracy`" in steps
+    track(folders[1], project="other", entity="me")
+    with pytest.raises(InputError, match="glue, me/other"):
+        wandb_view_steps(sources, compare(folders))

@@ -1,3 +1,4 @@
+import base64
 import json
 import math
 import random
@@ -18,7 +19,8 @@ import pytest
 
 from fsd_tune.report import html_report
 from fsd_tune.report.charts import charts
-from fsd_tune.report.charts.base import Chart
+from fsd_tune.report.charts.base import Chart, guarded
+from fsd_tune.report.importances import importances
 from fsd_tune.settings import loader
 from tests.helpers.result_folders import (
     configuration,
@@ -170,17 +172,13 @@ def test_a_worker_is_busy_from_a_trials_begin_to_its_last_report(tmp_path: Path)
     ]  # fmt: skip
 
 
-def test_the_headline_has_the_confirmed_mean_with_its_interval_and_the_baselines(search: Path) -> None:
-    results = html_report.load(search)
+def test_the_headline_has_the_confirmed_mean_with_its_interval_and_the_baselines() -> None:
     fresh = {"mean": 0.8, "deviation": 0.02, "scores": {"6": 0.78, "7": 0.8, "8": 0.82}, "failed": []}
     one = {"label": "trial 3", "role": "winner", "search_score": 0.82, "remark": "", "config": {}, "fresh": fresh}
     other = one | {"label": "kd", "role": "baseline", "remark": "untuned"}
     other["fresh"] = {"mean": 0.77, "deviation": None, "scores": {"6": 0.77}, "failed": [7, 8]}
     made = {"configurations": [one, other, {"label": "trial 4", "role": "candidate"}]}
-    facts = {
-        what: (figure, remark)
-        for what, figure, remark in html_report._confirmed(replace(results, confirmation=made), 3)
-    }
+    facts = {fact.what: (fact.figure, fact.remark) for fact in html_report._confirmed(made, 3)}
     # 0.8 ± t(0.975, 2) 0.02 / sqrt(3), t = 4.3027
     assert facts["Confirmed mean"] == ("0.800", "95% interval 0.750 to 0.850, 3 fresh seeds")
     assert facts["Baseline kd"] == ("0.770", "untuned") and len(facts) == 2
@@ -226,7 +224,7 @@ def test_few_trials_or_nothing_varied(tmp_path: Path) -> None:
     rows = [one_report(index, 0.7) for index in range(1, 11)]
     fixed = {"alpha": optuna.distributions.FloatDistribution(0.5, 0.5)}
     records = []
-    for number in range(5):
+    for number in range(9):
         write_trial(tmp_path, number, config, rows)
         records.append(optuna.trial.create_trial(value=0.7, params={"alpha": 0.5}, distributions=fixed))
     write_study(tmp_path, records, "sst2-fsd_ilg")
@@ -240,7 +238,7 @@ def test_few_trials_or_nothing_varied(tmp_path: Path) -> None:
     (tmp_path / "study.db").unlink()
     write_study(tmp_path, records[:1], "sst2-fsd_ilg")
     found = drawn(tmp_path)
-    assert "at least 4 finished trials, and there are 0" in found["importances"].caption
+    assert "at least 8 of them" in found["importances"].caption
     assert found["curves"].figure is not None
 
 
@@ -266,7 +264,7 @@ os._exit(9)
     assert (folder / "study.db-journal").stat().st_size > 0
     with pytest.raises(sqlite3.OperationalError):
         sqlite3.connect(f"file:{folder / 'study.db'}?mode=ro", uri=True).execute("SELECT * FROM trials").fetchall()
-    chart = drawn(folder)["importances"]
+    chart = drawn(folder)["parallel"]
     assert chart.figure is not None, chart.caption
     assert (folder / "study.db-journal").stat().st_size > 0
 
@@ -327,3 +325,108 @@ def test_other_metrics_and_large_splits(tmp_path: Path) -> None:
     text = Page(html_report.write(tmp_path)).text
     assert "Best student, matthews correlation −0.1234 " in text and "±" not in text
     assert "Teacher 0." not in text
+
+
+def mixed_search(folder: Path, trials: int = 12) -> Path:
+    """Write a search of kd and fsd_g in which all trials of fsd_g, and most of kd, were stopped at report 1."""
+    write_frame(folder)
+    records = []
+    for number in range(trials):
+        config = {"method": "kd", "alpha": (number * 7 % trials) / trials, "temperature": 3.0, "batch_size": 16}
+        if number % 2:
+            config |= {"method": "fsd_g", "gamma_g": 10.0 ** (number / trials)}
+        # alpha alone decides.
+        values = [0.5 + 0.3 * float(str(config["alpha"]))] * (10 if number % 6 == 0 else 1)
+        state = "finished" if len(values) == 10 else "stopped"
+        write_trial(folder, number, config, [one_report(i, v) for i, v in enumerate(values, start=1)], state)
+        records.append(study_trial(config, values, state))
+    write_study(folder, records, "sst2-fsd_ilg")
+    return folder
+
+
+def test_slices_do_without_a_hyperparameter_that_only_stopped_trials_have(tmp_path: Path) -> None:
+    chart = drawn(mixed_search(tmp_path, 18))["slices"]
+    (dots,) = traces(chart)
+    assert len(dots.x) == 3 and chart.figure is not None and chart.figure.layout.xaxis.title.text == "alpha"
+    assert "fewer than two values of it finished: gamma_g" in chart.caption
+
+
+def test_importances_compare_stopped_trials_too_at_one_report(tmp_path: Path) -> None:
+    results = html_report.load(mixed_search(tmp_path))
+    measured = importances(results)
+    assert (measured.report, measured.trials) == (1, 12)
+    alpha, *others = measured.rows
+    assert alpha.name == "alpha" and alpha.share > 0.99 and alpha.stands_out
+    assert {row.name for row in others} == {"method"}, "6 trials have gamma_g: too few"
+    caption = charts(results)["importances"].caption
+    assert "12 finished and stopped trials, compared at report 1 of 10" in caption
+    assert "Above it: alpha." in caption and "Do not fix the others yet: below 64 trials" in caption
+
+
+def test_noise_seldom_stands_out_and_gives_no_advice(tmp_path: Path) -> None:
+    random_state, alarms = random.Random(3), 0
+    write_frame(tmp_path)
+    for number in range(12):
+        write_trial(tmp_path, number, configuration(random_state), [one_report(1, random_state.random())], "stopped")
+    results = html_report.load(tmp_path)
+    for _ in range(100):
+        values = [random_state.random() for _ in range(12)]
+        alarms += any(row.stands_out for row in importances(with_reports(results, values)).rows)
+    # 5 are expected; 14 or more are so with a probability below 0.001.
+    assert alarms < 14
+
+
+def with_reports(results: html_report.Results, values: list[float]) -> html_report.Results:
+    return replace(results, reports=results.reports.assign(accuracy=values))
+
+
+def test_few_trials_have_no_importances(tmp_path: Path) -> None:
+    caption = drawn(mixed_search(tmp_path, 6))["importances"].caption
+    assert "needs at least 8 of them" in caption and "There are 6." in caption and "fix" not in caption
+
+
+def test_a_fault_in_a_chart_is_said_in_the_users_words(caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> Chart:
+        raise ZeroDivisionError("float division by zero")
+
+    chart = guarded("slices", "Slices", fail)
+    assert chart.figure is None and "ZeroDivisionError" not in chart.caption and "other charts" in chart.caption
+    assert "ZeroDivisionError: float division by zero" in caplog.text
+
+
+def test_charts_are_drawn_once_for_each_results(search: Path) -> None:
+    results = html_report.load(search)
+    assert charts(results) is charts(results) is not charts(html_report.load(search))
+
+
+def test_the_page_shows_names_in_the_place_of_absolute_paths(tmp_path: Path) -> None:
+    folder = write_search(
+        tmp_path / "R", 4, study=False, teacher={"name": "/home/me/teachers/sst2-large", "score": 0.8},
+        memory=summary()["memory"] | {"path": "/scratch/memory/memory-ab12"},
+    )  # fmt: skip
+    text = Page(html_report.write(folder)).text
+    assert "Teacher 0.800 sst2-large" in text and "memory memory-ab12" in text and "Made by fsd_tune from R ," in text
+    assert "/scratch" not in text
+    commands = [part for part in text.split() if part.startswith("/home/me")]
+    assert commands == [], "the command that trains again names the teacher as the user gave it"
+
+
+def test_the_pictures_of_an_analysis_are_its_own_files(tmp_path: Path) -> None:
+    folder = write_search(tmp_path / "R", 4, study=False)
+    (folder / "analysis").mkdir()
+    pairs = {kind: {"pairs": 1200} for kind in ("intra", "local")}
+    analysis = {
+        "sample": {"examples": 64, "of": 872, "seed": 0}, "gaps": [pairs], "student": {"trial": 99},
+        "pair": {"teacher_layer": 5, "student_layer": 2}, "tsne": {"centroids": "K-means"},
+    }  # fmt: skip
+    (folder / "analysis" / "analysis.json").write_text(json.dumps(analysis))
+    for name in ("cka", "gaps", "map"):
+        (folder / "analysis" / f"{name}.png").write_bytes(b"PNG of " + name.encode())
+    path = html_report.write(folder)
+    page, html = Page(path), path.read_text(encoding="utf-8")
+    sources = [str(attributes["src"]) for tag, attributes in page.tags if tag == "img"]
+    assert [base64.b64decode(source.split(",")[1]) for source in sources] == [
+        b"PNG of cka", b"PNG of gaps", b"PNG of map"
+    ]  # fmt: skip
+    assert "analysis/tsne.png is missing" in page.text and "This is trial 99" in page.text
+    assert 'id="figure-similarity"' in html and 'id="similarity"' not in html

@@ -1,6 +1,7 @@
 import json
 import math
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from fsd_tune.errors import InputError
-from fsd_tune.report import results
+from fsd_tune.report import html_report, results
 from fsd_tune.settings.judging import judge
 from tests.helpers.result_folders import configuration, report, summary, write_frame, write_search, write_trial
 
+OLD_SEARCH = Path(__file__).parents[2] / "data" / "search_of_0_1"
 CONFIG = {"method": "kd", "alpha": 0.5, "temperature": 5.0, "learning_rate": 3e-4, "epochs": 3, "batch_size": 16}
 
 
@@ -204,3 +206,16 @@ def test_reading_imports_neither_torch_nor_ray() -> None:
         "import sys, fsd_tune.report.html_report; sys.exit(bool({'torch', 'ray', 'transformers'} & sys.modules.keys()))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_folder_of_an_earlier_version_is_read_and_reported(tmp_path: Path) -> None:
+    """The folder was written by version 0.1."""
+    folder = shutil.copytree(OLD_SEARCH, tmp_path / "search")
+    found = results.load(folder)
+    assert found.problems == () and found.trials["state"].value_counts().to_dict() == {
+        "stopped": 4, "finished": 1, "failed": 1
+    }  # fmt: skip
+    assert found.best is not None and found.best["number"] == 1 and len(found.reports) == 18
+    assert (found.summary.task, found.summary.memory.passes, found.summary.dev.examples) == ("sst2", 1, 872)
+    page = html_report.write(folder).read_text()
+    assert "all 6 trials were run" in page and "0.832" in page

@@ -22,18 +22,18 @@ GB = 10**9
 
 @pytest.mark.parametrize(("peak", "total", "expected"), [(1, 80, 1 / 4), (20, 80, 1 / 3), (30, 80, 1 / 2), (60, 80, 1)])
 def test_as_many_trials_as_fit_share_a_gpu(peak, total, expected):
-    assert gpu_packing.share(peak * GB, total * GB) == pytest.approx(expected)
+    assert gpu_packing.gpu_share(peak * GB, total * GB) == pytest.approx(expected)
 
 
 def test_a_trial_that_fits_no_gpu_is_refused():
     with pytest.raises(FsdTuneError, match=r"takes 79\.0 GB of GPU memory, but the GPU has 80\.0 GB"):
-        gpu_packing.share(79 * GB, 80 * GB)
+        gpu_packing.gpu_share(79 * GB, 80 * GB)
 
 
 def test_the_dearest_configuration_has_most_terms_and_the_largest_batch(tmp_path):
     path = tmp_path / "space.yaml"
     path.write_text(SPACE, encoding="utf-8")
-    config = gpu_packing.dearest(loader.load(path))
+    config = gpu_packing.largest_configuration(loader.load(path))
     assert (config["method"], config["batch_size"], config["alpha"]) == ("fsd_ilg", 64, 0.1)
 
 
@@ -42,5 +42,5 @@ def test_angles_are_dearest_in_large_batches(tmp_path, batch, expected):
     path = tmp_path / "space.yaml"
     text = SPACE.replace("[ce, fsd_ilg, kd]", "[rkd_angle, fsd_ilg, kd]").replace("64", str(batch))
     path.write_text(text, encoding="utf-8")
-    config = gpu_packing.dearest(loader.load(path))
+    config = gpu_packing.largest_configuration(loader.load(path))
     assert (config["method"], config["batch_size"]) == (expected, batch)

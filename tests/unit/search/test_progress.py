@@ -1,9 +1,8 @@
 """Where a search is, as lines: what ended, how, the best so far, and how long it will take."""
 
-import pandas as pd
-
 from fsd_tune.progress import Display
 from fsd_tune.search.progress import SearchProgress
+from fsd_tune.search.trial_record import TrialRecord
 from tests.conftest import shown
 
 
@@ -51,7 +50,10 @@ def test_running_trials_count_by_their_reports(capsys, clock):
 
 def test_a_continued_search_counts_what_was_done_but_not_its_time(capsys, clock):
     search = SearchProgress(Display(), 10, "accuracy", 4, [])
-    search.past({"finished": 4, "stopped": 2, "running": 1, "interrupted": 1}, pd.Series({"score": 0.9, "number": 3}))
+    states = ["finished"] * 4 + ["stopped"] * 2 + ["running"]
+    values = {number: {1: 0.9 if number == 3 else 0.1 * number} for number in range(len(states))}
+    past = {number: TrialRecord({}, state, values[number]) for number, state in enumerate(states)}
+    search.add_past(past, "last")
     search.started(6, {})
     assert shown(capsys) == [
         "  6/10 trials ended (4 finished, 2 stopped, 0 failed) · 1 running · best 0.9000 (trial 3)"

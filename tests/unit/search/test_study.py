@@ -10,7 +10,9 @@ import pytest
 from optuna.trial import TrialState
 
 from fsd_tune.search import budget, grid
-from fsd_tune.search.study import SearchStudy, TrialRecord, expected_end, start_up_trials
+from fsd_tune.search.samplers import expected_end, start_up_trials
+from fsd_tune.search.study import SearchStudy
+from fsd_tune.search.trial_record import TrialRecord
 from fsd_tune.settings import judging, loader
 from fsd_tune.settings.configuration import distributions
 

@@ -1,12 +1,11 @@
 """What the driver writes and does when trials fail, without Ray: its trials are stood in for."""
 
 import json
-from threading import Event
 from types import SimpleNamespace
 
 import pytest
 
-from fsd_tune.search.trial_logger import TrialLogger
+from fsd_tune.search.trial_logger import Collaborators, LoggedSearch, TrialLogger
 from fsd_tune.storage.experiment_folder import ExperimentFolder
 
 
@@ -16,6 +15,11 @@ class Progress:
 
     def note(self, text):
         self.notes.append(text)
+
+
+def logger_in(folder, progress, tracker=None, searcher=None):
+    search = LoggedSearch(ExperimentFolder(folder), "accuracy", 3, "last")
+    return TrialLogger(search, Collaborators(progress, tracker, searcher))
 
 
 def trial(error, host=None):
@@ -37,33 +41,33 @@ def test_a_gpu_out_of_memory_is_backed_off_from(tmp_path, error, room, failures,
     """Among others it is not the trial's failure; a trial that is alone on its GPU fails by itself."""
     progress, failed = Progress(), trial(error)
     searcher = SimpleNamespace(back_off=lambda: room)
-    scribe = TrialLogger(ExperimentFolder(tmp_path), "accuracy", 3, "last", None, searcher, {}, progress, Event(), None)  # type: ignore[arg-type]
-    scribe.on_trial_recover(0, [], failed)
+    logger = logger_in(tmp_path, progress, searcher=searcher)
+    logger.on_trial_recover(0, [], failed)
     assert failed.run_metadata.num_failures == failures and len(progress.notes) == said
 
 
 def test_a_failure_is_taken_back_when_its_host_turns_out_to_have_died(tmp_path, monkeypatch, clock):
     progress = Progress()
-    scribe = TrialLogger(ExperimentFolder(tmp_path), "accuracy", 3, "last", None, None, {}, progress, Event(), None)  # type: ignore[arg-type]
+    logger = logger_in(tmp_path, progress)
     died, crashed, late = trial("unavailable", "10.0.0.2"), trial("died", "10.0.0.3"), trial("cut", "10.0.0.4")
     dead: set[str] = set()
     monkeypatch.setattr("fsd_tune.cluster.connection.dead_hosts", lambda: dead)
     for one in (died, crashed, late):
-        scribe.on_trial_recover(0, [], one)
-    scribe.on_step_end(0, [])
+        logger.on_trial_recover(0, [], one)
+    logger.on_step_end(0, [])
     assert not progress.notes, "nothing is known yet"
     clock.now += 5
     dead.add("10.0.0.2")
     for _ in range(2):
-        scribe.on_step_end(0, [])
+        logger.on_step_end(0, [])
         clock.now += 5
     assert [one.run_metadata.num_failures for one in (died, crashed, late)] == [0, 1, 1], "and once only"
-    assert progress.notes == ["trial 5: its host 10.0.0.2 has died; it goes on elsewhere"]
+    assert progress.notes == ["trial 5: its host 10.0.0.2 has died; it continues elsewhere"]
     clock.now += 200
-    scribe.on_step_end(0, [])
+    logger.on_step_end(0, [])
     dead.add("10.0.0.4")
     clock.now += 5
-    scribe.on_step_end(0, [])
+    logger.on_step_end(0, [])
     assert late.run_metadata.num_failures == 1, "a host that dies much later was not the reason"
 
 
@@ -71,14 +75,14 @@ def test_a_trial_whose_worker_never_started_is_in_the_results(tmp_path):
     """Else the study would know of a trial that the results have not."""
     ended: list[int] = []
     progress = SimpleNamespace(ended=lambda number, *_: ended.append(number))
-    tracked = SimpleNamespace(ended=lambda *_: None)
-    scribe = TrialLogger(ExperimentFolder(tmp_path), "accuracy", 3, "last", None, None, {}, progress, Event(), tracked)  # type: ignore[arg-type]
+    tracker = SimpleNamespace(ended=lambda *_: None)
+    logger = logger_in(tmp_path, progress, tracker)
     failed = trial("The actor never ran")
     failed.config = {"trial": 5, "config": {"method": "kd"}, "restart": ""}
     failed.storage = SimpleNamespace(trial_dir_name="0005_ab")
     folder = tmp_path / "results" / "0005_ab"
     folder.mkdir(parents=True)
-    scribe.on_trial_error(0, [], failed)
+    logger.on_trial_error(0, [], failed)
     assert json.loads((folder / "config.json").read_text()) == {"trial": 5, "config": {"method": "kd"}}
     assert json.loads((folder / "trial.json").read_text())["reason"] == "The actor never ran"
     assert ended == [5]

@@ -61,7 +61,7 @@ def test_samples_respect_ranges_and_conditions(tmp_path: Path) -> None:
     for configuration, params in found:
         method = configuration["method"]
         assert next(iter(params)) == "method"
-        assert set(configuration) == {"method", *METHODS[method], *OPTIMISATION}
+        assert set(configuration) == {"method", *METHODS[method].hyperparameters, *OPTIMISATION}
         assert 0.1 <= configuration["alpha"] <= 0.4
         assert configuration["gradient_accumulation"] == 1
         assert configuration["warmup_ratio"] == 0.0
@@ -190,7 +190,7 @@ def test_resolve_asks_only_for_what_is_in_force(tmp_path: Path) -> None:
     found = resolve(settings, given)
     assert {name: found[name] for name in given} == given
     assert found["epochs"] == default("kd", "epochs")
-    assert set(found) == {"method", *METHODS["kd"], *OPTIMISATION}
+    assert set(found) == {"method", *METHODS["kd"].hyperparameters, *OPTIMISATION}
 
 
 def test_what_is_given_comes_before_what_is_fixed(tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_resolve_refuses_what_no_hyperparameter_can_take(tmp_path: Path) -> None
 @pytest.mark.parametrize("method", METHODS)
 def test_defaults_resolve_for_every_method(method: str) -> None:
     found = resolve(load(None, {"method": method}))
-    names = [*METHODS[method], *OPTIMISATION]
+    names = [*METHODS[method].hyperparameters, *OPTIMISATION]
     assert found == {"method": method} | {name: default(method, name) for name in names}
 
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -256,7 +257,7 @@ BAD = [
     (KD + "  epochs: {choice: [1, 2], when: {epochs: [1]}}\n", S + "5: space.epochs.when: depends on epochs itself"),
     (
         KD + "  epochs: {choice: [1, 3], when: {batch_size: [8]}}\n  batch_size: {choice: [8], when: {epochs: [1]}}\n",
-        S + "5: space.epochs.when: depends on epochs itself, directly or by way of others.",
+        S + "5: space.epochs.when: depends on epochs itself, directly or through others.",
     ),
     # the first configurations
     (KD + "search: {first: {alpha: 0.5}}\n", S + "5: search.first: found a mapping, but must be a list"),
@@ -285,7 +286,7 @@ BAD = [
     # the published weights
     (
         KD + "loss: {weights: {epsilon: 1, sigma: 0.5, gamma: 0.5, beta: 0.5}}\n",
-        "loss.weights: is for method fsd_ilg alone",
+        "loss.weights: is for method fsd_ilg only",
     ),
     (WEIGHTED.replace("sigma: 0.5", "sigma: 5"), S + "3: loss.weights.sigma: found 5, but must be in 0..1"),
     (
@@ -508,9 +509,7 @@ def test_asha_flags(tmp_path: Path) -> None:
     on = _load(tmp_path, off, **{"asha.reports": "5", "asha": "on"})
     assert on.asha is not None
     assert on.asha.reports == 5
-    assert _problems(tmp_path, off, {"asha.reports": "5"}) == (
-        "--asha-reports: asha is off, so that this says nothing.",
-    )
+    assert _problems(tmp_path, off, {"asha.reports": "5"}) == ("--asha-reports: has no effect because asha is off.",)
 
 
 def test_problems_of_overrides_name_the_flag(tmp_path: Path) -> None:
@@ -533,7 +532,7 @@ def test_problems_of_overrides_name_the_flag(tmp_path: Path) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_without_a_file_everything_has_its_default(tmp_path: Path, method: str) -> None:
     settings = load(None, {"method": method, "space.epochs": "1"})
-    assert settings.space == {name: Fixed(value=default(method, name)) for name in METHODS[method]} | {
+    assert settings.space == {name: Fixed(value=default(method, name)) for name in METHODS[method].hyperparameters} | {
         "epochs": Fixed(value=1)
     }
     assert _load(tmp_path, dump(settings)) == settings
@@ -545,6 +544,97 @@ def test_without_a_file_problems_name_flags() -> None:
     assert [problem.split(": ")[0] for problem in caught.value.problems] == ["--method", "--trials", "--alpha"]
     with pytest.raises(InputError, match=r"^--beta: is not used by kd"):
         load(None, {"method": "kd", "space.beta": "2"})
+
+
+# ---------------------------------------------------------------- Python values
+
+
+def test_from_dict_is_what_a_file_with_these_values_is(tmp_path: Path) -> None:
+    values = {
+        "method": "kd",
+        "space": {"alpha": {"low": 0.1, "high": 0.9}, "temperature": 5, "batch_size": {"choice": (8, 16)}},
+        "loss": {"layers": [(2, 1), (11, 5)]},
+        "search": {"trials": 20, "first": [{"alpha": 0.5}], "select_on": {"holdout": 0.1}},
+        "asha": False,
+        "student": {"model": Path("models/small")},
+    }
+    settings = Settings.from_dict(values)
+    text = (
+        "method: kd\nspace: {alpha: {low: 0.1, high: 0.9}, temperature: 5, batch_size: {choice: [8, 16]}}\n"
+        "loss: {layers: [[2, 1], [11, 5]]}\nstudent: {model: models/small}\n"
+        "search: {trials: 20, first: [{alpha: 0.5}], select_on: {holdout: 0.1}}\nasha: off\n"
+    )
+    assert settings == _load(tmp_path, text)
+    assert values["search"] == {"trials": 20, "first": [{"alpha": 0.5}], "select_on": {"holdout": 0.1}}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_from_dict_gives_what_is_not_named_its_default(method: str) -> None:
+    assert Settings.from_dict({"method": method}) == load(None, {"method": method})
+    assert Settings.from_dict({"method": method, "space": None, "search": None}) == load(None, {"method": method})
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    numpy = pytest.importorskip("numpy")
+    space = {"alpha": numpy.float32(0.5), "epochs": numpy.int64(4), "temperature": numpy.float64(3)}
+    settings = Settings.from_dict({"method": "kd", "space": space})
+    assert settings.space == {name: Fixed(value=value) for name, value in space.items()}
+    assert all(type(entry.value) in (int, float) for entry in settings.space.values() if isinstance(entry, Fixed))
+
+
+@pytest.mark.parametrize(
+    ("values", "problems"),
+    [
+        ({"space": {}}, ["method: is missing, must be one of ce, kd"]),
+        (
+            {"method": "kd", "space": {"alpha": 2, "tempreature": 1}, "search": {"trials": "20"}, "trails": 3},
+            [
+                "space.alpha: found 2, but must be in 0..1.",
+                "space.tempreature: unknown hyperparameter, must be",
+                "search.trials: found text '20', but must be a whole number in 1..",
+                "trails: unknown key, must be",
+            ],
+        ),
+        (
+            {"method": "kd", "student": {"layers": object()}, "search": {1: 2}},
+            [
+                "student.layers: found a object, but must be plain text, a number, a list or a mapping.",
+                "search: found a key that is not plain text.",
+            ],
+        ),
+        ({"method": "kd", "search": {"seed": 10**5000}}, ["search.seed: found inf, but must be"]),
+        ({"method": "fsd_g", "search": {"first": [{"beta": -1}]}}, ["search.first[0].beta: found -1, but must be"]),
+        ([("method", "kd")], ["found a list, but must be a mapping of settings such as {method: kd}."]),
+    ],
+)
+def test_from_dict_names_problems_by_their_key(values: Any, problems: list[str]) -> None:
+    with pytest.raises(InputError) as caught:
+        Settings.from_dict(values)
+    assert len(caught.value.problems) == len(problems), caught.value.problems
+    for start in problems:
+        assert any(problem.startswith(start) for problem in caught.value.problems), caught.value.problems
+
+
+def test_a_value_that_holds_itself_is_refused() -> None:
+    first: list[Any] = []
+    first.append(first)
+    with pytest.raises(InputError, match="is nested more than 50 deep"):
+        Settings.from_dict({"method": "kd", "search": {"first": first}})
+
+
+def test_overrides_are_plain_values_or_yaml_text(tmp_path: Path) -> None:
+    plain = {"space.alpha": {"low": 0, "high": 1}, "search.trials": 20, "asha": False, "loss.layers": [(2, 1)]}
+    text = {"space.alpha": "{low: 0, high: 1}", "search.trials": "20", "asha": "off", "loss.layers": "[[2, 1]]"}
+    path = tmp_path / "space.yaml"
+    path.write_text(KD)
+    assert load(path, plain) == load(path, text)
+    assert load(None, {"method": "kd", "search.trials": 20}).search.trials == 20
+    with pytest.raises(InputError) as caught:
+        load(path, {"search.trials": 0, "space.alpha": {1}})
+    assert caught.value.problems == (
+        "--alpha: found a set, but must be plain text, a number, a list or a mapping.",
+        "--trials: found 0, but must be in 1..1000000.",
+    )
 
 
 # ---------------------------------------------------------------- dump

@@ -42,11 +42,11 @@ def test_each_method_file_holds_its_defaults(path: Path) -> None:
     settings = load(path)
     method = path.stem
     assert settings.methods == (method,)
-    for name in (*METHODS[method], *OPTIMISATION):
+    for name in (*METHODS[method].hyperparameters, *OPTIMISATION):
         if name in settings.space:
             assert contains(settings.space[name], default(method, name)), name
     assert first_configurations(settings)[0] == {name: default(method, name) for name in distributions(settings)}
-    assert set(METHODS[method]) <= set(settings.space)
+    assert set(METHODS[method].hyperparameters) <= set(settings.space)
 
 
 @pytest.mark.parametrize("method", ["fsd_il", "fsd_ilg"])
@@ -55,7 +55,7 @@ def test_beta_is_fixed_where_the_gammas_are_searched(method: str) -> None:
     assert settings.space["beta"] == Fixed(value=1.0)
     assert all(
         getattr(settings.space[name], "log", False)
-        for name in METHODS[method]
+        for name in METHODS[method].hyperparameters
         if name in ("gamma_i", "gamma_l", "gamma_g")
     )
 

@@ -104,7 +104,7 @@ UNREADABLE = [
     ("method: kd".encode("utf-16"), "space.yaml: is binary or not saved as UTF-8"),
     (b"method: kd\nspace: \xff\xfe\n", "space.yaml:2: is binary or not saved as UTF-8"),
     (b"method: kd\nname: \x07\n", "space.yaml:2: found the control character '\\x07'"),
-    (b"method: kd\nspace:\n\talpha: 1\n", "space.yaml:3: found a tab, but YAML wants spaces"),
+    (b"method: kd\nspace:\n\talpha: 1\n", "space.yaml:3: found a tab, but YAML indents with spaces"),
     (b"method: kd\nspace: {alpha: 1\n", "space.yaml:3: is not YAML"),
     (b"method: kd\n  space: 1\n", "space.yaml:2: is not YAML: mapping values are not allowed here"),
     (b"method: 'kd\n", "is not YAML: found unexpected end of stream"),

@@ -75,3 +75,49 @@ with files.locked(folder):
     processes = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)]) for _ in range(3)]
     assert [process.wait() for process in processes] == [0, 0, 0]
     assert (tmp_path / "count").read_text() == "built\n"
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "new" / "file"
+    with artifacts.atomic_file(path) as stream:
+        stream.write(b"one")
+    with pytest.raises(RuntimeError), artifacts.atomic_file(path) as stream:
+        stream.write(b"half")
+        raise RuntimeError
+    assert path.read_bytes() == b"one" and [left.name for left in path.parent.iterdir()] == ["file"]
+    (tmp_path / "plain").touch()
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode, "others can read it as any file of the user"
+
+
+def test_a_folder_replaces_another_only_when_it_is_whole(tmp_path):
+    folder = tmp_path / "folder"
+    with artifacts.atomic_folder(folder) as temporary:
+        (temporary / "old").touch()
+    with pytest.raises(RuntimeError), artifacts.atomic_folder(folder) as temporary:
+        (temporary / "half").touch()
+        raise RuntimeError
+    assert [path.name for path in folder.iterdir()] == ["old"]
+    with artifacts.atomic_folder(folder) as temporary:
+        (temporary / "new").touch()
+    assert [path.name for path in folder.iterdir()] == ["new"]
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_what_a_killed_process_left_is_removed_and_what_another_builds_stays(tmp_path):
+    code = """
+import sys, time
+from pathlib import Path
+from fsd_tune.storage import artifacts
+with artifacts.atomic_folder(Path(sys.argv[1]) / "folder") as temporary:
+    (temporary / "half").touch()
+    print(flush=True)
+    time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE) as builder:
+        assert builder.stdout is not None
+        builder.stdout.readline()
+        build(tmp_path / "folder")
+        assert len(list(tmp_path.iterdir())) == 2, "the other process goes on"
+        builder.kill()
+    build(tmp_path / "folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]

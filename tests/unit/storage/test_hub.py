@@ -10,7 +10,8 @@ import huggingface_hub
 import pytest
 
 from fsd_tune.models.local_checks import model_problems
-from fsd_tune.storage.hub import offline, stay_offline, unreachable
+from fsd_tune.storage import hub
+from fsd_tune.storage.hub import cached_if_unreachable, offline, unreachable
 from tests.helpers import tiny
 
 
@@ -19,6 +20,7 @@ def deaf(monkeypatch):
     """The hub's address is one where nothing listens: the tests hold on machines with access too."""
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub, "_answers", {})
 
 
 @pytest.mark.parametrize("kind", ["model", "dataset"])
@@ -30,9 +32,8 @@ def test_a_hub_that_does_not_answer_is_asked_once(deaf, kind, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_offline_holds_for_a_while_or_for_good(deaf, monkeypatch):
+def test_offline_holds_inside_the_block_alone(deaf):
     constants = huggingface_hub.constants
-    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     switched = []
     for enabled in (True, False):
         with contextlib.suppress(KeyError), offline(enabled):
@@ -40,16 +41,19 @@ def test_offline_holds_for_a_while_or_for_good(deaf, monkeypatch):
             raise KeyError
         switched.append(constants.HF_HUB_OFFLINE)
     assert switched == [True, False, False, False]
-    stay_offline()
-    with offline(False):
-        switched.append(constants.HF_HUB_OFFLINE)
-    assert switched[-1] is True and os.environ["HF_HUB_OFFLINE"] == "1"
-    if "datasets" in sys.modules:
-        sys.modules["datasets"].config.HF_HUB_OFFLINE = False
+
+
+def test_a_folder_needs_no_hub(deaf, tmp_path, monkeypatch):
+    monkeypatch.setattr(hub, "_ask", lambda kind, name: "asked")
+    with cached_if_unreachable(str(tmp_path)):
+        assert not huggingface_hub.constants.HF_HUB_OFFLINE
+    with cached_if_unreachable("some/name"):
+        assert huggingface_hub.constants.HF_HUB_OFFLINE
+    assert not huggingface_hub.constants.HF_HUB_OFFLINE
 
 
 def test_a_cached_model_needs_no_hub(tmp_path):
-    """Its description comes from the cache, and what is loaded later does not wait for the hub again."""
+    """Its description comes from the cache, later loads do not wait for the hub again, and no state remains changed."""
     snapshot = tmp_path / "hub/models--some--name/snapshots/abc"
     (tmp_path / "hub/models--some--name/refs").mkdir(parents=True)
     (tmp_path / "hub/models--some--name/refs/main").write_text("abc")
@@ -60,12 +64,14 @@ from fsd_tune.data.splits import get_task
 print(read_model_info("some/name").layers)
 print(len(load_tokenizer("some/name")("a film")["input_ids"]))
 print(load_classifier("some/name", get_task("sst2")).num_labels)
+import os, huggingface_hub
+print(huggingface_hub.constants.HF_HUB_OFFLINE, os.environ["HF_HUB_OFFLINE"])
 """
     environment = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
     start = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert time.monotonic() - start < 20
-    assert done.stdout.split() == ["4", "4", "2"] and done.stderr == ""
+    assert done.stdout.split() == ["4", "4", "2", "False", "0"] and done.stderr == ""
 
 
 def test_what_is_no_hub_id(tmp_path, monkeypatch):

@@ -27,7 +27,7 @@ def test_a_folder_that_comes_back_is_waited_for(tmp_path):
 
 
 def test_a_folder_that_stays_away_ends_the_search_with_what_to_do(tmp_path):
-    patience = FolderWatch(tmp_path / "gone", print, seconds=0.6)
+    patience = FolderWatch(tmp_path / "gone", print, timeout=0.6)
     with pytest.raises(
         StorageUnavailableError, match=r"cannot be written for 1 s \(No such file or directory\)"
     ) as raised:

@@ -36,7 +36,7 @@ def test_a_native_sweep_is_a_search_of_its_agents_runs(tmp_path):
     assert states["state"].to_dict() == {1: "finished", 0: "stopped", 2: "failed"}
     assert found.best is not None and found.best["score"] == 0.75 and found.problems == ()
     assert states["score"].isna().to_dict() == {1: False, 0: False, 2: True}
-    assert found.summary["name"] == "sweep9" and found.reports["timestamp"].tolist() == [5.0] * 4
+    assert found.summary.name == "sweep9" and found.reports["timestamp"].tolist() == [5.0] * 4
 
 
 @pytest.mark.parametrize("address", ["wandb:", "wandb:entity/project", "wandb:a//c", "wandb:a/b/c/d"])

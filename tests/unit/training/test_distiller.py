@@ -10,17 +10,19 @@ from fsd_tune import losses
 from fsd_tune.data import splits
 from fsd_tune.data.batching import collate
 from fsd_tune.memory.arrays import open_arrays
-from fsd_tune.memory.build import prepare
-from fsd_tune.memory.spec import spec_for
+from fsd_tune.memory.build import build_artifacts
+from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.memory.targets import LiveTeacher
 from fsd_tune.models.inference import predict
 from fsd_tune.models.layers import layer_pairs
 from fsd_tune.models.loading import label_order, load_classifier
 from fsd_tune.settings.configuration import resolve
-from fsd_tune.settings.methods import METHODS, NEEDS_EQUAL_WIDTHS, USES_FEATURES
-from fsd_tune.training import distiller as distill
+from fsd_tune.settings.methods import METHODS, NEEDS_EQUAL_WIDTHS, USES_FEATURES, term_weights
+from fsd_tune.training import distiller as training_distiller
+from fsd_tune.training import loss_terms as training_terms
 from fsd_tune.training.factory import DistillerFactory
 from fsd_tune.training.inputs import load_inputs
+from fsd_tune.training.loss_terms import PAIRED
 from tests.helpers import reference
 
 CPU = torch.device("cpu")
@@ -36,8 +38,8 @@ def bench(load_settings, glue, teacher, tmp_path):
     def make(method="fsd_ilg", task="sst2", used_teacher=teacher, folder=tmp_path / "memory", **overrides):
         settings = load_settings(method=method, **overrides)
         inputs = load_inputs(settings, task, str(used_teacher), glue)
-        spec, _ = spec_for(settings, inputs.teacher, task, inputs.train, inputs.dev, folder, "cpu")
-        prepared = prepare(spec, quiet)
+        spec = MemorySpec.from_inputs(settings, inputs, folder, "cpu")
+        prepared = build_artifacts(spec, quiet)
         return DistillerFactory(settings, spec, open_arrays(prepared, mapped=True)), resolve(settings)
 
     return make
@@ -46,7 +48,7 @@ def bench(load_settings, glue, teacher, tmp_path):
 def run(distiller):
     records = []
     while not distiller.done:
-        records.append({k: v for k, v in distiller.advance().items() if k not in TIMES})
+        records.append({k: v for k, v in distiller.train_to_next_evaluation().items() if k not in TIMES})
     return records
 
 
@@ -61,7 +63,7 @@ def test_a_run_reports_at_equal_fractions_with_the_methods_total(bench, method):
     total = math.ceil(40 / 8) * 2
     assert [record["report"] for record in records] == [1, 2, 3, 4]
     assert [record["step"] for record in records] == [math.ceil(total * r / 4) for r in (1, 2, 3, 4)]
-    factors = losses.weights(method, config)
+    factors = term_weights(method, config)
     for record in records:
         assert record["loss"] == pytest.approx(
             sum(weight * record[f"loss/{name}"] for name, weight in factors.items()), rel=1e-4
@@ -84,8 +86,8 @@ def test_restored_equals_uninterrupted(bench, tmp_path, method, accumulation):
     workbench, config = bench(method, gradient_accumulation=accumulation, warmup_ratio=0.2)
     whole = run(workbench.distiller(config, 4))
     first = workbench.distiller(config, 4)
-    first.advance()
-    first.advance()
+    first.train_to_next_evaluation()
+    first.train_to_next_evaluation()
     first.save(tmp_path / "checkpoint")
     # Something else in between must not matter: another run in the same process uses the random state.
     run(workbench.distiller(config, 2))
@@ -124,9 +126,9 @@ def test_served_equals_live(bench, teacher, method, padding):
     for seed in range(3):
         rows = np.random.default_rng(seed).permutation(40)[:8]
         served = values(distiller, rows)
-        kept, distiller.run = distiller.run, replace(distiller.run, source=live)
+        kept, distiller.setup = distiller.setup, replace(distiller.setup, targets=live)
         running = values(distiller, rows)
-        distiller.run = kept
+        distiller.setup = kept
         assert served.keys() == running.keys()
         for name, value in running.items():
             # Features are stored in half precision: 2^-11 relative, a little more after a logarithm.
@@ -153,7 +155,9 @@ def test_padding_to_the_batch_equals_padding_to_the_maximum(bench, method, monke
     short = values(distiller, rows)
     # The student memory ends at the longest example of the split: nothing lies beyond it in any batch.
     width = int(workbench.spec.train.lengths.max())
-    monkeypatch.setattr(distill, "collate", lambda data, rows, device, pad_to=None: collate(data, rows, device, width))
+    monkeypatch.setattr(
+        training_terms, "collate", lambda data, rows, device, pad_to=None: collate(data, rows, device, width)
+    )
     full = values(distiller, rows)
     assert short == pytest.approx(full, rel=1e-4, abs=1e-6)
 
@@ -205,7 +209,7 @@ def test_the_student_memory_and_every_layer_are_trained_frozen_embeddings_are_no
     distiller = workbench.distiller(config, 1)
     before = {name: value.clone() for name, value in distiller.model.state_dict().items()}
     memory = distiller.memory.detach().clone()
-    distiller.advance()
+    distiller.train_to_next_evaluation()
     changed = {name for name, value in distiller.model.state_dict().items() if not torch.equal(value, before[name])}
     assert "bert.embeddings.word_embeddings.weight" not in changed
     assert {"bert.encoder.layer.0.output.dense.weight", "classifier.weight"} <= changed
@@ -215,9 +219,9 @@ def test_the_student_memory_and_every_layer_are_trained_frozen_embeddings_are_no
 def test_a_diverging_run_says_so(bench):
     workbench, config = bench("kd", learning_rate=1.0)
     distiller = workbench.distiller(config | {"learning_rate": 1e30}, 4)
-    record = distiller.advance()
+    record = distiller.train_to_next_evaluation()
     while "diverged" not in record and not distiller.done:
-        record = distiller.advance()
+        record = distiller.train_to_next_evaluation()
     assert "is nan at step" in record["diverged"] or "is inf" in record["diverged"]
 
 
@@ -247,9 +251,9 @@ def test_bf16_is_close_to_float32(bench, tmp_path):
 def test_the_checkpoint_of_a_finished_run_is_a_plain_student(bench, tmp_path):
     workbench, config = bench("kd")
     distiller = workbench.distiller(config, 2)
-    distiller.advance()
+    distiller.train_to_next_evaluation()
     distiller.save(tmp_path / "middle")
-    distiller.advance()
+    distiller.train_to_next_evaluation()
     distiller.save(tmp_path / "end")
     assert (tmp_path / "middle" / "state.pt").is_file() and not (tmp_path / "end" / "state.pt").exists()
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "end" / "student")
@@ -265,7 +269,7 @@ def test_more_reports_than_steps_cost_no_more_evaluations(bench, monkeypatch):
         calls.append(1)
         return predict(*arguments)
 
-    monkeypatch.setattr(distill, "predict", counted)
+    monkeypatch.setattr(training_distiller, "predict", counted)
     records = run(distiller)
     assert distiller.steps_total == 3 and len(records) == 6 and len(calls) == 3
     assert [record["step"] for record in records] == [1, 1, 2, 2, 3, 3]
@@ -284,7 +288,7 @@ def test_a_narrower_student_learns_from_a_wider_teacher(bench):
         assert distiller.model.config.hidden_size == 8
         assert distiller.memory is None or distiller.memory.shape == (5, 8 * longest)
         before = [parameter.detach().clone() for parameter in distiller.model.parameters()]
-        record = distiller.advance()
+        record = distiller.train_to_next_evaluation()
         assert "diverged" not in record and all(record[f"loss/{name}"] > 0 for name in distiller.weights)
         assert not all(map(torch.equal, before, distiller.model.parameters()))
 
@@ -322,8 +326,8 @@ def test_terms_are_means_over_the_chosen_pairs_of_stored_layers(bench, teacher, 
         distiller = workbench.distiller(config | {"method": method}, 1)
         distiller.model.eval()
         terms = values(distiller, rows)
-        for name in terms.keys() & distill.PAIRED.keys():
-            loss = distill.PAIRED[name]
+        for name in terms.keys() & PAIRED.keys():
+            loss = PAIRED[name]
             each = [float(loss(theirs[t], ours[s], batch["attention_mask"])) for t, s in expected]
             assert terms[name] == pytest.approx(sum(each) / len(each), rel=5e-3, abs=5e-4), (method, name)
 
@@ -333,7 +337,7 @@ def test_what_a_method_stores(load_settings, glue, teacher, tmp_path, method):
     """The layers of its pairs, and the memory's for every method: no later search pays another pass for it."""
     settings = load_settings(method=method, **{"loss.layers": "[[4, 2], [1, 1]]"})
     inputs = load_inputs(settings, "sst2", str(teacher), glue)
-    spec, _ = spec_for(settings, inputs.teacher, "sst2", inputs.train, inputs.dev, tmp_path, "cpu")
+    spec = MemorySpec.from_inputs(settings, inputs, tmp_path, "cpu")
     assert spec.layers == ((3,) if method == "kd" else (1, 3, 4))
 
 
@@ -379,7 +383,7 @@ def test_the_memorys_gradient_is_clipped_with_the_students_only_as_published(ben
         return clip(parameters, most)
 
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", counted)
-    distiller._train_step()
+    distiller.train_step()
     together = [any(group) and not all(group) for group in clipped]
     assert together == ([True] if padding == "published" else [False, False])
 

@@ -1,0 +1,159 @@
+"""How errors become lines on standard error and an exit code.
+
+0 done, 1 failed midway, 2 wrong input, 130 interrupted.
+"""
+
+import errno
+import os
+import shlex
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import click
+
+from fsd_tune.errors import FsdTuneError, InputError
+from fsd_tune.settings import loader
+from fsd_tune.settings.overrides import unknown_flag
+from fsd_tune.storage.layout import SUMMARY
+
+# The system's errors for a path that cannot be used as given. None of them occurs midway.
+_WRONG_PATH = (errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
+
+
+@dataclass
+class Invocation:
+    """One call of a verb, kept in the click context.
+
+    Attributes:
+        verb: name of the verb.
+        words: its arguments as they were typed.
+        keeps_progress: whether the same command continues after an interruption; if not, it starts again.
+        search: folder or URI of the search that the verb works on, which `resume` continues.
+        setting_flags: the flags that override settings, as `--flag=value`.
+    """
+
+    verb: str
+    words: list[str]
+    keeps_progress: bool = True
+    search: str | None = None
+    setting_flags: list[str] = field(default_factory=list)
+
+    def overrides(self) -> dict[str, str]:
+        """Return the settings that flags override, as {dotted key: YAML text}.
+
+        Raises:
+            InputError: a setting is given by two flags.
+        """
+        return loader.parse_flags(self.setting_flags)
+
+    def next_command(self, kept: bool = False) -> str:
+        """Return the line with the command that continues or repeats this one.
+
+        Args:
+            kept: A run of a verb that does not keep its progress has left a checkpoint.
+        """
+        from fsd_tune.storage.open_folder import open_experiment
+
+        words = [self.verb, *self.words]
+        if self.search is not None and (open_experiment(self.search).folder / SUMMARY).is_file():
+            words = ["resume", self.search]
+        elif self.keeps_progress:
+            # `--overwrite` would delete what the command continues from.
+            words = [word for word in words if word != "--overwrite"]
+        return (
+            f"{'To continue' if self.keeps_progress or kept else 'To start again'}: {shlex.join(['fsd-tune', *words])}"
+        )
+
+
+def guard(work: Callable[[], object], invocation: Invocation, debug: bool) -> int:
+    """Run a verb and return its exit code; print errors as lines on standard error.
+
+    Args:
+        work: the verb.
+        invocation: the call, for the command that continues it.
+        debug: print the traceback of an error, too.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        work()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has closed the pipe (`fsd-tune validate F | head`). Python flushes once more when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (FsdTuneError, KeyboardInterrupt, OSError) as error:
+        if debug:
+            traceback.print_exc()
+        lines, code = error_lines(error, invocation)
+        print("\n".join(lines), file=sys.stderr)
+        return code
+    return 0
+
+
+def error_lines(error: FsdTuneError | KeyboardInterrupt | OSError, invocation: Invocation) -> tuple[list[str], int]:
+    """Return what to print about an error, and the exit code.
+
+    Args:
+        error: what a verb raised.
+        invocation: the call of the verb.
+    """
+    # A single training run is kept from its first evaluation on, and says so in a note of the error.
+    notes = getattr(error, "__notes__", [])
+    again = invocation.next_command(kept=bool(notes))
+    if isinstance(error, InputError):
+        return [*(f"error: {problem}" for problem in error.problems), *([error.hint] if error.hint else [])], 2
+    if isinstance(error, KeyboardInterrupt):
+        kept = "what was finished is kept" if invocation.keeps_progress else "nothing was written"
+        return [f"interrupted; {'; '.join(notes) or kept}.", again], 130
+    if isinstance(error, FsdTuneError):
+        return [f"failed: {error}", error.hint or again], error.exit_code
+    text = f"{error.filename}: {error.strerror}" if error.filename else str(error) or type(error).__name__
+    if error.errno in _WRONG_PATH:
+        return [f"error: {text}; give another path."], 2
+    return [f"failed: {text}", again], 1
+
+
+def usage_lines(error: click.ClickException) -> list[str]:
+    """Return what to print about a command line that cannot be parsed: one line per problem, the flag first."""
+    context = getattr(error, "ctx", None)
+    lines = [f"error: {problem}" for problem in _usage_problems(error, context)]
+    return lines if context is None else [*lines, f"See `{context.command_path} --help`."]
+
+
+def _usage_problems(error: click.ClickException, context: click.Context | None) -> list[str]:
+    message = error.format_message().removesuffix(".")
+    if isinstance(error, click.NoSuchOption) and context is not None:
+        known = [name for parameter in context.command.params for name in parameter.opts]
+        return [f"{error.option_name}: {unknown_flag(error.option_name, known)}"]
+    if isinstance(error, click.MissingParameter) and context is not None:
+        # Click converts the given parameters first, so all that have no value yet are missing.
+        missing = [
+            parameter
+            for parameter in context.command.params
+            if parameter.required and parameter.name not in context.params
+        ]
+        return [
+            f"{parameter_name(parameter)}: is missing: {getattr(parameter, 'missing_help', '')}."
+            for parameter in missing
+        ]
+    if isinstance(error, click.BadOptionUsage):
+        message = message.removeprefix(f"Option {error.option_name!r} ")
+        return [f"{error.option_name}: {_lower(message)}."]
+    if isinstance(error, click.BadParameter) and error.param is not None:
+        return [f"{parameter_name(error.param)}: {_lower(error.message.removesuffix('.'))}."]
+    return [_lower(message) + ("" if message.endswith(("?", "`")) else ".")]
+
+
+def parameter_name(parameter: click.Parameter) -> str:
+    """Return how errors call a parameter: its flag, or an argument's name in capitals."""
+    return parameter.opts[0] if isinstance(parameter, click.Option) else str(parameter.name).upper()
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt

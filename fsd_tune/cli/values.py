@@ -1,0 +1,216 @@
+"""Checks of the values that verbs get, settings with the problems of other inputs, and printing of results."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fsd_tune.cli.errors import Invocation
+from fsd_tune.errors import InputError, ProblemCollector
+from fsd_tune.models.local_checks import model_problems
+from fsd_tune.settings import loader
+from fsd_tune.settings.shipped import is_bare_name, unknown_space
+from fsd_tune.storage.uri import is_uri, problems_of
+
+_RUN = "{run}"
+_TASK = "{task}"
+
+
+def tasks_and_teachers(tasks: str, teacher: str) -> tuple[list[str], list[str]]:
+    """Return the ids in `--task` and the teacher of each; see `tasks_and_models`.
+
+    Args:
+        tasks: the value of `--task`.
+        teacher: the value of `--teacher`.
+    """
+    return tasks_and_models(tasks, teacher, "--teacher", f"teachers/{_TASK}")
+
+
+def tasks_and_models(tasks: str, model: str, flag: str, example: str) -> tuple[list[str], list[str]]:
+    """Return `--task rte,mrpc --teacher 'teachers/{task}'` as a list of ids and the model of each.
+
+    Args:
+        tasks: the value of `--task`.
+        model: the value of `flag`, which names the models.
+        flag: the flag that an error names.
+        example: a valid value of `flag` that an error shows.
+
+    Raises:
+        InputError: an id is empty or repeated, or there are several tasks and `{task}` is not in the model.
+    """
+    names = [name.strip() for name in tasks.split(",")]
+    problems = ProblemCollector(
+        f"--task: found {name} more than once." for name in dict.fromkeys(names) if names.count(name) > 1
+    )
+    if not all(names):
+        problems = ProblemCollector([f"--task: found {tasks}, but must be ids with single commas between them."])
+    if len(names) > 1 and _TASK not in model:
+        problems.add(f"{flag}: found {model}, but several tasks need a place for their ids: '{example}'.")
+    problems.raise_any()
+    return names, [model.replace(_TASK, name) for name in names]
+
+
+def checked_settings(
+    space: Path | None,
+    overrides: Mapping[str, str] | Invocation,
+    tasks: Sequence[str | Path],
+    teachers: Sequence[str],
+    data: Path | None,
+    places: Mapping[str, str] | None = None,
+) -> loader.Settings:
+    """Return the settings. If they are wrong, report the obvious problems of the other inputs with theirs.
+
+    Args:
+        space: the YAML; None for flags alone.
+        overrides: {dotted key: YAML text}, or the call whose flags override the YAML.
+        tasks: ids or files of the tasks, to be checked if the settings are wrong.
+        teachers: their teachers, likewise.
+        data: the folder of the tasks' data, likewise; None for the hub.
+        places: by key, what errors call an override that no flag gave.
+
+    Raises:
+        InputError: the settings are wrong.
+    """
+    try:
+        if space is not None and is_bare_name(space) and not space.exists():
+            raise InputError(unknown_space(space.name))
+        flags = overrides.overrides() if isinstance(overrides, Invocation) else overrides
+        return loader.load(space, flags, places)
+    except InputError as error:
+        problems = [*error.problems, *local_problems(tasks, data)]
+        for teacher in teachers:
+            problems += model_problems(teacher, "--teacher")
+        raise InputError(problems, error.hint) from error
+
+
+def local_problems(tasks: Sequence[str | Path], data: Path | None) -> list[str]:
+    """Return the problems of tasks and of their data on disk, without asking the hub.
+
+    Args:
+        tasks: ids or files.
+        data: the folder that holds their data; None for the hub.
+    """
+    from fsd_tune.data import splits
+
+    problems = ProblemCollector()
+    for name in tasks:
+        with problems.collect():
+            task = splits.get_task(name)
+            splits.load(task, ("train", "dev") if splits.is_here(task, data) else (), data)
+    return problems.lines
+
+
+def numbers(
+    name: str, single: float | None, several: str | None, default: float, problems: ProblemCollector
+) -> list[Any]:
+    """Return the values of `--<name>` or of `--<name>s`, which takes several with commas.
+
+    Args:
+        name: learning_rate (numbers above 0, at most 1) or seed (whole numbers, at least 0).
+        single: the value of `--<name>`; None if it was not given.
+        several: the value of `--<name>s`; None if it was not given.
+        default: the value if neither was given.
+        problems: gets one line for each wrong value.
+    """
+    flag = f"--{name.replace('_', '-')}"
+    if several is None:
+        return [default if single is None else single]
+    if single is not None:
+        problems.add(f"{flag} and {flag}s: give one of them.")
+    kind, accepted = (int, "whole numbers from 0 on") if name == "seed" else (float, "numbers above 0, at most 1")
+    values: list[Any] = []
+    for word in several.split(","):
+        try:
+            value = kind(word)
+        except ValueError:
+            value = -1
+        if not (value >= 0 if name == "seed" else 0 < value <= 1):
+            problems.add(f"{flag}s: found {word.strip() or 'nothing between commas'}, but must be {accepted}.")
+        elif value in values:
+            problems.add(f"{flag}s: found {word.strip()} more than once.")
+        else:
+            values.append(value)
+    return values
+
+
+def check_folder(flag: str, path: Path | None) -> None:
+    """Check that a folder can be written.
+
+    Args:
+        flag: the flag that gave it.
+        path: the folder; None if it was not given.
+
+    Raises:
+        InputError: a file is at `path` or above it.
+    """
+    if path is None or path.is_dir():
+        return
+    if path.exists():
+        raise InputError(f"{flag}: {path} is a file, but must be a folder or new.")
+    _check_parent(flag, path)
+
+
+def check_file(flag: str, path: Path | None) -> None:
+    """Check that a file can be written.
+
+    Args:
+        flag: the flag that gave it.
+        path: the file; None if it was not given.
+
+    Raises:
+        InputError: `path` is a folder, or a file is above it.
+    """
+    if path is None or path.is_file():
+        return
+    if path.exists():
+        raise InputError(f"{flag}: {path} is a folder, but must be a file or new.")
+    _check_parent(flag, path)
+
+
+def _check_parent(flag: str, path: Path) -> None:
+    above = next(parent for parent in path.absolute().parents if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise InputError(f"{flag}: {path} cannot be made: {above} is not a writable directory.")
+
+
+def check_folder_or_uri(flag: str, location: str | None) -> None:
+    """Check that a folder can be written, or that a URI is one that storage can have.
+
+    Args:
+        flag: the flag that gave it.
+        location: the folder or URI; None if it was not given.
+
+    Raises:
+        InputError: it cannot be used.
+    """
+    if location is None:
+        return
+    if not is_uri(location):
+        check_folder(flag, Path(location))
+    elif problems := problems_of(location, flag):
+        raise InputError(problems)
+
+
+def run_folder(output: Path) -> Path:
+    """Return `--output` with `{run}` replaced by the id of the W&B sweep's run.
+
+    Raises:
+        InputError: `{run}` is in it, but no W&B agent has started this process.
+    """
+    if _RUN not in str(output):
+        return output
+    if not os.environ.get("WANDB_RUN_ID"):
+        raise InputError(f"--output: found {output}, but only agents of a W&B sweep can use {_RUN}.")
+    return Path(str(output).replace(_RUN, os.environ["WANDB_RUN_ID"]))
+
+
+def show(value: Mapping[str, Any], as_json: bool, lines: Sequence[str]) -> None:
+    """Print a verb's result on standard output.
+
+    Args:
+        value: the result as a document.
+        as_json: print the document, as JSON.
+        lines: the result for people, printed otherwise.
+    """
+    print(json.dumps(value, indent=1) if as_json else "\n".join(lines))

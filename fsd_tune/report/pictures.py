@@ -1,0 +1,102 @@
+"""The pictures of `fsd-tune analyze` in a report: its PNG files, embedded, each with a caption."""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fsd_tune.report.results import Results
+from fsd_tune.storage import layout
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture of the page.
+
+    Attributes:
+        key: its anchor in the page.
+        title: its heading.
+        caption: what to see in it.
+        source: the picture as a `data:` URI; empty if its file is missing.
+    """
+
+    key: str
+    title: str
+    caption: str
+    source: str
+
+
+def analysis_pictures(results: Results) -> list[Picture]:
+    """Return the pictures of the analysis in a search's folder, in the page's order; none without an analysis."""
+    if not results.analysis:
+        return []
+    folder = results.folder / layout.ANALYSIS
+    texts = (
+        ("cka", "CKA of all layers", _cka(results.analysis) + _analysed_student(results)),
+        ("gaps", "Gaps of distances and cosines", _gaps(results.analysis)),
+        ("map", "Cosine and Euclidean distance of pairs", _map(results.analysis)),
+        ("tsne", "t-SNE of features and centroids", _tsne(results.analysis)),
+    )
+    return [_picture(folder / f"{name}.png", title, caption) for name, title, caption in texts]
+
+
+def data_uri(path: Path) -> str:
+    """Return a PNG file as a `data:` URI, which a page may show without a request."""
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def _picture(path: Path, title: str, caption: str) -> Picture:
+    key = f"analysis_{path.stem}"
+    if path.is_file():
+        return Picture(key, title, caption, data_uri(path))
+    missing = f"The file {path.parent.name}/{path.name} is missing; `fsd-tune analyze --search` draws it again."
+    return Picture(key, title, missing, "")
+
+
+def _analysed_student(results: Results) -> str:
+    """Return which student was analysed, if that is not the best one now."""
+    trial, best = results.analysis["student"].get("trial"), results.best
+    if trial is None or best is None or trial == best["number"]:
+        return ""
+    return (
+        f" This is trial {trial}, which was the best when it was analysed; `fsd-tune analyze --search` analyses the "
+        "best one of today."
+    )
+
+
+def _cka(analysis: Mapping[str, Any]) -> str:
+    sample = analysis["sample"]
+    return (
+        f"Linear CKA between all layers on {sample['examples']} of {sample['of']} dev examples, drawn with seed "
+        f"{sample['seed']}. Left: between the tokens of an example, averaged over examples, which L_I compares. Right: "
+        "between examples, each as one vector, which L_L compares. 1 is the same structure."
+    )
+
+
+def _gaps(analysis: Mapping[str, Any]) -> str:
+    first = analysis["gaps"][0]
+    return (
+        "|teacher − student| over pairs, its mean and standard deviation: the Euclidean distance and the cosine of two "
+        f"tokens of an example ({first['intra']['pairs']:,} pairs) and of two examples, each as one vector "
+        f"({first['local']['pairs']:,} pairs). Relative distances are divided by their model's mean, because the "
+        "features of two models may differ in length. 0 is the teacher's own geometry."
+    )
+
+
+def _map(analysis: Mapping[str, Any]) -> str:
+    pair = analysis["pair"]
+    return (
+        f"How many pairs have which cosine and distance, in layer {pair['teacher_layer']} of the teacher and layer "
+        f"{pair['student_layer']} of the student. Brighter is more, on a logarithmic scale. Both models share their "
+        "axes: a cloud that lies elsewhere in the student is what the gaps above measure."
+    )
+
+
+def _tsne(analysis: Mapping[str, Any]) -> str:
+    return (
+        "Each dot is a dev example as one vector, coloured by its label. Crosses are centroids "
+        f"({analysis['tsne']['centroids']}), in the student the means of each centroid's examples. What lies together "
+        "in the teacher should lie together in the student. Positions, and distances between groups, mean nothing by "
+        "themselves."
+    )

@@ -1,0 +1,130 @@
+"""ASHA as Tune's scheduler: remembers which trials it stopped and knows the trials of an earlier part of the search."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
+
+from fsd_tune.search.driver_only import DriverOnly
+from fsd_tune.search.progress import Rung
+from fsd_tune.search.trial_record import TrialRecord
+from fsd_tune.storage.layout import TrialState
+
+# Running trials count, because one that continues from its checkpoint does not report again at the rungs it has passed.
+_COUNTED_AT_RUNGS = (TrialState.FINISHED, TrialState.STOPPED, TrialState.RUNNING)
+
+
+def rungs(grace: int, reduction_factor: float, reports: int) -> list[int]:
+    """Return the reports at which ASHA judges: grace, grace * factor, ... below `reports`, each rounded up, each once.
+
+    Args:
+        grace: the first rung.
+        reduction_factor: of one rung to the next.
+        reports: of a whole trial.
+    """
+    reports_at_rungs = set()
+    rung = float(grace)
+    # Rounded first, because 10 * 1.1 is 11 whatever floats make of it.
+    while (report := math.ceil(round(rung, 9))) < reports:
+        reports_at_rungs.add(report)
+        rung *= reduction_factor
+    return sorted(reports_at_rungs)
+
+
+class ResumableAsha(DriverOnly, AsyncHyperBandScheduler):  # type: ignore[misc]
+    """Ray's ASHA that remembers where it stopped each trial, and starts with the values of earlier trials.
+
+    Attributes:
+        stopped: the report at which each stopped trial was stopped, by Tune's trial id.
+    """
+
+    def __init__(
+        self, metric: str, reports: int, grace: int, reduction_factor: float, past: Mapping[int, TrialRecord]
+    ) -> None:
+        """Create the scheduler.
+
+        Args:
+            metric: that is maximised.
+            reports: of a whole trial.
+            grace: the first rung.
+            reduction_factor: 1/reduction_factor of the trials continue at each rung.
+            past: trials of an earlier part of the search, by number.
+        """
+        super().__init__(
+            time_attr="report",
+            metric=metric,
+            mode="max",
+            max_t=reports,
+            grace_period=grace,
+            reduction_factor=reduction_factor,
+        )
+        self.stopped: dict[str, int] = {}
+        # With a fractional factor Ray's own rungs are fractions, several of them between two reports. They would judge
+        # trials at other reports than `rungs` says, so replace them.
+        replaced = [(rung, self._past_values(rung, past)) for rung in rungs(grace, reduction_factor, reports)]
+        self._brackets[0]._rungs = replaced[::-1]
+        self._stopped_before = [
+            max(trial.values, default=0) for trial in past.values() if trial.state == TrialState.STOPPED
+        ]
+
+    def table(self) -> list[Rung]:
+        """Return what has been judged at each rung, the first rung first."""
+        stopped = [*self.stopped.values(), *self._stopped_before]
+        bracket = self._brackets[0]
+        table = []
+        for rung, recorded in reversed(bracket._rungs):
+            values = list(recorded.values())
+            cutoff = float(bracket.cutoff(dict(enumerate(values)))) if values else math.nan
+            table.append(Rung(rung, values, cutoff, stopped.count(rung)))
+        return table
+
+    @staticmethod
+    def _past_values(rung: int, past: Mapping[int, TrialRecord]) -> dict[str, float]:
+        """Return the values of earlier trials at a rung."""
+        return {
+            f"past-{number}": trial.values[rung]
+            for number, trial in past.items()
+            if trial.state in _COUNTED_AT_RUNGS and rung in trial.values
+        }
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Return ASHA's decision, and remember it when a trial is to stop.
+
+        Args:
+            tune_controller: Tune's.
+            trial: the one that reports.
+            result: its report.
+        """
+        action: str = super().on_trial_result(tune_controller, trial, result)
+        if action == TrialScheduler.STOP:
+            self.stopped[trial.trial_id] = result["report"]
+        return action
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """Record that a trial ended; the values of a diverged one no longer count at the rungs.
+
+        Args:
+            tune_controller: Tune's.
+            trial: the one that ended.
+            result: its last report.
+        """
+        if "diverged" in result:
+            self._forget(trial)
+            self.on_trial_remove(tune_controller, trial)
+        else:
+            super().on_trial_complete(tune_controller, trial, result)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Forget the values of a crashed trial unless Tune retries it.
+
+        Args:
+            tune_controller: Tune's.
+            trial: the one whose worker died.
+        """
+        if not trial.should_recover():
+            self._forget(trial)
+
+    def _forget(self, trial: Any) -> None:
+        for _, recorded in self._brackets[0]._rungs:
+            recorded.pop(trial.trial_id, None)

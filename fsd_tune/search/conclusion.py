@@ -1,0 +1,39 @@
+"""Put a search's folder in order at its end: best student, its figures, leaderboard, report and tracking."""
+
+from fsd_tune.models import inference, layer_cka
+from fsd_tune.models.folder import record_of
+from fsd_tune.report import html_report
+from fsd_tune.report.results import Results
+from fsd_tune.search.best_student import export_best
+from fsd_tune.search.plan import SearchPlan
+from fsd_tune.search.wandb_logger import WandbSearchLogger
+from fsd_tune.storage import artifacts
+
+
+def conclude(plan: SearchPlan, results: Results, tracker: WandbSearchLogger, done: bool) -> None:
+    """Export the best student, write leaderboard and report, close the tracking, and store everything.
+
+    Args:
+        plan: of the search.
+        results: what its folder holds; their summary gets the figures of the best student.
+        tracker: of the search.
+        done: whether the search ran to its end. Only then the best student is compared with its teacher and, after a
+            search on a holdout, scored on dev: dev's only figure.
+    """
+    spec, inputs = plan.spec, plan.inputs
+    experiment = plan.experiment
+    if results.best is not None:
+        experiment.download_checkpoint(str(results.best["folder"]))
+    best = export_best(results, spec.teacher.path)
+    if done and best is not None:
+        if inputs.final is not None:
+            figure = inference.score_on_dev(best.model, inputs.task, inputs.final, spec.precision, spec.device)
+            results.summary.update(dev=figure)
+            artifacts.write_json(best.folder / artifacts.MODEL_RECORD, record_of(best.folder) | {"dev": figure})
+        cka = layer_cka.of_teacher(spec.teacher.path, best.model, spec.dev, spec.device)
+        results.summary.update(layer_cka=cka)
+        results.summary.write(experiment.folder)
+    html_report.write(results)
+    tracker.conclude(results)
+    tracker.close()
+    experiment.sync_all()

@@ -1,0 +1,89 @@
+"""Write the files that describe a search into its folder, before its trials start."""
+
+import os
+import platform
+import shlex
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from fsd_tune.search.plan import SearchPlan
+from fsd_tune.settings import loader
+from fsd_tune.settings.schema import Asha
+from fsd_tune.storage import artifacts, layout
+from fsd_tune.storage.experiment_folder import ExperimentFolder
+from fsd_tune.storage.search_summary import SearchSummary
+from fsd_tune.versions import versions
+
+# Reports of a trial without ASHA.
+
+
+def write_description(plan: SearchPlan) -> SearchSummary:
+    """Create a search's folder if needed, and write settings, command, versions and summary into it.
+
+    Args:
+        plan: the search. Figures in the summary of its earlier part are kept.
+
+    Returns:
+        The summary, as it was written.
+    """
+    from fsd_tune.search.asha import rungs  # Ray comes with it
+
+    settings, spec = plan.settings, plan.spec
+    inputs = plan.inputs
+    folder = plan.experiment.folder
+    summary = SearchSummary.read(folder) if (folder / layout.SUMMARY).exists() else SearchSummary()
+    folder.mkdir(parents=True, exist_ok=True)
+    artifacts.write_text(folder / layout.SETTINGS, loader.dump(settings))
+    artifacts.write_text(folder / layout.COMMAND, command_line(plan.experiment, plan.given) + "\n")
+    artifacts.write_json(folder / layout.VERSIONS, versions())
+    asha = settings.asha
+    name = folder.resolve().name
+    summary.update(
+        identity=plan.identity,
+        inputs=plan.given,
+        name=summary.name or name,
+        # Unique in a W&B project, which may also have searches of other folders with this name.
+        group=summary.group or f"{name}-{artifacts.digest(plan.identity, time.time())[:6]}",
+        task=inputs.task.id,
+        metric=inputs.task.metric,
+        mode="max",
+        state="running",
+        trials=settings.search.trials,
+        reports=(asha or Asha()).reports,
+        rungs=rungs(asha.grace, asha.reduction_factor, asha.reports) if asha else [],
+        judge_by=settings.search.judge_by,
+        select_on=settings.search.model_dump(mode="json")["select_on"],
+        selection_examples=len(inputs.dev),
+        train_examples=len(inputs.train),
+        precision=spec.precision,
+        device=spec.device,
+        student={"layers": settings.student.layers, "start": settings.student.start},
+        machine=f"{os.cpu_count()} CPUs, {platform.machine()}, {platform.system()}",
+        notes=list(plan.notes),
+    )
+    summary.forget("ended_by", "dev")
+    summary.started = summary.started or time.time()
+    if not summary.memory:
+        summary.update(memory=None)
+    if not summary.teacher:
+        summary.update(teacher={"name": inputs.teacher.path})
+    summary.write(folder)
+    plan.experiment.sync_all()
+    return summary
+
+
+def command_line(experiment: ExperimentFolder, given: Mapping[str, Any]) -> str:
+    """Return the command that makes a search, whatever started it.
+
+    Args:
+        experiment: the search's folder.
+        given: what it was started with, as `folder.record_inputs` gives it.
+    """
+    task_file = given.get("task_file")
+    task_words = ["--task", given["task"]] if task_file is None else ["--task-file", task_file]
+    words = ["fsd-tune", "search", experiment.folder / layout.SETTINGS, *task_words, "--teacher", given["teacher"]]
+    words += ["--data", given["data"]] if given["data"] is not None else []
+    words += ["--memory", given["memory"]] if given["memory"] is not None else []
+    words += ["--device", given["device"]] if given["device"] != "auto" else []
+    return shlex.join(map(str, [*words, "--output", experiment.name]))

@@ -1,0 +1,75 @@
+"""Check and load the inputs of a search before any work starts."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fsd_tune.cluster import connection
+from fsd_tune.memory.spec import MemorySpec
+from fsd_tune.search import budget
+from fsd_tune.search import folder as search_folder
+from fsd_tune.search.options import RunOptions, SearchInputs
+from fsd_tune.settings.loader import Settings
+from fsd_tune.storage import open_folder
+from fsd_tune.storage.experiment_folder import ExperimentFolder
+from fsd_tune.training.inputs import Inputs, load_inputs
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """A search whose inputs have been checked and loaded; `api.execute` runs it.
+
+    Attributes:
+        settings: of the search.
+        inputs: task, teacher and tokenised splits.
+        spec: the memory that trials are served from.
+        experiment: the search's folder.
+        identity: what makes it this search, as `search_folder.describe_identity` gives it.
+        given: what it was started with, as `search_folder.record_inputs` gives it.
+        notes: for people.
+    """
+
+    settings: Settings
+    inputs: Inputs
+    spec: MemorySpec
+    experiment: ExperimentFolder
+    identity: dict[str, Any]
+    given: dict[str, Any]
+    notes: tuple[str, ...]
+
+
+def plan_search(settings: Settings, inputs: SearchInputs, options: RunOptions) -> SearchPlan:
+    """Check and load a search's inputs.
+
+    Args:
+        settings: of the search.
+        inputs: what it works on.
+        options: how it runs.
+
+    Raises:
+        InputError: with every problem found.
+    """
+    experiment = open_folder.open_experiment(inputs.output)
+    settings = _with_absolute_model(settings)
+    loaded = load_inputs(settings, inputs.task, inputs.teacher, None if inputs.data is None else Path(inputs.data))
+    if not isinstance(inputs.output, ExperimentFolder):
+        experiment.check_writable("--output")
+        experiment.download()
+    memory, remote = experiment.memory_folder(inputs.memory)
+    device = connection.device_for(settings, options.device, options.address)
+    elsewhere = connection.elsewhere(options.address)
+    spec = MemorySpec.from_inputs(settings, loaded, memory, device, remote=remote, elsewhere=elsewhere)
+    identity = search_folder.describe_identity(settings, spec)
+    search_folder.check_output(experiment.folder, identity, options.overwrite, options.resuming)
+    given = search_folder.record_inputs(loaded.task, inputs.teacher, inputs.data, inputs.memory, options.device)
+    all_notes = (*loaded.notes, *spec.notes, *budget.notes(settings))
+    return SearchPlan(settings, loaded, spec, experiment, identity, given, all_notes)
+
+
+def _with_absolute_model(settings: Settings) -> Settings:
+    """Make the path of the student's model absolute, because workers start in other folders."""
+    model = settings.student.model
+    if model is None or not Path(model).expanduser().is_dir():
+        return settings
+    student = settings.student.model_copy(update={"model": str(Path(model).expanduser().absolute())})
+    return settings.model_copy(update={"student": student})

@@ -1,0 +1,77 @@
+"""One trial as the search knows it, and as Optuna stores it. Knows nothing of Ray."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial, create_trial
+
+from fsd_tune.settings.judging import judge
+from fsd_tune.storage.layout import TrialState
+
+# What Optuna calls the states of a trial.
+OPTUNA_STATES: dict[str, optuna.trial.TrialState] = {
+    TrialState.FINISHED: optuna.trial.TrialState.COMPLETE,
+    TrialState.STOPPED: optuna.trial.TrialState.PRUNED,
+    TrialState.FAILED: optuna.trial.TrialState.FAIL,
+    TrialState.RUNNING: optuna.trial.TrialState.RUNNING,
+}
+
+
+@dataclass
+class TrialRecord:
+    """One trial as the search knows it.
+
+    Attributes:
+        params: its searched parameters.
+        state: running, finished, stopped or failed.
+        values: the selection metric at each report, by report index.
+        generation: the generation of CMA-ES in which its parameters were drawn; None for other samplers.
+        ended_at: when it ended, as `time.time()` gives it; 0 for a trial of this process.
+    """
+
+    params: dict[str, Any]
+    state: str = TrialState.RUNNING
+    values: dict[int, float] = field(default_factory=dict)
+    generation: int | None = None
+    ended_at: float = 0.0
+
+    def series(self, until: int | None = None) -> list[float]:
+        """Return the values in the order of their reports, up to report `until`."""
+        return [self.values[report] for report in sorted(self.values) if until is None or report <= until]
+
+
+def final_score(trial: TrialRecord, judge_by: str) -> float | None:
+    """Return a trial's score, or None if it has not finished.
+
+    Args:
+        trial: the trial.
+        judge_by: `search.judge_by` of the settings.
+    """
+    return judge(trial.series(), judge_by) if trial.state == TrialState.FINISHED else None
+
+
+def frozen_trial(
+    trial: TrialRecord, score: float | None, state: str, distributions: Mapping[str, BaseDistribution]
+) -> FrozenTrial:
+    """Return a trial as Optuna stores an ended one.
+
+    Args:
+        trial: the trial.
+        score: its score; a stopped trial gets its last value instead, as Optuna does with a pruned one.
+        state: its state in the study, which for a sampler may differ from the trial's own.
+        distributions: of at least the trial's parameters.
+    """
+    finite = {report: value for report, value in trial.values.items() if math.isfinite(value)}
+    if state == TrialState.STOPPED and finite:
+        score = finite[max(finite)]
+    return create_trial(
+        state=OPTUNA_STATES[state],
+        value=score,
+        params=trial.params,
+        distributions={name: distributions[name] for name in trial.params},
+        intermediate_values=finite,
+    )

@@ -1,0 +1,52 @@
+"""The search spaces that come with the package, by name.
+
+An installed package holds them as `fsd_tune/search_spaces`, a checkout as `search_spaces/` beside the package.
+"""
+
+from importlib import resources
+from pathlib import Path
+
+from fsd_tune.errors import InputError, nearest
+
+
+def shipped_spaces() -> list[str]:
+    """Return the names of the shipped search spaces, sorted."""
+    return sorted(path.stem for path in _folder().glob("*.yaml"))
+
+
+def shipped_space(name: str) -> Path:
+    """Return the file of a shipped search space.
+
+    Raises:
+        InputError: no space of that name is shipped.
+    """
+    path = _folder() / f"{name}.yaml"
+    if not path.is_file():
+        raise InputError(unknown_space(name))
+    return path
+
+
+def find_space(text: str) -> Path:
+    """Return the file that `text` names: a path, or the name of a shipped space unless a file has that name.
+
+    A text that names neither is returned as a path, so that reading it reports what is missing.
+    """
+    path = Path(text)
+    shipped = _folder() / f"{text}.yaml"
+    return shipped if text == path.name and not path.exists() and shipped.is_file() else path
+
+
+def is_bare_name(path: Path) -> bool:
+    """Return whether `path` could be meant as a shipped space: one word without a folder or a suffix."""
+    return len(path.parts) == 1 and not path.suffix and path.name not in ("", "~", "..")
+
+
+def unknown_space(name: str) -> str:
+    """Return the problem line for a name that is neither a file nor a shipped space."""
+    names = shipped_spaces()
+    return f"{name}: no such file; the shipped search spaces are {', '.join(names)}.{nearest(name, names)}"
+
+
+def _folder() -> Path:
+    installed = Path(str(resources.files("fsd_tune"))) / "search_spaces"
+    return installed if installed.is_dir() else installed.parents[1] / "search_spaces"

@@ -1,0 +1,300 @@
+"""The summary of a search, `summary.json`, as a typed record that is read and written in one place."""
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import Annotated, Any, Self, TypeVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    model_serializer,
+)
+from pydantic_core import ErrorDetails
+
+from fsd_tune.errors import InputError
+from fsd_tune.storage import artifacts, layout
+
+
+class SummaryPart(BaseModel):
+    """A mapping of the summary.
+
+    Each key may be missing, because a search writes its summary step by step; keys that this version does not know are
+    kept. A part that nothing was written to is false, so that `if summary.memory:` asks whether there is one. It is
+    `null` in the file.
+    """
+
+    model_config = ConfigDict(extra="allow", validate_assignment=True)
+
+    def __bool__(self) -> bool:
+        """Return whether anything was written to this part."""
+        return bool(self.model_fields_set)
+
+    @model_serializer
+    def as_json(self) -> dict[str, Any] | None:
+        """Return what the file holds of this part: the keys that were written, None if there are none."""
+        written = {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
+        written |= self.model_extra or {}
+        plain = {name: value.as_json() if isinstance(value, SummaryPart) else value for name, value in written.items()}
+        return plain or None
+
+
+class TeacherSummary(SummaryPart):
+    """The teacher of a search.
+
+    Attributes:
+        name: folder or hub id, as the user gave it.
+        score: the teacher's score on the examples that select.
+        metrics: all its metrics on them.
+    """
+
+    name: StrictStr | None = None
+    score: StrictFloat | None = None
+    metrics: dict[str, Any] | None = None
+
+
+class StudentSummary(SummaryPart):
+    """The student of a search.
+
+    Attributes:
+        layers: number of its layers.
+        start: how it is initialised (`student.start`).
+        model: the model that it starts from; earlier versions wrote it.
+    """
+
+    layers: StrictInt | None = None
+    start: StrictStr | None = None
+    model: StrictStr | None = None
+
+
+class MemorySummary(SummaryPart):
+    """The teacher outputs and the teacher memory that a search's trials share.
+
+    Attributes:
+        fingerprint: digest of everything that they depend on.
+        examples: number of training examples that the teacher ran over.
+        live: whether the teacher runs in every step, because its outputs are over their limit on disk.
+        build_seconds: time that the build took.
+        centroids: number of clusters; None if no method of the search needs them.
+        sizes: number of training examples in each cluster.
+        inertia: sum of squared distances to the centroids.
+        passes: passes of the teacher over the training split that this search paid for.
+        passes_ever: passes that were ever paid for these files, by earlier searches too.
+        path: their folder.
+    """
+
+    fingerprint: StrictStr | None = None
+    examples: StrictInt | None = None
+    live: StrictBool | None = None
+    build_seconds: StrictFloat | None = None
+    centroids: StrictInt | None = None
+    sizes: list[StrictInt] | None = None
+    inertia: StrictFloat | None = None
+    passes: StrictInt | None = None
+    passes_ever: StrictInt | None = None
+    path: StrictStr | None = None
+
+
+class EndSummary(SummaryPart):
+    """What ended a search that ran to its end.
+
+    Attributes:
+        budget: `trials`, `grid`, `stop_after_stalled` or `time_budget`.
+        not_run: number of trials that never began.
+        text: the same as a sentence.
+    """
+
+    budget: StrictStr | None = None
+    not_run: StrictInt | None = None
+    text: StrictStr | None = None
+
+
+class DevSummary(SummaryPart):
+    """The best student on the dev split, in a search that selects on held-out training examples.
+
+    Attributes:
+        score: the task's metric.
+        metrics: all metrics.
+        examples: number of dev examples.
+    """
+
+    score: StrictFloat | None = None
+    metrics: dict[str, Any] | None = None
+    examples: StrictInt | None = None
+
+
+class LayerCkaSummary(SummaryPart):
+    """Linear CKA between the layers of the best student and of the teacher.
+
+    Attributes:
+        examples: number of examples that it was measured on.
+        cka: [student's layers][teacher's layers], the embeddings first; None where it is not defined.
+    """
+
+    examples: StrictInt | None = None
+    cka: list[list[StrictFloat | None]] | None = None
+
+
+_PartType = TypeVar("_PartType", bound=SummaryPart)
+# An empty part stands for a missing one and for `null`, so that readers need no second case.
+_Part = Annotated[_PartType, BeforeValidator(lambda value: value or {})]
+
+
+def _mapping_or_empty(value: Any) -> Any:
+    """Read the digest that earlier versions wrote in the place of a mapping as nothing known."""
+    return {} if value is None or isinstance(value, str) else value
+
+
+class SearchSummary(SummaryPart):
+    """What a search says of itself in `summary.json`.
+
+    Attributes:
+        identity: settings, task, and digests of teacher and splits; a folder goes on only with the same.
+        inputs: task, teacher, data, memory and device that the user gave, with absolute paths.
+        name: of the search, also of its Optuna study.
+        group: its name among all searches of a W&B project.
+        task: id of the task.
+        metric: the metric that selects.
+        mode: `max` or `min`.
+        state: `running`, `done`, `failed` or `interrupted`.
+        trials: number of trials that were asked for.
+        reports: evaluations of a whole trial.
+        rungs: reports at which ASHA stops trials; empty without ASHA.
+        judge_by: how evaluations become a score (`search.judge_by`).
+        select_on: `dev`, or {"holdout": share of the training split}.
+        selection_examples: number of examples that select.
+        train_examples: number of examples that a student trains on.
+        precision: `float32` or `bf16`.
+        device: `cpu` or `cuda`.
+        student: the student.
+        machine: the machine that started the search, in words.
+        notes: remarks for the user.
+        started: time of the start, seconds since 1970.
+        memory: what the trials share of the teacher.
+        teacher: the teacher.
+        workers: number of trials side by side.
+        gpus_per_trial: share of a GPU for each trial.
+        wall_seconds: time that the search took, over all its parts.
+        ended_by: what ended it.
+        dev: the best student on the dev split.
+        layer_cka: the best student's layers beside the teacher's.
+    """
+
+    identity: Annotated[dict[str, Any], BeforeValidator(_mapping_or_empty)] = Field(default_factory=dict)
+    inputs: Annotated[dict[str, Any], BeforeValidator(_mapping_or_empty)] = Field(default_factory=dict)
+    name: StrictStr | None = None
+    group: StrictStr | None = None
+    task: StrictStr | None = None
+    metric: StrictStr | None = None
+    mode: StrictStr | None = None
+    state: StrictStr | None = None
+    trials: StrictInt | None = None
+    reports: StrictInt | None = None
+    rungs: list[StrictInt] | None = None
+    judge_by: StrictStr | None = None
+    select_on: StrictStr | dict[str, StrictFloat] | None = None
+    selection_examples: StrictInt | None = None
+    train_examples: StrictInt | None = None
+    precision: StrictStr | None = None
+    device: StrictStr | None = None
+    student: _Part[StudentSummary] = Field(default_factory=StudentSummary)
+    machine: StrictStr | None = None
+    notes: list[StrictStr] | None = None
+    started: StrictFloat | None = None
+    memory: _Part[MemorySummary] = Field(default_factory=MemorySummary)
+    teacher: _Part[TeacherSummary] = Field(default_factory=TeacherSummary)
+    workers: StrictInt | None = None
+    gpus_per_trial: StrictFloat | None = None
+    wall_seconds: StrictFloat | None = None
+    ended_by: _Part[EndSummary] = Field(default_factory=EndSummary)
+    dev: _Part[DevSummary] = Field(default_factory=DevSummary)
+    layer_cka: _Part[LayerCkaSummary] = Field(default_factory=LayerCkaSummary)
+
+    @property
+    def held_out(self) -> float | None:
+        """The share of the training split that selects; None if the dev split selects."""
+        return self.select_on.get("holdout") if isinstance(self.select_on, dict) else None
+
+    @property
+    def planned_reports(self) -> int:
+        """`reports` of a search that has begun.
+
+        Raises:
+            InputError: the file lacks it.
+        """
+        if self.reports is None:
+            raise InputError(f"{layout.SUMMARY}: reports: missing, but must be a whole number.")
+        return self.reports
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> tuple[Self, list[str]]:
+        """Return the summary of a decoded file, and a line for each value of a wrong type, which is left out."""
+        problems: list[str] = []
+        while True:
+            try:
+                return cls.model_validate(value), problems
+            except ValidationError as error:
+                details = {_key(detail, value): detail for detail in reversed(error.errors())}
+                problems += [_problem(key, detail) for key, detail in reversed(details.items())]
+                value = {key: _without(part, key, details) for key, part in value.items() if (key,) not in details}
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read the summary of a search's folder; values of a wrong type are left out.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: it is not JSON, or holds no mapping.
+        """
+        value = json.loads((folder / layout.SUMMARY).read_text(encoding="utf-8"))
+        if not isinstance(value, dict):
+            raise ValueError(f"holds a {type(value).__name__}, not a mapping")
+        return cls.from_json(value)[0]
+
+    def write(self, folder: Path) -> None:
+        """Write the summary into a search's folder."""
+        artifacts.write_json(folder / layout.SUMMARY, self.as_json() or {})
+
+    def update(self, **changes: Any) -> None:
+        """Set several fields; mappings become the parts that they describe."""
+        for name, value in changes.items():
+            assert name in type(self).model_fields, name
+            setattr(self, name, value)
+
+    def forget(self, *names: str) -> None:
+        """Remove fields, as if they were never written."""
+        empty = type(self)()
+        for name in names:
+            setattr(self, name, getattr(empty, name))
+            self.model_fields_set.discard(name)
+
+    def values(self, *names: str) -> dict[str, Any]:
+        """Return the JSON values of some fields, None for those that are not written."""
+        written = self.as_json() or {}
+        return {name: written.get(name) for name in names}
+
+
+def _key(detail: ErrorDetails, value: dict[str, Any]) -> tuple[str, ...]:
+    """Return the key that an error lies below, or the two keys if it lies in a part."""
+    first, *rest = (str(part) for part in detail["loc"])
+    part = value.get(first)
+    return (first, rest[0]) if rest and isinstance(part, dict) and rest[0] in part else (first,)
+
+
+def _without(part: Any, key: str, details: Collection[tuple[str, ...]]) -> Any:
+    """Return a part of the summary without the keys that are wrong."""
+    return (
+        {name: value for name, value in part.items() if (key, name) not in details} if isinstance(part, dict) else part
+    )
+
+
+def _problem(key: tuple[str, ...], detail: ErrorDetails) -> str:
+    must = detail["msg"].replace("Input should be", "but must be")
+    return f"{layout.SUMMARY}: {'.'.join(key)}: found `{detail['input']}`, {must}."

@@ -1,0 +1,89 @@
+"""The optimiser of a training run: AdamW, its schedule, gradient clipping and the seed.
+
+See docs/explanation/method.md, "Training".
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_MAX_NORM = 1.0
+
+
+def build_optimizer(model: torch.nn.Module, memory: Tensor | None, weight_decay: float) -> torch.optim.AdamW:
+    """Return AdamW that decays neither biases nor norm layers nor the student memory.
+
+    Args:
+        model: the model to train; parameters without gradient are left out.
+        memory: the trainable student memory, float32 [K, D'], a parameter group of its own; None without one.
+        weight_decay: of all other parameters.
+
+    Returns:
+        The optimiser. Its learning rate is 0 until `set_learning_rate` is called, which each step does.
+    """
+    decayed: list[Tensor] = []
+    plain: list[Tensor] = []
+    norms = {
+        f"{name}.{own}" if name else own
+        for name, module in model.named_modules()
+        if type(module).__name__.endswith("Norm")  # Model families have norm classes of their own.
+        for own, _ in module.named_parameters(recurse=False)
+    }
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            (plain if name.endswith("bias") or name in norms else decayed).append(parameter)
+    groups: list[dict[str, Any]] = [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    if memory is not None:
+        groups.append({"params": [memory], "weight_decay": 0.0})
+    return torch.optim.AdamW(groups, lr=0.0, fused=True)
+
+
+def learning_rate_at(step: int, steps_total: int, peak: float, warmup_ratio: float) -> float:
+    """Return the learning rate of a step: linear warm-up, then linear decay to zero.
+
+    Args:
+        step: index of the step, from 0.
+        steps_total: optimiser steps of the whole run.
+        peak: learning rate at the end of the warm-up.
+        warmup_ratio: share of the steps that warm up.
+    """
+    warmup = math.ceil(warmup_ratio * steps_total)
+    if step < warmup:
+        return float(peak * (step + 1) / warmup)
+    return float(peak * (steps_total - step) / max(1, steps_total - warmup))
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    """Give every parameter group the learning rate.
+
+    Args:
+        optimizer: changed in place.
+        learning_rate: of the next step.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+
+
+def clip_gradients(model: torch.nn.Module, memory: Tensor | None, together: bool) -> None:
+    """Clip the gradient norm at 1.
+
+    Args:
+        model: its gradients are clipped in place.
+        memory: the student memory, or None.
+        together: clip by one norm of model and memory, as published. Otherwise each has its own norm, so that the
+            student's step does not depend on the size of the memory.
+    """
+    weights: list[Tensor] = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    memories = [] if memory is None else [memory]
+    for parameters in [weights + memories] if together else [weights, memories]:
+        torch.nn.utils.clip_grad_norm_(parameters, _MAX_NORM)
+
+
+def seed_torch(seed: int) -> None:
+    """Seed torch's random numbers, which dropout uses."""
+    torch.manual_seed(seed)

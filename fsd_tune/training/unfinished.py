@@ -1,0 +1,126 @@
+"""Checkpoints of a single training run, beside its output, so that the same command continues it.
+
+`<output>.unfinished/<identity>/checkpoint_N/` holds the run after N evaluations: its reports and `Distiller.save`.
+"""
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+
+from fsd_tune.progress import Display
+from fsd_tune.storage import checkpoints
+from fsd_tune.storage.artifacts import digest, write_json
+from fsd_tune.training.distiller import Distiller
+
+_REPORTS = "reports.json"
+# A checkpoint holds weights and two moments of each; the output needs room for the weights as well.
+_ROOM = 4
+
+
+def unfinished_folder(output: Path) -> Path:
+    """Return the folder that holds the checkpoints of the unfinished runs that would write `output`."""
+    return output.parent / f"{output.name}.unfinished"
+
+
+def identity_of(distiller: Distiller, *facts: Any) -> str:
+    """Return a digest of everything that the result of a run depends on.
+
+    Args:
+        distiller: the run at step 0; its starting weights stand for the models that it was made from.
+        *facts: what else the result depends on, such as the teacher memory's fingerprint; JSON values.
+    """
+    setup = distiller.setup
+    settings = [
+        dict(setup.config), setup.pairs, setup.memory_layer, setup.distance, setup.padding, setup.reports, setup.seed,
+        setup.precision, setup.device.type, setup.task.definition, setup.train.max_length,
+    ]  # fmt: skip
+    arrays: list[Any] = []
+    for split in (setup.train, setup.dev):
+        parts = (split.ids, split.offsets, split.labels, split.types)
+        arrays += [b"" if part is None else part for part in parts]
+    weights = dict(distiller.model.state_dict())
+    if distiller.memory is not None:
+        weights["student memory"] = distiller.memory
+    frozen = [name for name, parameter in distiller.model.named_parameters() if not parameter.requires_grad]
+    return digest(settings, frozen, list(facts), *arrays, *(part for item in weights.items() for part in _plain(*item)))
+
+
+def _plain(name: str, tensor: torch.Tensor) -> tuple[str, np.ndarray[Any, Any]]:
+    return name, tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+
+
+class UnfinishedRun:
+    """The checkpoints of one run."""
+
+    def __init__(self, output: Path, identity: str, display: Display) -> None:
+        """Nothing is written yet.
+
+        Args:
+            output: the folder that the run writes at its end.
+            identity: of the run; another run with the same output leaves this one's checkpoints alone.
+            display: shows a line when checkpoints cannot be written.
+        """
+        self.folder = unfinished_folder(output)
+        self._runs = self.folder / identity
+        self._display = display
+        self._disabled = False
+        self.reports_kept = 0
+
+    def continue_run(self, distiller: Distiller) -> list[dict[str, Any]]:
+        """Load the newest whole checkpoint into a run at step 0, if there is one.
+
+        Returns:
+            The reports made before; empty without a checkpoint.
+        """
+        newest = checkpoints.newest(self._runs)
+        if newest is None:
+            return []
+        checkpoint, self.reports_kept = newest
+        reports: list[dict[str, Any]] = json.loads((checkpoint / _REPORTS).read_text(encoding="utf-8"))
+        distiller.load(checkpoint)
+        return reports
+
+    def save(self, distiller: Distiller, reports: list[dict[str, Any]]) -> None:
+        """Write a checkpoint in one move and delete the one before; say once if the disk has no room for it.
+
+        Args:
+            distiller: a run that is not done.
+            reports: all that it has made.
+        """
+        if self._disabled:
+            return
+        weights = sum(tensor.numel() * tensor.element_size() for tensor in distiller.model.state_dict().values())
+        try:
+            self._runs.mkdir(parents=True, exist_ok=True)
+            if shutil.disk_usage(self._runs).free < _ROOM * weights:
+                raise OSError(f"less than {_ROOM * weights / 1e9:.2g} GB are free")
+            self._write(distiller, reports)
+        except (OSError, RuntimeError, SafetensorError) as error:  # torch raises RuntimeError on a full disk
+            self._disabled = True
+            self._display.line(f"note: {self.folder} cannot keep the training so far ({error}); it goes on without.")
+
+    def _write(self, distiller: Distiller, reports: list[dict[str, Any]]) -> None:
+        temporary = Path(tempfile.mkdtemp(prefix=".checkpoint.", dir=self._runs))
+        try:
+            write_json(temporary / _REPORTS, reports)
+            distiller.save(temporary)
+            before = [path for path in self._runs.iterdir() if path != temporary]
+            temporary.rename(self._runs / f"checkpoint_{distiller.report:06d}")
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        self.reports_kept = distiller.report
+        for path in before:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def remove(self) -> None:
+        """Delete the run's checkpoints, and the folder unless it holds those of another run."""
+        shutil.rmtree(self._runs, ignore_errors=True)
+        self.reports_kept = 0
+        if self.folder.is_dir() and not any(self.folder.iterdir()):
+            self.folder.rmdir()
