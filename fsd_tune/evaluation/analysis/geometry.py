@@ -1,7 +1,7 @@
 """How far a student's geometry is from its teacher's: distances and cosines of pairs, and their gaps.
 
 Pairs are the tokens of an example (intra) or the examples, each flattened with zeros at padded positions (local), as
-in method.md's L_I and L_L. Everything is computed in float64 from features stored in half precision
+in L_I and L_L (docs/explanation/method.md). Everything is computed in float64 from features stored in half precision
 (`teacher_outputs`), so that a model compared with itself has gaps of exactly 0. Shapes: S examples, n tokens, P pairs.
 """
 
