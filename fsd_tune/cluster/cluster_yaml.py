@@ -219,11 +219,12 @@ def library(config: dict[str, Any]) -> list[str]:
 def lacking(path: Path) -> list[str]:
     """Return what `ray up` of a valid YAML would miss on this machine: library, ssh key, files of file_mounts."""
     config = read(path)
-    key, found = (config.get("auth") or {}).get("ssh_private_key"), library(config)
+    lines = library(config)
+    key = (config.get("auth") or {}).get("ssh_private_key")
     if key and not Path(str(key)).expanduser().is_file():
-        found.append(f"auth.ssh_private_key: {key}: no such file; `ssh-keygen -t ed25519 -f {key}` makes one.")
+        lines.append(f"auth.ssh_private_key: {key}: no such file; `ssh-keygen -t ed25519 -f {key}` makes one.")
     for target, source in (config.get("file_mounts") or {}).items():
         if not Path(str(source)).expanduser().exists():
             makes = "; `ray get-auth-token --generate` makes it" if str(source).endswith(".ray/auth_token") else ""
-            found.append(f"file_mounts: {target}: {source}: no such file{makes}.")
-    return [f"{path}: {problem}" for problem in found]
+            lines.append(f"file_mounts: {target}: {source}: no such file{makes}.")
+    return [f"{path}: {problem}" for problem in lines]

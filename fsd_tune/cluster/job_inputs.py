@@ -1,4 +1,4 @@
-"""What of a command line goes along to a cluster, and what it is called there."""
+"""Translate a command line for a cluster: the files to send along, and their paths on the cluster."""
 
 import contextlib
 import itertools
@@ -8,120 +8,148 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fsd_tune.data import task_file
-from fsd_tune.errors import InputError
+from fsd_tune.errors import InputError, ProblemCollector
 from fsd_tune.settings.shipped import find_space
 from fsd_tune.storage import artifacts
 from fsd_tune.storage.artifacts import digest
 from fsd_tune.storage.uri import is_uri, problems_of
 
-# Verbs whose argument is a file that is sent; that of the others is a search's folder there.
+# Verbs whose argument is a file to send; the argument of the others is an experiment folder on the cluster.
 _BY_FILE = ("search", "memory", "distill", "doctor")
 _SWITCHES = ("--overwrite", "--quiet", "--verbose", "--json", "--debug", "--errored")
 _PATHS = ("", "--teacher", "--data", "--model", "--student-model", "--configuration", "--baseline")
 
 
-def translated(shared: str, words: Sequence[str]) -> tuple[list[str], dict[str, Path]]:
-    """A command as it is typed there, and what is sent for it, by where it goes."""
-    verb, rest, option, argument = words[0], list(words[1:]), "", ""
-    remote, problems = [verb], list[str]()
-    sent: dict[str, Path] = {}
-    given = {word.partition("=")[0] for word in rest if word.startswith("--")}
+def translate(shared: str, words: Sequence[str]) -> tuple[list[str], dict[str, Path]]:
+    """Translate a command for the cluster.
+
+    Args:
+        shared: the folder that all nodes share.
+        words: the verb and its arguments, as typed on this machine.
+
+    Returns:
+        The words of the command on the cluster, and the files and folders to send, by their path on the cluster.
+
+    Raises:
+        InputError: with every problem of the arguments.
+    """
+    verb, arguments = words[0], list(words[1:])
+    inputs, problems = _Inputs(shared), ProblemCollector()
+    given = {word.partition("=")[0] for word in arguments if word.startswith("--")}
     for wrong in sorted(given & {"--help", "--detach", "--address", "--shared"}):
-        problems.append(
-            f"{wrong}: is not for the verb that is submitted; options of submit come before its cluster file."
-        )
-    for word in rest:
+        problems.add(f"{wrong}: is not for the verb that is submitted; options of submit come before its cluster file.")
+    translated, option, argument = [verb], "", ""
+    for word in arguments:
         if word.startswith("--"):
-            name, joined, value = word.partition("=")
-            if not joined:
-                remote.append(word)
+            name, equals, value = word.partition("=")
+            if not equals:
+                translated.append(word)
                 option = "" if name in _SWITCHES else name
                 continue
         else:
-            name, joined, value = option, "", word
+            name, equals, value = option, "", word
             if not option:
                 argument = word
         option = ""
         if name in ("--output", "--memory") or (not name and verb not in _BY_FILE):
-            value = there(shared, value, name or verb)
+            value = path_on_cluster(shared, value, name or verb)
         elif name == "--task-file":
-            try:
-                value = _sent_task(shared, value, "--data" in given, sent)
-            except InputError as error:
-                problems += error.problems
+            with problems.collect():
+                value = inputs.add_task(value, "--data" in given)
         elif name in _PATHS:
-            # An argument can name a shipped space.
-            value = _sent(shared, value if name else str(find_space(value)), sent)
+            # The verb's own argument can name a shipped space.
+            value = inputs.add(value if name else str(find_space(value)))
             if not name and value == word:
-                problems.append(f"{word}: no such file.")
-        remote.append(f"{name}={value}" if joined else value)
+                problems.add(f"{word}: no such file.")
+        translated.append(f"{name}={value}" if equals else value)
     if not argument and verb not in ("doctor", "distill", "teacher"):
-        problems.append(f"{verb}: lacks {'its YAML' if verb in _BY_FILE else 'a folder'}.")
-    if problems:
-        raise InputError([f"submit: {problem}" for problem in problems])
+        problems.add(f"{verb}: lacks {'its YAML' if verb in _BY_FILE else 'a folder'}.")
+    if problems.lines:
+        raise InputError([f"submit: {problem}" for problem in problems.lines])
     if verb in ("search", "distill", "memory") and "--student-model" not in given:
-        remote += _base_of_teacher(shared, rest, sent)
+        translated += inputs.add_base_of_teacher(arguments)
     if verb in ("search", "resume", "confirm", "doctor"):
-        remote += ["--address", "auto"]
-    return remote, sent
+        translated += ["--address", "auto"]
+    return translated, inputs.files
 
 
-def _sent(shared: str, value: str, sent: dict[str, Path]) -> str:
-    """Where a file or folder from here lies there; a value that names none, such as a hub id, as it is."""
-    # `teachers/{task}`: the folder that holds them all goes along.
-    whole, place, after = value.partition("{task}")
-    path = Path(whole).expanduser()
-    if place and not whole.endswith("/"):
-        path, place = path.parent, path.name + place
-    if not value or not path.exists():
-        return value
-    here = path.resolve()
-    target = f"{shared}/inputs/{digest(str(here))[:6]}-{here.name}"
-    sent[target] = path
-    return f"{target}/{place}{after}" if place else target
+class _Inputs:
+    """The files and folders of this machine that a command needs on the cluster.
 
-
-def _sent_task(shared: str, value: str, with_data: bool, sent: dict[str, Path]) -> str:
-    """Where the YAML of a task of one's own lies there; without `--data` the files that it names go along.
-
-    Raises:
-        InputError: it cannot be read, or names files that lie elsewhere or are missing.
+    Attributes:
+        files: each by its path on the cluster.
     """
-    tables = task_file.read(Path(value).expanduser()).tables
-    assert tables is not None
-    target = f"{shared}/inputs/{digest(str(tables.file.resolve()))[:6]}-{tables.file.stem}"
-    sent[f"{target}/{tables.file.name}"] = tables.file
-    problems = []
-    for split, file in tables.files:
-        path, parts = tables.file.parent / file, Path(file).parts
-        if Path(file).is_absolute() or {"..", "~"} & set(parts):
-            below = "--data" if with_data else "the YAML's own folder"
-            problems.append(f"{value}: files.{split}: found {file}, but for a cluster must lie below {below}.")
-        elif not with_data and not path.is_file():
-            problems.append(f"{value}: files.{split}: {path}: no such file.")
-        elif not with_data:
-            sent[f"{target}/{file}"] = path
-    if problems:
-        raise InputError(problems)
-    return f"{target}/{tables.file.name}"
+
+    def __init__(self, shared: str) -> None:
+        self.files: dict[str, Path] = {}
+        self._folder = f"{shared}/inputs"
+
+    def add(self, value: str) -> str:
+        """Add a file or folder and return its path on the cluster.
+
+        A value that names no file, such as a hub id, is returned as it is.
+        """
+        # For `teachers/{task}`, the folder that holds the teachers of all tasks is sent.
+        before, placeholder, after = value.partition("{task}")
+        path = Path(before).expanduser()
+        if placeholder and not before.endswith("/"):
+            path, placeholder = path.parent, path.name + placeholder
+        if not value or not path.exists():
+            return value
+        absolute = path.resolve()
+        target = f"{self._folder}/{digest(str(absolute))[:6]}-{absolute.name}"
+        self.files[target] = path
+        return f"{target}/{placeholder}{after}" if placeholder else target
+
+    def add_task(self, value: str, with_data: bool) -> str:
+        """Add the YAML of the user's own task, and without `--data` its files; return its path on the cluster.
+
+        Raises:
+            InputError: the YAML cannot be read, or a file in it is missing or lies outside its folder.
+        """
+        tables = task_file.read(Path(value).expanduser()).tables
+        assert tables is not None
+        target = f"{self._folder}/{digest(str(tables.file.resolve()))[:6]}-{tables.file.stem}"
+        self.files[f"{target}/{tables.file.name}"] = tables.file
+        problems = ProblemCollector()
+        for split, file in tables.files:
+            path, parts = tables.file.parent / file, Path(file).parts
+            if Path(file).is_absolute() or {"..", "~"} & set(parts):
+                below = "--data" if with_data else "the YAML's own folder"
+                problems.add(f"{value}: files.{split}: found {file}, but for a cluster must lie below {below}.")
+            elif not with_data and not path.is_file():
+                problems.add(f"{value}: files.{split}: {path}: no such file.")
+            elif not with_data:
+                self.files[f"{target}/{file}"] = path
+        problems.raise_any()
+        return f"{target}/{tables.file.name}"
+
+    def add_base_of_teacher(self, arguments: Sequence[str]) -> list[str]:
+        """Add the pretrained model of the students, if the teacher records a local folder as the model it comes from.
+
+        Returns:
+            The words of `--student-model`; empty without such a folder.
+        """
+        pairs = [*itertools.pairwise(arguments), *(word.split("=", 1) for word in arguments if "=" in word)]
+        teacher = next((value for name, value in pairs if name == "--teacher"), "")
+        with contextlib.suppress(OSError, ValueError):
+            record = json.loads((Path(teacher).expanduser() / artifacts.MODEL_RECORD).read_text(encoding="utf-8"))
+            base = record.get("base")
+            if base and Path(base).is_dir():
+                return ["--student-model", self.add(base)]
+        return []
 
 
-def _base_of_teacher(shared: str, rest: Sequence[str], sent: dict[str, Path]) -> list[str]:
-    """The pretrained model that students start from, where the teacher's folder names a folder of this machine."""
-    pairs = [*itertools.pairwise(rest), *(word.split("=", 1) for word in rest if "=" in word)]
-    teacher = next((value for name, value in pairs if name == "--teacher"), "")
-    with contextlib.suppress(OSError, ValueError):
-        base = json.loads((Path(teacher).expanduser() / artifacts.MODEL_RECORD).read_text(encoding="utf-8")).get("base")
-        if base and Path(base).is_dir():
-            return ["--student-model", _sent(shared, base, sent)]
-    return []
+def path_on_cluster(shared: str, output: str, place: str) -> str:
+    """Return the path of an experiment folder on the cluster, or its URI.
 
-
-def there(shared: str, output: str, place: str) -> str:
-    """A search's folder in the shared one, or its URI.
+    Args:
+        shared: the folder that all nodes share.
+        output: a path, relative to `shared` or absolute, or a URI.
+        place: the option or verb to name in messages.
 
     Raises:
-        InputError: it would lie outside, or no storage has such a URI.
+        InputError: the path lies outside of `shared`, or the URI is not valid.
     """
     if is_uri(output):
         if problems := problems_of(output, place):

@@ -203,11 +203,11 @@ def submit(cluster: Cluster, words: Sequence[str]) -> str:
         order = " Its own options come before the cluster's file." if found.startswith("-") else ""
         raise InputError(f"submit: found {found}, but must be one of {', '.join(VERBS)}.{nearest(found, VERBS)}{order}")
     cluster.check()
-    remote, sent = job_inputs.translated(cluster.shared, words)
-    for target, path in sent.items():
+    command_words, files = job_inputs.translate(cluster.shared, words)
+    for target, path in files.items():
         cluster.send(path, target)
     job = f"{words[0]}-{time.strftime('%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-    command = shlex.join(["fsd-tune", *remote])
+    command = shlex.join(["fsd-tune", *command_words])
     note = json.dumps({"job": job, "command": command, "submitted": time.time()})
     cluster.run(
         f"cd {shlex.quote(cluster.shared)} && ray job submit --address {_DASHBOARD} --submission-id {job} --no-wait -- "
@@ -241,7 +241,7 @@ def newest(cluster: Cluster, job: str | None) -> str:
     Raises:
         InputError: there is no such job.
     """
-    known = [one["job"] for one in jobs(cluster)]
+    known = [entry["job"] for entry in jobs(cluster)]
     if job is not None and job not in known:
         raise InputError(f"{job}: no such job.{nearest(job, known)}")
     if not known:
@@ -321,7 +321,7 @@ def fetch(cluster: Cluster, name: str, local: Path) -> list[str]:
         InputError: there is no such search, or `local` holds something else.
         FsdTuneError: the cluster cannot be reached.
     """
-    folder = job_inputs.there(cluster.shared, name, "fetch")
+    folder = job_inputs.path_on_cluster(cluster.shared, name, "fetch")
     present = cluster.run(f"ls -1 {shlex.quote(folder)} 2>/dev/null || true").split()
     wanted = _wanted(present, name, f"at {folder} on the cluster")
     _check_same_search(local, cluster.run(f"cat {shlex.quote(folder)}/{layout.SUMMARY}"))

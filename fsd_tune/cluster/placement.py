@@ -1,4 +1,4 @@
-"""On which nodes trials go (`resources.placement`): onto as few as hold them, or over all."""
+"""Choose the nodes of trials (`resources.placement`): as few as possible, or all of them."""
 
 from collections.abc import Mapping
 
@@ -7,42 +7,47 @@ from ray import tune
 from ray._private.state import available_resources_per_node
 from ray.util.placement_group import PlacementGroup, placement_group
 
-# A resource that the head alone has.
+# A resource that only the head has.
 HEAD = "node:__internal_head__"
 # The label by which Ray names every node.
 NODE_ID = "ray.io/node-id"
 
 
 class Packed(tune.PlacementGroupFactory):  # type: ignore[misc]
-    """A trial's request for the fullest node that still has room; another where that one has died or filled meanwhile.
+    """A trial's request for the fullest node with enough free resources.
 
-    Ray chooses the emptiest node for a request of one bundle, whatever strategy it names.
+    It is a preference: Ray takes another node if that one has died or filled meanwhile. Without it, Ray chooses the
+    emptiest node for a request of one bundle, for every strategy.
     """
 
     def to_placement_group(self) -> PlacementGroup:
-        """The request, made when the trial is about to start."""
+        """Return the placement group; Tune calls this when the trial is about to start."""
         (bundle,) = self.bundles
         target = fullest(available_resources_per_node(), bundle)
         return placement_group(self.bundles, strategy="STRICT_PACK", _soft_target_node_id=target)
 
 
 def request(placement: str, cpus: float, gpus: float) -> tune.PlacementGroupFactory:
-    """A trial's request for resources.
+    """Return a trial's request for resources.
 
     Args:
         placement: pack or spread.
-        cpus, gpus: of a trial.
+        cpus: CPUs of a trial.
+        gpus: GPUs of a trial, also a fraction.
     """
     kind = Packed if placement == "pack" else tune.PlacementGroupFactory
     return kind([{"CPU": cpus, "GPU": gpus}])
 
 
 def fullest(free: Mapping[str, Mapping[str, float]], bundle: Mapping[str, float]) -> str | None:
-    """The node with the least of its GPUs, then CPUs, free among those with room for `bundle`; None without any.
+    """Return the node with the fewest free GPUs, then CPUs, among those that have enough for `bundle`.
 
     Args:
-        free: resources by the node's id.
-        bundle: what is asked for; zeros may be left out.
+        free: free resources by node id.
+        bundle: the resources of the request; zeros may be left out.
+
+    Returns:
+        The node id; None if no node has enough.
     """
     with_room = [
         node for node, has in free.items() if all(has.get(kind, 0) >= amount for kind, amount in bundle.items())
@@ -51,10 +56,10 @@ def fullest(free: Mapping[str, Mapping[str, float]], bundle: Mapping[str, float]
 
 
 def not_on_head() -> dict[str, str]:
-    """The selector of labels for an actor that takes nothing of its node: any but a head that runs no trials.
+    """Return the label selector that keeps an actor without resources off a head that runs no trials.
 
-    Empty where the head runs trials itself, or is all that there is. Ray does not always hear a soft wish for one node
-    (`NodeAffinitySchedulingStrategy`) of an actor that asks for no resources, and forgets it once that node has died.
+    It is empty if the head runs trials itself or is the only node. A soft `NodeAffinitySchedulingStrategy` would not
+    do: Ray does not always follow it for an actor that needs no resources, and forgets it when the node dies.
     """
     nodes = [node for node in ray.nodes() if node["Alive"]]
     heads = [str(node["NodeID"]) for node in nodes if HEAD in node["Resources"] and not node["Resources"].get("CPU")]

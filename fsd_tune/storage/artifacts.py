@@ -1,4 +1,7 @@
-"""Artefacts on disk: named by content, checksummed, written beside and renamed, built once whoever asks."""
+"""Artefacts on disk: named by their content, checksummed, and written atomically.
+
+An artefact is a folder with a manifest. It is built once, also if several processes need it.
+"""
 
 import errno
 import glob
@@ -18,14 +21,18 @@ from numpy.typing import NDArray
 
 from fsd_tune.errors import FsdTuneError
 
-# What a folder of ours says of its making.
+# The file in a model's folder that says how it was made.
 MODEL_RECORD = "fsd_tune.json"
 
 MANIFEST = "manifest.json"
 
 
 def digest(*parts: Any) -> str:
-    """A name of 16 hex digits for content: bytes and NumPy arrays as they are, everything else as sorted JSON."""
+    """Return 16 hex digits that identify content.
+
+    Args:
+        parts: bytes and NumPy arrays, which are hashed as they are; everything else is hashed as sorted JSON.
+    """
     whole = hashlib.sha256()
     for part in parts:
         if isinstance(part, np.ndarray):
@@ -37,13 +44,18 @@ def digest(*parts: Any) -> str:
 
 
 def checksum(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
+    """Return the SHA-256 of a file, in hex."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def folder_digest(folder: Path, patterns: tuple[str, ...]) -> str:
-    """A name for the contents of a folder's files that match any of the patterns."""
+    """Return a `digest` of files in a folder.
+
+    Args:
+        folder: is not searched recursively.
+        patterns: glob patterns; a file counts if any of them matches.
+    """
     paths = sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
     return digest([[path.name, checksum(path)] for path in paths])
 
@@ -153,9 +165,17 @@ def writing(folder: Path, bytes_needed: int = 0) -> Iterator[tuple[Path, dict[st
 
 
 def reserved(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
-    """A new .npy file of zeros, mapped for writing, whose room on the disk is taken now.
+    """Return a new .npy file of zeros, mapped for writing, with its disk space allocated.
 
-    A mapped write to a disk that has become full would end the process (SIGBUS) where this raises OSError.
+    Writing to a mapped file on a full disk would kill the process (SIGBUS). Allocation raises an error instead.
+
+    Args:
+        path: of the file.
+        shape: of the array.
+        dtype: of the array.
+
+    Raises:
+        OSError: the disk is full.
     """
     array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
     with path.open("r+b") as stream:
@@ -164,20 +184,34 @@ def reserved(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> NDA
 
 
 def require_space(folder: Path, bytes_needed: int) -> None:
-    """Raises FsdTuneError when the disk of `folder` has less room than `bytes_needed`."""
+    """Check that a disk has enough free space.
+
+    Args:
+        folder: a folder on the disk.
+        bytes_needed: the free space that is required.
+
+    Raises:
+        FsdTuneError: it has less.
+    """
     free = shutil.disk_usage(folder).free
     if bytes_needed > free:
         raise no_space(folder, bytes_needed, free)
 
 
 def no_space(folder: Path, needed: int | None = None, free: int | None = None) -> FsdTuneError:
-    """The error for a full disk."""
+    """Return the error for a full disk.
+
+    Args:
+        folder: a folder on the disk.
+        needed: the bytes that are required, if known.
+        free: the bytes that are free, if known.
+    """
     amount = "" if needed is None or free is None else f": {needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free"
     return FsdTuneError(f"{folder}: no space left{amount}.", hint="Free some, or give another --output or --memory.")
 
 
 def facts_of(folder: Path) -> dict[str, Any] | None:
-    """The facts of a whole, undamaged artefact; None when it is missing or damaged (sizes and checksums differ)."""
+    """Return the facts of an artefact; None if it is missing or damaged, by the sizes and checksums of its files."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         for name, (size, expected) in manifest["files"].items():
@@ -192,7 +226,7 @@ def facts_of(folder: Path) -> dict[str, Any] | None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Only one process at a time builds the artefact `folder`; the others wait, then find it built."""
+    """Hold the lock of the artefact `folder`: one process builds it, the others wait and then find it built."""
     from filelock import FileLock
 
     folder.parent.mkdir(parents=True, exist_ok=True)

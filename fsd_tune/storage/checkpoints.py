@@ -1,12 +1,12 @@
-"""Checkpoints of a run on disk: sealed by a manifest when they are whole, checked against it before they are used."""
+"""Checkpoints of a run on disk: a manifest completes them, and they are checked against it before they are used."""
 
 import json
 from pathlib import Path
 
-from fsd_tune.storage import artifacts
+from fsd_tune.storage import artifacts, layout
 
 SEAL = "checkpoint.json"
-# Where a trial that is taken up again starts from: Ray numbers its own checkpoints anew.
+# The checkpoint from which a resumed trial starts, kept apart because Ray numbers its checkpoints from 0 again.
 RESTART = "restart"
 
 
@@ -14,19 +14,19 @@ def seal(folder: Path, report: int) -> None:
     """Write the manifest of a checkpoint, after everything else in it.
 
     Args:
-        folder: the checkpoint's.
-        report: reports that the run had made.
+        folder: of the checkpoint.
+        report: the number of reports that the run had made.
     """
-    held = {
+    files = {
         str(path.relative_to(folder)): [path.stat().st_size, artifacts.checksum(path)]
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
-    artifacts.write_json(folder / SEAL, {"report": report, "files": held})
+    artifacts.write_json(folder / SEAL, {"report": report, "files": files})
 
 
 def report_of(folder: Path) -> int | None:
-    """The reports that a whole checkpoint's run had made; None for one that is missing, half written or damaged."""
+    """Return the reports that a checkpoint's run had made; None if it is missing, half written or damaged."""
     try:
         manifest = json.loads((folder / SEAL).read_text(encoding="utf-8"))
         for name, (size, expected) in manifest["files"].items():
@@ -39,9 +39,9 @@ def report_of(folder: Path) -> int | None:
 
 
 def newest(trial: Path) -> tuple[Path, int] | None:
-    """The whole checkpoint with most reports in a trial's folder, and how many it has; None without any."""
-    found = [(report_of(path), path) for path in (*trial.glob("checkpoint_*"), trial / RESTART)]
-    whole = [(report, path) for report, path in found if report is not None]
+    """Return the undamaged checkpoint with most reports in a trial's folder and its reports; None without any."""
+    checkpoints = [(report_of(path), path) for path in (*trial.glob(layout.CHECKPOINTS), trial / RESTART)]
+    whole = [(report, path) for report, path in checkpoints if report is not None]
     if not whole:
         return None
     report, path = max(whole)
@@ -49,5 +49,5 @@ def newest(trial: Path) -> tuple[Path, int] | None:
 
 
 def any_in(trial: Path) -> bool:
-    """Whether a trial's folder has a checkpoint, whole or not."""
-    return (trial / RESTART).exists() or any(trial.glob("checkpoint_*"))
+    """Whether a trial's folder has a checkpoint, damaged or not."""
+    return (trial / RESTART).exists() or any(trial.glob(layout.CHECKPOINTS))

@@ -1,4 +1,4 @@
-"""Places by name: a path on a disk, or a URI that pyarrow takes. Plain text; nothing is opened."""
+"""Paths and URIs as text; nothing is opened."""
 
 import re
 from pathlib import Path
@@ -11,17 +11,22 @@ SCHEMES = ("s3", "gs", "gcs", "hdfs", "file")
 
 
 def is_uri(place: object) -> bool:
-    """Whether a place is a URI, not a path on a disk."""
+    """Whether a place is a URI rather than a path on a disk."""
     return "://" in str(place)
 
 
 def misses_slash(place: object) -> bool:
-    """Whether a path on a disk was rather meant as a URI: `s3:/bucket`."""
+    """Whether a path looks like a URI that lacks a slash: `s3:/bucket`."""
     return not is_uri(place) and str(place).startswith(tuple(f"{scheme}:/" for scheme in SCHEMES))
 
 
 def joined(place: str, *names: str) -> str:
-    """A place below another one, a path or a URI; a URI's query (`?endpoint_override=...`) stays at its end."""
+    """Return a path or URI below another one.
+
+    Args:
+        place: a path, or a URI, whose query (`?endpoint_override=...`) stays at the end.
+        names: the parts to append.
+    """
     if not is_uri(place):
         return str(Path(place, *names))
     parts = urlsplit(place)
@@ -30,13 +35,18 @@ def joined(place: str, *names: str) -> str:
 
 
 def last_name(uri: str) -> str:
-    """The last part of a URI's path: what lies there is called so; the bucket's name where there is no path."""
+    """Return the last part of a URI's path, or the bucket's name if the path is empty."""
     parts = urlsplit(uri)
     return parts.path.rstrip("/").rpartition("/")[2] or parts.netloc or "root"
 
 
 def problems_of(place: str, flag: str) -> list[str]:
-    """What is wrong with a URI as it is written; nothing is asked of the storage."""
+    """Return what is wrong with a URI as it is written, without asking the storage.
+
+    Args:
+        place: the URI.
+        flag: the option to name in the messages.
+    """
     try:
         parts = urlsplit(place)
     except ValueError:
@@ -45,9 +55,9 @@ def problems_of(place: str, flag: str) -> list[str]:
         return [f"{flag}: found {parts.scheme}://, but must be a folder or a URI of {', '.join(SCHEMES)}."
                 f"{nearest(parts.scheme, SCHEMES)}"]  # fmt: skip
     keys = [name for name, _ in parse_qsl(parts.query) if _KEY.search(name)]
-    # A secret may hold a slash: what stands before the @ is then no longer the host's part.
+    # A secret may contain a slash, and then urlsplit does not see what is before the @ as a part of the host.
     if parts.username or parts.password or "@" in place.partition("?")[0] or keys:
-        # A command line is seen by others, and a search's folder holds the one that made it.
+        # Others can see command lines, and the experiment folder records the command of its search.
         return [f"{flag}: holds a key; take it out, and give keys by the environment or a credentials file."]
     if any(letter.isspace() for letter in place):
         return [f"{flag}: {place} holds a space; write it as %20."]

@@ -119,7 +119,7 @@ def test_a_mistake_is_named_with_its_key(change, said, tmp_path):
 
 
 def test_a_mistake_is_named_with_its_line(tmp_path):
-    text = (ROOT / "docs" / "cluster" / "hosts.yaml").read_text()
+    text = (ROOT / "examples" / "cluster" / "hosts.yaml").read_text()
     path = tmp_path / "mine.yaml"
     for wrong, key in (("worker_ips: 7", "provider.worker_ips"), ("x: 1", "provider.worker_ips")):
         path.write_text(re.sub(r"worker_ips: .*", "worker_ips: 7", text) if "ips" in wrong else text + wrong)
