@@ -31,8 +31,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         "reference/cli.md": cli_page,
         "reference/python.md": python_page,
         "tutorials/notebook.md": notebook_page,
-        "contributing.md": lambda: root_page("CONTRIBUTING.md", config.repo_url or ""),
-        "changelog.md": lambda: root_page("CHANGELOG.md", config.repo_url or ""),
+        "contributing.md": lambda: root_page("CONTRIBUTING.md", config.extra["repository"]),
+        "changelog.md": lambda: root_page("CHANGELOG.md", config.extra["repository"]),
     }
     for path, write in pages.items():
         files.append(File.generated(config, path, content=write()))
@@ -136,14 +136,9 @@ _PANELS = ("Train", "Search", "Inspect", "Publish", "Cluster")
 
 
 def root_command() -> Any:
-    """Return the command group of `fsd-tune`: a `click.Group`, or typer's own kind of it."""
+    """Return the command group of `fsd-tune`, a `click.Group`."""
     importlib.import_module("fsd_tune.cli.main")  # registers the verbs
-    app = importlib.import_module("fsd_tune.cli.app").app
-    if hasattr(app, "list_commands"):
-        return app
-    import typer
-
-    return typer.main.get_command(app)
+    return importlib.import_module("fsd_tune.cli.app").app
 
 
 def cli_page() -> str:
@@ -238,7 +233,6 @@ _DOCUMENTED = (
     "fsd_tune.losses.rkd_distance_loss",
     "fsd_tune.losses.rkd_angle_loss",
 )
-_BEFORE_THE_API = ("fsd_tune.settings.load", "fsd_tune.search.run", "fsd_tune.report.load")
 
 
 def python_page() -> str:
@@ -246,8 +240,6 @@ def python_page() -> str:
     lines = [_PYTHON]
     names = [name for name in getattr(fsd_tune, "__all__", ()) if name != "__version__"]
     objects = {f"fsd_tune.{name}": getattr(fsd_tune, name) for name in names}
-    if not objects:
-        objects = {path: _resolve(path) for path in _BEFORE_THE_API}
     for path, value in objects.items():
         if not inspect.ismodule(value):
             lines += _reference(path, value)

@@ -16,7 +16,7 @@ from tests import ROOT
 from tests.helpers.searching import SCRIPT, SPACE, short_folder
 from tests.unit.cluster.test_jobs import cluster, command_of  # noqa: F401 (a fixture)
 
-TASKS = ROOT / "docs" / "tasks"
+TASKS = ROOT / "examples" / "own_task"
 TICKETS = TASKS / "my_task.yaml"
 QUICK = ("--max-length", "32", "--precision", "float32", "--epochs", "1", "--batch-size", "8", "--quiet")
 

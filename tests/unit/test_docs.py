@@ -25,6 +25,8 @@ GENERATED = {
     "changelog.md",
 }
 _FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+# A document, and the section that is named behind it in quotation marks.
+_REFERENCE = re.compile(r'((?:docs/[\w/\-]+|\w+)\.md)(?:\W{1,3}"([^"]{1,40})")?')
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
@@ -67,17 +69,14 @@ def test_documents_that_the_code_names_exist():
     """A docstring may point to a section, as in: docs/explanation/method.md, "CKA"."""
     missing = []
     for path in [*(ROOT / "fsd_tune").rglob("*.py"), *(ROOT / "search_spaces").glob("*.yaml")]:
-        text = path.read_text()
-        for name, section in re.findall(r'((?:docs/[\w/\-]+|\w+)\.md)(?:\W{1,3}"([^"\n]+)")?', text):
+        for name, section in _REFERENCE.findall(path.read_text()):
             if name == "README.md" or any(
                 (ROOT / "fsd_tune").rglob(name)
             ):  # an exported student's file, or its template
                 continue
-            document = ROOT / name
-            if not document.is_file():
-                missing.append(f"{path.relative_to(ROOT)}: {name}")
-            elif section and re.sub(r"[^\w\- ]", "", section.lower()).replace(" ", "-") not in _headings(document):
-                missing.append(f"{path.relative_to(ROOT)}: {name}, {section}")
+            anchor = "-".join(re.sub(r"[^\w\- ]", " ", section.lower()).split())
+            if not (ROOT / name).is_file() or (anchor and anchor not in _headings(ROOT / name)):
+                missing.append(f"{path.relative_to(ROOT)}: {name} {section}".strip())
     assert missing == []
 
 

@@ -187,4 +187,4 @@ class ConfirmationRuns:
         self.passes += prepared.passes
         how = "built with one teacher pass, because it was missing" if prepared.passes else "reused, no teacher pass"
         how = "the teacher runs live" if prepared.facts.live else how
-        self._display.line(f"teacher memory {prepared.facts['fingerprint']}: {how}")
+        self._display.line(f"teacher memory {prepared.facts.fingerprint}: {how}")

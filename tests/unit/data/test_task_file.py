@@ -262,7 +262,7 @@ def test_test_splits_need_no_labels(tmp_path):
 
 
 def test_the_shipped_examples_are_read():
-    folder = ROOT / "docs" / "tasks"
+    folder = ROOT / "examples" / "own_task"
     task = get_task(folder / "my_task.yaml")
     splits = load(task, task.splits, None)
     assert {name: len(split) for name, split in splits.items()} == {"train": 15, "dev": 6, "test": 3}

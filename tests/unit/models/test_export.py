@@ -243,7 +243,7 @@ def test_every_method_has_its_formula_in_the_card():
 
 
 def test_a_students_own_task_is_asked_for_and_named_in_the_card(tmp_path):
-    file = ROOT / "docs" / "tasks" / "my_task.yaml"
+    file = ROOT / "examples" / "own_task" / "my_task.yaml"
     own = get_task(file)
     student = tmp_path / "student"
     student.mkdir()
