@@ -1,4 +1,4 @@
-"""What a search found, read back from its folder. `fsd_tune.report.load` gives the tables."""
+"""Results of a search, read from its folder; `fsd_tune.report.load` returns the tables."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,7 @@ __all__ = ["Results", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import on first use, because pandas takes most of a second."""
+    """Import a name on first use, because pandas takes most of a second."""
     if name in __all__:
         from fsd_tune.report import results
 

@@ -78,7 +78,7 @@ def _importances(compared: Comparison) -> Chart:
         )  # fmt: skip
     if not figure.data:
         raise UndrawableError(f"Not drawn: no search has {FEWEST} trials that differ and can be compared.")
-    figure.update_xaxes(title="share of the variance of ranks that it explains", range=[0, 1])
+    figure.update_xaxes(title="share of variance explained", range=[0, 1])
     figure.update_yaxes(showgrid=False, ticklabelstandoff=6)
     caption = (
         "How much of the order of a search's trials each hyperparameter explains by itself, from trials compared at "

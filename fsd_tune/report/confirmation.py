@@ -1,4 +1,4 @@
-"""The lines that `fsd-tune confirm` prints at its end, made from `confirm/summary.json` alone."""
+"""The lines that `fsd-tune confirm` prints at its end, from `confirm/summary.json` alone."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,16 +9,21 @@ from fsd_tune.progress import short
 Confirmation = Mapping[str, Any]
 
 _WHAT = (
-    "An interval over seeds: what training anew with other seeds may change (paired t; judged scores). Over dev "
-    "examples: what other examples may change (bootstrap of the last evaluation)."
+    "The interval over seeds covers what training with other seeds may change (paired t; judged scores). The interval "
+    "over dev examples covers what other examples may change (bootstrap of the last evaluation)."
 )
 _CHOSEN = (
-    "All configurations were chosen on these dev examples, which fresh seeds do not undo: expect less on new ones."
+    "All configurations were chosen on these dev examples, which fresh seeds do not undo: expect less on new examples."
 )
 
 
 def lines(made: Confirmation, folder: Path) -> list[str]:
-    """The end of a confirmation, line by line."""
+    """Return the lines that the end of a confirmation prints.
+
+    Args:
+        made: what `confirm/summary.json` holds.
+        folder: the search's folder.
+    """
     fresh, selection, metric = made["fresh_seeds"], made["selection_seeds"], made["metric"]
     out = [
         f"{folder}: winner {made['winner']['label']}, confirmed on {len(fresh)} fresh seeds ({_span(fresh)})",
@@ -60,7 +65,7 @@ def lines(made: Confirmation, folder: Path) -> list[str]:
 
 
 def one_line(made: Confirmation) -> str:
-    """What a search's own summary says of its confirmation."""
+    """Return what the summary of a search says of its confirmation."""
     winner, fresh = made["winner"], made["winner"]["fresh"]
     said = [f"{one['verdict']} against {one['baseline']}" for one in made["differences"]]
     return f"{winner['label']}: {made['metric']} {figure(fresh)} on {len(made['fresh_seeds'])} fresh seeds" + "".join(
@@ -69,7 +74,7 @@ def one_line(made: Confirmation) -> str:
 
 
 def figure(figures: Mapping[str, Any]) -> str:
-    """`0.7942 ± 0.0081`, and how many runs diverged."""
+    """Return `0.7942 ± 0.0081`, and how many runs diverged."""
     if figures["mean"] is None:
         return "all runs diverged"
     spread = "" if figures["deviation"] is None else f" ± {figures['deviation']:.4f}"
@@ -78,7 +83,7 @@ def figure(figures: Mapping[str, Any]) -> str:
 
 
 def interval(found: Mapping[str, float] | None) -> str:
-    """`+0.0125, 95% interval -0.0020 to +0.0270`."""
+    """Return `+0.0125, 95% interval -0.0020 to +0.0270`."""
     if found is None:
         return "too few runs that trained"
     return f"{found['estimate']:+.4f}, 95% interval {found['low']:+.4f} to {found['high']:+.4f}"

@@ -1,6 +1,7 @@
 """Means, differences and their intervals: over seeds by the paired t, over dev examples by a bootstrap.
 
-Two kinds of luck, hence two intervals: training anew (seeds) and having been scored on just these examples.
+A score depends on luck in two ways, so there are two intervals: for training with other seeds, and for being scored on
+other examples.
 """
 
 import math
@@ -20,7 +21,7 @@ _WEIGHTS_AT_ONCE = 8 << 20
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its 95% interval."""
+    """An estimate with its 95% interval from `low` to `high`."""
 
     estimate: float
     low: float
@@ -33,22 +34,23 @@ class Interval:
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and standard deviation (ddof 1); NaN where there are too few values (none, or one)."""
+    """Return mean and standard deviation (ddof 1); NaN if there are too few values (none, or one)."""
     mean = math.fsum(values) / len(values) if values else math.nan
     return mean, float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
 
 
 def paired(first: Sequence[float], second: Sequence[float]) -> Interval:
-    """The mean of `first - second` with its paired t interval.
+    """Return the mean of `first - second` with its paired t interval.
 
     Args:
-        first, second: scores of two configurations on the same seeds, in the same order; at least two each.
+        first: scores of a configuration, at least two.
+        second: scores of another configuration on the same seeds, in the same order.
     """
     return mean_interval([a - b for a, b in zip(first, second, strict=True)])
 
 
 def mean_interval(values: Sequence[float]) -> Interval:
-    """The mean of at least two values with its t interval."""
+    """Return the mean of at least two values with its t interval."""
     from scipy.stats import t
 
     assert len(values) >= 2, len(values)
@@ -65,13 +67,14 @@ def bootstrap(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Interval:
-    """The difference in the selection metric (each the mean over its seeds), with a percentile interval over examples.
+    """Return the difference in the selection metric, each the mean over its seeds, with an interval over examples.
 
-    Both are scored on the same resamples of the examples.
+    It is a percentile interval. Both configurations are scored on the same resamples of the examples.
 
     Args:
         task: gives the metric.
-        first, second: logits [seeds, N, C] of two configurations; the number of seeds may differ.
+        first: logits [seeds, N, C] of a configuration.
+        second: logits [seeds', N, C] of another one; the number of seeds may differ.
         labels: [N].
         resamples: how often the N examples are drawn with replacement.
         seed: of the drawing.
@@ -87,7 +90,7 @@ def bootstrap(
 
 
 def _weights(examples: int, resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
-    """How often each example was drawn, [some resamples, N]; in parts that fit the memory."""
+    """Yield how often each example was drawn, [some resamples, N], in parts that fit the memory."""
     generator = np.random.default_rng(seed)
     at_once = max(1, _WEIGHTS_AT_ONCE // examples)
     for start in range(0, resamples, at_once):
@@ -101,10 +104,10 @@ def _weights(examples: int, resamples: int, seed: int) -> Iterator[NDArray[np.fl
 def _scorer(
     task: Task, logits: NDArray[np.float32], labels: NDArray[np.generic]
 ) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    """From weights [R, N] to the selection metric [R], the mean over the seeds.
+    """Return a function from weights [R, N] to the selection metric [R], the mean over the seeds.
 
-    Every selection metric is a function of a few weighted sums over examples, so that all resamples are scored by one
-    matrix product: calling `evaluate` for each would take minutes. On the examples as they are, both must agree.
+    Every selection metric is a function of a few weighted sums over examples, so one matrix product scores all
+    resamples; calling `evaluate` for each would take minutes. On the examples as they are, both must agree.
     """
     assert logits.ndim == 3 and logits.shape[1] == len(labels), (logits.shape, len(labels))
     formula = _FORMULAS[task.metric]
@@ -139,7 +142,7 @@ def _scorer(
 
 
 def _ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> NDArray[np.float64]:
-    """0 where the denominator is: what is undefined counts as 0, as in `evaluate`."""
+    """Divide, with 0 if the denominator is 0: an undefined metric counts as 0, as in `evaluate`."""
     return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)
 
 
@@ -148,7 +151,7 @@ def _accuracy(examples: int, correct: NDArray[np.float64]) -> NDArray[np.float64
 
 
 def _per_class(counts: tuple[NDArray[np.float64], ...]) -> NDArray[np.float64]:
-    """[3, C, R, S]: how often each class was predicted rightly, predicted, and true."""
+    """Return [3, C, R, S]: how often each class was predicted rightly, predicted, and true."""
     return np.stack(counts).reshape(3, -1, *counts[0].shape)
 
 
@@ -165,7 +168,7 @@ def _macro_f1(examples: int, *counts: NDArray[np.float64]) -> NDArray[np.float64
 
 
 def _matthews(examples: int, *counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """R_K of Gorodkin, "Comparing two K-category assignments by a K-category correlation coefficient", 2004."""
+    """Return R_K of Gorodkin, "Comparing two K-category assignments by a K-category correlation coefficient", 2004."""
     both, predicted, true = _per_class(counts)
     product = (examples**2 - (predicted**2).sum(axis=0)) * (examples**2 - (true**2).sum(axis=0))
     return _ratio(examples * both.sum(axis=0) - (predicted * true).sum(axis=0), np.sqrt(product))

@@ -1,7 +1,6 @@
-"""Rendering a page of ours: one file that needs no network, with its style, script and charts in it.
+"""Render a page: one file that needs no network, with its style, script and charts in it.
 
-Everything that comes from files is escaped by the templates; a page forbids itself every request
-(Content-Security-Policy).
+The templates escape everything that comes from files, and a page forbids every request (Content-Security-Policy).
 """
 
 import datetime
@@ -16,13 +15,13 @@ from fsd_tune.report.charts.base import Chart
 
 
 def render(template: str, charts: Mapping[str, Chart], filters: Mapping[str, Callable[..., Any]], **values: Any) -> str:
-    """A page as text.
+    """Render a page and return its text.
 
     Args:
-        template: its file in this package.
+        template: name of its file in `templates/`.
         charts: by key; the template places them.
         filters: for the template, beside jinja2's own.
-        values: what the template shows.
+        **values: what the template shows.
     """
     package = resources.files("fsd_tune.report") / "templates"
     environment = jinja2.Environment(
@@ -36,7 +35,7 @@ def render(template: str, charts: Mapping[str, Chart], filters: Mapping[str, Cal
     return environment.get_template(template).render(
         style=(package / "report.css").read_text(encoding="utf-8"),
         script=(package / "report.js").read_text(encoding="utf-8"),
-        # `</` would end a script early, whatever string it stands in.
+        # `</` would end a script early, even inside a string.
         plotly=plotly.offline.get_plotlyjs().replace("</", r"<\/") if drawn else "",
         made=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         charts=charts,

@@ -1,4 +1,4 @@
-"""A search's `study.db` for the report: read from a copy, and set right by the results on disk."""
+"""The Optuna study of a search for the report, read from a copy and corrected by the results on disk."""
 
 import math
 import shutil
@@ -13,15 +13,23 @@ from typing import Any
 import optuna
 
 from fsd_tune.report.results import Results
+from fsd_tune.storage import layout
+from fsd_tune.storage.layout import TrialState
+
+_STATES = {
+    TrialState.FINISHED: optuna.trial.TrialState.COMPLETE,
+    TrialState.STOPPED: optuna.trial.TrialState.PRUNED,
+    TrialState.FAILED: optuna.trial.TrialState.FAIL,
+}
 
 
 class UndrawableError(Exception):
-    """Why a chart cannot be drawn from this search, as a sentence for the page."""
+    """A chart cannot be drawn from this search; the message is a sentence for the page."""
 
 
 @contextmanager
 def quiet_optuna() -> Iterator[None]:
-    """Optuna's remarks on studies that are small or young belong in captions, not in the terminal."""
+    """Silence Optuna's remarks on small studies, which belong in captions and not in the terminal."""
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
@@ -33,14 +41,14 @@ def quiet_optuna() -> Iterator[None]:
 
 
 def measured_study(results: Results) -> optuna.study.Study:
-    """The study in memory, its states, scores and intermediate values those of the results on disk.
+    """Return the study in memory, with the states, scores and intermediate values of the results on disk.
 
-    The charts then show what was measured, also where the study is behind, or was told an extrapolation.
+    The charts then show what was measured, even if the study lags behind or was told an extrapolated score.
 
     Raises:
         UndrawableError: there is no study, or it cannot be read.
     """
-    path = results.folder / "study.db"
+    path = results.folder / layout.STUDY
     if not path.is_file():
         raise UndrawableError("Not drawn: the folder has no study.db.")
     try:
@@ -61,7 +69,7 @@ def measured_study(results: Results) -> optuna.study.Study:
 
 
 def _copy(path: Path, folder: Path) -> Path:
-    """A copy of an SQLite file, which is never written to itself."""
+    """Copy an SQLite file into a folder without writing to it, and return the copy."""
     copy = folder / path.name
     try:
         with (
@@ -70,7 +78,7 @@ def _copy(path: Path, folder: Path) -> Path:
         ):
             source.backup(target)
     except sqlite3.OperationalError:
-        # A killed writer leaves a journal that a reader may not roll back: that is done in the copy.
+        # A killed writer leaves a journal that a reader cannot roll back, so roll back in the copy.
         for name in (path.name, f"{path.name}-journal", f"{path.name}-wal"):
             if (path.parent / name).exists():
                 shutil.copyfile(path.parent / name, folder / name)
@@ -92,14 +100,16 @@ def _stored_trials(path: Path, name: str) -> list[optuna.trial.FrozenTrial]:
 
 
 def _measured(trial: optuna.trial.FrozenTrial, row: Any, values: dict[int, float]) -> optuna.trial.FrozenTrial:
-    """The study's record of a trial with what its files say; unchanged where it has none (not started yet)."""
+    """Return the study's record of a trial with what its files say; unchanged if it has not started."""
     if row is None:
         return trial
     states = optuna.trial.TrialState
     score = float(row["score"])
-    state = {"finished": states.COMPLETE, "stopped": states.PRUNED, "failed": states.FAIL}.get(
-        row["state"], states.RUNNING
-    )
+    state = {
+        TrialState.FINISHED: states.COMPLETE,
+        TrialState.STOPPED: states.PRUNED,
+        TrialState.FAILED: states.FAIL,
+    }.get(row["state"], states.RUNNING)
     if state == states.COMPLETE and math.isnan(score):
         state = states.FAIL
     return optuna.trial.create_trial(

@@ -1,4 +1,4 @@
-"""What a search has come to, in the lines that its end prints."""
+"""The summary of a search for a terminal and for `--json`."""
 
 import shlex
 from pathlib import Path
@@ -6,20 +6,21 @@ from typing import Any
 
 from fsd_tune.progress import duration, short
 from fsd_tune.report.confirmation import one_line
-from fsd_tune.report.results import Results
+from fsd_tune.report.results import STATES, Results
+from fsd_tune.storage import layout
 from fsd_tune.storage.uri import is_uri
 
 
 def lines(results: Results, output: str | Path | None = None) -> list[str]:
-    """The end of a search: best against teacher, what ASHA and the single teacher pass saved, where things lie.
+    """Return the lines that the end of a search prints: the best student beside the teacher, costs, and files.
 
     Args:
-        results: of the search, where its folder lies behind a URI from a copy on this machine.
-        output: as the user named the folder; a URI is told beside the copy.
+        results: of the search; if its folder lies behind a URI, of the copy on this machine.
+        output: the folder as the user named it; a URI is named beside the copy.
     """
     summary, saved, best = results.summary, results.saved, results.best
     folder = results.folder
-    # A search that was killed early, or is still young, has said little of itself.
+    # A search that is young, or was killed early, has written little of its summary.
     name, state = summary.name or folder.resolve().name, summary.state or "state unknown"
     out = [f"{name}: {state} after {duration(summary.wall_seconds or 0)}"]
     teacher = summary.teacher
@@ -50,7 +51,7 @@ def lines(results: Results, output: str | Path | None = None) -> list[str]:
     if dev.score is not None:
         examples = f"{dev.examples} examples, which selected nothing"
         out.append(f"  on dev          {results.metric} {dev.score:.4f} ({examples})")
-    counts = ", ".join(f"{int(saved[state])} {state}" for state in ("finished", "stopped", "failed") if saved[state])
+    counts = ", ".join(f"{int(saved[state])} {state}" for state in STATES[:3] if saved[state])
     asked = f" of {summary.trials}" if summary.trials else ""
     out.append(
         f"  trials          {len(results.trials)}{asked}: {counts or 'none ended'}; stopping early "
@@ -69,7 +70,7 @@ def lines(results: Results, output: str | Path | None = None) -> list[str]:
     if train:
         share = evaluation / (train + evaluation)
         out.append(f"  trials' time    {duration(train + evaluation)}, of it {share:.0%} in evaluations")
-    for name, what in (("report.html", "report"), ("study.db", "study"), ("best", "best student's folder")):
+    for name, what in ((layout.REPORT, "report"), (layout.STUDY, "study"), (layout.BEST, "best student's folder")):
         if (folder / name).exists():
             out.append(f"  {what + ' ':.<24s} {folder / name}")
     if output is not None and is_uri(output):
@@ -79,7 +80,7 @@ def lines(results: Results, output: str | Path | None = None) -> list[str]:
 
 
 def document(results: Results) -> dict[str, Any]:
-    """The same for machines: one JSON document."""
+    """Return the same as one JSON document."""
     best, summary = results.best, results.summary
     return {
         "output": str(results.folder),

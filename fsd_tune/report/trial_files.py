@@ -1,4 +1,4 @@
-"""Reading a search's files one by one: what is damaged is named, and hides nothing else."""
+"""Read a search's files one by one. A damaged file is named and hides no other."""
 
 import json
 import math
@@ -17,7 +17,15 @@ _CONFIRMATION = ("metric", "winner", "configurations", "differences", "optimism"
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial's files: its reports in order, each index once."""
+    """The content of one trial's files.
+
+    Attributes:
+        folder: the trial's folder.
+        number: Optuna's number of the trial.
+        config: its hyperparameters.
+        ending: what `trial.json` holds; empty while the trial runs.
+        reports: its reports by index, each index once.
+    """
 
     folder: Path
     number: int
@@ -27,18 +35,23 @@ class Trial:
 
 
 class Reader:
-    """Reads files of one search; what cannot be read becomes a line of `problems` and an empty value."""
+    """A reader of one search's files. A file that cannot be read becomes a line of `problems` and an empty value."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.problems: list[str] = []
 
     def problem(self, path: Path, what: str) -> None:
-        """Note what is wrong with a file."""
+        """Note a problem of a file.
+
+        Args:
+            path: the file.
+            what: what is wrong with it.
+        """
         self.problems.append(f"{path.relative_to(self.folder)}: {what}")
 
     def text(self, path: Path) -> str:
-        """A file's text."""
+        """Return a file's text; empty if there is no such file."""
         try:
             return path.read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
@@ -48,7 +61,7 @@ class Reader:
             return ""
 
     def mapping(self, path: Path) -> dict[str, Any]:
-        """A JSON file's mapping."""
+        """Return the mapping of a JSON file; empty if there is no such file."""
         text = self.text(path)
         if not text:
             return {}
@@ -69,7 +82,7 @@ class Reader:
         return summary
 
     def confirmation(self, path: Path) -> dict[str, Any]:
-        """What a confirmation's summary holds."""
+        """Return the summary of a confirmation; empty if it lacks a key that the report needs."""
         value = self.mapping(path)
         missing = [key for key in _CONFIRMATION if key not in value]
         if value and missing:
@@ -77,7 +90,12 @@ class Reader:
         return {} if missing else value
 
     def yaml_mapping(self, path: Path, text: str) -> dict[str, Any]:
-        """The mapping of a YAML file whose text was read."""
+        """Return the mapping of a YAML file.
+
+        Args:
+            path: the file, to name it in a problem.
+            text: its text.
+        """
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError as error:
@@ -88,9 +106,9 @@ class Reader:
         return value if isinstance(value, dict) else {}
 
     def reports(self, path: Path) -> list[dict[str, Any]]:
-        """The evaluations in a file of one JSON object a line, by index.
+        """Return the evaluations in a file of one JSON object per line, by index.
 
-        A resumed trial repeats some: the later line holds.
+        A resumed trial repeats some of them; the later line counts.
         """
         reports: dict[int, dict[str, Any]] = {}
         lines = self.text(path).splitlines()
@@ -98,36 +116,41 @@ class Reader:
             try:
                 row = json.loads(line)
             except ValueError:
-                if number < len(lines):  # a killed writer, or one at work now, leaves the last line half written
+                if number < len(lines):  # A killed writer, or one at work now, leaves the last line half written.
                     self.problem(path, f"line {number} is not JSON")
                 continue
             if not isinstance(row, dict) or not isinstance(row.get("report"), int):
-                self.problem(path, f"line {number} is no report: it has no whole number `report`")
+                self.problem(path, f"line {number} has no whole number `report`")
                 continue
             reports[row["report"]] = {key: value for key, value in row.items() if not isinstance(value, dict | list)}
         return [reports[index] for index in sorted(reports)]
 
 
 def trials_in(reader: Reader) -> Iterator[Trial]:
-    """Every trial whose description can be read."""
-    for params in sorted((reader.folder / "results").glob("*/config.json")):
-        content = reader.mapping(params)
+    """Yield every trial whose `config.json` can be read."""
+    for path in sorted((reader.folder / layout.RESULTS).glob(f"*/{layout.TRIAL_CONFIG}")):
+        content = reader.mapping(path)
         number, config = content.get("trial"), content.get("config")
         if not isinstance(number, int) or not isinstance(config, dict):
             if content:
-                reader.problem(params, "names no `trial` number or no `config`")
+                reader.problem(path, "names no `trial` number or no `config`")
             continue
         yield Trial(
-            params.parent,
+            path.parent,
             number,
             config,
-            ending=reader.mapping(params.parent / "trial.json"),
-            reports=reader.reports(params.parent / "reports.jsonl"),
+            ending=reader.mapping(path.parent / layout.TRIAL_ENDING),
+            reports=reader.reports(path.parent / layout.TRIAL_REPORTS),
         )
 
 
 def newest_of_each(trials: list[Trial], reader: Reader) -> Iterator[Trial]:
-    """One folder for each number: Ray starts an errored trial again in a new folder."""
+    """Yield one folder per trial number, the newest, because Ray starts an errored trial again in a new folder.
+
+    Args:
+        trials: of all folders.
+        reader: notes which numbers have several folders.
+    """
     by_number: dict[int, list[Trial]] = {}
     for trial in trials:
         by_number.setdefault(trial.number, []).append(trial)
@@ -139,6 +162,12 @@ def newest_of_each(trials: list[Trial], reader: Reader) -> Iterator[Trial]:
 
 
 def last_number(reports: list[dict[str, Any]], key: str, absent: float) -> float:
-    """`key` of the last of `reports` where that is a finite number, else `absent`."""
+    """Return a number of the last report.
+
+    Args:
+        reports: in order.
+        key: name of the number.
+        absent: what to return if there is no report, or the number is missing or not finite.
+    """
     value = reports[-1].get(key) if reports else None
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else absent

@@ -10,7 +10,7 @@ from fsd_tune.report.confirmation import Confirmation
 
 
 def chart(made: Confirmation) -> Any:
-    """The winner in the search, on selection and on fresh seeds, and the baselines: a dot a run, a bar the mean."""
+    """Draw the winner in the search, on selection and on fresh seeds, and the baselines."""
     winner = made["winner"]
     rows = [
         ("winner in the search", {"": winner["search_score"]}, winner["search_score"], ACCENT),
@@ -43,8 +43,8 @@ def chart(made: Confirmation) -> Any:
     picture.update_xaxes(title=html.escape(made["metric"].replace("_", " ")))
     picture.update_yaxes(autorange="reversed", title="")
     caption = (
-        "A dot is a run, a bar the mean of its row. How far the fresh seeds fall behind the search is the search's "
-        "optimism; compare the winner with the baselines in the rows of fresh seeds alone."
+        "Each dot is a run, and a bar is the mean of its row. How far the fresh seeds fall behind the search is the "
+        "search's optimism; compare the winner with the baselines in the rows of fresh seeds alone."
     )
     height = 110 + 38 * len(rows)
     return Chart("confirmation", "Scores by seed", caption, styled(picture), height=height)

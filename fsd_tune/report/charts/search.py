@@ -11,7 +11,7 @@ from fsd_tune.report.study_db import UndrawableError
 
 
 def history(results: Results, study: optuna.study.Study) -> Chart:
-    """Finished trials by number, and the best so far; Optuna's."""
+    """Draw finished trials by number, and the best so far, with Optuna."""
     finished(study, 1)
     figure = optuna.visualization.plot_optimization_history(study, target_name=label(results))
     dots, best = figure.data[:2]
@@ -35,7 +35,7 @@ def history(results: Results, study: optuna.study.Study) -> Chart:
 
 
 def cost(results: Results) -> Chart:
-    """The best finished score against the student steps of all trials so far."""
+    """Draw the best finished score against the student steps of all trials so far."""
     found = results.best_so_far()
     if not len(found):
         raise UndrawableError("Not drawn yet: no trial has finished.")
@@ -48,7 +48,7 @@ def cost(results: Results) -> Chart:
     figure.update_xaxes(title="student steps spent, over all trials", rangemode="tozero")
     figure.update_yaxes(title=label(results))
     caption = (
-        "What the search had found for what it had spent: student optimiser steps of all trials, stopped ones too. "
+        "What the search had found for what it had spent, in student optimiser steps of all trials, stopped ones too. "
         "Where the line has long been flat, a smaller budget would have found the same."
     )
     teacher = teacher_score(results)
@@ -60,7 +60,7 @@ def cost(results: Results) -> Chart:
 
 
 def curves(results: Results, study: optuna.study.Study) -> Chart:
-    """Every trial's reports, with ASHA's rungs; Optuna's."""
+    """Draw every trial's reports, with ASHA's rungs, with Optuna."""
     figure = optuna.visualization.plot_intermediate_values(study)
     if not figure.data:
         raise UndrawableError("Not drawn yet: no trial has reported.")
@@ -116,7 +116,7 @@ def curves(results: Results, study: optuna.study.Study) -> Chart:
 
 
 def timeline(results: Results) -> Chart:
-    """When which worker was at which trial."""
+    """Draw which worker trained which trial at what time."""
     needed = {"timestamp", "time_this_iter_s", "pid", "hostname"}
     if not len(results.reports) or not needed <= set(results.reports.columns):
         raise UndrawableError("Not drawn yet: no trial has reported.")

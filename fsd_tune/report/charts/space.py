@@ -38,7 +38,7 @@ def importances(results: Results) -> Chart:
         x=[row.noise for row in measured.rows], y=names, mode="markers", name="noise level", hoverinfo="skip",
         marker={"symbol": "line-ns", "size": 18, "line": {"width": 2, "color": GREY}},
     )  # fmt: skip
-    figure.update_xaxes(title="share of the variance of ranks that it explains", range=[0, 1])
+    figure.update_xaxes(title="share of variance explained", range=[0, 1])
     figure.update_yaxes(title="", ticklabelstandoff=6, showgrid=False, autorange="reversed")
     height = 130 + 34 * len(names)
     return Chart("importances", "Hyperparameter importances", _advice(results, measured), styled(figure), height=height)
