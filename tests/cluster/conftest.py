@@ -36,7 +36,7 @@ class Cluster:
         Args:
             on_demand: the workers come by the autoscaler, as a cloud's machines do: the head alone lives.
         """
-        config = yaml.safe_load((ROOT / "docs" / "cluster" / "hosts.yaml").read_text())
+        config = yaml.safe_load((ROOT / "examples" / "cluster" / "hosts.yaml").read_text())
         hosts = {"head_ip": labs.address(1), "worker_ips": [labs.address(2), labs.address(3)]}
         config["provider"] |= hosts
         config["auth"] = {"ssh_user": "root", "ssh_private_key": "~/.ssh/lab_key"}
