@@ -8,16 +8,16 @@ import importlib
 import inspect
 import json
 import re
-import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 import fsd_tune
-from fsd_tune.settings.methods import HYPERPARAMETERS, METHODS, OPTIMISATION, default
+from fsd_tune.settings.methods import HYPERPARAMETERS, METHODS, OPTIMISATION
+from fsd_tune.settings.reference import SettingDescription, describe_settings
 from fsd_tune.settings.schema import SECTIONS
 
 ROOT = Path(__file__).parents[2]
@@ -49,10 +49,6 @@ A settings file is YAML. Unknown keys are errors, and every problem is reported 
 A flag overrides the file: `student.layers` is `--student-layers`, `search.trials` is `--trials` or `--search-trials`,
 and a hyperparameter is plain (`--alpha`, `--gamma-i`).
 """
-_METHOD_DOC = "a method, or `{choice: [kd, fsd_ilg]}` to search over methods"
-_PRECISION_DOC = (
-    "auto (bf16 autocast if the CPU or GPU computes it natively), float32 or bf16; recorded with the results"
-)
 _SPACE = """A search space has one entry per hyperparameter. Each entry is one of:
 
 | entry | meaning |
@@ -70,15 +66,13 @@ their defaults."""
 
 def settings_page() -> str:
     """Return the page of all settings: the space's hyperparameters, then every section of the YAML."""
+    settings = {setting.key: setting for setting in describe_settings()}
+    methods = ((f"`{name}`", method.formula, _code(method.hyperparameters)) for name, method in METHODS.items())
     lines = [
         _SETTINGS,
         "## Top level",
         "",
-        *_table(("key", "accepted", "default", "meaning"), [
-            ("method", ", ".join(f"`{name}`" for name in METHODS), "required", _METHOD_DOC),
-            ("space", "a mapping", "required", "see below"),
-            ("precision", "`auto`, `float32`, `bf16`", "`auto`", _PRECISION_DOC),
-        ]),
+        *_settings_table([settings["method"], settings["precision"]]),
         "",
         "## `space`",
         "",
@@ -86,103 +80,43 @@ def settings_page() -> str:
         "",
         "### Hyperparameters of the methods",
         "",
-        "[The method](../explanation/method.md#loss-terms) has the formulas.",
+        "[The method](../explanation/method.md#loss-terms) explains the formulas.",
         "",
-        *_table(("key", "accepted", "default", "meaning"), [
-            (name, _interval(name), _defaults(name), HYPERPARAMETERS[name].doc)
-            for name in HYPERPARAMETERS
-            if name not in OPTIMISATION
-        ]),
+        *_settings_table([settings[f"space.{name}"] for name in HYPERPARAMETERS if name not in OPTIMISATION]),
         "",
-        "| method | its own hyperparameters |",
-        "| --- | --- |",
-        *(f"| `{method}` | {', '.join(f'`{name}`' for name in _own(method)) or '-'} |" for method in METHODS),
+        "| method | loss | its own hyperparameters |",
+        "| --- | --- | --- |",
+        *(f"| {name} | {formula} | {names} |" for name, formula, names in methods),
         "",
         "### Optimisation hyperparameters",
         "",
-        *_table(("key", "accepted", "default", "meaning"), [
-            (name, _interval(name), f"`{OPTIMISATION[name].default:g}`", OPTIMISATION[name].doc)
-            for name in OPTIMISATION
-        ]),
+        *_settings_table([settings[f"space.{name}"] for name in OPTIMISATION]),
         "",
-    ]  # fmt: skip
+    ]
     for name, section in SECTIONS.items():
         doc = inspect.getdoc(section) or ""
-        rows = [
-            (key, _accepted(field.annotation, field.metadata), _yaml(field.get_default()), field.description or "")
-            for key, field in section.model_fields.items()
-        ]
         extra = [" `asha: off` runs every trial to its end."] if name == "asha" else []
         lines += [f"## `{name}`", "", "".join([doc.splitlines()[0], *extra]), ""]
-        lines += [*_table(("key", "accepted", "default", "meaning"), rows), ""]
+        lines += [*_settings_table([each for key, each in settings.items() if key.startswith(f"{name}.")]), ""]
     return "\n".join(lines)
 
 
-def _own(method: str) -> tuple[str, ...]:
-    entry: Any = METHODS[method]
-    return tuple(getattr(entry, "hyperparameters", entry))
+def _settings_table(settings: Sequence[SettingDescription]) -> list[str]:
+    rows = [
+        (
+            setting.key.partition(".")[2] or setting.key,
+            # A space's entries have the same forms, which the page lists once.
+            setting.accepted.removesuffix(", a range {low: .., high: ..} of them or {choice: [..]}"),
+            f"`{setting.default}`" if setting.default else "required",
+            setting.description,
+        )
+        for setting in settings
+    ]
+    return _table(("key", "accepted", "default", "meaning"), rows)
 
 
-def _interval(name: str) -> str:
-    hyperparameter = HYPERPARAMETERS[name]
-    low = f"above {hyperparameter.low:g}" if hyperparameter.low_open else f"{hyperparameter.low:g}"
-    kind = "whole number" if hyperparameter.kind is int else "number"
-    return f"{kind}, {low} to {hyperparameter.high:g}"
-
-
-def _defaults(name: str) -> str:
-    """Return the default of a hyperparameter, by method if methods differ."""
-    by_value: dict[str, list[str]] = {}
-    for method in METHODS:
-        if name in _own(method):
-            by_value.setdefault(f"{default(method, name):g}", []).append(method)
-    if len(by_value) == 1:
-        return f"`{next(iter(by_value))}`"
-    return "; ".join(f"`{value}` ({', '.join(methods)})" for value, methods in by_value.items())
-
-
-def _accepted(annotation: Any, metadata: list[Any]) -> str:
-    """Return the accepted values of a field in words."""
-    return " or ".join(dict.fromkeys(_words(annotation, metadata)))
-
-
-def _words(annotation: Any, metadata: list[Any]) -> Iterator[str]:
-    origin = get_origin(annotation)
-    if origin is Annotated:
-        inner, *more = get_args(annotation)
-        yield from _words(inner, [*metadata, *more])
-    elif origin is Literal:
-        yield ", ".join(f"`{value}`" for value in get_args(annotation))
-    elif origin in (Union, types.UnionType):
-        for part in get_args(annotation):
-            yield from _words(part, metadata)
-    elif annotation is type(None):
-        yield "`null`"
-    elif annotation in (int, float):
-        bounds = [
-            f"{word} {value:g}"
-            for name, word in (("gt", "above"), ("ge", "at least"), ("lt", "below"), ("le", "at most"))
-            for item in metadata
-            if isinstance(value := getattr(item, name, None), int | float)
-        ]
-        yield " ".join([{int: "whole number", float: "number"}[annotation], " and ".join(bounds)]).strip()
-    elif origin in (tuple, list):
-        yield "a list"
-    else:
-        known = {bool: "`true`, `false`", str: "text"}
-        yield known.get(annotation, "a mapping")
-
-
-def _yaml(value: Any) -> str:
-    if value is None:
-        return "`null`"
-    if isinstance(value, bool):
-        return f"`{str(value).lower()}`"
-    if isinstance(value, tuple | list) and not value:
-        return "`[]`"
-    if isinstance(value, int | float | str):
-        return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
-    return "required"
+def _code(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names) or "-"
 
 
 # The command line.

@@ -1,4 +1,4 @@
-"""A user's own task: the YAML that says where its texts and labels are, and what they are scored by."""
+"""Read the YAML of a task of your own: its files, text and label columns, labels and metric."""
 
 import re
 from pathlib import Path
@@ -48,7 +48,7 @@ def _columns(value: Any) -> tuple[str, ...]:
 
 
 def cell_text(value: Any) -> str | None:
-    """A label as text, whatever kind of file it is in: 1 and 1.0 are `1`, true is `true`; None for what is no label."""
+    """Return a label as text, alike for every kind of file (1 and 1.0 are `1`, true is `true`); None if it is none."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float) and value.is_integer():
@@ -95,7 +95,7 @@ FilePath = Annotated[str, BeforeValidator(_path)]
 
 
 class Files(BaseModel):
-    """The splits' files."""
+    """The files of the splits."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -105,7 +105,7 @@ class Files(BaseModel):
 
 
 class TaskFile(BaseModel):
-    """Every key of a task's YAML."""
+    """All keys of a task's YAML."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -134,76 +134,81 @@ class TaskFile(BaseModel):
 
 
 def read(path: Path) -> Task:
-    """The task that a YAML describes; its files are not looked at yet.
+    """Read the YAML of a task; the files that it names are not opened.
 
     Raises:
         InputError: with every problem of the YAML as `file:line: key: ...`.
     """
     document = yaml_file.read(path, "name")
     problems = Problems(str(path), document.lines, document.issues, {})
-    found = None
+    described: TaskFile | None = None
     try:
-        # A key without a value says nothing.
+        # A key without a value counts as missing.
         given = {key: value for key, value in document.data.items() if value is not None}
-        found = TaskFile.model_validate(given)
+        described = TaskFile.model_validate(given)
     except ValidationError as error:
         note_errors(error, TaskFile, problems)
-    if found is not None:
-        _check(found, problems)
+    if described is not None:
+        _check(described, problems)
     problems.raise_any()
-    assert found is not None
-    metrics = _metrics(found)
-    chosen = found.metric or metrics[0]
+    assert described is not None
+    metrics = _metrics(described)
+    chosen = described.metric or metrics[0]
+    files = _files(described)
     return Task(
-        id=found.name,
+        id=described.name,
         folder="",
-        columns=found.text,
-        hub_columns=found.text,
-        label_column=found.label,
-        labels=tuple(word for _, word in found.labels or ()),
+        columns=described.text,
+        hub_columns=described.text,
+        label_column=described.label,
+        labels=tuple(word for _, word in described.labels or ()),
         metrics=(chosen, *(metric for metric in metrics if metric != chosen)),
-        scores=found.scores or (0.0, 5.0),
-        own_cells=tuple(cell for cell, _ in found.labels or ()),
+        scores=described.scores or (0.0, 5.0),
+        own_cells=tuple(cell for cell, _ in described.labels or ()),
         tables=Tables(
             file=path.absolute(),
-            files=tuple(_files(found).items()),
-            kinds=tuple((split, found.format or _kind(file)) for split, file in _files(found).items()),
-            header=found.header,
-            quoting=found.quoting,
+            files=tuple(files.items()),
+            kinds=tuple((split, described.format or _kind(file)) for split, file in files.items()),
+            header=described.header,
+            quoting=described.quoting,
         ),
     )
 
 
-def _files(found: TaskFile) -> dict[str, str]:
-    return {split: file for split, file in found.files.model_dump().items() if file is not None}
+def _files(described: TaskFile) -> dict[str, str]:
+    return {split: file for split, file in described.files.model_dump().items() if file is not None}
 
 
 def _kind(file: str) -> Any:
     return ENDINGS.get(Path(file).suffix.lower())
 
 
-def _metrics(found: TaskFile) -> tuple[str, ...]:
-    if found.labels is None:
+def _metrics(described: TaskFile) -> tuple[str, ...]:
+    if described.labels is None:
         return _SCORED_BY["regression"]
-    return _SCORED_BY["two labels" if len(found.labels) == 2 else "several labels"]
+    return _SCORED_BY["two labels" if len(described.labels) == 2 else "several labels"]
 
 
-def _check(found: TaskFile, problems: Problems) -> None:
-    """What spans several keys."""
-    if (found.labels is None) == (found.scores is None):
-        both = "must not be together with scores" if found.labels else "is missing: give labels, or scores: [low, high]"
+def _check(described: TaskFile, problems: Problems) -> None:
+    """Check the keys that depend on each other."""
+    if (described.labels is None) == (described.scores is None):
+        both = (
+            "must not be together with scores"
+            if described.labels
+            else "is missing: give labels, or scores: [low, high]"
+        )
         problems.add(("labels",), f"{both}.")
         return
-    if found.label in found.text:
-        problems.found(("label",), found.label, "must be another column than the text's")
+    if described.label in described.text:
+        problems.found(("label",), described.label, "must be another column than the text's")
     # Confirmation's bootstrap has no formula for Spearman's ranks.
-    metrics = tuple(metric for metric in _metrics(found) if metric != "spearman")
-    if found.metric is not None and found.metric not in metrics:
-        kind = "scores" if found.labels is None else f"{len(found.labels)} labels"
-        problems.found(("metric",), found.metric, f"must be one of {listed(metrics)} for {kind}", metrics)
+    metrics = tuple(metric for metric in _metrics(described) if metric != "spearman")
+    if described.metric is not None and described.metric not in metrics:
+        kind = "scores" if described.labels is None else f"{len(described.labels)} labels"
+        problems.found(("metric",), described.metric, f"must be one of {listed(metrics)} for {kind}", metrics)
     kinds = set()
-    for split, file in _files(found).items():
-        kind = found.format or _kind(file)
+    for split, file in _files(described).items():
+        kind = described.format or _kind(file)
         kinds.add(kind)
         if kind is None:
             close = nearest(Path(file).suffix, ENDINGS)
@@ -214,10 +219,10 @@ def _check(found: TaskFile, problems: Problems) -> None:
             )
     if not kinds & {"tsv", "csv", None}:
         for key in ("header", "quoting"):
-            if key in found.model_fields_set:
-                problems.add((key,), "says nothing of jsonl and parquet files.")
-    elif not found.header:
-        numbered = [(("label",), found.label), *((("text",), column) for column in found.text)]
+            if key in described.model_fields_set:
+                problems.add((key,), "does not apply to jsonl and parquet files.")
+    elif not described.header:
+        numbered = [(("label",), described.label), *((("text",), column) for column in described.text)]
         for path, column in numbered:
             if not column.isdecimal() or int(column) < 1:
                 problems.found(path, column, "must be a column's number from 1 with `header: false`")

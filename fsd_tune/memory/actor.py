@@ -21,7 +21,7 @@ from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.memory.teacher_outputs import Progress
 from fsd_tune.storage import artifacts
 
-# Served through the object stores up to here, as memory-mapped files of the node beyond.
+# Arrays of at most this size are served through Ray's object stores, larger ones as memory-mapped files.
 _STORE_BYTES = 2 << 30
 _STORE_SHARE = 0.3
 _TRIES = 60
@@ -33,13 +33,13 @@ def _build(spec: MemorySpec, cpus: int, actor: Any) -> BuiltMemory:
     torch.set_num_threads(max(1, cpus))
     last = 0.0
 
-    def tell(what: str, done: int, total: int) -> None:
+    def report_progress(what: str, done: int, total: int) -> None:
         nonlocal last
         if done >= total or time.monotonic() - last > 0.5:
             last = time.monotonic()
-            actor.tell.remote(what, done, total)
+            actor.record_progress.remote(what, done, total)
 
-    return build_artifacts(spec, tell)
+    return build_artifacts(spec, report_progress)
 
 
 def _hide_gpus() -> None:
@@ -62,7 +62,7 @@ class _Memory:
         self._progress: tuple[str, int, int] | None = None
 
     @ray.method(concurrency_group="progress")  # type: ignore[untyped-decorator]
-    def tell(self, what: str, done: int, total: int) -> None:
+    def record_progress(self, what: str, done: int, total: int) -> None:
         """Record the progress of the build task.
 
         Args:
@@ -73,7 +73,7 @@ class _Memory:
         self._progress = (what, done, total)
 
     @ray.method(concurrency_group="progress")  # type: ignore[untyped-decorator]
-    def told(self) -> tuple[str, int, int] | None:
+    def progress(self) -> tuple[str, int, int] | None:
         """Return the last recorded progress: stage, units done, units of the stage."""
         return self._progress
 
@@ -187,7 +187,7 @@ def build(actor: Any, spec: MemorySpec, cpus: int, gpus: float, progress: Progre
     reference, shown = actor.prepare.remote(spec, cpus, gpus), None
     while not ray.wait([reference], timeout=0.5)[0]:
         with contextlib.suppress(RayActorError, GetTimeoutError):  # Ray restarts the actor and retries `prepare`.
-            state = ray.get(actor.told.remote(), timeout=5)
+            state = ray.get(actor.progress.remote(), timeout=5)
             if state is not None and state != shown:
                 shown = state
                 progress(*state)

@@ -7,7 +7,6 @@ from typing import Any
 
 from fsd_tune.models.folder import write_model
 from fsd_tune.models.loading import load_finished, load_tokenizer
-from fsd_tune.models.quiet import transformers_quiet
 from fsd_tune.report.results import Results
 from fsd_tune.storage import layout
 
@@ -25,7 +24,6 @@ class BestStudent:
     model: Any
 
 
-@transformers_quiet()
 def export_best(results: Results, tokenizer: str) -> BestStudent | None:
     """Copy the best finished trial's student to `best/`.
 

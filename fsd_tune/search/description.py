@@ -15,8 +15,6 @@ from fsd_tune.storage.experiment_folder import ExperimentFolder
 from fsd_tune.storage.search_summary import SearchSummary
 from fsd_tune.versions import versions
 
-# Reports of a trial without ASHA.
-
 
 def write_description(plan: SearchPlan) -> SearchSummary:
     """Create a search's folder if needed, and write settings, command, versions and summary into it.

@@ -95,6 +95,4 @@ def as_settings(settings: SettingsLike) -> Settings:
         return settings
     if isinstance(settings, Path | str):
         return loader.load(Path(settings))
-    settings_class: Any = Settings
-    from_values: Settings = settings_class.from_dict(settings)
-    return from_values
+    return Settings.from_dict(settings)

@@ -11,6 +11,7 @@ from fsd_tune.progress import Display
 from fsd_tune.report.charts import charts
 from fsd_tune.report.results import Results
 from fsd_tune.search.resume import read_reports
+from fsd_tune.settings.methods import TERMS
 from fsd_tune.settings.schema import Wandb
 from fsd_tune.storage import layout
 from fsd_tune.storage.layout import TrialState
@@ -21,7 +22,7 @@ from fsd_tune.tracking.tracker import Tracker
 _SUMMARY = "search"
 _ENDED = (TrialState.FINISHED, TrialState.STOPPED, TrialState.FAILED)
 _LEADERBOARD_ROWS = 1000
-_CKA = {"loss/intra": "cka/intra", "loss/local": "cka/local", "loss/global/memory": "cka/global"}
+_CKA = dict(term.cka for term in TERMS.values() if term.cka)
 _CHARTS = ("history", "importances", "parallel", "clusters")
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from fsd_tune.data.batching import epoch_order
 from fsd_tune.data.splits import evaluate
 from fsd_tune.models.inference import predict
+from fsd_tune.models.quiet import transformers_quiet
 from fsd_tune.settings.methods import term_weights
 from fsd_tune.storage import checkpoints
 from fsd_tune.training.loss_terms import loss_terms
@@ -176,6 +177,7 @@ class Distiller:
         config = self.setup.config
         return learning_rate_at(step, self.steps_total, config["learning_rate"], config["warmup_ratio"])
 
+    @transformers_quiet()
     def save(self, folder: Path) -> None:
         """Write a checkpoint: the model as a transformers folder, and in `state.pt` what continuing needs.
 

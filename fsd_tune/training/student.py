@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fsd_tune.models.loading import load_finished, load_tokenizer
+
 
 @dataclass(frozen=True)
 class Student:
@@ -43,8 +45,4 @@ class Student:
         Returns:
             The transformers model, in float32, and its tokenizer.
         """
-        import torch
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-        model = AutoModelForSequenceClassification.from_pretrained(self.folder, dtype=torch.float32)
-        return model.eval(), AutoTokenizer.from_pretrained(self.folder)
+        return load_finished(self.folder).eval(), load_tokenizer(str(self.folder))

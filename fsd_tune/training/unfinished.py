@@ -5,7 +5,7 @@
 
 import json
 import shutil
-import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,15 @@ from safetensors import SafetensorError
 
 from fsd_tune.progress import Display
 from fsd_tune.storage import checkpoints
-from fsd_tune.storage.artifacts import digest, write_json
+from fsd_tune.storage.artifacts import atomic_folder, digest, write_json
 from fsd_tune.training.distiller import Distiller
 
 _REPORTS = "reports.json"
 # A checkpoint holds weights and two moments of each; the output needs room for the weights as well.
 _ROOM = 4
+# A checkpoint that takes longer than this is written only when it takes at most a tenth of the time.
+_FREE_SECONDS = 2.0
+_TIMES_ITS_COST = 10
 
 
 def unfinished_folder(output: Path) -> Path:
@@ -59,7 +62,7 @@ class UnfinishedRun:
     """The checkpoints of one run."""
 
     def __init__(self, output: Path, identity: str, display: Display) -> None:
-        """Nothing is written yet.
+        """Write nothing yet.
 
         Args:
             output: the folder that the run writes at its end.
@@ -70,6 +73,8 @@ class UnfinishedRun:
         self._runs = self.folder / identity
         self._display = display
         self._disabled = False
+        self._cost = 0.0
+        self._saved_at = 0.0
         self.reports_kept = 0
 
     def continue_run(self, distiller: Distiller) -> list[dict[str, Any]]:
@@ -89,11 +94,15 @@ class UnfinishedRun:
     def save(self, distiller: Distiller, reports: list[dict[str, Any]]) -> None:
         """Write a checkpoint in one move and delete the one before; say once if the disk has no room for it.
 
+        Nothing is written soon after a checkpoint that took long.
+
         Args:
             distiller: a run that is not done.
             reports: all that it has made.
         """
-        if self._disabled:
+        started = time.monotonic()
+        too_soon = self._cost > _FREE_SECONDS and started - self._saved_at < _TIMES_ITS_COST * self._cost
+        if self._disabled or too_soon:
             return
         weights = sum(tensor.numel() * tensor.element_size() for tensor in distiller.model.state_dict().values())
         try:
@@ -101,22 +110,21 @@ class UnfinishedRun:
             if shutil.disk_usage(self._runs).free < _ROOM * weights:
                 raise OSError(f"less than {_ROOM * weights / 1e9:.2g} GB are free")
             self._write(distiller, reports)
+            self._saved_at = time.monotonic()
+            self._cost = self._saved_at - started
         except (OSError, RuntimeError, SafetensorError) as error:  # torch raises RuntimeError on a full disk
             self._disabled = True
             self._display.line(f"note: {self.folder} cannot keep the training so far ({error}); it goes on without.")
 
     def _write(self, distiller: Distiller, reports: list[dict[str, Any]]) -> None:
-        temporary = Path(tempfile.mkdtemp(prefix=".checkpoint.", dir=self._runs))
-        try:
+        checkpoint = self._runs / f"checkpoint_{distiller.report:06d}"
+        with atomic_folder(checkpoint) as temporary:
             write_json(temporary / _REPORTS, reports)
             distiller.save(temporary)
-            before = [path for path in self._runs.iterdir() if path != temporary]
-            temporary.rename(self._runs / f"checkpoint_{distiller.report:06d}")
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
         self.reports_kept = distiller.report
-        for path in before:
-            shutil.rmtree(path, ignore_errors=True)
+        for path in self._runs.iterdir():
+            if path != checkpoint:
+                shutil.rmtree(path, ignore_errors=True)
 
     def remove(self) -> None:
         """Delete the run's checkpoints, and the folder unless it holds those of another run."""

@@ -87,8 +87,7 @@ def test_the_table_of_methods_has_every_method_with_its_defaults():
     rows = {match[1]: line for line in lines if (match := re.match(r"\| `(\w+)` \| \$", line))}
     assert list(rows) == list(METHODS)
     for method, row in rows.items():
-        names = METHODS[method]
-        hyperparameters = getattr(names, "hyperparameters", names)
+        hyperparameters = METHODS[method].hyperparameters
         if "beta" in hyperparameters:
             assert f"beta {default(method, 'beta'):g}" in row
         mentioned = set(re.findall(r"\b(?:alpha|temperature|beta|gamma_\w)\b", row.split("|")[3]))

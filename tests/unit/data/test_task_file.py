@@ -98,7 +98,7 @@ BAD_YAML = {
         YAML + "header: false\n",
         ["task.yaml:2: text: found text 'sentence', but must be a column's", "task.yaml:3: label: found text"],
     ),
-    "says nothing": (YAML + "format: jsonl\nquoting: true\n", ["task.yaml:7: quoting: says nothing of jsonl and"]),
+    "says nothing": (YAML + "format: jsonl\nquoting: true\n", ["task.yaml:7: quoting: does not apply to jsonl and"]),
 }  # fmt: skip
 
 
