@@ -43,11 +43,11 @@ def against_inference(setting: Setting, precision: str, rounds: int) -> list[dic
     def build() -> None:
         for folder in (outputs_folder, memory_folder):
             shutil.rmtree(folder, ignore_errors=True)
-        teacher_outputs.write(
+        teacher_outputs.write_outputs(
             outputs_folder, model, (0, 1), spec.train, spec.layers, spec.padding, spec.precision, where, quiet
         )
-        held = teacher_outputs.read(outputs_folder, mapped=True)
-        teacher_memory.write(memory_folder, held, layer, spec.centroids, spec.algorithm, quiet, where)
+        held = teacher_outputs.read_outputs(outputs_folder, mapped=True)
+        teacher_memory.write_memory(memory_folder, held, layer, spec.centroids, spec.algorithm, quiet, where)
 
     build()
     times: dict[str, list[float]] = {"build": [], "plain": []}
@@ -60,7 +60,7 @@ def against_inference(setting: Setting, precision: str, rounds: int) -> list[dic
             work()
             times[name].append(time.perf_counter() - start)
     ratios = np.asarray(times["build"]) / np.asarray(times["plain"])
-    held = teacher_outputs.read(outputs_folder, mapped=True)
+    held = teacher_outputs.read_outputs(outputs_folder, mapped=True)
     points = held.features(layer, np.arange(len(held)), held.longest).reshape(len(held), -1).astype(np.float32)
     facts = artifacts.facts_of(memory_folder)
     assert facts is not None

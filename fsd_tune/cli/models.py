@@ -10,7 +10,7 @@ import click
 from fsd_tune.cli import options
 from fsd_tune.cli.app import INPUTS, RUNNING, TRAIN, TRAINING, WANDB, Decorator, option, verb
 from fsd_tune.cli.errors import Invocation
-from fsd_tune.cli.values import check_folder, checked_settings, local_problems, numbers, run_folder, show
+from fsd_tune.cli.values import check_folder, checked_settings, local_problems, numbers, run_folder, show_result
 from fsd_tune.errors import ProblemCollector
 from fsd_tune.models.local_checks import model_problems
 from fsd_tune.progress import Display
@@ -127,11 +127,13 @@ def teacher(invocation: Invocation, /, *, overwrite: bool, quiet: bool, as_json:
                 ray_temporary=flags["temp_dir"],
                 display=display,
             )
-            table = teacher_grid.lines(record)
+            table = teacher_grid.grid_lines(record)
         else:
             record = fine_tune(config, overwrite, display)
             table = []
-    show(record, as_json, [*table, f"teacher: {record['metric']} {record['score']:.4f} on dev, in {config.output}"])
+    show_result(
+        record, as_json, [*table, f"teacher: {record['metric']} {record['score']:.4f} on dev, in {config.output}"]
+    )
 
 
 def _rates_and_seeds(flags: Mapping[str, Any], several: bool) -> tuple[list[float], list[int]]:
@@ -191,7 +193,7 @@ def memory(
         )
     how = "built with one teacher pass" if built.passes else "reused, no teacher pass"
     facts = built.facts.to_json() | {"passes": built.passes, "teacher": built.teacher_metrics, "folder": str(memory)}
-    show(facts, as_json, [f"teacher memory {facts['fingerprint']}: {how}, in {memory}"])
+    show_result(facts, as_json, [f"teacher memory {facts['fingerprint']}: {how}, in {memory}"])
 
 
 @verb(TRAIN, settings=True, single_run=True)
@@ -256,4 +258,4 @@ def distill(
     lines = [f"student: {result['metric']} {result['score']:.4f}{compared}, in {output}"]
     if "dev" in result:
         lines.append(f"on dev, which selected nothing: {result['metric']} {result['dev']['score']:.4f}")
-    show(result, as_json, lines)
+    show_result(result, as_json, lines)

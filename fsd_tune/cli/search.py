@@ -10,7 +10,7 @@ import click
 from fsd_tune.cli import options
 from fsd_tune.cli.app import INPUTS, OUTPUT, RUNNING, SEARCH, TRAINING, option, verb
 from fsd_tune.cli.errors import Invocation
-from fsd_tune.cli.values import check_folder_or_uri, checked_settings, show, tasks_and_teachers
+from fsd_tune.cli.values import check_folder_or_uri, checked_settings, show_result, tasks_and_teachers
 from fsd_tune.progress import Display
 from fsd_tune.settings import loader
 from fsd_tune.storage.uri import joined
@@ -80,9 +80,9 @@ def search(
         from fsd_tune.search import multi_task
 
         with closing(Display(quiet, verbose)) as display:
-            outcomes = multi_task.run(settings, searches, replace(run_options, display=display))
+            outcomes = multi_task.run_searches(settings, searches, replace(run_options, display=display))
         if as_json:
-            show(multi_task.document(outcomes), as_json, [])
+            show_result(multi_task.tasks_document(outcomes), as_json, [])
         else:
             from rich.console import Console
 
@@ -95,7 +95,7 @@ def search(
     invocation.search = folders[0]
     with closing(Display(quiet, verbose)) as display:
         results = api.run_search(settings, searches[0], replace(run_options, display=display))
-    show(summary.document(results), as_json, summary.lines(results, folders[0]))
+    show_result(summary.summary_document(results), as_json, summary.summary_lines(results, folders[0]))
 
 
 @verb(SEARCH, settings=True)
@@ -135,7 +135,7 @@ def resume(
             ray_temporary=temp_dir,
             display=display,
         )
-    show(summary.document(results), as_json, summary.lines(results, folder))
+    show_result(summary.summary_document(results), as_json, summary.summary_lines(results, folder))
 
 
 @verb(SEARCH)
@@ -190,7 +190,7 @@ def confirm(
             ray_temporary=temp_dir,
             display=display,
         )
-    show(document, as_json, confirmation.lines(document, open_experiment(folder).folder))
+    show_result(document, as_json, confirmation.confirmation_lines(document, open_experiment(folder).folder))
 
 
 @verb(SEARCH, settings=True)
@@ -223,5 +223,5 @@ def doctor(
 
     settings = None if space is None else loader.load(space, invocation.overrides())
     request = doctors.CheckRequest(settings, task, teacher, data, memory, output, address, cluster)
-    if not doctors.show(doctors.run_checks(request)):
+    if not doctors.print_checks(doctors.run_checks(request)):
         raise SystemExit(2)

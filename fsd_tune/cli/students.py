@@ -6,7 +6,7 @@ from typing import Any
 
 from fsd_tune.cli import options
 from fsd_tune.cli.app import INPUTS, INSPECT, OUTPUT, PUBLISH, option, verb
-from fsd_tune.cli.values import show, tasks_and_models
+from fsd_tune.cli.values import show_result, tasks_and_models
 from fsd_tune.errors import InputError
 from fsd_tune.progress import Display
 
@@ -32,7 +32,7 @@ def evaluate(
         + ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
         for split, scores in evaluation["splits"].items()
     ]
-    show(evaluation, as_json, lines)
+    show_result(evaluation, as_json, lines)
 
 
 @verb(INSPECT)
@@ -66,8 +66,8 @@ def analyze(*, output: Path | None, device: str, quiet: bool, as_json: bool, **i
     with closing(Display(quiet)) as display:
         display.stage("checking models and data", 0, 1)
         plan = plan_analysis(output=output, **inputs)
-        document = analysis.run(plan, device, display)
-    show(document, as_json, analysis.lines(document, plan.output))
+        document = analysis.analyze(plan, device, display)
+    show_result(document, as_json, analysis.analysis_lines(document, plan.output))
 
 
 @verb(PUBLISH)
@@ -85,10 +85,10 @@ def export(
 
     It holds safetensors, label words, tokenizer and a model card.
     """
-    from fsd_tune.models.export import run
+    from fsd_tune.models.export import export_student
 
     with closing(Display(quiet)) as display:
-        document = run(student, output, task=task, onnx=onnx, overwrite=overwrite, display=display)
+        document = export_student(student, output, task=task, onnx=onnx, overwrite=overwrite, display=display)
     scores = ", ".join(f"{name} {value:.4f}" for name, value in document["metrics"].items())
     examples = "" if document["examples"] is None else f" on {document['examples']:,} dev examples"
     scored = scores + examples if scores else "no scores recorded"
@@ -97,7 +97,7 @@ def export(
         lines.append("the model card has the scores on fresh seeds")
     if document["onnx_difference"] is not None:
         lines.append(f"model.onnx: logits within {document['onnx_difference']:.1e} of the model's")
-    show(document, as_json, lines)
+    show_result(document, as_json, lines)
 
 
 @verb(PUBLISH)
@@ -143,7 +143,7 @@ def predict(
         names, students = _existing_students(student, display) if task is None else _students_of(task, student)
         from fsd_tune.evaluation import glue_submission
 
-        document = glue_submission.run(
+        document = glue_submission.write_submission(
             names,
             students,
             data=data,
@@ -160,7 +160,7 @@ def predict(
         f"{output / name}: {file['rows']} rows ({file['precision']}){'' if file['new'] else ', there already'}"
         for name, file in document["files"].items()
     ]
-    show(document, as_json, [*lines, *([document["zip"]] if document["zip"] else [])])
+    show_result(document, as_json, [*lines, *([document["zip"]] if document["zip"] else [])])
 
 
 def _students_of(task: str, student: str) -> tuple[list[str], list[str]]:

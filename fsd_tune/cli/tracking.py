@@ -8,7 +8,7 @@ import click
 from fsd_tune.cli import options
 from fsd_tune.cli.app import PUBLISH, SEARCH, argument, verb
 from fsd_tune.cli.errors import Invocation
-from fsd_tune.cli.values import check_file, check_folder, checked_settings, show
+from fsd_tune.cli.values import check_file, check_folder, checked_settings, show_result
 from fsd_tune.errors import ProblemCollector
 
 
@@ -23,7 +23,7 @@ def sync(*, folder: Path, as_json: bool) -> None:
     from fsd_tune.tracking.sync import sync as upload
 
     counts = upload(folder)
-    show(counts, as_json, [f"{counts['runs']} runs uploaded, {counts['already']} had been before"])
+    show_result(counts, as_json, [f"{counts['runs']} runs uploaded, {counts['already']} had been before"])
 
 
 @verb(SEARCH, settings=True)
@@ -62,7 +62,7 @@ def sweep_config(
         problems.add(f"--output: found {output}, but each run's own folder is made below it without {{run}}.")
     problems.raise_any()
     resolved = splits.get_task(task)
-    splits.load(resolved, ("train", "dev") if splits.is_here(resolved, data) else (), data)
+    splits.load_splits(resolved, ("train", "dev") if splits.is_here(resolved, data) else (), data)
     from fsd_tune.storage import artifacts
     from fsd_tune.tracking import sweep
 

@@ -97,7 +97,7 @@ def local_problems(tasks: Sequence[str | Path], data: Path | None) -> list[str]:
     for name in tasks:
         with problems.collect():
             task = splits.get_task(name)
-            splits.load(task, ("train", "dev") if splits.is_here(task, data) else (), data)
+            splits.load_splits(task, ("train", "dev") if splits.is_here(task, data) else (), data)
     return problems.lines
 
 
@@ -205,7 +205,7 @@ def run_folder(output: Path) -> Path:
     return Path(str(output).replace(_RUN, os.environ["WANDB_RUN_ID"]))
 
 
-def show(value: Mapping[str, Any], as_json: bool, lines: Sequence[str]) -> None:
+def show_result(value: Mapping[str, Any], as_json: bool, lines: Sequence[str]) -> None:
     """Print a verb's result on standard output.
 
     Args:

@@ -36,7 +36,7 @@ _JSON_TYPES = {
 }
 
 
-def read(path: Path) -> dict[str, Any]:
+def read_cluster_yaml(path: Path) -> dict[str, Any]:
     """Return the YAML as a mapping.
 
     Raises:
@@ -63,7 +63,7 @@ def problems(path: Path) -> list[str]:
     No cloud, network or key is needed.
     """
     try:
-        config = read(path)
+        config = read_cluster_yaml(path)
     except InputError as error:
         return list(error.problems)
     if "kind" in config and "apiVersion" in config:
@@ -218,7 +218,7 @@ def library(config: dict[str, Any]) -> list[str]:
 
 def lacking(path: Path) -> list[str]:
     """Return what `ray up` of a valid YAML would miss on this machine: library, ssh key, files of file_mounts."""
-    config = read(path)
+    config = read_cluster_yaml(path)
     lines = library(config)
     key = (config.get("auth") or {}).get("ssh_private_key")
     if key and not Path(str(key)).expanduser().is_file():

@@ -107,7 +107,7 @@ class _Inputs:
         Raises:
             InputError: the YAML cannot be read, or a file in it is missing or lies outside its folder.
         """
-        tables = task_file.read(Path(value).expanduser()).tables
+        tables = task_file.read_task_file(Path(value).expanduser()).tables
         assert tables is not None
         target = f"{self._folder}/{digest(str(tables.file.resolve()))[:6]}-{tables.file.stem}"
         self.files[f"{target}/{tables.file.name}"] = tables.file

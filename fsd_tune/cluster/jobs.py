@@ -65,7 +65,9 @@ class Cluster:
         """
         problems = cluster_yaml.problems(self.file)
         if not problems:
-            problems = [f"{self.file}: {problem}" for problem in cluster_yaml.library(cluster_yaml.read(self.file))]
+            problems = [
+                f"{self.file}: {problem}" for problem in cluster_yaml.library(cluster_yaml.read_cluster_yaml(self.file))
+            ]
         if problems:
             raise InputError(problems)
 
@@ -125,7 +127,7 @@ class Cluster:
 
     def _head(self) -> str:
         """Return the cluster's file, with the address of its head if the file has it, for messages."""
-        provider = cluster_yaml.read(self.file).get("provider")
+        provider = cluster_yaml.read_cluster_yaml(self.file).get("provider")
         address = provider.get("head_ip") if isinstance(provider, dict) else None
         return f"{self.file} (head {address})" if address else str(self.file)
 

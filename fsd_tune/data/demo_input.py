@@ -84,7 +84,7 @@ class Review:
         return abs(self.rating) >= NEUTRAL_BELOW
 
 
-def fetch(folder: Path, train: int = 1500, dev: int = 600) -> DemoInput:
+def fetch_demo_input(folder: Path, train: int = 1500, dev: int = 600) -> DemoInput:
     """Return the demo's input; fetch it unless the folder holds as many sentences, undamaged.
 
     Args:

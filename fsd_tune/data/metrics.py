@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-def evaluate(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def compute_metrics(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Return every metric of the task, the one for selection first.
 
     A prediction is the index of the largest logit, or for regression `logits[:, 0]`, not clipped. F1 is that of

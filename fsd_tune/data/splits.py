@@ -13,9 +13,9 @@ from pathlib import Path
 
 from fsd_tune.data.glue_hub import from_dataset, load_from_hub
 from fsd_tune.data.glue_tsv import load_from_folder
-from fsd_tune.data.metrics import evaluate
+from fsd_tune.data.metrics import compute_metrics
 from fsd_tune.data.table_reader import load_from_tables
-from fsd_tune.data.task_file import read
+from fsd_tune.data.task_file import read_task_file
 from fsd_tune.data.tasks import TASKS, Split, Task, glue_task
 from fsd_tune.errors import InputError, ProblemCollector, nearest
 
@@ -24,13 +24,13 @@ __all__ = [
     "Split",
     "Task",
     "TaskLike",
+    "compute_metrics",
     "content_hash",
-    "evaluate",
     "from_dataset",
     "get_task",
     "is_here",
-    "load",
     "load_split",
+    "load_splits",
 ]
 
 
@@ -49,7 +49,7 @@ def get_task(task: TaskLike) -> Task:
     """
     if isinstance(task, Task):
         return task
-    return read(task) if isinstance(task, Path) else glue_task(task)
+    return read_task_file(task) if isinstance(task, Path) else glue_task(task)
 
 
 def is_here(task: Task, data: Path | None) -> bool:
@@ -62,7 +62,7 @@ def is_here(task: Task, data: Path | None) -> bool:
     return data is not None or task.tables is not None
 
 
-def load(task: Task, names: Iterable[str], data: Path | None) -> dict[str, Split]:
+def load_splits(task: Task, names: Iterable[str], data: Path | None) -> dict[str, Split]:
     """Load several splits of a task.
 
     Args:

@@ -133,13 +133,13 @@ class TaskFile(BaseModel):
     )
 
 
-def read(path: Path) -> Task:
+def read_task_file(path: Path) -> Task:
     """Read the YAML of a task; the files that it names are not opened.
 
     Raises:
         InputError: with every problem of the YAML as `file:line: key: ...`.
     """
-    document = yaml_file.read(path, "name")
+    document = yaml_file.read_yaml(path, "name")
     problems = Problems(str(path), document.lines, document.issues, {})
     described: TaskFile | None = None
     try:

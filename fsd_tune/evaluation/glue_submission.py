@@ -48,7 +48,7 @@ class _Submission:
     splits: dict[str, Split]
 
 
-def run(
+def write_submission(
     tasks: Sequence[str],
     students: Sequence[str],
     *,

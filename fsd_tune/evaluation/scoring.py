@@ -63,7 +63,7 @@ def evaluate(
     with problems.collect():
         resolved = glue.get_task(task)
         dev_names = [name for name in resolved.splits if name.startswith("dev")]
-        dev_splits = glue.load(resolved, dev_names, None if data is None else Path(data))
+        dev_splits = glue.load_splits(resolved, dev_names, None if data is None else Path(data))
     with problems.collect():
         checked = check_model(str(student), resolved, device, precision)
     problems.raise_any()
@@ -73,7 +73,7 @@ def evaluate(
     examples: dict[str, int] = {}
     for name, split in dev_splits.items():
         logits, tokens = scorer.logits(split, partial(display.stage, name, total=len(split)))
-        scores[name] = glue.evaluate(resolved, logits, tokens.labels)
+        scores[name] = glue.compute_metrics(resolved, logits, tokens.labels)
         examples[name] = len(tokens)
     display.close()
     return {

@@ -215,7 +215,7 @@ def leave(actor: Any, search: str) -> None:
         ray.get(actor.leave.options(max_task_retries=0).remote(search))
 
 
-def fetch(actor: Any, built: BuiltMemory) -> Arrays:
+def fetch_arrays(actor: Any, built: BuiltMemory) -> Arrays:
     """Return the served arrays, zero-copy and read-only; asks again while the actor restarts.
 
     Args:

@@ -43,7 +43,7 @@ def open_arrays(built: BuiltMemory, mapped: bool) -> Arrays:
     built.bring()
     live = built.outputs is None or built.facts.live
     return Arrays(
-        None if live or built.outputs is None else teacher_outputs.read(built.outputs, mapped),
-        None if built.memory is None else teacher_memory.read(built.memory, mapped),
+        None if live or built.outputs is None else teacher_outputs.read_outputs(built.outputs, mapped),
+        None if built.memory is None else teacher_memory.read_memory(built.memory, mapped),
         None if built.start is None else np.load(built.start / "start.npy"),
     )

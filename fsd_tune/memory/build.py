@@ -135,7 +135,9 @@ class _Builder:
         self._order = label_order(spec.teacher, self._task)
         teacher = fingerprint(spec.teacher.path)
         metrics = self._dev_metrics(teacher)
-        outputs_key = teacher_outputs.key(teacher, self._order, spec.stored, spec.layers, spec.padding, spec.precision)
+        outputs_key = teacher_outputs.outputs_key(
+            teacher, self._order, spec.stored, spec.layers, spec.padding, spec.precision
+        )
         name = outputs_key
         details: dict[str, Any] = {}
         outputs = memory = start = None
@@ -145,7 +147,7 @@ class _Builder:
             outputs = self._outputs(outputs_key, passes)
             ever = _passes_ever(passes, outputs_key)
         if outputs is not None and spec.memory_pair is not None:
-            name = teacher_memory.key(outputs_key, spec.memory_pair[0], spec.centroids, spec.algorithm)
+            name = teacher_memory.memory_key(outputs_key, spec.memory_pair[0], spec.centroids, spec.algorithm)
             memory = self._memory(name, outputs, spec.memory_pair[0])
             manifest = artifacts.facts_of(memory)
             assert manifest is not None
@@ -183,7 +185,7 @@ class _Builder:
                 self._write_dev(folder)
         logits = np.load(folder / "logits.npy")
         check_label_order(spec.teacher, self._task, logits, spec.dev.labels)
-        return splits.evaluate(self._task, logits, spec.dev.labels)
+        return splits.compute_metrics(self._task, logits, spec.dev.labels)
 
     def _write_dev(self, folder: Path) -> None:
         spec = self._spec
@@ -206,7 +208,7 @@ class _Builder:
         folder = spec.folder / f"outputs-{key}"
         with self._artefact(folder) as missing:
             if missing:
-                teacher_outputs.write(
+                teacher_outputs.write_outputs(
                     folder, self._model, self._order, spec.stored, spec.layers, spec.padding, spec.precision,
                     self._device, self._progress,
                 )  # fmt: skip
@@ -223,8 +225,8 @@ class _Builder:
         folder = spec.folder / f"memory-{key}"
         with self._artefact(folder) as missing:
             if missing:
-                stored = teacher_outputs.read(outputs, mapped=True)
-                teacher_memory.write(
+                stored = teacher_outputs.read_outputs(outputs, mapped=True)
+                teacher_memory.write_memory(
                     folder, stored, layer, spec.centroids, spec.algorithm, self._progress, self._device
                 )
         return folder

@@ -236,7 +236,7 @@ def _room(
     if limit <= free or size <= free:
         return size, limit, limit_name
     order = label_order(teacher, inputs.task)
-    key = teacher_outputs.key(fingerprint(teacher.path), order, train, layers, settings.data.padding, precision)
+    key = teacher_outputs.outputs_key(fingerprint(teacher.path), order, train, layers, settings.data.padding, precision)
     if (folder / f"outputs-{key}" / artifacts.MANIFEST).is_file():
         return size, limit, limit_name
     return size, free, f"and {free / 0.9e9:.3g} GB are free on the disk of {folder}"

@@ -43,7 +43,7 @@ class TeacherMemory:
     cosines: NDArray[np.float32]
 
 
-def key(outputs_key: str, layer: int, centroids: int, algorithm: str) -> str:
+def memory_key(outputs_key: str, layer: int, centroids: int, algorithm: str) -> str:
     """Return the name of a memory: a digest of everything that it depends on.
 
     Args:
@@ -55,7 +55,7 @@ def key(outputs_key: str, layer: int, centroids: int, algorithm: str) -> str:
     return artifacts.digest(outputs_key, layer, centroids, algorithm, _PROCEDURE)
 
 
-def write(
+def write_memory(
     folder: Path,
     outputs: TeacherOutputs,
     layer: int,
@@ -105,7 +105,7 @@ def write(
         )  # fmt: skip
 
 
-def read(folder: Path, mapped: bool) -> TeacherMemory:
+def read_memory(folder: Path, mapped: bool) -> TeacherMemory:
     """Read the memory in `folder`.
 
     Args:

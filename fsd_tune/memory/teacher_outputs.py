@@ -83,7 +83,7 @@ class TeacherOutputs:
         return int(self.logits.nbytes + self.offsets.nbytes + sum(s.nbytes for x in self.shards.values() for s in x))
 
 
-def key(
+def outputs_key(
     teacher: str, order: Sequence[int], data: TokenizedSplit, layers: Sequence[int], padding: str, precision: str
 ) -> str:
     """Return the name of the outputs: a digest of everything that they depend on.
@@ -101,7 +101,7 @@ def key(
     return artifacts.digest(facts, data.ids, data.offsets, types)
 
 
-def write(
+def write_outputs(
     folder: Path,
     model: Any,
     order: Sequence[int],
@@ -187,7 +187,7 @@ def _shard_starts(offsets: NDArray[np.int64], bytes_per_position: int) -> NDArra
     return np.asarray(starts, np.int64)
 
 
-def read(folder: Path, mapped: bool) -> TeacherOutputs:
+def read_outputs(folder: Path, mapped: bool) -> TeacherOutputs:
     """Read the outputs in `folder`.
 
     Args:

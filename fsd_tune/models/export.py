@@ -28,7 +28,7 @@ from fsd_tune.storage.artifacts import write_json, write_text
 
 
 @transformers_quiet()
-def run(
+def export_student(
     student: str, output: Path, *, task: splits.TaskLike | None, onnx: bool, overwrite: bool, display: Display
 ) -> dict[str, Any]:
     """Check a student and write the folder to publish, whole or not at all.
@@ -80,7 +80,7 @@ def run(
         write_text(temporary / "README.md", text)
         if onnx:
             display.stage("ONNX: tracing the model, which takes a while", 0, 1)
-            made["onnx_difference"] = onnx_file.write(temporary / "model.onnx", model, tokenizer)
+            made["onnx_difference"] = onnx_file.write_onnx(temporary / "model.onnx", model, tokenizer)
         made["files"] = sorted(path.name for path in temporary.iterdir())
     display.close()
     return made

@@ -33,7 +33,7 @@ def score_on_dev(
     """
     compute_on = select_device("auto" if device == "cuda" else device)
     model = (load_finished(student) if isinstance(student, Path) else student).to(compute_on)
-    metrics = splits.evaluate(task, predict(model, dev, precision, compute_on), dev.labels)
+    metrics = splits.compute_metrics(task, predict(model, dev, precision, compute_on), dev.labels)
     return {"score": metrics[task.metric], "metrics": metrics, "examples": len(dev)}
 
 

@@ -25,7 +25,7 @@ def lacking() -> list[str]:
     return [name for name in _NEEDED if importlib.util.find_spec(name) is None]
 
 
-def write(path: Path, model: Any, tokenizer: Any) -> float:
+def write_onnx(path: Path, model: Any, tokenizer: Any) -> float:
     """Write a model that maps the tokenizer's inputs, int64 [batch, tokens], to `logits`, float32 [batch, labels].
 
     Args:

@@ -111,14 +111,14 @@ def _remarks(results: Results, first: Results) -> list[str]:
     return remarks
 
 
-def lines(compared: Comparison) -> list[str]:
+def comparison_lines(compared: Comparison) -> list[str]:
     """Return the table for a terminal."""
     shown = compared.table()[["search", "best", "median", "confirmed", "trials", "finished", "hours", "steps"]]
     text = shown.to_string(index=False, na_rep="-", float_format=lambda value: f"{value:.4f}")
     return [*(f"note: {remark}" for remark in compared.remarks), *text.splitlines()]
 
 
-def document(compared: Comparison) -> dict[str, Any]:
+def comparison_document(compared: Comparison) -> dict[str, Any]:
     """Return the comparison for `--json`."""
     rows = compared.table().astype(object)
     return {

@@ -27,7 +27,7 @@ _CURVES = (
 )
 
 
-def write(compared: Comparison, folder: Path) -> Path:
+def write_comparison(compared: Comparison, folder: Path) -> Path:
     """Write page, table and picture.
 
     Args:

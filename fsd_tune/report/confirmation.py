@@ -17,7 +17,7 @@ _CHOSEN = (
 )
 
 
-def lines(made: Confirmation, folder: Path) -> list[str]:
+def confirmation_lines(made: Confirmation, folder: Path) -> list[str]:
     """Return the lines that the end of a confirmation prints.
 
     Args:

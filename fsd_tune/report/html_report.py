@@ -25,7 +25,7 @@ from fsd_tune.storage import artifacts, layout
 from fsd_tune.storage.layout import TrialState
 from fsd_tune.storage.search_summary import SearchSummary
 
-__all__ = ["Fact", "Results", "distill_command", "leaderboard", "load", "write"]
+__all__ = ["Fact", "Results", "distill_command", "leaderboard", "load", "write_report"]
 
 _NOTHING = "–"
 # Options of the search's command line that a single run needs too.
@@ -58,7 +58,7 @@ def leaderboard(results: Results) -> pd.DataFrame:
     return table
 
 
-def write(source: Results | Path | str) -> Path:
+def write_report(source: Results | Path | str) -> Path:
     """Write `leaderboard.csv` and `report.html` into the search's folder, each replaced as a whole.
 
     Args:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fsd_tune.data.splits import Task, evaluate
+from fsd_tune.data.splits import Task, compute_metrics
 
 RESAMPLES = 2000
 LEVEL = 0.95
@@ -136,7 +136,7 @@ def _scorer(
         values: NDArray[np.float64] = formula(examples, *np.moveaxis(sums, 1, 0)).mean(axis=1)
         return values
 
-    whole = float(np.mean([evaluate(task, one, np.asarray(labels))[task.metric] for one in logits]))
+    whole = float(np.mean([compute_metrics(task, one, np.asarray(labels))[task.metric] for one in logits]))
     assert math.isclose(float(score(np.ones((1, examples)))[0]), whole, abs_tol=1e-6), "the formula is not the metric's"
     return score
 

@@ -11,7 +11,7 @@ from fsd_tune.storage import layout
 from fsd_tune.storage.uri import is_uri
 
 
-def lines(results: Results, output: str | Path | None = None) -> list[str]:
+def summary_lines(results: Results, output: str | Path | None = None) -> list[str]:
     """Return the lines that the end of a search prints: the best student beside the teacher, costs, and files.
 
     Args:
@@ -79,7 +79,7 @@ def lines(results: Results, output: str | Path | None = None) -> list[str]:
     return out
 
 
-def document(results: Results) -> dict[str, Any]:
+def summary_document(results: Results) -> dict[str, Any]:
     """Return the same as one JSON document."""
     best, summary = results.best, results.summary
     return {

@@ -33,7 +33,7 @@ def conclude(plan: SearchPlan, results: Results, tracker: WandbSearchLogger, don
         cka = layer_cka.of_teacher(spec.teacher.path, best.model, spec.dev, spec.device)
         results.summary.update(layer_cka=cka)
         results.summary.write(experiment.folder)
-    html_report.write(results)
+    html_report.write_report(results)
     tracker.conclude(results)
     tracker.close()
     experiment.sync_all()

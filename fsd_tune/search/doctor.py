@@ -223,7 +223,7 @@ def _bytes_at_most(request: CheckRequest) -> int | None:
 
 @functools.lru_cache(maxsize=1)
 def _examples(task: splits.Task, data: Path | None) -> dict[str, int]:
-    return {name: len(split.first) for name, split in splits.load(task, ("train", "dev"), data).items()}
+    return {name: len(split.first) for name, split in splits.load_splits(task, ("train", "dev"), data).items()}
 
 
 def _tracking(request: CheckRequest) -> list[Check]:
@@ -287,7 +287,7 @@ def _serves(store: float, needed: int | None) -> str:
     return f"{size} {how} ({needed / 1e9:.3g} GB at most)"
 
 
-def show(checks: Iterator[Check]) -> bool:
+def print_checks(checks: Iterator[Check]) -> bool:
     """Print each check as it comes, and return whether all passed."""
     passed = True
     for check in checks:

@@ -58,7 +58,7 @@ def size(settings: Settings) -> int:
     return sum(1 for _ in itertools.islice(points(settings), MOST + 1))
 
 
-def key(point: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+def point_key(point: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
     """Return a point's parameters as a hashable key that does not depend on their order."""
     return tuple(sorted(point.items()))
 
@@ -80,11 +80,11 @@ class Remaining:
         """
         if first:
             fitting = itertools.islice(points(self._settings, first), MOST)
-            left = [point for point in fitting if key(point) not in run]
+            left = [point for point in fitting if point_key(point) not in run]
             if left:
                 return max(left, key=lambda point: sum(name in point for name in first))
         for point in self._points:
-            if key(point) not in run:
+            if point_key(point) not in run:
                 return point
         return None
 

@@ -29,7 +29,9 @@ class Outcome:
     failure: str = ""
 
 
-def run(settings: Settings, searches: Sequence[SearchInputs], options: RunOptions | None = None) -> list[Outcome]:
+def run_searches(
+    settings: Settings, searches: Sequence[SearchInputs], options: RunOptions | None = None
+) -> list[Outcome]:
     """Search for each task in turn; the inputs of all are checked before the first one starts.
 
     A task that fails midway does not keep the others from running.
@@ -83,7 +85,7 @@ def table(outcomes: Sequence[Outcome]) -> Table:
         if results is None:
             rows.add_row(outcome.task, "", "failed", *[""] * 5, outcome.folder)
             continue
-        facts = summary.document(results)
+        facts = summary.summary_document(results)
         best, teacher = facts["best"]["score"], (facts["teacher"] or {}).get("score")
         rows.add_row(
             outcome.task,
@@ -99,11 +101,13 @@ def table(outcomes: Sequence[Outcome]) -> Table:
     return rows
 
 
-def document(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def tasks_document(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """Return the outcomes as plain values: `summary.document` of each task, or {"failed": reason}."""
     return {
         "tasks": {
-            outcome.task: {"failed": outcome.failure} if outcome.results is None else summary.document(outcome.results)
+            outcome.task: {"failed": outcome.failure}
+            if outcome.results is None
+            else summary.summary_document(outcome.results)
             for outcome in outcomes
         }
     }

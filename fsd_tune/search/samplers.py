@@ -78,7 +78,7 @@ class Suggester:
         """
         first = self._first[number] if number < len(self._first) else None
         if self._grid is not None:
-            taken = {grid.key(trial.params) for trial in (*trials.values(), *waiting)}
+            taken = {grid.point_key(trial.params) for trial in (*trials.values(), *waiting)}
             point = self._grid.next(taken, first)
             return None if point is None else TrialRecord(point)
         if not self.distributions:

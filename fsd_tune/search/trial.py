@@ -7,7 +7,7 @@ import ray
 import torch
 from ray import tune
 
-from fsd_tune.memory.actor import fetch
+from fsd_tune.memory.actor import fetch_arrays
 from fsd_tune.memory.build import BuiltMemory
 from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.models.quiet import quiet_transformers
@@ -28,7 +28,7 @@ def probe(settings: Settings, spec: MemorySpec, memory: tuple[Any, BuiltMemory] 
         memory: the memory's actor and what it has prepared; None for a search of `ce` alone.
     """
     quiet_transformers()
-    factory = DistillerFactory(settings, spec, None if memory is None else fetch(*memory))
+    factory = DistillerFactory(settings, spec, None if memory is None else fetch_arrays(*memory))
     taken = gpu_packing.measure_peak(factory.distiller(gpu_packing.largest_configuration(settings), reports=1))
     return taken, int(torch.cuda.get_device_properties(0).total_memory)
 
@@ -68,7 +68,7 @@ class DistillTrial(tune.Trainable):  # type: ignore[misc]
         torch.set_num_threads(max(1, int(settings.resources.cpus_per_trial)))
         self._reports = reports
         self._checkpoints = checkpoints
-        self._factory = DistillerFactory(settings, spec, None if memory is None else fetch(*memory))
+        self._factory = DistillerFactory(settings, spec, None if memory is None else fetch_arrays(*memory))
         self._begin(config)
 
     def _begin(self, config: dict[str, Any]) -> None:

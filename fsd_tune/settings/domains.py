@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from fsd_tune.errors import nearest
 from fsd_tune.settings.methods import HYPERPARAMETERS, Hyperparameter
-from fsd_tune.settings.problems import Problems, describe, listed, show
+from fsd_tune.settings.problems import Problems, describe, listed, quote_value
 from fsd_tune.settings.yaml_file import KeyPath
 
 _RANGE_KEYS = ("low", "high", "step", "log", "when")
@@ -126,7 +126,7 @@ def _read_choices(h: Hyperparameter, raw: Any, path: KeyPath, problems: Problems
     for index, item in enumerate(raw):
         number = problems.number((*path, index), item, h.kind, h.low, h.high, h.low_open)
         if number is not None and number in values:
-            problems.add((*path, index), f"found {show(number)} twice, but must be different values.")
+            problems.add((*path, index), f"found {quote_value(number)} twice, but must be different values.")
         values.append(number)
     return tuple(values) if None not in values and len(set(values)) == len(values) else ()
 
@@ -140,10 +140,12 @@ def _read_range(
     usable = low is not None and high is not None
     if usable and low >= high:
         hint = "; a plain value fixes it" if low == high else ""
-        problems.add((*path, "low"), f"found {show(low)}, but must be below high, which is {show(high)}{hint}.")
+        problems.add(
+            (*path, "low"), f"found {quote_value(low)}, but must be below high, which is {quote_value(high)}{hint}."
+        )
         usable = False
     if log and low is not None and low <= 0:
-        problems.add((*path, "low"), f"found {show(low)}, but must be above 0 with `log: true`.")
+        problems.add((*path, "low"), f"found {quote_value(low)}, but must be above 0 with `log: true`.")
         usable = False
     step = raw.get("step")
     if step is not None:

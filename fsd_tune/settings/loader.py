@@ -101,7 +101,7 @@ def load(
         InputError: With all problems: of the file as `file:line: key: ...`, of an override as `--flag: ...`, or
             `place: ...` when `places` has its key.
     """
-    document = yaml_file.Document({}, {}, []) if path is None else yaml_file.read(path)
+    document = yaml_file.Document({}, {}, []) if path is None else yaml_file.read_yaml(path)
     overrides, places = overrides or {}, places or {}
     override_places: dict[KeyPath, str] = {tuple(key.split(".")): places.get(key) or flag_of(key) for key in overrides}
     if path is None:

@@ -10,7 +10,7 @@ from fsd_tune.settings.yaml_file import Issue, KeyPath, Lines
 _AFTER_THE_FILE = 10**9
 
 
-def show(value: float | int) -> str:
+def quote_value(value: float | int) -> str:
     """Return a number as people write it: 16 for 16.0."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(int(value))
@@ -24,7 +24,7 @@ def describe(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float):
-        text = show(value)
+        text = quote_value(value)
     elif isinstance(value, str):
         text = f"text {value!r}"
     else:
@@ -34,7 +34,7 @@ def describe(value: Any) -> str:
 
 def listed(names: Iterable[Any]) -> str:
     """Return names or numbers as text, separated by commas."""
-    return ", ".join(show(name) if isinstance(name, int | float) else str(name) for name in names)
+    return ", ".join(quote_value(name) if isinstance(name, int | float) else str(name) for name in names)
 
 
 def span(kind: type, low: float, high: float, low_open: bool = False) -> str:
@@ -75,7 +75,11 @@ def as_number(value: Any, kind: type, low: float, high: float, low_open: bool = 
 
 
 def _range(low: float, high: float, low_open: bool) -> str:
-    return f"above {show(low)} and at most {show(high)}" if low_open else f"in {show(low)}..{show(high)}"
+    return (
+        f"above {quote_value(low)} and at most {quote_value(high)}"
+        if low_open
+        else f"in {quote_value(low)}..{quote_value(high)}"
+    )
 
 
 class Problems:

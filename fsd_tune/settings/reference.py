@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 from fsd_tune.settings.fields import accepted, types_of
 from fsd_tune.settings.methods import HYPERPARAMETERS, METHODS, OPTIMISATION, default
 from fsd_tune.settings.overrides import flags
-from fsd_tune.settings.problems import listed, show, span
+from fsd_tune.settings.problems import listed, quote_value, span
 from fsd_tune.settings.schema import SECTIONS, Asha, Precision
 
 _TYPES = {bool: "boolean", int: "integer", float: "number", str: "text", tuple: "list"}
@@ -63,7 +63,7 @@ def _hyperparameter(name: str) -> tuple[str, str, str]:
     users = [method for method, entry in METHODS.items() if name in (*entry.hyperparameters, *OPTIMISATION)]
     defaults: dict[str, list[str]] = {}
     for method in users:
-        defaults.setdefault(show(default(method, name)), []).append(method)
+        defaults.setdefault(quote_value(default(method, name)), []).append(method)
     usual = "; ".join(f"{value} ({listed(names)})" for value, names in defaults.items())
     values = f"{span(h.kind, h.low, h.high, h.low_open)}, a range {{low: .., high: ..}} of them or {{choice: [..]}}"
     return f"{_TYPES[h.kind]} or mapping", usual if len(defaults) > 1 else next(iter(defaults)), values
@@ -99,4 +99,4 @@ def _yaml(value: Any) -> str:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
-    return "[]" if value == () else show(value) if isinstance(value, int | float) else str(value)
+    return "[]" if value == () else quote_value(value) if isinstance(value, int | float) else str(value)

@@ -6,7 +6,7 @@ from typing import Any
 from fsd_tune.errors import nearest
 from fsd_tune.settings.domains import Choice, Domain, Fixed, Range, contains, read_entry
 from fsd_tune.settings.methods import HYPERPARAMETERS, METHODS, OPTIMISATION, default
-from fsd_tune.settings.problems import Problems, as_number, listed, show
+from fsd_tune.settings.problems import Problems, as_number, listed, quote_value
 from fsd_tune.settings.yaml_file import KeyPath
 
 # The hyperparameters that loss.weights replaces.
@@ -80,7 +80,7 @@ def read_space(raw: Any, methods: tuple[str, ...] | None, weighted: bool, proble
     for name in required(methods or ()):
         if name not in raw and f"`{name}`" not in suggestions and not (weighted and name in WEIGHTED):
             users = [method for method in methods or () if name in METHODS[method].hyperparameters]
-            doc, usual = HYPERPARAMETERS[name].doc, show(default(users[0], name))
+            doc, usual = HYPERPARAMETERS[name].doc, quote_value(default(users[0], name))
             problems.add(("space", name), f"is missing, but {listed(users)} needs it: {doc}; default {usual}.")
     _check_conditions(entries, raw, methods, problems)
     return entries
@@ -164,17 +164,17 @@ def _first_value(
     elif number is not None and name in space and not contains(space[name], number):
         problems.found(path, value, _accepted(space[name]))
     elif number is not None and name in OPTIMISATION and name not in space and number != h.default:
-        problems.found(path, value, f"the space does not name it, so it is always {show(h.default)}")
+        problems.found(path, value, f"the space does not name it, so it is always {quote_value(h.default)}")
     return number
 
 
 def _accepted(entry: Domain) -> str:
     if isinstance(entry, Fixed):
-        return f"the space fixes it at {show(entry.value)}"
+        return f"the space fixes it at {quote_value(entry.value)}"
     if isinstance(entry, Choice):
         return f"must be one of the space's {listed(entry.choice)}"
-    steps = f" in steps of {show(entry.step)}" if entry.step else ""
-    return f"must be in the space's {show(entry.low)}..{show(entry.high)}{steps}"
+    steps = f" in steps of {quote_value(entry.step)}" if entry.step else ""
+    return f"must be in the space's {quote_value(entry.low)}..{quote_value(entry.high)}{steps}"
 
 
 def _unknown(name: str) -> str:

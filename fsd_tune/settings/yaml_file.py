@@ -92,7 +92,7 @@ class _TooMuchError(Exception):
     """The text expands to more values than any settings file has."""
 
 
-def read(path: Path | str, example: str = "method") -> Document:
+def read_yaml(path: Path | str, example: str = "method") -> Document:
     """Read a YAML file in UTF-8 that holds a mapping; a byte order mark and CRLF are accepted.
 
     Args:

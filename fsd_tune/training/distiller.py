@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fsd_tune.data.batching import epoch_order
-from fsd_tune.data.splits import evaluate
+from fsd_tune.data.splits import compute_metrics
 from fsd_tune.models.inference import predict
 from fsd_tune.models.quiet import transformers_quiet
 from fsd_tune.settings.methods import term_weights
@@ -99,7 +99,7 @@ class Distiller:
             self._means = means
         if means or self.logits is None:
             self.logits = predict(self.model, self.setup.dev, self.setup.precision, self.setup.device)
-            self._metrics = evaluate(self.setup.task, self.logits, self.setup.dev.labels)
+            self._metrics = compute_metrics(self.setup.task, self.logits, self.setup.dev.labels)
         self.seconds["train"] += trained - started
         self.seconds["evaluation"] += time.monotonic() - trained
         record: dict[str, Any] = {

@@ -9,7 +9,7 @@ from typing import Any
 from fsd_tune.data import holdout
 from fsd_tune.data.batching import TokenizedSplit, split_digest, tokenize
 from fsd_tune.data.holdout import holdout_record
-from fsd_tune.data.splits import Split, Task, TaskLike, get_task, load
+from fsd_tune.data.splits import Split, Task, TaskLike, get_task, load_splits
 from fsd_tune.errors import ProblemCollector
 from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.models.layers import layer_pairs
@@ -92,7 +92,7 @@ def load_inputs(settings: Settings, task_name: TaskLike, teacher: str, data: Pat
     with problems.collect():
         info = read_model_info(teacher)
     with problems.collect():
-        splits = None if task is None else load_splits(task, data)
+        splits = None if task is None else load_train_and_dev(task, data)
     if task is not None and info is not None:
         problems.add(*check_fit(info, task, settings), *_check_pairs(settings, info))
         problems.add(*(check_source(settings.student, info, length) or _check_widths(settings, info)))
@@ -117,14 +117,14 @@ def load_inputs(settings: Settings, task_name: TaskLike, teacher: str, data: Pat
     return Inputs(task, info, train, judged, final, notes)
 
 
-def load_splits(task: Task, data: Path | None) -> dict[str, Split]:
+def load_train_and_dev(task: Task, data: Path | None) -> dict[str, Split]:
     """Load the splits that training needs: train and dev.
 
     Args:
         task: the task.
         data: as for `load_inputs`.
     """
-    return load(task, ("train", "dev"), data)
+    return load_splits(task, ("train", "dev"), data)
 
 
 def _check_pairs(settings: Settings, teacher: ModelInfo) -> list[str]:

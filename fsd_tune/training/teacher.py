@@ -18,7 +18,7 @@ from fsd_tune.progress import Display
 from fsd_tune.settings.schema import Wandb
 from fsd_tune.tracking.login import tracking_problems
 from fsd_tune.training.distiller import Distiller
-from fsd_tune.training.inputs import load_splits
+from fsd_tune.training.inputs import load_train_and_dev
 from fsd_tune.training.loop import SingleRun, train_to_end
 from fsd_tune.training.setup import TrainingSetup
 
@@ -90,7 +90,7 @@ def load_teacher_inputs(config: TeacherConfig, overwrite: bool) -> TeacherInputs
     holdout_record: dict[str, Any] = {}
     with problems.collect():
         task = get_task(config.task)
-        splits = load_splits(task, config.data)
+        splits = load_train_and_dev(task, config.data)
         if config.holdout is not None:
             rest, held = holdout.split_holdout(splits["train"], config.holdout)
             splits |= {"train": rest}

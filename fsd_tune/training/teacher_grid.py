@@ -130,7 +130,7 @@ def train(
     return record
 
 
-def lines(record: dict[str, Any]) -> list[str]:
+def grid_lines(record: dict[str, Any]) -> list[str]:
     """Return a grid's scores as the lines of a table."""
     width = max(len(record["metric"]), 6)
     table = [f"  learning rate  seed  {record['metric']:>{width}}      time"]

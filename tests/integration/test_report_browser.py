@@ -44,7 +44,7 @@ addEventListener("load", () => setTimeout(() => {
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = write_search(tmp_path_factory.mktemp("search") / "R")
-    path = html_report.write(folder)
+    path = html_report.write_report(folder)
     used = folder / "used.html"
     used.write_text(path.read_text(encoding="utf-8").replace("</body>", _USE + _LISTEN + "</body>"), encoding="utf-8")
     # A headless window cannot be as narrow as a phone; a frame can.
@@ -100,7 +100,7 @@ def test_a_complaint_would_be_seen(page: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_comparison_works(tmp_path: Path, width: int) -> None:
     folders = [write_search(tmp_path / name, name=f"{name} <i>") for name in "AB"]
-    path = compare_page.write(compare(folders), tmp_path / "out")
+    path = compare_page.write_comparison(compare(folders), tmp_path / "out")
     use = """<script>addEventListener("load", () => setTimeout(() => {
       document.querySelector("th button").click();
       const seen = [document.documentElement.dataset.drawn, document.documentElement.scrollWidth <= innerWidth,

@@ -376,7 +376,7 @@ def test_selected_on_a_holdout_dev_is_scored_once(run, space, glue, base, tmp_pa
     dev = results.summary.dev
     best = evaluate(str(results.folder / "best"), "sst2", data=glue, device="cpu", precision="float32")
     assert dev.examples == 24 and dev.score == best["splits"]["dev"]["accuracy"]
-    printed = "\n".join(summary.lines(results))
+    printed = "\n".join(summary.summary_lines(results))
     assert "0.25 of the training split, held out of it" in printed and "which selected nothing" in printed
     assert "Best student on dev" in (results.folder / "report.html").read_text()
 

@@ -84,7 +84,7 @@ def test_the_best_on_dev_is_kept_with_the_whole_table(grid, tmp_path):
     assert made["score"] == max(scores) > min(scores)
     assert json.loads((tmp_path / "teacher" / "fsd_tune.json").read_text()) == made
     assert [path.name for path in tmp_path.iterdir()] == ["teacher"], "nothing else is left"
-    best = [line for line in teacher_grid.lines(made) if line.endswith("<- best")]
+    best = [line for line in teacher_grid.grid_lines(made) if line.endswith("<- best")]
     assert len(best) == 1 and f"{first['learning_rate']:g}" in best[0] and f"{max(scores):.4f}" in best[0]
 
 
@@ -93,7 +93,7 @@ def test_a_candidate_that_diverges_does_not_lose_the_others(grid):
     bad, good = made["grid"]
     assert bad["state"] == "failed" and bad["score"] is None and "training diverged" in bad["reason"]
     assert good["state"] == "finished" and made["config"]["learning_rate"] == 1e-3
-    assert "training diverged" in teacher_grid.lines(made)[1]
+    assert "training diverged" in teacher_grid.grid_lines(made)[1]
 
 
 def test_all_failed_is_an_error_that_names_each(grid, tmp_path, monkeypatch):

@@ -28,7 +28,7 @@ from fsd_tune.versions import versions
 _EXAMPLES_PER_CENTROID = 10
 
 
-def run(plan: AnalysisPlan, device: str, display: Display) -> dict[str, Any]:
+def analyze(plan: AnalysisPlan, device: str, display: Display) -> dict[str, Any]:
     """Analyse the models and write `plan.output`; if a search's folder holds it, write that search's report again.
 
     Args:
@@ -53,16 +53,16 @@ def run(plan: AnalysisPlan, device: str, display: Display) -> dict[str, Any]:
     display.stage("pictures", 0, 1)
     with artifacts.writing(plan.output) as (temporary, facts):
         artifacts.write_json(temporary / ANALYSIS, document)
-        pictures.write(document, temporary)
+        pictures.draw_pictures(document, temporary)
         facts |= plan.identity
         temporary.chmod(0o755)
     if plan.output.name == layout.ANALYSIS and (plan.output.parent / layout.SUMMARY).is_file():
-        html_report.write(plan.output.parent)
+        html_report.write_report(plan.output.parent)
     display.close()
     return document
 
 
-def lines(document: dict[str, Any], output: Path) -> list[str]:
+def analysis_lines(document: dict[str, Any], output: Path) -> list[str]:
     """Return an analysis as lines for people.
 
     Args:
@@ -103,10 +103,10 @@ def _outputs(
     sample = plan.samples[name == "student"]
     model = load_classifier(info.path, plan.task)
     order = label_order(info, plan.task, f"--{name}")
-    teacher_outputs.write(
+    teacher_outputs.write_outputs(
         folder / name, model, order, sample, layers, "masked", "float32", select_device(device), progress
     )
-    return teacher_outputs.read(folder / name, mapped=True)
+    return teacher_outputs.read_outputs(folder / name, mapped=True)
 
 
 def _description(plan: AnalysisPlan) -> dict[str, Any]:

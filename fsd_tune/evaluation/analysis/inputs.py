@@ -67,7 +67,7 @@ class AnalysisPlan:
 
     def centroids(self) -> NDArray[np.float32] | None:
         """Return the memory's centroids, float32 [K, D]; None without a memory."""
-        return None if self.memory is None else memory.read(self.memory, mapped=True).centroids
+        return None if self.memory is None else memory.read_memory(self.memory, mapped=True).centroids
 
 
 def plan_analysis(
@@ -165,7 +165,7 @@ def _load_models_and_data(
     if task:
         with problems.collect():
             resolved = splits.get_task(task)
-            dev = splits.load(resolved, ["dev"], data)["dev"]
+            dev = splits.load_splits(resolved, ["dev"], data)["dev"]
     for flag, path in models.items():
         with problems.collect():
             infos[flag] = read_model_info(path, flag)

@@ -16,7 +16,7 @@ _KINDS = {"intra": "tokens of an example (intra)", "local": "examples (local)"}
 _DPI = 130
 
 
-def write(found: dict[str, Any], folder: Path) -> None:
+def draw_pictures(found: dict[str, Any], folder: Path) -> None:
     """Draw all pictures of an analysis into a folder."""
     import matplotlib
 

@@ -95,7 +95,7 @@ def confirm(
         folder = experiment.folder / layout.CONFIRM
         artifacts.write_json(folder / layout.SUMMARY, document)
         artifacts.write_text(folder / "confirm.csv", _table(document).to_csv(index=False))
-        html_report.write(experiment.folder)
+        html_report.write_report(experiment.folder)
         experiment.sync_all()
     display.close()
     return document

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fsd_tune.memory.actor import fetch
+from fsd_tune.memory.actor import fetch_arrays
 from fsd_tune.memory.build import BuiltMemory, build_artifacts
 from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.models.folder import write_model
@@ -40,7 +40,7 @@ class RunWorker:
         self._spec = spec
         self._settings = settings
         self._reports = reports
-        self._factory = DistillerFactory(settings, spec, None if memory is None else fetch(*memory))
+        self._factory = DistillerFactory(settings, spec, None if memory is None else fetch_arrays(*memory))
         self._memory_seed = spec.seed
 
     def train(

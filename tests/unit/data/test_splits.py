@@ -9,14 +9,14 @@ import datasets
 import numpy as np
 import pytest
 
-from fsd_tune.data.splits import TASKS, Split, content_hash, from_dataset, get_task, load, load_split
+from fsd_tune.data.splits import TASKS, Split, content_hash, from_dataset, get_task, load_split, load_splits
 from fsd_tune.errors import InputError
 from tests.helpers import glue_folders
 
 
 def _problems(task: str, names: list[str], data: Path) -> list[str]:
     with pytest.raises(InputError) as caught:
-        load(get_task(task), names, data)
+        load_splits(get_task(task), names, data)
     return [problem.replace(f"{data}/", "") for problem in caught.value.problems]
 
 
@@ -120,7 +120,7 @@ def test_columns_are_found_by_name_in_any_order(tmp_path):
 def test_original_files_of_mrpc(tmp_path):
     expected = glue_folders.write_original_mrpc(tmp_path)
     task = get_task("mrpc")
-    splits = load(task, task.splits, tmp_path)
+    splits = load_splits(task, task.splits, tmp_path)
     for name, split in splits.items():
         assert split.first == expected[name].first
         assert split.second == expected[name].second

@@ -7,7 +7,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from fsd_tune.data.splits import get_task, load, load_split
+from fsd_tune.data.splits import get_task, load_split, load_splits
 from fsd_tune.errors import InputError
 from tests import ROOT
 
@@ -26,7 +26,7 @@ def write(folder, text=YAML, **files):
 
 def problems(path, data=None, names=("train",)):
     with pytest.raises(InputError) as caught:
-        load(get_task(path), names, data)
+        load_splits(get_task(path), names, data)
     return [problem.replace(f"{path.parent}/", "") for problem in caught.value.problems]
 
 
@@ -264,7 +264,7 @@ def test_test_splits_need_no_labels(tmp_path):
 def test_the_shipped_examples_are_read():
     folder = ROOT / "examples" / "own_task"
     task = get_task(folder / "my_task.yaml")
-    splits = load(task, task.splits, None)
+    splits = load_splits(task, task.splits, None)
     assert {name: len(split) for name, split in splits.items()} == {"train": 15, "dev": 6, "test": 3}
     assert set(np.asarray(splits["train"].labels)) == {0, 1, 2} and splits["test"].labels is None
     rated = get_task(folder / "review_ratings.yaml")

@@ -14,7 +14,7 @@ from fsd_tune.data.batching import tokenize
 from fsd_tune.data.splits import get_task, load_split
 from fsd_tune.errors import InputError
 from fsd_tune.evaluation.analysis import geometry, inputs
-from fsd_tune.evaluation.analysis.api import lines, run
+from fsd_tune.evaluation.analysis.api import analysis_lines, analyze
 from fsd_tune.memory import teacher_memory, teacher_outputs
 from fsd_tune.models.loading import load_classifier, load_tokenizer
 from fsd_tune.progress import Display
@@ -51,8 +51,8 @@ def stored(teacher, student, dev, tmp_path_factory):
     for path, layers in ((teacher, 5), (student, 3)):
         folder = tmp_path_factory.mktemp("outputs") / "made"
         model = load_classifier(str(path), get_task("sst2"))
-        teacher_outputs.write(folder, model, (0, 1), dev, range(layers), "masked", "float32", CPU, quiet)
-        made.append(teacher_outputs.read(folder, mapped=True))
+        teacher_outputs.write_outputs(folder, model, (0, 1), dev, range(layers), "masked", "float32", CPU, quiet)
+        made.append(teacher_outputs.read_outputs(folder, mapped=True))
     return made
 
 
@@ -171,7 +171,7 @@ def plan(teacher, student, glue, output, **more):
 def searched(teacher, student, glue, tmp_path_factory):
     """A search's folder with an analysis of a student in it, and what the analysis gave."""
     folder = result_folders.write_search(tmp_path_factory.mktemp("search") / "R", trials=3, study=False)
-    found = run(plan(teacher, student, glue, folder / "analysis"), "cpu", Display(quiet=True))
+    found = analyze(plan(teacher, student, glue, folder / "analysis"), "cpu", Display(quiet=True))
     return folder, found
 
 
@@ -189,7 +189,7 @@ def test_a_narrower_student_with_fewer_layers(searched):
     assert (found["sample"]["examples"], found["sample"]["of"], found["sample"]["seed"]) == (20, 24, 0)
     assert len(found["tsne"]["student"]["examples"]) == len(found["tsne"]["labels"]) == 20
     assert len(found["tsne"]["teacher"]["centroids"]) == 2 and found["tsne"]["words"] == ["negative", "positive"]
-    assert "3 of the teacher" in "\n".join(lines(found, made))
+    assert "3 of the teacher" in "\n".join(analysis_lines(found, made))
 
 
 def test_the_report_has_the_analysis(searched):
@@ -211,12 +211,12 @@ def test_a_damaged_analysis_takes_no_report_with_it(searched, tmp_path):
     folder = tmp_path / "R"
     shutil.copytree(searched[0], folder)
     (folder / "analysis" / "analysis.json").write_text('{"cka": 3}')
-    text = html_report.write(folder).read_text()
+    text = html_report.write_report(folder).read_text()
     assert "Not drawn" in text and "Leaderboard" in text
 
 
 def test_a_teacher_is_like_itself(teacher, glue, tmp_path):
-    found = run(plan(teacher, teacher, glue, tmp_path / "A"), "cpu", Display(quiet=True))
+    found = analyze(plan(teacher, teacher, glue, tmp_path / "A"), "cpu", Display(quiet=True))
     for row in found["gaps"]:
         if row["teacher_layer"] == row["student_layer"]:
             for kind in ("intra", "local"):
@@ -230,17 +230,17 @@ def test_a_teacher_is_like_itself(teacher, glue, tmp_path):
 
 def test_a_memory_gives_the_centroids(teacher, student, glue, stored, tmp_path):
     for layer, k in ((3, 4), (2, 5)):
-        teacher_memory.write(tmp_path / f"memory-{layer}", stored[0], layer, k, "kmeans", quiet)
+        teacher_memory.write_memory(tmp_path / f"memory-{layer}", stored[0], layer, k, "kmeans", quiet)
     made = plan(teacher, student, glue, tmp_path / "A", memory=tmp_path)
     assert made.memory == tmp_path / "memory-3" and len(made.centroids()) == 4
     whole = geometry.example_gram(stored[0], 3, made.centroids())
     # The centroids are means of the examples of dev that the memory was made of.
-    clusters = teacher_memory.read(tmp_path / "memory-3", mapped=False).clusters
+    clusters = teacher_memory.read_memory(tmp_path / "memory-3", mapped=False).clusters
     expected = geometry.with_means(geometry.example_gram(stored[0], 3), clusters)
     assert whole.numpy() == pytest.approx(expected.numpy(), rel=1e-4, abs=1e-3)
     with pytest.raises(InputError, match="memory-2 stands for layer 2"):
         plan(teacher, student, glue, tmp_path / "A", memory=tmp_path / "memory-2")
-    teacher_memory.write(tmp_path / "memory-4", stored[0], 3, 5, "kmeans", quiet)
+    teacher_memory.write_memory(tmp_path / "memory-4", stored[0], 3, 5, "kmeans", quiet)
     with pytest.raises(InputError, match="several memories"):
         plan(teacher, student, glue, tmp_path / "A", memory=tmp_path)
 

@@ -157,7 +157,7 @@ def test_outputs_beyond_their_limit_are_not_stored(load_settings, glue, teacher,
     assert (
         prepared.passes == 1
         and prepared.outputs is not None
-        and len(teacher_outputs.read(prepared.outputs, mapped=True)) == len(spec.train)
+        and len(teacher_outputs.read_outputs(prepared.outputs, mapped=True)) == len(spec.train)
     )
     spec = made(method="ce")
     assert not spec.live and spec.notes == ()

@@ -45,8 +45,8 @@ def test_the_last_examples_of_a_long_cluster_decide():
 
 def test_empty_clusters_are_zero_and_everything_made_of_them_is_defined(tmp_path):
     outputs = outputs_of(np.random.default_rng(0).integers(2, 9, 40))
-    teacher_memory.write(tmp_path / "m", outputs, 3, 12, "published", quiet)
-    held = teacher_memory.read(tmp_path / "m", mapped=False)
+    teacher_memory.write_memory(tmp_path / "m", outputs, 3, 12, "published", quiet)
+    held = teacher_memory.read_memory(tmp_path / "m", mapped=False)
     empty = held.sizes == 0
     assert len(held.sizes) == 12 and held.sizes.sum() == 40 and empty.any() and not empty.all()
     assert not held.centroids[empty].any() and held.centroids[~empty].any(1).all()
@@ -69,4 +69,4 @@ def test_empty_clusters_are_zero_and_everything_made_of_them_is_defined(tmp_path
 
 
 def test_it_has_a_name_of_its_own():
-    assert teacher_memory.key("o", 3, 5, "published") != teacher_memory.key("o", 3, 5, "kmeans")
+    assert teacher_memory.memory_key("o", 3, 5, "published") != teacher_memory.memory_key("o", 3, 5, "kmeans")

@@ -93,8 +93,8 @@ def test_sketches_keep_distances_nearly():
 
 def test_targets_equal_the_definition(tmp_path):
     outputs = outputs_of(np.random.default_rng(0).integers(2, 9, 40))
-    teacher_memory.write(tmp_path / "m", outputs, 3, 5, "kmeans", quiet)
-    held = teacher_memory.read(tmp_path / "m", mapped=True)
+    teacher_memory.write_memory(tmp_path / "m", outputs, 3, 5, "kmeans", quiet)
+    held = teacher_memory.read_memory(tmp_path / "m", mapped=True)
     points, centroids = dense(outputs), held.centroids.astype(np.float64)
     np.testing.assert_allclose(held.distances, reference.distances(points, centroids), rtol=1e-5)
     np.testing.assert_allclose(held.cosines, reference.cosines(points, centroids), rtol=1e-4, atol=1e-6)

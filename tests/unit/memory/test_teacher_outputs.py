@@ -24,7 +24,7 @@ def write(folder, teacher, data, padding="masked", order=(0, 1)):
     def progress(what, done, total):
         seen.append((done, total))
 
-    teacher_outputs.write(folder, model, order, data, (2, 3), padding, "float32", CPU, progress)
+    teacher_outputs.write_outputs(folder, model, order, data, (2, 3), padding, "float32", CPU, progress)
     return model, seen
 
 
@@ -33,7 +33,7 @@ def write(folder, teacher, data, padding="masked", order=(0, 1)):
 def test_every_example_keeps_its_own_logits_and_features(tmp_path, teacher, data, padding, shard_bytes, monkeypatch):
     monkeypatch.setattr(teacher_outputs, "SHARD_BYTES", shard_bytes)
     model, seen = write(tmp_path / "o", teacher, data, padding, order=(1, 0))
-    outputs = teacher_outputs.read(tmp_path / "o", mapped=True)
+    outputs = teacher_outputs.read_outputs(tmp_path / "o", mapped=True)
     assert seen[-1] == (len(data), len(data))
     assert (len(outputs.shards[2]) > 1) == (shard_bytes == 2000)
     width = 32
@@ -65,13 +65,13 @@ def test_the_name_follows_everything_that_the_outputs_depend_on(data, glue, teac
         (*plain[:4], "published", "float32"),
         (*plain[:5], "bf16"),
     ]
-    assert len({teacher_outputs.key(*variant) for variant in variants}) == len(variants)
-    assert teacher_outputs.key(*plain) == teacher_outputs.key(*plain)
+    assert len({teacher_outputs.outputs_key(*variant) for variant in variants}) == len(variants)
+    assert teacher_outputs.outputs_key(*plain) == teacher_outputs.outputs_key(*plain)
 
 
 def test_bytes_are_what_the_formula_says(tmp_path, teacher, data):
     write(tmp_path / "o", teacher, data)
-    outputs = teacher_outputs.read(tmp_path / "o", mapped=False)
+    outputs = teacher_outputs.read_outputs(tmp_path / "o", mapped=False)
     tokens, hidden, layers, classes = int(data.offsets[-1]), 16, 2, 2
     n = len(data)
     assert outputs.nbytes == 2 * tokens * hidden * layers + 4 * n * classes + 8 * (n + 1)

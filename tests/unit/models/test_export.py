@@ -54,7 +54,7 @@ def write_student(folder, record=RECORD, task="sst2"):
 
 def run(student, output, **more):
     given = {"task": None, "onnx": False, "overwrite": False} | more
-    return export.run(str(student), output, display=Display(quiet=True), **given)
+    return export.export_student(str(student), output, display=Display(quiet=True), **given)
 
 
 @pytest.fixture(scope="module")

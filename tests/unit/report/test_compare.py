@@ -10,7 +10,7 @@ import yaml
 
 from fsd_tune.errors import InputError
 from fsd_tune.report import compare_page
-from fsd_tune.report.compare import compare, document, lines, wandb_view_steps
+from fsd_tune.report.compare import compare, comparison_document, comparison_lines, wandb_view_steps
 from fsd_tune.report.results import load
 from tests.helpers.result_folders import write_search
 
@@ -29,9 +29,9 @@ def test_the_table_is_what_the_searches_hold(two):
         assert row["best"] == finished["score"].max() and row["median"] == np.median(finished["score"])
         assert row["trials"] == len(results.trials) and row["steps"] == results.trials["steps"].sum()
         assert results.best is not None and row["learning_rate"] == results.best["learning_rate"]
-    assert [line.split()[0] for line in lines(compared)[-2:]] == list(compared.names)
-    assert [row["search"] for row in document(compared)["searches"]] == list(compared.names)
-    json.dumps(document(compared))
+    assert [line.split()[0] for line in comparison_lines(compared)[-2:]] == list(compared.names)
+    assert [row["search"] for row in comparison_document(compared)["searches"]] == list(compared.names)
+    json.dumps(comparison_document(compared))
 
 
 def test_best_so_far_against_a_slow_reference(two):
@@ -91,7 +91,7 @@ def test_two_of_one_name_are_told_apart(tmp_path):
 
 
 def test_page_table_and_picture(two, tmp_path):
-    path = compare_page.write(compare(two), tmp_path / "out")
+    path = compare_page.write_comparison(compare(two), tmp_path / "out")
     page = path.read_text(encoding="utf-8")
     body = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
     assert "<b>B</b>" not in body and "&lt;b&gt;B&lt;/b&gt;" in body, "names are escaped"

@@ -39,7 +39,7 @@ MARKUP = '<script>alert(1)</script><img src=x onerror="alert(2)">'
 @pytest.fixture(scope="module")
 def search(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = write_search(tmp_path_factory.mktemp("search") / "R")
-    html_report.write(folder)
+    html_report.write_report(folder)
     return folder
 
 
@@ -213,7 +213,7 @@ def test_charts_that_cannot_be_drawn_say_why(tmp_path: Path) -> None:
     assert "no study `sst2-fsd_ilg`; it has `another`" in drawn(tmp_path)["history"].caption
     (tmp_path / "study.db").write_bytes(b"no database " * 500)
     assert "study.db cannot be read" in drawn(tmp_path)["curves"].caption
-    page = Page(html_report.write(tmp_path))
+    page = Page(html_report.write_report(tmp_path))
     assert "study.db cannot be read" in page.text
     assert "No trial has started yet." in page.text
 
@@ -287,7 +287,7 @@ def test_markup_from_files_stays_text(tmp_path: Path) -> None:
     failed = one_report(1, math.nan, **{MARKUP: 1.0, f"loss/{MARKUP}": 1.0})
     config = {"method": MARKUP, "alpha": MARKUP}
     write_trial(folder, 24, config, [failed], "failed", MARKUP, name="trial <img src=x onerror=alert(3)>")
-    page = Page(html_report.write(folder))
+    page = Page(html_report.write_report(folder))
     assert page.text.count("<script>alert(1)</script>") >= 10
     assert "trial <img src=x onerror=alert(3)>" in page.text
     assert not [tag for tag, _ in page.tags if tag == "img"]
@@ -310,7 +310,7 @@ def test_the_page_names_no_address_to_fetch_from(search: Path) -> None:
 
 def test_a_young_search_has_a_page(tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_text(json.dumps({"state": "running"}))
-    text = Page(html_report.write(tmp_path)).text
+    text = Page(html_report.write_report(tmp_path)).text
     assert "No trial has finished yet." in text and tmp_path.name in text
 
 
@@ -322,7 +322,7 @@ def test_other_metrics_and_large_splits(tmp_path: Path) -> None:
         rows = [one_report(1, 0.0, matthews_correlation=-0.12344)]
         (trial / "reports.jsonl").write_text(json.dumps(rows[0]) + "\n")
         (trial / "trial.json").write_text(json.dumps({"state": "finished"}))
-    text = Page(html_report.write(tmp_path)).text
+    text = Page(html_report.write_report(tmp_path)).text
     assert "Best student, matthews correlation −0.1234 " in text and "±" not in text
     assert "Teacher 0." not in text
 
@@ -404,7 +404,7 @@ def test_the_page_shows_names_in_the_place_of_absolute_paths(tmp_path: Path) -> 
         tmp_path / "R", 4, study=False, teacher={"name": "/home/me/teachers/sst2-large", "score": 0.8},
         memory=summary()["memory"] | {"path": "/scratch/memory/memory-ab12"},
     )  # fmt: skip
-    text = Page(html_report.write(folder)).text
+    text = Page(html_report.write_report(folder)).text
     assert "Teacher 0.800 sst2-large" in text and "memory memory-ab12" in text and "Made by fsd_tune from R ," in text
     assert "/scratch" not in text
     commands = [part for part in text.split() if part.startswith("/home/me")]
@@ -422,7 +422,7 @@ def test_the_pictures_of_an_analysis_are_its_own_files(tmp_path: Path) -> None:
     (folder / "analysis" / "analysis.json").write_text(json.dumps(analysis))
     for name in ("cka", "gaps", "map"):
         (folder / "analysis" / f"{name}.png").write_bytes(b"PNG of " + name.encode())
-    path = html_report.write(folder)
+    path = html_report.write_report(folder)
     page, html = Page(path), path.read_text(encoding="utf-8")
     sources = [str(attributes["src"]) for tag, attributes in page.tags if tag == "img"]
     assert [base64.b64decode(source.split(",")[1]) for source in sources] == [

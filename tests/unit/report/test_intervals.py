@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fsd_tune.data.splits import TASKS, evaluate, get_task
+from fsd_tune.data.splits import TASKS, compute_metrics, get_task
 from fsd_tune.report.intervals import Interval, _scorer, _weights, bootstrap, mean_and_deviation, paired
 
 
@@ -63,13 +63,15 @@ def test_the_bootstrap_is_the_loop_through_the_metric(name):
     for _ in range(30):
         rows = generator.integers(0, len(labels), len(labels))
         means = [
-            np.mean([evaluate(task, one[rows], labels[rows])[task.metric] for one in logits])
+            np.mean([compute_metrics(task, one[rows], labels[rows])[task.metric] for one in logits])
             for logits in (first, second[:2])
         ]
         differences.append(means[0] - means[1])
     low, high = np.quantile(differences, [0.025, 0.975])
     assert (found.low, found.high) == pytest.approx((low, high))
-    whole = [np.mean([evaluate(task, one, labels)[task.metric] for one in logits]) for logits in (first, second[:2])]
+    whole = [
+        np.mean([compute_metrics(task, one, labels)[task.metric] for one in logits]) for logits in (first, second[:2])
+    ]
     assert found.estimate == pytest.approx(whole[0] - whole[1])
 
 

@@ -217,5 +217,5 @@ def test_a_folder_of_an_earlier_version_is_read_and_reported(tmp_path: Path) -> 
     }  # fmt: skip
     assert found.best is not None and found.best["number"] == 1 and len(found.reports) == 18
     assert (found.summary.task, found.summary.memory.passes, found.summary.dev.examples) == ("sst2", 1, 872)
-    page = html_report.write(folder).read_text()
+    page = html_report.write_report(folder).read_text()
     assert "all 6 trials were run" in page and "0.832" in page

@@ -29,7 +29,7 @@ def value(lines, name):
 
 def test_the_end_of_a_search(search):
     results = search()
-    lines, best, saved = summary.lines(results), results.best, results.saved
+    lines, best, saved = summary.summary_lines(results), results.best, results.saved
     assert best is not None
     assert lines[0] == "sst2-fsd_ilg: done after 6 min 53 s"
     said = value(lines, "best student  ")
@@ -51,25 +51,25 @@ def test_the_end_of_a_search(search):
 
 def test_places_are_named_when_they_are_there(search, tmp_path):
     results = search(trials=4)
-    assert not any("report.html" in line for line in summary.lines(results))
+    assert not any("report.html" in line for line in summary.summary_lines(results))
     (tmp_path / "R/report.html").write_text("")
     (tmp_path / "R/study.db").write_text("")
     (tmp_path / "R/best").mkdir()
-    lines = summary.lines(results)[-3:]
+    lines = summary.summary_lines(results)[-3:]
     assert [line.split()[-1] for line in lines] == [
         str(tmp_path / "R" / name) for name in ("report.html", "study.db", "best")
     ]
 
 
 def test_behind_a_uri_the_places_are_copies(search):
-    *_, where, elsewhere = summary.lines(search(trials=4), "s3://bucket/runs/rte?region=eu")
+    *_, where, elsewhere = summary.summary_lines(search(trials=4), "s3://bucket/runs/rte?region=eu")
     assert where.endswith(" s3://bucket/runs/rte?region=eu")
     assert elsewhere.endswith(" fsd-tune fetch 's3://bucket/runs/rte?region=eu'")
 
 
 def test_a_reused_memory_and_another_judge_are_said(search):
     memory = result_folders.summary()["memory"] | {"passes": 0, "passes_ever": 1}
-    lines = summary.lines(search(trials=4, memory=memory, judge_by="last"))
+    lines = summary.summary_lines(search(trials=4, memory=memory, judge_by="last"))
     assert value(lines, "teacher passes").startswith("0 over the training split, for 4 trials (reused; 1 was paid")
     assert not any("a score is the mean" in line for line in lines)
 
@@ -77,7 +77,7 @@ def test_a_reused_memory_and_another_judge_are_said(search):
 @pytest.mark.parametrize("score", [None, 0.0, -0.1])
 def test_a_teacher_that_cannot_be_compared(search, score):
     """A search of `ce` alone has no teacher's score; Matthews and Pearson may be zero or negative."""
-    lines = summary.lines(search(trials=4, teacher={"name": "t", "score": score}))
+    lines = summary.summary_lines(search(trials=4, teacher={"name": "t", "score": score}))
     assert any("teacher  " in line for line in lines) == (score is not None)
     assert not any("keeps" in line or "inf" in line for line in lines)
 
@@ -87,13 +87,13 @@ def test_a_search_without_an_end(tmp_path):
     folder = tmp_path / "R"
     result_folders.write_frame(folder, {"state": "running", "wall_seconds": 3.0})
     results = load(folder)
-    lines = summary.lines(results)
+    lines = summary.summary_lines(results)
     assert value(lines, "best student") == "none: no trial has finished"
     assert value(lines, "trials  ").startswith("0 of 24: none ended; stopping early saved 0% of the steps (0 of 0)")
     result_folders.write_trial(folder, 0, result_folders.configuration(random.Random(0)), [], None)
-    lines = summary.lines(load(folder))
+    lines = summary.summary_lines(load(folder))
     assert value(lines, "trials  ").startswith("1 of 24: none ended")
-    assert summary.document(load(folder))["best"] is None
+    assert summary.summary_document(load(folder))["best"] is None
 
 
 def test_a_young_search(tmp_path):
@@ -102,15 +102,15 @@ def test_a_young_search(tmp_path):
     folder.mkdir()
     (folder / "summary.json").write_text('{"identity": "x", "state": "running"}')
     (folder / "settings.yaml").write_text("method: kd\n")
-    lines = summary.lines(load(folder))
+    lines = summary.summary_lines(load(folder))
     assert value(lines, "best student") == "none: no trial has finished"
     assert "None" not in "\n".join(lines)
-    json.dumps(summary.document(load(folder)), allow_nan=False)
+    json.dumps(summary.summary_document(load(folder)), allow_nan=False)
 
 
 def test_the_same_for_machines(search, tmp_path):
     results = search()
-    document = json.loads(json.dumps(summary.document(results), allow_nan=False))
+    document = json.loads(json.dumps(summary.summary_document(results), allow_nan=False))
     best = results.best
     assert best is not None
     assert document["best"]["trial"] == best["number"] and document["best"]["score"] == best["score"]
@@ -130,7 +130,7 @@ def test_hyperparameters_that_the_best_does_not_use_are_left_out(tmp_path):
     worse = [result_folders.report(index, 0.6) for index in range(1, 11)]
     result_folders.write_trial(folder, 1, result_folders.configuration(generator), worse)
     results = load(folder)
-    assert value(summary.lines(results), "method=kd") == "alpha=0.5 temperature=3 epochs=2"
-    config = summary.document(results)["best"]["config"]
+    assert value(summary.summary_lines(results), "method=kd") == "alpha=0.5 temperature=3 epochs=2"
+    config = summary.summary_document(results)["best"]["config"]
     assert config == {"method": "kd", "alpha": 0.5, "temperature": 3.0, "epochs": 2}
     json.dumps(config)

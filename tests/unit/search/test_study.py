@@ -474,7 +474,7 @@ search: {sampler: grid, trials: 64, first: [{beta: 30, alpha: 0.3}, {method: ce,
 def test_a_grid_has_every_combination_once(load):
     points = list(grid.points(load(GRID)))
     assert len(points) == grid.size(load(GRID)) == 2 * 2 + 3 * 2 + 3 * 2 * 2
-    assert len({grid.key(point) for point in points}) == len(points)
+    assert len({grid.point_key(point) for point in points}) == len(points)
     assert points == list(grid.points(load(GRID)))
     assert {tuple(point) for point in points} == {
         ("method", "epochs", "batch_size"), ("method", "alpha", "epochs"), ("method", "alpha", "beta", "epochs"),
@@ -493,7 +493,7 @@ def test_a_grid_is_run_to_its_end_the_first_configurations_first(load, make, tmp
     play(record, 22, stop=lambda n: 1 if n % 3 == 1 else None, fail=lambda n: n == 7)
     assert record.ask() is None
     params = [trial.params for trial in stored(tmp_path / "study.db")]
-    assert len({grid.key(point) for point in params}) == 22
+    assert len({grid.point_key(point) for point in params}) == 22
     # The first: the defaults of the first method, moved into the space; then the named ones, those that they leave
     # open as the grid has them first.
     assert params[0] == {"method": "ce", "epochs": 2, "batch_size": 16}
@@ -514,7 +514,7 @@ def test_a_continued_grid_runs_what_remains(load, make, tmp_path):
     played = play(again, 15)
     assert again.ask() is None
     assert list(played) == [4, 6, *range(9, 22)] and played[4] == configs[4] and played[6] == configs[6]
-    assert len({grid.key(trial.params) for trial in stored(tmp_path / "again.db")}) == 22
+    assert len({grid.point_key(trial.params) for trial in stored(tmp_path / "again.db")}) == 22
 
 
 def test_a_grid_of_one_point_is_one_trial(load, make):

@@ -66,7 +66,7 @@ def test_every_key_path_has_its_line(tmp_path: Path) -> None:
         "# comment\nmethod: kd\nspace:\n  alpha: {low: 0.1,\n    high: 0.9}\n"
         "search:\n  first:\n    - {alpha: 1}\n    - alpha: 2\n"
     )
-    document = yaml_file.read(_write(tmp_path, text))
+    document = yaml_file.read_yaml(_write(tmp_path, text))
     assert document.data["space"] == {"alpha": {"low": 0.1, "high": 0.9}}
     assert document.lines[("method",)] == 2
     assert document.lines[("space", "alpha")] == 4
@@ -77,14 +77,14 @@ def test_every_key_path_has_its_line(tmp_path: Path) -> None:
 
 
 def test_mark_and_crlf_are_accepted(tmp_path: Path) -> None:
-    document = yaml_file.read(_write(tmp_path, b"\xef\xbb\xbfmethod: kd\r\nspace:\r\n  alpha: 0.5\r\n"))
+    document = yaml_file.read_yaml(_write(tmp_path, b"\xef\xbb\xbfmethod: kd\r\nspace:\r\n  alpha: 0.5\r\n"))
     assert document.data == {"method": "kd", "space": {"alpha": 0.5}}
     assert document.lines[("space", "alpha")] == 3
 
 
 def test_aliases_and_merges(tmp_path: Path) -> None:
     text = "a: &a {low: 1, high: 2}\nb: *a\nc:\n  <<: *a\n  high: 3\nd:\n  <<: [*a, {low: 5, extra: 6}]\n"
-    document = yaml_file.read(_write(tmp_path, text))
+    document = yaml_file.read_yaml(_write(tmp_path, text))
     assert document.issues == []
     assert document.data == yaml.safe_load(text)
     assert document.lines[("c", "high")] == 5
@@ -93,7 +93,7 @@ def test_aliases_and_merges(tmp_path: Path) -> None:
 
 def test_agrees_with_safe_load_on_plain_files(tmp_path: Path) -> None:
     text = "a: 1\nb: [1.5, x, null, true]\nc:\n  - d: 'q'\n    e: |\n      text\n      more\n  - {f: -2.5e+3}\n"
-    assert yaml_file.read(_write(tmp_path, text)).data == yaml.safe_load(text)
+    assert yaml_file.read_yaml(_write(tmp_path, text)).data == yaml.safe_load(text)
 
 
 UNREADABLE = [
@@ -123,7 +123,7 @@ UNREADABLE = [
 @pytest.mark.parametrize(("content", "message"), UNREADABLE)
 def test_unreadable_files_are_one_clear_line(tmp_path: Path, content: bytes, message: str) -> None:
     with pytest.raises(InputError) as caught:
-        yaml_file.read(_write(tmp_path, content))
+        yaml_file.read_yaml(_write(tmp_path, content))
     assert len(caught.value.problems) == 1
     assert "\n" not in caught.value.problems[0]
     assert message in caught.value.problems[0]
@@ -132,17 +132,17 @@ def test_unreadable_files_are_one_clear_line(tmp_path: Path, content: bytes, mes
 def test_billion_laughs_are_refused_quickly(tmp_path: Path) -> None:
     lines = ["a0: &a0 [lol, lol]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)]
     with pytest.raises(InputError, match="expands to more than 10000 values"):
-        yaml_file.read(_write(tmp_path, "\n".join(lines)))
+        yaml_file.read_yaml(_write(tmp_path, "\n".join(lines)))
 
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:
     _write(tmp_path, "method: kd\n")
     with pytest.raises(InputError, match=r"spaec\.yaml: no such file\. Did you mean `space\.yaml`\?"):
-        yaml_file.read(tmp_path / "spaec.yaml")
+        yaml_file.read_yaml(tmp_path / "spaec.yaml")
     with pytest.raises(InputError, match="no such file"):
-        yaml_file.read(tmp_path / "no" / "space.yaml")
+        yaml_file.read_yaml(tmp_path / "no" / "space.yaml")
     with pytest.raises(InputError, match="is a folder"):
-        yaml_file.read(tmp_path)
+        yaml_file.read_yaml(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -162,14 +162,14 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
     ],
 )
 def test_issues_leave_the_rest_readable(tmp_path: Path, text: str, line: int, path: object, words: str) -> None:
-    (issue,) = yaml_file.read(_write(tmp_path, text + "last: 7\n")).issues
+    (issue,) = yaml_file.read_yaml(_write(tmp_path, text + "last: 7\n")).issues
     assert (issue.line, issue.path) == (line, path)
     assert words in issue.message
-    assert yaml_file.read(_write(tmp_path, text + "last: 7\n")).data["last"] == 7
+    assert yaml_file.read_yaml(_write(tmp_path, text + "last: 7\n")).data["last"] == 7
 
 
 def test_a_duplicate_keeps_the_first_value(tmp_path: Path) -> None:
-    assert yaml_file.read(_write(tmp_path, "a: 1\na: 2\n")).data == {"a": 1}
+    assert yaml_file.read_yaml(_write(tmp_path, "a: 1\na: 2\n")).data == {"a": 1}
 
 
 @pytest.mark.parametrize("text", ["{a: 1", "!!python/name:os.system", "a: 1\n\tb: 2", "[" * 3000])
@@ -203,12 +203,12 @@ def test_parse_value_refuses(text: str) -> None:
 def test_dumped_text_stays_text_for_both_readings(tmp_path: Path, value: str) -> None:
     text = yaml_file.dump({"key": value, "list": [value, [value]], "flow": yaml_file.Flow(inner=value)})
     expected = {"key": value, "list": [value, [value]], "flow": {"inner": value}}
-    assert yaml_file.read(_write(tmp_path, text)).data == expected
+    assert yaml_file.read_yaml(_write(tmp_path, text)).data == expected
     assert yaml.safe_load(text) == expected
 
 
 @pytest.mark.parametrize("value", [1e-4, 5e-05, 1e20, 0.1, 3.0, 7, -1, True, None, 1e-300])
 def test_dumped_numbers_read_back(tmp_path: Path, value: object) -> None:
     text = yaml_file.dump({"key": value})
-    assert repr(yaml_file.read(_write(tmp_path, text)).data["key"]) == repr(value)
+    assert repr(yaml_file.read_yaml(_write(tmp_path, text)).data["key"]) == repr(value)
     assert repr(yaml.safe_load(text)["key"]) == repr(value)
