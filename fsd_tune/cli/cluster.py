@@ -100,11 +100,12 @@ def fetch(*, cluster: str, name: str | None, output: Path | None, shared: str) -
     They come from a cluster, or from the URI where the search stored them.
     """
     from fsd_tune.cluster import jobs
+    from fsd_tune.cluster.fetch import fetch_search, fetch_uri
 
     uri = next((given for given in (name, cluster) if given is not None and is_uri(given)), None)
     if uri is not None:
         target = output or Path(last_name(uri))
-        fetched = jobs.fetch_uri(uri, target)
+        fetched = fetch_uri(uri, target)
     elif name is None:
         raise InputError("NAME: is missing: the `--output` of the search that was submitted.")
     else:
@@ -112,5 +113,5 @@ def fetch(*, cluster: str, name: str | None, output: Path | None, shared: str) -
         target = Path(posixpath.normpath(name).removeprefix(f"{source.shared}/")) if output is None else output
         if output is None and target.is_absolute():
             raise InputError(f"NAME: {name} does not lie in {source.shared}, which all nodes share.")
-        fetched = jobs.fetch(source, name, target)
+        fetched = fetch_search(source, name, target)
     print(f"{target}: {', '.join(fetched)}")

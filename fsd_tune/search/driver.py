@@ -1,6 +1,5 @@
 """Run a search on a connected cluster: the memory, the trials on Ray Tune, and its folder in order afterwards."""
 
-import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -20,6 +19,7 @@ from fsd_tune.search.conclusion import conclude
 from fsd_tune.search.folder import clear_folder
 from fsd_tune.search.live import View
 from fsd_tune.search.plan import SearchPlan
+from fsd_tune.search.process_state import interrupt_flag
 from fsd_tune.search.progress import SearchProgress
 from fsd_tune.search.resume import ResumeState
 from fsd_tune.search.study import SearchStudy
@@ -226,7 +226,7 @@ class SearchDriver:
             logger = self._callback(searcher, scheduler)
             tuner = self._tuner(memory, searcher, scheduler, logger)
             self._announce()
-            with _interrupt_flag(self._interrupted):
+            with interrupt_flag(self._interrupted):
                 tuner.fit()
         except tune.TuneError as error:
             if self._storage.lost is not None:
@@ -335,26 +335,3 @@ def _trial_folder(folders: Mapping[int, str], trial: Any) -> str:
     """Return the name of a trial's folder; a restarted trial keeps the folder that it has."""
     number = trial.config["trial"]
     return folders.get(number, f"{number:04d}_{trial.trial_id}")
-
-
-@contextmanager
-def _interrupt_flag(interrupted: threading.Event) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM set `interrupted`; a second one ends at once.
-
-    Python runs signal handlers in the main thread only, so in another thread this does nothing.
-    """
-
-    def set_flag(number: int, frame: object) -> None:
-        if interrupted.is_set():
-            raise KeyboardInterrupt
-        interrupted.set()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, set_flag) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -61,3 +61,26 @@ def _log_levels() -> Iterator[None]:
     finally:
         for name, level in before.items():
             logging.getLogger(name).setLevel(level)
+
+
+@contextmanager
+def interrupt_flag(interrupted: threading.Event) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM set `interrupted`; a second one ends at once.
+
+    Python runs signal handlers in the main thread only, so in another thread this does nothing.
+    """
+
+    def set_flag(number: int, frame: object) -> None:
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+        interrupted.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, set_flag) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -16,7 +16,21 @@ def test_every_public_name_exists_and_is_documented(name):
     assert value.__doc__ and len(value.__doc__.splitlines()[0]) > 10, name
 
 
-@pytest.mark.parametrize("name", ["cka", "losses", "errors", "settings.loader", "report.results", "data.splits"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cka",
+        "data.splits",
+        "data.tasks",
+        "errors",
+        "losses.baselines",
+        "losses.distillation",
+        "losses.global_structure",
+        "losses.structures",
+        "report.results",
+        "settings.loader",
+    ],  # fmt: skip
+)
 def test_examples_run(name):
     outcome = doctest.testmod(importlib.import_module(f"fsd_tune.{name}"))
     assert outcome.attempted > 0 and outcome.failed == 0

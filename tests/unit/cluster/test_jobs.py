@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fsd_tune.cluster import jobs
+from fsd_tune.cluster import fetch, jobs
 from fsd_tune.errors import InputError
 from tests import ROOT
 
@@ -148,21 +148,21 @@ def test_a_folder_that_holds_anything_else_is_not_fetched_into(cluster, tmp_path
     (mine / "thesis.txt").write_text("precious")
     Recorded.said = "best\nsummary.json\n"
     with pytest.raises(InputError, match="holds other files; give a new folder"):
-        jobs.fetch(cluster, "runs/rte", tmp_path / "mine")
+        fetch.fetch_search(cluster, "runs/rte", tmp_path / "mine")
     (tmp_path / "mine" / "summary.json").write_text('{"group": "another"}')
     with pytest.raises(InputError, match="holds another search"):
-        jobs.fetch(cluster, "runs/rte", tmp_path / "mine")
+        fetch.fetch_search(cluster, "runs/rte", tmp_path / "mine")
     with pytest.raises(InputError, match="is a file"):
-        jobs.fetch(cluster, "runs/rte", tmp_path / "mine" / "summary.json")
+        fetch.fetch_search(cluster, "runs/rte", tmp_path / "mine" / "summary.json")
     assert (mine / "thesis.txt").read_text() == "precious"
 
 
 def test_the_same_search_is_recognised_by_its_group(tmp_path):
     (tmp_path / "summary.json").write_text('{\n "group": "rte-1"\n}\n')
     told = 'Warning: added to known hosts\n{\n "group": "%s",\n "task": "rte-1"\n}\nShared connection closed.\n'
-    jobs._check_same_search(tmp_path, told % "rte-1")
+    fetch._check_same_search(tmp_path, told % "rte-1")
     with pytest.raises(InputError, match="holds another search"):
-        jobs._check_same_search(tmp_path, told % "rte-2")
+        fetch._check_same_search(tmp_path, told % "rte-2")
 
 
 def test_the_shared_folder_is_a_path_of_the_nodes():
