@@ -46,6 +46,11 @@ def get_task(task: TaskLike) -> Task:
 
     Raises:
         InputError: no task has this name, or the YAML has problems; all of them are listed.
+
+    Example:
+        >>> import fsd_tune as fsd
+        >>> fsd.load_task("SST-2").labels
+        ('negative', 'positive')
     """
     if isinstance(task, Task):
         return task

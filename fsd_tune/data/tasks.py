@@ -53,6 +53,12 @@ class Task:
         scores: lowest and highest label of a regression task.
         own_cells: the cell for each label in the files of a task of your own, in index order.
         tables: the files of a task of your own; None for GLUE's.
+
+    Example:
+        >>> import fsd_tune as fsd
+        >>> task = fsd.load_task("mrpc")
+        >>> task.metric, task.num_labels
+        ('f1', 2)
     """
 
     id: str

@@ -79,6 +79,12 @@ def compare(folders: Sequence[Path | str], anyway: bool = False) -> Comparison:
 
     Raises:
         InputError: a folder holds no search, or they cannot be compared.
+
+    Example:
+        >>> import fsd_tune as fsd
+        >>> compared = fsd.compare(["runs/rte", "runs/rte-kd"])  # doctest: +SKIP
+        >>> compared.names  # doctest: +SKIP
+        ('rte', 'rte-kd')
     """
     problems, searches = ProblemCollector(), []
     if len(folders) < 2:

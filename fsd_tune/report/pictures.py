@@ -1,7 +1,7 @@
 """The pictures of `fsd-tune analyze` in a report: its PNG files, embedded, each with a caption."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,13 +32,13 @@ def analysis_pictures(results: Results) -> list[Picture]:
     if not results.analysis:
         return []
     folder = results.folder / layout.ANALYSIS
-    texts = (
-        ("cka", "CKA of all layers", _cka(results.analysis) + _analysed_student(results)),
-        ("gaps", "Gaps of distances and cosines", _gaps(results.analysis)),
-        ("map", "Cosine and Euclidean distance of pairs", _map(results.analysis)),
-        ("tsne", "t-SNE of features and centroids", _tsne(results.analysis)),
+    captions: tuple[tuple[str, str, Callable[[], str]], ...] = (
+        ("cka", "CKA of all layers", lambda: _cka(results.analysis) + _analysed_student(results)),
+        ("gaps", "Gaps of distances and cosines", lambda: _gaps(results.analysis)),
+        ("map", "Cosine and Euclidean distance of pairs", lambda: _map(results.analysis)),
+        ("tsne", "t-SNE of features and centroids", lambda: _tsne(results.analysis)),
     )
-    return [_picture(folder / f"{name}.png", title, caption) for name, title, caption in texts]
+    return [_picture(folder / f"{name}.png", title, caption) for name, title, caption in captions]
 
 
 def data_uri(path: Path) -> str:
@@ -46,12 +46,16 @@ def data_uri(path: Path) -> str:
     return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
-def _picture(path: Path, title: str, caption: str) -> Picture:
+def _picture(path: Path, title: str, caption: Callable[[], str]) -> Picture:
+    """Return a picture; one that cannot be shown keeps its place and says why."""
     key = f"analysis_{path.stem}"
-    if path.is_file():
-        return Picture(key, title, caption, data_uri(path))
-    missing = f"The file {path.parent.name}/{path.name} is missing; `fsd-tune analyze --search` draws it again."
-    return Picture(key, title, missing, "")
+    again = "`fsd-tune analyze --search` makes it again."
+    try:
+        return Picture(key, title, caption(), data_uri(path))
+    except FileNotFoundError:
+        return Picture(key, title, f"Not drawn: the file {path.parent.name}/{path.name} is missing; {again}", "")
+    except (OSError, KeyError, IndexError, TypeError, AttributeError):
+        return Picture(key, title, f"Not drawn: the analysis in {path.parent.name}/ is damaged; {again}", "")
 
 
 def _analysed_student(results: Results) -> str:

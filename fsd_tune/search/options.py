@@ -30,7 +30,7 @@ class SearchInputs:
     """
 
     task: TaskLike
-    teacher: str
+    teacher: str | Path
     output: Path | str | ExperimentFolder
     data: Path | str | None = None
     memory: Path | str | None = None

@@ -51,7 +51,7 @@ def plan_search(settings: Settings, inputs: SearchInputs, options: RunOptions) -
     """
     experiment = open_folder.open_experiment(inputs.output)
     settings = _with_absolute_model(settings)
-    loaded = load_inputs(settings, inputs.task, inputs.teacher, None if inputs.data is None else Path(inputs.data))
+    loaded = load_inputs(settings, inputs.task, str(inputs.teacher), None if inputs.data is None else Path(inputs.data))
     if not isinstance(inputs.output, ExperimentFolder):
         experiment.check_writable("--output")
         experiment.download()
@@ -61,7 +61,7 @@ def plan_search(settings: Settings, inputs: SearchInputs, options: RunOptions) -
     spec = MemorySpec.from_inputs(settings, loaded, memory, device, remote=remote, elsewhere=elsewhere)
     identity = search_folder.describe_identity(settings, spec)
     search_folder.check_output(experiment.folder, identity, options.overwrite, options.resuming)
-    given = search_folder.record_inputs(loaded.task, inputs.teacher, inputs.data, inputs.memory, options.device)
+    given = search_folder.record_inputs(loaded.task, str(inputs.teacher), inputs.data, inputs.memory, options.device)
     all_notes = (*loaded.notes, *spec.notes, *budget.notes(settings))
     return SearchPlan(settings, loaded, spec, experiment, identity, given, all_notes)
 

@@ -100,6 +100,12 @@ def load(
     Raises:
         InputError: With all problems: of the file as `file:line: key: ...`, of an override as `--flag: ...`, or
             `place: ...` when `places` has its key.
+
+    Example:
+        >>> import fsd_tune as fsd
+        >>> settings = fsd.load_settings(None, {"method": "kd", "search.trials": 20})
+        >>> settings.search.trials, settings.space["temperature"]
+        (20, Fixed(value=5.0))
     """
     document = yaml_file.Document({}, {}, []) if path is None else yaml_file.read_yaml(path)
     overrides, places = overrides or {}, places or {}

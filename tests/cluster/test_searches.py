@@ -71,18 +71,19 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from fsd_tune.cluster import connection
 from fsd_tune.memory import actor as memory_actor
 from fsd_tune.memory.build import BuiltMemory, MemoryFacts
-from fsd_tune.search import api as search
-from fsd_tune.settings import loader as settings
+from fsd_tune.search.options import RunOptions, SearchInputs
+from fsd_tune.search.plan import plan_search
+from fsd_tune.settings import loader
 folder = Path(sys.argv[1]).absolute()
 with connection.connect("auto"):
-    space = settings.load(Path("space.yaml"))
-    plan = search.plan(space, task="sst2", teacher="teacher", data="glue", output="none")
+    space = loader.load(Path("space.yaml"))
+    plan = plan_search(space, SearchInputs("sst2", "teacher", output="none", data="glue"), RunOptions())
     actor = memory_actor.start(plan.spec, "test")
     prepared = BuiltMemory(None, None, folder, 0, 0, {}, MemoryFacts("", 0, True, 0.0))
 
     @ray.remote(num_cpus=0.3)
     def total():
-        return float(memory_actor.fetch(actor, prepared).start.sum())
+        return float(memory_actor.fetch_arrays(actor, prepared).start.sum())
 
     workers = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
     asked = [

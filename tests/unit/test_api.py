@@ -29,7 +29,7 @@ def test_every_public_name_exists_and_is_documented(name):
         "losses.structures",
         "report.results",
         "settings.loader",
-    ],  # fmt: skip
+    ],
 )
 def test_examples_run(name):
     outcome = doctest.testmod(importlib.import_module(f"fsd_tune.{name}"))

@@ -311,7 +311,7 @@ def test_hub_that_cannot_be_reached_is_said_quickly(tmp_path):
 from fsd_tune.data import splits as glue
 from fsd_tune.errors import InputError
 try:
-    glue.load(glue.get_task("mnli"), ["train", "dev"], None)
+    glue.load_splits(glue.get_task("mnli"), ["train", "dev"], None)
 except InputError as error:
     print(error, error.hint, sep="\\n")
 import datasets, huggingface_hub

@@ -393,6 +393,7 @@ def best_of(record, trials):
 PLANE = ("--learning-rate=4e-4", "--weight-decay=0.02", "--batch-size=16")
 
 
+@pytest.mark.slow  # a minute of suggestions, for a statement about many seeds
 @pytest.mark.parametrize(("sampler", "trials", "seeds", "flags"), [("cmaes", 48, 5, ()), ("gp", 12, 3, PLANE)])
 def test_the_sampler_beats_random_on_a_bowl(load, make, sampler, trials, seeds, flags):
     found = {

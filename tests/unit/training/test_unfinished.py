@@ -1,9 +1,5 @@
 """Single runs that are interrupted: the same call continues them and ends with the same model."""
 
-import os
-import signal
-import subprocess
-import time
 from dataclasses import replace
 
 import pytest
@@ -15,7 +11,6 @@ from fsd_tune.progress import Display
 from fsd_tune.training.api import distill
 from fsd_tune.training.teacher import TeacherConfig, fine_tune
 from fsd_tune.training.unfinished import unfinished_folder
-from tests.helpers.searching import SCRIPT
 
 CONFIG = {
     "learning_rate": 1e-3, "epochs": 4, "batch_size": 8, "warmup_ratio": 0.1, "weight_decay": 0.01,
@@ -99,30 +94,6 @@ def test_training_goes_on_when_checkpoints_have_no_room(config, monkeypatch):
     display = Interrupted(100)
     assert len(fine_tune(config, False, display)["reports"]) == 4
     assert len([line for line in display.lines if "cannot keep the training so far" in line]) == 1
-
-
-def test_a_killed_distillation_is_continued_to_the_same_student(teacher, glue, tmp_path):
-    def command(output):
-        return [
-            SCRIPT, "distill", "--method", "fsd_ilg", "--task", "sst2", "--teacher", teacher, "--data", glue,
-            "--output", output, "--memory", tmp_path / "memory", "--student-layers", "2", "--data-max-length", "32",
-            "--memory-centroids", "5", "--batch-size", "4", "--epochs", "40", "--precision", "float32",
-            "--device", "cpu",
-        ]  # fmt: skip
-
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    output = tmp_path / "student"
-    run = subprocess.Popen(command(output), env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 240
-    while not list(unfinished_folder(output).glob("*/checkpoint_*")) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    os.kill(run.pid, signal.SIGKILL)
-    run.wait()
-    assert not output.exists()
-    again = subprocess.run(command(output), env=environment, capture_output=True, text=True, check=True)
-    assert "continuing after evaluation " in again.stderr and not unfinished_folder(output).exists()
-    subprocess.run(command(tmp_path / "whole"), env=environment, capture_output=True, check=True)
-    assert same(output, tmp_path / "whole")
 
 
 def test_a_student_is_distilled_from_plain_values(teacher, glue, tmp_path, monkeypatch):
