@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForSequenceClassification, pipeline
 
-from fsd_tune.cluster import connection
 from fsd_tune.report.results import load
 from tests.helpers import glue_folders
-from tests.helpers.searching import SPACE, agree, short_folder
+from tests.helpers.searching import SPACE, agree
 
 TEST_ROWS = 6
 # The benchmark's file names and words by hand, as in test_predict.py; a score where there are no words.
@@ -29,12 +28,6 @@ METRICS = {"cola": "matthews_correlation", "mrpc": "f1", "qqp": "f1", "stsb": "p
 
 
 @pytest.fixture(scope="module")
-def session():
-    with short_folder() as temporary, connection.connect(temporary=Path(temporary)):
-        yield
-
-
-@pytest.fixture(scope="module")
 def world(tmp_path_factory, base):
     root = tmp_path_factory.mktemp("tasks")
     glue_folders.write_glue(root / "glue", train=24, dev=16, test=TEST_ROWS)
@@ -44,7 +37,7 @@ def world(tmp_path_factory, base):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", FILES)
-def test_a_task_through_the_verbs(fsd_tune, session, world, task):
+def test_a_task_through_the_verbs(fsd_tune, ray_session, world, task):
     """Teacher, memory, a search of three trials, evaluation and predictions, as typed."""
     root, base = world
     data, teacher, folder = ("--task", task, "--data", root / "glue"), root / "teachers" / task, root / "runs" / task

@@ -36,12 +36,6 @@ SMALL: dict[str, Any] = {"top": 2, "seeds": 2, "fresh_seeds": 2}
 
 
 @pytest.fixture(scope="module")
-def ray_session():
-    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as folder, connection.connect(temporary=Path(folder)):
-        yield
-
-
-@pytest.fixture(scope="module")
 def searches(ray_session, glue, teacher, tmp_path_factory):
     """Folders of two finished searches, `R` over fsd_ilg and `KD` over kd; not to be written to."""
     root = tmp_path_factory.mktemp("searches")

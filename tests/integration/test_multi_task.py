@@ -4,14 +4,12 @@ import io
 import json
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from fsd_tune.cli.values import tasks_and_teachers
-from fsd_tune.cluster import connection
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.report.results import load
 from fsd_tune.search import multi_task
@@ -71,7 +69,7 @@ def test_the_problems_of_all_tasks_come_before_any_work(tmp_path, glue, teachers
 
 
 @pytest.mark.slow
-def test_tasks_in_turn_and_one_that_fails(tmp_path, glue, teachers):
+def test_tasks_in_turn_and_one_that_fails(ray_session, tmp_path, glue, teachers):
     """The table has every task; one that fails, here by a teacher with weights that are no numbers, stops no other."""
     names = ["sst2", "rte", "stsb"]
     broken = tmp_path / "broken"
@@ -79,11 +77,10 @@ def test_tasks_in_turn_and_one_that_fails(tmp_path, glue, teachers):
     weights = load_file(broken / "model.safetensors")
     weights["classifier.weight"].fill_(float("nan"))
     save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
-    with short_folder() as temporary, connection.connect(temporary=Path(temporary)):
-        outcomes = multi_task.run_searches(
-            space(tmp_path, "--trials=2"),
-            searches(names, [teachers / "sst2", broken, teachers / "stsb"], tmp_path / "R", glue),
-        )
+    outcomes = multi_task.run_searches(
+        space(tmp_path, "--trials=2"),
+        searches(names, [teachers / "sst2", broken, teachers / "stsb"], tmp_path / "R", glue),
+    )
     assert [outcome.results is None for outcome in outcomes] == [False, True, False]
     for name in ("sst2", "stsb"):
         results = load(tmp_path / "R" / name)

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 
@@ -145,7 +144,7 @@ def test_a_disk_that_fills_during_the_search(glue, teacher, tmp_path):
 
 
 @pytest.fixture
-def finished(glue, teacher, tmp_path):
+def finished(ray_session, glue, teacher, tmp_path):
     """A small search that is done, with a teacher and data of its own that may be changed."""
     import shutil
 
@@ -153,15 +152,13 @@ def finished(glue, teacher, tmp_path):
     shutil.copytree(teacher, tmp_path / "teacher")
     space_file = tmp_path / "space.yaml"
     space_file.write_text(SPACE)
-    from fsd_tune.cluster import connection
     from fsd_tune.settings import loader
 
-    with short_folder() as temporary, connection.connect(temporary=Path(temporary)):
-        run(
-            loader.load(space_file, {"search.trials": "2"}), task="sst2", teacher=str(tmp_path / "teacher"),
-            data=tmp_path / "data", output=tmp_path / "R",
-        )  # fmt: skip
-        yield tmp_path / "R"
+    run(
+        loader.load(space_file, {"search.trials": "2"}), task="sst2", teacher=str(tmp_path / "teacher"),
+        data=tmp_path / "data", output=tmp_path / "R",
+    )  # fmt: skip
+    yield tmp_path / "R"
 
 
 def test_resume_adds_trials_and_names_what_has_changed(finished, tmp_path):

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from fsd_tune.cluster import connection
 from fsd_tune.errors import InputError
 from fsd_tune.evaluation.scoring import evaluate
 from fsd_tune.memory.arrays import open_arrays
@@ -24,12 +23,6 @@ from fsd_tune.settings.configuration import resolve
 from fsd_tune.storage import artifacts
 from fsd_tune.training.factory import DistillerFactory
 from tests.helpers.searching import SPACE, agree, command, processes_of, short_folder, study_of
-
-
-@pytest.fixture(scope="module")
-def ray_session():
-    with short_folder() as folder, connection.connect(temporary=Path(folder)):
-        yield
 
 
 @pytest.fixture

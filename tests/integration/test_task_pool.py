@@ -6,15 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from fsd_tune.cluster import connection
 from fsd_tune.cluster.task_pool import ActorPool, TaskPool
-from tests.helpers.searching import short_folder
 
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_session():
-    with short_folder() as folder, connection.connect(temporary=Path(folder)):
-        yield
+pytestmark = pytest.mark.usefixtures("ray_session")
 
 
 def dying(tmp_path, times):
