@@ -66,6 +66,18 @@ def load_settings(tmp_path):
 
 
 @pytest.fixture
+def settings_from_yaml(tmp_path):
+    """Settings of a YAML text and flags: `settings_from_yaml(text, "--trials=3")`."""
+
+    def load(text, *flags):
+        path = tmp_path / "space.yaml"
+        path.write_text(text, encoding="utf-8")
+        return loader.load(path, loader.parse_flags(flags))
+
+    return load
+
+
+@pytest.fixture
 def fsd_tune(monkeypatch, capfd):
     """The command in this process: `fsd_tune("validate", path)` gives (exit code, output, lines of errors)."""
 

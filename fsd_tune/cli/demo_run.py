@@ -15,7 +15,9 @@ from fsd_tune.storage.layout import SETTINGS
 from fsd_tune.training.teacher import TeacherConfig, fine_tune
 
 TASK = "sst2"
-TRAIN, DEV, MAX_LENGTH = 1500, 600, 64
+TRAIN = 1500
+DEV = 600
+MAX_LENGTH = 64
 _TEACHER = {
     "learning_rate": 1e-4,
     "epochs": 2,

@@ -61,7 +61,9 @@ def search(
     check_folder_or_uri("--memory", memory)
     tasks: Sequence[str | Path]
     if isinstance(task, Path):
-        tasks, names, teachers = [task], [task.stem], [teacher.replace("{task}", task.stem)]
+        tasks = [task]
+        names = [task.stem]
+        teachers = [teacher.replace("{task}", task.stem)]
     else:
         names, teachers = tasks_and_teachers(task, teacher)
         tasks = names

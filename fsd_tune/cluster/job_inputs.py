@@ -38,7 +38,9 @@ def translate(shared: str, words: Sequence[str]) -> tuple[list[str], dict[str, P
     given = {word.partition("=")[0] for word in arguments if word.startswith("--")}
     for wrong in sorted(given & {"--help", "--detach", "--address", "--shared"}):
         problems.add(f"{wrong}: is not for the verb that is submitted; options of submit come before its cluster file.")
-    translated, option, argument = [verb], "", ""
+    translated = [verb]
+    option = ""
+    argument = ""
     for word in arguments:
         if word.startswith("--"):
             name, equals, value = word.partition("=")
@@ -47,7 +49,9 @@ def translate(shared: str, words: Sequence[str]) -> tuple[list[str], dict[str, P
                 option = "" if name in _SWITCHES else name
                 continue
         else:
-            name, equals, value = option, "", word
+            name = option
+            equals = ""
+            value = word
             if not option:
                 argument = word
         option = ""

@@ -171,7 +171,9 @@ class MemorySpec:
         if self.live and self.memory_pair is None:
             return 0
         padded = self.train.max_length if self.padding == "published" else None
-        examples, hidden, classes = len(self.stored), self.teacher.hidden_size, len(self.teacher.labels)
+        examples = len(self.stored)
+        hidden = self.teacher.hidden_size
+        classes = len(self.teacher.labels)
         positions = examples * padded if padded else int(self.stored.offsets[-1])
         size = sizes.outputs_bytes(positions, examples, hidden, len(self.layers), classes)
         if self.memory_pair is None:

@@ -59,7 +59,9 @@ def predict(
         float32 [N, C].
     """
     model.eval()
-    parts, rows, done = [], [], 0
+    parts = []
+    rows = []
+    done = 0
     with torch.inference_mode(), autocast(precision, device):
         for chosen in by_length(data.lengths, EVALUATION_BATCH):
             batch = collate(data, chosen, device)

@@ -64,7 +64,9 @@ def _named(compared: Comparison) -> list[tuple[str, str]]:
 
 
 def _importances(compared: Comparison) -> Chart:
-    figure, counts, missing = go.Figure(), [], []
+    figure = go.Figure()
+    counts = []
+    missing = []
     for results, (name, colour) in zip(compared.results, _named(compared), strict=True):
         measured = importances(results)
         if measured.trials < FEWEST or not measured.rows:

@@ -24,7 +24,9 @@ def confirmation_lines(made: Confirmation, folder: Path) -> list[str]:
         made: what `confirm/summary.json` holds.
         folder: the search's folder.
     """
-    fresh, selection, metric = made["fresh_seeds"], made["selection_seeds"], made["metric"]
+    fresh = made["fresh_seeds"]
+    selection = made["selection_seeds"]
+    metric = made["metric"]
     out = [
         f"{folder}: winner {made['winner']['label']}, confirmed on {len(fresh)} fresh seeds ({_span(fresh)})",
         f"                  {short(made['winner']['config'])}",

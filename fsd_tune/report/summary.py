@@ -18,7 +18,9 @@ def summary_lines(results: Results, output: str | Path | None = None) -> list[st
         results: of the search; if its folder lies behind a URI, of the copy on this machine.
         output: the folder as the user named it; a URI is named beside the copy.
     """
-    summary, saved, best = results.summary, results.saved, results.best
+    summary = results.summary
+    saved = results.saved
+    best = results.best
     folder = results.folder
     # A search that is young, or was killed early, has written little of its summary.
     name, state = summary.name or folder.resolve().name, summary.state or "state unknown"

@@ -123,7 +123,9 @@ def types_of(annotation: Any) -> Iterator[Any]:
 
 
 def _note_error(error: Mapping[str, Any], model: type[BaseModel], problems: Problems, path: KeyPath) -> None:
-    keys, kind, path = error["loc"], error["type"], (*path, *error["loc"])
+    keys = error["loc"]
+    kind = error["type"]
+    path = (*path, *error["loc"])
     if kind == "extra_forbidden":
         names = _model_at(model, keys[:-1]).model_fields
         problems.add(path, f"unknown key, must be one of {listed(names)}.{nearest(keys[-1], names)}")

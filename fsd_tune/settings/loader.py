@@ -219,7 +219,9 @@ def _check_unknown(data: Mapping[str, Any], problems: Problems) -> None:
 
 def _check_sections(sections: Mapping[str, Any], methods: tuple[str, ...] | None, problems: Problems) -> None:
     """Check what spans several keys."""
-    student, loss, asha = sections["student"], sections["loss"], sections.get("asha")
+    student = sections["student"]
+    loss = sections["loss"]
+    asha = sections.get("asha")
     if student is not None and student.hidden_size is not None and student.start != "random":
         problems.found(
             ("student", "hidden_size"), student.hidden_size, f"must be null unless start is random, not {student.start}"

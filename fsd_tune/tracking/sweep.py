@@ -96,7 +96,9 @@ def _parameter(distribution: "BaseDistribution") -> dict[str, Any]:
     if isinstance(distribution, CategoricalDistribution):
         return {"values": list(distribution.choices)}
     assert isinstance(distribution, FloatDistribution | IntDistribution)
-    low, high, step = distribution.low, distribution.high, distribution.step
+    low = distribution.low
+    high = distribution.high
+    step = distribution.step
     if distribution.log:
         if isinstance(distribution, IntDistribution):
             return {"distribution": "q_log_uniform_values", "min": low, "max": high, "q": 1}

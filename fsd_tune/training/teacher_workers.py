@@ -37,7 +37,9 @@ class _Told(Display):
 
     def __init__(self, path: Path) -> None:
         super().__init__(quiet=True)
-        self._path, self._said, self._written = path, "", 0.0
+        self._path = path
+        self._said = ""
+        self._written = 0.0
 
     def line(self, text: str) -> None:
         self._said = text.strip() if text.startswith(" ") else ""
@@ -77,7 +79,9 @@ class Workers:
             address: of a Ray cluster, as for `connection.connect`.
             temporary: folder of Ray's own files, as for `connection.connect`.
         """
-        self._cpus, self._gpus, self._candidates = cpus, gpus, candidates
+        self._cpus = cpus
+        self._gpus = gpus
+        self._candidates = candidates
         self._connection, self._stack = (address, temporary), contextlib.ExitStack()
 
     def __enter__(self) -> "Workers":

@@ -9,15 +9,12 @@ import pytest
 
 from fsd_tune.search.doctor import CheckRequest, run_checks
 from fsd_tune.search.folder import identifying_settings
-from fsd_tune.settings.loader import load
 from tests.helpers.searching import SCRIPT, SPACE
 
 
 @pytest.fixture
-def settings(tmp_path):
-    path = tmp_path / "space.yaml"
-    path.write_text(SPACE)
-    return load(path)
+def settings(settings_from_yaml):
+    return settings_from_yaml(SPACE)
 
 
 def found(**wanted):

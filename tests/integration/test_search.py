@@ -18,7 +18,6 @@ from fsd_tune.evaluation.scoring import evaluate
 from fsd_tune.memory.arrays import open_arrays
 from fsd_tune.report.results import load
 from fsd_tune.search import api as search
-from fsd_tune.settings import loader
 from fsd_tune.settings.configuration import resolve
 from fsd_tune.storage import artifacts
 from fsd_tune.training.factory import DistillerFactory
@@ -26,13 +25,8 @@ from tests.helpers.searching import SPACE, agree, command, processes_of, short_f
 
 
 @pytest.fixture
-def space(tmp_path):
-    def write(text=SPACE, *flags):
-        path = tmp_path / "space.yaml"
-        path.write_text(text, encoding="utf-8")
-        return loader.load(path, loader.parse_flags(flags))
-
-    return write
+def space(settings_from_yaml):
+    return lambda text=SPACE, *flags: settings_from_yaml(text, *flags)
 
 
 @pytest.fixture

@@ -17,15 +17,13 @@ import plotly.graph_objects as go
 from fsd_tune.report.results import Results
 from fsd_tune.report.study_db import UndrawableError, quiet_optuna
 
-ACCENT, AMBER, RED, BLUE, VIOLET, PINK, GREY = (
-    "#0d9488",
-    "#c2760c",
-    "#d9534a",
-    "#4083c9",
-    "#8b6fd0",
-    "#b85c9e",
-    "#8a94a0",
-)
+ACCENT = "#0d9488"
+AMBER = "#c2760c"
+RED = "#d9534a"
+BLUE = "#4083c9"
+VIOLET = "#8b6fd0"
+PINK = "#b85c9e"
+GREY = "#8a94a0"
 STATE_COLOURS = {"finished": GREY, "stopped": AMBER, "failed": RED, "running": BLUE, "interrupted": VIOLET}
 
 

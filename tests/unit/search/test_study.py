@@ -13,7 +13,7 @@ from fsd_tune.search import budget, grid
 from fsd_tune.search.samplers import expected_end, start_up_trials
 from fsd_tune.search.study import SearchStudy
 from fsd_tune.search.trial_record import TrialRecord
-from fsd_tune.settings import judging, loader
+from fsd_tune.settings import judging
 from fsd_tune.settings.configuration import distributions
 
 KD = """
@@ -40,13 +40,8 @@ REPORTS = 4
 
 
 @pytest.fixture
-def load(tmp_path):
-    def settings(text=KD, *flags):
-        path = tmp_path / "space.yaml"
-        path.write_text(text, encoding="utf-8")
-        return loader.load(path, loader.parse_flags(flags))
-
-    return settings
+def load(settings_from_yaml):
+    return lambda text=KD, *flags: settings_from_yaml(text, *flags)
 
 
 @pytest.fixture
