@@ -1,8 +1,6 @@
 """Translate a command line for a cluster: the files to send along, and their paths on the cluster."""
 
-import contextlib
 import itertools
-import json
 import posixpath
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,8 +8,8 @@ from pathlib import Path
 from fsd_tune.data import task_file
 from fsd_tune.errors import InputError, ProblemCollector
 from fsd_tune.settings.shipped import find_space
-from fsd_tune.storage import artifacts
 from fsd_tune.storage.artifacts import digest
+from fsd_tune.storage.model_record import ModelRecord
 from fsd_tune.storage.uri import is_uri, problems_of
 
 # Verbs whose argument is a file to send; the argument of the others is an experiment folder on the cluster.
@@ -136,12 +134,8 @@ class _Inputs:
         """
         pairs = [*itertools.pairwise(arguments), *(word.split("=", 1) for word in arguments if "=" in word)]
         teacher = next((value for name, value in pairs if name == "--teacher"), "")
-        with contextlib.suppress(OSError, ValueError):
-            record = json.loads((Path(teacher).expanduser() / artifacts.MODEL_RECORD).read_text(encoding="utf-8"))
-            base = record.get("base")
-            if base and Path(base).is_dir():
-                return ["--student-model", self.add(base)]
-        return []
+        base = ModelRecord.read(teacher).base if teacher else None
+        return ["--student-model", self.add(base)] if base and Path(base).is_dir() else []
 
 
 def path_on_cluster(shared: str, output: str, place: str) -> str:

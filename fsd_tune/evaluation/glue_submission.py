@@ -19,10 +19,11 @@ from fsd_tune.data.splits import Split, Task, content_hash, get_task, load_split
 from fsd_tune.errors import InputError, ProblemCollector
 from fsd_tune.evaluation import scoring
 from fsd_tune.memory.spec import fingerprint
-from fsd_tune.models.folder import cannot_be_made, record_of
+from fsd_tune.models.folder import cannot_be_made
 from fsd_tune.progress import Display
 from fsd_tune.storage import artifacts
 from fsd_tune.storage.artifacts import checksum, write_bytes, write_json, write_text
+from fsd_tune.storage.model_record import ModelRecord
 
 ZIP = "submission.zip"
 # For each task the files that its student predicts: name, split, and the rows of that split in the official download.
@@ -81,7 +82,7 @@ def write_submission(
         InputError: with every problem found before any work; or a student's logits are not finite.
     """
     submissions = _load(tasks, students, data, output, device, precision, display)
-    written = record_of(output).get("files")
+    written = ModelRecord.read(output).as_json().get("files")
     record: dict[str, Any] = written if isinstance(written, dict) else {}
     identities = {name: _identity(each, split) for each in submissions for name, split in each.splits.items()}
     current = {name for name, identity in identities.items() if _is_current(output, record, name, identity)}
@@ -219,7 +220,7 @@ def _load_one(
     )
     problems.raise_any()
     assert task is not None and checked is not None
-    recorded_task = checked.record.get("task")
+    recorded_task = checked.record.task
     if recorded_task not in (None, task.id):
         display.line(f"note: {student} was made for {recorded_task}, not for {task.id}.")
     return _Submission(checked, splits)

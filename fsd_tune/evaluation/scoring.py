@@ -15,10 +15,10 @@ from fsd_tune.data.batching import TokenizedSplit, tokenize
 from fsd_tune.data.splits import Split, Task
 from fsd_tune.device import resolve_precision, select_device
 from fsd_tune.errors import InputError, ProblemCollector
-from fsd_tune.models.folder import record_of
 from fsd_tune.models.inference import predict
 from fsd_tune.models.loading import checked_tokenizer, label_order, load_finished, read_model_info
 from fsd_tune.progress import Display
+from fsd_tune.storage.model_record import ModelRecord
 
 # Maximum length in tokens of a model that records none and could take more.
 _DEFAULT_LENGTH = 128
@@ -104,7 +104,7 @@ class CheckedModel:
     task: Task
     tokenizer: Any
     order: tuple[int, ...]
-    record: dict[str, Any]
+    record: ModelRecord
     max_length: int
     precision: str
     device: torch.device
@@ -128,11 +128,11 @@ def check_model(path: str, task: Task | None, device: str, precision: str | None
     order = label_order(info, task, "--student")
     tokenizer = checked_tokenizer(path, "--student")
     torch_device = select_device(device)
-    record = record_of(path)
+    record = ModelRecord.read(path)
     if precision is None:
-        precision = "bf16" if record.get("precision") == "bf16" else "float32"
-    length = record.get("max_length")
-    if not isinstance(length, int) or not 0 < length <= (info.positions or length):
+        precision = "bf16" if record.precision == "bf16" else "float32"
+    length = record.max_length
+    if length is None or not 0 < length <= (info.positions or length):
         length = min(info.positions or _DEFAULT_LENGTH, _DEFAULT_LENGTH)
     resolved_precision = resolve_precision(precision, torch_device)
     return CheckedModel(path, task, tokenizer, order, record, length, resolved_precision, torch_device)

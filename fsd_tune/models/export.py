@@ -12,7 +12,7 @@ from fsd_tune.data.splits import Task
 from fsd_tune.errors import InputError, ProblemCollector
 from fsd_tune.models import folder, model_card
 from fsd_tune.models import onnx as onnx_file
-from fsd_tune.models.folder import made_in_search, record_of
+from fsd_tune.models.folder import made_in_search
 from fsd_tune.models.loading import (
     ModelInfo,
     label_config,
@@ -25,6 +25,7 @@ from fsd_tune.models.loading import (
 from fsd_tune.progress import Display
 from fsd_tune.storage import artifacts, hub, layout
 from fsd_tune.storage.artifacts import write_json, write_text
+from fsd_tune.storage.model_record import ModelRecord
 
 
 @transformers_quiet()
@@ -55,7 +56,7 @@ def export_student(
     info: ModelInfo | None = None
     student_task: Task | None = None
     own_order = False
-    record = record_of(student)
+    record = ModelRecord.read(student).as_json()
     with problems.collect():
         info = _check_student(student, record)
     with problems.collect():

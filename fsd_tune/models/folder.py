@@ -60,15 +60,6 @@ def fitting(tokenizer: Any, model: Any) -> Any:
     return fitted
 
 
-def record_of(folder: Path | str) -> dict[str, Any]:
-    """Return `fsd_tune.json` of a model's folder, which records how it was made; empty for other models."""
-    try:
-        record = json.loads((Path(folder) / artifacts.MODEL_RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}
-
-
 def made_in_search(student: Path) -> Path | None:
     """Return the folder of the search that a student is part of (`R/best`, `R/confirm/best`), or None."""
     for folder in list(student.absolute().parents)[:2] if student.is_dir() else []:

@@ -1,6 +1,5 @@
 """Describe models, check that they fit a task, and load classifiers and tokenizers."""
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from fsd_tune.models.quiet import quiet_transformers as quiet_transformers
 from fsd_tune.models.quiet import transformers_quiet as transformers_quiet
 from fsd_tune.settings.loader import Settings
 from fsd_tune.storage import hub
-from fsd_tune.storage.artifacts import MODEL_RECORD
+from fsd_tune.storage.model_record import ModelRecord
 
 # Labels without words of their own: transformers' LABEL_0, LABEL_1, ... or digits.
 _NO_WORD = re.compile(r"(LABEL_)?\d+")
@@ -65,7 +64,7 @@ def read_model_info(path: str, flag: str = "--teacher") -> ModelInfo:
         hidden_size=config.hidden_size,
         labels=tuple(str(config.id2label[index]) for index in sorted(config.id2label)),
         positions=positions_of(config),
-        base=_base(folder),
+        base=ModelRecord.read(folder).base or None,
     )
 
 
@@ -85,15 +84,6 @@ def describe_model(path: str, flag: str) -> int | None:
     config = read_config(path, flag)
     check_encoder(path, config, flag)
     return positions_of(config)
-
-
-def _base(folder: Path) -> str | None:
-    try:
-        record = json.loads((folder / MODEL_RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    base = record.get("base") if isinstance(record, dict) else None
-    return str(base) if base else None
 
 
 def label_order(info: ModelInfo, task: Task, flag: str = "--teacher") -> tuple[int, ...]:

@@ -1,13 +1,13 @@
 """Put a search's folder in order at its end: best student, its figures, leaderboard, report and tracking."""
 
 from fsd_tune.models import inference, layer_cka
-from fsd_tune.models.folder import record_of
 from fsd_tune.report import html_report
 from fsd_tune.report.results import Results
 from fsd_tune.search.best_student import export_best
 from fsd_tune.search.plan import SearchPlan
 from fsd_tune.search.wandb_logger import WandbSearchLogger
 from fsd_tune.storage import artifacts
+from fsd_tune.storage.model_record import ModelRecord
 
 
 def conclude(plan: SearchPlan, results: Results, tracker: WandbSearchLogger, done: bool) -> None:
@@ -29,7 +29,9 @@ def conclude(plan: SearchPlan, results: Results, tracker: WandbSearchLogger, don
         if inputs.final is not None:
             figure = inference.score_on_dev(best.model, inputs.task, inputs.final, spec.precision, spec.device)
             results.summary.update(dev=figure)
-            artifacts.write_json(best.folder / artifacts.MODEL_RECORD, record_of(best.folder) | {"dev": figure})
+            artifacts.write_json(
+                best.folder / artifacts.MODEL_RECORD, ModelRecord.read(best.folder).as_json() | {"dev": figure}
+            )
         cka = layer_cka.of_teacher(spec.teacher.path, best.model, spec.dev, spec.device)
         results.summary.update(layer_cka=cka)
         results.summary.write(experiment.folder)

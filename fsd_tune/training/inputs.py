@@ -1,6 +1,5 @@
 """Check and load the inputs of a search or run before any work starts: task, data, teacher and settings."""
 
-import json
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from fsd_tune.models.student_init import check_source
 from fsd_tune.models.tokenizer_match import check_tokens
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import NEEDS_EQUAL_WIDTHS
-from fsd_tune.storage.artifacts import MODEL_RECORD
+from fsd_tune.storage.model_record import ModelRecord
 from fsd_tune.tracking.login import tracking_problems
 
 
@@ -31,20 +30,16 @@ def holdout_problems(teacher: ModelInfo, held: Split, held_out: float, data: Pat
         held_out: their share of the training split.
         data: folder of the data, for the command that trains another teacher.
     """
-    try:
-        record = json.loads((Path(teacher.path) / MODEL_RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        record = {}
-    record = record if isinstance(record, dict) else {}
-    if record.get("holdout_rows") == holdout_record(held, held_out)["holdout_rows"]:
+    record = ModelRecord.read(teacher.path)
+    if record.holdout_rows == holdout_record(held, held_out)["holdout_rows"]:
         return []
     words = ["fsd-tune", "teacher", "--model", teacher.base or "MODEL", *held.task.words]
     words += ["--data", str(data)] if data is not None else []
     words += ["--holdout", f"{held_out:g}", "--output", "FOLDER"]
-    share = record.get("holdout")
-    found = f"leaves out another holdout ({share:g})" if _is_number(share) else "records no holdout"
+    share = record.holdout
+    recorded = "records no holdout" if share is None else f"leaves out another holdout ({share:g})"
     return [
-        f"--teacher: {teacher.path} {found}, so that it may know the rows that search.select_on holds out "
+        f"--teacher: {teacher.path} {recorded}, so that it may know the rows that search.select_on holds out "
         f"({held_out:g} of the training split); make one that does not: {shlex.join(words)}"
     ]
 
@@ -167,7 +162,3 @@ def shared_facts(settings: Settings, spec: MemorySpec, metric: str) -> dict[str,
         "judge_by": settings.search.judge_by,
         "dev split": split_digest(spec.dev),
     }
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

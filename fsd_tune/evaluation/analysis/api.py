@@ -117,7 +117,7 @@ def _description(plan: AnalysisPlan) -> dict[str, Any]:
     return {
         "task": plan.task.id,
         "teacher": model(plan.teacher),
-        "student": model(plan.student) | {"trial": plan.record.get("trial")},
+        "student": model(plan.student) | {"trial": plan.record.trial},
         "sample": sample | {"tokens": len(plan.sample.ids), "max_length": plan.sample.max_length},
         "identity": plan.identity,
         "pair": {"teacher_layer": plan.pair[0], "student_layer": plan.pair[1]},

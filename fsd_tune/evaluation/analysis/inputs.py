@@ -14,11 +14,12 @@ from fsd_tune.data.splits import Task, TaskLike
 from fsd_tune.errors import InputError, ProblemCollector
 from fsd_tune.memory import teacher_memory as memory
 from fsd_tune.memory.spec import fingerprint
-from fsd_tune.models.folder import check_output, made_in_search, record_of
+from fsd_tune.models.folder import check_output, made_in_search
 from fsd_tune.models.layers import Pair, global_pair, layer_pairs
 from fsd_tune.models.loading import ModelInfo, label_order, load_tokenizer, read_model_info
 from fsd_tune.search.folder import recorded_inputs, recorded_task
 from fsd_tune.storage import artifacts, layout
+from fsd_tune.storage.model_record import ModelRecord
 from fsd_tune.storage.search_summary import SearchSummary
 
 ANALYSIS = "analysis.json"
@@ -56,7 +57,7 @@ class AnalysisPlan:
     pair: Pair
     pairs: tuple[Pair, ...]
     memory: Path | None
-    record: dict[str, Any]
+    record: ModelRecord
     output: Path
     identity: dict[str, Any]
 
@@ -149,7 +150,7 @@ def plan_analysis(
         pair=pair,
         pairs=_layer_pairs(teacher_info, student_info, pair),
         memory=centroids,
-        record=record_of(student_info.path),
+        record=ModelRecord.read(student_info.path),
         output=output or (Path() if search is None else search / layout.ANALYSIS),
         identity=identity,
     )
@@ -213,7 +214,7 @@ def _samples(
         InputError: the two models do not read the same tokens.
     """
     limits = [info.positions for info in (teacher, student) if info.positions is not None]
-    recorded = record_of(student.path).get("max_length") or settings.get("max_length") or _DEFAULT_LENGTH
+    recorded = ModelRecord.read(student.path).max_length or settings.get("max_length") or _DEFAULT_LENGTH
     length = min([int(recorded), *limits])
     problems = ProblemCollector()
     tokenized: list[TokenizedSplit] = []

@@ -14,6 +14,7 @@ from fsd_tune.evaluation.confirm.inputs import Configuration
 from fsd_tune.storage import artifacts, layout
 from fsd_tune.storage.experiment_folder import ExperimentFolder
 from fsd_tune.storage.layout import TrialState
+from fsd_tune.storage.model_record import ModelRecord
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,9 @@ class RunStore:
             logits = np.load(path.with_suffix(".npy"), allow_pickle=False)
             student_run = request.name
             if request.student:
-                student = json.loads((self.student / artifacts.MODEL_RECORD).read_text(encoding="utf-8"))
-                student_run = student.get("run", request.name)
+                if not (self.student / artifacts.MODEL_RECORD).is_file():
+                    return None
+                student_run = ModelRecord.read(self.student).run or request.name
         except (OSError, ValueError, KeyError, TypeError, EOFError):
             return None
         whole = record.get("score") is not None and logits.ndim == 2 and len(logits) == self._dev_examples
