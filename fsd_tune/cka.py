@@ -28,7 +28,14 @@ class CentredGram:
 
 
 def widen(x: Tensor) -> Tensor:
-    """Return `x` in float32, or in float64 if it is float64, because sums of squares overflow in half precision."""
+    """Return `x` in float32, or in float64 if it is float64, because sums of squares overflow in half precision.
+
+    Args:
+        x: floating-point numbers of any shape, precision and device.
+
+    Returns:
+        The same shape; `x` itself if it is float32 or float64.
+    """
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 

@@ -53,7 +53,11 @@ class ProblemCollector:
         self.hint = ""
 
     def add(self, *lines: str) -> None:
-        """Add problems that a check returned as lines."""
+        """Add problems that a check returned as lines.
+
+        Args:
+            lines: one problem each, as in `InputError.problems`.
+        """
         self.lines += lines
 
     @contextmanager

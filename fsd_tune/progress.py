@@ -19,7 +19,11 @@ _logger = logging.getLogger("fsd_tune")
 
 
 def duration(seconds: float) -> str:
-    """Return a duration in words, such as `1 min 15 s`."""
+    """Return a duration in words, such as `1 min 15 s`.
+
+    Args:
+        seconds: the duration in seconds, rounded to whole seconds.
+    """
     seconds = round(seconds)
     if seconds < 60:
         return f"{seconds} s"
@@ -59,7 +63,11 @@ class Display:
         self._stage = ""
 
     def line(self, text: str) -> None:
-        """Print a line that stays, and log it."""
+        """Print a line that stays, and log it.
+
+        Args:
+            text: the line, printed as it is, without markup.
+        """
         _logger.info("%s", text)
         if not self.quiet:
             self.console.print(text, markup=False)

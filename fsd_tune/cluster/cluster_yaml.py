@@ -39,6 +39,9 @@ _JSON_TYPES = {
 def read_cluster_yaml(path: Path) -> dict[str, Any]:
     """Return the YAML as a mapping.
 
+    Args:
+        path: the YAML file for `ray up`.
+
     Raises:
         InputError: it cannot be read, or is no mapping.
     """
@@ -61,6 +64,12 @@ def problems(path: Path) -> list[str]:
     """Return what is wrong with a cluster's YAML, a line each: `file:line: key: problem`.
 
     No cloud, network or key is needed.
+
+    Args:
+        path: the YAML file for `ray up`.
+
+    Returns:
+        The problems, empty if the YAML is valid.
     """
     try:
         config = read_cluster_yaml(path)
@@ -208,7 +217,14 @@ def _start_problems(config: dict[str, Any]) -> list[Problem]:
 
 
 def library(config: dict[str, Any]) -> list[str]:
-    """Return a problem if this machine lacks the cloud's library, which `ray up` and `ray exec` need."""
+    """Return a problem if this machine lacks the cloud's library, which `ray up` and `ray exec` need.
+
+    Args:
+        config: the mapping of a valid YAML.
+
+    Returns:
+        One line, or nothing if the library is installed.
+    """
     kind = config["provider"]["type"]
     module, package = _CLOUD_LIBRARIES.get(kind, ("", ""))
     if module and importlib.util.find_spec(module) is None:
@@ -217,7 +233,14 @@ def library(config: dict[str, Any]) -> list[str]:
 
 
 def lacking(path: Path) -> list[str]:
-    """Return what `ray up` of a valid YAML would miss on this machine: library, ssh key, files of file_mounts."""
+    """Return what `ray up` of a valid YAML would miss on this machine: library, ssh key, files of file_mounts.
+
+    Args:
+        path: a YAML file in which `problems` finds none.
+
+    Returns:
+        A line for each missing item, which starts with `path`.
+    """
     config = read_cluster_yaml(path)
     lines = library(config)
     key = (config.get("auth") or {}).get("ssh_private_key")

@@ -267,7 +267,11 @@ def _yaml_of_ray_up() -> str:
 
 
 def elsewhere(address: str | None) -> bool:
-    """Whether `connect(address)` reaches a cluster, whose machines may have GPUs even if this one has none."""
+    """Return whether `connect(address)` reaches a cluster, whose machines may have GPUs even if this one has none.
+
+    Args:
+        address: the cluster's address; None for that in `RAY_ADDRESS`, or a local instance.
+    """
     return bool(address or os.environ.get("RAY_ADDRESS"))
 
 

@@ -207,7 +207,14 @@ def submit(cluster: Cluster, words: Sequence[str]) -> str:
 
 
 def jobs(cluster: Cluster) -> list[dict[str, str]]:
-    """Return the jobs that were submitted to a cluster, oldest first: `job`, `command` and `state` of each."""
+    """Return the jobs that were submitted to a cluster, oldest first: `job`, `command` and `state` of each.
+
+    Args:
+        cluster: the cluster, which must be up.
+
+    Returns:
+        Texts by these names. `state` is Ray's state of the job, or `GONE` if Ray does not know it any more.
+    """
     output = cluster.run(
         f"cat {shlex.quote(cluster.shared)}/jobs.jsonl 2>/dev/null; echo ==; python -c {shlex.quote(_STATES_SCRIPT)}"
     )

@@ -169,7 +169,11 @@ def collate(
 
 
 def reads_types(model: Any) -> bool:
-    """Return whether a classifier distinguishes token types; DistilBERT has none, RoBERTa a single one."""
+    """Return whether a classifier distinguishes token types; DistilBERT has none, RoBERTa a single one.
+
+    Args:
+        model: a transformers classifier.
+    """
     taken = inspect.signature(model.forward).parameters
     return "token_type_ids" in taken and getattr(model.config, "type_vocab_size", 2) > 1
 
@@ -186,5 +190,12 @@ def inputs_for(model: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def split_digest(split: TokenizedSplit) -> str:
-    """Return a digest of a split's token ids and labels, which tells whether two runs used the same examples."""
+    """Return a digest of a split's token ids and labels, which tells whether two runs used the same examples.
+
+    Args:
+        split: the tokenised split.
+
+    Returns:
+        16 hex digits.
+    """
     return artifacts.digest(split.ids, split.offsets, split.labels)

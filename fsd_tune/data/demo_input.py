@@ -169,6 +169,9 @@ def read_reviews(sdist: Path) -> list[Review]:
     """Return the rated sentences of the source distribution, in its order.
 
     Tabs and line ends inside a sentence become spaces; repeated sentences are left out.
+
+    Args:
+        sdist: the source distribution, a .zip file that holds `REVIEWS_ARCHIVE`.
     """
     with zipfile.ZipFile(sdist) as outer, tarfile.open(fileobj=io.BytesIO(outer.read(REVIEWS_ARCHIVE))) as inner:
         member = inner.extractfile(REVIEWS_FILE)

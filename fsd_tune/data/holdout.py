@@ -20,7 +20,14 @@ _SEED = 0
 
 
 def holdout_share(settings: Settings) -> float | None:
-    """Return the share of the training split that is held out; None if trials are judged on dev."""
+    """Return the share of the training split that is held out.
+
+    Args:
+        settings: the settings of the search or run.
+
+    Returns:
+        A number between 0 and 1; None if trials are judged on dev.
+    """
     select_on = settings.search.select_on
     return select_on.holdout if isinstance(select_on, Holdout) else None
 

@@ -122,6 +122,9 @@ def content_hash(split: Split) -> str:
     """Return the SHA-256 of a split's texts and labels in their order, as 64 hexadecimal digits.
 
     Every text is preceded by its length in bytes, so that no two different splits give the same bytes.
+
+    Args:
+        split: the split, labelled or not.
     """
     second = split.second
     kind = "none" if split.labels is None else split.labels.dtype.newbyteorder("<").str

@@ -48,7 +48,14 @@ def _columns(value: Any) -> tuple[str, ...]:
 
 
 def cell_text(value: Any) -> str | None:
-    """Return a label as text, alike for every kind of file (1 and 1.0 are `1`, true is `true`); None if it is none."""
+    """Return a label as text, the same for every kind of file: 1 and 1.0 are `1`, true is `true`.
+
+    Args:
+        value: a label in a task's YAML or in a cell of a data file.
+
+    Returns:
+        The text; None if `value` is neither text nor a number nor a boolean.
+    """
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float) and value.is_integer():
@@ -135,6 +142,9 @@ class TaskFile(BaseModel):
 
 def read_task_file(path: Path) -> Task:
     """Read the YAML of a task; the files that it names are not opened.
+
+    Args:
+        path: the YAML file.
 
     Raises:
         InputError: with every problem of the YAML as `file:line: key: ...`.

@@ -261,6 +261,9 @@ class Split:
 def glue_task(name: str) -> Task:
     """Return a GLUE task by its id or folder's name, in any case, with or without hyphen or underscore.
 
+    Args:
+        name: such as `sst2`, `SST-2` or `sst_2`.
+
     Raises:
         InputError: no task has this name.
     """
@@ -271,5 +274,12 @@ def glue_task(name: str) -> Task:
 
 
 def name_key(name: str) -> str:
-    """Return the form of a task's or folder's name in which names are compared."""
+    """Return the form of a task's or folder's name in which names are compared.
+
+    Args:
+        name: the name of a task or folder.
+
+    Returns:
+        The name in lower case, without hyphens, underscores and spaces.
+    """
     return re.sub(r"[-_ ]", "", name.lower())

@@ -13,6 +13,9 @@ SHOWN_PER_FILE = 10
 def entries(folder: Path) -> tuple[list[str], list[str]]:
     """Return the names of the folders and of the files in a folder, sorted.
 
+    Args:
+        folder: the folder to list.
+
     Raises:
         InputError: the folder cannot be read.
     """
@@ -27,6 +30,9 @@ def read_lines(path: Path) -> list[str]:
     """Return the lines of a UTF-8 file without line ends (LF or CRLF), a byte order mark and trailing blank lines.
 
     Only line feeds end a line, because sentences may hold other characters that Unicode calls line separators.
+
+    Args:
+        path: the file.
 
     Raises:
         InputError: no such file, or it cannot be read as UTF-8.
@@ -51,6 +57,9 @@ def read_lines(path: Path) -> list[str]:
 
 def check_file(path: Path) -> None:
     """Check that a file exists.
+
+    Args:
+        path: the file's path, which may be a link.
 
     Raises:
         InputError: it does not; the message lists the files of its folder.
@@ -115,22 +124,44 @@ def count(number: int, noun: str) -> str:
 
 
 def some(names: Sequence[str]) -> str:
-    """Return the first ten names, separated by commas."""
+    """Return the first ten names, separated by commas.
+
+    Args:
+        names: any number of names; `, ...` stands for those after the tenth.
+    """
     return ", ".join(names[:SHOWN_PER_FILE]) + (", ..." if len(names) > SHOWN_PER_FILE else "")
 
 
 def found_cell(cell: str) -> str:
-    """Return the content of a cell in words."""
+    """Return the content of a cell in words.
+
+    Args:
+        cell: the text of the cell.
+
+    Returns:
+        Its beginning in backticks, or `an empty cell`.
+    """
     return f"`{shorten(cell)}`" if cell else "an empty cell"
 
 
 def quoted(names: Iterable[str]) -> str:
-    """Return the names in backticks, as messages list them."""
+    """Return the names in backticks, as messages list them.
+
+    Args:
+        names: the names, in the order of the message.
+
+    Returns:
+        The names separated by commas, or `none` if there are none.
+    """
     return ", ".join(f"`{name}`" for name in names) or "none"
 
 
 def shorten(value: str) -> str:
-    """Return the beginning of a text, at most 40 characters."""
+    """Return the beginning of a text, at most 40 characters.
+
+    Args:
+        value: the text.
+    """
     return value if len(value) <= 40 else value[:37] + "..."
 
 

@@ -117,7 +117,11 @@ class _Memory:
 
 
 def room_in(store: float) -> float:
-    """Return the bytes of arrays that are served through object stores of `store` bytes; larger ones stay files."""
+    """Return the bytes of arrays that an object store may serve; larger arrays stay files.
+
+    Args:
+        store: bytes of the smallest object store of the cluster's nodes.
+    """
     return min(_STORE_BYTES, _STORE_SHARE * store)
 
 
@@ -128,7 +132,11 @@ def _smallest_store() -> float:
 
 
 def name_of(spec: MemorySpec) -> str:
-    """Return the actor's name: a digest of everything that the artefacts depend on, and of their folder."""
+    """Return the actor's name: a digest of everything that the artefacts depend on, and of their folder.
+
+    Args:
+        spec: the artefacts that the actor builds and serves.
+    """
     student = spec.student.model_dump(mode="json")
     facts = [
         spec.teacher.path, spec.task.definition, spec.layers, spec.pairs, spec.memory_pair, spec.centroids, student,

@@ -269,7 +269,14 @@ def _sample(settings: Settings, inputs: SpecInputs, size: int, room: float) -> T
 
 
 def fingerprint(path: str) -> str:
-    """Return a name for a model's weights: the digest of its files, or of a hub id and its commit."""
+    """Return a name for a model's weights: the digest of its files, or of a hub id and its commit.
+
+    Args:
+        path: a model's folder, or a hub id.
+
+    Returns:
+        16 hex digits.
+    """
     folder = Path(path).expanduser()
     if folder.is_dir():
         return artifacts.folder_digest(folder, _WEIGHTS)

@@ -45,6 +45,9 @@ class TeacherTargets(Protocol):
         Args:
             rows: training examples, int64 [B].
             inputs: their model inputs, such as `input_ids` and `attention_mask`, [B, n].
+
+        Returns:
+            Logits, features and targets of these rows, on the device of the run.
         """
         ...
 

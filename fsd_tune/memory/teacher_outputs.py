@@ -55,7 +55,11 @@ class TeacherOutputs:
         return int(np.diff(self.offsets).max())
 
     def width(self, layer: int) -> int:
-        """Return the hidden size of a layer."""
+        """Return the hidden size of a layer.
+
+        Args:
+            layer: an index into `hidden_states`, one of the layers whose features are stored.
+        """
         return int(self.shards[layer][0].shape[-1])
 
     def features(self, layer: int, rows: NDArray[np.int64], width: int) -> NDArray[np.float16]:

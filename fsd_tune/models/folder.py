@@ -13,7 +13,14 @@ from fsd_tune.storage.artifacts import MODEL_RECORD, write_json
 
 
 def cannot_be_made(output: Path) -> list[str]:
-    """Return why a folder cannot be created; empty if it exists or can be."""
+    """Return why a folder cannot be created; empty if it exists or can be.
+
+    Args:
+        output: the folder of `--output`.
+
+    Returns:
+        One line for an `InputError`, or nothing.
+    """
     if output.is_dir():
         return []
     if output.exists():
@@ -61,7 +68,11 @@ def fitting(tokenizer: Any, model: Any) -> Any:
 
 
 def made_in_search(student: Path) -> Path | None:
-    """Return the folder of the search that a student is part of (`R/best`, `R/confirm/best`), or None."""
+    """Return the folder of the search that a student is part of (`R/best`, `R/confirm/best`), or None.
+
+    Args:
+        student: a folder or hub id, given as a path.
+    """
     for folder in list(student.absolute().parents)[:2] if student.is_dir() else []:
         try:
             summary = json.loads((folder / layout.SUMMARY).read_text(encoding="utf-8"))

@@ -215,7 +215,11 @@ def load_finished(path: str | Path) -> Any:
 
 
 def label_config(task: Task) -> dict[str, Any]:
-    """Return the configuration entries that make a model's outputs the task's: number, words, problem type."""
+    """Return the configuration entries that make a model's outputs the task's: number, words, problem type.
+
+    Args:
+        task: the task whose labels the model predicts.
+    """
     if task.regression:
         return {"num_labels": 1, "problem_type": "regression"}
     return {
@@ -228,7 +232,11 @@ def label_config(task: Task) -> dict[str, Any]:
 
 @transformers_quiet()
 def load_tokenizer(path: str) -> Any:
-    """Load the tokenizer of a model's folder or hub id."""
+    """Load the tokenizer of a model's folder or hub id.
+
+    Args:
+        path: a folder, or a hub id.
+    """
     from transformers import AutoTokenizer
 
     with hub.cached_if_unreachable(path):

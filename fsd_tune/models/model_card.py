@@ -99,7 +99,11 @@ def scores(task: Task, record: Mapping[str, Any]) -> tuple[dict[str, float], int
 
 
 def plain_name(name: object) -> str:
-    """Return a hub id as it is, and of a folder's path the last part."""
+    """Return a hub id as it is, and of a folder's path the last part.
+
+    Args:
+        name: a hub id, or a folder's path.
+    """
     return str(name) if _HUB_ID.fullmatch(str(name)) else PurePath(str(name)).name
 
 

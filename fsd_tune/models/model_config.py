@@ -50,7 +50,14 @@ def read_config(path: str, flag: str, tokenizer: bool = True) -> Any:
 
 
 def positions_of(config: Any) -> int | None:
-    """Return the longest input that a model takes; None if its positions have no end or are not recorded."""
+    """Return the longest input that a model accepts.
+
+    Args:
+        config: the model's transformers configuration.
+
+    Returns:
+        The number of tokens; None if there is no limit or none is recorded.
+    """
     positions: int | None = getattr(config, "max_position_embeddings", None)
     # DeBERTa puts distances into buckets and takes any length, unless positions are added to the words as well.
     if positions is None or not getattr(config, "position_biased_input", True):

@@ -54,6 +54,12 @@ def distributions(settings: Settings) -> dict[str, BaseDistribution]:
     """Return Optuna's distribution of each searched hyperparameter, including conditional ones.
 
     `method` is the first if it is searched.
+
+    Args:
+        settings: The settings whose `method` and `space` are searched.
+
+    Returns:
+        Each as {searched hyperparameter: distribution}, empty if nothing is searched.
     """
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -74,6 +80,9 @@ def first_configurations(settings: Settings) -> list[dict[str, Any]]:
 
     The defaults of the first method come first, each moved to the nearest value in the space. The configurations of
     `search.first` follow. The sampler draws the searched hyperparameters that a configuration does not name.
+
+    Args:
+        settings: The settings of the search.
 
     Returns:
         Each as {searched hyperparameter: value}.
@@ -144,7 +153,11 @@ def picked(settings: Settings, full: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unconditional(settings: Settings) -> list[str]:
-    """Return the searched hyperparameters that every configuration has."""
+    """Return the searched hyperparameters that every configuration has.
+
+    Args:
+        settings: The settings of the search.
+    """
     return [
         name
         for name, entry in _searched(settings).items()
@@ -230,6 +243,9 @@ def last(entry: Range) -> float | int:
     """Return the highest value of a range: the last that the steps from `low` reach, or `high` without steps.
 
     The steps are added as decimals, because users write decimals: three steps of 0.1 from 0 reach 0.3.
+
+    Args:
+        entry: The range of a hyperparameter.
     """
     if entry.step is None:
         return entry.high

@@ -81,6 +81,9 @@ def bounds(field: FieldInfo) -> Bounds:
     """Return the range of a field that holds a number.
 
     A field of more types, such as `Whole | None`, has its range in its own metadata.
+
+    Args:
+        field: A field that pydantic limits with `ge` or `gt` and with `le`.
     """
     kind = int if int in types_of(field.annotation) else float
     above = [each.gt for each in field.metadata if isinstance(each, Gt)]
@@ -92,7 +95,14 @@ def bounds(field: FieldInfo) -> Bounds:
 
 
 def accepted(field: FieldInfo) -> str:
-    """Return what a field accepts, in words."""
+    """Return what a field accepts, in words.
+
+    Args:
+        field: A field of a model of a YAML file.
+
+    Returns:
+        A phrase for messages, such as `a number from 0 to 1, or null`.
+    """
     options = list(types_of(field.annotation))
     told = next((each.text for each in (*field.metadata, *options) if isinstance(each, Accepted)), "")
     if not told:
@@ -109,12 +119,23 @@ def accepted(field: FieldInfo) -> str:
 
 
 def words(annotation: Any) -> tuple[str, ...]:
-    """Return the words of a Literal, which may be one of null's alternatives."""
+    """Return the words of a Literal, which may be one of null's alternatives.
+
+    Args:
+        annotation: The type of a field.
+
+    Returns:
+        The words in the order of the Literal, empty if there is none.
+    """
     return next((get_args(each) for each in (annotation, *get_args(annotation)) if get_origin(each) is Literal), ())
 
 
 def types_of(annotation: Any) -> Iterator[Any]:
-    """Yield the types of a union one by one, and the annotations on them."""
+    """Yield the types of a union one by one, and the annotations on them.
+
+    Args:
+        annotation: The type of a field, such as `int | None`; one that is no union is yielded as it is.
+    """
     if get_origin(annotation) in (Union, types.UnionType, Annotated):
         for part in get_args(annotation):
             yield from types_of(part)

@@ -154,7 +154,11 @@ def _build(data: dict[str, Any], overrides: Mapping[str, Any], problems: Problem
 
 
 def dump(settings: Settings) -> str:
-    """Return all settings as YAML, including defaults. `load` reads it back to equal settings."""
+    """Return all settings as YAML, including defaults. `load` reads it back to equal settings.
+
+    Args:
+        settings: The settings to write.
+    """
     data: dict[str, Any] = {"method": _plain(settings.method)}
     weighted = settings.loss.weights is not None
     data["space"] = {

@@ -85,7 +85,11 @@ class Method:
         return tuple(name for name in HYPERPARAMETERS if name in used or (name == "alpha" and self.uses_teacher))
 
     def uses(self, data: str) -> bool:
-        """Return whether some term needs this data of the teacher: "logits", "features" or "memory"."""
+        """Return whether some term needs this data of the teacher: "logits", "features" or "memory".
+
+        Args:
+            data: "logits", "features" or "memory".
+        """
         return any(data in TERMS[term].uses for term in self.all_terms)
 
 

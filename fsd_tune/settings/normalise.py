@@ -50,7 +50,12 @@ def copy_plain(value: Any, path: KeyPath, issues: list[yaml_file.Issue]) -> Any:
 
 
 def is_off(section: str, data: Mapping[str, Any]) -> bool:
-    """Return whether a section is switched off: `asha: off`."""
+    """Return whether a section is switched off: `asha: off`.
+
+    Args:
+        section: The name of a section.
+        data: All sections of the settings file, as plain values.
+    """
     return section == "asha" and (data.get("asha") == "off" or data.get("asha") is False)
 
 

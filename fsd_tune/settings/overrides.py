@@ -41,7 +41,11 @@ def flags() -> list[tuple[str, str, str]]:
 
 
 def flag_of(dotted_key: str) -> str:
-    """Return the shortest flag of a dotted key, or the key itself when it has none."""
+    """Return the shortest flag of a dotted key, or the key itself when it has none.
+
+    Args:
+        dotted_key: A setting, such as `student.layers`.
+    """
     return min((flag for flag, key, _ in flags() if key == dotted_key), key=len, default=dotted_key)
 
 
@@ -49,6 +53,9 @@ def parse_flags(arguments: Sequence[str]) -> dict[str, str]:
     """Return `--flag value` and `--flag=value` pairs as {dotted key: value text}, for `settings.load`.
 
     Underscores serve as hyphens.
+
+    Args:
+        arguments: Words of a command line, such as `["--trials", "20"]`.
 
     Raises:
         InputError: With every unknown flag, missing value and repetition.

@@ -11,14 +11,25 @@ _AFTER_THE_FILE = 10**9
 
 
 def quote_value(value: float | int) -> str:
-    """Return a number as people write it: 16 for 16.0."""
+    """Return a number as people write it: 16 for 16.0.
+
+    Args:
+        value: The number.
+    """
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(int(value))
     return str(value)
 
 
 def describe(value: Any) -> str:
-    """Return a value in words that fit into one line."""
+    """Return a value in words that fit into one line.
+
+    Args:
+        value: What a YAML file holds: None, a boolean, a number, text, a list or a mapping.
+
+    Returns:
+        Such as `nothing`, `0.5`, `text 'a'` or `a list`, at most 60 characters.
+    """
     if value is None:
         return "nothing"
     if isinstance(value, bool):
@@ -33,7 +44,11 @@ def describe(value: Any) -> str:
 
 
 def listed(names: Iterable[Any]) -> str:
-    """Return names or numbers as text, separated by commas."""
+    """Return names or numbers as text, separated by commas.
+
+    Args:
+        names: The names or numbers, in the order of the text.
+    """
     return ", ".join(quote_value(name) if isinstance(name, int | float) else str(name) for name in names)
 
 
@@ -181,7 +196,11 @@ class Problems:
 
 
 def dotted(path: KeyPath) -> str:
-    """Return a key path as users write it: `search.first[1].alpha`."""
+    """Return a key path as users write it: `search.first[1].alpha`.
+
+    Args:
+        path: The keys from the outermost to the innermost; an int is an index into a list.
+    """
     return "".join(f"[{key}]" if isinstance(key, int) else f".{_one_line(key)}" for key in path).removeprefix(".")
 
 

@@ -65,6 +65,9 @@ def _read_select_on(value: Any) -> Any:
 def seconds(duration: str) -> int:
     """Return the seconds of a duration such as 2h, 30m, 1h30m or 90s.
 
+    Args:
+        duration: Hours, minutes and seconds in this order, each of which may be left out.
+
     Raises:
         ValueError: The text is no duration, or the duration is zero.
     """

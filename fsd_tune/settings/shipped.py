@@ -17,6 +17,9 @@ def shipped_spaces() -> list[str]:
 def shipped_space(name: str) -> Path:
     """Return the file of a shipped search space.
 
+    Args:
+        name: The name of the space, without `.yaml`.
+
     Raises:
         InputError: no space of that name is shipped.
     """
@@ -30,6 +33,9 @@ def find_space(text: str) -> Path:
     """Return the file that `text` names: a path, or the name of a shipped space unless a file has that name.
 
     A text that names neither is returned as a path, so that reading it reports what is missing.
+
+    Args:
+        text: The path or name that the user gave.
     """
     path = Path(text)
     shipped = _folder() / f"{text}.yaml"
@@ -37,12 +43,20 @@ def find_space(text: str) -> Path:
 
 
 def is_bare_name(path: Path) -> bool:
-    """Return whether `path` could be meant as a shipped space: one word without a folder or a suffix."""
+    """Return whether `path` could be meant as a shipped space: one word without a folder or a suffix.
+
+    Args:
+        path: What the user gave as a settings file.
+    """
     return len(path.parts) == 1 and not path.suffix and path.name not in ("", "~", "..")
 
 
 def unknown_space(name: str) -> str:
-    """Return the problem line for a name that is neither a file nor a shipped space."""
+    """Return the problem line for a name that is neither a file nor a shipped space.
+
+    Args:
+        name: The name that the user gave.
+    """
     names = shipped_spaces()
     return f"{name}: no such file; the shipped search spaces are {', '.join(names)}.{nearest(name, names)}"
 

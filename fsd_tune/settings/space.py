@@ -87,7 +87,11 @@ def read_space(raw: Any, methods: tuple[str, ...] | None, weighted: bool, proble
 
 
 def required(methods: Sequence[str]) -> list[str]:
-    """Return the own hyperparameters of the methods, in the order of `HYPERPARAMETERS`."""
+    """Return the own hyperparameters of the methods, in the order of `HYPERPARAMETERS`.
+
+    Args:
+        methods: Names of methods, the keys of `METHODS`.
+    """
     return [name for name in HYPERPARAMETERS if any(name in METHODS[method].hyperparameters for method in methods)]
 
 

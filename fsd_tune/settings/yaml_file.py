@@ -124,6 +124,12 @@ def read_yaml(path: Path | str, example: str = "method") -> Document:
 def parse_value(text: str) -> Any:
     """Return the value of a flag's text, read as YAML.
 
+    Args:
+        text: The value of a flag, such as `0.5`, `[1, 2]` or `{low: 0, high: 1}`.
+
+    Returns:
+        None, a boolean, a number, text, a list or a mapping.
+
     Raises:
         ValueError: The text cannot be read; the message says why.
     """
@@ -139,7 +145,11 @@ def parse_value(text: str) -> Any:
 
 
 def dump(data: dict[str, Any]) -> str:
-    """Return plain data as YAML: mappings as blocks, lists and `Flow` mappings on one line, keys in their order."""
+    """Return plain data as YAML: mappings as blocks, lists and `Flow` mappings on one line, keys in their order.
+
+    Args:
+        data: {key: value} of None, booleans, numbers, text, lists and mappings.
+    """
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110, default_flow_style=False)
 
 

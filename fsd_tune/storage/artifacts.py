@@ -44,7 +44,11 @@ def digest(*parts: Any) -> str:
 
 
 def checksum(path: Path) -> str:
-    """Return the SHA-256 of a file, in hex."""
+    """Return the SHA-256 of a file, in hex.
+
+    Args:
+        path: the file, which is read in parts.
+    """
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -61,12 +65,28 @@ def folder_digest(folder: Path, patterns: tuple[str, ...]) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file in UTF-8, whole or not at all."""
+    """Write a text file in UTF-8, whole or not at all.
+
+    Args:
+        path: the file, which is replaced if it exists; its folder is made if it is missing.
+        text: its whole content.
+
+    Raises:
+        OSError: the file cannot be written; the error names `path`.
+    """
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file, whole or not at all."""
+    """Write a file, whole or not at all.
+
+    Args:
+        path: the file, which is replaced if it exists; its folder is made if it is missing.
+        content: its whole content.
+
+    Raises:
+        OSError: the file cannot be written; the error names `path`.
+    """
     try:
         with atomic_file(path) as stream:
             stream.write(content)
@@ -76,7 +96,15 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write indented JSON, whole or not at all."""
+    """Write indented JSON, whole or not at all.
+
+    Args:
+        path: the file, which is replaced if it exists; its folder is made if it is missing.
+        value: what `json.dumps` accepts.
+
+    Raises:
+        OSError: the file cannot be written; the error names `path`.
+    """
     write_text(path, json.dumps(value, indent=1) + "\n")
 
 
@@ -85,6 +113,9 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary file beside `path` for writing, and rename it to `path` when the block has succeeded.
 
     A reader sees the old or the new file, never half of it. A failure leaves the old file as it was.
+
+    Args:
+        path: the file to write; its folder is made if it is missing.
 
     Yields:
         The open binary stream.
@@ -105,6 +136,9 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
 
     The new folder replaces an existing one. A failure leaves the existing one as it was. Temporary folders that
     interrupted processes of this machine left beside it are deleted first.
+
+    Args:
+        folder: the folder to write; its parents are made if they are missing.
 
     Yields:
         The temporary folder, empty.
@@ -211,7 +245,14 @@ def no_space(folder: Path, needed: int | None = None, free: int | None = None) -
 
 
 def facts_of(folder: Path) -> dict[str, Any] | None:
-    """Return the facts of an artefact; None if it is missing or damaged, by the sizes and checksums of its files."""
+    """Return the facts of an artefact that is complete and undamaged.
+
+    Args:
+        folder: the artefact's folder.
+
+    Returns:
+        The facts of its manifest; None if the artefact is missing, or if the size or checksum of a file differs.
+    """
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         for name, (size, expected) in manifest["files"].items():
@@ -226,7 +267,11 @@ def facts_of(folder: Path) -> dict[str, Any] | None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of the artefact `folder`: one process builds it, the others wait and then find it built."""
+    """Hold the lock of the artefact `folder`: one process builds it, the others wait and then find it built.
+
+    Args:
+        folder: the artefact's folder. The lock is a file beside it.
+    """
     from filelock import FileLock
 
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -26,7 +26,14 @@ def seal(folder: Path, report: int) -> None:
 
 
 def report_of(folder: Path) -> int | None:
-    """Return the reports that a checkpoint's run had made; None if it is missing, half written or damaged."""
+    """Return the number of reports that a checkpoint's run had made.
+
+    Args:
+        folder: the checkpoint's folder.
+
+    Returns:
+        The number; None if the checkpoint is missing, half written or damaged.
+    """
     try:
         manifest = json.loads((folder / SEAL).read_text(encoding="utf-8"))
         for name, (size, expected) in manifest["files"].items():
@@ -39,7 +46,14 @@ def report_of(folder: Path) -> int | None:
 
 
 def newest(trial: Path) -> tuple[Path, int] | None:
-    """Return the undamaged checkpoint with most reports in a trial's folder and its reports; None without any."""
+    """Return the undamaged checkpoint with most reports in a trial's folder.
+
+    Args:
+        trial: the trial's folder.
+
+    Returns:
+        The checkpoint's folder and its number of reports; None if there is no undamaged checkpoint.
+    """
     checkpoints = [(report_of(path), path) for path in (*trial.glob(layout.CHECKPOINTS), trial / RESTART)]
     whole = [(report, path) for report, path in checkpoints if report is not None]
     if not whole:
@@ -49,5 +63,9 @@ def newest(trial: Path) -> tuple[Path, int] | None:
 
 
 def any_in(trial: Path) -> bool:
-    """Whether a trial's folder has a checkpoint, damaged or not."""
+    """Return whether a trial's folder has a checkpoint, damaged or not.
+
+    Args:
+        trial: the trial's folder.
+    """
     return (trial / RESTART).exists() or any(trial.glob(layout.CHECKPOINTS))

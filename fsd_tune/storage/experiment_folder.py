@@ -64,18 +64,34 @@ class ExperimentFolder:
         return {"storage_path": str(self.folder.resolve())}
 
     def path_for_workers(self, path: Path) -> str:
-        """Return a path or URI at which every node can read `path` of this folder."""
+        """Return a path or URI at which every node can read `path` of this folder.
+
+        Args:
+            path: a file or folder below this folder.
+        """
         return str(path)
 
     def upload(self, path: Path) -> None:
-        """Upload a file of the folder that was just written."""
+        """Upload a file of the folder that was just written.
+
+        Args:
+            path: the file, in the working copy.
+        """
 
     def delete(self, path: Path) -> None:
-        """Delete a folder below this one, in the working copy and in the storage."""
+        """Delete a folder below this one, in the working copy and in the storage.
+
+        Args:
+            path: the folder, in the working copy; it need not exist.
+        """
         shutil.rmtree(path, ignore_errors=True)
 
     def delete_checkpoints(self, trial: Path) -> None:
-        """Delete the checkpoints in a trial's folder, in the working copy and in the storage."""
+        """Delete the checkpoints in a trial's folder, in the working copy and in the storage.
+
+        Args:
+            trial: the trial's folder, in the working copy.
+        """
         for checkpoint in trial.glob(layout.CHECKPOINTS):
             self.delete(checkpoint)
 
@@ -83,10 +99,18 @@ class ExperimentFolder:
         """Delete everything but the memory from the storage; the caller has cleared the working copy."""
 
     def download_checkpoint(self, trial: str) -> None:
-        """Download the checkpoint of a finished trial, given the name of its folder, unless it is present."""
+        """Download the checkpoint of a finished trial, unless it is present.
+
+        Args:
+            trial: the name of the trial's folder.
+        """
 
     def download_folder(self, folder: Path) -> None:
-        """Download a folder that another node has uploaded."""
+        """Download a folder that another node has uploaded.
+
+        Args:
+            folder: where the folder is in the working copy.
+        """
 
     def sync_unfinished(self) -> None:
         """Make remote storage match the local folders of unfinished trials."""

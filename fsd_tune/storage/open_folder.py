@@ -42,7 +42,11 @@ def open_for_reading(output: str | Path) -> Iterator[ExperimentFolder]:
 
 
 def open_experiment(output: "str | Path | ExperimentFolder") -> ExperimentFolder:
-    """Return the experiment folder at a path or URI, to work in; an experiment folder is returned as it is."""
+    """Return the experiment folder at a path or URI, to work in.
+
+    Args:
+        output: a path, a URI, or an experiment folder, which is returned as it is.
+    """
     if isinstance(output, ExperimentFolder):
         return output
     if not is_uri(output):

@@ -59,11 +59,19 @@ class RemoteFolder:
         return self._system_and_root[1]
 
     def below(self, *names: str) -> "RemoteFolder":
-        """Return a folder below this one."""
+        """Return a folder below this one.
+
+        Args:
+            names: the names to append, each of which may have slashes.
+        """
         return RemoteFolder(joined(self.uri, *names), self.patience)
 
     def sizes(self, name: str = "") -> dict[str, int]:
-        """Return the size in bytes of every file below `name`, by its name relative to this folder."""
+        """Return the size in bytes of every file below `name`, by its name relative to this folder.
+
+        Args:
+            name: a folder's name; empty for this folder. A missing folder has no files.
+        """
         from pyarrow import fs
 
         def list_files() -> dict[str, int]:
@@ -78,6 +86,9 @@ class RemoteFolder:
 
     def read(self, name: str) -> bytes:
         """Return the content of a file.
+
+        Args:
+            name: the file's name.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -166,7 +177,11 @@ class RemoteFolder:
         return True
 
     def delete(self, name: str) -> None:
-        """Delete a file, or every file below a name; do nothing if there is none."""
+        """Delete a file, or every file below a name; do nothing if there is none.
+
+        Args:
+            name: the name of a file or folder; empty for this folder.
+        """
         for each in [*self.sizes(name), name]:
             with contextlib.suppress(FileNotFoundError):
                 self._retry(functools.partial(self._delete_one, each))
@@ -226,12 +241,10 @@ class RemoteFolder:
         return retry_until_available(work, self.patience)
 
 
+# Cached, because the s3:// client looks for the metadata service of AWS first, which takes seconds elsewhere.
 @functools.lru_cache
 def _file_system(bucket: str) -> tuple[Any, str]:
-    """Return pyarrow's file system for a URI without a path, and the root path in it.
-
-    Cached, because the s3:// client looks for the metadata service of AWS first, which takes seconds elsewhere.
-    """
+    """Return pyarrow's file system for a URI without a path, and the root path in it."""
     from pyarrow import fs
 
     system, root = fs.FileSystem.from_uri(bucket)
@@ -265,10 +278,10 @@ def provide(folder: Path, uri: str) -> None:
 
 @contextlib.contextmanager
 def folder_of(place: str) -> Iterator[Path]:
-    """Provide the folder at a path or URI while the block runs.
+    """Provide the folder at a path, or a temporary copy of the folder at a URI, while the block runs.
 
-    Yields:
-        The folder on this machine: a temporary copy for a URI.
+    Args:
+        place: the folder's path or URI.
 
     Raises:
         FsdTuneError: there is nothing at the URI.
@@ -285,10 +298,10 @@ def folder_of(place: str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def folder_to_fill(place: str) -> Iterator[Path]:
-    """Provide a folder that the block makes and fills; for a URI it is uploaded afterwards and replaces the old one.
+    """Provide the path of a folder for the block to make and fill; for a URI it then replaces the folder there.
 
-    Yields:
-        The path on this machine.
+    Args:
+        place: the folder's path or URI.
     """
     if not is_uri(place):
         yield Path(place)

@@ -235,7 +235,14 @@ class SearchSummary(SummaryPart):
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> tuple[Self, list[str]]:
-        """Return the summary of a decoded file, and a line for each value of a wrong type, which is left out."""
+        """Return the summary of a decoded file, without the values of a wrong type.
+
+        Args:
+            value: the mapping that the file holds.
+
+        Returns:
+            The summary, and a line for each value that was left out.
+        """
         problems: list[str] = []
         while True:
             try:
@@ -249,6 +256,9 @@ class SearchSummary(SummaryPart):
     def read(cls, folder: Path) -> Self:
         """Read the summary of a search's folder; values of a wrong type are left out.
 
+        Args:
+            folder: the search's folder.
+
         Raises:
             OSError: the file cannot be read.
             ValueError: it is not JSON, or holds no mapping.
@@ -259,24 +269,43 @@ class SearchSummary(SummaryPart):
         return cls.from_json(value)[0]
 
     def write(self, folder: Path) -> None:
-        """Write the summary into a search's folder."""
+        """Write the summary into a search's folder.
+
+        Args:
+            folder: the search's folder.
+        """
         artifacts.write_json(folder / layout.SUMMARY, self.as_json() or {})
 
     def update(self, **changes: Any) -> None:
-        """Set several fields; mappings become the parts that they describe."""
+        """Set several fields; mappings become the parts that they describe.
+
+        Args:
+            changes: values by the names of their fields.
+        """
         for name, value in changes.items():
             assert name in type(self).model_fields, name
             setattr(self, name, value)
 
     def forget(self, *names: str) -> None:
-        """Remove fields, as if they were never written."""
+        """Remove fields, as if they were never written.
+
+        Args:
+            names: names of fields.
+        """
         empty = type(self)()
         for name in names:
             setattr(self, name, getattr(empty, name))
             self.model_fields_set.discard(name)
 
     def values(self, *names: str) -> dict[str, Any]:
-        """Return the JSON values of some fields, None for those that are not written."""
+        """Return the JSON values of some fields.
+
+        Args:
+            names: names of fields.
+
+        Returns:
+            {name: value}, in which the value of a field that is not written is None.
+        """
         written = self.as_json() or {}
         return {name: written.get(name) for name in names}
 

@@ -11,12 +11,20 @@ SCHEMES = ("s3", "gs", "gcs", "hdfs", "file")
 
 
 def is_uri(place: object) -> bool:
-    """Whether a place is a URI rather than a path on a disk."""
+    """Return whether a place is a URI rather than a path on a disk.
+
+    Args:
+        place: a path or URI, as text or as a `Path`.
+    """
     return "://" in str(place)
 
 
 def misses_slash(place: object) -> bool:
-    """Whether a path looks like a URI that lacks a slash: `s3:/bucket`."""
+    """Return whether a path looks like a URI that lacks a slash: `s3:/bucket`.
+
+    Args:
+        place: a path or URI, as text or as a `Path`.
+    """
     return not is_uri(place) and str(place).startswith(tuple(f"{scheme}:/" for scheme in SCHEMES))
 
 
@@ -35,7 +43,11 @@ def joined(place: str, *names: str) -> str:
 
 
 def last_name(uri: str) -> str:
-    """Return the last part of a URI's path, or the bucket's name if the path is empty."""
+    """Return the last part of a URI's path, or the bucket's name if the path is empty.
+
+    Args:
+        uri: the URI, with or without a slash at its end.
+    """
     parts = urlsplit(uri)
     return parts.path.rstrip("/").rpartition("/")[2] or parts.netloc or "root"
 

@@ -182,6 +182,9 @@ class Distiller:
         """Write a checkpoint: the model as a transformers folder, and in `state.pt` what continuing needs.
 
         A finished run needs no `state.pt`.
+
+        Args:
+            folder: the checkpoint's folder, which may exist.
         """
         self.model.save_pretrained(folder / "student")
         if not self.done:
@@ -199,7 +202,11 @@ class Distiller:
         checkpoints.seal(folder, self.report)
 
     def load(self, folder: Path) -> None:
-        """Continue from a checkpoint: weights, student memory, optimiser, position and random state."""
+        """Continue from a checkpoint: weights, student memory, optimiser, position and random state.
+
+        Args:
+            folder: a checkpoint of an unfinished run with the same settings.
+        """
         from safetensors.torch import load_file
 
         weights = {}

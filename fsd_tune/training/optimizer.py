@@ -85,5 +85,9 @@ def clip_gradients(model: torch.nn.Module, memory: Tensor | None, together: bool
 
 
 def seed_torch(seed: int) -> None:
-    """Seed torch's random numbers, which dropout uses."""
+    """Seed torch's random numbers, which dropout uses.
+
+    Args:
+        seed: a whole number that torch accepts, at least 0.
+    """
     torch.manual_seed(seed)

@@ -131,7 +131,11 @@ def train(
 
 
 def grid_lines(record: dict[str, Any]) -> list[str]:
-    """Return a grid's scores as the lines of a table."""
+    """Return a grid's scores as the lines of a table.
+
+    Args:
+        record: the record of the best teacher, `fsd_tune.json`, with its `metric`, `grid`, `config` and `seed`.
+    """
     width = max(len(record["metric"]), 6)
     table = [f"  learning rate  seed  {record['metric']:>{width}}      time"]
     for row in record["grid"]:

@@ -27,7 +27,11 @@ _TIMES_ITS_COST = 10
 
 
 def unfinished_folder(output: Path) -> Path:
-    """Return the folder that holds the checkpoints of the unfinished runs that would write `output`."""
+    """Return the folder that holds the checkpoints of the unfinished runs that would write `output`.
+
+    Args:
+        output: the folder that a run writes its model to.
+    """
     return output.parent / f"{output.name}.unfinished"
 
 
@@ -79,6 +83,9 @@ class UnfinishedRun:
 
     def continue_run(self, distiller: Distiller) -> list[dict[str, Any]]:
         """Load the newest whole checkpoint into a run at step 0, if there is one.
+
+        Args:
+            distiller: the run, at step 0.
 
         Returns:
             The reports made before; empty without a checkpoint.
