@@ -195,6 +195,9 @@ def check_folder_or_uri(flag: str, location: str | None) -> None:
 def run_folder(output: Path) -> Path:
     """Return `--output` with `{run}` replaced by the id of the W&B sweep's run.
 
+    Args:
+        output: the value of `--output`.
+
     Raises:
         InputError: `{run}` is in it, but no W&B agent has started this process.
     """

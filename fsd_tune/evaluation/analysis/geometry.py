@@ -129,7 +129,11 @@ def intra_pairs(outputs: TeacherOutputs, layer: int, examples: int) -> Pairs:
 
 
 def local_pairs(gram: Tensor) -> Pairs:
-    """Return the distances and cosines of all pairs of examples, both [P], from their products [S, S]."""
+    """Return the distances and cosines of all pairs of examples, both [P].
+
+    Args:
+        gram: products of the flattened examples, float64 [S, S], as `example_gram` returns them.
+    """
     upper = torch.ones_like(gram).triu(1).bool()
     distances, cosines = (values[upper].numpy() for values in pairwise_geometry(gram))
     return distances, cosines
