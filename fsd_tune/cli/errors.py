@@ -72,6 +72,9 @@ def guard(work: Callable[[], object], invocation: Invocation, debug: bool) -> in
         work: the verb.
         invocation: the call, for the command that continues it.
         debug: print the traceback of an error, too.
+
+    Returns:
+        0 if the verb succeeded, else as `error_lines` gives it.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -95,6 +98,9 @@ def error_lines(error: FsdTuneError | KeyboardInterrupt | OSError, invocation: I
     Args:
         error: what a verb raised.
         invocation: the call of the verb.
+
+    Returns:
+        The lines, and 2 for wrong input, 130 for an interruption, else the code of the failure (1 by default).
     """
     if isinstance(error, InputError):
         return [*(f"error: {problem}" for problem in error.problems), *([error.hint] if error.hint else [])], 2

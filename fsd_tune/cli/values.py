@@ -90,6 +90,9 @@ def local_problems(tasks: Sequence[str | Path], data: Path | None) -> list[str]:
     Args:
         tasks: ids or files.
         data: the folder that holds their data; None for the hub.
+
+    Returns:
+        One line a problem.
     """
     from fsd_tune.data import splits
 

@@ -174,6 +174,9 @@ def notes(document: dict[str, Any]) -> list[str]:
 
     Args:
         document: the result of `write_submission`.
+
+    Returns:
+        One line a problem; empty if the submission is complete.
     """
     lines = []
     short = {name: file["rows"] for name, file in document["files"].items() if file["rows"] != OFFICIAL_ROWS[name]}

@@ -136,6 +136,10 @@ def comparison_document(compared: Comparison) -> dict[str, Any]:
 
     Args:
         compared: the searches.
+
+    Returns:
+        `metric`; `searches`, the rows of the table with None for missing values; `remarks`; and `differing`, lines by
+        the name of a search.
     """
     rows = compared.table().astype(object)
     return {

@@ -68,6 +68,9 @@ def notes(settings: Settings) -> list[str]:
 
     Args:
         settings: the settings of the search.
+
+    Returns:
+        At most one line; none for other samplers, or if the grid has `search.trials` points.
     """
     if settings.search.sampler != "grid":
         return []

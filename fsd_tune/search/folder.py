@@ -45,6 +45,9 @@ def identifying_settings(settings: Settings) -> dict[str, Any]:
 
     Args:
         settings: the settings of the search.
+
+    Returns:
+        The settings without `resources`, `wandb` and the limits on trials and time, which a resumed search can change.
     """
     values: dict[str, Any] = yaml.safe_load(loader.dump(settings))
     for section in ("resources", "wandb"):

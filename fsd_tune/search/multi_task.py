@@ -113,6 +113,9 @@ def tasks_document(outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
     Args:
         outcomes: the outcome of each task.
+
+    Returns:
+        {"tasks": {task: values}}.
     """
     return {
         "tasks": {

@@ -139,6 +139,9 @@ def read_reports(path: Path) -> dict[int, dict[str, Any]]:
 
     Args:
         path: the file. If it does not exist, there are no reports.
+
+    Returns:
+        Rows by index. If an index is repeated, the later row counts.
     """
     rows = {}
     try:

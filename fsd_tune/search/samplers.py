@@ -115,6 +115,10 @@ class Suggester:
 
         Args:
             trials: the known trials by number.
+
+        Returns:
+            Tuples (trial, score, state). The score is None if there is none to learn. A stopped trial counts as
+            finished if `expected_end` gives it a score.
         """
         search = self.settings.search
         finished = [trial for trial in trials.values() if trial.state == TrialState.FINISHED]
@@ -133,6 +137,9 @@ class Suggester:
 
         Args:
             index: the position in the sequence, from 0.
+
+        Returns:
+            Values by parameter.
         """
         sampler = optuna.samplers.QMCSampler(
             qmc_type="sobol",

@@ -16,6 +16,9 @@ def tracking_problems(settings: Wandb) -> list[str]:
 
     Args:
         settings: the settings of Weights & Biases. Modes other than online have no problems.
+
+    Returns:
+        At most one line; empty if tracking works.
     """
     if settings.mode != "online":
         return []

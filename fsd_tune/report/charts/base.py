@@ -62,6 +62,9 @@ def guarded(key: str, title: str, make: Callable[[], Chart]) -> Chart:
         key: anchor of the chart.
         title: heading of the chart.
         make: draws it; raises UndrawableError if the search does not allow it.
+
+    Returns:
+        The chart, or one without a figure whose caption is the reason.
     """
     try:
         with quiet_optuna():
