@@ -65,7 +65,11 @@ class TaskFlag(Flag):
         return f"{self.help}; or --task-file"
 
     def handle_parse_result(self, ctx: click.Context, opts: Any, args: list[str]) -> tuple[Any, list[str]]:
-        """Use the file that `--task-file` gave, unless `--task` is given, too."""
+        """Use the file that `--task-file` gave.
+
+        Raises:
+            InputError: `--task` is given, too.
+        """
         file = opts.get("task_file")
         if file is None:
             return super().handle_parse_result(ctx, opts, args)

@@ -55,6 +55,9 @@ def run_demo(folder: Path, ray_temporary: Path | None, display: Display) -> Resu
         ray_temporary: folder for Ray's sockets and logs; None for Ray's own.
         display: shows progress.
 
+    Returns:
+        The results of the demo's search.
+
     Raises:
         FsdTuneError: the input cannot be fetched, or a step failed; what was finished is kept.
     """

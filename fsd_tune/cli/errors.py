@@ -72,6 +72,9 @@ def guard(work: Callable[[], object], invocation: Invocation, debug: bool) -> in
         work: the verb.
         invocation: the call, for the command that continues it.
         debug: print the traceback of an error, too.
+
+    Returns:
+        0 if the verb succeeded, else as `error_lines` gives it.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -90,11 +93,14 @@ def guard(work: Callable[[], object], invocation: Invocation, debug: bool) -> in
 
 
 def error_lines(error: FsdTuneError | KeyboardInterrupt | OSError, invocation: Invocation) -> tuple[list[str], int]:
-    """Return what to print about an error, and the exit code.
+    """Return the lines to print about an error, and the exit code.
 
     Args:
         error: what a verb raised.
         invocation: the call of the verb.
+
+    Returns:
+        The lines, and 2 for wrong input, 130 for an interruption, else the code of the failure (1 by default).
     """
     if isinstance(error, InputError):
         return [*(f"error: {problem}" for problem in error.problems), *([error.hint] if error.hint else [])], 2
@@ -113,7 +119,11 @@ def error_lines(error: FsdTuneError | KeyboardInterrupt | OSError, invocation: I
 
 
 def usage_lines(error: click.ClickException) -> list[str]:
-    """Return what to print about a command line that cannot be parsed: one line per problem, the flag first."""
+    """Return the lines to print about a command line that cannot be parsed: one per problem, the flag first.
+
+    Args:
+        error: the error that click raised.
+    """
     context = getattr(error, "ctx", None)
     lines = [f"error: {problem}" for problem in _usage_problems(error, context)]
     return lines if context is None else [*lines, f"See `{context.command_path} --help`."]
@@ -144,7 +154,11 @@ def _usage_problems(error: click.ClickException, context: click.Context | None) 
 
 
 def parameter_name(parameter: click.Parameter) -> str:
-    """Return how errors call a parameter: its flag, or an argument's name in capitals."""
+    """Return the name of a parameter in errors: its flag, or an argument's name in capitals.
+
+    Args:
+        parameter: the parameter of a verb.
+    """
     return parameter.opts[0] if isinstance(parameter, click.Option) else str(parameter.name).upper()
 
 

@@ -90,6 +90,9 @@ def local_problems(tasks: Sequence[str | Path], data: Path | None) -> list[str]:
     Args:
         tasks: ids or files.
         data: the folder that holds their data; None for the hub.
+
+    Returns:
+        One line a problem.
     """
     from fsd_tune.data import splits
 
@@ -194,6 +197,9 @@ def check_folder_or_uri(flag: str, location: str | None) -> None:
 
 def run_folder(output: Path) -> Path:
     """Return `--output` with `{run}` replaced by the id of the W&B sweep's run.
+
+    Args:
+        output: the value of `--output`.
 
     Raises:
         InputError: `{run}` is in it, but no W&B agent has started this process.

@@ -1,0 +1,1 @@
+"""Tasks and their data: GLUE and tasks of your own, their splits, batches and metrics."""

@@ -170,10 +170,13 @@ def predictions(task: Task, logits: NDArray[np.float32]) -> list[str]:
 
 
 def notes(document: dict[str, Any]) -> list[str]:
-    """Return what a user must know before a submission: files and rows that the server would miss.
+    """Return what a user must know before submitting: files and rows that the server would miss.
 
     Args:
-        document: the result of `run`.
+        document: the result of `write_submission`.
+
+    Returns:
+        One line a problem; empty if the submission is complete.
     """
     lines = []
     short = {name: file["rows"] for name, file in document["files"].items() if file["rows"] != OFFICIAL_ROWS[name]}

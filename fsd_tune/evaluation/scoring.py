@@ -119,6 +119,9 @@ def check_model(path: str, task: Task | None, device: str, precision: str | None
         device: auto, cpu or cuda.
         precision: auto, float32 or bf16; None for the one that the folder records.
 
+    Returns:
+        The model with the settings to score it with; None without a task.
+
     Raises:
         InputError: there is no model, its tokenizer is damaged, or its labels are not the task's.
     """

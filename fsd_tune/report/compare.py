@@ -77,6 +77,9 @@ def compare(folders: Sequence[Path | str], anyway: bool = False) -> Comparison:
         folders: two or more searches' folders, or `wandb:entity/project/group`.
         anyway: compare also searches that differ in task, metric or selection split, with a remark.
 
+    Returns:
+        The searches, with a remark for each reason why their scores do not compare.
+
     Raises:
         InputError: a folder holds no search, or they cannot be compared.
 
@@ -118,14 +121,26 @@ def _remarks(results: Results, first: Results) -> list[str]:
 
 
 def comparison_lines(compared: Comparison) -> list[str]:
-    """Return the table for a terminal."""
+    """Return the comparison as lines for a terminal: the remarks, then the table.
+
+    Args:
+        compared: the searches.
+    """
     shown = compared.table()[["search", "best", "median", "confirmed", "trials", "finished", "hours", "steps"]]
     text = shown.to_string(index=False, na_rep="-", float_format=lambda value: f"{value:.4f}")
     return [*(f"note: {remark}" for remark in compared.remarks), *text.splitlines()]
 
 
 def comparison_document(compared: Comparison) -> dict[str, Any]:
-    """Return the comparison for `--json`."""
+    """Return the comparison as a JSON document for `--json`.
+
+    Args:
+        compared: the searches.
+
+    Returns:
+        `metric`; `searches`, the rows of the table with None for missing values; `remarks`; and `differing`, lines by
+        the name of a search.
+    """
     rows = compared.table().astype(object)
     return {
         "metric": compared.metric,
@@ -136,11 +151,11 @@ def comparison_document(compared: Comparison) -> dict[str, Any]:
 
 
 def wandb_view_steps(sources: Sequence[str], compared: Comparison) -> list[str]:
-    """Return how to show the searches side by side on the page of their W&B project.
+    """Return instructions for showing the searches side by side on the page of their W&B project.
 
     Args:
-        sources: what was compared, as folders or `wandb:entity/project/group`.
-        compared: the same, read.
+        sources: the compared folders or `wandb:entity/project/group` addresses.
+        compared: the searches read from `sources`, in the same order.
 
     Raises:
         InputError: the searches are in different projects, or one was not tracked.
@@ -190,14 +205,14 @@ def _or_nan(value: Any) -> float:
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Return what differs between two identities of a search.
+    """Return the differences between two identities of a search.
 
     Args:
         before: an identity, as `summary.json` holds it.
-        now: the other one.
+        now: the identity to compare with it.
 
     Returns:
-        A line per difference: settings and a task of one's own by key, other inputs by name.
+        A line per difference. Settings and custom tasks are compared by key, other inputs by name.
     """
     lines = _by_key(before["settings"], now["settings"])
     if isinstance(before.get("task"), dict) and isinstance(now["task"], dict):

@@ -46,7 +46,11 @@ def write_comparison(compared: Comparison, folder: Path) -> Path:
 
 
 def charts(compared: Comparison) -> dict[str, Chart]:
-    """Return the charts of the page by key."""
+    """Return the charts of the page by key.
+
+    Args:
+        compared: the searches.
+    """
     makers: list[tuple[str, str, Callable[[], Chart]]] = [
         ("importances", "Importances side by side", lambda: _importances(compared)),
         ("parallel", "Parallel coordinates", lambda: _parallel(compared)),

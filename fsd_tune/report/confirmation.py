@@ -67,7 +67,11 @@ def confirmation_lines(made: Confirmation, folder: Path) -> list[str]:
 
 
 def one_line(made: Confirmation) -> str:
-    """Return what the summary of a search says of its confirmation."""
+    """Return a confirmation as one line of the search's summary.
+
+    Args:
+        made: the content of `confirm/summary.json`.
+    """
     winner, fresh = made["winner"], made["winner"]["fresh"]
     said = [f"{one['verdict']} against {one['baseline']}" for one in made["differences"]]
     return f"{winner['label']}: {made['metric']} {figure(fresh)} on {len(made['fresh_seeds'])} fresh seeds" + "".join(
@@ -76,7 +80,11 @@ def one_line(made: Confirmation) -> str:
 
 
 def figure(figures: Mapping[str, Any]) -> str:
-    """Return `0.7942 ± 0.0081`, and how many runs diverged."""
+    """Return mean and standard deviation as `0.7942 ± 0.0081`, with the number of diverged runs if there are any.
+
+    Args:
+        figures: a configuration's figures on one set of seeds, as `confirm/summary.json` holds them.
+    """
     if figures["mean"] is None:
         return "all runs diverged"
     spread = "" if figures["deviation"] is None else f" ± {figures['deviation']:.4f}"
@@ -85,7 +93,11 @@ def figure(figures: Mapping[str, Any]) -> str:
 
 
 def interval(found: Mapping[str, float] | None) -> str:
-    """Return `+0.0125, 95% interval -0.0020 to +0.0270`."""
+    """Return a difference with its interval, as `+0.0125, 95% interval -0.0020 to +0.0270`.
+
+    Args:
+        found: the estimate and its interval, as `confirm/summary.json` holds them; None if there are too few runs.
+    """
     if found is None:
         return "too few runs that trained"
     return f"{found['estimate']:+.4f}, 95% interval {found['low']:+.4f} to {found['high']:+.4f}"

@@ -51,6 +51,9 @@ def leaderboard(results: Results) -> pd.DataFrame:
     """Return one row per trial, best first: its rank, then the columns of `Results.trials`.
 
     Only finished trials have a rank; it is NA for the others.
+
+    Args:
+        results: the results of a search.
     """
     table = results.trials.rename(columns={"number": "trial"})
     finished = (table["state"] == TrialState.FINISHED) & table["score"].notna()
@@ -248,7 +251,11 @@ def _configuration(row: "pd.Series[Any]", names: Sequence[str]) -> list[tuple[st
 
 
 def shown_name(path: str | None) -> str:
-    """Return how a page calls a model or folder: an absolute path by its last part, anything else as it was given."""
+    """Return a model or folder as a page shows it: the last part of an absolute path, anything else unchanged.
+
+    Args:
+        path: a path or hub id; None if it is not known.
+    """
     return "" if not path else Path(path).name if Path(path).is_absolute() else path
 
 
@@ -271,14 +278,22 @@ def _exact(value: Any) -> str:
 
 
 def value(value: Any) -> str:
-    """Return a hyperparameter for reading, with four significant digits."""
+    """Format a hyperparameter with four significant digits.
+
+    Args:
+        value: the hyperparameter of one trial.
+    """
     if _missing(value):
         return _NOTHING
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def plain(value: Any) -> str:
-    """Return the value that a cell is sorted by; an empty one sorts last."""
+    """Return the text that a cell is sorted by. Empty cells sort last.
+
+    Args:
+        value: the content of the cell.
+    """
     return "" if _missing(value) else str(value)
 
 

@@ -81,6 +81,9 @@ def importances(results: Results) -> Importances:
     Compared are the scores of the finished trials, or the values at the latest report, whichever is latest and has at
     least 32 trials; else the latest of those that most trials reached. Early reports have more trials, and less
     selected ones: the trials at a late rung are alike in what ASHA kept them for.
+
+    Args:
+        results: the results of a search.
     """
     report, values = _compared(results)
     trials = results.trials.set_index("number").loc[values.index]

@@ -34,7 +34,11 @@ class Interval:
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
-    """Return mean and standard deviation (ddof 1); NaN if there are too few values (none, or one)."""
+    """Return the mean and the standard deviation (ddof 1) of scores.
+
+    Args:
+        values: scores. The mean of none and the deviation of fewer than two are NaN.
+    """
     mean = math.fsum(values) / len(values) if values else math.nan
     return mean, float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
 
@@ -50,7 +54,11 @@ def paired(first: Sequence[float], second: Sequence[float]) -> Interval:
 
 
 def mean_interval(values: Sequence[float]) -> Interval:
-    """Return the mean of at least two values with its t interval."""
+    """Return the mean of scores with its t interval.
+
+    Args:
+        values: at least two scores.
+    """
     from scipy.stats import t
 
     assert len(values) >= 2, len(values)

@@ -28,7 +28,11 @@ class Picture:
 
 
 def analysis_pictures(results: Results) -> list[Picture]:
-    """Return the pictures of the analysis in a search's folder, in the page's order; none without an analysis."""
+    """Return the pictures of the analysis in a search's folder, in the page's order; empty without an analysis.
+
+    Args:
+        results: the results of the search.
+    """
     if not results.analysis:
         return []
     folder = results.folder / layout.ANALYSIS
@@ -42,7 +46,11 @@ def analysis_pictures(results: Results) -> list[Picture]:
 
 
 def data_uri(path: Path) -> str:
-    """Return a PNG file as a `data:` URI, which a page may show without a request."""
+    """Return a PNG file as a `data:` URI, which a page can show without a request.
+
+    Args:
+        path: the PNG file.
+    """
     return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 

@@ -199,6 +199,9 @@ def load(folder: Path | str, described: bool = False) -> Results:
         described: whether `summary.json` and `settings.yaml` must be whole. Without them the trials can be listed, but
             not compared.
 
+    Returns:
+        The results. Files that cannot be read are named in its `problems`.
+
     Raises:
         InputError: the folder does not exist, holds no search, or must be `described` and is not.
     """

@@ -45,6 +45,9 @@ def measured_study(results: Results) -> optuna.study.Study:
 
     The charts then show what was measured, even if the study lags behind or was told an extrapolated score.
 
+    Args:
+        results: the results of the search.
+
     Raises:
         UndrawableError: there is no study, or it cannot be read.
     """

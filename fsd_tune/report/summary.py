@@ -82,7 +82,11 @@ def summary_lines(results: Results, output: str | Path | None = None) -> list[st
 
 
 def summary_document(results: Results) -> dict[str, Any]:
-    """Return the same as one JSON document."""
+    """Return the summary of a search as a JSON document.
+
+    Args:
+        results: the results of the search.
+    """
     best, summary = results.best, results.summary
     return {
         "output": str(results.folder),

@@ -51,7 +51,11 @@ class Reader:
         self.problems.append(f"{path.relative_to(self.folder)}: {what}")
 
     def text(self, path: Path) -> str:
-        """Return a file's text; empty if there is no such file."""
+        """Return a file's text; empty if there is no such file.
+
+        Args:
+            path: the file.
+        """
         try:
             return path.read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
@@ -61,7 +65,11 @@ class Reader:
             return ""
 
     def mapping(self, path: Path) -> dict[str, Any]:
-        """Return the mapping of a JSON file; empty if there is no such file."""
+        """Return the mapping of a JSON file; empty if there is no such file.
+
+        Args:
+            path: the file.
+        """
         text = self.text(path)
         if not text:
             return {}
@@ -82,7 +90,11 @@ class Reader:
         return summary
 
     def confirmation(self, path: Path) -> dict[str, Any]:
-        """Return the summary of a confirmation; empty if it lacks a key that the report needs."""
+        """Return the summary of a confirmation; empty if it lacks a key that the report needs.
+
+        Args:
+            path: the `summary.json` of the confirmation.
+        """
         value = self.mapping(path)
         missing = [key for key in _CONFIRMATION if key not in value]
         if value and missing:
@@ -106,9 +118,12 @@ class Reader:
         return value if isinstance(value, dict) else {}
 
     def reports(self, path: Path) -> list[dict[str, Any]]:
-        """Return the evaluations in a file of one JSON object per line, by index.
+        """Return the evaluations in a file of one JSON object per line, sorted by index.
 
         A resumed trial repeats some of them; the later line counts.
+
+        Args:
+            path: the `reports.jsonl` of a trial.
         """
         reports: dict[int, dict[str, Any]] = {}
         lines = self.text(path).splitlines()
@@ -127,7 +142,11 @@ class Reader:
 
 
 def trials_in(reader: Reader) -> Iterator[Trial]:
-    """Yield every trial whose `config.json` can be read."""
+    """Yield every trial whose `config.json` can be read.
+
+    Args:
+        reader: the reader of the search's folder, which notes problems.
+    """
     for path in sorted((reader.folder / layout.RESULTS).glob(f"*/{layout.TRIAL_CONFIG}")):
         content = reader.mapping(path)
         number, config = content.get("trial"), content.get("config")

@@ -1,4 +1,4 @@
-"""Many runs: the search itself. `fsd_tune.search.run` starts one."""
+"""Search hyperparameters with Optuna and Ray Tune; `fsd_tune.search.run` starts a search."""
 
 from typing import TYPE_CHECKING, Any
 

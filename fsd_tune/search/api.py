@@ -125,6 +125,9 @@ def execute(plan: SearchPlan, options: RunOptions) -> Results:
         plan: the search.
         options: how it runs.
 
+    Returns:
+        The results in the folder of the search.
+
     Raises:
         InputError: another search runs in the folder, or the cluster lacks what the search asks for.
         FsdTuneError: something failed midway, or no trial has finished.

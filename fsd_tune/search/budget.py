@@ -22,7 +22,11 @@ class Stall:
         self._row = 0
 
     def ended(self, score: float | None) -> None:
-        """Count a trial that has ended; `score` is None if it has not finished."""
+        """Count a trial that has ended.
+
+        Args:
+            score: its score; None if it has not finished.
+        """
         if score is not None and score > self._best:
             self._best = score
             self._row = 0
@@ -50,13 +54,24 @@ def stall(settings: Settings, past: Mapping[int, TrialRecord]) -> Stall:
 
 
 def planned(settings: Settings) -> int:
-    """Return the trials that a search can have: as many as it asks for, at most the points of its grid."""
+    """Return the number of trials that a search can have: `search.trials`, at most the points of its grid.
+
+    Args:
+        settings: the settings of the search.
+    """
     asked = settings.search.trials
     return min(asked, grid.size(settings)) if settings.search.sampler == "grid" else asked
 
 
 def notes(settings: Settings) -> list[str]:
-    """Return what a grid's size means for the search."""
+    """Return notes for the user on the size of a grid compared with `search.trials`.
+
+    Args:
+        settings: the settings of the search.
+
+    Returns:
+        At most one line; none for other samplers, or if the grid has `search.trials` points.
+    """
     if settings.search.sampler != "grid":
         return []
     points, asked = grid.size(settings), settings.search.trials

@@ -23,7 +23,11 @@ class EndedTrial(NamedTuple):
 
 
 def usable(distributions: Mapping[str, BaseDistribution]) -> dict[str, BaseDistribution]:
-    """Return the parameters that CMA-ES can draw: numbers with more than one value."""
+    """Return the parameters that CMA-ES can draw: numbers with more than one value.
+
+    Args:
+        distributions: the searched parameters by name.
+    """
     return {
         name: distribution
         for name, distribution in distributions.items()

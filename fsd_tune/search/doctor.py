@@ -63,7 +63,11 @@ class CheckRequest:
 
 
 def run_checks(request: CheckRequest) -> Iterator[Check]:
-    """Yield the results of all requested checks, the quick ones first."""
+    """Yield the results of all requested checks, the quick ones first.
+
+    Args:
+        request: the inputs to check.
+    """
     yield Check("versions", ", ".join(f"{name} {version}" for name, version in versions().items()))
     checks: list[tuple[str, bool, Callable[[CheckRequest], Sequence[Check]]]] = [
         ("cluster file", request.cluster is not None, _cluster_file),
@@ -288,7 +292,11 @@ def _serves(store: float, needed: int | None) -> str:
 
 
 def print_checks(checks: Iterator[Check]) -> bool:
-    """Print each check as it comes, and return whether all passed."""
+    """Print each check as it arrives, and return whether all passed.
+
+    Args:
+        checks: the results, as `run_checks` yields them.
+    """
     passed = True
     for check in checks:
         passed &= check.passed

@@ -41,7 +41,14 @@ def describe_identity(settings: Settings, spec: MemorySpec) -> dict[str, Any]:
 
 
 def identifying_settings(settings: Settings) -> dict[str, Any]:
-    """Return the settings that belong to a search's identity, as plain values."""
+    """Return the settings that belong to a search's identity, as plain values.
+
+    Args:
+        settings: the settings of the search.
+
+    Returns:
+        The settings without `resources`, `wandb` and the limits on trials and time, which a resumed search can change.
+    """
     values: dict[str, Any] = yaml.safe_load(loader.dump(settings))
     for section in ("resources", "wandb"):
         values.pop(section)
@@ -51,7 +58,7 @@ def identifying_settings(settings: Settings) -> dict[str, Any]:
 
 
 def record_inputs(task: Task, teacher: str, data: object, memory: object, device: str) -> dict[str, Any]:
-    """Return what a search was started with, with absolute paths, so that other verbs need its folder alone.
+    """Return the inputs of a search with absolute paths, so that other verbs need its folder alone.
 
     Args:
         task: the task.
@@ -83,7 +90,10 @@ _KEPT = (layout.MEMORY, layout.LOCK)
 
 @contextmanager
 def hold_folder(folder: Path) -> Iterator[None]:
-    """Lock a search's folder for this process; the lock ends with the process, however that ends.
+    """Lock a search's folder for this process. The lock ends with the process, however that ends.
+
+    Args:
+        folder: the folder, which is created if needed.
 
     Raises:
         InputError: another process is searching in it.
@@ -144,6 +154,9 @@ def check_output(folder: Path, identity: dict[str, Any], overwrite: bool, resumi
 def recorded_inputs(folder: Path) -> dict[str, Any]:
     """Return the task, teacher, data, memory and device of a search, as keywords of `search.run`.
 
+    Args:
+        folder: the folder of the search.
+
     Raises:
         InputError: the folder holds no search, or its summary cannot be read.
     """
@@ -160,12 +173,20 @@ def recorded_inputs(folder: Path) -> dict[str, Any]:
 
 
 def recorded_task(given: dict[str, Any]) -> str | Path:
-    """Return the task of a search from what `record_inputs` gave: an id, or the file of one's own."""
+    """Return the recorded task of a search: the id of a GLUE task, or the file of a custom one.
+
+    Args:
+        given: the inputs, as `record_inputs` returns them.
+    """
     return Path(given["task_file"]) if given.get("task_file") else str(given["task"])
 
 
 def clear_folder(experiment: ExperimentFolder) -> None:
-    """Delete what a search has written, except its memories, which are named by content and stay valid."""
+    """Delete the files of a search except its memories, which are named by content and stay valid.
+
+    Args:
+        experiment: the folder of the search.
+    """
     for path in experiment.folder.iterdir():
         if path.name in _KEPT:
             continue

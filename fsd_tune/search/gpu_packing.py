@@ -28,7 +28,11 @@ _CUBIC = 256
 
 
 def largest_configuration(settings: Settings) -> dict[str, Any]:
-    """Return the configuration that takes most memory: the method with the most terms, the largest batch."""
+    """Return the configuration that needs most memory: the method with the most terms and the largest batch.
+
+    Args:
+        settings: the settings of the search.
+    """
     picked: dict[str, Any] = {}
     for name, entry in settings.space.items():
         if isinstance(entry, Range):
@@ -45,7 +49,11 @@ def largest_configuration(settings: Settings) -> dict[str, Any]:
 
 
 def measure_peak(distiller: Distiller) -> int:
-    """Train a few steps on the longest examples and return the peak of the allocator's GPU memory in bytes."""
+    """Train a few steps on the longest examples and return the peak of the allocator's GPU memory in bytes.
+
+    Args:
+        distiller: a distiller on a GPU, with the configuration to measure.
+    """
     lengths = distiller.setup.train.lengths
     longest = np.argsort(-lengths, kind="stable")[: distiller.setup.config["batch_size"]]
     distiller.model.train()

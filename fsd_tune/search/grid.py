@@ -54,12 +54,20 @@ def points(settings: Settings, given: Mapping[str, Any] | None = None) -> Iterat
 
 
 def size(settings: Settings) -> int:
-    """Return the number of points, counted up to `MOST` + 1."""
+    """Return the number of points of the grid, counted up to `MOST` + 1.
+
+    Args:
+        settings: the settings of the search.
+    """
     return sum(1 for _ in itertools.islice(points(settings), MOST + 1))
 
 
 def point_key(point: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    """Return a point's parameters as a hashable key that does not depend on their order."""
+    """Return a point's parameters as a hashable key that does not depend on their order.
+
+    Args:
+        point: values by parameter.
+    """
     return tuple(sorted(point.items()))
 
 

@@ -41,6 +41,9 @@ def run_searches(
         searches: what each of them works on.
         options: how they run; None for the defaults.
 
+    Returns:
+        The outcome of each task, in the order of `searches`.
+
     Raises:
         InputError: with the problems of all tasks.
     """
@@ -75,7 +78,11 @@ def _plan_all(settings: Settings, searches: Sequence[SearchInputs], options: Run
 
 
 def table(outcomes: Sequence[Outcome]) -> Table:
-    """Return a table with a row for each task: its best student beside its teacher, and the cost of the search."""
+    """Return a table with a row for each task: its best student beside its teacher, and the cost of the search.
+
+    Args:
+        outcomes: the outcome of each task.
+    """
     rows = Table("task", "metric", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("best student", "teacher", "kept", "trials", "steps saved", "wall time"):
         rows.add_column(heading, justify="right")
@@ -102,7 +109,14 @@ def table(outcomes: Sequence[Outcome]) -> Table:
 
 
 def tasks_document(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Return the outcomes as plain values: `summary.document` of each task, or {"failed": reason}."""
+    """Return the outcomes as plain values: `summary_document` of each task, or {"failed": reason}.
+
+    Args:
+        outcomes: the outcome of each task.
+
+    Returns:
+        {"tasks": {task: values}}.
+    """
     return {
         "tasks": {
             outcome.task: {"failed": outcome.failure}
@@ -114,7 +128,10 @@ def tasks_document(outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
 
 def check(outcomes: Sequence[Outcome]) -> None:
-    """Refuse outcomes with a failed task.
+    """Raise an error if a task has failed.
+
+    Args:
+        outcomes: the outcome of each task.
 
     Raises:
         FsdTuneError: naming the failed tasks.

@@ -86,7 +86,10 @@ def from_keywords(
 
 
 def as_settings(settings: SettingsLike) -> Settings:
-    """Return settings from a `Settings`, a mapping of plain values, or the path of a YAML file.
+    """Convert a search's `settings` argument to `Settings`.
+
+    Args:
+        settings: a `Settings`, a mapping of plain values, or the path of a YAML file.
 
     Raises:
         InputError: wrong keys or values, all of them named.

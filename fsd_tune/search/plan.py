@@ -46,6 +46,9 @@ def plan_search(settings: Settings, inputs: SearchInputs, options: RunOptions) -
         inputs: what it works on.
         options: how it runs.
 
+    Returns:
+        The plan, which `execute` runs.
+
     Raises:
         InputError: with every problem found.
     """

@@ -65,9 +65,12 @@ def _log_levels() -> Iterator[None]:
 
 @contextmanager
 def interrupt_flag(interrupted: threading.Event) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM set `interrupted`; a second one ends at once.
+    """Let Ctrl-C and SIGTERM set `interrupted`; a second one ends the process at once.
 
     Python runs signal handlers in the main thread only, so in another thread this does nothing.
+
+    Args:
+        interrupted: the event to set.
     """
 
     def set_flag(number: int, frame: object) -> None:

@@ -166,7 +166,11 @@ class SearchProgress:
         self._show(force=self.ended_trials == self.trials)
 
     def note(self, text: str) -> None:
-        """Show something that happened to the search as a whole."""
+        """Show a note on the search as a whole.
+
+        Args:
+            text: the note, one line.
+        """
         self._display.line(f"  {text}")
 
     def _show(self, force: bool = False) -> None:

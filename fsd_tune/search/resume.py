@@ -135,7 +135,14 @@ def _prepare_restart(trial_folder: Path, number: int, record: TrialRecord, past:
 
 
 def read_reports(path: Path) -> dict[int, dict[str, Any]]:
-    """Return the reports in a trial's `reports.jsonl` by index; damaged lines are left out."""
+    """Return the reports in a trial's `reports.jsonl` by index; damaged lines are left out.
+
+    Args:
+        path: the file. If it does not exist, there are no reports.
+
+    Returns:
+        Rows by index. If an index is repeated, the later row counts.
+    """
     rows = {}
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()

@@ -23,7 +23,11 @@ Belief = tuple[TrialRecord, float | None, str]
 
 
 def start_up_trials(trials: int) -> int:
-    """Return the number of trials before the sampler's model: Optuna's 10, or fewer when the budget is small."""
+    """Return the number of trials before the sampler's model: Optuna's 10, or fewer when the budget is small.
+
+    Args:
+        trials: the trials that the search asks for.
+    """
     return min(10, max(4, trials // 4))
 
 
@@ -63,7 +67,11 @@ class Suggester:
         self._cma_space = cmaes.usable(always) if settings.search.sampler == "cmaes" else {}
 
     def seed(self, number: int) -> int:
-        """Return the seed that belongs to a trial's number."""
+        """Return the seed of a trial.
+
+        Args:
+            number: the number of the trial.
+        """
         return int(np.random.SeedSequence([self.settings.search.seed, number]).generate_state(1)[0])
 
     def suggest(
@@ -103,7 +111,15 @@ class Suggester:
         return TrialRecord(dict(suggested.params), generation=generation)
 
     def beliefs(self, trials: Mapping[int, TrialRecord]) -> Iterator[Belief]:
-        """Yield what the sampler learns, by number: each trial with a score and a state."""
+        """Yield the score and state of each trial as the sampler learns them, by number.
+
+        Args:
+            trials: the known trials by number.
+
+        Returns:
+            Tuples (trial, score, state). The score is None if there is none to learn. A stopped trial counts as
+            finished if `expected_end` gives it a score.
+        """
         search = self.settings.search
         finished = [trial for trial in trials.values() if trial.state == TrialState.FINISHED]
         for _, trial in sorted(trials.items()):
@@ -114,10 +130,16 @@ class Suggester:
             yield trial, score, state
 
     def start_point(self, index: int) -> dict[str, Any]:
-        """Return point `index` of a scrambled Sobol sequence over all searched parameters.
+        """Return a point of a scrambled Sobol sequence over all searched parameters.
 
         Spread points find the good region sooner than random ones do. The sequence does not cover choices, which are
         drawn at random.
+
+        Args:
+            index: the position in the sequence, from 0.
+
+        Returns:
+            Values by parameter.
         """
         sampler = optuna.samplers.QMCSampler(
             qmc_type="sobol",

@@ -69,6 +69,9 @@ class StudySearcher(DriverOnly, Searcher):  # type: ignore[misc]
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the next trial.
 
+        Args:
+            trial_id: Tune's id of the trial.
+
         Returns:
             `trial`, its number in the study, `config`, flat, and `restart`, the checkpoint from which it continues or
             ""; with CMA-ES also `generation`, which a continued search needs. None for not now, FINISHED when there
@@ -116,10 +119,18 @@ class StudySearcher(DriverOnly, Searcher):  # type: ignore[misc]
             self._storage_watch.wait()
 
     def save(self, checkpoint_path: str) -> None:
-        """Save nothing: the study is rebuilt from the results on disk."""
+        """Save nothing: the study is rebuilt from the results on disk.
+
+        Args:
+            checkpoint_path: not used.
+        """
 
     def restore(self, checkpoint_path: str) -> None:
-        """Restore nothing; see `save`."""
+        """Restore nothing; see `save`.
+
+        Args:
+            checkpoint_path: not used.
+        """
 
 
 def state_at_end(result: dict[str, Any] | None, error: bool, reports: int) -> TrialState:

@@ -78,7 +78,11 @@ class DistillTrial(tune.Trainable):  # type: ignore[misc]
                 self._distiller.load(folder)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Start another trial in the same worker; it computes the same numbers as in a fresh one."""
+        """Start another trial in the same worker. It computes the same numbers as in a fresh worker.
+
+        Args:
+            new_config: as `config` of `setup`.
+        """
         self._begin(new_config)
         return True
 
@@ -91,12 +95,20 @@ class DistillTrial(tune.Trainable):  # type: ignore[misc]
         }
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Save everything that continuing needs; see `Distiller.save`. Tune copies it into the shared folder."""
+        """Save the state that a trial needs to continue; see `Distiller.save`. Tune copies it into the shared folder.
+
+        Args:
+            checkpoint_dir: the folder to write.
+        """
         self._distiller.save(Path(checkpoint_dir))
         self._await_storage()
 
     def restore(self, checkpoint_path: Any) -> Any:
-        """Restore a checkpoint, after waiting for the shared folder: Tune gives the trial up if it finds none."""
+        """Restore a checkpoint after waiting for the shared folder, because Tune gives the trial up if it finds none.
+
+        Args:
+            checkpoint_path: Tune's checkpoint, or its path.
+        """
         self._await_storage()
         return super().restore(checkpoint_path)
 
@@ -111,5 +123,9 @@ class DistillTrial(tune.Trainable):  # type: ignore[misc]
             retry.retry_until_available(lambda: system.get_file_info([root]))
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
-        """Continue from a checkpoint."""
+        """Continue from a checkpoint.
+
+        Args:
+            checkpoint_dir: the folder, as `save_checkpoint` wrote it.
+        """
         self._distiller.load(Path(checkpoint_dir))

@@ -40,7 +40,11 @@ class TrialRecord:
     ended_at: float = 0.0
 
     def series(self, until: int | None = None) -> list[float]:
-        """Return the values in the order of their reports, up to report `until`."""
+        """Return the values in the order of their reports.
+
+        Args:
+            until: the last report to include; None for all.
+        """
         return [self.values[report] for report in sorted(self.values) if until is None or report <= until]
 
 

@@ -1,0 +1,1 @@
+"""Track searches in Weights & Biases: log runs, upload offline ones, download groups, and write sweeps."""

@@ -12,7 +12,14 @@ _LOG_IN = "import sys, wandb; sys.exit(0 if wandb.login(prompt=False, verify=Tru
 
 
 def tracking_problems(settings: Wandb) -> list[str]:
-    """Return why `wandb.mode: online` cannot work, as lines for people, within 10 s."""
+    """Return the reasons why `wandb.mode: online` cannot work, as lines for the user, within 10 s.
+
+    Args:
+        settings: the settings of Weights & Biases. Modes other than online have no problems.
+
+    Returns:
+        At most one line; empty if tracking works.
+    """
     if settings.mode != "online":
         return []
     environment = os.environ | {"WANDB_MODE": "online", "WANDB_SILENT": "false"}

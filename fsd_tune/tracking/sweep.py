@@ -81,7 +81,11 @@ def sweep_config(
 
 
 def text(config: dict[str, Any]) -> str:
-    """Return the sweep as the text of a YAML file, with a comment on how to start it."""
+    """Return the YAML text of a sweep, with a comment on how to start it.
+
+    Args:
+        config: the sweep, as `sweep_config` returns it.
+    """
     return (
         "# wandb sweep THIS_FILE; then on each machine the `wandb agent ...` that it prints.\n"
         "# Agents train one student after the other; the first builds the teacher memory, all share it.\n"

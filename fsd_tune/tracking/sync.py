@@ -10,6 +10,9 @@ from fsd_tune.errors import FsdTuneError, InputError
 def sync(folder: Path) -> dict[str, int]:
     """Upload the offline runs below `folder`; W&B's own output goes to standard error.
 
+    Args:
+        folder: a search's folder, or any folder above `wandb/`.
+
     Returns:
         {"runs": number of uploaded runs, "already": number of runs that had been uploaded before}.
 

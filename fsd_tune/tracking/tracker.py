@@ -29,7 +29,12 @@ Row = Mapping[str, Any]
 
 
 def safe_id(name: str) -> str:
-    """Return a name that W&B accepts for ids and groups: letters, digits, dots, dashes, underscores, at most 100."""
+    """Return a name in the form that W&B accepts for ids and groups.
+
+    Args:
+        name: any text. Characters other than letters, digits, dots, dashes and underscores become dashes, and it is cut
+            after 100.
+    """
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", name)[:100]
 
 
@@ -152,7 +157,11 @@ class Tracker:
         self.end(name, summary, failed)
 
     def holds(self, name: str) -> bool:
-        """Return whether everything of a run has been handed to W&B already."""
+        """Return whether all data of a run has been handed to W&B already.
+
+        Args:
+            name: the run's name within the group.
+        """
         return any((path / SEAL).is_file() for path in folders_of(self._folder, self.group, name))
 
     def close(self) -> None:
@@ -252,5 +261,9 @@ class WandbRun:
     summary: dict[str, Any] = field(default_factory=dict)
 
     def log(self, row: Row) -> None:
-        """Log a report, a row of metrics with its `report`."""
+        """Log a report.
+
+        Args:
+            row: metrics by name, and `report`, the index of the evaluation.
+        """
         self.tracker.log(self.name, row)

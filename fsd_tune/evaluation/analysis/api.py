@@ -63,11 +63,11 @@ def analyze(plan: AnalysisPlan, device: str, display: Display) -> dict[str, Any]
 
 
 def analysis_lines(document: dict[str, Any], output: Path) -> list[str]:
-    """Return an analysis as lines for people.
+    """Return an analysis as lines for a terminal.
 
     Args:
-        document: the result of `run`.
-        output: its folder.
+        document: the result of `analyze`.
+        output: the folder of the analysis.
     """
     sample = document["sample"]
     text = [

@@ -116,6 +116,9 @@ def intra_pairs(outputs: TeacherOutputs, layer: int, examples: int) -> Pairs:
         outputs: features of a model on the sample.
         layer: index of `hidden_states`.
         examples: use this many of the first examples.
+
+    Returns:
+        Two float64 arrays; P counts the pairs of all used examples, without padding.
     """
     parts = []
     for rows, mask in _batches(outputs, examples):
@@ -129,7 +132,14 @@ def intra_pairs(outputs: TeacherOutputs, layer: int, examples: int) -> Pairs:
 
 
 def local_pairs(gram: Tensor) -> Pairs:
-    """Return the distances and cosines of all pairs of examples, both [P], from their products [S, S]."""
+    """Return the distances and cosines of all pairs of examples, both [P].
+
+    Args:
+        gram: products of the flattened examples, float64 [S, S], as `example_gram` returns them.
+
+    Returns:
+        Two float64 arrays; P is S(S - 1)/2.
+    """
     upper = torch.ones_like(gram).triu(1).bool()
     distances, cosines = (values[upper].numpy() for values in pairwise_geometry(gram))
     return distances, cosines

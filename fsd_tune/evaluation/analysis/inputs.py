@@ -98,6 +98,9 @@ def plan_analysis(
         seed: of the sample.
         overwrite: replace an analysis of other models.
 
+    Returns:
+        The checked inputs, with the sample.
+
     Raises:
         InputError: with all problems.
     """

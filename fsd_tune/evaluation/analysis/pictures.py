@@ -17,7 +17,12 @@ _DPI = 130
 
 
 def draw_pictures(found: dict[str, Any], folder: Path) -> None:
-    """Draw all pictures of an analysis into a folder."""
+    """Draw all pictures of an analysis into a folder.
+
+    Args:
+        found: the content of `analysis.json`.
+        folder: the folder of the PNG files.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -30,12 +35,20 @@ def draw_pictures(found: dict[str, Any], folder: Path) -> None:
 
 
 def layer_names(count: int) -> list[str]:
-    """Names of `hidden_states` 0 to count - 1."""
+    """Return the names of `hidden_states` 0 to count - 1.
+
+    Args:
+        count: the number of layers, the embeddings included.
+    """
     return ["emb.", *map(str, range(1, count))]
 
 
 def numbers(table: list[list[float | None]]) -> np.ndarray[Any, Any]:
-    """Float [rows, columns], NaN for None."""
+    """Convert a table to a float array [rows, columns], with NaN for None.
+
+    Args:
+        table: rows of numbers, as `analysis.json` holds them.
+    """
     return np.asarray(table, float)
 
 

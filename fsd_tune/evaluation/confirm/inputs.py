@@ -127,6 +127,9 @@ def plan_confirmation(
         baseline: the folder of a search over kd; None for kd at its defaults.
         address: of the Ray cluster that will train the runs; None for a local instance.
 
+    Returns:
+        The checked inputs, with the competing configurations, baselines and seeds.
+
     Raises:
         InputError: with every problem of the search, of the baseline, and of what has changed since.
     """

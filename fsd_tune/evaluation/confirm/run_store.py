@@ -73,7 +73,11 @@ class RunStore:
         self.student = self.folder / layout.BEST
 
     def read(self, request: RunRequest) -> FinishedRun | None:
-        """Return a run from disk; None if it has not ended, its files are damaged, or its student is missing."""
+        """Return a run from disk; None if it has not ended, its files are damaged, or its student is missing.
+
+        Args:
+            request: the run.
+        """
         path = self.folder / "runs" / f"{request.name}.json"
         try:
             record = json.loads(path.read_text(encoding="utf-8"))

@@ -14,7 +14,11 @@ _DRAWN: WeakKeyDictionary[Results, dict[str, Chart]] = WeakKeyDictionary()
 
 
 def charts(results: Results) -> dict[str, Chart]:
-    """Return a report's charts by key, in the page's order; drawn once for each `Results`."""
+    """Return a report's charts by key, in the page's order. They are drawn once for each `Results`.
+
+    Args:
+        results: the results of a search.
+    """
     if results not in _DRAWN:
         _DRAWN[results] = {key: guarded(key, title, make) for key, title, make in _makers(results)}
     return _DRAWN[results]

@@ -62,6 +62,9 @@ def guarded(key: str, title: str, make: Callable[[], Chart]) -> Chart:
         key: anchor of the chart.
         title: heading of the chart.
         make: draws it; raises UndrawableError if the search does not allow it.
+
+    Returns:
+        The chart, or one without a figure whose caption is the reason.
     """
     try:
         with quiet_optuna():
@@ -74,11 +77,11 @@ def guarded(key: str, title: str, make: Callable[[], Chart]) -> Chart:
 
 
 def finished(study: optuna.study.Study, at_least: int) -> int:
-    """Return how many trials have finished.
+    """Return the number of finished trials.
 
     Args:
-        study: of the search.
-        at_least: how many the chart needs.
+        study: the study of the search.
+        at_least: the number that the chart needs.
 
     Raises:
         UndrawableError: fewer have finished.
@@ -91,18 +94,30 @@ def finished(study: optuna.study.Study, at_least: int) -> int:
 
 
 def label(results: Results) -> str:
-    """Return the metric's name for an axis, escaped, because plotly reads a little HTML in labels."""
+    """Return the metric's name for an axis, escaped, because plotly reads a little HTML in labels.
+
+    Args:
+        results: the results of a search.
+    """
     return html.escape(results.metric.replace("_", " "))
 
 
 def teacher_score(results: Results) -> float | None:
-    """Return the teacher's score on the examples that select; None if it is not known."""
+    """Return the teacher's score on the split that selects trials; None if it is not known.
+
+    Args:
+        results: the results of a search.
+    """
     score = results.summary.teacher.score
     return score if score is not None and math.isfinite(score) else None
 
 
 def styled(figure: go.Figure) -> go.Figure:
-    """Give a figure the plain look of the pages, which set the colours of text and grid themselves."""
+    """Give a figure the plain look of the pages, which set the colours of text and grid themselves, and return it.
+
+    Args:
+        figure: the figure, which is changed in place.
+    """
     figure.update_layout(
         template="none",
         title=None,

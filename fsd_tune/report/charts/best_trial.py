@@ -16,7 +16,14 @@ _DASHES = ("dot", "dash", "dashdot")
 
 
 def losses(results: Results) -> Chart:
-    """Draw the loss terms of the best trial's reports."""
+    """Draw the loss terms of the best trial's reports.
+
+    Args:
+        results: the results of a search.
+
+    Raises:
+        UndrawableError: no trial has finished, or the best trial reported no loss terms.
+    """
     best = results.best
     if best is None:
         raise UndrawableError("Not drawn yet: no trial has finished.")
@@ -60,7 +67,14 @@ def losses(results: Results) -> Chart:
 
 
 def similarity(results: Results) -> Chart:
-    """Draw the CKA between the layers of the best student and of its teacher as a heat map."""
+    """Draw the CKA between the layers of the best student and of its teacher as a heat map.
+
+    Args:
+        results: the results of a search.
+
+    Raises:
+        UndrawableError: the best student has not been compared with its teacher yet.
+    """
     examples, table = results.summary.layer_cka.examples, results.summary.layer_cka.cka
     if not table:
         raise UndrawableError("Not drawn yet: the best student is compared with its teacher at the search's end.")
@@ -78,7 +92,11 @@ def similarity(results: Results) -> Chart:
 
 
 def layer_map(table: list[list[float | None]]) -> go.Heatmap:
-    """Return a heat map of CKA, [student's layers][teacher's layers], the embeddings first."""
+    """Return a heat map of the CKA between all layers.
+
+    Args:
+        table: CKA as [student's layers][teacher's layers], the embeddings first; None where undefined.
+    """
     names = [["embeddings", *(f"{layer}" for layer in range(1, count))] for count in (len(table[0]), len(table))]
     return go.Heatmap(
         z=table, x=names[0], y=names[1], zmin=0, zmax=1, colorscale=[[0, "rgba(127,127,127,0.1)"], [1, ACCENT]],
@@ -88,7 +106,14 @@ def layer_map(table: list[list[float | None]]) -> go.Heatmap:
 
 
 def clusters(results: Results) -> Chart:
-    """Draw how many training examples each centroid stands for."""
+    """Draw a histogram of the number of training examples per centroid.
+
+    Args:
+        results: the results of a search.
+
+    Raises:
+        UndrawableError: the search uses no teacher memory.
+    """
     sizes = sorted(results.summary.memory.sizes or [])
     if not sizes:
         raise UndrawableError("Not drawn: this search uses no teacher memory.")

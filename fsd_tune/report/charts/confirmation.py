@@ -10,7 +10,11 @@ from fsd_tune.report.confirmation import Confirmation
 
 
 def chart(made: Confirmation) -> Any:
-    """Draw the winner in the search, on selection and on fresh seeds, and the baselines."""
+    """Draw the winner's scores in the search, on selection seeds and on fresh seeds, and the baselines' scores.
+
+    Args:
+        made: the content of `confirm/summary.json`.
+    """
     winner = made["winner"]
     rows = [
         ("winner in the search", {"": winner["search_score"]}, winner["search_score"], ACCENT),

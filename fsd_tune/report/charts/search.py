@@ -11,7 +11,15 @@ from fsd_tune.report.study_db import UndrawableError
 
 
 def history(results: Results, study: optuna.study.Study) -> Chart:
-    """Draw finished trials by number, and the best so far, with Optuna."""
+    """Draw the finished trials by number and the best score so far, with Optuna.
+
+    Args:
+        results: the results of the search.
+        study: its study, as `measured_study` returns it.
+
+    Raises:
+        UndrawableError: no trial has finished.
+    """
     finished(study, 1)
     figure = optuna.visualization.plot_optimization_history(study, target_name=label(results))
     dots, best = figure.data[:2]
@@ -35,7 +43,14 @@ def history(results: Results, study: optuna.study.Study) -> Chart:
 
 
 def cost(results: Results) -> Chart:
-    """Draw the best finished score against the student steps of all trials so far."""
+    """Draw the best finished score against the student steps of all trials so far.
+
+    Args:
+        results: the results of a search.
+
+    Raises:
+        UndrawableError: no trial has finished.
+    """
     found = results.best_so_far()
     if not len(found):
         raise UndrawableError("Not drawn yet: no trial has finished.")
@@ -60,7 +75,15 @@ def cost(results: Results) -> Chart:
 
 
 def curves(results: Results, study: optuna.study.Study) -> Chart:
-    """Draw every trial's reports, with ASHA's rungs, with Optuna."""
+    """Draw the learning curve of every trial and ASHA's rungs, with Optuna.
+
+    Args:
+        results: the results of the search.
+        study: its study, as `measured_study` returns it.
+
+    Raises:
+        UndrawableError: no trial has reported.
+    """
     figure = optuna.visualization.plot_intermediate_values(study)
     if not figure.data:
         raise UndrawableError("Not drawn yet: no trial has reported.")
@@ -116,7 +139,14 @@ def curves(results: Results, study: optuna.study.Study) -> Chart:
 
 
 def timeline(results: Results) -> Chart:
-    """Draw which worker trained which trial at what time."""
+    """Draw the trials of each worker over time.
+
+    Args:
+        results: the results of a search.
+
+    Raises:
+        UndrawableError: no trial has reported.
+    """
     needed = {"timestamp", "time_this_iter_s", "pid", "hostname"}
     if not len(results.reports) or not needed <= set(results.reports.columns):
         raise UndrawableError("Not drawn yet: no trial has reported.")

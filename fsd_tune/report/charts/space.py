@@ -16,7 +16,14 @@ _NOTHING_VARIED = "Not drawn: the search varies no hyperparameter."
 
 
 def importances(results: Results) -> Chart:
-    """Draw the share of the trials' ranks that each hyperparameter explains, beside the level of noise."""
+    """Draw the share of the trials' ranks that each hyperparameter explains, beside the level of noise.
+
+    Args:
+        results: the results of a search.
+
+    Raises:
+        UndrawableError: there are too few trials to compare, or the search varies no hyperparameter.
+    """
     measured = measure.importances(results)
     if measured.trials < measure.FEWEST:
         raise UndrawableError(
@@ -71,7 +78,15 @@ def _advice(results: Results, measured: measure.Importances) -> str:
 
 
 def parallel(results: Results, study: optuna.study.Study) -> Chart:
-    """Draw finished trials as lines through all hyperparameters."""
+    """Draw finished trials as lines through all hyperparameters.
+
+    Args:
+        results: the results of the search.
+        study: its study, as `measured_study` returns it.
+
+    Raises:
+        UndrawableError: fewer than two trials have finished, or the search varies no hyperparameter.
+    """
     finished(study, 2)
     figure = optuna.visualization.plot_parallel_coordinate(study, target_name=label(results))
     if not figure.data:
@@ -97,7 +112,15 @@ def parallel(results: Results, study: optuna.study.Study) -> Chart:
 
 
 def slices(results: Results, study: optuna.study.Study) -> Chart:
-    """Draw the score over each hyperparameter by itself."""
+    """Draw the score over each hyperparameter separately.
+
+    Args:
+        results: the results of the search.
+        study: its study, as `measured_study` returns it.
+
+    Raises:
+        UndrawableError: fewer than two trials have finished, or no hyperparameter varies among the finished ones.
+    """
     count = finished(study, 2)
     varied, unfinished = _varied(results, study)
     if not varied and unfinished:
