@@ -1,1 +1,1 @@
-"""What all trials of a task share: teacher outputs, the teacher memory (centroids), and the teacher targets."""
+"""Teacher outputs, the teacher memory (centroids) and the teacher targets, which all trials of a task share."""
