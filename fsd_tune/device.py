@@ -61,6 +61,9 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
     Args:
         precision: bf16 or float32.
         device: where the model is.
+
+    Returns:
+        torch's autocast to bfloat16, or for float32 a context that does nothing.
     """
     assert precision in ("bf16", "float32"), precision
     if precision == "float32":
@@ -75,6 +78,9 @@ def send(array: NDArray[Any], device: torch.device) -> Tensor:
     Args:
         array: of any shape and dtype.
         device: the target.
+
+    Returns:
+        A tensor of the same shape and dtype; on the CPU it shares the array's memory.
     """
     tensor = torch.from_numpy(array)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

@@ -184,6 +184,9 @@ def inputs_for(model: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Args:
         model: a transformers classifier.
         batch: as `collate` returns it, without labels.
+
+    Returns:
+        The inputs that remain, as the same tensors.
     """
     types = reads_types(model)
     return {name: value for name, value in batch.items() if types or name != "token_type_ids"}

@@ -195,6 +195,9 @@ def choose(reviews: Sequence[Review], train: int, dev: int) -> tuple[list[Review
         train: number of training reviews.
         dev: number of dev reviews.
 
+    Returns:
+        The training reviews and the dev reviews.
+
     Raises:
         InputError: a number is below 1, or there are not enough reviews.
     """

@@ -67,6 +67,9 @@ def holdout_record(held: Split, held_out: float) -> dict[str, Any]:
     Args:
         held: the held-out rows.
         held_out: their share.
+
+    Returns:
+        `holdout`, the share, and `holdout_rows`, the content hash of the rows.
     """
     return {"holdout": held_out, "holdout_rows": splits.content_hash(held)}
 

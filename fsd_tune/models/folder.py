@@ -37,6 +37,9 @@ def check_output(output: Path, overwrite: bool) -> list[str]:
     Args:
         output: new, empty, or with `overwrite` a model that this package wrote.
         overwrite: whether such a model may be replaced.
+
+    Returns:
+        One line for an `InputError`, or nothing if the model may be written.
     """
     if output.is_dir():
         is_model = (output / MODEL_RECORD).is_file()
@@ -56,6 +59,9 @@ def fitting(tokenizer: Any, model: Any) -> Any:
     Args:
         tokenizer: a transformers tokenizer.
         model: a transformers model.
+
+    Returns:
+        `tokenizer` itself, or a copy that makes no `token_type_ids`.
     """
     if reads_types(model) or "token_type_ids" not in tokenizer.model_input_names:
         return tokenizer

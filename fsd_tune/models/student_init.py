@@ -35,6 +35,9 @@ def check_source(student: Student, teacher: ModelInfo, max_length: int) -> list[
         student: the settings.
         teacher: describes the teacher; students start from its recorded base if the settings name no model.
         max_length: tokens of an example.
+
+    Returns:
+        A line for each problem, empty if there is none.
     """
     if student.start == "teacher" and student.model is not None:
         return [f"student.model: found {student.model}, but start: teacher takes the teacher's layers; leave it out."]

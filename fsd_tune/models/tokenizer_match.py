@@ -30,6 +30,9 @@ def check_tokens(student: Student, teacher: ModelInfo, tokenizer: Any, split: Sp
         tokenizer: the teacher's.
         split: the training split; both tokenizers must give its first 500 examples the same token ids.
         max_length: tokens of an example.
+
+    Returns:
+        A line for each problem, empty if there is none.
     """
     source = init_source(student, teacher)
     flag = source_flag(student, teacher)

@@ -176,6 +176,9 @@ def resolve(settings: Settings, configuration: Mapping[str, Any] | None = None) 
         settings: The settings; the values that they fix are used where `configuration` has none, then the defaults.
         configuration: Values by hyperparameter.
 
+    Returns:
+        {name: value} of the method and of all its hyperparameters.
+
     Raises:
         InputError: A hyperparameter is still a range or a choice (the message names the flag that fixes it), or
             `configuration` has an unknown name or a value that is not accepted.

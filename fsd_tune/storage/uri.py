@@ -58,6 +58,9 @@ def problems_of(place: str, flag: str) -> list[str]:
     Args:
         place: the URI.
         flag: the option to name in the messages.
+
+    Returns:
+        One line, or nothing if the URI is well formed.
     """
     try:
         parts = urlsplit(place)

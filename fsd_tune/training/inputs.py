@@ -29,6 +29,9 @@ def holdout_problems(teacher: ModelInfo, held: Split, held_out: float, data: Pat
         held: the held-out rows.
         held_out: their share of the training split.
         data: folder of the data, for the command that trains another teacher.
+
+    Returns:
+        One line, or nothing if the teacher's record names these held-out rows.
     """
     record = ModelRecord.read(teacher.path)
     if record.holdout_rows == holdout_record(held, held_out)["holdout_rows"]:
@@ -118,6 +121,9 @@ def load_train_and_dev(task: Task, data: Path | None) -> dict[str, Split]:
     Args:
         task: the task.
         data: as for `load_inputs`.
+
+    Returns:
+        The splits by their names, `train` and `dev`.
     """
     return load_splits(task, ("train", "dev"), data)
 
@@ -154,6 +160,9 @@ def shared_facts(settings: Settings, spec: MemorySpec, metric: str) -> dict[str,
         settings: of the run.
         spec: of its memory.
         metric: the task's selection metric.
+
+    Returns:
+        {name: value} of the task, the metric, how trials are judged, and a digest of the dev split.
     """
     return {
         "task": spec.task.id,
