@@ -134,8 +134,9 @@ TERMS: dict[str, Term] = {
     "angle": Term("RKD angle", loss="rkd_angle_loss", uses=_FEATURES),
 }
 
-# beta is 30 in Jung et al. (2023); the 1 of fsd_il and fsd_ilg is this project's own. For pkd it is one of the values
-# 10, 100, 500 and 1000 that Sun et al. (2019) try. For RKD it is what Park et al. (2019) use with a cross-entropy.
+# beta 30 is the argparse default of the scripts of Jung et al. (2023); their paper found 3 to 6 for fsd_i and fsd_l.
+# The 1 of fsd_il and fsd_ilg is this project's own. For pkd it is one of the values 10, 100, 500 and 1000 that Sun et
+# al. (2019) try. For RKD it is what Park et al. (2019) use with a cross-entropy.
 METHODS: dict[str, Method] = {
     "ce": Method("fine-tuning", "the task loss alone (plain fine-tuning)", uses_teacher=False),
     "kd": Method("KD", "L_KD = alpha · task + (1 − alpha) · T² · KL(teacher ‖ student)"),
