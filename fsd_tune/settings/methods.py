@@ -134,7 +134,7 @@ TERMS: dict[str, Term] = {
     "angle": Term("RKD angle", loss="rkd_angle_loss", uses=_FEATURES),
 }
 
-# beta 30 is the argparse default of the scripts of Jung et al. (2023); their paper found 3 to 6 for fsd_i and fsd_l.
+# beta 30 is the argparse default of the scripts of Jung et al. (2023); their paper searched 3 to 6 for fsd_i and fsd_l.
 # The 1 of fsd_il and fsd_ilg is this project's own. For pkd it is one of the values 10, 100, 500 and 1000 that Sun et
 # al. (2019) try. For RKD it is what Park et al. (2019) use with a cross-entropy.
 METHODS: dict[str, Method] = {
