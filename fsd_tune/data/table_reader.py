@@ -157,10 +157,8 @@ def _quoted(lines: Sequence[str], delimiter: str) -> Iterator[tuple[int, list[st
             yield first_line, cells
             first_line = reader.line_num + 1
     except csv.Error as error:
-        yield (
-            first_line,
-            f"{error}; double the quotes inside quoted cells, or set `quoting: false` to read quotes as text",
-        )
+        advice = "double the quotes inside quoted cells, or set `quoting: false` to read quotes as text"
+        yield first_line, f"{error}; {advice}"
 
 
 def _jsonl(path: Path, needed: list[str]) -> Iterator[Row]:

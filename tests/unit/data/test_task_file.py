@@ -190,7 +190,7 @@ BAD_FILES = {
     "too many": ("mood,sentence\nsad,a,b\n", ["train.csv:2: 3 columns, but must be 2"]),
     "open quote": (
         'mood,sentence\nsad\nsad,"a\nglad,b\n',
-        ["train.csv:2: 1 column, but must be 2", "train.csv:3: unexpected end of data; quotes inside quotes are"],
+        ["train.csv:2: 1 column, but must be 2", "train.csv:3: unexpected end of data; double the quotes inside"],
     ),
     "encoding": (b"mood,sentence\nsad,caf\xe9\n", ["train.csv:2: byte 8 of the line (0xe9) is not UTF-8"]),
     "UTF-16": ("mood,sentence\n".encode("utf-16"), ["train.csv:1: is UTF-16, must be UTF-8"]),
