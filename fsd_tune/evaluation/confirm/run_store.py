@@ -44,8 +44,8 @@ class FinishedRun:
     """A run that has ended.
 
     Attributes:
-        record: the content of its file: config, seed, device, seconds, state (finished or failed), reason, score; for a finished
-            run also last and values.
+        record: the content of its file: config, seed, device, seconds, state (finished or failed), reason and score;
+            for a finished run also last and values.
         logits: logits of the last evaluation, float32 [dev examples, C]; None for a failed run.
     """
 
