@@ -27,7 +27,7 @@ class Check:
     """The result of one check.
 
     Attributes:
-        name: of the check.
+        name: the name of the check.
         message: what was found, or what to do.
         passed: whether a search may start.
     """
@@ -48,7 +48,7 @@ class CheckRequest:
         data: folder of the data.
         memory: folder or URI of the memories.
         output: the search's folder or URI.
-        address: of a Ray cluster.
+        address: the address of a Ray cluster.
         cluster: the YAML of `ray up`.
     """
 

@@ -48,7 +48,7 @@ class Capacity:
 
     Attributes:
         gpus: of a trial.
-        workers: trials side by side.
+        workers: the number of trials that run at the same time.
         needs: what every node must have.
     """
 
@@ -131,7 +131,7 @@ class SearchDriver:
         """Write the summary and everything that is made from the trials' files.
 
         Args:
-            state: of the search.
+            state: the state of the search.
             stalled: whether the rule of `search.stop_after_stalled` holds; None if the search did not run to its end.
         """
         self.display.close()

@@ -28,7 +28,7 @@ def describe_identity(settings: Settings, spec: MemorySpec) -> dict[str, Any]:
     Trials, time and workers are left out, because a search may be continued with more of them.
 
     Args:
-        settings: of the search.
+        settings: the settings of the search.
         spec: its memory, which names task, teacher and data.
     """
     return {

@@ -23,7 +23,7 @@ def points(settings: Settings, given: Mapping[str, Any] | None = None) -> Iterat
     A conditional parameter is part of a point only if its condition holds.
 
     Args:
-        settings: of the search.
+        settings: the settings of the search.
         given: values that restrict the grid.
     """
     given = given or {}

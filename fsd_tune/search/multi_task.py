@@ -37,7 +37,7 @@ def run_searches(
     A task that fails midway does not keep the others from running.
 
     Args:
-        settings: of every search.
+        settings: the settings of every search.
         searches: what each of them works on.
         options: how they run; None for the defaults.
 

@@ -45,7 +45,7 @@ class RunOptions:
         overwrite: delete what `output` holds of another search.
         errored: run failed trials of an earlier part of the search again.
         resuming: `output` holds the search already; inputs that have changed since are an error.
-        address: of a Ray cluster; None for a local instance.
+        address: the address of a Ray cluster; None for a local instance.
         ray_temporary: Ray's folder for sockets and logs; a short path.
         display: shows progress; None shows nothing, but lines still go to the logger `fsd_tune`.
     """

@@ -20,7 +20,7 @@ class SearchPlan:
     """A search whose inputs have been checked and loaded; `api.execute` runs it.
 
     Attributes:
-        settings: of the search.
+        settings: the settings of the search.
         inputs: task, teacher and tokenised splits.
         spec: the memory that trials are served from.
         experiment: the search's folder.
@@ -42,7 +42,7 @@ def plan_search(settings: Settings, inputs: SearchInputs, options: RunOptions) -
     """Check and load a search's inputs.
 
     Args:
-        settings: of the search.
+        settings: the settings of the search.
         inputs: what it works on.
         options: how it runs.
 

@@ -53,8 +53,8 @@ class SearchProgress:
 
     Attributes:
         trials: that the search will have.
-        metric: that is reported.
-        reports: of a whole trial.
+        metric: the metric that is reported.
+        reports: the number of reports of a whole trial.
         searched: hyperparameters that vary, shown with a configuration.
         rungs: returns the state of ASHA's rungs; none without ASHA.
         counts: trials by the state that they ended in.
@@ -125,7 +125,7 @@ class SearchProgress:
         """Record that a trial starts.
 
         Args:
-            number: of the trial.
+            number: the number of the trial.
             config: its configuration.
         """
         self.running.setdefault(number, Running(config))
@@ -135,7 +135,7 @@ class SearchProgress:
         """Record a report of a trial.
 
         Args:
-            number: of the trial.
+            number: the number of the trial.
             row: the report, as it stands in the trial's `reports.jsonl`.
         """
         trial = self.running[number]
@@ -151,7 +151,7 @@ class SearchProgress:
         """Record that a trial ended.
 
         Args:
-            number: of the trial.
+            number: the number of the trial.
             state: finished, stopped or failed.
             reason: why it stopped or failed.
             score: of a finished trial.

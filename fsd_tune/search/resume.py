@@ -46,7 +46,7 @@ def restore_trials(folder: Path, settings: Settings, errored: bool) -> ResumeSta
 
     Args:
         folder: the search's, locked by this process.
-        settings: of the search.
+        settings: the settings of the search.
         errored: failed trials run again, too.
     """
     results = load(folder)

@@ -55,7 +55,7 @@ class Suggester:
     Every suggestion is a function of the settings, the trial's number and the known trials.
 
     Args:
-        settings: of the search.
+        settings: the settings of the search.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -80,7 +80,7 @@ class Suggester:
         """Return a record with the parameters of a new trial; None when the grid has no other point.
 
         Args:
-            number: of the new trial.
+            number: the number of the new trial.
             trials: the known trials by number.
             waiting: known trials that wait to run again; a grid does not give their points away.
         """

@@ -19,9 +19,9 @@ class StudySearcher(DriverOnly, Searcher):  # type: ignore[misc]
 
     Args:
         study: of the search.
-        metric: that is reported.
-        reports: of a whole trial.
-        workers: trials side by side at most.
+        metric: the metric that is reported.
+        reports: the number of reports of a whole trial.
+        workers: the number of trials that run at the same time at most.
         restarts: by trial number, the checkpoint (a folder or a URI) from which an unfinished trial continues.
         storage: waits while the search's folder cannot be reached.
     """
@@ -93,7 +93,7 @@ class StudySearcher(DriverOnly, Searcher):  # type: ignore[misc]
         """Record a report of a running trial.
 
         Args:
-            trial_id: Tune's.
+            trial_id: Tune's id of the trial.
             result: the report.
         """
         self._await_storage()
@@ -103,7 +103,7 @@ class StudySearcher(DriverOnly, Searcher):  # type: ignore[misc]
         """Record that a trial ended.
 
         Args:
-            trial_id: Tune's.
+            trial_id: Tune's id of the trial.
             result: the trial's last report, which Tune passes to no other method.
             error: whether the trial crashed.
         """
@@ -139,7 +139,7 @@ def state_at_end(result: dict[str, Any] | None, error: bool, reports: int) -> Tr
     Args:
         result: its last report, if there is one.
         error: whether it crashed.
-        reports: of a whole trial.
+        reports: the number of reports of a whole trial.
     """
     if error or not result or "report" not in result or "diverged" in result:
         return TrialState.FAILED

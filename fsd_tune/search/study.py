@@ -42,7 +42,7 @@ class SearchStudy:
     counts, and the study is a copy of it.
 
     Args:
-        settings: of the search.
+        settings: the settings of the search.
         path: the SQLite file; an old one is replaced. None keeps the study in memory.
         name: of the study. It is the search's name, so that two searches never merge.
         past: trials by number, from the results on disk. A number that is missing or whose trial was interrupted
@@ -121,7 +121,7 @@ class SearchStudy:
         """Record a running trial's value at a report.
 
         Args:
-            number: of the trial.
+            number: the number of the trial.
             report: its index, from 1.
             value: of the metric. The study leaves out one that is not finite, because such a trial fails.
         """
@@ -134,7 +134,7 @@ class SearchStudy:
         """Record that a trial has ended.
 
         Args:
-            number: of the trial.
+            number: the number of the trial.
             state: finished, stopped or failed.
         """
         trial = self.trials[number]

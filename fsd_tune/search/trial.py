@@ -23,8 +23,8 @@ def probe(settings: Settings, spec: MemorySpec, memory: tuple[Any, BuiltMemory] 
     """Return the GPU memory that the largest trial of the space takes and that the GPU has, in bytes.
 
     Args:
-        settings: of the search.
-        spec: of its memory.
+        settings: the settings of the search.
+        spec: the specification of its memory.
         memory: the memory's actor and what it has prepared; None for a search of `ce` alone.
     """
     quiet_transformers()
@@ -56,10 +56,10 @@ class DistillTrial(tune.Trainable):  # type: ignore[misc]
         Args:
             config: `trial`, its number in the study, `config`, the flat configuration, and `restart`, the checkpoint
                 of an earlier part of the search from which it continues (a folder or a URI), or "".
-            settings: of the search.
-            spec: of its memory.
+            settings: the settings of the search.
+            spec: the specification of its memory.
             memory: the memory's actor and what it has prepared; None for a search of `ce` alone.
-            reports: evaluations of a whole trial.
+            reports: the number of evaluations of a whole trial.
             checkpoints: reports after which a checkpoint is saved (ASHA's rungs and the last).
         """
         assert settings is not None and spec is not None

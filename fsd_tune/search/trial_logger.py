@@ -40,8 +40,8 @@ class LoggedSearch:
 
     Attributes:
         experiment: the search's folder.
-        metric: that is reported.
-        reports: of a whole trial.
+        metric: the metric that is reported.
+        reports: the number of reports of a whole trial.
         judge_by: `search.judge_by` of the settings.
         earlier: values of trials of an earlier part of the search, by number and report.
     """
@@ -110,8 +110,8 @@ class TrialLogger(DriverOnly, Callback):  # type: ignore[misc]
         An interrupt that is raised elsewhere may be swallowed by Ray's own code.
 
         Args:
-            iteration: of Tune's loop.
-            trials: all of Tune's.
+            iteration: the iteration of Tune's loop.
+            trials: all of Tune's trials.
             **info: not used.
         """
         if self._others.interrupted.is_set():
@@ -140,9 +140,9 @@ class TrialLogger(DriverOnly, Callback):  # type: ignore[misc]
         """Called when a trial starts, continues from an earlier part of the search, or restarts after a crash.
 
         Args:
-            iteration: of Tune's loop.
-            trials: all of Tune's.
-            trial: the one that starts.
+            iteration: the iteration of Tune's loop.
+            trials: all of Tune's trials.
+            trial: the trial that starts.
             **info: not used.
         """
         self._await_storage()
@@ -162,9 +162,9 @@ class TrialLogger(DriverOnly, Callback):  # type: ignore[misc]
         """Called with each report. A restarted trial repeats some with the same values; these are skipped.
 
         Args:
-            iteration: of Tune's loop.
-            trials: all of Tune's.
-            trial: the one that reports.
+            iteration: the iteration of Tune's loop.
+            trials: all of Tune's trials.
+            trial: the trial that reports.
             result: its report.
             **info: not used.
         """
@@ -189,9 +189,9 @@ class TrialLogger(DriverOnly, Callback):  # type: ignore[misc]
         """Called when a trial ended by itself or by ASHA.
 
         Args:
-            iteration: of Tune's loop.
-            trials: all of Tune's.
-            trial: the one that ended.
+            iteration: the iteration of Tune's loop.
+            trials: all of Tune's trials.
+            trial: the trial that ended.
             **info: not used.
         """
         result = trial.last_result or {}
@@ -213,9 +213,9 @@ class TrialLogger(DriverOnly, Callback):  # type: ignore[misc]
         Host deaths and GPU out-of-memory errors do not count against its retries.
 
         Args:
-            iteration: of Tune's loop.
-            trials: all of Tune's.
-            trial: the one that failed.
+            iteration: the iteration of Tune's loop.
+            trials: all of Tune's trials.
+            trial: the trial that failed.
             **info: not used.
         """
         if "OutOfMemoryError" not in _last_error_line(trial):
@@ -232,9 +232,9 @@ class TrialLogger(DriverOnly, Callback):  # type: ignore[misc]
         """Called when a trial failed and has no retries left.
 
         Args:
-            iteration: of Tune's loop.
-            trials: all of Tune's.
-            trial: the one that failed.
+            iteration: the iteration of Tune's loop.
+            trials: all of Tune's trials.
+            trial: the trial that failed.
             **info: not used.
         """
         self._end(trial, TrialState.FAILED, _last_error_line(trial) or "its worker died")

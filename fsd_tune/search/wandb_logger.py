@@ -33,7 +33,7 @@ class WandbSearchLogger:
         """Begin tracking.
 
         Args:
-            settings: of Weights & Biases.
+            settings: the settings of Weights & Biases.
             folder: the search's.
             summary: of the search; its `group` names the search among all of a project
                 (folders of earlier versions have none).
@@ -63,7 +63,7 @@ class WandbSearchLogger:
         """Begin the run of a trial, with the reports that its folder holds already.
 
         Args:
-            number: of the trial.
+            number: the number of the trial.
             config: its configuration.
             folder: the trial's.
         """
@@ -74,7 +74,7 @@ class WandbSearchLogger:
         """Log a report of a trial.
 
         Args:
-            number: of the trial.
+            number: the number of the trial.
             row: the report.
         """
         self._tracker.log(_name(number), _with_cka(row))
@@ -83,7 +83,7 @@ class WandbSearchLogger:
         """End the run of a trial.
 
         Args:
-            number: of the trial.
+            number: the number of the trial.
             ending: what its `trial.json` holds.
             values: its metric at each report.
         """
@@ -112,7 +112,7 @@ class WandbSearchLogger:
         The latter holds figures, the leaderboard and the report's main charts.
 
         Args:
-            results: of the search.
+            results: the results of the search.
         """
         if not self._tracker.active:
             return
