@@ -185,7 +185,7 @@ class SearchDriver:
             if facts["live"]
             else f"built in {duration(facts['build_seconds'])} with one teacher pass over {examples}"
             if prepared.passes
-            else f"reused (an earlier search ran its {prepared.passes_ever} teacher pass)"
+            else f"reused (its {prepared.passes_ever} teacher pass ran before)"
         )
         self.display.line(f"teacher memory {facts['fingerprint']}: {origin}, {centroids}")
         # A resumed search adds no pass, but the pass of its earlier part still counts.
