@@ -4,7 +4,6 @@
 """
 
 import errno
-import os
 import shlex
 import signal
 import sys
@@ -17,6 +16,7 @@ import click
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.settings import loader
 from fsd_tune.settings.overrides import unknown_flag
+from fsd_tune.storage.io_errors import as_os_error
 from fsd_tune.storage.layout import SUMMARY
 
 # The system's errors for a path that cannot be used as given. None of them occurs midway.
@@ -76,17 +76,21 @@ def guard(work: Callable[[], object], invocation: Invocation, debug: bool) -> in
     Returns:
         0 if the verb succeeded, else as `error_lines` gives it.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
+            signal.signal(number, _interrupt)
     try:
         work()
         sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader has closed the pipe (`fsd-tune validate F | head`). Python flushes once more when it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (FsdTuneError, KeyboardInterrupt, OSError) as error:
+    except (Exception, KeyboardInterrupt) as error:
+        known = error if isinstance(error, FsdTuneError | KeyboardInterrupt) else as_os_error(error)
+        if known is None:
+            raise
+        if known is not error:
+            known.__notes__ = getattr(error, "__notes__", [])
         if debug:
             traceback.print_exc()
-        lines, code = error_lines(error, invocation)
+        lines, code = error_lines(known, invocation)
         print("\n".join(lines), file=sys.stderr)
         return code
     return 0

@@ -10,11 +10,12 @@ import click
 from fsd_tune.cli import options
 from fsd_tune.cli.app import INPUTS, RUNNING, TRAIN, TRAINING, WANDB, Decorator, option, verb
 from fsd_tune.cli.errors import Invocation
-from fsd_tune.cli.values import check_folder, checked_settings, local_problems, numbers, run_folder, show_result
+from fsd_tune.cli.values import check_outputs, checked_settings, local_problems, numbers, run_folder, show_result
 from fsd_tune.errors import ProblemCollector
 from fsd_tune.models.local_checks import model_problems
 from fsd_tune.progress import Display
 from fsd_tune.settings.overrides import read_configuration_file
+from fsd_tune.storage import artifacts
 
 # Each row: flag, type, default, help.
 _TRAINING_FLAGS: tuple[tuple[str, Any, Any, str], ...] = (
@@ -183,7 +184,7 @@ def memory(
 
     If the folder holds them already, they are reused.
     """
-    check_folder("--memory", memory)
+    check_outputs({"--memory": memory})
     settings = checked_settings(space, invocation, [task], [teacher], data)
     from fsd_tune.training.api import build_memory
 
@@ -234,8 +235,8 @@ def distill(
 
     The YAML, a flag or --configuration fixes each of them.
     """
-    check_folder("--memory", memory)
     output = run_folder(output)
+    check_outputs({"--memory": memory or artifacts.real_path(output).parent / "memory"})
     configured = {} if configuration is None else read_configuration_file(configuration)
     places = {key: f"{configuration}: {key.removeprefix('space.')}" for key in configured}
     settings = checked_settings(space, invocation.overrides() | configured, [task], [teacher], data, places)

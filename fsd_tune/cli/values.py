@@ -11,7 +11,7 @@ from fsd_tune.errors import InputError, ProblemCollector
 from fsd_tune.models.local_checks import model_problems
 from fsd_tune.settings import loader
 from fsd_tune.settings.shipped import is_bare_name, unknown_space
-from fsd_tune.storage.uri import is_uri, problems_of
+from fsd_tune.storage.outputs import output_problems
 
 _RUN = "{run}"
 _TASK = "{task}"
@@ -137,62 +137,22 @@ def numbers(
     return values
 
 
-def check_folder(flag: str, path: Path | None) -> None:
-    """Check that a folder can be written.
+def check_outputs(folders: Mapping[str, str | Path | None], file: Path | None = None, uri: bool = False) -> None:
+    """Refuse outputs that cannot be written; see `storage.outputs`.
 
     Args:
-        flag: the flag that gave it.
-        path: the folder; None if it was not given.
+        folders: by the flag that gave it, a folder to write; None if it was not given.
+        file: the value of `--file`; None if it was not given.
+        uri: the verb stores in URIs, too.
 
     Raises:
-        InputError: a file is at `path` or above it.
+        InputError: with the problems of all outputs.
     """
-    if path is None or path.is_dir():
-        return
-    if path.exists():
-        raise InputError(f"{flag}: {path} is a file, but must be a folder or new.")
-    _check_parent(flag, path)
-
-
-def check_file(flag: str, path: Path | None) -> None:
-    """Check that a file can be written.
-
-    Args:
-        flag: the flag that gave it.
-        path: the file; None if it was not given.
-
-    Raises:
-        InputError: `path` is a folder, or a file is above it.
-    """
-    if path is None or path.is_file():
-        return
-    if path.exists():
-        raise InputError(f"{flag}: {path} is a folder, but must be a file or new.")
-    _check_parent(flag, path)
-
-
-def _check_parent(flag: str, path: Path) -> None:
-    above = next(parent for parent in path.absolute().parents if parent.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        raise InputError(f"{flag}: {path} cannot be made: {above} is not a writable directory.")
-
-
-def check_folder_or_uri(flag: str, location: str | None) -> None:
-    """Check that a folder can be written, or that a URI is one that storage can have.
-
-    Args:
-        flag: the flag that gave it.
-        location: the folder or URI; None if it was not given.
-
-    Raises:
-        InputError: it cannot be used.
-    """
-    if location is None:
-        return
-    if not is_uri(location):
-        check_folder(flag, Path(location))
-    elif problems := problems_of(location, flag):
-        raise InputError(problems)
+    problems = ProblemCollector()
+    for flag, place in folders.items():
+        problems.add(*([] if place is None else output_problems(place, flag, uri=uri)))
+    problems.add(*([] if file is None else output_problems(file, "--file", file=True)))
+    problems.raise_any()
 
 
 def run_folder(output: Path) -> Path:

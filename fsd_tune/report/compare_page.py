@@ -170,6 +170,6 @@ def _draw(compared: Comparison, path: Path) -> None:
     left.set(xlabel="student steps spent, over all trials", ylabel=compared.metric, title="best so far")
     right.set(xlabel=compared.metric, ylabel="share of the finished trials", title="distribution of scores")
     left.legend(frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    artifacts.make_folder(path.parent)
     figure.savefig(path, dpi=120)
     pyplot.close(figure)

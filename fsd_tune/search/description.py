@@ -31,7 +31,7 @@ def write_description(plan: SearchPlan) -> SearchSummary:
     inputs = plan.inputs
     folder = plan.experiment.folder
     summary = SearchSummary.read(folder) if (folder / layout.SUMMARY).exists() else SearchSummary()
-    folder.mkdir(parents=True, exist_ok=True)
+    artifacts.make_folder(folder)
     artifacts.write_text(folder / layout.SETTINGS, loader.dump(settings))
     artifacts.write_text(folder / layout.COMMAND, command_line(plan.experiment, plan.given) + "\n")
     artifacts.write_json(folder / layout.VERSIONS, versions())

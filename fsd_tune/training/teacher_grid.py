@@ -78,7 +78,8 @@ def train(
         InputError: with every problem of the inputs, or fewer resources than were asked for.
         FsdTuneError: every candidate has failed.
     """
-    store = run.output.parent / f"{run.output.name}.candidates"
+    output = artifacts.real_path(run.output)
+    store = output.parent / f"{output.name}.candidates"
     problems = ProblemCollector()
     if store.exists() and not (store / _MARK).is_file():
         problems.add(f"--output: candidates would be kept in {store}, which holds something else; move it away.")
@@ -105,7 +106,7 @@ def train(
     finished = f", {len(records)} of them there already" if records else ""
     display.line(f"teachers: {len(rates)} learning rates x {len(seeds)} seeds, {len(candidates)} candidates{finished}")
     missing = [each for each in candidates if each.name not in records]
-    tracker = Tracker(run.wandb, run.output.parent, f"{run.output.name}-candidates", display.line)
+    tracker = Tracker(run.wandb, output.parent, f"{output.name}-candidates", display.line)
     try:
         if missing:
             with Workers(cpus, gpus, len(missing), address, ray_temporary) as workers:
@@ -126,7 +127,7 @@ def train(
     if not (store / best.name / artifacts.MODEL_RECORD).is_file():
         raise FsdTuneError(f"{best.label} is the best, but its folder is gone: the same command trains it again.")
     record = records[best.name] | {"grid": [_row(each, records.get(each.name), failed) for each in candidates]}
-    _move_to_output(store, best, record, run.output, candidates)
+    _move_to_output(store, best, record, output, candidates)
     return record
 
 
@@ -223,10 +224,11 @@ def _row(candidate: Candidate, record: dict[str, Any] | None, failed: dict[str, 
 def _move_to_output(
     store: Path, best: Candidate, record: dict[str, Any], output: Path, candidates: Sequence[Candidate]
 ) -> None:
-    """Move the best candidate's folder to the output, and delete the others."""
-    write_json(store / best.name / artifacts.MODEL_RECORD, record)
-    shutil.rmtree(output, ignore_errors=True)
-    (store / best.name).rename(output)
+    """Copy the best candidate's folder to the output, which may be on another disk, and delete the candidates."""
+    with artifacts.atomic_folder(output) as temporary:
+        shutil.copytree(store / best.name, temporary, dirs_exist_ok=True)
+        write_json(temporary / artifacts.MODEL_RECORD, record)
+    shutil.rmtree(store / best.name, ignore_errors=True)
     _remove_files(store, candidates)
 
 
