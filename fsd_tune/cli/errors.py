@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import click
 
+from fsd_tune.cluster.signals import ending_signals, interrupt
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.settings import loader
 from fsd_tune.settings.overrides import unknown_flag
@@ -76,9 +77,9 @@ def guard(work: Callable[[], object], invocation: Invocation, debug: bool) -> in
     Returns:
         0 if the verb succeeded, else as `error_lines` gives it.
     """
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
-            signal.signal(number, _interrupt)
+    for number in ending_signals():
+        if number != signal.SIGINT:
+            signal.signal(number, interrupt)
     try:
         work()
         sys.stdout.flush()
@@ -168,7 +169,3 @@ def parameter_name(parameter: click.Parameter) -> str:
 
 def _lower(text: str) -> str:
     return text[:1].lower() + text[1:]
-
-
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt

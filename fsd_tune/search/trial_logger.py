@@ -254,6 +254,8 @@ class TrialLogger(DriverOnly, Callback):  # type: ignore[misc]
         values = self._values.get(trial.trial_id, {})
         score = None
         if state == TrialState.FINISHED:
+            # The file that declares the trial finished must not outlive its checkpoint and reports in a loss of power.
+            artifacts.sync(folder)
             score = judge([values[report] for report in sorted(values)], self._search.judge_by)
         ending = {"state": str(state), "reason": reason, "score": score, "time": time.time()}
         self._write(folder / layout.TRIAL_ENDING, ending)

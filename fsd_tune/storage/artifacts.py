@@ -3,6 +3,7 @@
 An artefact is a folder with a manifest. It is built once, also if several processes need it.
 """
 
+import contextlib
 import errno
 import glob
 import hashlib
@@ -140,12 +141,13 @@ def sync(path: Path) -> None:
     """Write a file, or a folder with everything in it, from the system's memory to the disk.
 
     Args:
-        path: the file or folder.
+        path: the file or folder. Files that another process deletes meanwhile are left out.
     """
-    for part in path.iterdir() if path.is_dir() else ():
-        if not part.is_symlink():
-            sync(part)
-    _sync_one(path)
+    with contextlib.suppress(FileNotFoundError):
+        for part in path.iterdir() if path.is_dir() else ():
+            if not part.is_symlink():
+                sync(part)
+        _sync_one(path)
 
 
 def _sync_one(path: Path) -> None:
