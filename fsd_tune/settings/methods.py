@@ -18,7 +18,7 @@ class Hyperparameter:
         kind: `int` or `float`.
         low: The lowest accepted value.
         high: The highest accepted value.
-        default: The default; for `beta`, each method has its own.
+        default: The default; a method may have its own for `beta`.
         doc: A short description, also shown by `--help`.
         low_open: Whether `low` itself is excluded.
     """
@@ -61,7 +61,7 @@ class Method:
         label: The name in charts and model cards.
         formula: The total loss in plain text.
         terms: The terms beside those of `kd`, each with the hyperparameters whose product weighs it.
-        beta: The default of `beta`.
+        beta: The method's own default of `beta`; None for that of `HYPERPARAMETERS`.
         uses_teacher: Whether the loss has the terms of `kd`: the task loss weighted by alpha and the soft targets
             weighted by 1 - alpha. Without them it is the task loss alone.
     """
@@ -69,7 +69,7 @@ class Method:
     label: str
     formula: str
     terms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    beta: float = 30.0
+    beta: float | None = None
     uses_teacher: bool = True
 
     @property
@@ -185,11 +185,11 @@ def default(method: str, name: str) -> float | int:
         name: The name of a hyperparameter.
 
     Returns:
-        The default of the method's `beta`, or the hyperparameter's default.
+        The method's own default of `beta` if it has one, else the hyperparameter's default.
     """
     hyperparameter = HYPERPARAMETERS[name]
-    value = METHODS[method].beta if name == "beta" else hyperparameter.default
-    return hyperparameter.kind(value)  # type: ignore[no-any-return]
+    method_default = METHODS[method].beta if name == "beta" else None
+    return hyperparameter.kind(hyperparameter.default if method_default is None else method_default)  # type: ignore[no-any-return]
 
 
 def term_weights(method: str, config: Mapping[str, float]) -> dict[str, float]:
