@@ -50,7 +50,7 @@ class ModelRecord(BaseModel):
         """Return the record of a model's folder; an empty one if there is none or it cannot be read.
 
         Models from other sources have no record, and a model with a damaged record can still be used. A value of a
-        invalid_keys type counts as missing.
+        wrong type counts as missing.
 
         Args:
             folder: the model's folder, or a hub id, which has no record.
