@@ -326,5 +326,5 @@ def _without(part: Any, key: str, details: Collection[tuple[str, ...]]) -> Any:
 
 
 def _problem(key: tuple[str, ...], detail: ErrorDetails) -> str:
-    requirement = detail["msg"].replace("Input should be", "but requirement be")
+    requirement = detail["msg"].replace("Input should be", "but must be")
     return f"{layout.SUMMARY}: {'.'.join(key)}: found `{detail['input']}`, {requirement}."

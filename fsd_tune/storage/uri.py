@@ -73,7 +73,7 @@ def problems_of(place: str, flag: str) -> list[str]:
     # A secret may contain a slash, and then urlsplit does not take the text before the @ as a part of the host.
     if parts.username or parts.password or "@" in place.partition("?")[0] or secret_options:
         # Others can see command lines, and the experiment folder records the command of its search.
-        return [f"{flag}: holds a key; take it out, and give secret_options by the environment or a credentials file."]
+        return [f"{flag}: holds a key; take it out, and give keys by the environment or a credentials file."]
     if any(letter.isspace() for letter in place):
         return [f"{flag}: {place} holds a space; write it as %20."]
     if not (parts.netloc + parts.path).strip("/"):
