@@ -284,9 +284,6 @@ def folder_of(place: str) -> Iterator[Path]:
     Args:
         place: the folder's path or URI.
 
-    Yields:
-        The path of the folder or of its copy.
-
     Raises:
         FsdTuneError: there is nothing at the URI.
     """
@@ -302,15 +299,10 @@ def folder_of(place: str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def folder_to_fill(place: str) -> Iterator[Path]:
-    """Provide the path of a folder that the block creates; for a URI, the folder is uploaded at the end.
-
-    The upload replaces the files that are behind the URI.
+    """Provide the path of a folder that the block creates; for a URI, it then replaces the stored folder.
 
     Args:
         place: the folder's path or URI.
-
-    Yields:
-        A path at which no folder exists if `place` is a URI; otherwise `place`.
     """
     if not is_uri(place):
         yield Path(place)
