@@ -8,7 +8,14 @@ from transformers import AutoModel, AutoModelForSequenceClassification
 
 from fsd_tune.data.splits import get_task
 from fsd_tune.errors import InputError
-from fsd_tune.models.loading import check_fit, check_label_order, label_order, load_classifier, read_model_info
+from fsd_tune.models.loading import (
+    check_fit,
+    check_label_order,
+    label_order,
+    load_classifier,
+    load_with_new_head,
+    read_model_info,
+)
 from fsd_tune.models.student_init import build_student
 from fsd_tune.settings.schema import Student
 from tests.helpers import tiny
@@ -25,7 +32,7 @@ def layer(model, index):
 )
 def test_a_student_starts_from_the_layers_that_its_start_names(start, expected, base, teacher):
     student = build_student(Student(layers=2, start=start), read_model_info(str(teacher)), SST2, seed=3)
-    source = load_classifier(str(teacher if start == "teacher" else base), SST2)
+    source = load_classifier(str(teacher), SST2) if start == "teacher" else load_with_new_head(str(base), SST2, 0)
     assert len(student.bert.encoder.layer) == 2
     for index, old in enumerate(expected):
         assert torch.equal(layer(student, index), layer(source, old))
