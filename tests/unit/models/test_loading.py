@@ -83,6 +83,27 @@ def test_the_teachers_own_words_decide_the_order_of_its_logits(tmp_path, base):
         label_order(read_model_info(str(folder)), SST2)
 
 
+@pytest.mark.parametrize(
+    ("words", "order"),
+    [
+        (("5", "1"), (1, 0)),
+        (("1", "5"), (0, 1)),
+        (("0", "1"), (0, 1)),
+        (("LABEL_0", "LABEL_1"), (0, 1)),
+        (("1", "0"), None),
+        (("2", "5"), None),
+    ],
+)
+def test_digits_are_words_if_they_are_the_tasks(teacher, words, order):
+    info = replace(read_model_info(str(teacher)), labels=words)
+    stars = replace(SST2, labels=("1", "5"))
+    if order is None:
+        with pytest.raises(InputError, match="has the labels"):
+            label_order(info, stars)
+    else:
+        assert label_order(info, stars) == order
+
+
 def test_a_permuted_teacher_without_words_is_refused_with_the_permutation(tmp_path, base):
     info = read_model_info(str(tiny.write_teacher(tmp_path / "t", base, num_labels=3)))
     labels = np.random.default_rng(0).integers(0, 3, 200)
@@ -97,7 +118,9 @@ def test_a_permuted_teacher_without_words_is_refused_with_the_permutation(tmp_pa
     many = replace(MNLI, labels=tuple(map(str, range(20))))  # 20! orders, of which one fits
     labels = np.arange(200) % 20
     with pytest.raises(InputError, match=r"scores 1\.000 on dev with .* but 0\.000 with"):
-        check_label_order(replace(info, labels=many.labels), many, np.eye(20)[(labels + 1) % 20], labels)
+        check_label_order(
+            replace(info, labels=tuple(f"LABEL_{i}" for i in range(20))), many, np.eye(20)[(labels + 1) % 20], labels
+        )
 
 
 def test_problems_of_a_folder_are_named_together(tmp_path):
