@@ -40,14 +40,15 @@ def quantise(folder):
     save_file(held, path, {"format": "pt"})
 
 
-def shard(folder, remove=None, outside=False):
+def shard(folder, lose=False, outside=False):
     load_finished(folder).save_pretrained(folder, max_shard_size="20KB")
     (folder / "model.safetensors").unlink()
-    if remove:
-        (folder / remove).unlink()
+    first = min(path.name for path in folder.glob("model-*"))
+    if lose:
+        (folder / first).unlink()
     if outside:
         path = folder / "model.safetensors.index.json"
-        path.write_text(path.read_text().replace("model-00002", "../model-00002"))
+        path.write_text(path.read_text().replace(first, f"../{first}"))
 
 
 def pickle_beside(folder):
@@ -66,7 +67,7 @@ REFUSED = {
     "PEFT weights": (lambda f: rename(f, "base_model.model.{}".format), "of a PEFT model"),
     "PEFT beside a model": (lambda f: (f / "adapter_config.json").write_text("{}"), "holds a PEFT adapter"),
     "another prefix": (lambda f: rename(f, "net.{}".format), "it stores net.bert."),
-    "a lost shard": (lambda f: shard(f, "model-00002-of-00003.safetensors"), "lacks 1 of the files"),
+    "a lost shard": (lambda f: shard(f, lose=True), "lacks 1 of the files"),
     "a shard elsewhere": (lambda f: shard(f, outside=True), "must name files in"),
     "a pickle is not read": (pickle_beside, "no weights under the name model.safetensors, but other.safetensors"),
     "hidden states apart": (lambda f: configure(f, model_type="funnel", block_sizes=[1, 1]), "cannot be"),
