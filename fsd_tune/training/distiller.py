@@ -27,7 +27,7 @@ from fsd_tune.training.optimizer import (
     clip_gradients,
     learning_rate_at,
     seed_torch,
-    set_learning_rate,
+    set_step,
 )
 from fsd_tune.training.setup import TrainingSetup
 
@@ -161,8 +161,9 @@ class Distiller:
             terms["total"] = total
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0) + value.detach() / len(batches)
-        clip_gradients(self.model, self.memory, together=self.setup.padding == "published")
-        set_learning_rate(self.optimizer, self._learning_rate(self.step))
+        published = self.setup.padding == "published"
+        clip_gradients(self.model, self.memory, together=published)
+        set_step(self.optimizer, self.step, self._learning_rate(self.step), published)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
