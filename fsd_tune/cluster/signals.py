@@ -38,6 +38,22 @@ def handled(handler: Callable[[int, FrameType | None], None] | None = None) -> I
                 signal.signal(number, previous)
 
 
+@contextmanager
+def hangup_ignored() -> Iterator[None]:
+    """Ignore SIGHUP during the block, so that the processes that it starts ignore it for ever.
+
+    A lost terminal sends SIGHUP to Ray's processes, too, which the orderly end of a search still needs.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL if before is None else before)
+
+
 def interrupt(number: int, frame: FrameType | None) -> None:
     """Raise KeyboardInterrupt: the handler of every ending signal."""
     raise KeyboardInterrupt

@@ -140,9 +140,7 @@ def execute(plan: SearchPlan, options: RunOptions) -> Results:
             search_folder.clear_folder(experiment)
         past = ResumeState()
         if (experiment.folder / layout.SUMMARY).exists():
-            past = restore_trials(
-                experiment.folder.absolute(), plan.settings, options.errored, experiment
-            )
+            past = restore_trials(experiment.folder.absolute(), plan.settings, options.errored, experiment)
             notes += past.notes
             experiment.sync_unfinished()
         for note in notes:

@@ -54,7 +54,7 @@ def export_best(
     return None
 
 
-def _export(results: Results, best: Mapping[str, Any], checkpoint: Path, tokenizer: str) -> BestStudent:
+def _export(results: Results, best: Mapping[Any, Any], checkpoint: Path, tokenizer: str) -> BestStudent:
     trial = results.folder / layout.RESULTS / str(best["folder"])
     rows = results.reports[results.reports["trial"] == best["number"]]
     params = json.loads((trial / layout.TRIAL_CONFIG).read_text(encoding="utf-8"))
