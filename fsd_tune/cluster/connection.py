@@ -81,7 +81,8 @@ def _start(address: str | None, temporary: Path | None) -> None:
     try:
         with signals.hangup_ignored():
             ray.init(
-                # Without an address, Ray tries the cluster that was last started here first, for minutes if it has ended.
+                # Without an address, Ray first tries the cluster that was last started here, for minutes if it has
+                # ended.
                 address=address or "local",
                 namespace=NAMESPACE,
                 log_to_driver=False,
