@@ -15,7 +15,6 @@ from fsd_tune.errors import ProblemCollector
 from fsd_tune.models.local_checks import model_problems
 from fsd_tune.progress import Display
 from fsd_tune.settings.overrides import read_configuration_file
-from fsd_tune.storage import artifacts
 
 # Each row: flag, type, default, help.
 _TRAINING_FLAGS: tuple[tuple[str, Any, Any, str], ...] = (
@@ -236,7 +235,7 @@ def distill(
     The YAML, a flag or --configuration must fix each of them.
     """
     output = run_folder(output)
-    check_outputs({"--memory": memory or artifacts.real_path(output).parent / "memory"})
+    check_outputs({"--memory": memory})
     configuration_values = {} if configuration is None else read_configuration_file(configuration)
     value_names = {key: f"{configuration}: {key.removeprefix('space.')}" for key in configuration_values}
     overrides = invocation.overrides() | configuration_values

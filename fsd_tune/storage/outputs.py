@@ -42,7 +42,8 @@ def output_problems(place: str | Path, flag: str = "--output", *, file: bool = F
 
 def _disk_problems(place: str | Path, flag: str, file: bool) -> list[str]:
     path = artifacts.real_path(place)
-    if path.is_symlink():
+    # Links that can be followed are followed, so that one that is left leads to itself.
+    if any(part.is_symlink() for part in (path, *path.parents)):
         return [f"{flag}: {place} cannot be made: its links lead in a circle."]
     if path.exists():
         if file and path.is_dir():

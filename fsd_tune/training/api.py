@@ -199,7 +199,7 @@ def distill(
     settings = _settings(settings)
     folder = Path(tempfile.mkdtemp(prefix="fsd_tune-")) / "student" if output is None else Path(output)
     memory_folder = real_path(folder).parent / "memory" if memory is None else Path(memory)
-    problems = ProblemCollector([*check_output(folder, overwrite), *output_problems(memory_folder, "--memory")])
+    problems = ProblemCollector(check_output(folder, overwrite) or output_problems(memory_folder, "--memory"))
     with problems.collect():
         config = resolve(settings)
     with problems.collect():
