@@ -20,7 +20,7 @@ from fsd_tune.errors import InputError, ProblemCollector
 from fsd_tune.evaluation import scoring
 from fsd_tune.memory.spec import fingerprint
 from fsd_tune.progress import Display
-from fsd_tune.storage import artifacts
+from fsd_tune.storage import artifacts, files
 from fsd_tune.storage.artifacts import checksum, write_bytes, write_json, write_text
 from fsd_tune.storage.model_record import ModelRecord
 from fsd_tune.storage.outputs import output_problems
@@ -240,7 +240,7 @@ def _foreign_files(output: Path) -> list[str]:
     if not output.is_dir():
         return []
     known_names = {*OFFICIAL_ROWS, ZIP, artifacts.MODEL_RECORD}
-    names = sorted(path.name for path in artifacts.contents(output))
+    names = sorted(path.name for path in files.contents(output))
     foreign = [name for name in names if name not in known_names and name[0] != "."]
     return [f"--output: {output} holds other files ({foreign[0]}); give a new folder."] if foreign else []
 

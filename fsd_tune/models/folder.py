@@ -7,7 +7,7 @@ from typing import Any
 
 from fsd_tune.data.batching import reads_types
 from fsd_tune.models.loading import transformers_quiet
-from fsd_tune.storage import artifacts, layout
+from fsd_tune.storage import artifacts, files, layout
 from fsd_tune.storage.artifacts import MODEL_RECORD, write_json
 from fsd_tune.storage.outputs import output_problems
 
@@ -23,12 +23,12 @@ def check_output(output: Path, overwrite: bool) -> list[str]:
         One line for an `InputError`, or nothing if the model may be written.
     """
     problems = output_problems(output)
-    folder = artifacts.real_path(output)
+    folder = files.real_path(output)
     if problems or not folder.is_dir():
         return problems
     is_model = (folder / MODEL_RECORD).is_file()
     # Other files may be the user's only copy, so they are never replaced.
-    if not artifacts.contents(folder) or (overwrite and is_model):
+    if not files.contents(folder) or (overwrite and is_model):
         return []
     content = "a model; give a new folder, or --overwrite" if is_model else "other files; give a new folder"
     return [f"--output: {output} holds {content}."]

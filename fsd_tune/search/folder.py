@@ -15,7 +15,7 @@ from fsd_tune.memory.spec import MemorySpec, fingerprint
 from fsd_tune.report.compare import differences
 from fsd_tune.settings import loader
 from fsd_tune.settings.loader import Settings
-from fsd_tune.storage import artifacts, layout
+from fsd_tune.storage import files, layout
 from fsd_tune.storage.experiment_folder import ExperimentFolder
 from fsd_tune.storage.search_summary import SearchSummary
 from fsd_tune.storage.uri import is_uri
@@ -84,7 +84,7 @@ def record_inputs(task: Task, teacher: str, data: object, memory: object, device
 
 
 UNDO = "Undo that, or start a new search."
-_KEPT_FILES = (layout.MEMORY, layout.LOCK, *artifacts.SYSTEM_NAMES)
+_KEPT_FILES = (layout.MEMORY, layout.LOCK, *files.SYSTEM_NAMES)
 
 
 @contextmanager
@@ -100,7 +100,7 @@ def hold_folder(folder: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     new = not folder.is_dir()
-    artifacts.make_folder(folder)
+    files.make_folder(folder)
     lock = FileLock(folder / layout.LOCK, timeout=0)
     try:
         lock.acquire()
@@ -113,7 +113,7 @@ def hold_folder(folder: Path) -> Iterator[None]:
             # The search was refused before it wrote anything, so remove the empty folder that was made for it.
             (folder / layout.LOCK).unlink()
             if new:
-                artifacts.real_path(folder).rmdir()
+                files.real_path(folder).rmdir()
         lock.release()
 
 

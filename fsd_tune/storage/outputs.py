@@ -3,7 +3,7 @@
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from fsd_tune.storage import artifacts
+from fsd_tune.storage import files
 from fsd_tune.storage.uri import expanded, is_uri, misses_slash, problems_of
 
 
@@ -41,7 +41,7 @@ def output_problems(place: str | Path, flag: str = "--output", *, file: bool = F
 
 
 def _disk_problems(place: str | Path, flag: str, file: bool) -> list[str]:
-    path = artifacts.real_path(place)
+    path = files.real_path(place)
     # Links that can be followed are followed, so that one that is left leads to itself.
     if any(part.is_symlink() for part in (path, *path.parents)):
         return [f"{flag}: {place} cannot be made: its links lead in a circle."]
@@ -70,10 +70,10 @@ def _probe(folder: Path, name: str) -> None:
     Raises:
         OSError: it cannot be done.
     """
-    temporary = artifacts.unused_name(folder / name)
+    temporary = files.unused_name(folder / name)
     temporary.mkdir()
     try:
-        renamed = artifacts.unused_name(folder / name)
+        renamed = files.unused_name(folder / name)
         temporary.rename(renamed)
         temporary = renamed
     finally:

@@ -20,7 +20,8 @@ from fsd_tune.settings.judging import judge
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import USES_TEACHER
 from fsd_tune.settings.schema import Asha
-from fsd_tune.storage.artifacts import MODEL_RECORD, real_path, write_json
+from fsd_tune.storage.artifacts import MODEL_RECORD, write_json
+from fsd_tune.storage.files import real_path
 from fsd_tune.storage.outputs import output_problems
 from fsd_tune.tracking.tracker import tracked
 from fsd_tune.training.factory import DistillerFactory

@@ -17,7 +17,7 @@ from fsd_tune.errors import FsdTuneError, ProblemCollector
 from fsd_tune.memory.spec import fingerprint
 from fsd_tune.progress import Display, duration
 from fsd_tune.settings.schema import Wandb
-from fsd_tune.storage import artifacts
+from fsd_tune.storage import artifacts, files
 from fsd_tune.storage.artifacts import digest, write_json
 from fsd_tune.tracking.tracker import Tracker
 from fsd_tune.training.teacher import TeacherConfig, load_teacher_inputs
@@ -79,7 +79,7 @@ def train(
         InputError: with every problem of the inputs, or there are fewer resources than requested.
         FsdTuneError: every candidate has failed.
     """
-    output = artifacts.real_path(run.output)
+    output = files.real_path(run.output)
     store = output.parent / f"{output.name}.candidates"
     problems = ProblemCollector()
     if store.exists() and not (store / _MARK).is_file():

@@ -33,6 +33,7 @@ def test_a_search_without_its_terminal_ends_in_order(glue, teacher, tmp_path, lo
         driver = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
         until(lambda: list(folder.glob("results/*/reports.jsonl")), driver)
         if loss == "stderr":
+            assert driver.stderr is not None
             driver.stderr.close()
         else:
             os.killpg(driver.pid, signal.SIGHUP)

@@ -21,7 +21,7 @@ from fsd_tune.memory.teacher_outputs import TeacherOutputs
 from fsd_tune.models.loading import ModelInfo, label_order, load_classifier
 from fsd_tune.progress import Display
 from fsd_tune.report import html_report
-from fsd_tune.storage import artifacts, layout
+from fsd_tune.storage import artifacts, files, layout
 from fsd_tune.versions import versions
 
 _EXAMPLES_PER_CENTROID = 10
@@ -44,7 +44,7 @@ def analyze(plan: AnalysisPlan, device: str, display: Display) -> dict[str, Any]
         FsdTuneError: the disk is full.
     """
     started = time.monotonic()
-    with artifacts.temporary_folder(plan.output) as folder:
+    with files.temporary_folder(plan.output) as folder:
         teacher = _outputs(plan, plan.teacher, "teacher", folder, device, display)
         student = _outputs(plan, plan.student, "student", folder, device, display)
         document = _description(plan) | _comparison(plan, teacher, student, display)

@@ -1,7 +1,9 @@
 """The best student comes from a whole checkpoint, or the next best is handed out with a note."""
 
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -30,8 +32,9 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, monkeypatch, damage):
         checkpoints.seal(checkpoint, 4)
     rows = [(1, "finished", 0.9), (0, "finished", 0.8), (2, "stopped", 0.95)]
     trials = pd.DataFrame(rows, columns=["number", "state", "score"]).assign(folder=lambda t: t["number"].astype(str))
-    results = SimpleNamespace(folder=tmp_path, trials=trials, metric="accuracy")
-    exported, notes = [], []
+    results: Any = SimpleNamespace(folder=tmp_path, trials=trials, metric="accuracy")
+    exported: list[Path] = []
+    notes: list[str] = []
     monkeypatch.setattr(best_student, "_export", lambda results, best, student, tokenizer: exported.append(student))
 
     def export():

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from fsd_tune.storage import artifacts
+from fsd_tune.storage import artifacts, files
 from fsd_tune.storage.outputs import output_problems
 
 
@@ -72,9 +72,9 @@ def test_an_accepted_output_holds_what_is_written(root, make):
         with artifacts.atomic_folder(place) as temporary:
             (temporary / artifacts.MODEL_RECORD).write_text(text)
             (temporary / text).mkdir()
-        held = artifacts.contents(artifacts.real_path(place))
+        held = files.contents(files.real_path(place))
         assert sorted(path.name for path in held) == sorted([artifacts.MODEL_RECORD, text])
-        assert (artifacts.real_path(place) / artifacts.MODEL_RECORD).read_text() == text
+        assert (files.real_path(place) / artifacts.MODEL_RECORD).read_text() == text
     assert not list(root.rglob(".*")), "nothing temporary is left"
 
 
