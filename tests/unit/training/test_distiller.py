@@ -53,7 +53,12 @@ def run(distiller):
 
 
 def values(distiller, rows):
-    return {name: value.item() for name, value in distiller._terms(rows).items()}
+    return {
+        name: value.item()
+        for name, value in loss_terms(
+            distiller.setup, distiller.model, distiller.memory, distiller.weights.keys(), rows
+        ).items()
+    }
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -167,7 +172,7 @@ def test_total_loss_equals_a_hand_written_step(bench, teacher):
     distiller = workbench.distiller(config, 1)
     distiller.model.eval()
     spec, rows = workbench.spec, np.arange(8)
-    terms = distiller._terms(rows)
+    terms = loss_terms(distiller.setup, distiller.model, distiller.memory, distiller.weights.keys(), rows)
     batch = collate(spec.train, rows, CPU)
     labels = batch.pop("labels")
     student = distiller.model(**batch, output_hidden_states=True)
