@@ -151,6 +151,18 @@ def check_output(folder: Path, identity: dict[str, Any], overwrite: bool, resumi
         )
 
 
+def group_in(folder: Path) -> str | None:
+    """Return the group of the search in a folder, which no other search has; None if there is none.
+
+    Args:
+        folder: the search's.
+    """
+    try:
+        return SearchSummary.read(folder).group
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
 def recorded_inputs(folder: Path) -> dict[str, Any]:
     """Return the task, teacher, data, memory and device of a search, as keywords of `search.run`.
 

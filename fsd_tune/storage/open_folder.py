@@ -13,7 +13,7 @@ from fsd_tune.storage.uri import is_uri, problems_of
 def open_for_reading(output: str | Path) -> Iterator[ExperimentFolder]:
     """Open an experiment folder to read it, also while its search runs.
 
-    Files that the block writes into a remote folder's copy are uploaded at the end.
+    A remote folder is copied. Nothing is uploaded, because its search may be running and may know more by now.
 
     Args:
         output: a path or a URI.
@@ -38,7 +38,6 @@ def open_for_reading(output: str | Path) -> Iterator[ExperimentFolder]:
     except OSError as error:
         raise InputError(f"{output}: cannot be read: {str(error).splitlines()[0]}") from error
     yield experiment
-    experiment.sync_all()
 
 
 def open_experiment(output: "str | Path | ExperimentFolder") -> ExperimentFolder:

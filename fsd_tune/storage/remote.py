@@ -5,6 +5,7 @@ Nothing here knows what the files mean. pyarrow is imported when a storage is fi
 
 import contextlib
 import functools
+import secrets
 import shutil
 import tempfile
 import threading
@@ -72,15 +73,23 @@ class RemoteFolder:
         Args:
             name: a folder's name; empty for this folder. A missing folder has no files.
         """
+        return {file: entry.size for file, entry in self._files(name).items()}
+
+    def times(self) -> dict[str, float]:
+        """Return when each file was written last by the storage's clock, in seconds since the epoch."""
+        return {file: entry.mtime_ns / 1e9 for file, entry in self._files("").items()}
+
+    def _files(self, name: str) -> dict[str, Any]:
+        """Return pyarrow's `FileInfo` of every file below `name`, by its name relative to this folder."""
         from pyarrow import fs
 
-        def list_files() -> dict[str, int]:
+        def list_files() -> dict[str, Any]:
             selector = fs.FileSelector(self._path(name), recursive=True, allow_not_found=True)
             try:
                 entries = self.filesystem.get_file_info(selector)
             except NotADirectoryError:  # On a disk, `name` is a file; a bucket has nothing below a file.
                 return {}
-            return {entry.path[len(self.root) + 1 :]: entry.size for entry in entries if entry.type == fs.FileType.File}
+            return {entry.path[len(self.root) + 1 :]: entry for entry in entries if entry.type == fs.FileType.File}
 
         return self._retry(list_files)
 
@@ -207,7 +216,7 @@ class RemoteFolder:
         problems = problems_of(self.uri, flag)
         if problems:
             raise InputError(problems)
-        without_retries, probe = RemoteFolder(self.uri, patience=0.0), ".writable"
+        without_retries, probe = RemoteFolder(self.uri, patience=0.0), f".writable-{secrets.token_hex(4)}"
         errors: list[Exception] = []
 
         def write_and_read() -> None:

@@ -5,7 +5,6 @@ Each file is uploaded as soon as it is written. If the driver's machine is lost,
 
 import contextlib
 import json
-import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -15,11 +14,12 @@ from typing import Any
 
 from typing_extensions import override
 
+from fsd_tune.errors import InputError
 from fsd_tune.storage import artifacts, checkpoints, layout
 from fsd_tune.storage.experiment_folder import ExperimentFolder, cache
 from fsd_tune.storage.layout import TrialState
 from fsd_tune.storage.remote import RemoteFolder
-from fsd_tune.storage.remote_lock import LOCK_FILE, RemoteLock
+from fsd_tune.storage.remote_lock import LOCKS, RemoteLock
 from fsd_tune.storage.sqlite_copy import copy_database
 from fsd_tune.storage.uri import last_name
 
@@ -28,7 +28,7 @@ _STUDY_SECONDS = 60.0
 _INPUTS = "inputs"
 # Artefacts are published on their own, and lock files belong to one machine.
 _NOT_SYNCED = (layout.MEMORY, layout.LOCK)
-_NOT_DOWNLOADED = (*_NOT_SYNCED, LOCK_FILE, _INPUTS)
+_NOT_DOWNLOADED = (*_NOT_SYNCED, LOCKS, _INPUTS)
 
 
 class RemoteExperimentFolder(ExperimentFolder):
@@ -50,7 +50,6 @@ class RemoteExperimentFolder(ExperimentFolder):
         self.name = uri
         self.storage = RemoteFolder(uri)
         self._lock = RemoteLock(self.storage)
-        self._for_driver = purpose == "work"
         # Size and time of change of each file as it was last uploaded or downloaded.
         self._synced: dict[str, tuple[int, int]] = {}
         self._unfinished_trials: set[str] = set()
@@ -62,22 +61,49 @@ class RemoteExperimentFolder(ExperimentFolder):
 
     @override
     def download(self) -> None:
-        if self._for_driver:
-            self._lock.check_free()  # The working copy may belong to a running search.
-        for path in self.folder.iterdir() if self.folder.is_dir() else ():
-            if path.name not in _NOT_SYNCED:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
         self.folder.mkdir(parents=True, exist_ok=True)
         self._forget()
         stored = self.storage.sizes()
-        for name in stored:
-            if name.split("/")[0] not in _NOT_DOWNLOADED and not _in_checkpoint(name) and not _written_by_ray(name):
-                self.storage.get(name, self.folder / name)
-                self._remember(self.folder / name)
+        wanted = [name for name in stored if _is_downloaded(name)]
+        self._delete_all_but({self.folder / name for name in wanted})
+        for name in wanted:
+            self.storage.get(name, self.folder / name)
+            self._remember(self.folder / name)
         for trial in _trials(stored):
             if self._state(trial) not in (TrialState.FINISHED, TrialState.STOPPED):
                 self._unfinished_trials.add(trial)
                 self._download_checkpoints(trial, stored)
+
+    def _delete_all_but(self, kept: set[Path]) -> None:
+        """Delete the other files of the working copy, and folders that then are empty.
+
+        Files that stay are replaced one by one, so that whoever reads the copy always finds them.
+        """
+        for path in sorted(self.folder.rglob("*"), reverse=True):
+            if path.relative_to(self.folder).parts[0] in _NOT_SYNCED or (path in kept and path.is_file()):
+                continue
+            if path.is_dir() and not path.is_symlink():
+                with contextlib.suppress(OSError):  # It is not empty.
+                    path.rmdir()
+            else:
+                path.unlink()
+
+    @override
+    @contextmanager
+    def look(self) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary, last_name(self.name))
+            folder.mkdir()
+            for name in {name.split("/")[0] for name in self.storage.sizes()} - set(_NOT_DOWNLOADED):
+                (folder / name).touch()
+            for name in (layout.SUMMARY, layout.SETTINGS):
+                if (folder / name).exists():
+                    self.storage.get(name, folder / name)
+            try:
+                yield folder
+            except InputError as error:
+                lines = [problem.replace(str(folder), self.name) for problem in error.problems]
+                raise InputError(lines, error.hint) from error
 
     def _state(self, trial: str) -> str:
         """Return the recorded state of a trial; empty without one."""
@@ -123,11 +149,13 @@ class RemoteExperimentFolder(ExperimentFolder):
 
     @override
     def upload(self, path: Path) -> None:
+        self._lock.check_held()
         self._remember(path)
         self.storage.put(path, self._relative(path))
 
     @override
     def delete(self, path: Path) -> None:
+        self._lock.check_held()
         super().delete(path)
         self.storage.delete(self._relative(path))
 
@@ -175,6 +203,7 @@ class RemoteExperimentFolder(ExperimentFolder):
 
     def _upload_study(self) -> None:
         """Upload a copy of the study; a damaged one is not, because the search rebuilds it from its trials."""
+        self._lock.check_held()
         if not (self.folder / layout.STUDY).is_file():
             return
         with tempfile.TemporaryDirectory() as temporary:
@@ -184,6 +213,7 @@ class RemoteExperimentFolder(ExperimentFolder):
 
     @override
     def sync_all(self) -> None:
+        self._lock.check_held()
         for path in sorted(self.folder.rglob("*")):
             name = self._relative(path)
             parts = name.split("/")
@@ -209,12 +239,18 @@ class RemoteExperimentFolder(ExperimentFolder):
     @contextmanager
     def lock(self) -> Iterator[None]:
         with self._lock.hold():
+            self.download()
             yield
 
 
 def _trials(names: Iterable[str]) -> set[str]:
     """Return the folder names of the trials among stored names."""
     return {name.split("/")[1] for name in names if name.startswith(f"{layout.RESULTS}/") and name.count("/") > 1}
+
+
+def _is_downloaded(name: str) -> bool:
+    """Whether a stored file belongs into the working copy from the start."""
+    return name.split("/")[0] not in _NOT_DOWNLOADED and not _in_checkpoint(name) and not _written_by_ray(name)
 
 
 def _in_checkpoint(name: str) -> bool:
