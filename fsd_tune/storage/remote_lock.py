@@ -32,8 +32,8 @@ class RemoteLock:
 
     pyarrow cannot create an object only if it is absent. So each process writes a claim under a name of its own and
     then lists all claims: it has the lock if no other one is there. S3, GCS and disks list what was written before, so
-    two processes cannot both miss the claim of the other. Of several that ask at the same time, the one with the smallest
-    name stays and the others withdraw. Only the storage's own times are compared, so clocks may differ.
+    two processes cannot both miss the claim of the other. Of several that ask at once, the one with the smallest name
+    stays and the others withdraw. Only the storage's own times are compared, so clocks may differ.
     """
 
     def __init__(self, storage: RemoteFolder) -> None:
