@@ -129,7 +129,7 @@ class _Memory:
         wait = waiting.Wait(
             lambda: f"a free CPU{' and GPU' if gpus else ''} of this Ray cluster, to build the teacher memory",
             _ROOM_SECONDS,
-            "Other work has them all. Ctrl-C stops waiting; the same command continues.",
+            "Other work has them all; the same command continues later.",
             lambda text: self._show(text, 0, 1),
         )
         reference = self._submit(spec, cpus, gpus)
@@ -316,7 +316,7 @@ def _silence(progress: Progress) -> waiting.Wait:
     return waiting.Wait(
         lambda: "Ray to restart the memory actor",
         _RESTART_SECONDS,
-        "Is a node of the cluster gone? Ctrl-C stops waiting; the same command continues.",
+        "Is a node of the cluster gone? See `ray status`.",
         lambda text: progress(text, 0, 1),
     )
 

@@ -167,7 +167,7 @@ class _Builder:
     @contextmanager
     def _artefact(self, folder: Path) -> Iterator[bool]:
         """Hold an artefact's lock and yield whether the body must build it; other nodes can have it afterwards."""
-        with artifacts.locked(folder):
+        with artifacts.locked(folder, lambda text: self._progress(text, 0, 1)):
             missing = not fetched(folder, self._spec.remote)
             if missing and not self._build:
                 raise NotBuiltError(folder.name)

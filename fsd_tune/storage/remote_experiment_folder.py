@@ -22,6 +22,7 @@ from fsd_tune.storage.remote import RemoteFolder
 from fsd_tune.storage.remote_lock import LOCKS, RemoteLock
 from fsd_tune.storage.sqlite_copy import copy_database
 from fsd_tune.storage.uri import last_name
+from fsd_tune.storage.waiting import WaitedTooLongError
 
 # The study can be rebuilt from the trials' files, so that a copy once a minute is enough.
 _STUDY_SECONDS = 60.0
@@ -206,7 +207,8 @@ class RemoteExperimentFolder(ExperimentFolder):
         self._lock.check_held()
         if not (self.folder / layout.STUDY).is_file():
             return
-        with tempfile.TemporaryDirectory() as temporary:
+        # A study that another program has locked is uploaded the next time.
+        with contextlib.suppress(WaitedTooLongError), tempfile.TemporaryDirectory() as temporary:
             copy = Path(temporary, layout.STUDY)
             if copy_database(self.folder / layout.STUDY, copy):
                 self.storage.put(copy, layout.STUDY)

@@ -41,7 +41,7 @@ class Wait:
     Args:
         what: returns for whom and for what this waits, such as "process 12 (fsd-tune memory), which builds outputs-1".
         limit: seconds after which `pause` raises an error.
-        way_out: a sentence that says how to end the wait.
+        way_out: a sentence that says what brings the thing back; may be empty.
         notify: called once, with a line, when the wait has lasted five seconds.
 
     Attributes:
@@ -74,9 +74,11 @@ class Wait:
         if not self._notified and self.seconds > min(NOTICE_SECONDS, self.limit):
             self._notified = True
             what = self._what()  # It may change the limit and the way out.
-            self._notify(f"waiting for {what}, for {duration(self.limit)} at most. {self.way_out}")
+            self._notify(
+                f"waiting for {what}, for {duration(self.limit)} at most; Ctrl-C ends it. {self.way_out}".strip()
+            )
         if self.seconds > self.limit:
-            raise WaitedTooLongError(f"Waited {duration(self.seconds)} for {self._what()}.", self.way_out)
+            raise WaitedTooLongError(f"Waited {duration(self.seconds)} for {self._what()}. {self.way_out}".strip())
         time.sleep(seconds)
 
 
@@ -95,14 +97,14 @@ def wait_for_holder(path: Path, does: str, limit: float, notify: Notify = warn) 
         if holder is None:
             return f"another process, perhaps on another machine, which {does}"
         name, stopped = _name_and_state(holder)
-        wait.way_out = f"Ctrl-C stops waiting; `kill {holder.pid}` ends that process."
         if not stopped:
+            wait.way_out = f"`kill {holder.pid}` ends that process."
             return f"{name}, which {does}"
         wait.limit = min(wait.limit, STOPPED_SECONDS)
         wait.way_out = f"`kill -CONT {holder.pid}` lets it go on, `kill -KILL {holder.pid}` ends it."
         return f"{name}, which {does} and is stopped"
 
-    wait = Wait(what, limit, "Ctrl-C stops waiting.", notify)
+    wait = Wait(what, limit, "", notify)
     return wait
 
 
@@ -116,7 +118,7 @@ def _name_and_state(process: "psutil.Process") -> tuple[str, bool]:
         words = [Path(word).name for word in process.cmdline()]
         stopped = process.status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
     # The name of the interpreter says nothing.
-    command = " ".join(words[1:] if words[:1] and words[0].startswith("python") else words)[:60]
+    command = " ".join(" ".join(words[1:] if words[:1] and words[0].startswith("python") else words).split())[:60]
     return f"process {process.pid}" + (f" ({command})" if command else ""), stopped
 
 
