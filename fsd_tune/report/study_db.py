@@ -58,7 +58,8 @@ def measured_study(results: Results) -> optuna.study.Study:
     try:
         with quiet_optuna(), tempfile.TemporaryDirectory() as folder:
             copy = Path(folder, path.name)
-            copy_database(path, copy)
+            if not copy_database(path, copy):
+                raise sqlite3.DatabaseError("it is damaged")
             stored = _stored_trials(copy, results.summary.name or "")
     except (sqlite3.Error, OSError, WaitedTooLongError) as error:
         raise UndrawableError(f"Not drawn: study.db cannot be read: {error}") from error

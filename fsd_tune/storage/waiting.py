@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,12 +28,17 @@ class WaitedTooLongError(FsdTuneError):
 
 
 def warn(text: str) -> None:
-    """Log a warning, which Python prints to standard error if nothing else handles the logger `fsd_tune`.
+    """Log a warning, and print it to standard error if nothing handles the logger `fsd_tune`.
 
     Args:
         text: the line.
     """
-    logging.getLogger("fsd_tune").warning("%s", text)
+    logger = logging.getLogger("fsd_tune")
+    logger.warning("%s", text)
+    # The package adds a NullHandler, with which Python prints nothing of its own accord.
+    if all(isinstance(handler, logging.NullHandler) for handler in (*logger.handlers, *logging.root.handlers)):
+        with contextlib.suppress(OSError):
+            print(text, file=sys.stderr)
 
 
 class Wait:

@@ -1,5 +1,6 @@
 """Waits for what others hold: whom they name, when they end, and that they can be interrupted."""
 
+import logging
 import os
 import signal
 import sqlite3
@@ -130,3 +131,9 @@ def test_a_connection_waits_for_a_lock_and_gives_up_once(database, hold, soon, m
         connection._limit = 0.0
         with pytest.raises(waiting.WaitedTooLongError):
             connection.cursor().execute("SELECT number FROM numbers")
+
+
+def test_a_notice_is_printed_if_nobody_handles_the_logger(monkeypatch, capsys):
+    monkeypatch.setattr(logging.root, "handlers", [])
+    waiting.warn("waiting for rain")
+    assert capsys.readouterr().err == "waiting for rain\n"
