@@ -1,6 +1,6 @@
-"""Progress for people: plain lines, and on a terminal a live display below them.
+"""Show progress to the user: plain lines, and on a terminal a live display below them.
 
-Lines also go to the logger `fsd_tune`, which a program or notebook can listen to.
+Lines also go to the logger `fsd_tune`, to which a program or notebook can add a handler.
 """
 
 import logging
@@ -36,7 +36,7 @@ def short(config: Mapping[str, Any], names: list[str] | None = None) -> str:
     """Return a configuration in one line, such as `method=fsd_il alpha=0.5 gamma_i=1.23`.
 
     Args:
-        config: hyperparameter to value.
+        config: values by hyperparameter.
         names: the hyperparameters to show, in this order; None shows all.
     """
     chosen = config if names is None else {name: config[name] for name in names if name in config}
@@ -46,7 +46,7 @@ def short(config: Mapping[str, Any], names: list[str] | None = None) -> str:
 
 
 class Display:
-    """Prints lines to standard error and, on a terminal, one live display below them.
+    """A display that prints lines to standard error and, on a terminal, one live display below them.
 
     Args:
         quiet: print nothing; lines still go to the logger `fsd_tune` at level INFO.
@@ -66,7 +66,7 @@ class Display:
         """Print a line that stays, and log it.
 
         Args:
-            text: the line, printed as it is, without markup.
+            text: the line. Markup in it is not interpreted.
         """
         _logger.info("%s", text)
         if not self.quiet:
@@ -83,12 +83,12 @@ class Display:
         if self.quiet:
             return
         if self.console.is_terminal:
-            shown = Spinner("dots", Text(text)) if view is None else view
+            renderable = Spinner("dots", Text(text)) if view is None else view
             if self._live is None:
-                # Transient, so that the lines alone remain at the end.
-                self._live = Live(shown, console=self.console, transient=True, refresh_per_second=2)
+                # Transient, so that only the lines remain at the end.
+                self._live = Live(renderable, console=self.console, transient=True, refresh_per_second=2)
                 self._live.start(refresh=True)
-            self._live.update(shown)
+            self._live.update(renderable)
         elif force or time.monotonic() - self._last > _EVERY_SECONDS:
             self._last = time.monotonic()
             self.line(text)
@@ -103,11 +103,11 @@ class Display:
         """Show the progress of a piece of work; a `teacher_outputs.Progress`.
 
         Args:
-            what: names the work.
-            done: finished steps.
-            total: all steps; 1 shows no count.
+            what: the name of the work.
+            done: the number of finished steps.
+            total: the number of all steps; 1 shows no count.
         """
-        new = what != self._stage
+        is_new = what != self._stage
         self._stage = what
-        share = f"{done}/{total}" if total > 1 else ""
-        self.live(f"  {what} {share}".rstrip(), force=new)
+        count = f"{done}/{total}" if total > 1 else ""
+        self.live(f"  {what} {count}".rstrip(), force=is_new)

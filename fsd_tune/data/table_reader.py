@@ -26,7 +26,7 @@ from fsd_tune.data.text_lines import (
 from fsd_tune.errors import InputError
 from fsd_tune.settings.problems import describe
 
-# A row's name in messages (file and line), and its cells by column or what is wrong with it.
+# The name of a row in messages (file and line), and its cells by column, or a text about its problem.
 Row = tuple[str, dict[str, Any] | str]
 _DELIMITERS = {"tsv": "\t", "csv": ","}
 
@@ -38,6 +38,9 @@ def load_from_tables(task: Task, name: str, data: Path | None) -> Split:
         task: a task with `tables`.
         name: one of its splits.
         data: the folder that relative paths start from; None for the YAML's folder.
+
+    Returns:
+        The split.
 
     Raises:
         InputError: the file is missing, unreadable or malformed; each problem with its line.
@@ -54,7 +57,7 @@ def load_from_tables(task: Task, name: str, data: Path | None) -> Split:
         if isinstance(row, str):
             problems.append(f"{row_name}: {row}")
             continue
-        wrong = [
+        row_problems = [
             f"{row_name}: {column}: found {describe(row[column])}, but must be text"
             for column in task.columns
             if not isinstance(row[column], str)
@@ -64,11 +67,11 @@ def load_from_tables(task: Task, name: str, data: Path | None) -> Split:
         if name != "test" or not _is_no_label(task, cell):
             label = read_label(task, cell or "")
             if isinstance(label, str):
-                wrong.append(f"{row_name}: {label}")
+                row_problems.append(f"{row_name}: {label}")
             else:
                 labels.append(label)
-        problems += wrong
-        if not wrong:
+        problems += row_problems
+        if not row_problems:
             for column, column_texts in zip(task.columns, texts, strict=True):
                 column_texts.append(row[column])
     if not problems and 0 < len(labels) < len(cells):
@@ -97,8 +100,11 @@ def path_of(tables: Tables, name: str, data: Path | None) -> Path:
         name: the split.
         data: the folder that relative paths start from; None for the YAML's folder.
 
+    Returns:
+        The path of the file, which is not checked.
+
     Raises:
-        InputError: `data` is no folder.
+        InputError: `data` is not a folder.
     """
     if data is not None:
         check_folder(data, f"the folder that the paths in {tables.file} start from")
@@ -140,15 +146,19 @@ def _delimited(path: Path, needed: list[str], delimiter: str, header: bool, quot
 
 
 def _quoted(lines: Sequence[str], delimiter: str) -> Iterator[tuple[int, list[str] | str]]:
-    """Yield each record's first line, because quoted cells may hold line ends, and its cells or what is wrong."""
+    """Yield the number of each record's first line, and its cells or a text about the problem.
+
+    A record can have several lines, because quoted cells may hold line ends.
+    """
     reader = csv.reader((f"{line}\n" for line in lines), delimiter=delimiter, strict=True)
-    begins = 1
+    first_line = 1
     try:
         for cells in reader:
-            yield begins, cells
-            begins = reader.line_num + 1
+            yield first_line, cells
+            first_line = reader.line_num + 1
     except csv.Error as error:
-        yield begins, f"{error}; quotes inside quotes are doubled, and with `quoting: false` they are text"
+        advice = "double the quotes inside quoted cells, or set `quoting: false` to read quotes as text"
+        yield first_line, f"{error}; {advice}"
 
 
 def _jsonl(path: Path, needed: list[str]) -> Iterator[Row]:
@@ -157,10 +167,10 @@ def _jsonl(path: Path, needed: list[str]) -> Iterator[Row]:
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
-            at = (
+            reason = (
                 f" at character {error.colno}: {error.msg}" if isinstance(error, json.JSONDecodeError) else f": {error}"
             )
-            yield row_name, f"{'is not JSON' + at if line.strip() else 'is blank'}; must be a JSON object"
+            yield row_name, f"{'is not JSON' + reason if line.strip() else 'is blank'}; must be a JSON object"
             continue
         if isinstance(record, dict):
             yield row_name, columns_problem("has", list(record), needed) or record

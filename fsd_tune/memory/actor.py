@@ -1,6 +1,6 @@
 """The memory actor: one memory per task on a Ray cluster, built once, served by reference, reloaded after a crash.
 
-The actor itself does little: a Ray task builds the artefacts with `build.build_artifacts`, and holds the GPU meanwhile.
+The actor itself does little: a Ray task builds the artefacts with `build.build_artifacts` and occupies the GPU.
 """
 
 import contextlib
@@ -41,11 +41,11 @@ def _build(spec: MemorySpec, cpus: int, actor: Any) -> BuiltMemory:
     torch.set_num_threads(max(1, cpus))
     last = 0.0
 
-    def report_progress(what: str, done: int, total: int) -> None:
+    def report_progress(stage: str, done: int, total: int) -> None:
         nonlocal last
         if done >= total or time.monotonic() - last > 0.5:
             last = time.monotonic()
-            actor.record_progress.remote(what, done, total)
+            actor.record_progress.remote(stage, done, total)
 
     report_progress("teacher memory", 0, 1)
     return build_artifacts(spec, report_progress)
@@ -72,16 +72,16 @@ class _Memory:
         self._building = False
 
     @ray.method(concurrency_group="progress")  # type: ignore[untyped-decorator]
-    def record_progress(self, what: str, done: int, total: int) -> None:
+    def record_progress(self, stage: str, done: int, total: int) -> None:
         """Record the progress of the build task.
 
         Args:
-            what: name of the stage.
+            stage: name of the stage.
             done: units done.
             total: units of the stage.
         """
         self._building = True
-        self._progress = (what, done, total)
+        self._progress = (stage, done, total)
 
     @ray.method(concurrency_group="progress")  # type: ignore[untyped-decorator]
     def progress(self) -> tuple[str, int, int] | None:
@@ -99,12 +99,12 @@ class _Memory:
             ray.actor.exit_actor()
 
     def prepare(self, spec: MemorySpec, cpus: int, gpus: float) -> BuiltMemory:
-        """Build the memory at the first call; return it at once afterwards.
+        """Return the memory. The first call builds it.
 
         Args:
             spec: what to build.
-            cpus: of the build task; it gets 1 if there is no room for more.
-            gpus: of the build task.
+            cpus: CPUs of the build task; it gets 1 if there is no room for more.
+            gpus: GPUs of the build task.
         """
         if self._built is None:
             try:
@@ -113,11 +113,11 @@ class _Memory:
             except NotBuiltError:
                 self._built = self._build_in_task(spec, cpus, gpus)
             return self._built
-        # The search that built it has counted the pass.
+        # The search that built the memory has counted the pass.
         return dataclasses.replace(self._built, passes=0)
 
-    def _show(self, what: str, done: int, total: int) -> None:
-        self._progress = (what, done, total)
+    def _show(self, stage: str, done: int, total: int) -> None:
+        self._progress = (stage, done, total)
 
     def _build_in_task(self, spec: MemorySpec, cpus: int, gpus: float) -> BuiltMemory:
         """Build the memory in a task, as soon as the cluster has room for it.
@@ -243,7 +243,7 @@ def start(spec: MemorySpec, search: str) -> Any:
     It does not run on a head that runs no trials, whose memory is small. Ray restarts it elsewhere if its node dies.
 
     Args:
-        spec: of the memory.
+        spec: what the memory depends on.
         search: identifies the search.
 
     Raises:
@@ -253,13 +253,13 @@ def start(spec: MemorySpec, search: str) -> Any:
     for _ in range(_TRIES):
         # Another search may create or end the actor between these two calls; then try again.
         with contextlib.suppress(ValueError, RayActorError):
-            named = {
+            options = {
                 "name": name,
                 "namespace": connection.NAMESPACE,
                 "get_if_exists": True,
                 "lifetime": "detached",
             }
-            actor = _actor().options(**named, label_selector=placement.not_on_head()).remote()
+            actor = _actor().options(**options, label_selector=placement.not_on_head()).remote()
             _Leases(actor._actor_id.hex()).add(search)
             wait = waiting.Wait(
                 lambda: "Ray to start the memory actor",
@@ -276,13 +276,13 @@ def start(spec: MemorySpec, search: str) -> Any:
 
 
 def build(actor: Any, spec: MemorySpec, cpus: int, gpus: float, progress: Progress) -> BuiltMemory:
-    """Let the actor build the memory, and report progress meanwhile.
+    """Return the memory after the actor has built it, and report progress until then.
 
     Args:
-        actor: of the memory.
+        actor: the memory's actor.
         spec: what to build.
-        cpus: of the build task; it gets 1 if there is no room for more.
-        gpus: of the build task.
+        cpus: CPUs of the build task; it gets 1 if there is no room for more.
+        gpus: GPUs of the build task.
         progress: called with the progress of each stage.
 
     Raises:
@@ -325,7 +325,7 @@ def leave(actor: Any, search: str) -> None:
     """Give up the lease of a search, and end the actor if no other living driver has one.
 
     Args:
-        actor: of the memory.
+        actor: the memory's actor.
         search: as given to `start`.
     """
     _Leases(actor._actor_id.hex()).remove(search)
@@ -335,11 +335,11 @@ def leave(actor: Any, search: str) -> None:
 
 
 def fetch_arrays(actor: Any, built: BuiltMemory) -> Arrays:
-    """Return the served arrays, zero-copy and read-only; asks again while the actor restarts.
+    """Return the served arrays, zero-copy and read-only, and retry while the actor restarts.
 
     Args:
-        actor: of the memory.
-        built: what `build` has returned.
+        actor: the memory's actor.
+        built: the memory that `build` returned.
 
     Raises:
         FsdTuneError: the actor did not serve them within ten minutes.

@@ -24,7 +24,7 @@ _NO_WORD = re.compile(r"(LABEL_)?\d+")
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a classifier's configuration says, before any weight is read.
+    """The facts in a classifier's configuration, read before any weight.
 
     Attributes:
         path: folder (absolute, because workers in other folders read it too) or hub id.
@@ -45,14 +45,14 @@ class ModelInfo:
 
 @transformers_quiet()
 def read_model_info(path: str, flag: str = "--teacher") -> ModelInfo:
-    """Read a classifier's configuration and check that its weights are complete.
+    """Return what a classifier's configuration says, after checking that its weights are complete.
 
     Args:
         path: a folder, or a hub id.
         flag: the flag that errors name.
 
     Raises:
-        InputError: no such folder, no configuration, no tokenizer, no weights, or those of something else.
+        InputError: no such folder, no configuration, no tokenizer, no weights, or the weights of something else.
     """
     config = read_config(path, flag)
     check_encoder(path, config, flag)
@@ -140,10 +140,11 @@ def check_label_order(info: ModelInfo, task: Task, logits: NDArray[Any], labels:
     # Three standard errors of a difference, because a teacher that has learnt nothing is no evidence of another order.
     if accuracy[best] > accuracy[identity] + 3 * (0.5 / len(labels)) ** 0.5:
         words = ", ".join(f"{best.index(index)}: {task.labels[best.index(index)]}" for index in best)
-        named = {index: task.labels[best.index(index)] for index in identity}
+        id2label = {index: task.labels[best.index(index)] for index in identity}
         raise InputError(
             f"--teacher: {info.path} has labels without words and scores {accuracy[best]:.3f} on dev with "
-            f"{named} but {accuracy[identity]:.3f} with {task.id}'s order; write that id2label into its config.json.",
+            f"{id2label} but {accuracy[identity]:.3f} with {task.id}'s order; write that id2label into its "
+            "config.json.",
             hint=f"The permutation is {words}.",
         )
 
@@ -193,6 +194,9 @@ def load_classifier(path: str, task: Task, seed: int = 0) -> Any:
         path: a folder, or a hub id.
         task: gives the head its size and label words.
         seed: initialises a head that the model lacks.
+
+    Returns:
+        A transformers classifier.
     """
     from transformers import AutoModelForSequenceClassification
 
@@ -207,6 +211,9 @@ def load_finished(path: str | Path) -> Any:
 
     Args:
         path: a folder, or a hub id.
+
+    Returns:
+        A transformers classifier.
     """
     from transformers import AutoModelForSequenceClassification
 
@@ -236,6 +243,9 @@ def load_tokenizer(path: str) -> Any:
 
     Args:
         path: a folder, or a hub id.
+
+    Returns:
+        A transformers tokenizer.
     """
     from transformers import AutoTokenizer
 
@@ -244,7 +254,7 @@ def load_tokenizer(path: str) -> Any:
 
 
 def checked_tokenizer(path: str, flag: str) -> Any:
-    """Load the tokenizer of a model and check that the model has an embedding for each token.
+    """Return the tokenizer of a model, after checking that the model has an embedding for each token.
 
     Args:
         path: a folder, or a hub id.
@@ -265,7 +275,7 @@ def checked_tokenizer(path: str, flag: str) -> Any:
 
 
 def load_config(path: str, **entries: Any) -> Any:
-    """Load the configuration of a model that was checked before.
+    """Return the configuration of a model that was checked before.
 
     Args:
         path: a folder, or a hub id.

@@ -7,7 +7,7 @@ _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model",
 
 
 def model_problems(path: str, flag: str, tokenizer: bool = True) -> list[str]:
-    """Return what is wrong with a model's folder as far as its files show; empty for a hub id.
+    """Return the problems of a model's folder that its files show; empty for a hub id.
 
     Args:
         path: a folder, or a hub id.

@@ -1,4 +1,4 @@
-"""What a model's configuration and weight headers say, of any family of encoders, before any weight is read."""
+"""Read and check configurations and weight headers of any family of encoders, before any weight is read."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from fsd_tune.models.local_checks import model_problems
 from fsd_tune.models.quiet import transformers_quiet
 from fsd_tune.storage import hub
 
-# These families count positions from the padding token's id on, so that as many positions are never used.
+# These families count positions from the padding token's id on, so the positions up to that id are never used.
 _COUNTED_FROM_PADDING = (
     "camembert", "data2vec-text", "ibert", "longformer", "luke", "mpnet", "roberta", "roberta-prelayernorm",
     "xlm-roberta", "xlm-roberta-xl", "xmod",
@@ -20,7 +20,7 @@ _SIZES = ("num_hidden_layers", "hidden_size", "num_attention_heads")
 
 @transformers_quiet()
 def read_config(path: str, flag: str, tokenizer: bool = True) -> Any:
-    """Return the transformers configuration of an encoder whose layers `hidden_states` counts.
+    """Return the transformers configuration of an encoder with one hidden state for each layer.
 
     Args:
         path: a folder, or a hub id.
@@ -43,8 +43,8 @@ def read_config(path: str, flag: str, tokenizer: bool = True) -> Any:
         raise InputError(f"{flag}: {path} is a {config.model_type}, an encoder with a decoder; give an encoder.")
     if getattr(config, "inner_group_num", 1) != 1:
         raise InputError(
-            f"{flag}: {path} has {config.inner_group_num} layers in each group, but must have 1: its hidden states "
-            "count them apart from num_hidden_layers."
+            f"{flag}: {path} has {config.inner_group_num} layers in each group, but must have 1: with more, its "
+            "hidden states do not match num_hidden_layers."
         )
     return config
 
@@ -150,11 +150,11 @@ def check_classifier(path: str, config: Any, flag: str) -> None:
         raise InputError(
             f"{flag}: {path} lacks {len(missing)} of the weights that its config.json needs: {missing[0]}."
         )
-    other = [name for name, shape in needed.items() if shape != stored[name]]
-    if other:
-        name = other[0]
+    mismatched = [name for name, shape in needed.items() if shape != stored[name]]
+    if mismatched:
+        name = mismatched[0]
         raise InputError(
-            f"{flag}: {path} has {len(other)} weights of another shape than its config.json says: {name} is "
+            f"{flag}: {path} has {len(mismatched)} weights of another shape than its config.json says: {name} is "
             f"{stored[name]}, must be {needed[name]}."
         )
 

@@ -114,10 +114,11 @@ def build_student(student: Student, teacher: ModelInfo, task: Task, seed: int) -
     if student.start != "random":
         # Loading initialises what the source lacks, at least a head, at random. The student keeps its seed's weights.
         with hub.cached_if_unreachable(source), torch.random.fork_rng(devices=[]):
-            loaded, report = AutoModelForSequenceClassification.from_pretrained(
+            loaded, loading_info = AutoModelForSequenceClassification.from_pretrained(
                 source, **label_config(task), dtype=torch.float32, output_loading_info=True
             )
-        weights = {name: value for name, value in loaded.state_dict().items() if name not in report["missing_keys"]}
+        absent = set(loading_info["missing_keys"])
+        weights = {name: value for name, value in loaded.state_dict().items() if name not in absent}
         if student.start == "teacher":
             _reorder(weights, label_order(teacher, task))
         else:
@@ -125,14 +126,14 @@ def build_student(student: Student, teacher: ModelInfo, task: Task, seed: int) -
         missing, unexpected = model.load_state_dict(_renumber(weights, layers, loaded.config), strict=False)
         assert not unexpected, unexpected
         encoder = _encoder(dict.fromkeys(missing), loaded.base_model_prefix)
-        assert set(encoder) <= set(report["missing_keys"]), encoder
+        assert set(encoder) <= absent, encoder
     if student.freeze_embeddings:
         model.get_input_embeddings().requires_grad_(False)
     return model
 
 
 def _shorten(config: Any, student: Student) -> tuple[int, ...]:
-    """Give a configuration the student's number of layers and return which of the source's (0-based) those are."""
+    """Give a configuration the student's number of layers, and return the source's layers (0-based) for them."""
     start = "copy" if student.start == "random" else student.start
     layers = start_layers(start, config.num_hidden_layers, student.layers)
     config.num_hidden_layers = student.layers
@@ -163,18 +164,18 @@ def _renumber(weights: Mapping[str, torch.Tensor], layers: Sequence[int], config
     for match in parts.values():
         lists.setdefault(match[1], set()).add(int(match[2]))
     whole = {prefix for prefix, numbers in lists.items() if numbers == set(range(config.num_hidden_layers))}
-    kept = {}
+    renumbered = {}
     for name, value in weights.items():
         if name not in parts or parts[name][1] not in whole:
-            kept[name] = value
+            renumbered[name] = value
             continue
         prefix, old, rest = parts[name].groups()
-        kept |= {f"{prefix}{new}{rest}": value for new, chosen in enumerate(layers) if chosen == int(old)}
-    return kept
+        renumbered |= {f"{prefix}{new}{rest}": value for new, chosen in enumerate(layers) if chosen == int(old)}
+    return renumbered
 
 
 def _reorder(weights: dict[str, torch.Tensor], order: Sequence[int]) -> None:
-    """Put the rows of a head's last layer into the task's order, because a teacher's labels may have another."""
+    """Put the rows of a head's last layer into the task's order, which may differ from the teacher's."""
     last = list(weights)[-1].rpartition(".")[0]
     for name in (f"{last}.weight", f"{last}.bias"):
         if name in weights:
@@ -189,9 +190,10 @@ def _layer_mismatches(student: Student, config: Any, flag: str, source: str) -> 
     groups = getattr(config, "num_hidden_groups", 1)
     if groups != 1:
         return [f"{flag}: {source} shares its layers in {groups} groups and cannot be copied; use `start: random`."]
-    given, needed = _renumber(_skeleton(config), layers, config), _skeleton(shorter)
-    shapes = [{name: value.shape for name, value in weights.items()} for weights in (given, needed)]
-    wrong = sorted(name for name in {*given, *needed} if shapes[0].get(name) != shapes[1].get(name))
+    source_weights = _renumber(_skeleton(config), layers, config)
+    needed = _skeleton(shorter)
+    shapes = [{name: value.shape for name, value in weights.items()} for weights in (source_weights, needed)]
+    wrong = sorted(name for name in {*source_weights, *needed} if shapes[0].get(name) != shapes[1].get(name))
     if not wrong:
         return []
     return [

@@ -13,11 +13,11 @@ from fsd_tune.storage import layout
 
 @dataclass(frozen=True)
 class BestStudent:
-    """The exported student.
+    """The exported student of the best trial.
 
     Attributes:
-        folder: of the exported student.
-        model: the loaded classifier of transformers.
+        folder: the folder of the exported student.
+        model: the loaded classifier, a model of transformers.
     """
 
     folder: Path
@@ -28,7 +28,7 @@ def export_best(results: Results, tokenizer: str) -> BestStudent | None:
     """Copy the best finished trial's student to `best/`.
 
     Args:
-        results: of the search.
+        results: the results of the search.
         tokenizer: folder or hub id whose tokenizer the student uses.
 
     Returns:

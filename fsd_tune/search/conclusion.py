@@ -1,4 +1,4 @@
-"""Put a search's folder in order at its end: best student, its figures, leaderboard, report and tracking."""
+"""Complete a search's folder at its end: best student, its figures, leaderboard, report and tracking."""
 
 from fsd_tune.models import inference, layer_cka
 from fsd_tune.report import html_report
@@ -14,11 +14,11 @@ def conclude(plan: SearchPlan, results: Results, tracker: WandbSearchLogger, don
     """Export the best student, write leaderboard and report, close the tracking, and store everything.
 
     Args:
-        plan: of the search.
-        results: what its folder holds; their summary gets the figures of the best student.
-        tracker: of the search.
-        done: whether the search ran to its end. Only then the best student is compared with its teacher and, after a
-            search on a holdout, scored on dev: dev's only figure.
+        plan: the plan of the search.
+        results: the results in the search's folder; their summary receives the figures of the best student.
+        tracker: the W&B logger of the search.
+        done: true if the search ran to its end. Only then is the best student compared with its teacher and, after a
+            search on a holdout, scored on dev. Nothing else scores a student on dev after such a search.
     """
     spec, inputs = plan.spec, plan.inputs
     experiment = plan.experiment
@@ -27,10 +27,10 @@ def conclude(plan: SearchPlan, results: Results, tracker: WandbSearchLogger, don
     best = export_best(results, spec.teacher.path)
     if done and best is not None:
         if inputs.final is not None:
-            figure = inference.score_on_dev(best.model, inputs.task, inputs.final, spec.precision, spec.device)
-            results.summary.update(dev=figure)
+            dev_score = inference.score_on_dev(best.model, inputs.task, inputs.final, spec.precision, spec.device)
+            results.summary.update(dev=dev_score)
             artifacts.write_json(
-                best.folder / artifacts.MODEL_RECORD, ModelRecord.read(best.folder).as_json() | {"dev": figure}
+                best.folder / artifacts.MODEL_RECORD, ModelRecord.read(best.folder).as_json() | {"dev": dev_score}
             )
         cka = layer_cka.of_teacher(spec.teacher.path, best.model, spec.dev, spec.device)
         results.summary.update(layer_cka=cka)

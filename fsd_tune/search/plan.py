@@ -20,14 +20,14 @@ class SearchPlan:
     """A search whose inputs have been checked and loaded; `api.execute` runs it.
 
     Attributes:
-        settings: of the search.
+        settings: the settings of the search.
         inputs: task, teacher and tokenised splits.
-        spec: the memory that trials are served from.
+        spec: the specification of the memory that trials use.
         experiment: the search's folder.
-        identity: what makes it this search, as `search_folder.describe_identity` gives it.
-        given: what it was started with, as `search_folder.record_inputs` gives it.
-        notes: for people.
-        held: the group of the search that the folder held when this was planned; None if it held none.
+        identity: the identity of the search, as `search_folder.describe_identity` returns it.
+        given: the inputs of the search, as `search_folder.record_inputs` returns them.
+        notes: notes for the user, one line each.
+        held: the group of the search that the folder held at the time of planning; None if it held none.
     """
 
     settings: Settings
@@ -44,15 +44,15 @@ def plan_search(settings: Settings, inputs: SearchInputs, options: RunOptions) -
     """Check and load a search's inputs.
 
     Args:
-        settings: of the search.
-        inputs: what it works on.
-        options: how it runs.
+        settings: the settings of the search.
+        inputs: the task, teacher and folders of the search.
+        options: the options of the run.
 
     Returns:
         The plan, which `execute` runs.
 
     Raises:
-        InputError: with every problem found.
+        InputError: the inputs have problems. It names all of them.
     """
     experiment = open_folder.open_experiment(inputs.output)
     settings = _with_absolute_model(settings)
@@ -73,7 +73,7 @@ def plan_search(settings: Settings, inputs: SearchInputs, options: RunOptions) -
 
 
 def _with_absolute_model(settings: Settings) -> Settings:
-    """Make the path of the student's model absolute, because workers start in other folders."""
+    """Return the settings with an absolute path of the student's model, because workers start in other folders."""
     model = settings.student.model
     if model is None or not Path(model).expanduser().is_dir():
         return settings

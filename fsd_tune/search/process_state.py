@@ -1,4 +1,4 @@
-"""Restore what Ray, Optuna and transformers change in a process: signal handlers, environment, warnings, log levels."""
+"""Restore signal handlers, environment, warnings and log levels, which Ray, Optuna and transformers change."""
 
 import logging
 import os
@@ -48,7 +48,7 @@ def _signal_handlers() -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            # A handler that was not set from Python is None and cannot be set again.
+            # `getsignal` returns None for a handler that was not set from Python; it cannot be restored.
             if handler is not None and signal.getsignal(number) is not handler:
                 signal.signal(number, handler)
 

@@ -26,10 +26,10 @@ def build_optimizer(model: torch.nn.Module, memory: Tensor | None, weight_decay:
     decayed: list[Tensor] = []
     plain: list[Tensor] = []
     norms = {
-        f"{name}.{own}" if name else own
+        f"{name}.{parameter_name}" if name else parameter_name
         for name, module in model.named_modules()
         if type(module).__name__.endswith("Norm")  # Model families have norm classes of their own.
-        for own, _ in module.named_parameters(recurse=False)
+        for parameter_name, _ in module.named_parameters(recurse=False)
     }
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:

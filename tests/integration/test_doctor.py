@@ -89,7 +89,9 @@ def test_what_is_no_search_or_no_place(settings, tmp_path):
     for damaged in ("[1]", "{bad"):
         (folder / "summary.json").write_text(damaged)
         seen = found(settings=settings, task="sst2", output=str(folder))["output"]
-        assert not seen.passed and seen.message.startswith(f"{folder / 'summary.json'}: is damaged or no search's")
+        assert not seen.passed and seen.message.startswith(
+            f"{folder / 'summary.json'}: is damaged or does not belong to a search"
+        )
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     assert not found(settings=settings, output=str(tmp_path / "loop"))["output"].passed
     assert "two slashes" in found(settings=settings, output="s3:/bucket/x")["output"].message

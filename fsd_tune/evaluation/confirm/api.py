@@ -1,7 +1,7 @@
-"""Confirm a search's winner: its best configurations on seeds that select, then the winner and baselines on fresh ones.
+"""Confirm a search's winner: its best configurations on selection seeds, then the winner and baselines on fresh ones.
 
-A search's best score is the largest of many noisy ones, so it promises too much. What can be reported is the winner's
-score on seeds that selected nothing, against baselines on the same seeds.
+A search's best score is the largest of many noisy ones, so it is too optimistic. The winner's score on seeds that
+selected nothing can be reported, beside baselines on the same seeds.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ def confirm(
     ray_temporary: Path | None = None,
     display: Display | None = None,
 ) -> dict[str, Any]:
-    """Confirm a search's winner on fresh seeds against baselines, or continue to.
+    """Confirm a search's winner on fresh seeds against baselines, or continue an interrupted confirmation.
 
     The best configurations of the search compete on selection seeds. The winner and the baselines are then trained on
     fresh seeds, which selected nothing. Runs that have ended are never trained again.
@@ -51,24 +51,24 @@ def confirm(
         {'search': 0.7076, 'selection': 0.6931, 'fresh': 0.6902}
 
     Args:
-        folder: of a finished search, a path or a URI. Everything is written into `confirm/` in it, and its report is
-            written again.
-        top: number of its best configurations that compete.
-        seeds: number of selection seeds, common to all of them.
+        folder: the folder of a finished search, a path or a URI. Everything is written into its subfolder `confirm/`,
+            and the search's report is written again.
+        top: number of the search's best configurations that compete.
+        seeds: number of selection seeds, the same for all of them.
         fresh_seeds: number of further seeds, for the winner and the baselines.
         baseline: the folder of a search over kd on the same task, data and student; None for kd at its defaults.
-        address: of a Ray cluster; None for a local instance.
+        address: the address of a Ray cluster; None for a local instance.
         ray_temporary: Ray's folder for sockets and logs; None for Ray's own.
         display: shows progress; None shows nothing.
 
     Returns:
-        What `confirm/summary.json` holds: the winner, `optimism` (its mean score in the search, on the selection seeds
-        and on the fresh seeds), all configurations with their scores, and the winner's differences from the baselines
-        with intervals.
+        The content of `confirm/summary.json`: the winner, `optimism` (its mean score in the search, on the
+        selection seeds and on the fresh seeds), all configurations with their scores, and the winner's differences from
+        the baselines with intervals.
 
     Raises:
-        InputError: with every problem found before work starts.
-        FsdTuneError: a run failed, or every configuration has a run that diverged; what has ended is kept.
+        InputError: the message lists all problems found before work starts.
+        FsdTuneError: a run failed, or every configuration has a run that diverged. Runs that have ended are kept.
     """
     display = display or Display(quiet=True)
     started = time.monotonic()
@@ -77,7 +77,7 @@ def confirm(
     experiment.check_writable("FOLDER")
     # A folder that does not exist is refused below; locking would create it.
     exists = experiment.folder.is_dir() or is_uri(experiment.name)
-    with _locked(experiment) if exists else contextlib.nullcontext():
+    with _lock(experiment) if exists else contextlib.nullcontext():
         return _confirm(experiment, top, seeds, fresh_seeds, baseline, address, ray_temporary, display, started)
 
 
@@ -110,9 +110,9 @@ def _confirm(
     with runs:
         document = _compete(plan, runs, display)
         document["wall_seconds"] = round(time.monotonic() - started, 2)
-        folder = experiment.folder / layout.CONFIRM
-        artifacts.write_json(folder / layout.SUMMARY, document)
-        artifacts.write_text(folder / "confirm.csv", _table(document).to_csv(index=False))
+        output = experiment.folder / layout.CONFIRM
+        artifacts.write_json(output / layout.SUMMARY, document)
+        artifacts.write_text(output / "confirm.csv", _table(document).to_csv(index=False))
         html_report.write_report(experiment.folder)
         experiment.sync_all()
     display.close()
@@ -120,7 +120,7 @@ def _confirm(
 
 
 def _student_facts(plan: ConfirmationPlan) -> dict[str, Any]:
-    """Return what `fsd_tune.json` beside the winner's student records beyond its run."""
+    """Return the entries of the winner's `fsd_tune.json` that do not depend on its run."""
     summary = plan.searched.results.summary
     return {
         "task": plan.spec.task.id,
@@ -138,34 +138,34 @@ def _student_facts(plan: ConfirmationPlan) -> dict[str, Any]:
 def _compete(plan: ConfirmationPlan, runs: ConfirmationRuns, display: Display) -> dict[str, Any]:
     """Train the candidates on the selection seeds, then the winner and the baselines on the fresh ones."""
     selection = _requests(plan, plan.candidates, plan.selection_seeds)
-    ended = runs.finish("selection seeds", selection)
-    winner = _winner(plan, ended, display)
+    finished_runs = runs.finish("selection seeds", selection)
+    winner = _winner(plan, finished_runs, display)
     baselines, notes = inputs.baselines(winner, plan.baseline)
     for note in notes:
         display.line(f"note: {note}")
     fresh = _requests(plan, [winner, *baselines], plan.fresh_seeds, student_of=winner)
-    ended |= runs.finish("fresh seeds", fresh)
+    finished_runs |= runs.finish("fresh seeds", fresh)
     display.stage("intervals", 0, 1)
-    return _summary(plan, winner, baselines, ended) | {
+    return _summary(plan, winner, baselines, finished_runs) | {
         "notes": [*plan.notes, *notes],
         "teacher_passes": runs.passes,
         "runs_trained": runs.trained,
         "runs": [
-            *(_row(request, "selection", ended) for request in selection),
-            *(_row(request, "fresh", ended) for request in fresh),
+            *(_row(request, "selection", finished_runs) for request in selection),
+            *(_row(request, "fresh", finished_runs) for request in fresh),
         ],
     }
 
 
 @contextlib.contextmanager
-def _locked(experiment: ExperimentFolder) -> Iterator[None]:
+def _lock(experiment: ExperimentFolder) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(hold_folder(experiment.folder))
             stack.enter_context(experiment.lock())
         except InputError:
             raise InputError(
-                f"{experiment.name}: a search or a confirmation is at work in it; wait for its end."
+                f"{experiment.name}: a search or a confirmation is running in it; wait until it ends."
             ) from None
         yield
 
@@ -176,12 +176,15 @@ def _requests(
     seeds: Sequence[int],
     student_of: Configuration | None = None,
 ) -> list[RunRequest]:
-    """Return a run of each configuration on each seed, seed by seed; the first of `student_of` keeps its student."""
+    """Return a run of each configuration on each seed, seed by seed.
+
+    The run of `student_of` on the first seed also writes its student.
+    """
     summary = plan.searched.results.summary
     requests = []
     for seed in seeds:
         for configuration in configurations:
-            # Compare numbers by value: 1 and 1.0 train the same.
+            # 1 and 1.0 train the same, so they must give the same name.
             config = {
                 key: float(value) if isinstance(value, int) else value for key, value in configuration.config.items()
             }
@@ -192,18 +195,18 @@ def _requests(
 
 
 def _scores(
-    plan: ConfirmationPlan, configuration: Configuration, seeds: Sequence[int], ended: Mapping[str, FinishedRun]
+    plan: ConfirmationPlan, configuration: Configuration, seeds: Sequence[int], finished_runs: Mapping[str, FinishedRun]
 ) -> dict[int, float]:
-    """Return the scores of a configuration by seed, without seeds on which it failed."""
-    scores = {request.seed: ended[request.name].score for request in _requests(plan, [configuration], seeds)}
+    """Return the scores of a configuration by seed, without the seeds on which it failed."""
+    scores = {request.seed: finished_runs[request.name].score for request in _requests(plan, [configuration], seeds)}
     return {seed: score for seed, score in scores.items() if score is not None}
 
 
-def _winner(plan: ConfirmationPlan, ended: Mapping[str, FinishedRun], display: Display) -> Configuration:
-    """Return the candidate with the best mean on the selection seeds; of equal ones the search's better one."""
+def _winner(plan: ConfirmationPlan, finished_runs: Mapping[str, FinishedRun], display: Display) -> Configuration:
+    """Return the candidate with the best mean on the selection seeds; the search decides between equal means."""
     means = []
     for candidate in plan.candidates:
-        scores = _scores(plan, candidate, plan.selection_seeds, ended)
+        scores = _scores(plan, candidate, plan.selection_seeds, finished_runs)
         if len(scores) < len(plan.selection_seeds):
             failed = len(plan.selection_seeds) - len(scores)
             display.line(f"  {candidate.label} cannot win: {failed} of its {len(plan.selection_seeds)} runs diverged")
@@ -212,7 +215,7 @@ def _winner(plan: ConfirmationPlan, ended: Mapping[str, FinishedRun], display: D
     if not means:
         raise FsdTuneError(
             "No configuration has trained on all selection seeds: each has a run that diverged.",
-            hint="Compete with more: --top; or search again with lower learning rates.",
+            hint="Let more configurations compete with --top, or search again with lower learning rates.",
         )
     best, winner = max(means, key=lambda item: item[0])
     display.line(f"winner: {winner.label}, mean {best:.4f} on the selection seeds; {short(winner.config)}")
@@ -223,7 +226,7 @@ def _summary(
     plan: ConfirmationPlan,
     winner: Configuration,
     baselines: Sequence[Configuration],
-    ended: Mapping[str, FinishedRun],
+    finished_runs: Mapping[str, FinishedRun],
 ) -> dict[str, Any]:
     """Return the confirmation's figures: scores, the search's optimism, differences from the baselines."""
     results = plan.searched.results
@@ -240,11 +243,11 @@ def _summary(
             "config": configuration.config,
         }
         if not is_baseline:
-            entry["selection"] = _figures(plan, configuration, plan.selection_seeds, ended)
+            entry["selection"] = _figures(plan, configuration, plan.selection_seeds, finished_runs)
         if is_winner or is_baseline:
-            entry["fresh"] = _figures(plan, configuration, plan.fresh_seeds, ended)
+            entry["fresh"] = _figures(plan, configuration, plan.fresh_seeds, finished_runs)
         entries.append(entry)
-    won = next(entry for entry in entries if entry["role"] == "winner")
+    winner_entry = next(entry for entry in entries if entry["role"] == "winner")
     return {
         "task": plan.spec.task.id,
         "metric": results.metric,
@@ -254,21 +257,21 @@ def _summary(
         "search_seed": plan.searched.seed,
         "selection_seeds": list(plan.selection_seeds),
         "fresh_seeds": list(plan.fresh_seeds),
-        "winner": won,
+        "winner": winner_entry,
         "optimism": {
-            "search": won["search_score"],
-            "selection": won["selection"]["mean"],
-            "fresh": won["fresh"]["mean"],
+            "search": winner_entry["search_score"],
+            "selection": winner_entry["selection"]["mean"],
+            "fresh": winner_entry["fresh"]["mean"],
         },
         "configurations": entries,
-        "differences": [_difference(plan, winner, baseline, ended) for baseline in baselines],
+        "differences": [_difference(plan, winner, baseline, finished_runs) for baseline in baselines],
     }
 
 
 def _figures(
-    plan: ConfirmationPlan, configuration: Configuration, seeds: Sequence[int], ended: Mapping[str, FinishedRun]
+    plan: ConfirmationPlan, configuration: Configuration, seeds: Sequence[int], finished_runs: Mapping[str, FinishedRun]
 ) -> dict[str, Any]:
-    scores = _scores(plan, configuration, seeds, ended)
+    scores = _scores(plan, configuration, seeds, finished_runs)
     mean, deviation = mean_and_deviation(list(scores.values()))
     return {
         "mean": _number(mean),
@@ -279,43 +282,51 @@ def _figures(
 
 
 def _difference(
-    plan: ConfirmationPlan, winner: Configuration, baseline: Configuration, ended: Mapping[str, FinishedRun]
+    plan: ConfirmationPlan, winner: Configuration, baseline: Configuration, finished_runs: Mapping[str, FinishedRun]
 ) -> dict[str, Any]:
-    """Return winner minus baseline over the seeds on which both trained; intervals are None if these are too few."""
-    winner_scores, baseline_scores = (_scores(plan, each, plan.fresh_seeds, ended) for each in (winner, baseline))
-    both = [seed for seed in plan.fresh_seeds if seed in winner_scores and seed in baseline_scores]
-    difference: dict[str, Any] = {"baseline": baseline.label, "pairs": len(both), "seeds": None, "examples": None}
-    if both:
+    """Return winner minus baseline over the seeds on which both trained; intervals are None if there are too few."""
+    winner_scores = _scores(plan, winner, plan.fresh_seeds, finished_runs)
+    baseline_scores = _scores(plan, baseline, plan.fresh_seeds, finished_runs)
+    common_seeds = [seed for seed in plan.fresh_seeds if seed in winner_scores and seed in baseline_scores]
+    difference: dict[str, Any] = {
+        "baseline": baseline.label,
+        "pairs": len(common_seeds),
+        "seeds": None,
+        "examples": None,
+    }
+    if common_seeds:
         logits = [
-            np.stack([_logits(ended[request.name]) for request in _requests(plan, [each], both)])
-            for each in (winner, baseline)
+            np.stack(
+                [_logits(finished_runs[request.name]) for request in _requests(plan, [configuration], common_seeds)]
+            )
+            for configuration in (winner, baseline)
         ]
         labels = plan.inputs.dev.labels
         difference["examples"] = _interval(bootstrap(plan.inputs.task, logits[0], logits[1], labels))
         difference["resamples"] = RESAMPLES
-    if len(both) > 1:
+    if len(common_seeds) > 1:
         difference["seeds"] = _interval(
-            paired([winner_scores[seed] for seed in both], [baseline_scores[seed] for seed in both])
+            paired([winner_scores[seed] for seed in common_seeds], [baseline_scores[seed] for seed in common_seeds])
         )
     return difference | _verdict(difference["seeds"], difference["examples"])
 
 
 def _verdict(seeds: dict[str, float] | None, examples: dict[str, float] | None) -> dict[str, Any]:
-    """Return what the intervals over seeds and over dev examples say together."""
+    """Return the common verdict of the intervals over seeds and over dev examples."""
     intervals = {"seeds": seeds, "dev examples": examples}
-    noisy = [
-        over for over, interval in intervals.items() if interval is None or interval["low"] <= 0 <= interval["high"]
+    noisy_sources = [
+        source for source, interval in intervals.items() if interval is None or interval["low"] <= 0 <= interval["high"]
     ]
     signs = {np.sign(interval["estimate"]) for interval in intervals.values() if interval is not None}
-    if noisy:
-        verdict = f"within noise over {' and over '.join(noisy)}"
+    if noisy_sources:
+        verdict = f"within noise over {' and over '.join(noisy_sources)}"
     elif signs == {1}:
         verdict = "better beyond noise"
     elif signs == {-1}:
         verdict = "worse beyond noise"
     else:
         verdict = "undecided: judged score and last evaluation disagree"
-    return {"within_noise": bool(noisy), "verdict": verdict}
+    return {"within_noise": bool(noisy_sources), "verdict": verdict}
 
 
 def _logits(run: FinishedRun) -> Any:
@@ -327,8 +338,8 @@ def _interval(interval: Interval) -> dict[str, float]:
     return {"estimate": interval.estimate, "low": interval.low, "high": interval.high}
 
 
-def _row(request: RunRequest, stage: str, ended: Mapping[str, FinishedRun]) -> dict[str, Any]:
-    record = ended[request.name].record
+def _row(request: RunRequest, stage: str, finished_runs: Mapping[str, FinishedRun]) -> dict[str, Any]:
+    record = finished_runs[request.name].record
     keys = ("state", "reason", "score", "last", "seconds", "device")
     return {
         "run": request.name,

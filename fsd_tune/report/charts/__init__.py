@@ -11,7 +11,8 @@ from fsd_tune.report.charts.base import Chart, guarded
 from fsd_tune.report.results import Results
 from fsd_tune.report.study_db import UndrawableError, measured_study
 
-# The end of a search shows the same charts twice, in the report and in W&B. They go when the results go.
+# Charts are drawn once, because the end of a search shows them twice, in the report and in W&B. The weak keys free
+# them together with their results.
 _DRAWN: WeakKeyDictionary[Results, dict[str, Chart]] = WeakKeyDictionary()
 
 
@@ -28,8 +29,8 @@ def charts(results: Results) -> dict[str, Chart]:
 
 def _makers(results: Results) -> list[tuple[str, str, Callable[[], Chart]]]:
     """Return key, title and maker of each chart."""
-    # Read once, and inside the guard: an unreadable study takes no chart with it that does not need it.
-    # The reason why it cannot be read is kept, too, because a lock on the study costs seconds of waiting.
+    # The study is read once, and inside the guard, so that an unreadable study fails only the charts that need it. The
+    # reason why it cannot be read is kept, too, because a lock on the study costs seconds of waiting.
     read = functools.cache(lambda: _study_or_reason(results))
 
     def study() -> optuna.study.Study:

@@ -208,7 +208,7 @@ BAD_TRAIN_FILES: dict[str, tuple[bytes | str, list[str]]] = {
     "header": (
         "sentense\tlabel\na\t1\n",
         [
-            "SST-2/train.tsv:1: the header has `sentense`, `label`, needed are `sentence`, `label`. "
+            "SST-2/train.tsv:1: the header has `sentense`, `label`, but needs `sentence`, `label`. "
             "Did you mean `sentence`?"
         ],
     ),
@@ -432,7 +432,7 @@ def test_hub_dataset_that_does_not_fit_the_task_is_refused():
     swapped = _dataset([0], ("not_entailment", "entailment"), sentence1=["a"], sentence2=["b"])
     with pytest.raises(InputError, match="must be `entailment`, `not_entailment` in this order"):
         from_dataset(rte, "train", swapped, "memory")
-    with pytest.raises(InputError, match="needed are `sentence1`, `sentence2`, `label`"):
+    with pytest.raises(InputError, match="but needs `sentence1`, `sentence2`, `label`"):
         from_dataset(rte, "train", _dataset([0], rte.labels, premise=["a"], hypothesis=["b"]), "memory")
     some = _dataset([1, -1], rte.labels, sentence1=["a", "b"], sentence2=["c", "d"])
     with pytest.raises(InputError, match="row 1: label -1, must be from 0 to 1"):

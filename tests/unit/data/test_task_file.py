@@ -78,7 +78,7 @@ BAD_YAML = {
             "task.yaml:1: name: found text 'a b', but must be a name of letters",
             "task.yaml:1: text: is missing: the text's column",
             "task.yaml:1: label: is missing: the label's column.",
-            "task.yaml:1: files: is missing: a mapping of train, dev and test",
+            "task.yaml:1: files: is missing: a mapping from train, dev and test",
         ],
     ),
     "GLUE's name": (YAML.replace("name: mood", "name: SST-2"), ["task.yaml:1: name: found text 'SST-2', but must not"]),
@@ -182,7 +182,7 @@ BAD_FILES = {
     "no rows": ("mood,sentence\n", ["train.csv: has no examples"]),
     "columns": (
         "moood,sentence\n",
-        ["train.csv:1: the header has `moood`, `sentence`, needed are `sentence`, `mood`. Did you mean `mood`?"],
+        ["train.csv:1: the header has `moood`, `sentence`, but needs `sentence`, `mood`. Did you mean `mood`?"],
     ),
     "column twice": ("mood,mood,sentence\n", ["train.csv:1: the header has `mood` twice, but must have each once"]),
     "label": ("mood,sentence\nglat,a\n", ["train.csv:2: mood: `glat`, must be one of sad, glad. Did you mean `glad`?"]),
@@ -190,7 +190,7 @@ BAD_FILES = {
     "too many": ("mood,sentence\nsad,a,b\n", ["train.csv:2: 3 columns, but must be 2"]),
     "open quote": (
         'mood,sentence\nsad\nsad,"a\nglad,b\n',
-        ["train.csv:2: 1 column, but must be 2", "train.csv:3: unexpected end of data; quotes inside quotes are"],
+        ["train.csv:2: 1 column, but must be 2", "train.csv:3: unexpected end of data; double the quotes inside"],
     ),
     "encoding": (b"mood,sentence\nsad,caf\xe9\n", ["train.csv:2: byte 8 of the line (0xe9) is not UTF-8"]),
     "UTF-16": ("mood,sentence\n".encode("utf-16"), ["train.csv:1: is UTF-16, must be UTF-8"]),
@@ -200,7 +200,7 @@ BAD_JSONL = {
     "a list": ("[1]", ["train.csv:1: found a list, but must be a JSON object"]),
     "a long number": ('{"mood": %s}' % ("1" * 5000), ["train.csv:1: is not JSON: Exceeds the limit"]),
     "blank": ('{"mood": "sad", "sentence": "a"}\n\n{}', ["train.csv:2: is blank; must be", "train.csv:3: has none"]),
-    "column": ('{"mod": "sad", "sentence": "a"}', ["train.csv:1: has `mod`, `sentence`, needed are `sentence`, "]),
+    "column": ('{"mod": "sad", "sentence": "a"}', ["train.csv:1: has `mod`, `sentence`, but needs `sentence`, "]),
     "text is a number": ('{"mood": "sad", "sentence": 7}', ["train.csv:1: sentence: found 7, but must be text"]),
     "no text": ('{"mood": "sad", "sentence": null}', ["train.csv:1: sentence: found nothing, but must be text"]),
     "no label": ('{"mood": null, "sentence": "a"}', ["train.csv:1: mood: an empty cell, must be one of sad, glad."]),
@@ -224,7 +224,7 @@ def test_wrong_parquet_is_refused(tmp_path):
     assert problems(path)[0].startswith("train.parquet: cannot be read as parquet: ")
     pyarrow.parquet.write_table(pyarrow.table({"mood": ["sad"], "sentense": ["a"]}), tmp_path / "train.parquet")
     assert problems(path) == [
-        "train.parquet: has the columns `mood`, `sentense`, needed are `sentence`, `mood`. Did you mean `sentence`?"
+        "train.parquet: has the columns `mood`, `sentense`, but needs `sentence`, `mood`. Did you mean `sentence`?"
     ]
     rows = pyarrow.table({"mood": ["sad", "mad"], "sentence": [None, "a"]})
     pyarrow.parquet.write_table(rows, tmp_path / "train.parquet")
