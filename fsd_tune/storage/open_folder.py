@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fsd_tune.errors import InputError
 from fsd_tune.storage.experiment_folder import ExperimentFolder
-from fsd_tune.storage.uri import is_uri, problems_of
+from fsd_tune.storage.uri import is_uri
 
 
 @contextmanager
@@ -29,10 +29,8 @@ def open_for_reading(output: str | Path) -> Iterator[ExperimentFolder]:
         return
     from fsd_tune.storage.remote_experiment_folder import RemoteExperimentFolder
 
-    problems = problems_of(str(output), "URI")
-    if problems:
-        raise InputError(problems)
     experiment = RemoteExperimentFolder(str(output), purpose="view")
+    experiment.storage.require("URI", write=False)
     try:
         experiment.download()
     except OSError as error:

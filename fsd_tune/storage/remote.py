@@ -204,11 +204,12 @@ class RemoteFolder:
         elif entry.type == fs.FileType.Directory:
             self.filesystem.delete_dir(entry.path)
 
-    def require(self, flag: str) -> None:
+    def require(self, flag: str, write: bool = True) -> None:
         """Check that a file can be written here and read back now.
 
         Args:
             flag: the option to name in the message.
+            write: if False, check only that the storage answers a reader, who may lack the right to write.
 
         Raises:
             InputError: it cannot, or the storage does not answer within 15 seconds.
@@ -221,6 +222,9 @@ class RemoteFolder:
 
         def write_and_read() -> None:
             try:
+                if not write:
+                    self.filesystem.get_file_info([self.root])
+                    return
                 without_retries.write(probe, b"fsd_tune")
                 without_retries.read(probe)
                 without_retries.delete(probe)
@@ -236,7 +240,8 @@ class RemoteFolder:
         if errors and isinstance(errors[0], InputError):
             raise errors[0]
         if errors:
-            raise InputError(f"{flag}: {self.uri} cannot be written: {_first_line(errors[0])}") from errors[0]
+            verb = "written" if write else "read"
+            raise InputError(f"{flag}: {self.uri} cannot be {verb}: {_first_line(errors[0])}") from errors[0]
 
     def _path(self, name: str) -> str:
         return f"{self.root}/{name}" if name else self.root

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from fsd_tune.errors import FsdTuneError
+from fsd_tune.storage import waiting
 
 # How long an operation on remote storage is repeated, and a shared folder waited for.
 RETRY_SECONDS = 120.0
@@ -35,7 +36,8 @@ def retry_until_available(work: Callable[[], Result], patience: float = RETRY_SE
     Raises:
         OSError: the storage stayed unavailable, or refused the operation.
     """
-    deadline, pause = time.monotonic() + patience, _FIRST_PAUSE
+    pause, problem = _FIRST_PAUSE, ""
+    wait = waiting.Wait(lambda: f"storage that is unavailable ({problem})", patience, "")
     while True:
         try:
             return work()
@@ -44,9 +46,10 @@ def retry_until_available(work: Callable[[], Result], patience: float = RETRY_SE
         except OSError as error:
             # Repeating does not help if access is denied or the disk of this machine is full.
             final = "ACCESS_DENIED" in str(error) or error.errno == errno.ENOSPC
-            if final or time.monotonic() + pause > deadline:
+            if final or wait.seconds + pause > patience:
                 raise
-            time.sleep(pause)
+            problem = (str(error).splitlines() or [type(error).__name__])[0]
+            wait.pause(pause)
             pause = min(_LONGEST_PAUSE, 2 * pause)
 
 
