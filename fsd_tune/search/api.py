@@ -135,7 +135,7 @@ def execute(plan: SearchPlan, options: RunOptions) -> Results:
     """
     experiment, display = plan.experiment, options.shown()
     notes = list(plan.notes)
-    with search_folder.hold_folder(experiment.folder), experiment.lock():
+    with search_folder.hold_folder(experiment.folder, experiment.name), experiment.lock():
         # Hours may have passed since the folder was checked; whatever was written into it meanwhile is not overwritten.
         overwrite = options.overwrite and search_folder.group_in(experiment.folder) == plan.held
         search_folder.check_output(experiment.folder, plan.identity, overwrite, options.resuming)

@@ -89,11 +89,12 @@ _KEPT_FILES = (layout.MEMORY, layout.LOCK)
 
 
 @contextmanager
-def hold_folder(folder: Path) -> Iterator[None]:
+def hold_folder(folder: Path, name: str = "") -> Iterator[None]:
     """Lock a search's folder for this process. The lock is released even if the process is killed.
 
     Args:
         folder: the folder, which is created if needed.
+        name: the folder as the user gave it, for the message; empty for its path.
 
     Raises:
         InputError: another process is searching in it.
@@ -105,7 +106,9 @@ def hold_folder(folder: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise InputError(f"--output: another search is running in {folder}; wait for its end, or stop it.") from None
+        raise InputError(
+            f"--output: another search is running in {name or folder}; wait for its end, or stop it."
+        ) from None
     try:
         yield
     finally:

@@ -27,7 +27,7 @@ def open_for_reading(output: str | Path) -> Iterator[ExperimentFolder]:
     if not is_uri(output):
         yield ExperimentFolder(output)
         return
-    from fsd_tune.storage.remote_experiment_folder import RemoteExperimentFolder
+    from fsd_tune.storage.remote_experiment_folder import RemoteExperimentFolder, named_in_errors
 
     experiment = RemoteExperimentFolder(str(output), purpose="view")
     experiment.storage.require("URI", write=False)
@@ -35,7 +35,8 @@ def open_for_reading(output: str | Path) -> Iterator[ExperimentFolder]:
         experiment.download()
     except OSError as error:
         raise InputError(f"{output}: cannot be read: {str(error).splitlines()[0]}") from error
-    yield experiment
+    with named_in_errors(experiment.folder, str(output)):
+        yield experiment
 
 
 def open_experiment(output: "str | Path | ExperimentFolder") -> ExperimentFolder:

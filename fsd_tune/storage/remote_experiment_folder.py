@@ -100,11 +100,8 @@ class RemoteExperimentFolder(ExperimentFolder):
             for name in (layout.SUMMARY, layout.SETTINGS):
                 if (folder / name).exists():
                     self.storage.get(name, folder / name)
-            try:
+            with named_in_errors(folder, self.name):
                 yield folder
-            except InputError as error:
-                lines = [problem.replace(str(folder), self.name) for problem in error.problems]
-                raise InputError(lines, error.hint) from error
 
     def _state(self, trial: str) -> str:
         """Return the recorded state of a trial; empty without one."""
@@ -243,6 +240,23 @@ class RemoteExperimentFolder(ExperimentFolder):
         with self._lock.hold():
             self.download()
             yield
+
+
+@contextmanager
+def named_in_errors(folder: Path, uri: str) -> Iterator[None]:
+    """Name a URI instead of its copy in the problems that the block finds.
+
+    Args:
+        folder: the copy on this machine.
+        uri: what the user gave.
+
+    Raises:
+        InputError: as the block raised it.
+    """
+    try:
+        yield
+    except InputError as error:
+        raise InputError([problem.replace(str(folder), uri) for problem in error.problems], error.hint) from error
 
 
 def _trials(names: Iterable[str]) -> set[str]:
