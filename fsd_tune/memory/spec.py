@@ -13,6 +13,8 @@ from fsd_tune.device import resolve_precision, select_device
 from fsd_tune.memory import kmeans, sizes, teacher_outputs
 from fsd_tune.models.layers import global_pair, layer_pairs
 from fsd_tune.models.loading import ModelInfo, label_order, load_config
+from fsd_tune.models.probe import usable_precision
+from fsd_tune.models.student_init import init_source
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import USES_FEATURES, USES_MEMORY, USES_TEACHER
 from fsd_tune.settings.schema import Student
@@ -128,11 +130,15 @@ class MemorySpec:
         pair = global_pair(settings.loss.layers, *layer_counts)
         memory_pair = pair if methods & USES_MEMORY else None
         chosen_device = select_device(device, elsewhere)
-        precision = resolve_precision(settings.precision, chosen_device)
+        source = init_source(settings.student, inputs.teacher)
+        precision, said = usable_precision(
+            resolve_precision(settings.precision, chosen_device),
+            [inputs.teacher.path, *([] if source is None else [source])],
+        )
         # The memory's layer is always stored: a later search with a memory then needs no second pass.
         layers = tuple(sorted({pair[0]} | {t for t, _ in pairs}))
         storage = _plan_storage(settings, inputs, layers, memory_pair, precision, folder)
-        notes = storage.notes
+        notes = said + storage.notes
         centroids = settings.memory.centroids or inputs.task.default_centroids
         count = len(storage.stored)
         if centroids > count and memory_pair is not None:

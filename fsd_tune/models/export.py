@@ -5,14 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
-import torch
-
 from fsd_tune.data import splits
 from fsd_tune.data.splits import Task
 from fsd_tune.errors import InputError, ProblemCollector
 from fsd_tune.models import folder, model_card
 from fsd_tune.models import onnx as onnx_file
 from fsd_tune.models.folder import made_in_search
+from fsd_tune.models.loader import load_model, require_weights
 from fsd_tune.models.loading import (
     ModelInfo,
     label_config,
@@ -23,7 +22,7 @@ from fsd_tune.models.loading import (
     transformers_quiet,
 )
 from fsd_tune.progress import Display
-from fsd_tune.storage import artifacts, hub, layout
+from fsd_tune.storage import artifacts, layout
 from fsd_tune.storage.artifacts import write_json, write_text
 from fsd_tune.storage.model_record import ModelRecord
 
@@ -126,19 +125,10 @@ def _load(student: str, task: Task, own_order: bool) -> Any:
     Raises:
         InputError: weights are missing.
     """
-    from transformers import AutoModelForSequenceClassification
-
     words = {} if own_order else label_config(task)
     if task.regression:
         words |= {"id2label": {0: "score"}, "label2id": {"score": 0}}
-    with hub.cached_if_unreachable(student):
-        model, loading = AutoModelForSequenceClassification.from_pretrained(
-            student, **words, dtype=torch.float32, output_loading_info=True
-        )
-    if loading["missing_keys"]:
-        first = sorted(loading["missing_keys"])[0]
-        raise InputError(f"--student: {student} lacks weights ({first} and {len(loading['missing_keys']) - 1} more).")
-    return model.eval()
+    return require_weights(load_model(student, load_config(student, **words)), student).model
 
 
 def _confirmation(student: Path, record: Mapping[str, Any]) -> dict[str, Any]:

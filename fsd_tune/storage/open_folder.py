@@ -11,7 +11,7 @@ from fsd_tune.storage.uri import is_uri
 
 @contextmanager
 def open_for_reading(output: str | Path) -> Iterator[ExperimentFolder]:
-    """Open an experiment folder to read it, also while its search runs.
+    """Open an experiment folder for reading; its search may still run.
 
     A remote folder is copied. Nothing is uploaded, because its search may be running and may know more by now.
 

@@ -148,7 +148,7 @@ def _refusal(uri: str, owner: dict[str, Any]) -> str:
     left = max(_EXPIRY_SECONDS - owner["age"], 0.0)
     who = f"process {owner['pid']} on {owner['host']}" if "pid" in owner else owner["host"]
     return (
-        f"{uri}: another search is running there ({who}, a sign of life {max(owner['age'], 0):.0f} s ago); wait for "
+        f"{uri}: another search is running there ({who}, last seen {max(owner['age'], 0):.0f} s ago); wait for "
         f"its end, stop it, or if its machine is gone, wait {left:.0f} s more."
     )
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from fsd_tune.data.batching import epoch_order
 from fsd_tune.data.splits import compute_metrics
 from fsd_tune.models.inference import predict
+from fsd_tune.models.loading import load_finished
 from fsd_tune.models.quiet import transformers_quiet
 from fsd_tune.settings.methods import term_weights
 from fsd_tune.storage import checkpoints
@@ -26,7 +27,7 @@ from fsd_tune.training.optimizer import (
     clip_gradients,
     learning_rate_at,
     seed_torch,
-    set_learning_rate,
+    set_step,
 )
 from fsd_tune.training.setup import TrainingSetup
 
@@ -103,9 +104,10 @@ class Distiller:
             self._metrics = compute_metrics(self.setup.task, self.logits, self.setup.dev.labels)
         self.seconds["train"] += trained - started
         self.seconds["evaluation"] += time.monotonic() - trained
+        batches = self.batches_per_epoch * self.setup.config["epochs"]  # The last step may accumulate fewer.
         record: dict[str, Any] = {
             "report": self.report,
-            "epoch": round(self.step * self.accumulation / self.batches_per_epoch, 4),
+            "epoch": round(min(self.step * self.accumulation, batches) / self.batches_per_epoch, 4),
             "step": self.step,
             "steps_total": self.steps_total,
             **self._metrics,
@@ -159,8 +161,9 @@ class Distiller:
             terms["total"] = total
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0) + value.detach() / len(batches)
-        clip_gradients(self.model, self.memory, together=self.setup.padding == "published")
-        set_learning_rate(self.optimizer, self._learning_rate(self.step))
+        published = self.setup.padding == "published"
+        clip_gradients(self.model, self.memory, together=published)
+        set_step(self.optimizer, self.step, self._learning_rate(self.step), published)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
@@ -212,13 +215,8 @@ class Distiller:
         Args:
             folder: a checkpoint of an unfinished run with the same settings.
         """
-        from safetensors.torch import load_file
-
-        weights = {}
-        for path in sorted((folder / "student").glob("*.safetensors")):
-            weights.update(load_file(path))
-        missing, unexpected = self.model.load_state_dict(weights, strict=False)
-        assert not missing and not unexpected, (missing, unexpected)
+        # Names on disk may differ from the model's, which transformers' loader knows.
+        self.model.load_state_dict(load_finished(folder / "student").state_dict())
         state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
         self.step = state["step"]
         self.report = state["report"]

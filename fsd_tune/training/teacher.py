@@ -13,7 +13,8 @@ from fsd_tune.data.splits import Split, Task, TaskLike, get_task
 from fsd_tune.device import resolve_precision, select_device
 from fsd_tune.errors import FsdTuneError, InputError, ProblemCollector
 from fsd_tune.models.folder import check_output, write_model
-from fsd_tune.models.loading import checked_tokenizer, describe_model, load_classifier
+from fsd_tune.models.loading import checked_tokenizer, describe_model, load_with_new_head
+from fsd_tune.models.probe import usable_precision
 from fsd_tune.progress import Display
 from fsd_tune.settings.schema import Wandb
 from fsd_tune.tracking.login import tracking_problems
@@ -124,7 +125,9 @@ def fine_tune(config: TeacherConfig, overwrite: bool, display: Display) -> dict[
     """
     inputs = load_teacher_inputs(config, overwrite)
     device = select_device(config.device)
-    precision = resolve_precision(config.precision, device)
+    precision, notes = usable_precision(resolve_precision(config.precision, device), [config.model])
+    for note in notes:
+        display.line(f"note: {note}")
     train, dev = (tokenize(inputs.splits[name], inputs.tokenizer, config.max_length) for name in ("train", "dev"))
     distiller = _distiller(config, inputs.task, train, dev, device, precision)
     display.line(
@@ -151,7 +154,7 @@ def _distiller(
     device: torch.device,
     precision: str,
 ) -> Distiller:
-    model = load_classifier(config.model, task, config.seed)
+    model = load_with_new_head(config.model, task, config.seed)
     if config.freeze_embeddings:
         model.get_input_embeddings().requires_grad_(False)
     setup = TrainingSetup(
