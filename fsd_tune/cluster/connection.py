@@ -304,7 +304,7 @@ def gpus_for(settings: Settings, device: str) -> float:
 
 
 def build_cpus(gpus: float) -> int:
-    """Return the CPUs for the task that builds a memory: all CPUs of the largest node with enough GPUs, at least 1.
+    """Return the CPUs for the task that builds a memory: the most that are free on a node with enough GPUs, at least 1.
 
     Nodes that the autoscaler may start count only if no living node has enough GPUs.
 
@@ -312,12 +312,17 @@ def build_cpus(gpus: float) -> int:
         gpus: number of GPUs of the task.
     """
     import ray
+    from ray._private.state import available_resources_per_node
 
-    for nodes in ([node["Resources"] for node in ray.nodes() if node["Alive"]], _future_nodes({"CPU": 1})):
-        most = max((int(node.get("CPU", 0)) for node in nodes if node.get("GPU", 0) >= gpus), default=0)
-        if most:
-            return most
-    return 1
+    fit = {node["NodeID"] for node in ray.nodes() if node["Alive"] and _builds(node["Resources"], gpus)}
+    free = available_resources_per_node() if fit else {}
+    nodes = [free.get(node, {}) for node in fit] or [node for node in _future_nodes({"CPU": 1}) if _builds(node, gpus)]
+    return max([1, *(int(node.get("CPU", 0)) for node in nodes if node.get("GPU", 0) >= gpus)])
+
+
+def _builds(node: Mapping[str, float], gpus: float) -> bool:
+    """Whether a node of these resources can run the task that builds a memory."""
+    return node.get("CPU", 0) >= 1 and node.get("GPU", 0) >= gpus
 
 
 def dead_hosts() -> set[str]:

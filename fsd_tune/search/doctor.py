@@ -18,6 +18,7 @@ from fsd_tune.models.local_checks import model_problems
 from fsd_tune.settings.loader import Settings
 from fsd_tune.storage import hub, open_folder
 from fsd_tune.storage.uri import is_uri, joined, misses_slash
+from fsd_tune.storage.waiting import holder_of
 from fsd_tune.tracking.login import tracking_problems
 from fsd_tune.versions import versions
 
@@ -142,7 +143,9 @@ def _output(request: CheckRequest) -> list[Check]:
         with sqlite3.connect(f"file:{(output / 'study.db').resolve()}?mode=ro", uri=True) as database:
             (count,) = database.execute("select count(*) from trials").fetchone()
     except sqlite3.Error as error:
-        message = f"{output / 'study.db'} cannot be opened ({error}); move it away, and `resume` writes it again"
+        holder = holder_of(output / "study.db")
+        way_out = f"process {holder.pid} has locked it" if holder else "move it away, and `resume` writes it again"
+        message = f"{output / 'study.db'} cannot be opened ({error}); {way_out}"
         return [Check("study", message, False)]
     return [Check("study", f"{output / 'study.db'} holds {count} trials; the same search continues")]
 

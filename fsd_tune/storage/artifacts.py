@@ -20,11 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fsd_tune.errors import FsdTuneError
+from fsd_tune.storage import waiting
 
 # The file in a model's folder that records how the model was made.
 MODEL_RECORD = "fsd_tune.json"
 
 MANIFEST = "manifest.json"
+# The teacher pass over the largest tasks takes hours.
+_BUILD_SECONDS = 24 * 3600.0
 
 
 def digest(*parts: Any) -> str:
@@ -149,10 +152,19 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
+        _follow_umask(temporary)
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _follow_umask(folder: Path) -> None:
+    """Give the files in a new folder the rights that the umask gave the folder, because safetensors makes them 0600."""
+    rights = folder.stat().st_mode & 0o777
+    for path in folder.rglob("*"):
+        if not path.is_symlink():
+            path.chmod(rights if path.is_dir() else rights & 0o666)
 
 
 def _beside(path: Path) -> Path:
@@ -266,14 +278,28 @@ def facts_of(folder: Path) -> dict[str, Any] | None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, notify: waiting.Notify = waiting.warn) -> Iterator[None]:
     """Hold the lock of an artefact, so that one process builds it while the others wait.
 
     Args:
         folder: the artefact's folder. The lock is a file beside it.
+        notify: called with a line that says whom this waits for.
+
+    Raises:
+        FsdTuneError: the process that has the lock is stopped, or has it for a day.
     """
-    from filelock import FileLock
+    from filelock import FileLock, Timeout
 
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.parent / f".{folder.name}.lock"):
+    path = folder.parent / f".{folder.name}.lock"
+    lock = FileLock(path, blocking=False)
+    wait = waiting.wait_for_holder(path, f"builds {folder}", _BUILD_SECONDS, notify)
+    while not lock.is_locked:
+        try:
+            lock.acquire()
+        except Timeout:
+            wait.pause()
+    try:
         yield
+    finally:
+        lock.release()

@@ -5,6 +5,7 @@ pyarrow is imported only when a storage is used.
 
 import contextlib
 import functools
+import secrets
 import shutil
 import tempfile
 import threading
@@ -72,15 +73,23 @@ class RemoteFolder:
         Args:
             name: a folder's name; empty for this folder. A missing folder has no files.
         """
+        return {file: entry.size for file, entry in self._files(name).items()}
+
+    def times(self) -> dict[str, float]:
+        """Return when each file was written last by the storage's clock, in seconds since the epoch."""
+        return {file: entry.mtime_ns / 1e9 for file, entry in self._files("").items()}
+
+    def _files(self, name: str) -> dict[str, Any]:
+        """Return pyarrow's `FileInfo` of every file below `name`, by its name relative to this folder."""
         from pyarrow import fs
 
-        def list_files() -> dict[str, int]:
+        def list_files() -> dict[str, Any]:
             selector = fs.FileSelector(self._path(name), recursive=True, allow_not_found=True)
             try:
                 entries = self.filesystem.get_file_info(selector)
             except NotADirectoryError:  # On a disk, `name` is a file; a bucket has nothing below a file.
                 return {}
-            return {entry.path[len(self.root) + 1 :]: entry.size for entry in entries if entry.type == fs.FileType.File}
+            return {entry.path[len(self.root) + 1 :]: entry for entry in entries if entry.type == fs.FileType.File}
 
         return self._retry(list_files)
 
@@ -195,11 +204,12 @@ class RemoteFolder:
         elif entry.type == fs.FileType.Directory:
             self.filesystem.delete_dir(entry.path)
 
-    def require(self, flag: str) -> None:
+    def require(self, flag: str, write: bool = True) -> None:
         """Check that a file can be written to this folder and read back.
 
         Args:
             flag: the option to name in the message.
+            write: if False, check only that the storage answers a reader, who may lack the right to write.
 
         Raises:
             InputError: the check failed, or the storage did not answer within 15 seconds.
@@ -208,11 +218,14 @@ class RemoteFolder:
         if problems:
             raise InputError(problems)
         without_retries = RemoteFolder(self.uri, patience=0.0)
-        probe = ".writable"
+        probe = f".writable-{secrets.token_hex(4)}"
         errors: list[Exception] = []
 
         def write_and_read() -> None:
             try:
+                if not write:
+                    self.filesystem.get_file_info([self.root])
+                    return
                 without_retries.write(probe, b"fsd_tune")
                 without_retries.read(probe)
                 without_retries.delete(probe)
@@ -228,7 +241,8 @@ class RemoteFolder:
         if errors and isinstance(errors[0], InputError):
             raise errors[0]
         if errors:
-            raise InputError(f"{flag}: {self.uri} cannot be written: {_first_line(errors[0])}") from errors[0]
+            verb = "written" if write else "read"
+            raise InputError(f"{flag}: {self.uri} cannot be {verb}: {_first_line(errors[0])}") from errors[0]
 
     def _path(self, name: str) -> str:
         return f"{self.root}/{name}" if name else self.root

@@ -52,14 +52,20 @@ def test_nodes_that_live_count_where_nothing_is_to_come(nodes, monkeypatch, load
     monkeypatch.setenv("FSD_TUNE_NODES", "")
     nodes += [{"Alive": True, "Resources": {"CPU": 4}}, {"Alive": False, "Resources": {"CPU": 400}}]
     assert connection.workers(load_settings(**{"search.trials": 64}), 0) == 4
-    assert connection.build_cpus(0) == 4
 
 
-def test_a_memory_is_built_on_a_node_that_has_its_gpu(nodes, monkeypatch):
+def test_a_memory_is_built_with_the_cpus_that_are_free_on_a_node_that_has_its_gpu(nodes, monkeypatch):
+    free = {"cpu": {"CPU": 3.5}, "gpu": {"CPU": 2.0, "GPU": 1.0}}
+    monkeypatch.setattr("ray._private.state.available_resources_per_node", lambda: free)
     assert connection.build_cpus(1) == 8, "not the CPUs of a node without GPUs: Ray would wait for ever"
     assert connection.build_cpus(0) == 64
-    nodes.append({"Alive": True, "Resources": {"CPU": 2, "GPU": 1}})
-    assert connection.build_cpus(1) == 2, "a node that lives is not waited for"
+    nodes.append({"Alive": True, "NodeID": "cpu", "Resources": {"CPU": 4}})
+    nodes.append({"Alive": True, "NodeID": "gpu", "Resources": {"CPU": 8, "GPU": 1}})
+    assert (connection.build_cpus(1), connection.build_cpus(0)) == (2, 3), "a node that lives is not waited for"
+    free["gpu"]["GPU"] = 0.5
+    assert connection.build_cpus(1) == 1
+    free.clear()
+    assert connection.build_cpus(0) == 1, "all are busy"
     monkeypatch.setenv("FSD_TUNE_NODES", "")
     nodes[:] = [HEAD]
     assert connection.build_cpus(0) == 1
