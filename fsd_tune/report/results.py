@@ -182,9 +182,9 @@ class Results:
         best = self.folder / layout.BEST
         if not (best / "config.json").is_file():
             raise InputError(f"{self.folder}: has no best student yet; a search writes it when its first part ends.")
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+        from fsd_tune.models.loading import load_finished, load_tokenizer
 
-        return AutoModelForSequenceClassification.from_pretrained(best).eval(), AutoTokenizer.from_pretrained(best)
+        return load_finished(best), load_tokenizer(best)
 
 
 def load(folder: Path | str, described: bool = False) -> Results:

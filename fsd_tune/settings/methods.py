@@ -18,7 +18,7 @@ class Hyperparameter:
         kind: `int` or `float`.
         low: the lowest accepted value.
         high: the highest accepted value.
-        default: the default; for `beta`, each method has its own.
+        default: the default; a method may have its own for `beta`.
         doc: a short description, also shown by `--help`.
         low_open: whether `low` itself is excluded.
     """
@@ -61,7 +61,7 @@ class Method:
         label: the name in charts and model cards.
         formula: the total loss in plain text.
         terms: the terms in addition to those of `kd`, each with the hyperparameters whose product is its weight.
-        beta: the default of `beta`.
+        beta: the method's own default of `beta`; None for that of `HYPERPARAMETERS`.
         uses_teacher: whether the loss has the terms of `kd`: the task loss weighted by alpha and the soft targets
             weighted by 1 - alpha. If false, the loss is the task loss alone.
     """
@@ -69,7 +69,7 @@ class Method:
     label: str
     formula: str
     terms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    beta: float = 30.0
+    beta: float | None = None
     uses_teacher: bool = True
 
     @property
@@ -185,11 +185,11 @@ def default(method: str, name: str) -> float | int:
         name: the name of a hyperparameter.
 
     Returns:
-        The default of the method's `beta`, or the hyperparameter's default.
+        The method's own default of `beta` if it has one, else the hyperparameter's default.
     """
     hyperparameter = HYPERPARAMETERS[name]
-    value = METHODS[method].beta if name == "beta" else hyperparameter.default
-    return hyperparameter.kind(value)  # type: ignore[no-any-return]
+    method_default = METHODS[method].beta if name == "beta" else None
+    return hyperparameter.kind(hyperparameter.default if method_default is None else method_default)  # type: ignore[no-any-return]
 
 
 def term_weights(method: str, config: Mapping[str, float]) -> dict[str, float]:

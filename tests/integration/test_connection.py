@@ -83,15 +83,16 @@ def test_gpus_may_be_elsewhere(monkeypatch, load_settings):
 def test_auto_is_answered_at_once_when_the_last_cluster_is_gone(monkeypatch):
     from ray._private import services, utils
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        gone = f"127.0.0.1:{free.getsockname()[1]}"
+    # Bound and not listening: nobody answers there, and nobody else can take the port.
+    bound = socket.socket()
+    bound.bind(("127.0.0.1", 0))
+    gone = f"127.0.0.1:{bound.getsockname()[1]}"
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(utils, "read_ray_address", lambda: gone)
     monkeypatch.setattr(services, "find_gcs_addresses", lambda: {"127.0.0.1:1"})
     connection._check_reachable("auto")
     monkeypatch.setattr(services, "find_gcs_addresses", set)
-    with pytest.raises(InputError, match=f"nobody answers at {gone}, which is auto here"):
+    with bound, pytest.raises(InputError, match=f"nobody answers at {gone}, which is auto here"):
         connection._check_reachable("auto")
 
 
