@@ -114,15 +114,17 @@ class _Inputs:
         target = f"{self._folder}/{digest(str(tables.file.resolve()))[:6]}-{tables.file.stem}"
         self.files[f"{target}/{tables.file.name}"] = tables.file
         problems = ProblemCollector()
-        for split, file in tables.files:
+        for split, file in ((split, file) for split, files in tables.files for file in files):
             path, parts = tables.file.parent / file, Path(file).parts
             if Path(file).is_absolute() or {"..", "~"} & set(parts):
                 below = "--data" if with_data else "the YAML's own folder"
                 problems.add(f"{value}: files.{split}: found {file}, but for a cluster must lie below {below}.")
-            elif not with_data and not path.is_file():
-                problems.add(f"{value}: files.{split}: {path}: no such file.")
             elif not with_data:
-                self.files[f"{target}/{file}"] = path
+                matching = [path] if path.is_file() else sorted(tables.file.parent.glob(file))
+                if not matching:
+                    problems.add(f"{value}: files.{split}: {path}: no such file.")
+                for match in matching:
+                    self.files[f"{target}/{match.relative_to(tables.file.parent)}"] = match
         problems.raise_any()
         return f"{target}/{tables.file.name}"
 

@@ -208,7 +208,7 @@ BAD_TRAIN_FILES: dict[str, tuple[bytes | str, list[str]]] = {
         "sentense\tlabel\na\t1\n",
         [
             "SST-2/train.tsv:1: the header has `sentense`, `label`, but needs `sentence`, `label`. "
-            "Did you mean `sentence`?"
+            "Is `sentense` meant to be `sentence`?"
         ],
     ),
     "header only": ("sentence\tlabel\n\n", ["SST-2/train.tsv: has no examples"]),
@@ -277,7 +277,7 @@ def test_missing_folders_and_files_name_what_is_there(tmp_path):
     data = _sst2(tmp_path / "glue", "sentence\tlabel\ngood\t1\n")
     (data / "SST-2" / "dev.tsv").rename(data / "SST-2" / "devel.tsv")
     assert _problems("sst2", ["dev"], data) == [
-        "SST-2/dev.tsv: no such file; its folder holds devel.tsv, train.tsv. Did you mean `devel.tsv`?"
+        "SST-2/dev.tsv: no such file; its folder holds devel.tsv, train.tsv. Is `devel.tsv` meant to be `dev.tsv`?"
     ]
     assert _problems("rte", ["train", "dev"], data) == [f"{data}: holds SST-2/, but needs RTE/."]
     assert _problems("sst2", ["train"], tmp_path / "gleu") == [
