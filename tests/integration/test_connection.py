@@ -89,10 +89,10 @@ def test_auto_is_answered_at_once_when_the_last_cluster_is_gone(monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(utils, "read_ray_address", lambda: gone)
     monkeypatch.setattr(services, "find_gcs_addresses", lambda: {"127.0.0.1:1"})
-    connection._check_reachable("auto")
+    connection._check_reachable("auto", "--address")
     monkeypatch.setattr(services, "find_gcs_addresses", set)
     with pytest.raises(InputError, match=f"nobody answers at {gone}, which is auto here"):
-        connection._check_reachable("auto")
+        connection._check_reachable("auto", "--address")
 
 
 _RESTORED = """
