@@ -8,7 +8,7 @@ import functools
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,7 @@ from fsd_tune.storage.uri import is_uri, joined, problems_of
 
 _ANSWER_SECONDS = 15.0
 _COPY_BYTES = 1 << 22
+_SHOWN_NAMES = 10
 
 Result = TypeVar("Result")
 
@@ -71,6 +72,9 @@ class RemoteFolder:
 
         Args:
             name: a folder's name; empty for this folder. A missing folder has no files.
+
+        Raises:
+            InputError: a stored name cannot be that of a file below a folder, as `../x`.
         """
         from pyarrow import fs
 
@@ -82,7 +86,11 @@ class RemoteFolder:
                 return {}
             return {entry.path[len(self.root) + 1 :]: entry.size for entry in entries if entry.type == fs.FileType.File}
 
-        return self._retry(list_files)
+        sizes = self._retry(list_files)
+        if unusable := _unusable_names(sizes):
+            said = "which cannot be the name of a file below a folder; delete it there."
+            raise InputError([f"{self.uri}: holds {name!r}, {said}" for name in unusable[:_SHOWN_NAMES]])
+        return sizes
 
     def read(self, name: str) -> bytes:
         """Return the content of a file.
@@ -239,6 +247,24 @@ class RemoteFolder:
 
     def _retry(self, work: Callable[[], Result]) -> Result:
         return retry_until_available(work, self.patience)
+
+
+def _unusable_names(names: Collection[str]) -> list[str]:
+    """Return the stored names that are not those of files below the folder that they are downloaded to.
+
+    Whoever can write to a bucket chooses the names in it.
+    """
+
+    def is_usable(name: str) -> bool:
+        parts = name.split("/")
+        folders = ("/".join(parts[:count]) for count in range(1, len(parts)))
+        return not (
+            {"", ".", ".."} & set(parts)
+            or any(character == "\\" or character < " " for character in name)
+            or any(folder in names for folder in folders)
+        )
+
+    return [name for name in names if not is_usable(name)]
 
 
 # Cached, because the s3:// client looks for the metadata service of AWS first, which takes seconds elsewhere.
