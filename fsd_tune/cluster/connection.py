@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from fsd_tune.cluster import private_ray
+from fsd_tune.cluster import destination, private_ray
 from fsd_tune.cluster.placement import HEAD
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.settings.loader import Settings
@@ -55,7 +55,7 @@ def connect(address: str | None = None, temporary: Path | None = None) -> Iterat
         if ray.is_initialized():
             yield
             return
-        flag, cluster = _cluster_address(address)
+        flag, cluster = destination.resolve(address)
         with contextlib.ExitStack() as stack:
             if cluster:
                 _check_reachable(cluster, flag)
@@ -101,44 +101,6 @@ def _start(name: str, **options: Any) -> None:
         # Its processes would run on, because a start that fails leaves what it has started.
         ray.shutdown()
         raise FsdTuneError(f"{name} cannot be reached or started: {str(error).splitlines()[0]}") from error
-
-
-def check(address: str | None, temporary: Path | None) -> None:
-    """Refuse what `connect` would refuse without asking a cluster, so that it is said before any work.
-
-    Args:
-        address: as for `connect`.
-        temporary: as for `connect`.
-
-    Raises:
-        InputError: the address is that of a dashboard, or Ray cannot use the folder.
-    """
-    if not _cluster_address(address)[1]:
-        private_ray.check_folder(temporary)
-
-
-def _cluster_address(address: str | None) -> tuple[str, str | None]:
-    """Return the address of the cluster to use, None for a local instance, and the flag or variable that gives it.
-
-    Raises:
-        InputError: it is the address of a dashboard, which takes jobs but no drivers.
-    """
-    flag, found = "--address", (address or "").strip()
-    configured = os.environ.get("RAY_ADDRESS", "").strip()
-    if found in ("", "auto") and configured not in ("", "auto"):  # `ray.init` takes RAY_ADDRESS for `auto`.
-        flag, found = "RAY_ADDRESS", configured
-    if "://" in found and not found.startswith("ray://"):
-        raise _not_a_cluster(flag, found)
-    # `ray.init` takes `local` for a new local instance.
-    return flag, None if found in ("", "local") else found
-
-
-def _not_a_cluster(flag: str, found: str) -> InputError:
-    local = "unset RAY_ADDRESS" if flag == "RAY_ADDRESS" else "leave it out"
-    return InputError(
-        f"{flag}: found {found}, the address of a dashboard or another server, but must be that of a cluster's head, "
-        f"such as host:6379; {local} to run on this machine."
-    )
 
 
 @contextmanager
@@ -202,7 +164,7 @@ def _check_reachable(address: str, flag: str) -> None:
             with contextlib.suppress(OSError):  # A head answers in another protocol or not at all.
                 connected.sendall(b"GET / HTTP/1.0\r\n\r\n")
                 if connected.recv(5) == b"HTTP/":
-                    raise _not_a_cluster(flag, address)
+                    raise destination.not_a_cluster(flag, address)
     except OSError as error:
         name = address if resolved == address else f"{resolved}, which is {address} here"
         raise InputError(f"{flag}: nobody answers at {name}: {error.strerror or error}.") from None
@@ -307,7 +269,7 @@ def elsewhere(address: str | None) -> bool:
     Args:
         address: the cluster's address; None for that in `RAY_ADDRESS`, or a local instance.
     """
-    return _cluster_address(address)[1] is not None
+    return destination.resolve(address)[1] is not None
 
 
 def device_for(settings: Settings, device: str, address: str | None = None) -> str:

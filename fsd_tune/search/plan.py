@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fsd_tune.cluster import connection
+from fsd_tune.cluster import connection, destination
 from fsd_tune.errors import ProblemCollector
 from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.search import budget
@@ -57,7 +57,7 @@ def plan_search(settings: Settings, inputs: SearchInputs, options: RunOptions) -
     settings = _with_absolute_model(settings)
     problems = ProblemCollector()
     with problems.collect():
-        connection.check(options.address, options.ray_temporary)
+        destination.check(options.address, options.ray_temporary)
     data = None if inputs.data is None else Path(inputs.data)
     with problems.collect():
         loaded = load_inputs(settings, inputs.task, str(inputs.teacher), data)

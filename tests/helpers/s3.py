@@ -53,8 +53,8 @@ class Server:
         """Store a file under any key, also one that a file system cannot have."""
         self._ask("PUT", f"/{self.bucket}/{urllib.parse.quote(key, safe='')}", content)
 
-    def _ask(self, method: str, path: str, content: bytes | None = None) -> bytes:
-        request = urllib.request.Request(f"http://{self.host}:{self.port}{path}", method=method, data=content)
+    def _ask(self, method: str, path: str, sent: bytes | None = None) -> bytes:
+        request = urllib.request.Request(f"http://{self.host}:{self.port}{path}", method=method, data=sent)
         with urllib.request.urlopen(request, timeout=10) as answer:
             content: bytes = answer.read()
         return content

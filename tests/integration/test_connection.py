@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fsd_tune.cluster import connection
+from fsd_tune.cluster import connection, destination
 from fsd_tune.device import resolve_precision, select_device
 from fsd_tune.errors import InputError
 from tests import ROOT
@@ -241,6 +241,20 @@ def test_a_dashboard_is_no_cluster(monkeypatch, web, prefix):
             pass
 
 
-def test_ray_address_local_is_no_cluster(monkeypatch):
-    monkeypatch.setenv("RAY_ADDRESS", "local")
-    assert not connection.elsewhere(None) and connection.elsewhere("head:6379")
+@pytest.mark.parametrize(
+    ("given", "variable", "found"),
+    [
+        (None, "", None),
+        (None, "local", None),
+        (None, "auto", "auto"),
+        (None, "a:1", "a:1"),
+        ("auto", "", "auto"),
+        ("auto", "a:1", "a:1"),
+        ("b:1", "a:1", "b:1"),
+        ("local", "a:1", None),
+        ("ray://b:1", "http://a:1", "ray://b:1"),
+    ],
+)
+def test_the_flag_goes_before_ray_address(monkeypatch, given, variable, found):
+    monkeypatch.setenv("RAY_ADDRESS", variable)
+    assert destination.resolve(given)[1] == found and connection.elsewhere(given) == bool(found)

@@ -89,7 +89,7 @@ def test_a_name_that_a_shell_would_expand_travels_inside_a_folder(laptop, monkey
             sent.append((target, [str(path) for path in found] if source.endswith("/") else source))
             return subprocess.CompletedProcess(arguments, 0, "", "")
 
-    sent = []
+    sent: list[tuple[str, str | list[str]]] = []
     (laptop / "a:b $(id).csv").write_text("x")
     head = Head(ROOT / "examples" / "cluster" / "hosts.yaml")
     head.send(Path("a:b $(id).csv"), "/shared/inputs/t/sub dir/a:b $(id).csv")
