@@ -1,4 +1,4 @@
-"""The verbs that make a model: teacher, memory, distill."""
+"""The verbs that train models and build memories: teacher, memory and distill."""
 
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -23,11 +23,11 @@ _TRAINING_FLAGS: tuple[tuple[str, Any, Any, str], ...] = (
         "--learning-rates",
         str,
         None,
-        "Several, separated by commas: a teacher is trained with each, the best on dev is kept.",
+        "Several, separated by commas: a teacher is trained with each, and the best on dev is kept.",
     ),
     ("--epochs", options.Number(int, 1), 3, "Passes over the training split."),
-    ("--batch-size", options.Number(int, 1), 32, "Examples of a step."),
-    ("--warmup-ratio", options.Number(float, 0, 1), 0.0, "Share of the steps that warm up."),
+    ("--batch-size", options.Number(int, 1), 32, "Number of examples per step."),
+    ("--warmup-ratio", options.Number(float, 0, 1), 0.0, "Share of the steps with a growing learning rate."),
     ("--weight-decay", options.Number(float, 0), 0.0, "Weight decay of AdamW."),
     ("--max-length", options.Number(int, 4), 128, "Largest number of tokens of an example."),
     ("--seed", options.Number(int, 0), None, "Seed of head, batch order and dropout; default: 0."),
@@ -75,7 +75,7 @@ def _flags(panel: str, rows: tuple[tuple[str, Any, Any, str], ...]) -> Decorator
 @options.output
 @options.data
 @_flags(TRAINING, _TRAINING_FLAGS)
-@option("--freeze-embeddings", panel=TRAINING, is_flag=True, help="Leave the word embeddings as they are.")
+@option("--freeze-embeddings", panel=TRAINING, is_flag=True, help="Do not train the word embeddings.")
 @_flags(WANDB, _WANDB_FLAGS)
 @options.device
 @_flags(RUNNING, _GRID_FLAGS)
@@ -91,7 +91,7 @@ def teacher(invocation: Invocation, /, *, overwrite: bool, quiet: bool, as_json:
     Several (--learning-rates, --seeds) are trained side by side on Ray, and the best on dev is kept.
     """
     several = flags["learning_rates"] is not None or flags["seeds"] is not None
-    # Each finished teacher of several is kept.
+    # A run over several teachers keeps each finished one.
     invocation.keeps_progress = several
     rates, seeds = _rates_and_seeds(flags, several)
     from fsd_tune.settings.schema import Wandb
@@ -140,7 +140,7 @@ def _rates_and_seeds(flags: Mapping[str, Any], several: bool) -> tuple[list[floa
     """Return the learning rates and seeds of the teachers.
 
     Raises:
-        InputError: flags are wrong or contradict each other; the problems of model and data are added.
+        InputError: flags are wrong or contradict each other. Problems of the model and data are added.
     """
     problems = ProblemCollector()
     rates = numbers("learning_rate", flags["learning_rate"], flags["learning_rates"], 5e-5, problems)
@@ -181,19 +181,19 @@ def memory(
 ) -> None:
     """Build a task's teacher outputs and memory ahead of a search.
 
-    If the folder holds them already, they are reused.
+    If the folder already has them, they are reused.
     """
     check_folder("--memory", memory)
     settings = checked_settings(space, invocation, [task], [teacher], data)
     from fsd_tune.training.api import build_memory
 
     with closing(Display(quiet)) as display:
-        built = build_memory(
+        result = build_memory(
             settings, task=task, teacher=teacher, memory=memory, data=data, device=device, display=display
         )
-    how = "built with one teacher pass" if built.passes else "reused, no teacher pass"
-    facts = built.facts.to_json() | {"passes": built.passes, "teacher": built.teacher_metrics, "folder": str(memory)}
-    show_result(facts, as_json, [f"teacher memory {facts['fingerprint']}: {how}, in {memory}"])
+    origin = "built with one teacher pass" if result.passes else "reused, no teacher pass"
+    facts = result.facts.to_json() | {"passes": result.passes, "teacher": result.teacher_metrics, "folder": str(memory)}
+    show_result(facts, as_json, [f"teacher memory {facts['fingerprint']}: {origin}, in {memory}"])
 
 
 @verb(TRAIN, settings=True, single_run=True)
@@ -208,7 +208,7 @@ def memory(
     panel=INPUTS,
     type=Path,
     metavar="FILE",
-    help="JSON or YAML of hyperparameters, as agents of W&B write it.",
+    help="JSON or YAML with hyperparameters, as W&B agents write it.",
 )
 @options.device
 @options.overwrite
@@ -232,13 +232,14 @@ def distill(
 ) -> None:
     """Distil one student with fixed hyperparameters.
 
-    The YAML, a flag or --configuration fixes each of them.
+    The YAML, a flag or --configuration must fix each of them.
     """
     check_folder("--memory", memory)
     output = run_folder(output)
-    configured = {} if configuration is None else read_configuration_file(configuration)
-    places = {key: f"{configuration}: {key.removeprefix('space.')}" for key in configured}
-    settings = checked_settings(space, invocation.overrides() | configured, [task], [teacher], data, places)
+    configuration_values = {} if configuration is None else read_configuration_file(configuration)
+    value_names = {key: f"{configuration}: {key.removeprefix('space.')}" for key in configuration_values}
+    overrides = invocation.overrides() | configuration_values
+    settings = checked_settings(space, overrides, [task], [teacher], data, value_names)
     from fsd_tune.training import api as training
 
     with closing(Display(quiet)) as display:
@@ -254,8 +255,8 @@ def distill(
             display=display,
         ).record
     score = result["teacher"]["score"]
-    compared = "" if score is None else f" (teacher {score:.4f})"
-    lines = [f"student: {result['metric']} {result['score']:.4f}{compared}, in {output}"]
+    teacher_text = "" if score is None else f" (teacher {score:.4f})"
+    lines = [f"student: {result['metric']} {result['score']:.4f}{teacher_text}, in {output}"]
     if "dev" in result:
         lines.append(f"on dev, which selected nothing: {result['metric']} {result['dev']['score']:.4f}")
     show_result(result, as_json, lines)

@@ -14,7 +14,7 @@ _GLUE = "cola sst2 mrpc qqp stsb mnli qnli rte wnli"
 
 
 class OneOf(click.ParamType[str]):
-    """One of a few words."""
+    """A parameter type that accepts one of a few words."""
 
     name = "word"
 
@@ -25,7 +25,7 @@ class OneOf(click.ParamType[str]):
         """Return the word.
 
         Raises:
-            InputError: it is none of the accepted ones.
+            InputError: the word is not accepted.
         """
         if value not in self.accepted:
             flag = "" if param is None else param.opts[0]
@@ -40,7 +40,7 @@ class OneOf(click.ParamType[str]):
 
 
 class Number(click.ParamType[float]):
-    """A number within limits; a whole one if `kind` is int."""
+    """A parameter type that accepts numbers within limits; whole numbers if `kind` is int."""
 
     name = "number"
 
@@ -53,7 +53,7 @@ class Number(click.ParamType[float]):
         """Return the number.
 
         Raises:
-            InputError: it is none, or outside the limits.
+            InputError: the value is not a number, or outside the limits.
         """
         try:
             number = self.kind(value)
@@ -68,7 +68,7 @@ class Number(click.ParamType[float]):
 
 
 class SpaceFile(click.ParamType[Path]):
-    """The YAML of a search space: a file, or the name of a shipped space."""
+    """A parameter type for the YAML of a search space: a file, or the name of a shipped space."""
 
     name = "space"
 
@@ -86,23 +86,23 @@ def _use_task_file(context: click.Context, parameter: click.Parameter, value: Pa
 
 
 def task_flag(help: str = f"GLUE task: {_GLUE}.", required: bool = True) -> Decorator:
-    """Return a decorator that adds `--task` and `--task-file`; the verb gets a name, or a Path, as `task`.
+    """Return a decorator that adds `--task` and `--task-file`; the verb's parameter `task` is an id or a Path.
 
     Args:
-        help: of `--task`.
+        help: the help of `--task`.
         required: whether the verb needs one of the two.
     """
-    own = option(
+    task_file_option = option(
         "--task-file",
         panel=INPUTS,
         type=Path,
         metavar="FILE",
         expose_value=False,
         callback=_use_task_file,
-        help="YAML of a task of your own, as in examples/own_task/; in place of --task.",
+        help="YAML of your own task, as in examples/own_task/; replaces --task.",
     )
-    known = option("--task", cls=TaskFlag, panel=INPUTS, metavar="TASK", required=required, help=help)
-    return lambda function: known(own(function))
+    task_option = option("--task", cls=TaskFlag, panel=INPUTS, metavar="TASK", required=required, help=help)
+    return lambda function: task_option(task_file_option(function))
 
 
 def folder_flag(name: str, help: str, **attributes: Any) -> Decorator:
@@ -110,8 +110,8 @@ def folder_flag(name: str, help: str, **attributes: Any) -> Decorator:
 
     Args:
         name: the flag.
-        help: its help.
-        attributes: as for `app.option`.
+        help: the help of the flag.
+        attributes: further attributes, as for `app.option`.
     """
     return option(name, **{"panel": OUTPUT, "type": Path, "metavar": "FOLDER", "help": help} | attributes)
 
@@ -133,12 +133,12 @@ teachers = option(
     required=True,
     help="Fine-tuned teacher: folder or hub id; for several tasks 'teachers/{task}'.",
 )
-data = folder_flag(
-    "--data", "Folder that holds SST-2/, RTE/ and so on; default: nyu-mll/glue from the hub.", panel=INPUTS
-)
-output = folder_flag("--output", "Folder to write: new, or holding the same thing.", required=True)
+data = folder_flag("--data", "Folder with SST-2/, RTE/ and so on; default: nyu-mll/glue from the hub.", panel=INPUTS)
+output = folder_flag("--output", "Folder to write: new, or with a result of the same verb.", required=True)
 memory = folder_flag(
-    "--memory", "Folder for teacher memories; default: memory/ in --output, for distill beside it.", panel=INPUTS
+    "--memory",
+    "Folder for teacher memories; default: memory/ in --output; distill: memory/ beside --output.",
+    panel=INPUTS,
 )
 memory_or_uri = option(
     "--memory",
@@ -154,7 +154,7 @@ recorded_precision = option(
     help="Number format of the model; default: the one that its folder records, else float32.",
 )
 address = option(
-    "--address", panel=RUNNING, help="Ray cluster to run on; without it a local Ray, or the one of RAY_ADDRESS."
+    "--address", panel=RUNNING, help="Ray cluster to run on; default: the one in RAY_ADDRESS, else a local Ray."
 )
 temp_dir = folder_flag(
     "--temp-dir",

@@ -1,4 +1,4 @@
-"""Connect to Ray, a local instance or a cluster, and ask whether it has the resources that a search needs."""
+"""Connect to a local Ray instance or a cluster, and check that it has the resources that a search needs."""
 
 import contextlib
 import logging
@@ -21,13 +21,13 @@ from fsd_tune.settings.loader import Settings
 # The Ray namespace of everything that this package starts on a cluster.
 NAMESPACE = "fsd_tune"
 
-# Set while a connection lasts, except for variables that the user has set.
+# Environment variables that are set during a connection, unless the user has set them.
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
-    # Every report is on disk at once, so Ctrl-C needs no graceful end of Tune's, and must not hang in one.
+    # Every report is on disk at once, so Ctrl-C does not need Tune's graceful shutdown, which can hang.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
@@ -38,11 +38,11 @@ _ANSWER_SECONDS = 2.0
 def connect(address: str | None = None, temporary: Path | None = None) -> Iterator[None]:
     """Connect to the cluster at `address`, or start a local Ray instance, while the block runs.
 
-    A connection that the process already has is used and stays. Environment variables, log levels and the handler of
-    SIGTERM are afterwards as they were before.
+    An existing connection of this process is used and stays open. Environment variables, log levels and the handler
+    of SIGTERM are restored at the end.
 
     Args:
-        address: of a running cluster; None takes RAY_ADDRESS, and starts a local instance if that is not set.
+        address: the address of a running cluster; None takes RAY_ADDRESS, and starts a local instance if it is not set.
         temporary: the folder for sockets and logs of a local instance; its path must be short.
 
     Raises:
@@ -63,12 +63,12 @@ def connect(address: str | None = None, temporary: Path | None = None) -> Iterat
                 stack.enter_context(private_ray.variables({"RAY_AUTH_MODE": mode}))
                 _start(f"{flag}: {cluster}", address=cluster)
             else:
-                # Without an address Ray would first ask the cluster that was last started here, for minutes if it is
-                # gone.
+                # Without an address, Ray tries the cluster that was last started here first, for minutes if it has
+                # ended.
                 local = stack.enter_context(private_ray.private_instance(temporary))
                 _start("Ray", address="local", **local)
             if threading.current_thread() is threading.main_thread():
-                # ray.init takes SIGTERM to print a stack and exit at once, which would leave folders unfinished.
+                # The handler of ray.init prints a stack and exits at once, which would leave folders incomplete.
                 signal.signal(signal.SIGTERM, _interrupt)
             try:
                 yield
@@ -105,8 +105,8 @@ def _start(name: str, **options: Any) -> None:
 
 @contextmanager
 def _environment() -> Iterator[None]:
-    """Set the variables of `_ENVIRONMENT` that the user has not set, and restore all that were changed afterwards."""
-    # ray.init sets the last one, for its debugger.
+    """Set the variables of `_ENVIRONMENT` that the user has not set, and restore all variables at the end."""
+    # ray.init sets PYTHONBREAKPOINT for its debugger.
     values = {name: os.environ.get(name, value) for name, value in _ENVIRONMENT.items()}
     with private_ray.variables(values | {"PYTHONBREAKPOINT": os.environ.get("PYTHONBREAKPOINT")}):
         yield
@@ -116,8 +116,8 @@ def _environment() -> Iterator[None]:
 def _quiet_snapshots() -> Iterator[None]:
     """Silence Tune's messages about its snapshots.
 
-    Nothing reads the snapshots, because every report is on disk at once. Tune copies them while it replaces them, and
-    a search that ends quickly would print the traceback of a snapshot that has gone.
+    Nothing reads the snapshots, because every report is on disk at once. Tune can replace a snapshot while it copies
+    it, so that a search that ends quickly would print a traceback.
     """
     logger = logging.getLogger("ray.tune.execution.experiment_state")
     level = logger.level
@@ -130,12 +130,12 @@ def _quiet_snapshots() -> Iterator[None]:
 
 @contextmanager
 def _sigterm_restored() -> Iterator[None]:
-    """Restore the handler of SIGTERM afterwards; only the main thread may change handlers."""
+    """Restore the handler of SIGTERM at the end; only the main thread can change handlers."""
     handler = signal.getsignal(signal.SIGTERM)
     try:
         yield
     finally:
-        # None is a handler that was not installed from Python and cannot be installed again.
+        # None means a handler that was not installed from Python, so Python cannot restore it.
         if handler is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)
 
@@ -145,14 +145,14 @@ def _interrupt(number: int, frame: object) -> None:
 
 
 def _check_reachable(address: str, flag: str) -> None:
-    """Refuse an address at which nothing listens, because Ray itself would try for a minute.
+    """Check that a process listens at an address, because Ray itself would try for a minute.
 
     Args:
         address: of a cluster.
         flag: the flag or variable that gives it.
 
     Raises:
-        InputError: nothing listens there, or a web server does.
+        InputError: nothing listens at the address, or a web server does.
     """
     resolved = _resolve_auto() if address == "auto" else address
     host, colon, port = resolved.removeprefix("ray://").rpartition(":")
@@ -171,23 +171,23 @@ def _check_reachable(address: str, flag: str) -> None:
 
 
 def _resolve_auto() -> str:
-    """Return the address that Ray takes for `auto`, as far as it is known without asking; empty if Ray looks for it."""
+    """Return the address that Ray uses for `auto`; empty if Ray finds the head by itself."""
     from ray._private.services import find_gcs_addresses
     from ray._private.utils import read_ray_address
 
-    # The last `ray start` on this machine has left an address, but may have ended. Ray finds a running head by itself.
+    # Ray finds a running head by itself. Otherwise it uses the address of the last `ray start` on this machine.
     return "" if find_gcs_addresses() else read_ray_address() or ""
 
 
 def workers(settings: Settings, gpus: float) -> int:
-    """Return how many trials run side by side on the connected cluster.
+    """Return the number of trials that run at the same time on the connected cluster.
 
     Args:
-        settings: of the search.
-        gpus: GPUs of a trial.
+        settings: the settings of the search.
+        gpus: number of GPUs of a trial.
 
     Raises:
-        InputError: a trial needs more than any node has. Ray itself would wait for such a node without end.
+        InputError: a trial needs more than any node has. Ray itself would wait forever for such a node.
     """
     import ray
 
@@ -208,16 +208,16 @@ def workers(settings: Settings, gpus: float) -> int:
 
 
 def _capacity(nodes: Sequence[Mapping[str, float]], needed: Mapping[str, float]) -> int:
-    """Return how many trials fit onto nodes side by side."""
+    """Return the number of trials that fit onto nodes at the same time."""
     return sum(
         int(min(node.get(kind, 0.0) / amount for kind, amount in needed.items() if amount > 0) + 1e-9) for node in nodes
     )
 
 
 def _future_nodes(needed: Mapping[str, float]) -> list[dict[str, float]]:
-    """Return the resources of the largest set of worker nodes that the autoscaler may have, those alive included.
+    """Return the resources of all worker nodes that the autoscaler may have, including living ones.
 
-    If the number over all types is limited, the nodes that hold most trials are taken.
+    If the total number of nodes is limited, the nodes that fit the most trials are returned.
     """
     config = _autoscaler_config()
     nodes = []
@@ -232,8 +232,8 @@ def _future_nodes(needed: Mapping[str, float]) -> list[dict[str, float]]:
 def _autoscaler_config() -> dict[str, Any]:
     """Return the autoscaler's node types, as in a YAML of `ray up`; empty without an autoscaler.
 
-    Ray has no API for the nodes that may come. `ray up` leaves its YAML on the head; on other clusters (Kubernetes)
-    the environment variable FSD_TUNE_NODES may hold the same.
+    Ray has no API for future nodes. `ray up` leaves its YAML on the head. On other clusters, such as Kubernetes, the
+    environment variable FSD_TUNE_NODES can give the same content.
     """
     import ray
     from ray._private.worker import _global_node
@@ -264,25 +264,25 @@ def _yaml_of_ray_up() -> str:
 
 
 def elsewhere(address: str | None) -> bool:
-    """Return whether `connect(address)` reaches a cluster, whose machines may have GPUs even if this one has none.
+    """Return whether `connect(address)` reaches a cluster, whose nodes may have GPUs even if this machine has none.
 
     Args:
-        address: the cluster's address; None for that in `RAY_ADDRESS`, or a local instance.
+        address: the cluster's address; None for the one in RAY_ADDRESS, or a local instance.
     """
     return destination.resolve(address)[1] is not None
 
 
 def device_for(settings: Settings, device: str, address: str | None = None) -> str:
-    """Resolve the device `auto` of trials as far as the settings and the cluster decide it.
+    """Resolve the device `auto` of trials, if the settings or the cluster determine it.
 
     Args:
-        settings: of the search.
-        device: as given: auto, cpu or cuda.
-        address: as for `connect`.
+        settings: the settings of the search.
+        device: `auto`, `cpu` or `cuda`.
+        address: the cluster's address, as for `connect`.
 
     Returns:
-        `cuda` or `cpu` if the settings give trials a share of a GPU or none, `cuda` on a cluster; otherwise `device`,
-        and torch decides.
+        For `auto`: `cpu` if `resources.gpus_per_trial` is 0, `cuda` if it is above 0, and `cuda` on a cluster if it is
+        `auto`. Otherwise `device` as it is; torch resolves an `auto` later.
     """
     if device == "auto" and (settings.resources.gpus_per_trial != "auto" or elsewhere(address)):
         return "cuda" if settings.resources.gpus_per_trial else "cpu"
@@ -290,23 +290,23 @@ def device_for(settings: Settings, device: str, address: str | None = None) -> s
 
 
 def gpus_for(settings: Settings, device: str) -> float:
-    """Return the GPUs of a trial before its need of GPU memory is known: a whole one if `auto` may later share it.
+    """Return the GPUs of a trial before its GPU memory is measured; `auto` gives a whole GPU.
 
     Args:
-        settings: of the search.
-        device: cpu or cuda.
+        settings: the settings of the search.
+        device: `cpu` or `cuda`.
     """
     share = settings.resources.gpus_per_trial
     return share if not isinstance(share, str) else float(device == "cuda")
 
 
 def build_cpus(gpus: float) -> int:
-    """Return the CPUs for the task that builds a memory: those of the largest node with enough GPUs, at least 1.
+    """Return the CPUs for the task that builds a memory: all CPUs of the largest node with enough GPUs, at least 1.
 
-    Nodes that the autoscaler may start count only if no living node has the GPUs.
+    Nodes that the autoscaler may start count only if no living node has enough GPUs.
 
     Args:
-        gpus: GPUs of the task.
+        gpus: number of GPUs of the task.
     """
     import ray
 
@@ -318,7 +318,7 @@ def build_cpus(gpus: float) -> int:
 
 
 def dead_hosts() -> set[str]:
-    """Return the addresses of hosts that were in the connected cluster and have no living node any more."""
+    """Return the addresses of hosts whose nodes in the connected cluster are all dead."""
     import ray
 
     nodes = ray.nodes()

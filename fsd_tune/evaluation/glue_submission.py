@@ -227,6 +227,8 @@ def _load_one(
     )
     problems.raise_any()
     assert task is not None and checked is not None
+    for note in checked.notes:
+        display.line(f"note: {note}")
     recorded_task = checked.record.task
     if recorded_task not in (None, task.id):
         display.line(f"note: {student} was made for {recorded_task}, not for {task.id}.")

@@ -17,6 +17,7 @@ from fsd_tune.device import resolve_precision, select_device
 from fsd_tune.errors import InputError, ProblemCollector
 from fsd_tune.models.inference import predict
 from fsd_tune.models.loading import checked_tokenizer, label_order, load_finished, read_model_info
+from fsd_tune.models.probe import usable_precision
 from fsd_tune.progress import Display
 from fsd_tune.storage.model_record import ModelRecord
 
@@ -68,6 +69,8 @@ def evaluate(
         checked = check_model(str(student), resolved, device, precision)
     problems.raise_any()
     assert resolved is not None and checked is not None
+    for note in checked.notes:
+        display.line(f"note: {note}")
     scorer = Scorer(checked)
     scores: dict[str, dict[str, float]] = {}
     examples: dict[str, int] = {}
@@ -98,6 +101,7 @@ class CheckedModel:
         max_length: largest number of tokens of an example: the recorded one, else 128 or the model's limit.
         precision: float32 or bf16: the requested one, else the recorded one, else float32.
         device: the device that the model will run on.
+        notes: sentences for the user, such as that bf16 is not possible.
     """
 
     path: str
@@ -108,6 +112,7 @@ class CheckedModel:
     max_length: int
     precision: str
     device: torch.device
+    notes: tuple[str, ...] = ()
 
 
 def check_model(path: str, task: Task | None, device: str, precision: str | None = None) -> CheckedModel | None:
@@ -137,8 +142,8 @@ def check_model(path: str, task: Task | None, device: str, precision: str | None
     length = record.max_length
     if length is None or not 0 < length <= (info.positions or length):
         length = min(info.positions or _DEFAULT_LENGTH, _DEFAULT_LENGTH)
-    resolved_precision = resolve_precision(precision, torch_device)
-    return CheckedModel(path, task, tokenizer, order, record, length, resolved_precision, torch_device)
+    precision, notes = usable_precision(resolve_precision(precision, torch_device), [path])
+    return CheckedModel(path, task, tokenizer, order, record, length, precision, torch_device, notes)
 
 
 class Scorer:

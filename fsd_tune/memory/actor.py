@@ -1,6 +1,6 @@
 """The memory actor: one memory per task on a Ray cluster, built once, served by reference, reloaded after a crash.
 
-The actor itself does little: a Ray task builds the artefacts with `build.build_artifacts`, and holds the GPU meanwhile.
+The actor itself does little: a Ray task builds the artefacts with `build.build_artifacts` and occupies the GPU.
 """
 
 import contextlib
@@ -33,11 +33,11 @@ def _build(spec: MemorySpec, cpus: int, actor: Any) -> BuiltMemory:
     torch.set_num_threads(max(1, cpus))
     last = 0.0
 
-    def report_progress(what: str, done: int, total: int) -> None:
+    def report_progress(stage: str, done: int, total: int) -> None:
         nonlocal last
         if done >= total or time.monotonic() - last > 0.5:
             last = time.monotonic()
-            actor.record_progress.remote(what, done, total)
+            actor.record_progress.remote(stage, done, total)
 
     return build_artifacts(spec, report_progress)
 
@@ -49,7 +49,7 @@ def _hide_gpus() -> None:
 
 
 class _Memory:
-    """The actor's state: the built memory, the references that it serves, the searches that use it.
+    """The actor's state: the built memory, the references that it serves, and the searches that use it.
 
     The constructor takes no arguments and `serve` few, so that a restarted actor depends on nothing that is lost.
     """
@@ -62,15 +62,15 @@ class _Memory:
         self._progress: tuple[str, int, int] | None = None
 
     @ray.method(concurrency_group="progress")  # type: ignore[untyped-decorator]
-    def record_progress(self, what: str, done: int, total: int) -> None:
+    def record_progress(self, stage: str, done: int, total: int) -> None:
         """Record the progress of the build task.
 
         Args:
-            what: name of the stage.
+            stage: name of the stage.
             done: units done.
             total: units of the stage.
         """
-        self._progress = (what, done, total)
+        self._progress = (stage, done, total)
 
     @ray.method(concurrency_group="progress")  # type: ignore[untyped-decorator]
     def progress(self) -> tuple[str, int, int] | None:
@@ -88,22 +88,22 @@ class _Memory:
             ray.actor.exit_actor()
 
     def prepare(self, spec: MemorySpec, cpus: int, gpus: float) -> BuiltMemory:
-        """Build the memory at the first call; return it at once afterwards.
+        """Return the memory. The first call builds it.
 
         Args:
             spec: what to build.
-            cpus: of the build task.
-            gpus: of the build task.
+            cpus: CPUs of the build task.
+            gpus: GPUs of the build task.
         """
         if self._built is None:
             try:
                 # Checking needs no process of its own, which takes seconds to start.
-                self._built = build_artifacts(spec, lambda what, done, total: None, build=False)
+                self._built = build_artifacts(spec, lambda stage, done, total: None, build=False)
             except NotBuiltError:
                 build = _build.options(num_cpus=cpus, num_gpus=gpus)
                 self._built = ray.get(build.remote(spec, cpus, ray.get_runtime_context().current_actor))
             return self._built
-        # The search that built it has counted the pass.
+        # The search that built the memory has counted the pass.
         return dataclasses.replace(self._built, passes=0)
 
     def serve(self, built: BuiltMemory) -> tuple[str, Any]:
@@ -152,12 +152,12 @@ def _actor() -> Any:
 
 
 def start(spec: MemorySpec, search: str) -> Any:
-    """Return the actor of a memory, created if there is none, with `search` registered.
+    """Return the actor of a memory with `search` registered; create the actor if there is none.
 
     It does not run on a head that runs no trials, whose memory is small. Ray restarts it elsewhere if its node dies.
 
     Args:
-        spec: of the memory.
+        spec: what the memory depends on.
         search: identifies the search.
 
     Raises:
@@ -166,13 +166,13 @@ def start(spec: MemorySpec, search: str) -> Any:
     for _ in range(_TRIES):
         # Another search may create or end the actor between these two calls; then try again.
         with contextlib.suppress(ValueError, RayActorError):
-            named = {
+            options = {
                 "name": name_of(spec),
                 "namespace": connection.NAMESPACE,
                 "get_if_exists": True,
                 "lifetime": "detached",
             }
-            actor = _actor().options(**named, label_selector=placement.not_on_head()).remote()
+            actor = _actor().options(**options, label_selector=placement.not_on_head()).remote()
             ray.get(actor.attach.remote(search))
             return actor
         time.sleep(0.2)
@@ -180,13 +180,13 @@ def start(spec: MemorySpec, search: str) -> Any:
 
 
 def build(actor: Any, spec: MemorySpec, cpus: int, gpus: float, progress: Progress) -> BuiltMemory:
-    """Let the actor build the memory, and report progress meanwhile.
+    """Return the memory after the actor has built it, and report progress until then.
 
     Args:
-        actor: of the memory.
+        actor: the memory's actor.
         spec: what to build.
-        cpus: of the build task.
-        gpus: of the build task.
+        cpus: CPUs of the build task.
+        gpus: GPUs of the build task.
         progress: called with the progress of each stage.
 
     Raises:
@@ -215,7 +215,7 @@ def leave(actor: Any, search: str) -> None:
     """Tell the actor that a search no longer needs the memory.
 
     Args:
-        actor: of the memory.
+        actor: the memory's actor.
         search: as given to `start`.
     """
     with contextlib.suppress(RayActorError):
@@ -224,11 +224,11 @@ def leave(actor: Any, search: str) -> None:
 
 
 def fetch_arrays(actor: Any, built: BuiltMemory) -> Arrays:
-    """Return the served arrays, zero-copy and read-only; asks again while the actor restarts.
+    """Return the served arrays, zero-copy and read-only, and retry while the actor restarts.
 
     Args:
-        actor: of the memory.
-        built: what `build` has returned.
+        actor: the memory's actor.
+        built: the memory that `build` returned.
 
     Raises:
         FsdTuneError: the actor did not come back within a minute or two.

@@ -24,12 +24,12 @@ _STATES = {
 
 
 class UndrawableError(Exception):
-    """A chart cannot be drawn from this search; the message is a sentence for the page."""
+    """An error for a chart that this search does not allow; its message is a sentence for the page."""
 
 
 @contextmanager
 def quiet_optuna() -> Iterator[None]:
-    """Silence Optuna's remarks on small studies, which belong in captions and not in the terminal."""
+    """Silence Optuna's warnings about small studies, because the captions cover them."""
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
@@ -41,9 +41,9 @@ def quiet_optuna() -> Iterator[None]:
 
 
 def measured_study(results: Results) -> optuna.study.Study:
-    """Return the study in memory, with the states, scores and intermediate values of the results on disk.
+    """Return the study as an in-memory copy, with the states, scores and intermediate values of the results on disk.
 
-    The charts then show what was measured, even if the study lags behind or was told an extrapolated score.
+    The charts then show measured values, even if the study lags behind or has an extrapolated score.
 
     Args:
         results: the results of the search.
@@ -93,8 +93,8 @@ def _stored_trials(path: Path, name: str) -> list[optuna.trial.FrozenTrial]:
     try:
         names = optuna.get_all_study_names(storage)
         if name not in names:
-            found = ", ".join(f"`{other}`" for other in names) or "none"
-            raise UndrawableError(f"Not drawn: study.db has no study `{name}`; it has {found}.")
+            available = ", ".join(f"`{other}`" for other in names) or "none"
+            raise UndrawableError(f"Not drawn: study.db has no study `{name}`; it has {available}.")
         trials: list[optuna.trial.FrozenTrial] = optuna.load_study(study_name=name, storage=storage).trials
         return trials
     finally:
@@ -103,7 +103,7 @@ def _stored_trials(path: Path, name: str) -> list[optuna.trial.FrozenTrial]:
 
 
 def _measured(trial: optuna.trial.FrozenTrial, row: Any, values: dict[int, float]) -> optuna.trial.FrozenTrial:
-    """Return the study's record of a trial with what its files say; unchanged if it has not started."""
+    """Return a stored trial with the state and values from its files; unchanged if it has not started."""
     if row is None:
         return trial
     states = optuna.trial.TrialState

@@ -1,6 +1,6 @@
 """The sections of a settings file other than the space: every key with its type, accepted values, default and meaning.
 
-The descriptions are what `--help` and the reference of all settings print.
+`--help` and the reference of all settings print the descriptions.
 """
 
 import re
@@ -66,10 +66,10 @@ def seconds(duration: str) -> int:
     """Return the seconds of a duration such as 2h, 30m, 1h30m or 90s.
 
     Args:
-        duration: Hours, minutes and seconds in this order, each of which may be left out.
+        duration: hours, minutes and seconds in this order; any of them can be left out.
 
     Raises:
-        ValueError: The text is no duration, or the duration is zero.
+        ValueError: the text is not a duration, or the duration is zero.
     """
     match = _DURATION.fullmatch(duration)
     hours, minutes, rest = (int(part or 0) for part in match.groups()) if match else (0, 0, 0)
@@ -131,7 +131,7 @@ class Student(Section):
 
 
 class Data(Section):
-    """The examples and how they become tensors."""
+    """The examples and their conversion to tensors."""
 
     max_length: Whole = Field(ge=4, le=100_000, default=128, description="maximum number of tokens of an example")
     padding: Literal["masked", "published"] = Field(
@@ -159,7 +159,7 @@ class Weights(Section):
     beta: Number = Field(ge=0, le=1, description="weight of the distances in L_G (gamma_m)")
 
     def hyperparameters(self) -> dict[str, float]:
-        """Return the hyperparameters that give the same loss, with beta = epsilon."""
+        """Return the hyperparameters that give the same loss; their beta is epsilon."""
         return {
             "beta": self.epsilon,
             "gamma_i": (1 - self.sigma) * self.gamma / 2,
@@ -211,7 +211,7 @@ class Holdout(Section):
 
 
 class Search(Section):
-    """The search: its trials, its sampler and how trials are judged."""
+    """The search: its trials, its sampler and the scoring of trials."""
 
     trials: Whole = Field(ge=1, le=10**6, default=64, description="number of trials")
     seed: Whole = Field(
@@ -269,7 +269,7 @@ class Asha(Section):
 
 
 class Resources(Section):
-    """The resources of one trial, and how trials are placed."""
+    """The resources of one trial, and the placement of trials."""
 
     cpus_per_trial: Number = Field(gt=0, le=10_000, default=1.0, description="CPUs per trial")
     gpus_per_trial: Annotated[

@@ -1,6 +1,6 @@
 """Read YAML text as plain data with the line of every key, and write plain data as YAML.
 
-Values follow YAML 1.2 instead of PyYAML's 1.1, because 1.1 surprises: it reads `1e-4` as text, `off` as false and
+Values follow YAML 1.2 instead of PyYAML's 1.1, because 1.1 surprises users: it reads `1e-4` as text, `off` as false and
 `1:30` as 90. `dump` writes text that readers of either version understand.
 """
 
@@ -35,13 +35,13 @@ _PLAIN_SCALARS = (
 
 
 class Issue(NamedTuple):
-    """A problem of the text itself that leaves the rest readable.
+    """A problem in the text; the rest can still be read.
 
     Attributes:
-        line: The line, from 1.
-        path: The key path.
-        message: What is wrong.
-        unusable: Whether the value at `path` could not be read, so that it is not checked any further.
+        line: the line, from 1.
+        path: the key path.
+        message: what is wrong.
+        unusable: whether the value at `path` could not be read, so that it is not checked any further.
     """
 
     line: int
@@ -54,9 +54,9 @@ class Document(NamedTuple):
     """The content of one YAML file.
 
     Attributes:
-        data: The values.
-        lines: The line, from 1, of each key path and list item.
-        issues: Problems of the text.
+        data: the values.
+        lines: the line, from 1, of each key path and list item.
+        issues: problems of the text.
     """
 
     data: dict[str, Any]
@@ -89,21 +89,21 @@ _Dumper.add_representer(list, lambda dumper, data: dumper.represent_sequence(_TA
 
 
 class _TooMuchError(Exception):
-    """The text expands to more values than any settings file has."""
+    """An error for text that expands to more values than any settings file has."""
 
 
 def read_yaml(path: Path | str, example: str = "method") -> Document:
     """Read a YAML file in UTF-8 that holds a mapping; a byte order mark and CRLF are accepted.
 
     Args:
-        path: The file.
-        example: A key that error messages give as an example.
+        path: the file.
+        example: a key that error messages give as an example.
 
     Returns:
-        The content; duplicate keys, tags and keys that are not text are issues in it.
+        The content. Duplicate keys, tags and keys that are not text are among its issues.
 
     Raises:
-        InputError: Nothing can be read: the file is missing, empty, a folder or binary, or it is not YAML.
+        InputError: the file is missing, empty, a folder or binary, or it is not YAML.
     """
     text = _text(Path(path))
     try:
@@ -125,13 +125,13 @@ def parse_value(text: str) -> Any:
     """Return the value of a flag's text, read as YAML.
 
     Args:
-        text: The value of a flag, such as `0.5`, `[1, 2]` or `{low: 0, high: 1}`.
+        text: the value of a flag, such as `0.5`, `[1, 2]` or `{low: 0, high: 1}`.
 
     Returns:
         None, a boolean, a number, text, a list or a mapping.
 
     Raises:
-        ValueError: The text cannot be read; the message says why.
+        ValueError: the text cannot be read; the message says why.
     """
     try:
         node = yaml.compose(text, Loader=_Loader)
@@ -200,7 +200,7 @@ def _reason(error: Exception, text: str) -> tuple[int | None, str]:
 
 
 class _Builder:
-    """Builds plain data of a node tree, with a copy for each alias, and collects lines and issues."""
+    """A builder of plain data from a node tree. It copies each alias, and collects lines and issues."""
 
     def __init__(self) -> None:
         self.lines: Lines = {}
@@ -261,8 +261,8 @@ def _scalar(kind: str, text: str) -> Any:
     """Return the value of a scalar of the YAML type `kind`.
 
     Raises:
-        ValueError: The text is no value of this type, or the type is unknown.
-        KeyError: The text is no boolean.
+        ValueError: the text is not a value of this type, or the type is unknown.
+        KeyError: the text is not a boolean.
     """
     if kind in ("str", "merge"):
         return text

@@ -11,7 +11,7 @@ from fsd_tune.storage.uri import is_uri, problems_of
 
 @contextmanager
 def open_for_reading(output: str | Path) -> Iterator[ExperimentFolder]:
-    """Open an experiment folder to read it, also while its search runs.
+    """Open an experiment folder for reading; its search may still run.
 
     Files that the block writes into a remote folder's copy are uploaded at the end.
 

@@ -1,6 +1,6 @@
 """An experiment folder behind a URI (s3://, gs://), with a working copy on the driver's disk.
 
-Each file is uploaded as soon as it is written. If the driver's machine is lost, the storage has everything up to then.
+Each file is uploaded as soon as it is written, so that the storage has it even if the driver's machine is lost.
 """
 
 import contextlib
@@ -23,35 +23,35 @@ from fsd_tune.storage.remote_lock import LOCK_FILE, RemoteLock
 from fsd_tune.storage.sqlite_copy import copy_database
 from fsd_tune.storage.uri import last_name
 
-# The study can be rebuilt from the trials' files, so that a copy once a minute is enough.
+# The study can be rebuilt from the trials' files, so a copy once a minute is enough.
 _STUDY_SECONDS = 60.0
 _INPUTS = "inputs"
-# Artefacts are published on their own, and lock files belong to one machine.
+# Artefacts are published separately, and lock files belong to one machine.
 _NOT_SYNCED = (layout.MEMORY, layout.LOCK)
 _NOT_DOWNLOADED = (*_NOT_SYNCED, LOCK_FILE, _INPUTS)
 
 
 class RemoteExperimentFolder(ExperimentFolder):
-    """An experiment folder behind a URI; the working copy lies in this machine's cache.
+    """An experiment folder behind a URI, with a working copy in this machine's cache.
 
     Attributes:
         storage: the remote folder.
     """
 
     def __init__(self, uri: str, purpose: str = "work") -> None:
-        """Nothing is downloaded yet, and the storage is not asked.
+        """Create the object without contacting the storage.
 
         Args:
-            uri: such as s3://bucket/runs/rte.
-            purpose: "work" for the driver's copy; another word for a copy that is only read, which is kept apart
-                because a search may be running.
+            uri: the folder's URI, such as s3://bucket/runs/rte.
+            purpose: "work" for the driver's copy. Another word names a separate copy for reading, because a search
+                may be running on the driver's copy.
         """
         super().__init__(cache() / artifacts.digest(uri) / purpose / last_name(uri))
         self.name = uri
         self.storage = RemoteFolder(uri)
         self._lock = RemoteLock(self.storage)
         self._for_driver = purpose == "work"
-        # Size and time of change of each file as it was last uploaded or downloaded.
+        # Size and modification time of each file at its last upload or download.
         self._synced: dict[str, tuple[int, int]] = {}
         self._unfinished_trials: set[str] = set()
         self._study_uploaded_at = time.monotonic()
@@ -63,31 +63,31 @@ class RemoteExperimentFolder(ExperimentFolder):
     @override
     def download(self) -> None:
         if self._for_driver:
-            self._lock.check_free()  # The working copy may belong to a running search.
+            self._lock.check_free()  # A running search may be using the working copy.
         for path in self.folder.iterdir() if self.folder.is_dir() else ():
             if path.name not in _NOT_SYNCED:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         self.folder.mkdir(parents=True, exist_ok=True)
         self._forget()
-        stored = self.storage.sizes()
-        for name in stored:
+        stored_names = self.storage.sizes()
+        for name in stored_names:
             if name.split("/")[0] not in _NOT_DOWNLOADED and not _in_checkpoint(name) and not _written_by_ray(name):
                 self.storage.get(name, self.folder / name)
                 self._remember(self.folder / name)
-        for trial in _trials(stored):
+        for trial in _trials(stored_names):
             if self._state(trial) not in (TrialState.FINISHED, TrialState.STOPPED):
                 self._unfinished_trials.add(trial)
-                self._download_checkpoints(trial, stored)
+                self._download_checkpoints(trial, stored_names)
 
     def _state(self, trial: str) -> str:
-        """Return the recorded state of a trial; empty without one."""
+        """Return the recorded state of a trial; empty if there is none."""
         with contextlib.suppress(OSError, ValueError, AttributeError):
             path = self.folder / layout.RESULTS / trial / layout.TRIAL_ENDING
             return str(json.loads(path.read_text(encoding="utf-8")).get("state"))
         return ""
 
-    def _download_checkpoints(self, trial: str, stored: Iterable[str]) -> None:
-        for name in stored:
+    def _download_checkpoints(self, trial: str, stored_names: Iterable[str]) -> None:
+        for name in stored_names:
             if name.startswith(f"{layout.RESULTS}/{trial}/") and _in_checkpoint(name):
                 self.storage.get(name, self.folder / name)
 
@@ -110,7 +110,7 @@ class RemoteExperimentFolder(ExperimentFolder):
         return path.absolute().relative_to(self.folder.absolute()).as_posix()
 
     def _remember(self, path: Path) -> bool:
-        """Remember that a file is about to be in sync; return whether it had changed since the last time."""
+        """Record that a file is being synced, and return whether it has changed since its last sync."""
         name, status = self._relative(path), path.stat()
         state = (status.st_size, status.st_mtime_ns)
         changed = self._synced.get(name) != state
@@ -159,12 +159,12 @@ class RemoteExperimentFolder(ExperimentFolder):
     def sync_unfinished(self) -> None:
         for trial in self._unfinished_trials:
             folder = self.folder / layout.RESULTS / trial
-            local = {self._relative(path) for path in folder.rglob("*") if path.is_file()}
-            # Upload before deleting, so that an interruption between them loses nothing.
-            for name in sorted(local):
+            local_names = {self._relative(path) for path in folder.rglob("*") if path.is_file()}
+            # Upload before deleting, so that an interruption in between loses nothing.
+            for name in sorted(local_names):
                 self.storage.put(self.folder / name, name)
             for name in self.storage.sizes(f"{layout.RESULTS}/{trial}"):
-                if name not in local:
+                if name not in local_names:
                     self.storage.delete(name)
 
     @override
@@ -174,7 +174,7 @@ class RemoteExperimentFolder(ExperimentFolder):
             self._upload_study()
 
     def _upload_study(self) -> None:
-        """Upload a copy of the study; a damaged one is not, because the search rebuilds it from its trials."""
+        """Upload a copy of the study, unless it is damaged; the search then rebuilds it from its trials."""
         if not (self.folder / layout.STUDY).is_file():
             return
         with tempfile.TemporaryDirectory() as temporary:
@@ -187,7 +187,7 @@ class RemoteExperimentFolder(ExperimentFolder):
         for path in sorted(self.folder.rglob("*")):
             name = self._relative(path)
             parts = name.split("/")
-            # The study has its own copy; hidden files and folders are temporary.
+            # `_upload_study` copies the study; hidden files and folders are temporary.
             skipped = parts[0] in (*_NOT_SYNCED, layout.STUDY) or any(part.startswith(".") for part in parts)
             if path.is_file() and not skipped and not _in_checkpoint(name) and self._remember(path):
                 self.storage.put(path, name)
@@ -195,15 +195,15 @@ class RemoteExperimentFolder(ExperimentFolder):
 
     @override
     def upload_inputs(self, paths: list[str]) -> tuple[tuple[str, str], ...]:
-        uploaded = []
+        path_uris = []
         for path in dict.fromkeys(paths):
             target = self.storage.below(_INPUTS, artifacts.folder_digest(Path(path), ("*",)))
-            stored = target.sizes()
+            stored_sizes = target.sizes()
             for file in Path(path).iterdir():
-                if file.is_file() and stored.get(file.name) != file.stat().st_size:
+                if file.is_file() and stored_sizes.get(file.name) != file.stat().st_size:
                     target.put(file, file.name)
-            uploaded.append((path, target.uri))
-        return tuple(uploaded)
+            path_uris.append((path, target.uri))
+        return tuple(path_uris)
 
     @override
     @contextmanager
@@ -218,13 +218,13 @@ def _trials(names: Iterable[str]) -> set[str]:
 
 
 def _in_checkpoint(name: str) -> bool:
-    """Whether a stored name lies in a trial's checkpoint."""
+    """Return whether a stored name is in a trial's checkpoint."""
     parts = name.split("/")
     return len(parts) > 3 and parts[0] == layout.RESULTS and parts[2].startswith(("checkpoint_", checkpoints.RESTART))
 
 
 def _written_by_ray(name: str) -> bool:
-    """Whether a stored name is a file that Ray Tune wrote for itself; nothing reads those."""
+    """Return whether a stored name is a file that only Ray Tune uses."""
     parts = name.split("/")
     trial_files = (layout.TRIAL_CONFIG, layout.TRIAL_REPORTS, layout.TRIAL_ENDING)
     return parts[0] == layout.RESULTS and (len(parts) < 3 or (len(parts) == 3 and parts[2] not in trial_files))

@@ -1,4 +1,4 @@
-"""The lock of an experiment folder behind a URI: one process at a time writes to it."""
+"""The lock of an experiment folder behind a URI, so that one process at a time writes to it."""
 
 import contextlib
 import json
@@ -17,14 +17,14 @@ from fsd_tune.storage.remote import RemoteFolder
 
 LOCK_FILE = ".lock.json"
 _RENEW_SECONDS = 20.0
-# A lock that was not renewed for so long belongs to a process that has died.
+# A lock that was not renewed for this time belongs to a process that has died.
 _EXPIRY_SECONDS = 90.0
 
 
 class RemoteLock:
-    """A lock file in remote storage that its owner renews as long as it lives.
+    """A lock file in remote storage that its owner renews while it runs.
 
-    Object storage has no locks of its own. Two processes that ask within the same second can both get it.
+    Object storage has no locks of its own, so two processes that ask within the same second can both get the lock.
     """
 
     def __init__(self, storage: RemoteFolder) -> None:
@@ -32,7 +32,7 @@ class RemoteLock:
         self._token = secrets.token_hex(8)
 
     def check_free(self) -> None:
-        """Refuse a folder that another living process has locked.
+        """Check that no other running process has locked the folder.
 
         Raises:
             InputError: another process holds the lock.
@@ -43,8 +43,8 @@ class RemoteLock:
             died_on_this_host = owner.get("host") == socket.gethostname() and not psutil.pid_exists(int(owner["pid"]))
             if owner["token"] != self._token and age < _EXPIRY_SECONDS and not died_on_this_host:
                 raise InputError(
-                    f"{self._storage.uri}: another search is running there (a sign of life {max(age, 0):.0f} s ago); "
-                    f"wait for its end, stop it, or if its machine is gone, wait {_EXPIRY_SECONDS - age:.0f} s more."
+                    f"{self._storage.uri}: another search is running there (last seen {max(age, 0):.0f} s ago); "
+                    f"wait until it ends, stop it, or if its machine is lost, wait {_EXPIRY_SECONDS - age:.0f} s more."
                 )
 
     @contextmanager
@@ -56,19 +56,19 @@ class RemoteLock:
         """
         self.check_free()
         finished = threading.Event()
-        renewing = threading.Thread(target=self._renew_until, args=(finished,), daemon=True)
-        renewing.start()
+        renewal = threading.Thread(target=self._renew_until, args=(finished,), daemon=True)
+        renewal.start()
         try:
             yield
         finally:
             finished.set()
-            renewing.join()
+            renewal.join()
             self._storage.delete(LOCK_FILE)
 
     def _renew_until(self, finished: threading.Event) -> None:
         owner = {"token": self._token, "host": socket.gethostname(), "pid": os.getpid()}
         while not finished.is_set():
-            # Storage may be unavailable for a while; the next renewal tries again.
+            # The storage may be temporarily unavailable; the next renewal tries again.
             with contextlib.suppress(OSError):
                 self._storage.write(LOCK_FILE, json.dumps(owner | {"time": time.time()}).encode())
             finished.wait(_RENEW_SECONDS)

@@ -1,4 +1,4 @@
-"""A consistent copy of an SQLite database that another thread or process may be writing."""
+"""Copy an SQLite database while another thread or process may write to it."""
 
 import sqlite3
 from contextlib import closing
@@ -10,10 +10,10 @@ def copy_database(source: Path, target: Path) -> bool:
 
     Args:
         source: the database, which may be in use.
-        target: a new file.
+        target: the copy, a new file.
 
     Returns:
-        Whether there is a copy; False if `source` is damaged.
+        True if the copy was made; False if `source` is damaged.
     """
     with closing(sqlite3.connect(source)) as database, closing(sqlite3.connect(target)) as copy:
         try:

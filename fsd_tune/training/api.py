@@ -260,7 +260,7 @@ def _distill(
         record = _record(settings, config, inputs, spec, score(reports), origin) | {"reports": reports}
         write_model(output, distiller.model, load_tokenizer(teacher), record)
         if inputs.final is not None:
-            # Training was judged on the holdout, so dev has selected nothing.
+            # Training was judged on the holdout, so dev was not used for selection.
             record["dev"] = score_on_dev(output, inputs.task, inputs.final, spec.precision, spec.device)
             write_json(output / MODEL_RECORD, record)
         return record
@@ -282,7 +282,7 @@ def _record(
     score: float,
     teacher: dict[str, Any],
 ) -> dict[str, Any]:
-    """Return what `fsd_tune.json` says beside the reports."""
+    """Return the contents of `fsd_tune.json` without the reports."""
     return {
         "task": inputs.task.id,
         "metric": inputs.task.metric,

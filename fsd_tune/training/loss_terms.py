@@ -35,7 +35,7 @@ def loss_terms(
         rows: training examples of the batch, int64 [B].
 
     Returns:
-        Scalars by name. The parts of L_G are there as `global/<part>` beside `global`.
+        Scalars by name. The parts of L_G are `global/<part>`, beside their sum `global`.
     """
     published = setup.padding == "published"
     inputs = collate(setup.train, rows, setup.device, pad_to=setup.train.max_length if published else None)

@@ -9,7 +9,8 @@ from fsd_tune.report.charts.base import Chart, guarded
 from fsd_tune.report.results import Results
 from fsd_tune.report.study_db import measured_study
 
-# The end of a search shows the same charts twice, in the report and in W&B. They go when the results go.
+# Charts are drawn once, because the end of a search shows them twice, in the report and in W&B. The weak keys free
+# them together with their results.
 _DRAWN: WeakKeyDictionary[Results, dict[str, Chart]] = WeakKeyDictionary()
 
 
@@ -26,7 +27,7 @@ def charts(results: Results) -> dict[str, Chart]:
 
 def _makers(results: Results) -> list[tuple[str, str, Callable[[], Chart]]]:
     """Return key, title and maker of each chart."""
-    # Read once, and inside the guard: an unreadable study takes no chart with it that does not need it.
+    # The study is read once, and inside the guard, so that an unreadable study fails only the charts that need it.
     study = functools.cache(lambda: measured_study(results))
     confirmed = results.confirmation
     return [

@@ -64,12 +64,6 @@ def test_names_that_lead_out_of_a_folder_are_refused(server, tmp_path, monkeypat
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_names_that_no_file_below_a_folder_can_have():
-    unusable = ["/etc/x", "..", "a/../../x", "a//b", "./x", "a/", "", "a\\..\\x", "a\0b", "a\nb", "file/below"]
-    usable = ["file", "a/b..c/...", "model (1).bin", "é", "a:b", ".hidden/x"]
-    assert storage._unusable_names([*unusable, *usable]) == unusable
-
-
 def test_a_disk_by_its_uri(tmp_path):
     here = RemoteFolder(f"file://{tmp_path}/place")
     here.require("--output")
