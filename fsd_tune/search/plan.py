@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fsd_tune.cluster import connection
+from fsd_tune.cluster import connection, destination
+from fsd_tune.errors import ProblemCollector
 from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.search import budget
 from fsd_tune.search import folder as search_folder
@@ -56,7 +57,13 @@ def plan_search(settings: Settings, inputs: SearchInputs, options: RunOptions) -
     """
     experiment = open_folder.open_experiment(inputs.output)
     settings = _with_absolute_model(settings)
-    loaded = load_inputs(settings, inputs.task, str(inputs.teacher), None if inputs.data is None else Path(inputs.data))
+    problems = ProblemCollector()
+    with problems.collect():
+        destination.check(options.address, options.ray_temporary)
+    data = None if inputs.data is None else Path(inputs.data)
+    with problems.collect():
+        loaded = load_inputs(settings, inputs.task, str(inputs.teacher), data)
+    problems.raise_any()
     if not isinstance(inputs.output, ExperimentFolder):
         experiment.check_writable("--output")
     memory, remote = experiment.memory_folder(inputs.memory)

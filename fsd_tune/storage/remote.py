@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from fsd_tune.errors import FsdTuneError, InputError
+from fsd_tune.errors import FsdTuneError, InputError, first_line
 from fsd_tune.storage import artifacts
 from fsd_tune.storage.retry import RETRY_SECONDS, retry_until_available
-from fsd_tune.storage.uri import is_uri, joined, problems_of
+from fsd_tune.storage.uri import check_names, is_uri, joined, problems_of
 
 _ANSWER_SECONDS = 15.0
 _COPY_BYTES = 1 << 22
@@ -46,7 +46,7 @@ class RemoteFolder:
         try:
             system, root = _file_system(urlunsplit(parts._replace(path="/")))
         except (ValueError, OSError) as error:  # An unknown option, or a scheme that pyarrow was built without.
-            raise InputError(f"{self.uri}: cannot be used: {_first_line(error)}") from error
+            raise InputError(f"{self.uri}: cannot be used: {first_line(error)}") from error
         return system, f"{root}/{unquote(parts.path).strip('/')}".rstrip("/")
 
     @property
@@ -72,6 +72,9 @@ class RemoteFolder:
 
         Args:
             name: a folder's name; empty for this folder. A missing folder has no files.
+
+        Raises:
+            InputError: a stored name cannot be that of a file below a folder, as `../x`.
         """
         return {file: entry.size for file, entry in self._files(name).items()}
 
@@ -91,7 +94,9 @@ class RemoteFolder:
                 return {}
             return {entry.path[len(self.root) + 1 :]: entry for entry in entries if entry.type == fs.FileType.File}
 
-        return self._retry(list_files)
+        sizes = self._retry(list_files)
+        check_names(sizes, self.uri)
+        return sizes
 
     def read(self, name: str) -> bytes:
         """Return the content of a file.
@@ -242,7 +247,7 @@ class RemoteFolder:
             raise errors[0]
         if errors:
             verb = "written" if write else "read"
-            raise InputError(f"{flag}: {self.uri} cannot be {verb}: {_first_line(errors[0])}") from errors[0]
+            raise InputError(f"{flag}: {self.uri} cannot be {verb}: {first_line(errors[0])}") from errors[0]
 
     def _path(self, name: str) -> str:
         return f"{self.root}/{name}" if name else self.root
@@ -264,11 +269,6 @@ def _file_system(bucket: str) -> tuple[Any, str]:
 
     system, root = fs.FileSystem.from_uri(bucket)
     return system, root.rstrip("/")
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__).rstrip(".") + "."
 
 
 def provide(folder: Path, uri: str) -> None:

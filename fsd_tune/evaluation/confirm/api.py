@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fsd_tune.cluster import destination
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.evaluation.confirm import inputs
 from fsd_tune.evaluation.confirm.inputs import Configuration, ConfirmationPlan
@@ -72,6 +73,7 @@ def confirm(
     """
     display = display or Display(quiet=True)
     started = time.monotonic()
+    destination.check(address, ray_temporary)
     experiment = open_folder.open_experiment(folder)
     display.stage("reading the search, its data and teacher", 0, 1)
     experiment.check_writable("FOLDER")
