@@ -86,6 +86,27 @@ def nearest(name: str, names: Iterable[str]) -> str:
         name: the name that the user gave.
         names: the valid names.
     """
+    close = nearest_name(name, names)
+    return f" Did you mean `{close}`?" if close else ""
+
+
+def nearest_name(name: str, names: Iterable[str]) -> str:
+    """Return the closest of some names, whatever its case, or empty text if none is close.
+
+    Args:
+        name: any name.
+        names: the names to choose from.
+    """
     by_lower = {candidate.lower(): candidate for candidate in names}
     close = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.6)
-    return f" Did you mean `{by_lower[close[0]]}`?" if close else ""
+    return by_lower[close[0]] if close else ""
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an exception's text with a full stop, or its type if it has no text.
+
+    Args:
+        error: an exception of a library.
+    """
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__).rstrip(".") + "."

@@ -14,7 +14,17 @@ from fsd_tune.cli.values import check_outputs, checked_settings, local_problems,
 from fsd_tune.errors import ProblemCollector
 from fsd_tune.models.local_checks import model_problems
 from fsd_tune.progress import Display
-from fsd_tune.settings.overrides import read_configuration_file
+from fsd_tune.settings.loader import load_section
+from fsd_tune.settings.methods import HYPERPARAMETERS
+from fsd_tune.settings.overrides import flag_of, read_configuration_file
+from fsd_tune.settings.schema import Wandb
+
+
+def _number(name: str) -> options.Number:
+    """Return the type of a flag that accepts what a hyperparameter accepts."""
+    hyperparameter = HYPERPARAMETERS[name]
+    return options.Number(hyperparameter.kind, hyperparameter.low, hyperparameter.high)
+
 
 # Each row: flag, type, default, help.
 _TRAINING_FLAGS: tuple[tuple[str, Any, Any, str], ...] = (
@@ -25,12 +35,12 @@ _TRAINING_FLAGS: tuple[tuple[str, Any, Any, str], ...] = (
         None,
         "Several, separated by commas: a teacher is trained with each, and the best on dev is kept.",
     ),
-    ("--epochs", options.Number(int, 1), 3, "Passes over the training split."),
-    ("--batch-size", options.Number(int, 1), 32, "Number of examples per step."),
-    ("--warmup-ratio", options.Number(float, 0, 1), 0.0, "Share of the steps with a growing learning rate."),
-    ("--weight-decay", options.Number(float, 0), 0.0, "Weight decay of AdamW."),
-    ("--max-length", options.Number(int, 4), 128, "Largest number of tokens of an example."),
-    ("--seed", options.Number(int, 0), None, "Seed of head, batch order and dropout; default: 0."),
+    ("--epochs", _number("epochs"), 3, "Passes over the training split."),
+    ("--batch-size", _number("batch_size"), 32, "Number of examples per step."),
+    ("--warmup-ratio", _number("warmup_ratio"), 0.0, "Share of the steps with a growing learning rate."),
+    ("--weight-decay", _number("weight_decay"), 0.0, "Weight decay of AdamW."),
+    ("--max-length", options.Number(int, 4, 100_000), 128, "Largest number of tokens of an example."),
+    ("--seed", options.SEEDS, None, "Seed of head, batch order and dropout; default: 0."),
     ("--seeds", str, None, "Several, separated by commas; each is combined with every learning rate."),
     (
         "--holdout",
@@ -47,10 +57,10 @@ _WANDB_FLAGS: tuple[tuple[str, Any, Any, str], ...] = (
     ("--wandb-tags", str, None, "Tags, separated by commas."),
 )
 _GRID_FLAGS: tuple[tuple[str, Any, Any, str], ...] = (
-    ("--cpus-per-trial", options.Number(float, 1e-3), None, "CPUs of each of several teachers; default: 1."),
+    ("--cpus-per-trial", options.Number(float, 1e-3, 10_000), None, "CPUs of each of several teachers; default: 1."),
     (
         "--gpus-per-trial",
-        options.Number(float, 0),
+        options.Number(float, 0, 1024),
         None,
         "GPUs of each of several teachers; default: 1 if there is one.",
     ),
@@ -93,8 +103,7 @@ def teacher(invocation: Invocation, /, *, overwrite: bool, quiet: bool, as_json:
     several = flags["learning_rates"] is not None or flags["seeds"] is not None
     # A run over several teachers keeps each finished one.
     invocation.keeps_progress = several
-    rates, seeds = _rates_and_seeds(flags, several)
-    from fsd_tune.settings.schema import Wandb
+    rates, seeds, wandb = _rates_seeds_and_wandb(flags, several)
     from fsd_tune.training.teacher import TeacherConfig, fine_tune
 
     config = TeacherConfig(
@@ -103,14 +112,7 @@ def teacher(invocation: Invocation, /, *, overwrite: bool, quiet: bool, as_json:
         config={name: flags[name] for name in _OPTIMISATION} | {"learning_rate": rates[0], "gradient_accumulation": 1},
         seed=seeds[0],
         reports=flags["epochs"],
-        wandb=Wandb.model_validate(
-            {
-                "mode": flags["wandb"],
-                "project": flags["wandb_project"],
-                "entity": flags["wandb_entity"],
-                "tags": tuple(filter(None, (flags["wandb_tags"] or "").split(","))),
-            }
-        ),
+        wandb=wandb,
     )
     with closing(Display(quiet)) as display:
         if several:
@@ -136,8 +138,8 @@ def teacher(invocation: Invocation, /, *, overwrite: bool, quiet: bool, as_json:
     )
 
 
-def _rates_and_seeds(flags: Mapping[str, Any], several: bool) -> tuple[list[float], list[int]]:
-    """Return the learning rates and seeds of the teachers.
+def _rates_seeds_and_wandb(flags: Mapping[str, Any], several: bool) -> tuple[list[float], list[int], Wandb]:
+    """Return the learning rates and seeds of the teachers, and the settings of Weights & Biases.
 
     Raises:
         InputError: flags are wrong or contradict each other. Problems of the model and data are added.
@@ -151,10 +153,20 @@ def _rates_and_seeds(flags: Mapping[str, Any], several: bool) -> tuple[list[floa
             problems.add(f"{flag}: is for several teachers, given by --learning-rates or --seeds.")
     if flags["device"] == "cuda" and flags["gpus_per_trial"] == 0:
         problems.add("--gpus-per-trial: found 0, but must be above 0 with --device cuda.")
+    tracking = {
+        "mode": flags["wandb"],
+        "project": flags["wandb_project"],
+        "entity": flags["wandb_entity"],
+        "tags": tuple(filter(None, (flags["wandb_tags"] or "").split(","))),
+    }
+    wandb = None
+    with problems.collect():
+        wandb = load_section("wandb", tracking, {key: flag_of(f"wandb.{key}") for key in tracking})
     if problems.lines:
         problems.add(*local_problems([flags["task"]], flags["data"]), *model_problems(flags["model"], "--model"))
     problems.raise_any()
-    return rates, seeds
+    assert wandb is not None
+    return rates, seeds, wandb
 
 
 @verb(TRAIN, settings=True)

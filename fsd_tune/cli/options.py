@@ -7,7 +7,10 @@ from typing import Any
 import click
 
 from fsd_tune.cli.app import INPUTS, OUTPUT, RUNNING, Decorator, TaskFlag, argument, option
+from fsd_tune.data.text_lines import shorten
 from fsd_tune.errors import InputError
+from fsd_tune.settings.problems import quote_value
+from fsd_tune.settings.schema import MAX_SEED
 from fsd_tune.settings.shipped import find_space
 
 _GLUE = "cola sst2 mrpc qqp stsb mnli qnli rte wnli"
@@ -44,7 +47,7 @@ class Number(click.ParamType[float]):
 
     name = "number"
 
-    def __init__(self, kind: type[int] | type[float], low: float, high: float = math.inf) -> None:
+    def __init__(self, kind: type, low: float, high: float) -> None:
         self.kind = kind
         self.low = low
         self.high = high
@@ -60,10 +63,10 @@ class Number(click.ParamType[float]):
         except ValueError:
             number = math.nan
         if not self.low <= number <= self.high:
-            limits = f"of at least {self.low:g}" if self.high == math.inf else f"from {self.low:g} to {self.high:g}"
+            limits = f"from {quote_value(self.low)} to {quote_value(self.high)}"
             words = "a whole number" if self.kind is int else "a number"
             flag = "" if param is None else param.opts[0]
-            raise InputError(f"{flag}: found {value}, but must be {words} {limits}.")
+            raise InputError(f"{flag}: found {shorten(str(value))}, but must be {words} {limits}.")
         return number
 
 
@@ -77,6 +80,7 @@ class SpaceFile(click.ParamType[Path]):
         return find_space(str(value))
 
 
+SEEDS = Number(int, 0, MAX_SEED)
 PRECISIONS = OneOf("auto", "float32", "bf16")
 
 
@@ -157,7 +161,9 @@ address = option(
     "--address", panel=RUNNING, help="Ray cluster to run on; default: the one in RAY_ADDRESS, else a local Ray."
 )
 temp_dir = folder_flag(
-    "--temp-dir", "Folder for Ray's sockets and logs (a short path); default: /tmp/ray.", panel=RUNNING
+    "--temp-dir",
+    "Folder in which Ray has its own, for sockets and logs, until the end (a short path); default: /tmp.",
+    panel=RUNNING,
 )
 overwrite = option("--overwrite", panel=OUTPUT, is_flag=True, help="Replace what --output holds.")
 quiet = option("--quiet", panel=OUTPUT, is_flag=True, help="Show no progress.")

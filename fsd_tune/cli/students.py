@@ -50,7 +50,7 @@ def evaluate(
     default=256,
     help="Largest number of dev examples, drawn by --seed.",
 )
-@option("--seed", panel=INPUTS, type=options.Number(int, 0), default=0, help="Seed of the sample and of t-SNE.")
+@option("--seed", panel=INPUTS, type=options.SEEDS, default=0, help="Seed of the sample and of t-SNE.")
 @options.device
 @options.overwrite
 @options.quiet

@@ -10,6 +10,7 @@ from fsd_tune.cli.errors import Invocation
 from fsd_tune.errors import InputError, ProblemCollector
 from fsd_tune.models.local_checks import model_problems
 from fsd_tune.settings import loader
+from fsd_tune.settings.schema import MAX_SEED
 from fsd_tune.settings.shipped import is_bare_name, unknown_space
 from fsd_tune.storage.outputs import output_problems
 
@@ -121,14 +122,15 @@ def numbers(
         return [default if single is None else single]
     if single is not None:
         problems.add(f"{flag} and {flag}s: give one of them.")
-    kind, accepted = (int, "whole numbers from 0 on") if name == "seed" else (float, "numbers above 0, at most 1")
+    whole = f"whole numbers from 0 to {MAX_SEED}"
+    kind, accepted = (int, whole) if name == "seed" else (float, "numbers above 0, at most 1")
     values: list[Any] = []
     for word in several.split(","):
         try:
             value = kind(word)
         except ValueError:
             value = -1
-        if not (value >= 0 if name == "seed" else 0 < value <= 1):
+        if not (0 <= value <= MAX_SEED if name == "seed" else 0 < value <= 1):
             problems.add(f"{flag}s: found {word.strip() or 'nothing between commas'}, but must be {accepted}.")
         elif value in values:
             problems.add(f"{flag}s: found {word.strip()} more than once.")

@@ -41,7 +41,7 @@ def fetch_uri(uri: str, local: Path) -> list[str]:
     from fsd_tune.storage.remote import RemoteFolder
 
     storage = RemoteFolder(uri)
-    storage.require("URI")
+    storage.require("URI", write=False)
     present = {name.split("/")[0] for name in storage.sizes()}
     names = _names_to_fetch(present, uri, "there")
     _check_same_search(local, storage.read(layout.SUMMARY).decode())

@@ -16,6 +16,7 @@ from fsd_tune.data.text_lines import (
     entries,
     first_problems,
     found_cell,
+    meant,
     quoted,
     read_lines,
     shorten,
@@ -76,7 +77,7 @@ def _task_folder(task: Task, data: Path) -> Path:
     if name_key(data.resolve().name) == task.id:
         return data
     content = some([f"{name}/" for name in folders]) or "no folder"
-    raise InputError(f"{data}: holds {content}, but needs {task.folder}/.{nearest(task.folder, folders)}")
+    raise InputError(f"{data}: holds {content}, but needs {task.folder}/.{meant(folders, [task.folder])}")
 
 
 def _ax_folders(mnli: Path) -> list[Path]:

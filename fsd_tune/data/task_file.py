@@ -1,6 +1,7 @@
 """Read the YAML of a task of your own: its files, text and label columns, labels and metric."""
 
 import re
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -54,13 +55,15 @@ def cell_text(value: Any) -> str | None:
         value: a label in a task's YAML or in a cell of a data file.
 
     Returns:
-        The text; None if `value` is neither text nor a number nor a boolean.
+        The text, empty for nothing and for NaN; None if `value` is neither text nor a number nor a boolean.
     """
+    if value is None or value != value:
+        return ""
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float | Decimal) and value == value // 1:
         return str(int(value))
-    return str(value) if isinstance(value, str | int | float) else None
+    return str(value) if isinstance(value, str | int | float | Decimal) else None
 
 
 def _labels(value: Any) -> Any:
@@ -69,6 +72,8 @@ def _labels(value: Any) -> Any:
     accepted = "must be a list of at least two labels, or a mapping from the files' cells to the labels' words"
     if len(labels) < 2 or not all(cell and word and word.strip() for cell, word in labels):
         raise ValueError(accepted)
+    if not all(word and word.isprintable() for _, word in labels):
+        raise ValueError("must be labels without line ends and control characters")
     for texts in zip(*labels, strict=True):
         if len({str(text).lower() for text in texts}) < len(texts):
             raise ValueError("must be different labels, even if upper and lower case are ignored")
@@ -92,13 +97,27 @@ def _scores(value: Any) -> Any:
     return (low, high)
 
 
-def _path(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError("must be a file's path")
+def _paths(value: Any) -> tuple[str, ...]:
+    paths = value if isinstance(value, list | tuple) else [value]
+    if not paths or not all(isinstance(path, str) and path.strip() and "\0" not in path for path in paths):
+        raise ValueError("must be a file's path, a pattern such as train-*.csv, or a list of these")
+    return tuple(paths)
+
+
+def _delimiter(value: Any) -> str:
+    if not isinstance(value, str) or len(value) != 1 or value in '"\r\n':
+        raise ValueError('must be one character, such as ";" or "\\t" in quotes')
     return value
 
 
-FilePath = Annotated[str, BeforeValidator(_path)]
+def _skip_labels(value: Any) -> tuple[str, ...]:
+    cells = [cell_text(item) for item in _items(value)]
+    if not cells or not all(cells):
+        raise ValueError('must be a list of labels, such as ["-"]')
+    return tuple(map(str, cells))
+
+
+Paths = Annotated[tuple[str, ...], BeforeValidator(_paths)]
 
 
 class Files(BaseModel):
@@ -106,9 +125,9 @@ class Files(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    train: FilePath = Field(description="the training split's file")
-    dev: FilePath = Field(description="the dev split's file")
-    test: FilePath | None = Field(default=None, description="the test split's file; needs no labels")
+    train: Paths = Field(description="the training split's file, a pattern such as train-*.csv, or a list of these")
+    dev: Paths = Field(description="the dev split's file or files")
+    test: Paths | None = Field(default=None, description="the test split's file or files; they need no labels")
 
 
 class TaskFile(BaseModel):
@@ -140,6 +159,12 @@ class TaskFile(BaseModel):
     header: Truth = Field(default=True, description="whether tsv and csv files begin with the columns' names")
     quoting: Truth | None = Field(
         default=None, description="whether quotation marks in tsv and csv files are quotes; by default in csv alone"
+    )
+    delimiter: Annotated[str, BeforeValidator(_delimiter)] | None = Field(
+        default=None, description='what separates the cells of tsv and csv files; by default "\\t" and ","'
+    )
+    skip_labels: Annotated[tuple[str, ...], BeforeValidator(_skip_labels)] | None = Field(
+        default=None, description="labels of rows that are skipped, such as those on which annotators did not agree"
     )
 
 
@@ -184,15 +209,17 @@ def read_task_file(path: Path) -> Task:
         tables=Tables(
             file=path.absolute(),
             files=tuple(files.items()),
-            kinds=tuple((split, described.format or _kind(file)) for split, file in files.items()),
+            kinds=tuple((split, described.format or _kind(paths[0])) for split, paths in files.items()),
             header=described.header,
             quoting=described.quoting,
+            delimiter=described.delimiter,
+            skip_labels=described.skip_labels or (),
         ),
     )
 
 
-def _files(described: TaskFile) -> dict[str, str]:
-    return {split: file for split, file in described.files.model_dump().items() if file is not None}
+def _files(described: TaskFile) -> dict[str, tuple[str, ...]]:
+    return {split: paths for split, paths in described.files.model_dump().items() if paths is not None}
 
 
 def _kind(file: str) -> Any:
@@ -222,19 +249,24 @@ def _check(described: TaskFile, problems: Problems) -> None:
     if described.metric is not None and described.metric not in metrics:
         kind = "scores" if described.labels is None else f"{len(described.labels)} labels"
         problems.found(("metric",), described.metric, f"must be one of {listed(metrics)} for {kind}", metrics)
+    cells = {cell.lower() for cell, _ in described.labels or ()}
+    if clash := [cell for cell in described.skip_labels or () if cell.lower() in cells]:
+        problems.add(("skip_labels",), f"must not hold {listed(clash)}, which `labels:` lists.")
     kinds = set()
-    for split, file in _files(described).items():
-        kind = described.format or _kind(file)
-        kinds.add(kind)
-        if kind is None:
-            suggestion = nearest(Path(file).suffix, ENDINGS)
+    for split, paths in _files(described).items():
+        split_kinds = {described.format or _kind(path) for path in paths}
+        kinds |= split_kinds
+        if None in split_kinds:
+            file = next(path for path in paths if _kind(path) is None)
             problems.add(
                 ("files", split),
                 f"found {file}, but must end in one of {listed(ENDINGS)}, or "
-                f"`format:` must name its format ({listed(get_args(Kind))}).{suggestion}",
+                f"`format:` must name its format ({listed(get_args(Kind))}).{nearest(Path(file).suffix, ENDINGS)}",
             )
+        elif len(split_kinds) > 1:
+            problems.add(("files", split), f"found {listed(sorted(split_kinds))}, but must be files of one format.")
     if not kinds & {"tsv", "csv", None}:
-        for key in ("header", "quoting"):
+        for key in ("header", "quoting", "delimiter"):
             if key in described.model_fields_set:
                 problems.add((key,), "does not apply to jsonl and parquet files.")
     elif not described.header:

@@ -22,17 +22,21 @@ class Tables:
 
     Attributes:
         file: the YAML, absolute; the files' paths start from its folder unless `--data` names another.
-        files: pairs of split and path as written in the YAML.
+        files: pairs of split and its paths as written in the YAML; a path can be a pattern such as `train-*.csv`.
         kinds: pairs of split and format: tsv, csv, jsonl or parquet.
         header: whether tsv and csv files begin with the columns' names; otherwise columns are called 1, 2, ...
         quoting: whether quotation marks in tsv and csv files are quotes; None means only in csv.
+        delimiter: what separates the cells of tsv and csv files; None for the tab and the comma.
+        skip_labels: labels of rows that are skipped.
     """
 
     file: Path
-    files: tuple[tuple[str, str], ...]
+    files: tuple[tuple[str, tuple[str, ...]], ...]
     kinds: tuple[tuple[str, str], ...]
     header: bool = True
     quoting: bool | None = None
+    delimiter: str | None = None
+    skip_labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

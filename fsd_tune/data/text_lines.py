@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from fsd_tune.errors import InputError, nearest
+from fsd_tune.errors import InputError, nearest, nearest_name
 
 SHOWN_PER_FILE = 10
 
@@ -75,7 +75,7 @@ def check_file(path: Path) -> None:
     if path.exists() or path.is_symlink():
         return
     files = entries(path.parent)[1]
-    raise InputError(f"{path}: no such file; its folder holds {some(files) or 'no file'}.{nearest(path.name, files)}")
+    raise InputError(f"{path}: no such file; its folder holds {some(files) or 'no file'}.{meant(files, [path.name])}")
 
 
 def check_folder(path: Path, content: str) -> None:
@@ -109,8 +109,22 @@ def columns_problem(has: str, names: Sequence[str], needed: Sequence[str]) -> st
     missing = [column for column in needed if column not in names]
     if not missing:
         return ""
-    hints = "".join(dict.fromkeys(nearest(column, missing) for column in names if column not in needed))
+    hints = meant([column for column in names if column not in needed], missing)
     return f"{has} {quoted(map(shorten, names))}, but needs {quoted(needed)}.{hints}"
+
+
+def meant(names: Iterable[str], needed: Sequence[str]) -> str:
+    """Ask for names that are there whether needed ones were meant by them.
+
+    Args:
+        names: the names that are there, of columns, files or folders.
+        needed: the names that are missing.
+
+    Returns:
+        Such as ` Is `SST` meant to be `SST-2`?` for each close pair; empty text if none is close.
+    """
+    pairs = {(name, close) for name in names if (close := nearest_name(name, needed)) and name != close}
+    return "".join(f" Is `{shorten(name)}` meant to be `{close}`?" for name, close in sorted(pairs))
 
 
 def _undecodable(path: Path, content: bytes) -> Iterator[str]:

@@ -170,7 +170,7 @@ class _Builder:
     @contextmanager
     def _artefact(self, folder: Path) -> Iterator[bool]:
         """Lock an artefact, yield whether the body must build it, and publish a new one for other nodes."""
-        with artifacts.locked(folder):
+        with artifacts.locked(folder, lambda text: self._progress(text, 0, 1)):
             missing = not fetched(folder, self._spec.remote)
             if missing and not self._build:
                 raise NotBuiltError(folder.name)

@@ -96,10 +96,10 @@ def resume_search(
     with preserved_process_state():
         experiment = open_folder.open_experiment(folder)
         experiment.check_writable("FOLDER")
-        experiment.download()
-        recorded = search_folder.recorded_inputs(experiment.folder)
-        _check_overrides(overrides or {})
-        settings = loader.load(experiment.folder / layout.SETTINGS, overrides)
+        with experiment.look() as look:
+            recorded = search_folder.recorded_inputs(look)
+            _check_overrides(overrides or {})
+            settings = loader.load(look / layout.SETTINGS, overrides)
         keywords = keywords | recorded | {"output": experiment, "resuming": True}
         return run_search(settings, None, options, **keywords)
 
@@ -135,7 +135,10 @@ def execute(plan: SearchPlan, options: RunOptions) -> Results:
     """
     experiment, display = plan.experiment, options.shown()
     notes = list(plan.notes)
-    with search_folder.hold_folder(experiment.folder), experiment.lock():
+    with search_folder.hold_folder(experiment.folder, experiment.name), experiment.lock():
+        # Hours may have passed since the folder was checked; whatever was written into it meanwhile is not overwritten.
+        overwrite = options.overwrite and search_folder.group_in(experiment.folder) == plan.held
+        search_folder.check_output(experiment.folder, plan.identity, overwrite, options.resuming)
         if options.overwrite and experiment.folder.is_dir():
             search_folder.clear_folder(experiment)
         past = ResumeState()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fsd_tune.cluster import cluster_yaml
+from fsd_tune.cluster import cluster_yaml, destination
 from fsd_tune.data import splits
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.memory import sizes
@@ -19,6 +19,7 @@ from fsd_tune.settings.loader import Settings
 from fsd_tune.storage import hub, open_folder
 from fsd_tune.storage.outputs import output_problems
 from fsd_tune.storage.uri import is_uri, joined
+from fsd_tune.storage.waiting import holder_of
 from fsd_tune.tracking.login import tracking_problems
 from fsd_tune.versions import versions
 
@@ -78,6 +79,7 @@ def run_checks(request: CheckRequest) -> Iterator[Check]:
         ("disk", True, _disk),
         ("Weights & Biases", request.settings is not None, _tracking),
         ("auth mode", True, _auth),
+        ("Ray", True, _ray),
         ("cluster", request.address is not None, _nodes),
     ]
     for name, requested, check in checks:
@@ -92,7 +94,10 @@ def run_checks(request: CheckRequest) -> Iterator[Check]:
 
 def _cluster_file(request: CheckRequest) -> list[Check]:
     assert request.cluster is not None
-    problems = cluster_yaml.problems(request.cluster) or cluster_yaml.lacking(request.cluster)
+    problems = cluster_yaml.problems(request.cluster) or [
+        *cluster_yaml.lacking(request.cluster),
+        *cluster_yaml.short_stop(request.cluster),
+    ]
     valid = Check("cluster file", f"{request.cluster} is valid")
     return [Check("cluster file", problem, False) for problem in problems] or [valid]
 
@@ -141,7 +146,9 @@ def _output(request: CheckRequest) -> list[Check]:
         with sqlite3.connect(f"file:{(output / 'study.db').resolve()}?mode=ro", uri=True) as database:
             (count,) = database.execute("select count(*) from trials").fetchone()
     except sqlite3.Error as error:
-        message = f"{output / 'study.db'} cannot be opened ({error}); move it away, and `resume` writes it again"
+        holder = holder_of(output / "study.db")
+        way_out = f"process {holder.pid} has locked it" if holder else "move it away, and `resume` writes it again"
+        message = f"{output / 'study.db'} cannot be opened ({error}); {way_out}"
         return [Check("study", message, False)]
     return [Check("study", f"{output / 'study.db'} holds {count} trials; the same search continues")]
 
@@ -243,12 +250,19 @@ def _tracking(request: CheckRequest) -> list[Check]:
 
 def _auth(request: CheckRequest) -> list[Check]:
     """Check that Ray's token exists if the environment requires one."""
-    mode = os.environ.get("RAY_AUTH_MODE", "disabled" if request.address is None else "")
+    mode = os.environ.get("RAY_AUTH_MODE", "")
     token = Path("~/.ray/auth_token").expanduser()
     if mode == "token" and not token.is_file() and "RAY_AUTH_TOKEN" not in os.environ:
         message = "RAY_AUTH_MODE=token, but there is no token; `ray get-auth-token --generate` makes one"
         return [Check("auth mode", message, False)]
-    return [Check("auth mode", mode or "not set")]
+    unset = "not set; a local Ray has a token of its own" if request.address is None else "not set"
+    return [Check("auth mode", mode or unset)]
+
+
+def _ray(request: CheckRequest) -> list[Check]:
+    """Check that RAY_ADDRESS is that of a cluster, or that a local Ray can have its folder."""
+    destination.check(request.address, None)
+    return []
 
 
 def _nodes(request: CheckRequest) -> list[Check]:

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,7 @@ from fsd_tune.storage import layout
 from fsd_tune.storage.layout import TrialState
 from fsd_tune.storage.retry import FolderWatch, StorageUnavailableError
 from fsd_tune.storage.search_summary import SearchSummary
+from fsd_tune.storage.waiting import WaitedTooLongError
 
 if TYPE_CHECKING:
     from fsd_tune.search.asha import ResumableAsha
@@ -243,7 +244,9 @@ class SearchDriver:
             raise FsdTuneError(f"Ray Tune stopped the search: {reason.strip()}") from error
         finally:
             if self._storage.lost is None:
-                study.close()
+                # The study is made again from the trials' files, so its end must not hide another error.
+                with suppress(WaitedTooLongError):
+                    study.close()
         if self._interrupted.is_set():
             raise KeyboardInterrupt
         return study.stalled

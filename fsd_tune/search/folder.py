@@ -88,11 +88,12 @@ _KEPT_FILES = (layout.MEMORY, layout.LOCK, *files.SYSTEM_NAMES)
 
 
 @contextmanager
-def hold_folder(folder: Path) -> Iterator[None]:
+def hold_folder(folder: Path, name: str = "") -> Iterator[None]:
     """Lock a search's folder for this process. The lock is released even if the process is killed.
 
     Args:
         folder: the folder, which is created if needed.
+        name: the folder as the user gave it, for the message; empty for its path.
 
     Raises:
         InputError: another process is searching in it.
@@ -105,7 +106,9 @@ def hold_folder(folder: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise InputError(f"--output: another search is running in {folder}; wait for its end, or stop it.") from None
+        raise InputError(
+            f"--output: another search is running in {name or folder}; wait for its end, or stop it."
+        ) from None
     try:
         yield
     finally:
@@ -143,6 +146,18 @@ def check_output(folder: Path, identity: dict[str, Any], overwrite: bool, resumi
             f"--output: {folder} holds another search ({'; '.join([*changes[:3], *rest])}); give a new folder, or "
             "--overwrite."
         )
+
+
+def group_in(folder: Path) -> str | None:
+    """Return the group of the search in a folder, which no other search has; None if there is none.
+
+    Args:
+        folder: the search's.
+    """
+    try:
+        return SearchSummary.read(folder).group
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def recorded_inputs(folder: Path) -> dict[str, Any]:

@@ -117,6 +117,23 @@ def load(
     return _build(document.data, overrides, problems, complete=path is None)
 
 
+def load_section(name: str, values: Mapping[str, Any], places: Mapping[str, str]) -> Any:
+    """Return one section of the settings from plain values, for verbs without a settings file.
+
+    Args:
+        name: the section.
+        values: values by key.
+        places: the place of each key, such as its flag, for errors.
+
+    Raises:
+        InputError: values are not accepted.
+    """
+    problems = Problems("", {}, [], {(name, key): place for key, place in places.items()})
+    section = _section(name, values, problems)
+    problems.raise_any()
+    return section
+
+
 def _build(data: dict[str, Any], overrides: Mapping[str, Any], problems: Problems, complete: bool) -> Settings:
     """Return settings from the data with the overrides applied.
 

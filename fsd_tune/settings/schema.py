@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from fsd_tune.settings.fields import Accepted, Number, Place, Reason, Text, Truth, Whole
+from fsd_tune.settings.fields import Accepted, Number, Place, Reason, Truth, Whole
 from fsd_tune.settings.problems import as_number
 
 _DURATION = re.compile(r"(?:(\d{1,5})h)?(?:(\d{1,5})m)?(?:(\d{1,6})s)?")
@@ -19,6 +19,10 @@ _LAYERS = "one of penultimate, last, all, or a list of [teacher layer, student l
 _FIRST = "a list of configurations such as [{alpha: 0.5}]"
 _SELECT_ON = "dev or {holdout: share of the training split, above 0 and at most 0.5}"
 _MAX_GPUS = 1024
+MAX_SEED = 2**32 - 1  # NumPy accepts no larger seed.
+# W&B refuses other names when the run begins.
+_WANDB_NAME = re.compile(r"[^/\\#?%:]{1,128}")
+_WANDB_NAMES = "a name of at most 128 characters without / \\ # ? % : and line ends"
 
 
 def _read_mode(value: Any) -> Any:
@@ -30,7 +34,16 @@ def _read_tags(value: Any) -> tuple[str, ...]:
         return ()
     if not isinstance(value, list | tuple) or any(not isinstance(tag, str) or not tag.strip() for tag in value):
         raise ValueError(f"must be {_TAGS}")
+    if any(len(tag) > 64 or not tag.isprintable() for tag in value):
+        raise ValueError("must be tags of at most 64 characters, without line ends, as W&B accepts them")
     return tuple(value)
+
+
+def _read_wandb_name(value: Any) -> str:
+    if not isinstance(value, str) or not _WANDB_NAME.fullmatch(value) or not value.isprintable() or not value.strip():
+        separate = "; `entity` and `project` are separate settings" if "/" in str(value) else ""
+        raise ValueError(f"must be {_WANDB_NAMES}{separate}")
+    return value
 
 
 def _read_layers(value: Any) -> Any:
@@ -216,7 +229,7 @@ class Search(Section):
     trials: Whole = Field(ge=1, le=10**6, default=64, description="number of trials")
     seed: Whole = Field(
         ge=0,
-        le=2**32 - 1,
+        le=MAX_SEED,
         default=0,
         description="seed of the sampler, the batch order and the initialisation",
     )
@@ -291,14 +304,17 @@ class Resources(Section):
     )
 
 
+WandbName = Annotated[str, BeforeValidator(_read_wandb_name), Accepted(_WANDB_NAMES)]
+
+
 class Wandb(Section):
     """Tracking with Weights & Biases."""
 
     mode: Annotated[Literal["off", "offline", "online"], BeforeValidator(_read_mode)] = Field(
         default="off", description="off, offline (files to sync later) or online"
     )
-    project: Text = Field(default="fsd_tune", description="project of the runs")
-    entity: Text | None = Field(default=None, description="user or team; null: the default of the account")
+    project: WandbName = Field(default="fsd_tune", description="project of the runs")
+    entity: WandbName | None = Field(default=None, description="user or team; null: the default of the account")
     tags: Annotated[tuple[str, ...], BeforeValidator(_read_tags), Accepted(_TAGS)] = Field(
         default=(), description="tags of the runs"
     )

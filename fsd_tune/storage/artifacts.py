@@ -17,11 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fsd_tune.errors import FsdTuneError
+from fsd_tune.storage import waiting
 from fsd_tune.storage.files import MANIFEST as MANIFEST
 from fsd_tune.storage.files import MODEL_RECORD as MODEL_RECORD
 from fsd_tune.storage.files import atomic_file as atomic_file
 from fsd_tune.storage.files import atomic_folder as atomic_folder
 from fsd_tune.storage.files import make_folder
+
+# The teacher pass over the largest tasks takes hours.
+_BUILD_SECONDS = 24 * 3600.0
 
 
 def digest(*parts: Any) -> str:
@@ -201,14 +205,28 @@ def facts_of(folder: Path) -> dict[str, Any] | None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, notify: waiting.Notify = waiting.warn) -> Iterator[None]:
     """Hold the lock of an artefact, so that one process builds it while the others wait.
 
     Args:
         folder: the artefact's folder. The lock is a file beside it.
+        notify: called with a line that says whom this waits for.
+
+    Raises:
+        FsdTuneError: the process that has the lock is stopped, or has it for a day.
     """
-    from filelock import FileLock
+    from filelock import FileLock, Timeout
 
     make_folder(folder.parent)
-    with FileLock(folder.parent / f".{folder.name}.lock"):
+    path = folder.parent / f".{folder.name}.lock"
+    lock = FileLock(path, blocking=False)
+    wait = waiting.wait_for_holder(path, f"builds {folder}", _BUILD_SECONDS, notify)
+    while not lock.is_locked:
+        try:
+            lock.acquire()
+        except Timeout:
+            wait.pause()
+    try:
         yield
+    finally:
+        lock.release()

@@ -38,6 +38,18 @@ class ExperimentFolder:
     def download(self) -> None:
         """Replace the working copy by the stored files."""
 
+    @contextmanager
+    def look(self) -> Iterator[Path]:
+        """Provide what tells which search is stored, for reading; the working copy of a running search stays as it is.
+
+        Yields:
+            A folder with `summary.json` and `settings.yaml`. Behind a URI the other names in it are empty files.
+
+        Raises:
+            InputError: as the block raised it.
+        """
+        yield self.folder
+
     def check_writable(self, flag: str) -> None:
         """Check that the folder or the storage can be written now.
 
@@ -138,7 +150,9 @@ class ExperimentFolder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Lock remote storage for this process while the block runs. A folder on a disk has its own lock file.
+        """Lock remote storage for this process while the block runs, and replace the working copy by what is stored.
+
+        Disks have the folder's own lock file.
 
         Raises:
             InputError: another process holds the lock.

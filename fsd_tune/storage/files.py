@@ -143,12 +143,21 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     folder = real_path(folder)
     with library_errors(folder), temporary_folder(folder) as temporary:
         yield temporary
+        _follow_umask(temporary)
         sync(temporary)
         if temporary.parent == folder:
             _replace_contents(folder, temporary)
         else:
             temporary.rename(folder)
         _sync_one(folder)
+
+
+def _follow_umask(folder: Path) -> None:
+    """Give the files in a new folder the rights that the umask gave the folder, because safetensors makes them 0600."""
+    rights = folder.stat().st_mode & 0o777
+    for path in folder.rglob("*"):
+        if not path.is_symlink():
+            path.chmod(rights if path.is_dir() else rights & 0o666)
 
 
 def _replace_contents(folder: Path, temporary: Path) -> None:

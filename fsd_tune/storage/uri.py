@@ -2,10 +2,11 @@
 
 import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
-from fsd_tune.errors import nearest
+from fsd_tune.errors import InputError, nearest
 
 _KEY = re.compile("key|secret|token|password", re.IGNORECASE)
 SCHEMES = ("s3", "gs", "gcs", "hdfs", "file")
@@ -91,3 +92,31 @@ def problems_of(place: str, flag: str) -> list[str]:
     if not (parts.netloc + parts.path).strip("/"):
         return [f"{flag}: {place} names no bucket."]
     return []
+
+
+def check_names(names: Collection[str], uri: str) -> None:
+    """Refuse stored names that cannot be those of files below the folder that they are downloaded to.
+
+    Whoever can write to a bucket chooses the names in it.
+
+    Args:
+        names: the names of all files below a URI, relative to it.
+        uri: the URI.
+
+    Raises:
+        InputError: a line for each of the first ten such names.
+    """
+
+    def is_usable(name: str) -> bool:
+        parts = name.split("/")
+        folders = ("/".join(parts[:count]) for count in range(1, len(parts)))
+        return not (
+            {"", ".", ".."} & set(parts)
+            or any(character == "\\" or character < " " for character in name)
+            or any(folder in names for folder in folders)
+        )
+
+    unusable = [name for name in names if not is_usable(name)]
+    reason = "which cannot be the name of a file below a folder; delete it there."
+    if unusable:
+        raise InputError([f"{uri}: holds {name!r}, {reason}" for name in unusable[:10]])

@@ -34,6 +34,9 @@ class OpenRuns:
         self._last_report: dict[str, int] = {}
         wandb_folder = self._folder / "wandb"
         wandb_folder.mkdir(parents=True, exist_ok=True)
+        if "WANDB_SWEEP_ID" not in os.environ:
+            # W&B checks this variable, too, although the settings take its place.
+            os.environ.pop("WANDB_PROJECT", None)
         # Keep W&B's files out of the home folder. Online runs need the user's configuration, which can name a server.
         for variable in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", *(["WANDB_CONFIG_DIR"] if self._offline else [])):
             os.environ[variable] = str(wandb_folder / variable.split("_")[1].lower())
@@ -58,7 +61,7 @@ class OpenRuns:
         # The agent of a W&B sweep has set the id of its run already.
         run_id = None if "WANDB_SWEEP_ID" in os.environ else safe_id(f"{self._group}-{name}")
         run = wandb.init(
-            **self._common_arguments, job_type=kind, name=name, id=run_id, resume="allow", reinit="create_new",
+            **self._common_arguments, job_type=kind, name=name[:128], id=run_id, resume="allow", reinit="create_new",
             config=config, settings=_settings(wandb),
         )  # fmt: skip
         self._runs[name] = run

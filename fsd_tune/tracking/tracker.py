@@ -21,6 +21,7 @@ from typing import Any
 import psutil
 
 from fsd_tune.settings.schema import Wandb
+from fsd_tune.storage.artifacts import digest
 
 # Name of the file that marks a run's folder as complete: W&B has received all data of the run.
 SEAL = "fsd_tune.json"
@@ -32,10 +33,11 @@ def safe_id(name: str) -> str:
     """Return a name in the form that W&B accepts for ids and groups.
 
     Args:
-        name: any text. Characters other than letters, digits, dots, dashes and underscores become dashes; only the
-            first 100 characters are kept.
+        name: any text. Characters other than letters, digits, dots, dashes and underscores become dashes. The end of a
+            name of more than 100 characters is replaced by a digest, so that different names stay different.
     """
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name)[:100]
+    safe = re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
+    return safe if len(safe) <= 100 else f"{safe[:83]}-{digest(name)}"
 
 
 def folders_of(folder: Path, group: str, name: str) -> list[Path]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fsd_tune import device
+from fsd_tune.cluster import destination
 from fsd_tune.errors import FsdTuneError, ProblemCollector
 from fsd_tune.memory.spec import fingerprint
 from fsd_tune.progress import Display, duration
@@ -84,6 +85,8 @@ def train(
     problems = ProblemCollector()
     if store.exists() and not (store / _MARK).is_file():
         problems.add(f"--output: candidates would be kept in {store}, which holds something else; move it away.")
+    with problems.collect():
+        destination.check(address, ray_temporary)
     with problems.collect():
         inputs = load_teacher_inputs(run, overwrite)
     problems.raise_any()

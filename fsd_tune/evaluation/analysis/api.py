@@ -55,7 +55,6 @@ def analyze(plan: AnalysisPlan, device: str, display: Display) -> dict[str, Any]
         artifacts.write_json(temporary / ANALYSIS, document)
         pictures.draw_pictures(document, temporary)
         facts |= plan.identity
-        temporary.chmod(0o755)
     if plan.output.name == layout.ANALYSIS and (plan.output.parent / layout.SUMMARY).is_file():
         html_report.write_report(plan.output.parent)
     display.close()

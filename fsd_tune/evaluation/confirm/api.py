@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fsd_tune.cluster import destination
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.evaluation.confirm import inputs
 from fsd_tune.evaluation.confirm.inputs import Configuration, ConfirmationPlan
@@ -24,6 +25,7 @@ from fsd_tune.report.intervals import RESAMPLES, Interval, bootstrap, mean_and_d
 from fsd_tune.search.folder import hold_folder
 from fsd_tune.storage import artifacts, layout, open_folder
 from fsd_tune.storage.experiment_folder import ExperimentFolder
+from fsd_tune.storage.uri import is_uri
 from fsd_tune.versions import versions
 
 
@@ -71,10 +73,28 @@ def confirm(
     """
     display = display or Display(quiet=True)
     started = time.monotonic()
+    destination.check(address, ray_temporary)
     experiment = open_folder.open_experiment(folder)
     display.stage("reading the search, its data and teacher", 0, 1)
     experiment.check_writable("FOLDER")
-    experiment.download()
+    # A folder that does not exist is refused below; locking would create it.
+    exists = experiment.folder.is_dir() or is_uri(experiment.name)
+    with _lock(experiment) if exists else contextlib.nullcontext():
+        return _confirm(experiment, top, seeds, fresh_seeds, baseline, address, ray_temporary, display, started)
+
+
+def _confirm(
+    experiment: ExperimentFolder,
+    top: int,
+    seeds: int,
+    fresh_seeds: int,
+    baseline: Path | str | None,
+    address: str | None,
+    ray_temporary: Path | None,
+    display: Display,
+    started: float,
+) -> dict[str, Any]:
+    """Confirm the search in a locked folder."""
     plan = inputs.plan_confirmation(experiment, top, seeds, fresh_seeds, baseline, address)
     for note in plan.notes:
         display.line(f"note: {note}")
@@ -89,7 +109,7 @@ def confirm(
         address,
         ray_temporary,
     )
-    with _lock(experiment), runs:
+    with runs:
         document = _compete(plan, runs, display)
         document["wall_seconds"] = round(time.monotonic() - started, 2)
         output = experiment.folder / layout.CONFIRM

@@ -6,10 +6,12 @@ import time
 
 import pytest
 
+from fsd_tune.cluster import fetch
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.storage import artifacts
 from fsd_tune.storage import remote as storage
 from fsd_tune.storage.remote import RemoteFolder
+from fsd_tune.storage.remote_experiment_folder import RemoteExperimentFolder
 from tests.helpers import s3
 
 pytestmark = pytest.mark.skipif(bool(s3.missing()), reason=s3.missing())
@@ -43,6 +45,23 @@ def test_what_is_put_comes_back_and_what_is_deleted_is_gone(server, tmp_path):
     assert here.sizes() == {"note": 2}
     with pytest.raises(FileNotFoundError):
         here.read("deep/a/one")
+
+
+def test_names_that_lead_out_of_a_folder_are_refused(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("FSD_TUNE_CACHE", str(tmp_path / "cache"))
+    place = server.uri("foreign")
+    server.put("foreign/results/../../../x", b"1")
+    server.put("foreign/summary.json", b"{}")
+    reads = (
+        RemoteFolder(place).sizes,
+        lambda: RemoteFolder(place).get_folder("", tmp_path / "copy"),
+        lambda: fetch.fetch_uri(place, tmp_path / "fetched"),
+        RemoteExperimentFolder(place, "view").download,
+    )
+    for read in reads:
+        with pytest.raises(InputError, match=r"holds 'results/\.\./\.\./\.\./x', which cannot be"):
+            read()
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_a_disk_by_its_uri(tmp_path):
