@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from fsd_tune.cluster import destination, private_ray
+from fsd_tune.cluster import destination, private_ray, signals
 from fsd_tune.cluster.placement import HEAD
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.settings.loader import Settings
@@ -38,8 +38,8 @@ _ANSWER_SECONDS = 2.0
 def connect(address: str | None = None, temporary: Path | None = None) -> Iterator[None]:
     """Connect to the cluster at `address`, or start a local Ray instance, while the block runs.
 
-    An existing connection of this process is used and stays open. Environment variables, log levels and the handler
-    of SIGTERM are restored at the end.
+    An existing connection of this process is used and stays open. Environment variables, log levels and signal
+    handlers are restored at the end.
 
     Args:
         address: the address of a running cluster; None takes RAY_ADDRESS, and starts a local instance if it is not set.
@@ -49,7 +49,7 @@ def connect(address: str | None = None, temporary: Path | None = None) -> Iterat
         InputError: nothing answers at the address, or Ray cannot use the folder.
         FsdTuneError: Ray cannot be reached or started.
     """
-    with _environment(), _quiet_snapshots(), _sigterm_restored():
+    with _environment(), _quiet_snapshots(), signals.handled():
         import ray
 
         if ray.is_initialized():
@@ -69,7 +69,7 @@ def connect(address: str | None = None, temporary: Path | None = None) -> Iterat
                 _start("Ray", address="local", **local)
             if threading.current_thread() is threading.main_thread():
                 # The handler of ray.init prints a stack and exits at once, which would leave folders incomplete.
-                signal.signal(signal.SIGTERM, _interrupt)
+                signal.signal(signal.SIGTERM, signals.interrupt)
             try:
                 yield
             finally:
@@ -87,16 +87,17 @@ def _start(name: str, **options: Any) -> None:
     from ray.job_config import JobConfig
 
     try:
-        ray.init(
-            namespace=NAMESPACE,
-            log_to_driver=False,
-            logging_level="ERROR",
-            configure_logging=True,
-            # As a client's job: workers do not look for modules in this process's working folder, where a user's
-            # torch.py or statistics.py would be taken for the library.
-            job_config=JobConfig(_client_job=True),
-            **options,
-        )
+        with signals.hangup_ignored():
+            ray.init(
+                namespace=NAMESPACE,
+                log_to_driver=False,
+                logging_level="ERROR",
+                configure_logging=True,
+                # As a client's job: workers do not look for modules in this process's working folder, where a user's
+                # torch.py or statistics.py would be taken for the library.
+                job_config=JobConfig(_client_job=True),
+                **options,
+            )
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
         # Its processes would run on, because a start that fails leaves what it has started.
         ray.shutdown()
@@ -126,22 +127,6 @@ def _quiet_snapshots() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
-
-
-@contextmanager
-def _sigterm_restored() -> Iterator[None]:
-    """Restore the handler of SIGTERM at the end; only the main thread can change handlers."""
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        # None means a handler that was not installed from Python, so Python cannot restore it.
-        if handler is not None and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)
-
-
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _check_reachable(address: str, flag: str) -> None:

@@ -10,7 +10,7 @@ from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.report.results import Results, load
 from fsd_tune.search import budget
 from fsd_tune.search import folder as search_folder
-from fsd_tune.search.conclusion import conclude
+from fsd_tune.search.conclusion import conclude, explained_interrupt
 from fsd_tune.search.description import write_description
 from fsd_tune.search.driver import Capacity, SearchDriver
 from fsd_tune.search.options import RunOptions, SearchInputs, SettingsLike, as_settings, from_keywords
@@ -143,7 +143,7 @@ def execute(plan: SearchPlan, options: RunOptions) -> Results:
             search_folder.clear_folder(experiment)
         past = ResumeState()
         if (experiment.folder / layout.SUMMARY).exists():
-            past = restore_trials(experiment.folder.absolute(), plan.settings, options.errored)
+            past = restore_trials(experiment.folder.absolute(), plan.settings, options.errored, experiment)
             notes += past.notes
             experiment.sync_unfinished()
         for note in notes:
@@ -196,5 +196,6 @@ def _conclude_again(plan: SearchPlan, past: ResumeState, stalled: bool, options:
     summary.write(folder)
     tracker = WandbSearchLogger(plan.settings.wandb, folder, summary, options.shown())
     results = load(folder)
-    conclude(plan, results, tracker, done=True)
+    with explained_interrupt(plan.experiment.name) as missing:
+        conclude(plan, results, tracker, True, missing, options.shown().line)
     return results

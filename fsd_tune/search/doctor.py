@@ -17,7 +17,8 @@ from fsd_tune.memory import sizes
 from fsd_tune.models.local_checks import model_problems
 from fsd_tune.settings.loader import Settings
 from fsd_tune.storage import hub, open_folder
-from fsd_tune.storage.uri import is_uri, joined, misses_slash
+from fsd_tune.storage.outputs import output_problems
+from fsd_tune.storage.uri import is_uri, joined
 from fsd_tune.storage.waiting import holder_of
 from fsd_tune.tracking.login import tracking_problems
 from fsd_tune.versions import versions
@@ -126,6 +127,9 @@ def _teacher(request: CheckRequest) -> list[Check]:
 def _output(request: CheckRequest) -> list[Check]:
     """Check that the output can be written, that it holds no other search, and that its study can be read."""
     assert request.output is not None
+    problems = output_problems(request.output, uri=True)
+    if problems:
+        return [Check("output", problem.removeprefix("--output: "), False) for problem in problems]
     if is_uri(request.output):
         open_folder.open_experiment(request.output).check_writable("--output")
         changes = _changes(request)
@@ -133,11 +137,6 @@ def _output(request: CheckRequest) -> list[Check]:
             return [Check("output", _other_search(request.output, changes), False)]
         return [Check("output", f"{request.output} can be written and read back")]
     output = Path(request.output)
-    if misses_slash(request.output):
-        return [Check("output", f"found {request.output}; a URI has two slashes, as in s3://bucket/runs/rte", False)]
-    existing = next(path for path in (output, *output.resolve().parents) if path.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        return [Check("output", f"{existing} cannot be written; give another --output", False)]
     changes = _changes(request)
     if changes:
         return [Check("output", _other_search(request.output, changes), False)]

@@ -1,6 +1,5 @@
 """Check, lock and clear a search's folder, and read what identifies the search in it."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,10 +15,10 @@ from fsd_tune.memory.spec import MemorySpec, fingerprint
 from fsd_tune.report.compare import differences
 from fsd_tune.settings import loader
 from fsd_tune.settings.loader import Settings
-from fsd_tune.storage import layout
+from fsd_tune.storage import files, layout
 from fsd_tune.storage.experiment_folder import ExperimentFolder
 from fsd_tune.storage.search_summary import SearchSummary
-from fsd_tune.storage.uri import is_uri, misses_slash
+from fsd_tune.storage.uri import is_uri
 
 
 def describe_identity(settings: Settings, spec: MemorySpec) -> dict[str, Any]:
@@ -85,7 +84,7 @@ def record_inputs(task: Task, teacher: str, data: object, memory: object, device
 
 
 UNDO = "Undo that, or start a new search."
-_KEPT_FILES = (layout.MEMORY, layout.LOCK)
+_KEPT_FILES = (layout.MEMORY, layout.LOCK, *files.SYSTEM_NAMES)
 
 
 @contextmanager
@@ -101,7 +100,8 @@ def hold_folder(folder: Path, name: str = "") -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    folder.mkdir(parents=True, exist_ok=True)
+    new = not folder.is_dir()
+    files.make_folder(folder)
     lock = FileLock(folder / layout.LOCK, timeout=0)
     try:
         lock.acquire()
@@ -113,14 +113,15 @@ def hold_folder(folder: Path, name: str = "") -> Iterator[None]:
         yield
     finally:
         if [path.name for path in folder.iterdir()] == [layout.LOCK]:
-            # The search was refused before it wrote anything, so remove the empty folder.
+            # The search was refused before it wrote anything, so remove the empty folder that was made for it.
             (folder / layout.LOCK).unlink()
-            folder.rmdir()
+            if new:
+                files.real_path(folder).rmdir()
         lock.release()
 
 
 def check_output(folder: Path, identity: dict[str, Any], overwrite: bool, resuming: bool = False) -> None:
-    """Check that a folder can be written, and that it holds at most the search of this `identity` and memories.
+    """Check that a folder holds at most the search of this `identity` and memories.
 
     Args:
         folder: the folder of the search.
@@ -129,15 +130,8 @@ def check_output(folder: Path, identity: dict[str, Any], overwrite: bool, resumi
         resuming: the folder must hold this search.
 
     Raises:
-        InputError: the folder cannot be written, holds other files, or holds another search without `overwrite`.
+        InputError: the folder holds other files, or holds another search without `overwrite`.
     """
-    if misses_slash(folder):
-        raise InputError(f"--output: found {folder}; a URI has two slashes, as in s3://bucket/runs/rte.")
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--output: {folder} is a file, but must be a folder or new.")
-    parent = next(path for path in (folder, *folder.resolve().parents) if path.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise InputError(f"--output: cannot create {folder}: {parent} is not a writable directory.")
     if not folder.is_dir() or all(path.name in _KEPT_FILES for path in folder.iterdir()):
         return
     try:

@@ -1,5 +1,6 @@
 """Paths and URIs as text; nothing is opened."""
 
+import os
 import re
 from collections.abc import Collection
 from pathlib import Path
@@ -9,6 +10,7 @@ from fsd_tune.errors import InputError, nearest
 
 _KEY = re.compile("key|secret|token|password", re.IGNORECASE)
 SCHEMES = ("s3", "gs", "gcs", "hdfs", "file")
+_ONE_SLASH = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/(?!/)")
 
 
 def is_uri(place: object) -> bool:
@@ -21,12 +23,22 @@ def is_uri(place: object) -> bool:
 
 
 def misses_slash(place: object) -> bool:
-    """Return whether a path looks like a URI that lacks a slash: `s3:/bucket`.
+    """Return whether a path looks like a URI that lacks a slash: `s3:/bucket`, which is also what `Path` makes of one.
 
     Args:
         place: a path or URI, as text or as a `Path`.
     """
-    return not is_uri(place) and str(place).startswith(tuple(f"{scheme}:/" for scheme in SCHEMES))
+    return not is_uri(place) and _ONE_SLASH.match(str(place)) is not None
+
+
+def expanded(place: str) -> str:
+    """Return a path with `~` or `~user` at its start replaced by that home folder; everything else unchanged.
+
+    Args:
+        place: a path, URI or hub id. The path of an unknown user stays as it is.
+    """
+    # `Path.expanduser` raises an error for an unknown user.
+    return place if is_uri(place) else os.path.expanduser(place)  # noqa: PTH111
 
 
 def joined(place: str, *names: str) -> str:

@@ -20,6 +20,7 @@ from fsd_tune.models.loading import load_finished
 from fsd_tune.models.quiet import transformers_quiet
 from fsd_tune.settings.methods import term_weights
 from fsd_tune.storage import checkpoints
+from fsd_tune.storage.io_errors import library_errors
 from fsd_tune.training.batch_schedule import BatchSchedule
 from fsd_tune.training.loss_terms import loss_terms
 from fsd_tune.training.optimizer import (
@@ -185,7 +186,14 @@ class Distiller:
 
         Args:
             folder: the checkpoint's folder, which may exist.
+
+        Raises:
+            OSError: it cannot be written.
         """
+        with library_errors(folder):
+            self._write(folder)
+
+    def _write(self, folder: Path) -> None:
         self.model.save_pretrained(folder / "student")
         if not self.done:
             state = {
