@@ -8,9 +8,8 @@ import pytest
 
 from fsd_tune.cluster import fetch
 from fsd_tune.errors import FsdTuneError, InputError
-from fsd_tune.storage import artifacts
+from fsd_tune.storage import artifacts, remote_copies
 from fsd_tune.storage import remote as storage
-from fsd_tune.storage import remote_copies
 from fsd_tune.storage.remote import RemoteFolder
 from fsd_tune.storage.remote_experiment_folder import RemoteExperimentFolder
 from tests.helpers import s3
