@@ -11,11 +11,10 @@ from typing import Any
 
 import ray
 import torch
-from ray._private.state import jobs
 from ray.exceptions import GetTimeoutError, ObjectLostError, RayActorError
-from ray.experimental import internal_kv
 
 from fsd_tune.cluster import connection, placement
+from fsd_tune.cluster.leases import Leases
 from fsd_tune.errors import FsdTuneError
 from fsd_tune.memory.arrays import Arrays, open_arrays
 from fsd_tune.memory.build import BuiltMemory, NotBuiltError, build_artifacts
@@ -61,7 +60,7 @@ class _Memory:
     """The actor's state: the built memory and the references that it serves.
 
     The constructor takes no arguments and `serve` few, so that a restarted actor depends on nothing that is lost. The
-    searches that use it are not among its state, see `_Leases`.
+    searches that use it are not among its state, see `cluster.leases`.
     """
 
     def __init__(self) -> None:
@@ -95,7 +94,7 @@ class _Memory:
     @ray.method(concurrency_group="progress")  # type: ignore[untyped-decorator]
     def end_if_unused(self) -> None:
         """End the actor unless a living driver has a lease on it."""
-        if not _Leases(ray.get_runtime_context().get_actor_id()).living():
+        if not Leases(ray.get_runtime_context().get_actor_id()).living():
             ray.actor.exit_actor()
 
     def prepare(self, spec: MemorySpec, cpus: int, gpus: float) -> BuiltMemory:
@@ -197,42 +196,6 @@ def _actor() -> Any:
     return ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, concurrency_groups={"progress": 1})(_Memory)
 
 
-class _Leases:
-    """The searches that use an actor, in the key-value store of the cluster's head, which outlives the actor.
-
-    A lease holds as long as its driver is connected to the cluster, so that a killed driver keeps no actor alive.
-    """
-
-    def __init__(self, actor: str) -> None:
-        """Nothing is read yet.
-
-        Args:
-            actor: its id, in hex.
-        """
-        self._prefix = f"{connection.NAMESPACE}/{actor}/"
-
-    def _key(self, search: str) -> str:
-        # Ray counts a driver as one job.
-        return f"{self._prefix}{ray.get_runtime_context().get_job_id()}/{artifacts.digest(search)}"
-
-    def add(self, search: str) -> None:
-        internal_kv._internal_kv_put(self._key(search), search)
-
-    def remove(self, search: str) -> None:
-        internal_kv._internal_kv_del(self._key(search))
-
-    def living(self) -> list[str]:
-        """Return the keys of the leases of living drivers; delete the others."""
-        drivers = {str(job["JobID"]) for job in jobs() if not job["IsDead"]}
-        living = []
-        for key in [key.decode() for key in internal_kv._internal_kv_list(self._prefix)]:
-            if key.removeprefix(self._prefix).split("/")[0] in drivers:
-                living.append(key)
-            else:
-                internal_kv._internal_kv_del(key)
-        return living
-
-
 def _is_ready(reference: Any) -> bool:
     return bool(ray.wait([reference], timeout=0)[0])
 
@@ -260,7 +223,7 @@ def start(spec: MemorySpec, search: str) -> Any:
                 "lifetime": "detached",
             }
             actor = _actor().options(**options, label_selector=placement.not_on_head()).remote()
-            _Leases(actor._actor_id.hex()).add(search)
+            Leases(actor._actor_id.hex()).add(search)
             wait = waiting.Wait(
                 lambda: "Ray to start the memory actor",
                 _SERVE_SECONDS,
@@ -328,7 +291,7 @@ def leave(actor: Any, search: str) -> None:
         actor: the memory's actor.
         search: as given to `start`.
     """
-    _Leases(actor._actor_id.hex()).remove(search)
+    Leases(actor._actor_id.hex()).remove(search)
     with contextlib.suppress(RayActorError, GetTimeoutError):
         # Ray must not retry the call, because the actor may end during it.
         ray.get(actor.end_if_unused.options(max_task_retries=0).remote(), timeout=_LEAVE_SECONDS)

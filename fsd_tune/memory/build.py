@@ -29,7 +29,8 @@ from fsd_tune.models.inference import EVALUATION_BATCH, predict
 from fsd_tune.models.loading import check_label_order, label_order, load_classifier
 from fsd_tune.models.student_init import build_student, init_source
 from fsd_tune.storage import artifacts
-from fsd_tune.storage.remote import RemoteFolder, fetched, publish
+from fsd_tune.storage.remote import RemoteFolder
+from fsd_tune.storage.remote_copies import fetched, publish
 
 
 @dataclass(frozen=True)

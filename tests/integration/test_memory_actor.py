@@ -8,6 +8,7 @@ import ray
 from ray.experimental import internal_kv
 
 from fsd_tune.cluster import connection
+from fsd_tune.cluster.leases import Leases
 from fsd_tune.memory import actor as memory_actor
 from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.training.inputs import load_inputs
@@ -39,7 +40,7 @@ def test_the_last_search_that_leaves_ends_it_also_after_a_restart(named):
 
 def test_a_driver_that_has_gone_keeps_nothing_alive(named):
     actor = memory_actor.start(SPEC, "one")
-    key = f"{memory_actor._Leases(actor._actor_id.hex())._prefix}ff000000/killed"
+    key = f"{Leases(actor._actor_id.hex()).prefix}ff000000/killed"
     internal_kv._internal_kv_put(key, "a job that is not there")
     memory_actor.leave(actor, "one")
     assert not lives(actor)
