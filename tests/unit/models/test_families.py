@@ -25,6 +25,7 @@ from fsd_tune.settings.schema import Student
 from fsd_tune.training import loss_terms
 from fsd_tune.training.factory import DistillerFactory
 from fsd_tune.training.inputs import load_inputs
+from fsd_tune.training.loss_terms import loss_terms
 from fsd_tune.training.optimizer import build_optimizer
 from fsd_tune.training.teacher import TeacherConfig, fine_tune
 from tests.helpers import families
@@ -73,7 +74,8 @@ def workbench(settings, teacher, glue, folder):
 
 
 def values(distiller, rows):
-    return {name: value.item() for name, value in distiller._terms(rows).items()}
+    terms = loss_terms(distiller.setup, distiller.model, distiller.memory, distiller.weights.keys(), rows)
+    return {name: value.item() for name, value in terms.items()}
 
 
 def blocks(model):
