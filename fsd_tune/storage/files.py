@@ -41,8 +41,13 @@ def make_folder(folder: Path) -> Path:
 
     Returns:
         Its real path.
+
+    Raises:
+        InputError: the path is a file.
     """
     real = real_path(folder)
+    if real.is_file():
+        raise InputError(f"{folder}: is a file, but must be a folder.")
     real.mkdir(parents=True, exist_ok=True)
     return real
 

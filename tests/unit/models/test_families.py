@@ -25,7 +25,6 @@ from fsd_tune.settings.schema import Student
 from fsd_tune.training import loss_terms
 from fsd_tune.training.factory import DistillerFactory
 from fsd_tune.training.inputs import load_inputs
-from fsd_tune.training.loss_terms import loss_terms
 from fsd_tune.training.optimizer import build_optimizer
 from fsd_tune.training.teacher import TeacherConfig, fine_tune
 from tests.helpers import families
@@ -74,7 +73,7 @@ def workbench(settings, teacher, glue, folder):
 
 
 def values(distiller, rows):
-    terms = loss_terms(distiller.setup, distiller.model, distiller.memory, distiller.weights.keys(), rows)
+    terms = loss_terms.loss_terms(distiller.setup, distiller.model, distiller.memory, distiller.weights.keys(), rows)
     return {name: value.item() for name, value in terms.items()}
 
 
