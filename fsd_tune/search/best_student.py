@@ -8,7 +8,7 @@ from typing import Any
 from fsd_tune.models.folder import write_model
 from fsd_tune.models.loading import load_finished, load_tokenizer
 from fsd_tune.report.results import Results
-from fsd_tune.storage import layout
+from fsd_tune.storage import json_file, layout
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def export_best(results: Results, tokenizer: str) -> BestStudent | None:
     checkpoints = sorted(trial.glob(f"{layout.CHECKPOINTS}/student"))
     assert checkpoints, f"the finished trial in {trial} has no student"
     rows = results.reports[results.reports["trial"] == best["number"]]
-    params = json.loads((trial / layout.TRIAL_CONFIG).read_text(encoding="utf-8"))
+    params = json_file.read_mapping(trial / layout.TRIAL_CONFIG)
     record = {
         "task": results.summary.task,
         "metric": results.metric,
