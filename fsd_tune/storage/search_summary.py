@@ -185,7 +185,7 @@ class SearchSummary(SummaryPart):
     """
 
     identity: Annotated[dict[str, Any], BeforeValidator(_mapping_or_empty)] = Field(default_factory=dict)
-    inputs: Annotated[dict[str, Any], BeforeValidator(_mapping_or_empty)] = Field(default_factory=dict)
+    inputs: Annotated[dict[str, StrictStr | None], BeforeValidator(_mapping_or_empty)] = Field(default_factory=dict)
     name: StrictStr | None = None
     group: StrictStr | None = None
     task: StrictStr | None = None
