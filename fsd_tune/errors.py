@@ -100,3 +100,13 @@ def nearest_name(name: str, names: Iterable[str]) -> str:
     by_lower = {candidate.lower(): candidate for candidate in names}
     close = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.6)
     return by_lower[close[0]] if close else ""
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an exception's text with a full stop, or its type if it has no text.
+
+    Args:
+        error: an exception of a library.
+    """
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__).rstrip(".") + "."

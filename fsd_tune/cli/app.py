@@ -7,8 +7,10 @@ from typing import Any
 import click
 
 from fsd_tune.cli.errors import Invocation, guard, parameter_name, usage_lines
+from fsd_tune.cli.streams import prepare_streams
 from fsd_tune.errors import InputError, nearest
 from fsd_tune.settings import loader
+from fsd_tune.storage.uri import expanded
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -43,8 +45,23 @@ _SECTION_PANELS = {
 _FLAG_PANELS = tuple(dict.fromkeys([INPUTS, OUTPUT, RUNNING, TRAINING, *_SECTION_PANELS.values(), OTHER]))
 
 
+def _home_expanded(parameter: click.Parameter, value: Any) -> Any:
+    """Expand `~` in the words of a parameter, because no shell does so in `--output=~/x`.
+
+    The words that a verb passes on to a cluster are left alone, and so are settings, where `~` is YAML's null.
+    """
+    if isinstance(value, tuple | list):
+        return type(value)(_home_expanded(parameter, part) for part in value)
+    is_passed_on = isinstance(parameter.type, click.types.UnprocessedParamType) or parameter.metavar == "YAML"
+    return expanded(value) if isinstance(value, str) and not is_passed_on else value
+
+
 class Flag(click.Option):
     """An option with a group in the help."""
+
+    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
+        """Convert the value, with `~` expanded."""
+        return super().type_cast_value(ctx, _home_expanded(self, value))
 
     def __init__(self, names: Sequence[str], panel: str = OTHER, **attributes: Any) -> None:
         super().__init__(names, **{"show_default": True} | attributes)
@@ -87,6 +104,10 @@ class Argument(click.Argument):
         super().__init__(*args, **attributes)
         self.panel = INPUTS
         self.missing_help = help
+
+    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
+        """Convert the value, with `~` expanded."""
+        return super().type_cast_value(ctx, _home_expanded(self, value))
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str]:
         """Return the argument's name and its help."""
@@ -236,6 +257,7 @@ def _keep_setting(context: click.Context, parameter: click.Parameter, value: str
 
 def run() -> None:
     """Run the verb that the command line names, and exit."""
+    prepare_streams()
     try:
         code = app.main(args=sys.argv[1:] or ["--help"], prog_name="fsd-tune", standalone_mode=False)
     except click.ClickException as error:

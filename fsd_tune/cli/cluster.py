@@ -8,7 +8,7 @@ import click
 
 from fsd_tune.cli import options
 from fsd_tune.cli.app import CLUSTER, OUTPUT, RUNNING, argument, option, verb
-from fsd_tune.cli.values import show_result
+from fsd_tune.cli.values import check_outputs, show_result
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.storage.uri import is_uri, last_name
 
@@ -105,6 +105,7 @@ def fetch(*, cluster: str, name: str | None, output: Path | None, shared: str) -
     uri = next((value for value in (name, cluster) if value is not None and is_uri(value)), None)
     if uri is not None:
         target = output or Path(last_name(uri))
+        check_outputs({"--output": target})
         file_names = fetch_uri(uri, target)
     elif name is None:
         raise InputError("NAME: is missing: the `--output` of the search that was submitted.")
@@ -113,5 +114,6 @@ def fetch(*, cluster: str, name: str | None, output: Path | None, shared: str) -
         target = Path(posixpath.normpath(name).removeprefix(f"{source.shared}/")) if output is None else output
         if output is None and target.is_absolute():
             raise InputError(f"NAME: {name} does not lie in {source.shared}, which all nodes share.")
+        check_outputs({"--output": target})
         file_names = fetch_search(source, name, target)
     print(f"{target}: {', '.join(file_names)}")

@@ -4,7 +4,6 @@ The exit codes are 0 for done, 1 for failed midway, 2 for wrong input and 130 fo
 """
 
 import errno
-import os
 import shlex
 import signal
 import sys
@@ -14,9 +13,11 @@ from dataclasses import dataclass, field, replace
 
 import click
 
+from fsd_tune.cluster.signals import ending_signals, interrupt
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.settings import loader
 from fsd_tune.settings.overrides import unknown_flag
+from fsd_tune.storage.io_errors import as_os_error
 from fsd_tune.storage.layout import SUMMARY
 
 # System errors for a path that cannot be used. They occur only before work starts.
@@ -76,17 +77,21 @@ def guard(work: Callable[[], object], invocation: Invocation, debug: bool) -> in
     Returns:
         0 if the verb succeeded, else the code from `error_lines`.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in ending_signals():
+        if number != signal.SIGINT:
+            signal.signal(number, interrupt)
     try:
         work()
         sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader has closed the pipe, as in `fsd-tune validate F | head`. Python flushes again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (FsdTuneError, KeyboardInterrupt, OSError) as error:
+    except (Exception, KeyboardInterrupt) as error:
+        known = error if isinstance(error, FsdTuneError | KeyboardInterrupt) else as_os_error(error)
+        if known is None:
+            raise
+        if known is not error:
+            known.__notes__ = getattr(error, "__notes__", [])
         if debug:
             traceback.print_exc()
-        lines, code = error_lines(error, invocation)
+        lines, code = error_lines(known, invocation)
         print("\n".join(lines), file=sys.stderr)
         return code
     return 0
@@ -166,7 +171,3 @@ def parameter_name(parameter: click.Parameter) -> str:
 
 def _lower(text: str) -> str:
     return text[:1].lower() + text[1:]
-
-
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt

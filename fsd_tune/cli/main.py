@@ -20,7 +20,7 @@ from fsd_tune.cli import (
 )
 from fsd_tune.cli.app import INPUTS, INSPECT, OUTPUT, SEARCH, argument, option, verb
 from fsd_tune.cli.errors import Invocation
-from fsd_tune.cli.values import check_folder, checked_settings, show_result
+from fsd_tune.cli.values import check_outputs, checked_settings, show_result
 from fsd_tune.errors import InputError
 from fsd_tune.progress import Display
 from fsd_tune.settings import loader
@@ -54,7 +54,7 @@ def compare(*, searches: tuple[str, ...], output: Path, anyway: bool, wandb_view
 
     The page shows the best score that each search had found after the same cost.
     """
-    check_folder("--output", output)
+    check_outputs({"--output": output})
     from fsd_tune.report import compare as comparisons
     from fsd_tune.report import compare_page
 
@@ -105,7 +105,7 @@ def demo(*, folder: Path, input_only: bool, temp_dir: Path | None, quiet: bool) 
 
     It fetches an encoder and real sentences, fine-tunes a teacher, searches, and writes the report.
     """
-    check_folder("--folder", folder)
+    check_outputs({"--folder": folder})
     from fsd_tune.cli import demo_run
     from fsd_tune.report import summary
 

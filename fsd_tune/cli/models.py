@@ -10,7 +10,7 @@ import click
 from fsd_tune.cli import options
 from fsd_tune.cli.app import INPUTS, RUNNING, TRAIN, TRAINING, WANDB, Decorator, option, verb
 from fsd_tune.cli.errors import Invocation
-from fsd_tune.cli.values import check_folder, checked_settings, local_problems, numbers, run_folder, show_result
+from fsd_tune.cli.values import check_outputs, checked_settings, local_problems, numbers, run_folder, show_result
 from fsd_tune.errors import ProblemCollector
 from fsd_tune.models.local_checks import model_problems
 from fsd_tune.progress import Display
@@ -195,7 +195,7 @@ def memory(
 
     If the folder already has them, they are reused.
     """
-    check_folder("--memory", memory)
+    check_outputs({"--memory": memory})
     settings = checked_settings(space, invocation, [task], [teacher], data)
     from fsd_tune.training.api import build_memory
 
@@ -246,8 +246,8 @@ def distill(
 
     The YAML, a flag or --configuration must fix each of them.
     """
-    check_folder("--memory", memory)
     output = run_folder(output)
+    check_outputs({"--memory": memory})
     configuration_values = {} if configuration is None else read_configuration_file(configuration)
     value_names = {key: f"{configuration}: {key.removeprefix('space.')}" for key in configuration_values}
     overrides = invocation.overrides() | configuration_values

@@ -161,7 +161,9 @@ address = option(
     "--address", panel=RUNNING, help="Ray cluster to run on; default: the one in RAY_ADDRESS, else a local Ray."
 )
 temp_dir = folder_flag(
-    "--temp-dir", "Folder for Ray's sockets and logs (a short path); default: /tmp/ray.", panel=RUNNING
+    "--temp-dir",
+    "Folder in which Ray has its own, for sockets and logs, until the end (a short path); default: /tmp.",
+    panel=RUNNING,
 )
 overwrite = option("--overwrite", panel=OUTPUT, is_flag=True, help="Replace what --output holds.")
 quiet = option("--quiet", panel=OUTPUT, is_flag=True, help="Show no progress.")

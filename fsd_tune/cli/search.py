@@ -10,7 +10,7 @@ import click
 from fsd_tune.cli import options
 from fsd_tune.cli.app import INPUTS, OUTPUT, RUNNING, SEARCH, TRAINING, option, verb
 from fsd_tune.cli.errors import Invocation
-from fsd_tune.cli.values import check_folder_or_uri, checked_settings, show_result, tasks_and_teachers
+from fsd_tune.cli.values import check_outputs, checked_settings, show_result, tasks_and_teachers
 from fsd_tune.progress import Display
 from fsd_tune.settings import loader
 from fsd_tune.storage.uri import joined
@@ -57,8 +57,7 @@ def search(
 
     The same command again, or `resume`, continues an interrupted search.
     """
-    check_folder_or_uri("--output", output)
-    check_folder_or_uri("--memory", memory)
+    check_outputs({"--output": output, "--memory": memory}, uri=True)
     tasks: Sequence[str | Path]
     if isinstance(task, Path):
         tasks = [task]

@@ -8,7 +8,7 @@ import click
 from fsd_tune.cli import options
 from fsd_tune.cli.app import PUBLISH, SEARCH, argument, verb
 from fsd_tune.cli.errors import Invocation
-from fsd_tune.cli.values import check_file, check_folder, checked_settings, show_result
+from fsd_tune.cli.values import check_outputs, checked_settings, show_result
 from fsd_tune.errors import ProblemCollector
 
 
@@ -50,9 +50,7 @@ def sweep_config(
 
     Use it to compare a sweep with a search of the same space.
     """
-    check_folder("--memory", memory)
-    check_folder("--output", output)
-    check_file("--file", file)
+    check_outputs({"--memory": memory, "--output": output}, file)
     settings = checked_settings(space, invocation, [task], [teacher], data)
     from fsd_tune.data import splits
     from fsd_tune.models.local_checks import model_problems

@@ -12,7 +12,7 @@ from fsd_tune.models.local_checks import model_problems
 from fsd_tune.settings import loader
 from fsd_tune.settings.schema import MAX_SEED
 from fsd_tune.settings.shipped import is_bare_name, unknown_space
-from fsd_tune.storage.uri import is_uri, problems_of
+from fsd_tune.storage.outputs import output_problems
 
 _RUN = "{run}"
 _TASK = "{task}"
@@ -139,62 +139,22 @@ def numbers(
     return values
 
 
-def check_folder(flag: str, path: Path | None) -> None:
-    """Check that a folder can be written.
+def check_outputs(folders: Mapping[str, str | Path | None], file: Path | None = None, uri: bool = False) -> None:
+    """Refuse outputs that cannot be written; see `storage.outputs`.
 
     Args:
-        flag: the flag to name in errors.
-        path: the folder; None if the flag was not given.
+        folders: by the flag that gave it, a folder to write; None if it was not given.
+        file: the value of `--file`; None if it was not given.
+        uri: the verb stores in URIs, too.
 
     Raises:
-        InputError: `path` is a file, or it cannot be created.
+        InputError: with the problems of all outputs.
     """
-    if path is None or path.is_dir():
-        return
-    if path.exists():
-        raise InputError(f"{flag}: {path} is a file, but must be a folder or new.")
-    _check_parent(flag, path)
-
-
-def check_file(flag: str, path: Path | None) -> None:
-    """Check that a file can be written.
-
-    Args:
-        flag: the flag to name in errors.
-        path: the file; None if the flag was not given.
-
-    Raises:
-        InputError: `path` is a folder, or it cannot be created.
-    """
-    if path is None or path.is_file():
-        return
-    if path.exists():
-        raise InputError(f"{flag}: {path} is a folder, but must be a file or new.")
-    _check_parent(flag, path)
-
-
-def _check_parent(flag: str, path: Path) -> None:
-    existing_folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if not existing_folder.is_dir() or not os.access(existing_folder, os.W_OK):
-        raise InputError(f"{flag}: {path} cannot be made: {existing_folder} is not a writable directory.")
-
-
-def check_folder_or_uri(flag: str, location: str | None) -> None:
-    """Check that a folder can be written, or that a URI is valid.
-
-    Args:
-        flag: the flag to name in errors.
-        location: the folder or URI; None if the flag was not given.
-
-    Raises:
-        InputError: the folder cannot be written, or the URI is invalid.
-    """
-    if location is None:
-        return
-    if not is_uri(location):
-        check_folder(flag, Path(location))
-    elif problems := problems_of(location, flag):
-        raise InputError(problems)
+    problems = ProblemCollector()
+    for flag, place in folders.items():
+        problems.add(*([] if place is None else output_problems(place, flag, uri=uri)))
+    problems.add(*([] if file is None else output_problems(file, "--file", file=True)))
+    problems.raise_any()
 
 
 def run_folder(output: Path) -> Path:

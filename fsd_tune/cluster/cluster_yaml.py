@@ -25,6 +25,8 @@ from fsd_tune.settings.problems import Problems
 Problem = tuple[Sequence[str | int], str]
 
 _AUTH = "RAY_AUTH_MODE"
+# Seconds between the signal that stops a job and the one that kills it; an orderly end of a search takes about 6.
+_STOP, _STOP_SECONDS = "RAY_JOB_STOP_WAIT_TIME_S", 20
 _START_COMMANDS = ("head_start_ray_commands", "worker_start_ray_commands")
 # By provider: the module that Ray imports, and the package that contains the module.
 _CLOUD_LIBRARIES = {"aws": ("boto3", "boto3"), "gcp": ("googleapiclient", "google-api-python-client")}
@@ -213,6 +215,26 @@ def _start_problems(config: dict[str, Any]) -> list[Problem]:
         text = f'lacks "~/.ray/auth_token", which {_AUTH}=token needs on every node'
         start_problems.append((["file_mounts"], text))
     return start_problems
+
+
+def short_stop(path: Path) -> list[str]:
+    """Return a problem if `fsd-tune stop` would kill a search on this cluster before it has ended in order.
+
+    Args:
+        path: a YAML file in which `problems` finds none.
+
+    Returns:
+        One line, or nothing if the head gives a job enough time.
+    """
+    key = _START_COMMANDS[0]
+    commands = " ; ".join(str(command) for command in read_cluster_yaml(path).get(key) or ())
+    # Ray starts the jobs from the environment of the last `ray start`.
+    given = re.findall(rf"\b{_STOP}=[\"']?(\d+)", commands)
+    if not commands or (given and int(given[-1]) >= _STOP_SECONDS):
+        return []
+    found = f"{_STOP}={given[-1]}" if given else f"no {_STOP}, so Ray kills a stopped search after 3 s"
+    text = f"found {found}; give `export {_STOP}=60;` before `ray start`, at least {_STOP_SECONDS}"
+    return [_sentence(path, yaml.compose(path.read_text(encoding="utf-8")), [key], text)]
 
 
 def library(config: dict[str, Any]) -> list[str]:

@@ -1,5 +1,6 @@
 """Connect to a local Ray instance or a cluster, and check that it has the resources that a search needs."""
 
+import contextlib
 import logging
 import os
 import signal
@@ -12,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from fsd_tune.cluster import destination, private_ray, signals
 from fsd_tune.cluster.placement import HEAD
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.settings.loader import Settings
@@ -22,7 +24,6 @@ NAMESPACE = "fsd_tune"
 # Environment variables that are set during a connection, unless the user has set them.
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AUTH_MODE": "disabled",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
@@ -30,18 +31,15 @@ _ENVIRONMENT = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
-
-# The longest path that Ray appends to its folder. Linux limits the paths of sockets to 107 bytes.
-_SOCKET = "/session_2026-01-31_12-00-00_123456_1234567/sockets/plasma_store"
-_LONGEST_SOCKET = 107
+_ANSWER_SECONDS = 2.0
 
 
 @contextmanager
 def connect(address: str | None = None, temporary: Path | None = None) -> Iterator[None]:
     """Connect to the cluster at `address`, or start a local Ray instance, while the block runs.
 
-    An existing connection of this process is used and stays open. Environment variables, log levels and the handler
-    of SIGTERM are restored at the end.
+    An existing connection of this process is used and stays open. Environment variables, log levels and signal
+    handlers are restored at the end.
 
     Args:
         address: the address of a running cluster; None takes RAY_ADDRESS, and starts a local instance if it is not set.
@@ -51,44 +49,58 @@ def connect(address: str | None = None, temporary: Path | None = None) -> Iterat
         InputError: nothing answers at the address, or Ray cannot use the folder.
         FsdTuneError: Ray cannot be reached or started.
     """
-    with _environment(), _quiet_snapshots(), _sigterm_restored():
+    with _environment(), _quiet_snapshots(), signals.handled():
         import ray
 
         if ray.is_initialized():
             yield
             return
-        _start(address or os.environ.get("RAY_ADDRESS"), temporary)
-        if threading.current_thread() is threading.main_thread():
-            # The handler of ray.init prints a stack and exits at once, which would leave folders incomplete.
-            signal.signal(signal.SIGTERM, _interrupt)
-        try:
-            yield
-        finally:
-            ray.shutdown()
+        flag, cluster = destination.resolve(address)
+        with contextlib.ExitStack() as stack:
+            if cluster:
+                _check_reachable(cluster, flag)
+                mode = os.environ.get("RAY_AUTH_MODE", "disabled")
+                stack.enter_context(private_ray.variables({"RAY_AUTH_MODE": mode}))
+                _start(f"{flag}: {cluster}", address=cluster)
+            else:
+                # Without an address, Ray tries the cluster that was last started here first, for minutes if it has
+                # ended.
+                local = stack.enter_context(private_ray.private_instance(temporary))
+                _start("Ray", address="local", **local)
+            if threading.current_thread() is threading.main_thread():
+                # The handler of ray.init prints a stack and exits at once, which would leave folders incomplete.
+                signal.signal(signal.SIGTERM, signals.interrupt)
+            try:
+                yield
+            finally:
+                ray.shutdown()
 
 
-def _start(address: str | None, temporary: Path | None) -> None:
+def _start(name: str, **options: Any) -> None:
+    """Call `ray.init`.
+
+    Args:
+        name: of the instance in messages.
+        **options: keyword arguments of `ray.init`.
+    """
     import ray
+    from ray.job_config import JobConfig
 
-    if temporary is not None:
-        _check_socket_paths(temporary)
-    if address:
-        _check_reachable(address)
-    local_options = (
-        {} if address else {"include_dashboard": False, "_temp_dir": None if temporary is None else str(temporary)}
-    )
     try:
-        ray.init(
-            # Without an address, Ray tries the cluster that was last started here first, for minutes if it has ended.
-            address=address or "local",
-            namespace=NAMESPACE,
-            log_to_driver=False,
-            logging_level="ERROR",
-            configure_logging=True,
-            **local_options,
-        )
+        with signals.hangup_ignored():
+            ray.init(
+                namespace=NAMESPACE,
+                log_to_driver=False,
+                logging_level="ERROR",
+                configure_logging=True,
+                # As a client's job: workers do not look for modules in this process's working folder, where a user's
+                # torch.py or statistics.py would be taken for the library.
+                job_config=JobConfig(_client_job=True),
+                **options,
+            )
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
-        name = f"--address: {address}" if address else "Ray"
+        # Its processes would run on, because a start that fails leaves what it has started.
+        ray.shutdown()
         raise FsdTuneError(f"{name} cannot be reached or started: {str(error).splitlines()[0]}") from error
 
 
@@ -96,16 +108,9 @@ def _start(address: str | None, temporary: Path | None) -> None:
 def _environment() -> Iterator[None]:
     """Set the variables of `_ENVIRONMENT` that the user has not set, and restore all variables at the end."""
     # ray.init sets PYTHONBREAKPOINT for its debugger.
-    previous_values = {name: os.environ.get(name) for name in (*_ENVIRONMENT, "PYTHONBREAKPOINT")}
-    os.environ.update({name: value for name, value in _ENVIRONMENT.items() if name not in os.environ})
-    try:
+    values = {name: os.environ.get(name, value) for name, value in _ENVIRONMENT.items()}
+    with private_ray.variables(values | {"PYTHONBREAKPOINT": os.environ.get("PYTHONBREAKPOINT")}):
         yield
-    finally:
-        for name, value in previous_values.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 @contextmanager
@@ -124,37 +129,30 @@ def _quiet_snapshots() -> Iterator[None]:
         logger.setLevel(level)
 
 
-@contextmanager
-def _sigterm_restored() -> Iterator[None]:
-    """Restore the handler of SIGTERM at the end; only the main thread can change handlers."""
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        # None means a handler that was not installed from Python, so Python cannot restore it.
-        if handler is not None and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)
-
-
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
-
-
-def _check_reachable(address: str) -> None:
+def _check_reachable(address: str, flag: str) -> None:
     """Check that a process listens at an address, because Ray itself would try for a minute.
 
+    Args:
+        address: of a cluster.
+        flag: the flag or variable that gives it.
+
     Raises:
-        InputError: nothing listens at the address.
+        InputError: nothing listens at the address, or a web server does.
     """
     resolved = _resolve_auto() if address == "auto" else address
     host, colon, port = resolved.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdigit():
         return
     try:
-        socket.create_connection((host, int(port)), timeout=5).close()
+        with socket.create_connection((host, int(port)), timeout=5) as connected:
+            connected.settimeout(_ANSWER_SECONDS)
+            with contextlib.suppress(OSError):  # A head answers in another protocol or not at all.
+                connected.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                if connected.recv(5) == b"HTTP/":
+                    raise destination.not_a_cluster(flag, address)
     except OSError as error:
         name = address if resolved == address else f"{resolved}, which is {address} here"
-        raise InputError(f"--address: nobody answers at {name}: {error.strerror or error}.") from None
+        raise InputError(f"{flag}: nobody answers at {name}: {error.strerror or error}.") from None
 
 
 def _resolve_auto() -> str:
@@ -162,24 +160,8 @@ def _resolve_auto() -> str:
     from ray._private.services import find_gcs_addresses
     from ray._private.utils import read_ray_address
 
-    configured = os.environ.get("RAY_ADDRESS", "")
-    if configured not in ("", "auto"):
-        return configured
     # Ray finds a running head by itself. Otherwise it uses the address of the last `ray start` on this machine.
     return "" if find_gcs_addresses() else read_ray_address() or ""
-
-
-def _check_socket_paths(folder: Path) -> None:
-    """Check that Ray can create its sockets below a folder.
-
-    Raises:
-        InputError: the folder is a file, or its path is too long.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--temp-dir: {folder} is a file, but must be a folder or new.")
-    limit = _LONGEST_SOCKET - len(_SOCKET)
-    if len(str(folder.absolute())) > limit:
-        raise InputError(f"--temp-dir: {folder} is too long for the paths of Ray's sockets; give one of {limit} bytes.")
 
 
 def workers(settings: Settings, gpus: float) -> int:
@@ -272,7 +254,7 @@ def elsewhere(address: str | None) -> bool:
     Args:
         address: the cluster's address; None for the one in RAY_ADDRESS, or a local instance.
     """
-    return bool(address or os.environ.get("RAY_ADDRESS"))
+    return destination.resolve(address)[1] is not None
 
 
 def device_for(settings: Settings, device: str, address: str | None = None) -> str:
@@ -304,7 +286,7 @@ def gpus_for(settings: Settings, device: str) -> float:
 
 
 def build_cpus(gpus: float) -> int:
-    """Return the CPUs for the task that builds a memory: all CPUs of the largest node with enough GPUs, at least 1.
+    """Return the CPUs for the task that builds a memory: the most that are free on a node with enough GPUs, at least 1.
 
     Nodes that the autoscaler may start count only if no living node has enough GPUs.
 
@@ -312,12 +294,17 @@ def build_cpus(gpus: float) -> int:
         gpus: number of GPUs of the task.
     """
     import ray
+    from ray._private.state import available_resources_per_node
 
-    for nodes in ([node["Resources"] for node in ray.nodes() if node["Alive"]], _future_nodes({"CPU": 1})):
-        most = max((int(node.get("CPU", 0)) for node in nodes if node.get("GPU", 0) >= gpus), default=0)
-        if most:
-            return most
-    return 1
+    fit = {node["NodeID"] for node in ray.nodes() if node["Alive"] and _builds(node["Resources"], gpus)}
+    free = available_resources_per_node() if fit else {}
+    nodes = [free.get(node, {}) for node in fit] or [node for node in _future_nodes({"CPU": 1}) if _builds(node, gpus)]
+    return max([1, *(int(node.get("CPU", 0)) for node in nodes if node.get("GPU", 0) >= gpus)])
+
+
+def _builds(node: Mapping[str, float], gpus: float) -> bool:
+    """Whether a node of these resources can run the task that builds a memory."""
+    return node.get("CPU", 0) >= 1 and node.get("GPU", 0) >= gpus
 
 
 def dead_hosts() -> set[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from fsd_tune.cluster import job_inputs
 from fsd_tune.cluster.jobs import Cluster
 from fsd_tune.errors import InputError
-from fsd_tune.storage import layout
+from fsd_tune.storage import files, layout
 
 # The fetched files of a search. Checkpoints, the memory and Ray's own files stay on the cluster.
 _FETCHED_FILES = (
@@ -41,7 +41,7 @@ def fetch_uri(uri: str, local: Path) -> list[str]:
     from fsd_tune.storage.remote import RemoteFolder
 
     storage = RemoteFolder(uri)
-    storage.require("URI")
+    storage.require("URI", write=False)
     present = {name.split("/")[0] for name in storage.sizes()}
     names = _names_to_fetch(present, uri, "there")
     _check_same_search(local, storage.read(layout.SUMMARY).decode())
@@ -72,7 +72,7 @@ def fetch_search(cluster: Cluster, name: str, local: Path) -> list[str]:
     present = cluster.run(f"ls -1 {shlex.quote(folder)} 2>/dev/null || true").split()
     fetched_names = _names_to_fetch(present, name, f"at {folder} on the cluster")
     _check_same_search(local, cluster.run(f"cat {shlex.quote(folder)}/{layout.SUMMARY}"))
-    local.mkdir(parents=True, exist_ok=True)
+    files.make_folder(local)
     for file in fetched_names:
         # The slash tells rsync to copy the folder's contents into the local folder of that name.
         cluster.fetch(f"{folder}/{file}/" if file in _FETCHED_FOLDERS else f"{folder}/{file}", local / file)
@@ -95,9 +95,7 @@ def _names_to_fetch(present: Collection[str], search: str, location: str) -> lis
 
 def _check_same_search(local: Path, remote_summary: str) -> None:
     """Check that a folder has no content but the search to fetch, because its folders would be replaced."""
-    if local.exists() and not local.is_dir():
-        raise InputError(f"{local}: is a file; give a new folder with --output.")
-    if not local.is_dir() or not any(local.iterdir()):
+    if not local.is_dir() or not files.contents(local):
         return
     group = None
     with contextlib.suppress(OSError):

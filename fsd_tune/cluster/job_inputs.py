@@ -2,6 +2,7 @@
 
 import itertools
 import posixpath
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -99,7 +100,7 @@ class _Inputs:
         if not value or not path.exists():
             return value
         absolute = path.resolve()
-        target = f"{self._folder}/{digest(str(absolute))[:6]}-{absolute.name}"
+        target = f"{self._folder}/{digest(str(absolute))[:6]}-{_plain(absolute.name)}"
         self.files[target] = path
         return f"{target}/{placeholder}{after}" if placeholder else target
 
@@ -111,7 +112,7 @@ class _Inputs:
         """
         tables = task_file.read_task_file(Path(value).expanduser()).tables
         assert tables is not None
-        target = f"{self._folder}/{digest(str(tables.file.resolve()))[:6]}-{tables.file.stem}"
+        target = f"{self._folder}/{digest(str(tables.file.resolve()))[:6]}-{_plain(tables.file.stem)}"
         self.files[f"{target}/{tables.file.name}"] = tables.file
         problems = ProblemCollector()
         for split, file in ((split, file) for split, files in tables.files for file in files):
@@ -138,6 +139,11 @@ class _Inputs:
         teacher = next((value for name, value in pairs if name == "--teacher"), "")
         base = ModelRecord.read(teacher).base if teacher else None
         return ["--student-model", self.add(base)] if base and Path(base).is_dir() else []
+
+
+def _plain(name: str) -> str:
+    """Return the name of a copy on the cluster: rsync passes it through a shell there, which must not expand it."""
+    return re.sub(r"[^\w.+-]", "_", name, flags=re.ASCII)
 
 
 def path_on_cluster(shared: str, output: str, place: str) -> str:

@@ -10,8 +10,10 @@ import posixpath
 import re
 import secrets
 import shlex
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,6 +32,8 @@ _STATES_SCRIPT = (
     f"print(json.dumps([[job.submission_id, str(job.status.value)] for job in C('{_DASHBOARD}').list_jobs()]))"
 )
 _FOLLOW_SECONDS = 30.0
+# A path that no shell changes.
+_PLAIN_PATH = re.compile(r"/[\w./+@%=-]*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -88,8 +92,20 @@ class Cluster:
         Raises:
             FsdTuneError: the copy failed.
         """
-        self.run(f"mkdir -p {shlex.quote(posixpath.dirname(remote))}")
-        source = f"{local}/" if local.is_dir() else str(local)
+        folder = posixpath.dirname(remote)
+        while not _PLAIN_PATH.fullmatch(folder):
+            folder = posixpath.dirname(folder)
+        if folder != posixpath.dirname(remote) or not _PLAIN_PATH.fullmatch(remote):
+            # Send a folder that holds it, because a shell on the head would expand the name.
+            with tempfile.TemporaryDirectory() as temporary:
+                copy = Path(temporary, posixpath.relpath(remote, folder))
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                (shutil.copytree if local.is_dir() else shutil.copy)(local, copy)
+                self.send(Path(temporary), folder)
+            return
+        self.run(f"mkdir -p {shlex.quote(folder)}")
+        # A relative source with a colon would be taken for a host.
+        source = f"{local.absolute()}/" if local.is_dir() else str(local.absolute())
         target = f"{remote}/" if local.is_dir() else remote
         completed = self._ray(["rsync-up", str(self.file), source, target], subprocess.PIPE)
         if completed.returncode:
@@ -138,10 +154,11 @@ def named(file: Path, shared: str) -> Cluster:
         shared: the folder that all nodes share.
 
     Raises:
-        InputError: `shared` is not an absolute path.
+        InputError: `shared` is not an absolute path that every shell takes as it is.
     """
-    if not shared.startswith("/") or not shared.rstrip("/"):
-        raise InputError(f"--shared: found '{shared}', but must be an absolute path.")
+    # The path is part of commands that several shells read.
+    if not _PLAIN_PATH.fullmatch(shared) or not shared.strip("/"):
+        raise InputError(f"--shared: found '{shared}', but must be an absolute path of letters, digits and ._-+@%=.")
     return Cluster(file, shared.rstrip("/"))
 
 
@@ -198,10 +215,15 @@ def submit(cluster: Cluster, words: Sequence[str]) -> str:
     job = f"{words[0]}-{time.strftime('%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     command = shlex.join(["fsd-tune", *command_words])
     note = json.dumps({"job": job, "command": command, "submitted": time.time()})
+    sent = f"inputs/{job}"
+    with tempfile.TemporaryDirectory() as temporary:
+        # As files, because each shell on the way to the job would expand what the words hold.
+        Path(temporary, "command.sh").write_text(f"cd {shlex.quote(cluster.shared)} && exec {command}\n", "utf-8")
+        Path(temporary, "note.json").write_text(f"{note}\n", "utf-8")
+        cluster.send(Path(temporary), f"{cluster.shared}/{sent}")
     cluster.run(
-        f"cd {shlex.quote(cluster.shared)} && ray job submit --address {_DASHBOARD} --submission-id {job} --no-wait -- "
-        f"{shlex.join(['bash', '-c', f'cd {shlex.quote(cluster.shared)} && {command}'])} && "
-        f"printf '%s\\n' {shlex.quote(note)} >> {shlex.quote(cluster.shared)}/jobs.jsonl"
+        f"cd {cluster.shared} && ray job submit --address {_DASHBOARD} --submission-id {job} --no-wait -- "
+        f"bash {cluster.shared}/{sent}/command.sh && cat {sent}/note.json >> jobs.jsonl"
     )
     return job
 

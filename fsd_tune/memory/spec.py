@@ -19,7 +19,7 @@ from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import USES_FEATURES, USES_MEMORY, USES_TEACHER
 from fsd_tune.settings.schema import Student
 from fsd_tune.storage import artifacts
-from fsd_tune.storage.remote import provide
+from fsd_tune.storage.remote_copies import provide
 
 _WEIGHTS = ("config.json", "*.safetensors")
 # The sample for a live teacher's memory must not depend on the search's seed.

@@ -14,7 +14,7 @@ from fsd_tune.report.importances import FEWEST, importances
 from fsd_tune.report.pictures import Picture, data_uri
 from fsd_tune.report.results import Results
 from fsd_tune.report.study_db import UndrawableError
-from fsd_tune.storage import artifacts
+from fsd_tune.storage import artifacts, files
 from fsd_tune.storage.layout import TrialState
 
 _COLOURS = (ACCENT, AMBER, BLUE, VIOLET, PINK, RED, GREY)
@@ -170,6 +170,6 @@ def _draw(compared: Comparison, path: Path) -> None:
     left.set(xlabel="student steps spent, over all trials", ylabel=compared.metric, title="best so far")
     right.set(xlabel=compared.metric, ylabel="share of the finished trials", title="distribution of scores")
     left.legend(frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(path.parent)
     figure.savefig(path, dpi=120)
     pyplot.close(figure)

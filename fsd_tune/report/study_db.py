@@ -1,12 +1,11 @@
 """The Optuna study of a search for the report, read from a copy and corrected by the results on disk."""
 
 import math
-import shutil
 import sqlite3
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,8 @@ import optuna
 from fsd_tune.report.results import Results
 from fsd_tune.storage import layout
 from fsd_tune.storage.layout import TrialState
+from fsd_tune.storage.sqlite_copy import copy_database
+from fsd_tune.storage.waiting import WaitedTooLongError
 
 _STATES = {
     TrialState.FINISHED: optuna.trial.TrialState.COMPLETE,
@@ -56,8 +57,11 @@ def measured_study(results: Results) -> optuna.study.Study:
         raise UndrawableError("Not drawn: the folder has no study.db.")
     try:
         with quiet_optuna(), tempfile.TemporaryDirectory() as folder:
-            stored = _stored_trials(_copy(path, Path(folder)), results.summary.name or "")
-    except (sqlite3.Error, OSError) as error:
+            copy = Path(folder, path.name)
+            if not copy_database(path, copy):
+                raise sqlite3.DatabaseError("it is damaged")
+            stored = _stored_trials(copy, results.summary.name or "")
+    except (sqlite3.Error, OSError, WaitedTooLongError) as error:
         raise UndrawableError(f"Not drawn: study.db cannot be read: {error}") from error
     with quiet_optuna():
         study = optuna.create_study(direction="minimize" if results.lower_is_better else "maximize")
@@ -69,23 +73,6 @@ def measured_study(results: Results) -> optuna.study.Study:
                 values.setdefault(int(number), {})[int(index)] = value
     study.add_trials([_measured(trial, rows.get(trial.number), values.get(trial.number, {})) for trial in stored])
     return study
-
-
-def _copy(path: Path, folder: Path) -> Path:
-    """Copy an SQLite file into a folder without writing to it, and return the copy."""
-    copy = folder / path.name
-    try:
-        with (
-            closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as source,
-            closing(sqlite3.connect(copy)) as target,
-        ):
-            source.backup(target)
-    except sqlite3.OperationalError:
-        # A killed writer leaves a journal that a reader cannot roll back, so roll back in the copy.
-        for name in (path.name, f"{path.name}-journal", f"{path.name}-wal"):
-            if (path.parent / name).exists():
-                shutil.copyfile(path.parent / name, folder / name)
-    return copy
 
 
 def _stored_trials(path: Path, name: str) -> list[optuna.trial.FrozenTrial]:

@@ -10,7 +10,7 @@ from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.report.results import Results, load
 from fsd_tune.search import budget
 from fsd_tune.search import folder as search_folder
-from fsd_tune.search.conclusion import conclude
+from fsd_tune.search.conclusion import conclude, explained_interrupt
 from fsd_tune.search.description import write_description
 from fsd_tune.search.driver import Capacity, SearchDriver
 from fsd_tune.search.options import RunOptions, SearchInputs, SettingsLike, as_settings, from_keywords
@@ -96,10 +96,10 @@ def resume_search(
     with preserved_process_state():
         experiment = open_folder.open_experiment(folder)
         experiment.check_writable("FOLDER")
-        experiment.download()
-        recorded = search_folder.recorded_inputs(experiment.folder)
-        _check_overrides(overrides or {})
-        settings = loader.load(experiment.folder / layout.SETTINGS, overrides)
+        with experiment.look() as look:
+            recorded = search_folder.recorded_inputs(look)
+            _check_overrides(overrides or {})
+            settings = loader.load(look / layout.SETTINGS, overrides)
         keywords = keywords | recorded | {"output": experiment, "resuming": True}
         return run_search(settings, None, options, **keywords)
 
@@ -135,12 +135,15 @@ def execute(plan: SearchPlan, options: RunOptions) -> Results:
     """
     experiment, display = plan.experiment, options.shown()
     notes = list(plan.notes)
-    with search_folder.hold_folder(experiment.folder), experiment.lock():
+    with search_folder.hold_folder(experiment.folder, experiment.name), experiment.lock():
+        # Hours may have passed since the folder was checked; whatever was written into it meanwhile is not overwritten.
+        overwrite = options.overwrite and search_folder.group_in(experiment.folder) == plan.held
+        search_folder.check_output(experiment.folder, plan.identity, overwrite, options.resuming)
         if options.overwrite and experiment.folder.is_dir():
             search_folder.clear_folder(experiment)
         past = ResumeState()
         if (experiment.folder / layout.SUMMARY).exists():
-            past = restore_trials(experiment.folder.absolute(), plan.settings, options.errored)
+            past = restore_trials(experiment.folder.absolute(), plan.settings, options.errored, experiment)
             notes += past.notes
             experiment.sync_unfinished()
         for note in notes:
@@ -193,5 +196,6 @@ def _conclude_again(plan: SearchPlan, past: ResumeState, stalled: bool, options:
     summary.write(folder)
     tracker = WandbSearchLogger(plan.settings.wandb, folder, summary, options.shown())
     results = load(folder)
-    conclude(plan, results, tracker, done=True)
+    with explained_interrupt(plan.experiment.name) as missing:
+        conclude(plan, results, tracker, True, missing, options.shown().line)
     return results

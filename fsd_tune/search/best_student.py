@@ -1,6 +1,7 @@
 """Export the best finished trial's student to the search's `best/` folder."""
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,9 @@ from typing import Any
 from fsd_tune.models.folder import write_model
 from fsd_tune.models.loading import load_finished, load_tokenizer
 from fsd_tune.report.results import Results
-from fsd_tune.storage import json_file, layout
+from fsd_tune.storage import checkpoints, json_file, layout
+from fsd_tune.storage.experiment_folder import ExperimentFolder
+from fsd_tune.storage.layout import TrialState
 
 
 @dataclass(frozen=True)
@@ -24,22 +27,35 @@ class BestStudent:
     model: Any
 
 
-def export_best(results: Results, tokenizer: str) -> BestStudent | None:
-    """Copy the best finished trial's student to `best/`.
+def export_best(
+    results: Results, tokenizer: str, experiment: ExperimentFolder, note: Callable[[str], None]
+) -> BestStudent | None:
+    """Copy the student of the best finished trial whose checkpoint is whole to `best/`.
 
     Args:
         results: the results of the search.
         tokenizer: folder or hub id whose tokenizer the student uses.
+        experiment: the search's folder, which downloads a checkpoint that is needed.
+        note: called with a line for each better trial whose checkpoint is damaged or missing.
 
     Returns:
-        The student; None when no trial has finished.
+        The student; None if there is no finished trial with a whole checkpoint.
     """
-    best = results.best
-    if best is None:
-        return None
+    trials = results.trials[results.trials["state"] == TrialState.FINISHED].dropna(subset="score")
+    for best in trials.to_dict("records"):
+        experiment.download_checkpoint(str(best["folder"]))
+        newest = checkpoints.newest(results.folder / layout.RESULTS / str(best["folder"]))
+        if newest is not None and (newest[0] / "student").is_dir():
+            return _export(results, best, newest[0] / "student", tokenizer)
+        note(
+            f"note: trial {best['number']} ({results.metric} {best['score']:.4f}) has lost its student: its checkpoint "
+            f"is damaged or missing, so best/ is not from it; fsd-tune resume {experiment.name} runs it again."
+        )
+    return None
+
+
+def _export(results: Results, best: Mapping[Any, Any], checkpoint: Path, tokenizer: str) -> BestStudent:
     trial = results.folder / layout.RESULTS / str(best["folder"])
-    checkpoints = sorted(trial.glob(f"{layout.CHECKPOINTS}/student"))
-    assert checkpoints, f"the finished trial in {trial} has no student"
     rows = results.reports[results.reports["trial"] == best["number"]]
     params = json_file.read_mapping(trial / layout.TRIAL_CONFIG)
     record = {
@@ -61,6 +77,6 @@ def export_best(results: Results, tokenizer: str) -> BestStudent | None:
         "max_length": results.settings["data"]["max_length"],
         "versions": results.versions,
     }
-    student = load_finished(checkpoints[-1])
+    student = load_finished(checkpoint)
     folder = write_model(results.folder / layout.BEST, student, load_tokenizer(tokenizer), record)
     return BestStudent(folder, student)

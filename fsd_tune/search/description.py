@@ -10,7 +10,7 @@ from typing import Any
 from fsd_tune.search.plan import SearchPlan
 from fsd_tune.settings import loader
 from fsd_tune.settings.schema import Asha
-from fsd_tune.storage import artifacts, layout
+from fsd_tune.storage import artifacts, files, layout
 from fsd_tune.storage.experiment_folder import ExperimentFolder
 from fsd_tune.storage.search_summary import SearchSummary
 from fsd_tune.versions import versions
@@ -31,7 +31,7 @@ def write_description(plan: SearchPlan) -> SearchSummary:
     inputs = plan.inputs
     folder = plan.experiment.folder
     summary = SearchSummary.read(folder) if (folder / layout.SUMMARY).exists() else SearchSummary()
-    folder.mkdir(parents=True, exist_ok=True)
+    files.make_folder(folder)
     artifacts.write_text(folder / layout.SETTINGS, loader.dump(settings))
     artifacts.write_text(folder / layout.COMMAND, command_line(plan.experiment, plan.given) + "\n")
     artifacts.write_json(folder / layout.VERSIONS, versions())

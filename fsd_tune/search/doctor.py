@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fsd_tune.cluster import cluster_yaml
+from fsd_tune.cluster import cluster_yaml, destination
 from fsd_tune.data import splits
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.memory import sizes
 from fsd_tune.models.local_checks import model_problems
 from fsd_tune.settings.loader import Settings
 from fsd_tune.storage import hub, json_file, open_folder
-from fsd_tune.storage.uri import is_uri, joined, misses_slash
+from fsd_tune.storage.outputs import output_problems
+from fsd_tune.storage.uri import is_uri, joined
+from fsd_tune.storage.waiting import holder_of
 from fsd_tune.tracking.login import tracking_problems
 from fsd_tune.versions import versions
 
@@ -76,6 +78,7 @@ def run_checks(request: CheckRequest) -> Iterator[Check]:
         ("disk", True, _disk),
         ("Weights & Biases", request.settings is not None, _tracking),
         ("auth mode", True, _auth),
+        ("Ray", True, _ray),
         ("cluster", request.address is not None, _nodes),
     ]
     for name, requested, check in checks:
@@ -90,7 +93,10 @@ def run_checks(request: CheckRequest) -> Iterator[Check]:
 
 def _cluster_file(request: CheckRequest) -> list[Check]:
     assert request.cluster is not None
-    problems = cluster_yaml.problems(request.cluster) or cluster_yaml.lacking(request.cluster)
+    problems = cluster_yaml.problems(request.cluster) or [
+        *cluster_yaml.lacking(request.cluster),
+        *cluster_yaml.short_stop(request.cluster),
+    ]
     valid = Check("cluster file", f"{request.cluster} is valid")
     return [Check("cluster file", problem, False) for problem in problems] or [valid]
 
@@ -120,6 +126,9 @@ def _teacher(request: CheckRequest) -> list[Check]:
 def _output(request: CheckRequest) -> list[Check]:
     """Check that the output can be written, that it holds no other search, and that its study can be read."""
     assert request.output is not None
+    problems = output_problems(request.output, uri=True)
+    if problems:
+        return [Check("output", problem.removeprefix("--output: "), False) for problem in problems]
     if is_uri(request.output):
         open_folder.open_experiment(request.output).check_writable("--output")
         changes = _changes(request)
@@ -127,11 +136,6 @@ def _output(request: CheckRequest) -> list[Check]:
             return [Check("output", _other_search(request.output, changes), False)]
         return [Check("output", f"{request.output} can be written and read back")]
     output = Path(request.output)
-    if misses_slash(request.output):
-        return [Check("output", f"found {request.output}; a URI has two slashes, as in s3://bucket/runs/rte", False)]
-    existing = next(path for path in (output, *output.resolve().parents) if path.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        return [Check("output", f"{existing} cannot be written; give another --output", False)]
     changes = _changes(request)
     if changes:
         return [Check("output", _other_search(request.output, changes), False)]
@@ -141,7 +145,9 @@ def _output(request: CheckRequest) -> list[Check]:
         with sqlite3.connect(f"file:{(output / 'study.db').resolve()}?mode=ro", uri=True) as database:
             (count,) = database.execute("select count(*) from trials").fetchone()
     except sqlite3.Error as error:
-        message = f"{output / 'study.db'} cannot be opened ({error}); move it away, and `resume` writes it again"
+        holder = holder_of(output / "study.db")
+        way_out = f"process {holder.pid} has locked it" if holder else "move it away, and `resume` writes it again"
+        message = f"{output / 'study.db'} cannot be opened ({error}); {way_out}"
         return [Check("study", message, False)]
     return [Check("study", f"{output / 'study.db'} holds {count} trials; the same search continues")]
 
@@ -243,12 +249,19 @@ def _tracking(request: CheckRequest) -> list[Check]:
 
 def _auth(request: CheckRequest) -> list[Check]:
     """Check that Ray's token exists if the environment requires one."""
-    mode = os.environ.get("RAY_AUTH_MODE", "disabled" if request.address is None else "")
+    mode = os.environ.get("RAY_AUTH_MODE", "")
     token = Path("~/.ray/auth_token").expanduser()
     if mode == "token" and not token.is_file() and "RAY_AUTH_TOKEN" not in os.environ:
         message = "RAY_AUTH_MODE=token, but there is no token; `ray get-auth-token --generate` makes one"
         return [Check("auth mode", message, False)]
-    return [Check("auth mode", mode or "not set")]
+    unset = "not set; a local Ray has a token of its own" if request.address is None else "not set"
+    return [Check("auth mode", mode or unset)]
+
+
+def _ray(request: CheckRequest) -> list[Check]:
+    """Check that RAY_ADDRESS is that of a cluster, or that a local Ray can have its folder."""
+    destination.check(request.address, None)
+    return []
 
 
 def _nodes(request: CheckRequest) -> list[Check]:

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from fsd_tune.memory.build import BuiltMemory
 from fsd_tune.progress import Display, duration
 from fsd_tune.report.results import Results, load
 from fsd_tune.search import budget
-from fsd_tune.search.conclusion import conclude
+from fsd_tune.search.conclusion import conclude, explained_interrupt
 from fsd_tune.search.folder import clear_folder
 from fsd_tune.search.live import View
 from fsd_tune.search.plan import SearchPlan
@@ -30,6 +30,7 @@ from fsd_tune.storage import layout
 from fsd_tune.storage.layout import TrialState
 from fsd_tune.storage.retry import FolderWatch, StorageUnavailableError
 from fsd_tune.storage.search_summary import SearchSummary
+from fsd_tune.storage.waiting import WaitedTooLongError
 
 if TYPE_CHECKING:
     from fsd_tune.search.asha import ResumableAsha
@@ -140,14 +141,15 @@ class SearchDriver:
                 end.
         """
         self.display.close()
-        self._write_summary(state=state)
-        results = load(self._folder)
-        if stalled is not None:
-            unfinished = results.trials["state"].isin([TrialState.RUNNING, TrialState.INTERRUPTED])
-            ending = budget.ended_by(self.settings, len(results.trials), int(unfinished.sum()), stalled)
-            results.summary.update(ended_by=ending)
-            results.summary.write(self._folder)
-        conclude(self.plan, results, self._tracker, done=state == "done")
+        with explained_interrupt(self.plan.experiment.name) as missing:
+            self._write_summary(state=state)
+            results = load(self._folder)
+            if stalled is not None:
+                unfinished = results.trials["state"].isin([TrialState.RUNNING, TrialState.INTERRUPTED])
+                ending = budget.ended_by(self.settings, len(results.trials), int(unfinished.sum()), stalled)
+                results.summary.update(ended_by=ending)
+                results.summary.write(self._folder)
+            conclude(self.plan, results, self._tracker, state == "done", missing, self.display.line)
         return results
 
     def _write_summary(self, **changes: Any) -> None:
@@ -242,7 +244,9 @@ class SearchDriver:
             raise FsdTuneError(f"Ray Tune stopped the search: {reason.strip()}") from error
         finally:
             if self._storage.lost is None:
-                study.close()
+                # The study is made again from the trials' files, so its end must not hide another error.
+                with suppress(WaitedTooLongError):
+                    study.close()
         if self._interrupted.is_set():
             raise KeyboardInterrupt
         return study.stalled

@@ -1,6 +1,5 @@
 """Check, lock and clear a search's folder, and read what identifies the search in it."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,10 +15,10 @@ from fsd_tune.memory.spec import MemorySpec, fingerprint
 from fsd_tune.report.compare import differences
 from fsd_tune.settings import loader
 from fsd_tune.settings.loader import Settings
-from fsd_tune.storage import layout
+from fsd_tune.storage import files, layout
 from fsd_tune.storage.experiment_folder import ExperimentFolder
 from fsd_tune.storage.search_summary import SearchSummary
-from fsd_tune.storage.uri import is_uri, misses_slash
+from fsd_tune.storage.uri import is_uri
 
 
 def describe_identity(settings: Settings, spec: MemorySpec) -> dict[str, Any]:
@@ -85,39 +84,44 @@ def record_inputs(task: Task, teacher: str, data: object, memory: object, device
 
 
 UNDO = "Undo that, or start a new search."
-_KEPT_FILES = (layout.MEMORY, layout.LOCK)
+_KEPT_FILES = (layout.MEMORY, layout.LOCK, *files.SYSTEM_NAMES)
 
 
 @contextmanager
-def hold_folder(folder: Path) -> Iterator[None]:
+def hold_folder(folder: Path, name: str = "") -> Iterator[None]:
     """Lock a search's folder for this process. The lock is released even if the process is killed.
 
     Args:
         folder: the folder, which is created if needed.
+        name: the folder as the user gave it, for the message; empty for its path.
 
     Raises:
         InputError: another process is searching in it.
     """
     from filelock import FileLock, Timeout
 
-    folder.mkdir(parents=True, exist_ok=True)
+    new = not folder.is_dir()
+    files.make_folder(folder)
     lock = FileLock(folder / layout.LOCK, timeout=0)
     try:
         lock.acquire()
     except Timeout:
-        raise InputError(f"--output: another search is running in {folder}; wait for its end, or stop it.") from None
+        raise InputError(
+            f"--output: another search is running in {name or folder}; wait for its end, or stop it."
+        ) from None
     try:
         yield
     finally:
         if [path.name for path in folder.iterdir()] == [layout.LOCK]:
-            # The search was refused before it wrote anything, so remove the empty folder.
+            # The search was refused before it wrote anything, so remove the empty folder that was made for it.
             (folder / layout.LOCK).unlink()
-            folder.rmdir()
+            if new:
+                files.real_path(folder).rmdir()
         lock.release()
 
 
 def check_output(folder: Path, identity: dict[str, Any], overwrite: bool, resuming: bool = False) -> None:
-    """Check that a folder can be written, and that it holds at most the search of this `identity` and memories.
+    """Check that a folder holds at most the search of this `identity` and memories.
 
     Args:
         folder: the folder of the search.
@@ -126,15 +130,8 @@ def check_output(folder: Path, identity: dict[str, Any], overwrite: bool, resumi
         resuming: the folder must hold this search.
 
     Raises:
-        InputError: the folder cannot be written, holds other files, or holds another search without `overwrite`.
+        InputError: the folder holds other files, or holds another search without `overwrite`.
     """
-    if misses_slash(folder):
-        raise InputError(f"--output: found {folder}; a URI has two slashes, as in s3://bucket/runs/rte.")
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--output: {folder} is a file, but must be a folder or new.")
-    parent = next(path for path in (folder, *folder.resolve().parents) if path.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise InputError(f"--output: cannot create {folder}: {parent} is not a writable directory.")
     if not folder.is_dir() or all(path.name in _KEPT_FILES for path in folder.iterdir()):
         return
     try:
@@ -149,6 +146,18 @@ def check_output(folder: Path, identity: dict[str, Any], overwrite: bool, resumi
             f"--output: {folder} holds another search ({'; '.join([*changes[:3], *rest])}); give a new folder, or "
             "--overwrite."
         )
+
+
+def group_in(folder: Path) -> str | None:
+    """Return the group of the search in a folder, which no other search has; None if there is none.
+
+    Args:
+        folder: the search's.
+    """
+    try:
+        return SearchSummary.read(folder).group
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def recorded_inputs(folder: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from fsd_tune.search.trial_record import TrialRecord
 from fsd_tune.settings.configuration import picked
 from fsd_tune.settings.loader import Settings
 from fsd_tune.storage import artifacts, checkpoints, json_file, layout
+from fsd_tune.storage.experiment_folder import ExperimentFolder
 from fsd_tune.storage.layout import TrialState
 from fsd_tune.storage.records import TrialDescription, TrialEnding
 
@@ -38,20 +39,25 @@ class ResumeState:
         return sum(trial.state != TrialState.RUNNING for trial in self.trials.values())
 
 
-def restore_trials(folder: Path, settings: Settings, errored: bool) -> ResumeState:
+def restore_trials(
+    folder: Path, settings: Settings, errored: bool, experiment: ExperimentFolder | None = None
+) -> ResumeState:
     """Return the trials in a search's folder, and prepare unfinished trials to continue.
 
     An unfinished trial continues from its newest complete checkpoint, with the same number and folder; without one it
     starts again. Its reports after the checkpoint are dropped, because it will make them again. Ended trials do not
-    change. An interrupted restore can be repeated.
+    change, except that the best one runs again if its student is lost. An interrupted restore can be repeated.
 
     Args:
         folder: the search's folder, locked by this process.
         settings: the settings of the search.
         errored: run failed trials again, too.
+        experiment: downloads the checkpoint of the best trial to check it; None if `folder` is on a disk.
     """
+    experiment = experiment or ExperimentFolder(folder)
     results = load(folder)
     reports = results.summary.planned_reports
+    best = None if results.best is None else int(results.best["number"])
     past = ResumeState(notes=[f"{problem}: this trial's part is lost." for problem in results.problems])
     for row in results.trials.to_dict("records"):
         number = int(row["number"])
@@ -64,6 +70,14 @@ def restore_trials(folder: Path, settings: Settings, errored: bool) -> ResumeSta
             past.notes.append(f"trial {number}: {len(record.values)} of its {reports} reports are left; it runs again.")
         elif not ended and complete and (checkpoints.newest(trial_folder) or (None, 0))[1] == reports:
             _finish(record, trial_folder)
+            continue
+        elif number == best and _is_lost(trial_folder, experiment):
+            past.notes.append(
+                f"trial {number}, the best, has lost its student: its checkpoint is damaged or missing; it runs again."
+            )
+            experiment.delete(trial_folder)
+            record.state = TrialState.RUNNING
+            record.values = {}
             continue
         elif ended and not (errored and record.state == TrialState.FAILED):
             continue
@@ -89,6 +103,12 @@ def _finish(record: TrialRecord, trial_folder: Path) -> None:
     record.ended_at = time.time()
     ending = {"state": str(record.state), "reason": "", "time": record.ended_at}
     artifacts.write_json(trial_folder / layout.TRIAL_ENDING, ending)
+
+
+def _is_lost(trial_folder: Path, experiment: ExperimentFolder) -> bool:
+    """Return whether a finished trial has no whole checkpoint, from which its student could be exported."""
+    experiment.download_checkpoint(trial_folder.name)
+    return checkpoints.newest(trial_folder) is None
 
 
 def _ended_at(path: Path) -> float:

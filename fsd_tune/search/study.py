@@ -20,6 +20,7 @@ from fsd_tune.search.trial_record import OPTUNA_STATES, TrialRecord, final_score
 from fsd_tune.settings.configuration import sample
 from fsd_tune.settings.loader import Settings
 from fsd_tune.storage.layout import TrialState
+from fsd_tune.storage.sqlite_copy import PatientConnection
 
 
 @contextmanager
@@ -61,13 +62,16 @@ class SearchStudy:
         self.trials = dict(past)
         self._suggester = suggester or Suggester(settings)
         self._stall = budget.stall(settings, past)
-        url = None
+        storage = None
         if path is not None:
             path.unlink(missing_ok=True)
             # Do not use an f-string, because a folder's name can contain characters that have a meaning in a URL.
             url = sqlalchemy.URL.create("sqlite", database=str(path)).render_as_string()
+            # A program that looks at the study may lock it for a while.
+            patient = {"connect_args": {"factory": PatientConnection}}
+            storage = optuna.storages.RDBStorage(url, engine_kwargs=patient)
         with quiet_optuna():
-            self.study = optuna.create_study(study_name=name, storage=url, direction="maximize")
+            self.study = optuna.create_study(study_name=name, storage=storage, direction="maximize")
             self._running: dict[int, optuna.Trial] = {}
             self._waiting: dict[int, TrialRecord] = {}
             for number in range(max(past, default=-1) + 1):

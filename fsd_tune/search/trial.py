@@ -13,7 +13,7 @@ from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.models.quiet import quiet_transformers
 from fsd_tune.search import gpu_packing
 from fsd_tune.settings.loader import Settings
-from fsd_tune.storage import remote, retry
+from fsd_tune.storage import remote_copies, retry
 from fsd_tune.training.distiller import Distiller
 from fsd_tune.training.factory import DistillerFactory
 
@@ -74,7 +74,7 @@ class DistillTrial(tune.Trainable):  # type: ignore[misc]
     def _begin(self, config: dict[str, Any]) -> None:
         self._distiller = self._factory.distiller(config["config"], self._reports)
         if config["restart"]:
-            with remote.folder_of(config["restart"]) as folder:
+            with remote_copies.folder_of(config["restart"]) as folder:
                 self._distiller.load(folder)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

@@ -23,7 +23,7 @@ from fsd_tune.search.progress import SearchProgress
 from fsd_tune.search.searcher import StudySearcher, state_at_end
 from fsd_tune.search.wandb_logger import WandbSearchLogger
 from fsd_tune.settings.judging import judge
-from fsd_tune.storage import artifacts, checkpoints, layout
+from fsd_tune.storage import artifacts, checkpoints, files, layout
 from fsd_tune.storage.experiment_folder import ExperimentFolder
 from fsd_tune.storage.layout import TrialState
 from fsd_tune.storage.retry import FolderWatch
@@ -254,6 +254,8 @@ class TrialLogger(DriverOnly, Callback):  # type: ignore[misc]
         values = self._values.get(trial.trial_id, {})
         score = None
         if state == TrialState.FINISHED:
+            # The file that declares the trial finished must not outlive its checkpoint and reports in a loss of power.
+            files.sync(folder)
             score = judge([values[report] for report in sorted(values)], self._search.judge_by)
         ending = {"state": str(state), "reason": reason, "score": score, "time": time.time()}
         self._write(folder / layout.TRIAL_ENDING, ending)

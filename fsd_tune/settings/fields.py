@@ -1,12 +1,13 @@
 """Field types that the models of YAML files share, and pydantic's errors as messages of this package."""
 
+import os
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from fsd_tune.errors import nearest
@@ -69,6 +70,8 @@ def _read_truth(value: Any) -> bool:
 Whole = Annotated[int, BeforeValidator(_read_whole)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Text = Annotated[str, BeforeValidator(read_text), Accepted("text")]
+# A path or hub id, with `~` expanded.
+Place = Annotated[Text, AfterValidator(os.path.expanduser)]
 Truth = Annotated[bool, BeforeValidator(_read_truth), Accepted("true or false")]
 
 

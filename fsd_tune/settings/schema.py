@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from fsd_tune.settings.fields import Accepted, Number, Reason, Text, Truth, Whole, read_text
+from fsd_tune.settings.fields import Accepted, Number, Place, Reason, Truth, Whole, read_text
 from fsd_tune.settings.problems import as_number
 
 _DURATION = re.compile(r"(?:(\d{1,5})h)?(?:(\d{1,5})m)?(?:(\d{1,6})s)?")
@@ -120,7 +120,7 @@ class Section(BaseModel):
 class Student(Section):
     """The student and its initial weights."""
 
-    model: Text | None = Field(
+    model: Place | None = Field(
         default=None,
         description="pretrained model to start from, folder or hub id; null: the teacher's own pretrained base",
     )

@@ -4,29 +4,29 @@ An artefact is a folder with a manifest. It is built once, even if several proce
 """
 
 import errno
-import glob
 import hashlib
 import json
 import os
-import secrets
 import shutil
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fsd_tune.errors import FsdTuneError
-from fsd_tune.storage import json_file
+from fsd_tune.storage import json_file, waiting
+from fsd_tune.storage.files import MANIFEST as MANIFEST
+from fsd_tune.storage.files import MODEL_RECORD as MODEL_RECORD
+from fsd_tune.storage.files import atomic_file as atomic_file
+from fsd_tune.storage.files import atomic_folder as atomic_folder
+from fsd_tune.storage.files import make_folder
 from fsd_tune.storage.records import Manifest
 
-# The file in a model's folder that records how the model was made.
-MODEL_RECORD = "fsd_tune.json"
-
-MANIFEST = "manifest.json"
+# The teacher pass over the largest tasks takes hours.
+_BUILD_SECONDS = 24 * 3600.0
 
 
 def digest(*parts: Any) -> str:
@@ -111,68 +111,6 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary file beside `path` for writing, and rename it to `path` if the block succeeds.
-
-    A reader sees the old or the new file, never half of it. A failure leaves the old file as it was.
-
-    Args:
-        path: the file to write; its folder is created if it is missing.
-
-    Yields:
-        The open binary stream.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _beside(path)
-    try:
-        with temporary.open("xb") as stream:
-            yield stream
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def atomic_folder(folder: Path) -> Iterator[Path]:
-    """Create a temporary folder beside `folder`, and rename it to `folder` if the block succeeds.
-
-    The new folder replaces an existing one. A failure leaves the existing one as it was. Temporary folders of
-    interrupted processes on this machine are deleted first.
-
-    Args:
-        folder: the folder to write; its parents are created if they are missing.
-
-    Yields:
-        The temporary folder, empty.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    _delete_leftovers(folder)
-    temporary = _beside(folder)
-    temporary.mkdir()
-    try:
-        yield temporary
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _beside(path: Path) -> Path:
-    """Return an unused path beside `path` that names this machine and this process."""
-    return path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}")
-
-
-def _delete_leftovers(folder: Path) -> None:
-    """Delete the temporary folders for `folder` whose processes have ended."""
-    import psutil
-
-    for leftover in folder.parent.glob(f".{glob.escape(folder.name)}.{glob.escape(socket.gethostname())}-*-*"):
-        process_id = leftover.name.split("-")[-2]
-        if process_id.isdigit() and not psutil.pid_exists(int(process_id)):
-            shutil.rmtree(leftover, ignore_errors=True)
-
-
-@contextmanager
 def writing(folder: Path, bytes_needed: int = 0) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Build an artefact: an `atomic_folder` with a manifest of its files' sizes and checksums.
 
@@ -186,7 +124,7 @@ def writing(folder: Path, bytes_needed: int = 0) -> Iterator[tuple[Path, dict[st
     Raises:
         FsdTuneError: the disk is full, before or during the work.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     require_space(folder.parent, bytes_needed)
     facts: dict[str, Any] = {}
     try:
@@ -267,14 +205,28 @@ def facts_of(folder: Path) -> dict[str, Any] | None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, notify: waiting.Notify = waiting.warn) -> Iterator[None]:
     """Hold the lock of an artefact, so that one process builds it while the others wait.
 
     Args:
         folder: the artefact's folder. The lock is a file beside it.
-    """
-    from filelock import FileLock
+        notify: called with a line that says whom this waits for.
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.parent / f".{folder.name}.lock"):
+    Raises:
+        FsdTuneError: the process that has the lock is stopped, or has it for a day.
+    """
+    from filelock import FileLock, Timeout
+
+    make_folder(folder.parent)
+    path = folder.parent / f".{folder.name}.lock"
+    lock = FileLock(path, blocking=False)
+    wait = waiting.wait_for_holder(path, f"builds {folder}", _BUILD_SECONDS, notify)
+    while not lock.is_locked:
+        try:
+            lock.acquire()
+        except Timeout:
+            wait.pause()
+    try:
         yield
+    finally:
+        lock.release()

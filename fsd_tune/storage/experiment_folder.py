@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fsd_tune.errors import InputError
 from fsd_tune.storage import artifacts, layout
-from fsd_tune.storage.uri import is_uri
+from fsd_tune.storage.outputs import output_problems
+from fsd_tune.storage.uri import expanded, is_uri
 
 
 def cache() -> Path:
@@ -31,20 +33,34 @@ class ExperimentFolder:
 
     def __init__(self, name: str | Path) -> None:
         self.name = str(name)
-        self.folder = Path(name)
+        self.folder = Path(expanded(str(name)))
 
     def download(self) -> None:
         """Replace the working copy by the stored files."""
 
+    @contextmanager
+    def look(self) -> Iterator[Path]:
+        """Provide what tells which search is stored, for reading; the working copy of a running search stays as it is.
+
+        Yields:
+            A folder with `summary.json` and `settings.yaml`. Behind a URI the other names in it are empty files.
+
+        Raises:
+            InputError: as the block raised it.
+        """
+        yield self.folder
+
     def check_writable(self, flag: str) -> None:
-        """Check that remote storage can be written; `search.folder.check` checks disks.
+        """Check that the folder or the storage can be written now.
 
         Args:
             flag: the option to name in the message.
 
         Raises:
-            InputError: the storage cannot be written.
+            InputError: it cannot be written.
         """
+        if problems := output_problems(self.name, flag, uri=True):
+            raise InputError(problems)
 
     def memory_folder(self, given: str | Path | None) -> tuple[Path, str | None]:
         """Return the folder for teacher outputs and memories.
@@ -57,7 +73,7 @@ class ExperimentFolder:
         """
         if given is not None and is_uri(given):
             return cache() / artifacts.digest(str(given)) / layout.MEMORY, str(given)
-        return Path(given) if given else self.folder / layout.MEMORY, None
+        return Path(expanded(str(given))) if given else self.folder / layout.MEMORY, None
 
     def ray_storage(self) -> dict[str, Any]:
         """Return the arguments of Ray's RunConfig for the storage of checkpoints."""
@@ -134,7 +150,9 @@ class ExperimentFolder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Lock remote storage for this process while the block runs. A folder on a disk has its own lock file.
+        """Lock remote storage for this process while the block runs, and replace the working copy by what is stored.
+
+        Disks have the folder's own lock file.
 
         Raises:
             InputError: another process holds the lock.

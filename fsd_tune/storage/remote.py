@@ -5,20 +5,20 @@ pyarrow is imported only when a storage is used.
 
 import contextlib
 import functools
+import secrets
 import shutil
-import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from fsd_tune.errors import FsdTuneError, InputError
+from fsd_tune.errors import InputError, first_line
 from fsd_tune.storage import artifacts
 from fsd_tune.storage.retry import RETRY_SECONDS, retry_until_available
-from fsd_tune.storage.uri import is_uri, joined, problems_of
+from fsd_tune.storage.uri import check_names, joined, problems_of
 
 _ANSWER_SECONDS = 15.0
 _COPY_BYTES = 1 << 22
@@ -45,7 +45,7 @@ class RemoteFolder:
         try:
             system, root = _file_system(urlunsplit(parts._replace(path="/")))
         except (ValueError, OSError) as error:  # An unknown option, or a scheme that pyarrow was built without.
-            raise InputError(f"{self.uri}: cannot be used: {_first_line(error)}") from error
+            raise InputError(f"{self.uri}: cannot be used: {first_line(error)}") from error
         return system, f"{root}/{unquote(parts.path).strip('/')}".rstrip("/")
 
     @property
@@ -71,18 +71,31 @@ class RemoteFolder:
 
         Args:
             name: a folder's name; empty for this folder. A missing folder has no files.
+
+        Raises:
+            InputError: a stored name cannot be that of a file below a folder, as `../x`.
         """
+        return {file: entry.size for file, entry in self._files(name).items()}
+
+    def times(self) -> dict[str, float]:
+        """Return when each file was written last by the storage's clock, in seconds since the epoch."""
+        return {file: entry.mtime_ns / 1e9 for file, entry in self._files("").items()}
+
+    def _files(self, name: str) -> dict[str, Any]:
+        """Return pyarrow's `FileInfo` of every file below `name`, by its name relative to this folder."""
         from pyarrow import fs
 
-        def list_files() -> dict[str, int]:
+        def list_files() -> dict[str, Any]:
             selector = fs.FileSelector(self._path(name), recursive=True, allow_not_found=True)
             try:
                 entries = self.filesystem.get_file_info(selector)
             except NotADirectoryError:  # On a disk, `name` is a file; a bucket has nothing below a file.
                 return {}
-            return {entry.path[len(self.root) + 1 :]: entry.size for entry in entries if entry.type == fs.FileType.File}
+            return {entry.path[len(self.root) + 1 :]: entry for entry in entries if entry.type == fs.FileType.File}
 
-        return self._retry(list_files)
+        sizes = self._retry(list_files)
+        check_names(sizes, self.uri)
+        return sizes
 
     def read(self, name: str) -> bytes:
         """Return the content of a file.
@@ -195,11 +208,12 @@ class RemoteFolder:
         elif entry.type == fs.FileType.Directory:
             self.filesystem.delete_dir(entry.path)
 
-    def require(self, flag: str) -> None:
+    def require(self, flag: str, write: bool = True) -> None:
         """Check that a file can be written to this folder and read back.
 
         Args:
             flag: the option to name in the message.
+            write: if False, check only that the storage answers a reader, who may lack the right to write.
 
         Raises:
             InputError: the check failed, or the storage did not answer within 15 seconds.
@@ -208,11 +222,14 @@ class RemoteFolder:
         if problems:
             raise InputError(problems)
         without_retries = RemoteFolder(self.uri, patience=0.0)
-        probe = ".writable"
+        probe = f".writable-{secrets.token_hex(4)}"
         errors: list[Exception] = []
 
         def write_and_read() -> None:
             try:
+                if not write:
+                    self.filesystem.get_file_info([self.root])
+                    return
                 without_retries.write(probe, b"fsd_tune")
                 without_retries.read(probe)
                 without_retries.delete(probe)
@@ -228,7 +245,8 @@ class RemoteFolder:
         if errors and isinstance(errors[0], InputError):
             raise errors[0]
         if errors:
-            raise InputError(f"{flag}: {self.uri} cannot be written: {_first_line(errors[0])}") from errors[0]
+            verb = "written" if write else "read"
+            raise InputError(f"{flag}: {self.uri} cannot be {verb}: {first_line(errors[0])}") from errors[0]
 
     def _path(self, name: str) -> str:
         return f"{self.root}/{name}" if name else self.root
@@ -250,101 +268,3 @@ def _file_system(bucket: str) -> tuple[Any, str]:
 
     system, root = fs.FileSystem.from_uri(bucket)
     return system, root.rstrip("/")
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__).rstrip(".") + "."
-
-
-def provide(folder: Path, uri: str) -> None:
-    """Make a folder of another machine available under the same path on this one, by one download per node.
-
-    Args:
-        folder: the path on both machines.
-        uri: the URI to which the other machine has uploaded the folder.
-
-    Raises:
-        FsdTuneError: there is nothing at the URI, or this disk cannot be written.
-    """
-    if folder.is_dir():
-        return
-    try:
-        with artifacts.locked(folder):
-            if not folder.is_dir() and not RemoteFolder(uri).get_folder("", folder):
-                raise FsdTuneError(f"{uri}: is not there.")
-    except PermissionError as error:
-        raise FsdTuneError(f"{folder}: cannot be made on this node: {error.strerror}") from error
-
-
-@contextlib.contextmanager
-def folder_of(place: str) -> Iterator[Path]:
-    """Provide the folder at a path, or a temporary copy of the folder at a URI, while the block runs.
-
-    Args:
-        place: the folder's path or URI.
-
-    Raises:
-        FsdTuneError: there is nothing at the URI.
-    """
-    if not is_uri(place):
-        yield Path(place)
-        return
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / "folder"
-        if not RemoteFolder(place).get_folder("", folder):
-            raise FsdTuneError(f"{place}: is not there.")
-        yield folder
-
-
-@contextlib.contextmanager
-def folder_to_fill(place: str) -> Iterator[Path]:
-    """Provide the path of a folder that the block creates; for a URI, it then replaces the stored folder.
-
-    Args:
-        place: the folder's path or URI.
-    """
-    if not is_uri(place):
-        yield Path(place)
-        return
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / "folder"
-        yield folder
-        RemoteFolder(place).delete("")
-        RemoteFolder(place).put(folder, "")
-
-
-def fetched(folder: Path, remote: str | None) -> bool:
-    """Download an artefact unless this node has it, and return whether it is now complete.
-
-    The caller holds the artefact's lock (`artifacts.locked`).
-
-    Args:
-        folder: the artefact's final name on this machine.
-        remote: the URI of the folder with all artefacts; None if they are on a disk that all nodes share.
-
-    Returns:
-        True if `folder` is a complete and undamaged artefact.
-    """
-    if artifacts.facts_of(folder) is not None:
-        return True
-    return (
-        remote is not None
-        and RemoteFolder(remote).get_folder(folder.name, folder)
-        and artifacts.facts_of(folder) is not None
-    )
-
-
-def publish(folder: Path, remote: str | None) -> None:
-    """Upload an artefact for the other nodes.
-
-    Args:
-        folder: the artefact on this machine.
-        remote: the URI of the folder with all artefacts; None if they are on a disk that all nodes share.
-    """
-    if remote is None:
-        return
-    storage, manifest = RemoteFolder(remote), folder / artifacts.MANIFEST
-    # The manifest is uploaded last, so that an artefact with a manifest is complete.
-    for path in sorted(folder.iterdir(), key=lambda path: path == manifest):
-        storage.put(path, f"{folder.name}/{path.name}")

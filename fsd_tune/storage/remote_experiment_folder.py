@@ -4,7 +4,6 @@ Each file is uploaded as soon as it is written, so that the storage has it even 
 """
 
 import contextlib
-import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -14,20 +13,22 @@ from typing import Any
 
 from typing_extensions import override
 
+from fsd_tune.errors import InputError
 from fsd_tune.storage import artifacts, checkpoints, json_file, layout
 from fsd_tune.storage.experiment_folder import ExperimentFolder, cache
 from fsd_tune.storage.layout import TrialState
 from fsd_tune.storage.remote import RemoteFolder
-from fsd_tune.storage.remote_lock import LOCK_FILE, RemoteLock
+from fsd_tune.storage.remote_lock import LOCKS, RemoteLock
 from fsd_tune.storage.sqlite_copy import copy_database
 from fsd_tune.storage.uri import last_name
+from fsd_tune.storage.waiting import WaitedTooLongError
 
 # The study can be rebuilt from the trials' files, so a copy once a minute is enough.
 _STUDY_SECONDS = 60.0
 _INPUTS = "inputs"
 # Artefacts are published separately, and lock files belong to one machine.
 _NOT_SYNCED = (layout.MEMORY, layout.LOCK)
-_NOT_DOWNLOADED = (*_NOT_SYNCED, LOCK_FILE, _INPUTS)
+_NOT_DOWNLOADED = (*_NOT_SYNCED, LOCKS, _INPUTS)
 
 
 class RemoteExperimentFolder(ExperimentFolder):
@@ -49,7 +50,6 @@ class RemoteExperimentFolder(ExperimentFolder):
         self.name = uri
         self.storage = RemoteFolder(uri)
         self._lock = RemoteLock(self.storage)
-        self._for_driver = purpose == "work"
         # Size and modification time of each file at its last upload or download.
         self._synced: dict[str, tuple[int, int]] = {}
         self._unfinished_trials: set[str] = set()
@@ -61,22 +61,46 @@ class RemoteExperimentFolder(ExperimentFolder):
 
     @override
     def download(self) -> None:
-        if self._for_driver:
-            self._lock.check_free()  # A running search may be using the working copy.
-        for path in self.folder.iterdir() if self.folder.is_dir() else ():
-            if path.name not in _NOT_SYNCED:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
         self.folder.mkdir(parents=True, exist_ok=True)
         self._forget()
         stored_names = self.storage.sizes()
-        for name in stored_names:
-            if name.split("/")[0] not in _NOT_DOWNLOADED and not _in_checkpoint(name) and not _written_by_ray(name):
-                self.storage.get(name, self.folder / name)
-                self._remember(self.folder / name)
+        wanted = [name for name in stored_names if _is_downloaded(name)]
+        self._delete_all_but({self.folder / name for name in wanted})
+        for name in wanted:
+            self.storage.get(name, self.folder / name)
+            self._remember(self.folder / name)
         for trial in _trials(stored_names):
             if self._state(trial) not in (TrialState.FINISHED, TrialState.STOPPED):
                 self._unfinished_trials.add(trial)
                 self._download_checkpoints(trial, stored_names)
+
+    def _delete_all_but(self, kept: set[Path]) -> None:
+        """Delete the other files of the working copy, and folders that then are empty.
+
+        Files that stay are replaced one by one, so that whoever reads the copy always finds them.
+        """
+        for path in sorted(self.folder.rglob("*"), reverse=True):
+            if path.relative_to(self.folder).parts[0] in _NOT_SYNCED or (path in kept and path.is_file()):
+                continue
+            if path.is_dir() and not path.is_symlink():
+                with contextlib.suppress(OSError):  # It is not empty.
+                    path.rmdir()
+            else:
+                path.unlink()
+
+    @override
+    @contextmanager
+    def look(self) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary, last_name(self.name))
+            folder.mkdir()
+            for name in {name.split("/")[0] for name in self.storage.sizes()} - set(_NOT_DOWNLOADED):
+                (folder / name).touch()
+            for name in (layout.SUMMARY, layout.SETTINGS):
+                if (folder / name).exists():
+                    self.storage.get(name, folder / name)
+            with named_in_errors(folder, self.name):
+                yield folder
 
     def _state(self, trial: str) -> str:
         """Return the recorded state of a trial; empty if there is none."""
@@ -122,11 +146,13 @@ class RemoteExperimentFolder(ExperimentFolder):
 
     @override
     def upload(self, path: Path) -> None:
+        self._lock.check_held()
         self._remember(path)
         self.storage.put(path, self._relative(path))
 
     @override
     def delete(self, path: Path) -> None:
+        self._lock.check_held()
         super().delete(path)
         self.storage.delete(self._relative(path))
 
@@ -174,15 +200,18 @@ class RemoteExperimentFolder(ExperimentFolder):
 
     def _upload_study(self) -> None:
         """Upload a copy of the study, unless it is damaged; the search then rebuilds it from its trials."""
+        self._lock.check_held()
         if not (self.folder / layout.STUDY).is_file():
             return
-        with tempfile.TemporaryDirectory() as temporary:
+        # A study that another program has locked is uploaded the next time.
+        with contextlib.suppress(WaitedTooLongError), tempfile.TemporaryDirectory() as temporary:
             copy = Path(temporary, layout.STUDY)
             if copy_database(self.folder / layout.STUDY, copy):
                 self.storage.put(copy, layout.STUDY)
 
     @override
     def sync_all(self) -> None:
+        self._lock.check_held()
         for path in sorted(self.folder.rglob("*")):
             name = self._relative(path)
             parts = name.split("/")
@@ -208,12 +237,35 @@ class RemoteExperimentFolder(ExperimentFolder):
     @contextmanager
     def lock(self) -> Iterator[None]:
         with self._lock.hold():
+            self.download()
             yield
+
+
+@contextmanager
+def named_in_errors(folder: Path, uri: str) -> Iterator[None]:
+    """Name a URI instead of its copy in the problems that the block finds.
+
+    Args:
+        folder: the copy on this machine.
+        uri: what the user gave.
+
+    Raises:
+        InputError: as the block raised it.
+    """
+    try:
+        yield
+    except InputError as error:
+        raise InputError([problem.replace(str(folder), uri) for problem in error.problems], error.hint) from error
 
 
 def _trials(names: Iterable[str]) -> set[str]:
     """Return the folder names of the trials among stored names."""
     return {name.split("/")[1] for name in names if name.startswith(f"{layout.RESULTS}/") and name.count("/") > 1}
+
+
+def _is_downloaded(name: str) -> bool:
+    """Whether a stored file belongs into the working copy from the start."""
+    return name.split("/")[0] not in _NOT_DOWNLOADED and not _in_checkpoint(name) and not _written_by_ray(name)
 
 
 def _in_checkpoint(name: str) -> bool:

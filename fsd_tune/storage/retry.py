@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from fsd_tune.errors import FsdTuneError
+from fsd_tune.storage import waiting
 
 # The longest time for which an operation on remote storage is retried, and for which a shared folder is waited for.
 RETRY_SECONDS = 120.0
@@ -35,7 +36,8 @@ def retry_until_available(work: Callable[[], Result], patience: float = RETRY_SE
     Raises:
         OSError: the storage stayed unavailable, or refused the operation.
     """
-    deadline, pause = time.monotonic() + patience, _FIRST_PAUSE
+    pause, problem = _FIRST_PAUSE, ""
+    wait = waiting.Wait(lambda: f"storage that is unavailable ({problem})", patience, "")
     while True:
         try:
             return work()
@@ -44,9 +46,10 @@ def retry_until_available(work: Callable[[], Result], patience: float = RETRY_SE
         except OSError as error:
             # A retry does not help if access is denied or the disk of this machine is full.
             permanent = "ACCESS_DENIED" in str(error) or error.errno == errno.ENOSPC
-            if permanent or time.monotonic() + pause > deadline:
+            if permanent or wait.seconds + pause > patience:
                 raise
-            time.sleep(pause)
+            problem = (str(error).splitlines() or [type(error).__name__])[0]
+            wait.pause(pause)
             pause = min(_LONGEST_PAUSE, 2 * pause)
 
 

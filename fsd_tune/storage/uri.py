@@ -1,13 +1,16 @@
 """Paths and URIs as text; nothing is opened."""
 
+import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
-from fsd_tune.errors import nearest
+from fsd_tune.errors import InputError, nearest
 
 _KEY = re.compile("key|secret|token|password", re.IGNORECASE)
 SCHEMES = ("s3", "gs", "gcs", "hdfs", "file")
+_ONE_SLASH = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/(?!/)")
 
 
 def is_uri(place: object) -> bool:
@@ -20,12 +23,22 @@ def is_uri(place: object) -> bool:
 
 
 def misses_slash(place: object) -> bool:
-    """Return whether a path looks like a URI that lacks a slash: `s3:/bucket`.
+    """Return whether a path looks like a URI that lacks a slash: `s3:/bucket`, which is also what `Path` makes of one.
 
     Args:
         place: a path or URI, as text or as a `Path`.
     """
-    return not is_uri(place) and str(place).startswith(tuple(f"{scheme}:/" for scheme in SCHEMES))
+    return not is_uri(place) and _ONE_SLASH.match(str(place)) is not None
+
+
+def expanded(place: str) -> str:
+    """Return a path with `~` or `~user` at its start replaced by that home folder; everything else unchanged.
+
+    Args:
+        place: a path, URI or hub id. The path of an unknown user stays as it is.
+    """
+    # `Path.expanduser` raises an error for an unknown user.
+    return place if is_uri(place) else os.path.expanduser(place)  # noqa: PTH111
 
 
 def joined(place: str, *names: str) -> str:
@@ -79,3 +92,31 @@ def problems_of(place: str, flag: str) -> list[str]:
     if not (parts.netloc + parts.path).strip("/"):
         return [f"{flag}: {place} names no bucket."]
     return []
+
+
+def check_names(names: Collection[str], uri: str) -> None:
+    """Refuse stored names that cannot be those of files below the folder that they are downloaded to.
+
+    Whoever can write to a bucket chooses the names in it.
+
+    Args:
+        names: the names of all files below a URI, relative to it.
+        uri: the URI.
+
+    Raises:
+        InputError: a line for each of the first ten such names.
+    """
+
+    def is_usable(name: str) -> bool:
+        parts = name.split("/")
+        folders = ("/".join(parts[:count]) for count in range(1, len(parts)))
+        return not (
+            {"", ".", ".."} & set(parts)
+            or any(character == "\\" or character < " " for character in name)
+            or any(folder in names for folder in folders)
+        )
+
+    unusable = [name for name in names if not is_usable(name)]
+    reason = "which cannot be the name of a file below a folder; delete it there."
+    if unusable:
+        raise InputError([f"{uri}: holds {name!r}, {reason}" for name in unusable[:10]])

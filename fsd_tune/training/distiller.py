@@ -14,13 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fsd_tune.data.batching import epoch_order
 from fsd_tune.data.splits import compute_metrics
 from fsd_tune.models.inference import predict
 from fsd_tune.models.loading import load_finished
 from fsd_tune.models.quiet import transformers_quiet
 from fsd_tune.settings.methods import term_weights
 from fsd_tune.storage import checkpoints
+from fsd_tune.storage.io_errors import library_errors
+from fsd_tune.training.batch_schedule import BatchSchedule
 from fsd_tune.training.loss_terms import loss_terms
 from fsd_tune.training.optimizer import (
     build_optimizer,
@@ -39,6 +40,7 @@ class Distiller:
         setup: the run's data, configuration and teacher targets.
         model: the model in training.
         memory: the student memory, float32 [K, D']; None for methods without L_G.
+        schedule: the batches of each step.
         weights: weight of each loss term of the method.
         step: optimiser steps done.
         steps_total: optimiser steps of the whole run.
@@ -62,16 +64,17 @@ class Distiller:
             assert student_memory is not None, "fsd_g and fsd_ilg need a student memory"
             self.memory = torch.nn.Parameter(student_memory.detach().clone().to(setup.device))
         self.optimizer = build_optimizer(self.model, self.memory, setup.config["weight_decay"])
-        self.batches_per_epoch = math.ceil(len(setup.train) / setup.config["batch_size"])
-        self.accumulation = setup.config["gradient_accumulation"]
-        self.steps_total = math.ceil(self.batches_per_epoch * setup.config["epochs"] / self.accumulation)
+        self.schedule = BatchSchedule(
+            len(setup.train), setup.config["batch_size"], setup.config["epochs"],
+            setup.config["gradient_accumulation"], setup.seed, setup.published,
+        )  # fmt: skip
+        self.steps_total = self.schedule.steps_total
         self.step = 0
         self.report = 0
         self.seconds = {"train": 0.0, "evaluation": 0.0}
         self.logits: NDArray[np.float32] | None = None
         self._means: dict[str, float] = {}
         self._metrics: dict[str, float] = {}
-        self._order: tuple[int, list[NDArray[np.int64]]] = (-1, [])
         seed_torch(setup.seed)
 
     @property
@@ -104,10 +107,9 @@ class Distiller:
             self._metrics = compute_metrics(self.setup.task, self.logits, self.setup.dev.labels)
         self.seconds["train"] += trained - started
         self.seconds["evaluation"] += time.monotonic() - trained
-        batches = self.batches_per_epoch * self.setup.config["epochs"]  # The last step may accumulate fewer.
         record: dict[str, Any] = {
             "report": self.report,
-            "epoch": round(min(self.step * self.accumulation, batches) / self.batches_per_epoch, 4),
+            "epoch": round(self.schedule.epochs_after(self.step), 4),
             "step": self.step,
             "steps_total": self.steps_total,
             **self._metrics,
@@ -139,47 +141,38 @@ class Distiller:
         Returns:
             The mean terms, as `train_on` returns them.
         """
-        first = self.step * self.accumulation
-        count = min(self.accumulation, self.batches_per_epoch * self.setup.config["epochs"] - first)
-        return self.train_on(*(self._rows(index) for index in range(first, first + count)))
+        return self.train_on(*map(self.schedule.rows, self.schedule.batches_of(self.step)))
 
     def train_on(self, *batches: NDArray[np.int64]) -> dict[str, Tensor]:
         """Make one optimiser step on batches of training rows.
 
         Args:
-            *batches: rows of each batch, int64 [B]; their gradients are averaged.
+            *batches: rows of each batch, int64 [B]; their gradients are averaged, or with published padding combined as
+                in the method's published script.
 
         Returns:
             The mean of each unweighted term and of `total` over the batches: detached scalars on the device, so that
             a step does not wait for it.
         """
         sums: dict[str, Tensor] = {}
+        divisor = len(batches)
+        if self.setup.published:
+            # Of the published scripts, that of FSD_IL and FSD_ILG divides by the number of batches; the others add up.
+            averages = self.setup.config["method"] in ("fsd_il", "fsd_ilg")
+            divisor = self.schedule.accumulation if averages else 1
         for rows in batches:
-            terms = self._terms(rows)
+            terms = loss_terms(self.setup, self.model, self.memory, self.weights.keys(), rows)
             total = torch.stack([terms[name] * weight for name, weight in self.weights.items()]).sum()
-            torch.autograd.backward(total / len(batches))
+            torch.autograd.backward(total / divisor)
             terms["total"] = total
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0) + value.detach() / len(batches)
-        published = self.setup.padding == "published"
-        clip_gradients(self.model, self.memory, together=published)
-        set_step(self.optimizer, self.step, self._learning_rate(self.step), published)
+        clip_gradients(self.model, self.memory, together=self.setup.published)
+        set_step(self.optimizer, self.step, self._learning_rate(self.step), self.setup.published)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         return sums
-
-    def _rows(self, index: int) -> NDArray[np.int64]:
-        """Return the training rows of the batch with this index, counted over all epochs."""
-        epoch = index // self.batches_per_epoch
-        if self._order[0] != epoch:
-            setup = self.setup
-            self._order = (epoch, epoch_order(len(setup.train), setup.seed, setup.config["batch_size"], epoch))
-        rows: NDArray[np.int64] = self._order[1][index % self.batches_per_epoch]
-        return rows
-
-    def _terms(self, rows: NDArray[np.int64]) -> dict[str, Tensor]:
-        return loss_terms(self.setup, self.model, self.memory, self.weights.keys(), rows)
 
     def _learning_rate(self, step: int) -> float:
         config = self.setup.config
@@ -193,7 +186,14 @@ class Distiller:
 
         Args:
             folder: the checkpoint's folder, which may exist.
+
+        Raises:
+            OSError: it cannot be written.
         """
+        with library_errors(folder):
+            self._write(folder)
+
+    def _write(self, folder: Path) -> None:
         self.model.save_pretrained(folder / "student")
         if not self.done:
             state = {

@@ -44,3 +44,8 @@ class TrainingSetup:
     seed: int
     precision: str
     device: torch.device
+
+    @property
+    def published(self) -> bool:
+        """True if steps are made as in the published code: padding, clipping, epsilon and accumulation."""
+        return self.padding == "published"

@@ -17,6 +17,7 @@ from fsd_tune.models.loading import checked_tokenizer, describe_model, load_with
 from fsd_tune.models.probe import usable_precision
 from fsd_tune.progress import Display
 from fsd_tune.settings.schema import Wandb
+from fsd_tune.storage.files import real_path
 from fsd_tune.tracking.login import tracking_problems
 from fsd_tune.training.distiller import Distiller
 from fsd_tune.training.inputs import load_train_and_dev
@@ -142,7 +143,7 @@ def fine_tune(config: TeacherConfig, overwrite: bool, display: Display) -> dict[
         write_model(config.output, distiller.model, inputs.tokenizer, record)
         return record
 
-    run = SingleRun("teacher", config.output, config.wandb, facts, (), _diverged)
+    run = SingleRun("teacher", real_path(config.output), config.wandb, facts, (), _diverged)
     return train_to_end(run, distiller, display, write)
 
 

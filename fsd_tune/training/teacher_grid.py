@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from fsd_tune import device
+from fsd_tune.cluster import destination
 from fsd_tune.errors import FsdTuneError, ProblemCollector
 from fsd_tune.memory.spec import fingerprint
 from fsd_tune.progress import Display, duration
 from fsd_tune.settings.schema import Wandb
-from fsd_tune.storage import artifacts, json_file
+from fsd_tune.storage import artifacts, files, json_file
 from fsd_tune.storage.artifacts import digest, write_json
 from fsd_tune.tracking.tracker import Tracker
 from fsd_tune.training.teacher import TeacherConfig, load_teacher_inputs
@@ -78,10 +79,13 @@ def train(
         InputError: with every problem of the inputs, or there are fewer resources than requested.
         FsdTuneError: every candidate has failed.
     """
-    store = run.output.parent / f"{run.output.name}.candidates"
+    output = files.real_path(run.output)
+    store = output.parent / f"{output.name}.candidates"
     problems = ProblemCollector()
     if store.exists() and not (store / _MARK).is_file():
         problems.add(f"--output: candidates would be kept in {store}, which holds something else; move it away.")
+    with problems.collect():
+        destination.check(address, ray_temporary)
     with problems.collect():
         inputs = load_teacher_inputs(run, overwrite)
     problems.raise_any()
@@ -107,7 +111,7 @@ def train(
     finished = f", {len(records)} of them there already" if records else ""
     display.line(f"teachers: {len(rates)} learning rates x {len(seeds)} seeds, {len(candidates)} candidates{finished}")
     missing = [candidate for candidate in candidates if candidate.name not in records]
-    tracker = Tracker(run.wandb, run.output.parent, f"{run.output.name}-candidates", display.line)
+    tracker = Tracker(run.wandb, output.parent, f"{output.name}-candidates", display.line)
     try:
         if missing:
             with Workers(cpus, gpus, len(missing), address, ray_temporary) as workers:
@@ -130,7 +134,7 @@ def train(
         raise FsdTuneError(f"{best.label} is the best, but its folder is gone: the same command trains it again.")
     rows = [_row(candidate, records.get(candidate.name), failed) for candidate in candidates]
     record = records[best.name] | {"grid": rows}
-    _move_to_output(store, best, record, run.output, candidates)
+    _move_to_output(store, best, record, output, candidates)
     return record
 
 
@@ -228,10 +232,11 @@ def _row(candidate: Candidate, record: dict[str, Any] | None, failed: dict[str, 
 def _move_to_output(
     store: Path, best: Candidate, record: dict[str, Any], output: Path, candidates: Sequence[Candidate]
 ) -> None:
-    """Move the best candidate's folder to the output, and delete the others."""
-    write_json(store / best.name / artifacts.MODEL_RECORD, record)
-    shutil.rmtree(output, ignore_errors=True)
-    (store / best.name).rename(output)
+    """Copy the best candidate's folder to the output, which may be on another disk, and delete the candidates."""
+    with artifacts.atomic_folder(output) as temporary:
+        shutil.copytree(store / best.name, temporary, dirs_exist_ok=True)
+        write_json(temporary / artifacts.MODEL_RECORD, record)
+    shutil.rmtree(store / best.name, ignore_errors=True)
     _remove_files(store, candidates)
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 
 from fsd_tune.progress import Display
 from fsd_tune.storage import checkpoints, json_file
@@ -118,7 +117,7 @@ class UnfinishedRun:
             self._write(distiller, reports)
             self._saved_at = time.monotonic()
             self._cost = self._saved_at - started
-        except (OSError, RuntimeError, SafetensorError) as error:  # torch raises RuntimeError on a full disk
+        except OSError as error:
             self._disabled = True
             self._display.line(
                 f"note: {self.folder} cannot keep the training so far ({error}); training goes on without checkpoints."

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,8 +49,12 @@ class Server:
         self.port = int(self._process.stdout.readline())
         self._ask("PUT", f"/{self.bucket}")
 
-    def _ask(self, method: str, path: str) -> bytes:
-        request = urllib.request.Request(f"http://{self.host}:{self.port}{path}", method=method)
+    def put(self, key: str, content: bytes) -> None:
+        """Store a file under any key, also one that a file system cannot have."""
+        self._ask("PUT", f"/{self.bucket}/{urllib.parse.quote(key, safe='')}", content)
+
+    def _ask(self, method: str, path: str, sent: bytes | None = None) -> bytes:
+        request = urllib.request.Request(f"http://{self.host}:{self.port}{path}", method=method, data=sent)
         with urllib.request.urlopen(request, timeout=10) as answer:
             content: bytes = answer.read()
         return content

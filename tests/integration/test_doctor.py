@@ -48,6 +48,17 @@ def test_each_mistake_says_what_to_do(settings, glue, teacher, tmp_path, monkeyp
     assert "`resume` writes it again" in wrong["study"] and "ray get-auth-token --generate" in wrong["auth mode"]
 
 
+def test_what_a_local_ray_cannot_use_is_said(monkeypatch):
+    for name in ("RAY_ADDRESS", "RAY_TMPDIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TMPDIR", f"/tmp/{'x' * 90}")
+    assert not found()["Ray"].passed and "TMPDIR" in found()["Ray"].message
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:8265")
+    assert "RAY_ADDRESS: found http://127.0.0.1:8265" in found()["Ray"].message
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    assert "Ray" not in found()
+
+
 def test_a_folder_that_holds_another_search(settings, tmp_path):
     folder = tmp_path / "R"
     folder.mkdir()

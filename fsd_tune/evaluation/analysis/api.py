@@ -6,7 +6,6 @@ analysis ends, so that memory holds one layer of the sample at a time.
 
 import json
 import math
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from fsd_tune.memory.teacher_outputs import TeacherOutputs
 from fsd_tune.models.loading import ModelInfo, label_order, load_classifier
 from fsd_tune.progress import Display
 from fsd_tune.report import html_report
-from fsd_tune.storage import artifacts, layout
+from fsd_tune.storage import artifacts, files, layout
 from fsd_tune.versions import versions
 
 _EXAMPLES_PER_CENTROID = 10
@@ -45,10 +44,9 @@ def analyze(plan: AnalysisPlan, device: str, display: Display) -> dict[str, Any]
         FsdTuneError: the disk is full.
     """
     started = time.monotonic()
-    plan.output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{plan.output.name}-", dir=plan.output.parent) as folder:
-        teacher = _outputs(plan, plan.teacher, "teacher", Path(folder), device, display)
-        student = _outputs(plan, plan.student, "student", Path(folder), device, display)
+    with files.temporary_folder(plan.output) as folder:
+        teacher = _outputs(plan, plan.teacher, "teacher", folder, device, display)
+        student = _outputs(plan, plan.student, "student", folder, device, display)
         document = _description(plan) | _comparison(plan, teacher, student, display)
     document |= {"versions": versions(), "seconds": round(time.monotonic() - started, 2)}
     document = _without_nan(document)
@@ -57,7 +55,6 @@ def analyze(plan: AnalysisPlan, device: str, display: Display) -> dict[str, Any]
         artifacts.write_json(temporary / ANALYSIS, document)
         pictures.draw_pictures(document, temporary)
         facts |= plan.identity
-        temporary.chmod(0o755)
     if plan.output.name == layout.ANALYSIS and (plan.output.parent / layout.SUMMARY).is_file():
         html_report.write_report(plan.output.parent)
     display.close()

@@ -19,6 +19,7 @@ from fsd_tune.models.loading import ModelInfo, label_order, load_tokenizer, read
 from fsd_tune.search.folder import recorded_inputs, recorded_task
 from fsd_tune.storage import artifacts, json_file, layout
 from fsd_tune.storage.model_record import ModelRecord
+from fsd_tune.storage.outputs import output_problems
 from fsd_tune.storage.search_summary import SearchSummary
 
 ANALYSIS = "analysis.json"
@@ -119,6 +120,8 @@ def plan_analysis(
     resolved, dev, infos = _load_models_and_data(task, data, models, problems)
     if output is not None and not (output / ANALYSIS).is_file():
         problems.add(*check_output(output, overwrite))
+    elif search is not None or output is not None:
+        problems.add(*output_problems(output or Path(str(search), layout.ANALYSIS)))
     source_search = made_in_search(Path(student)) if search is None and student else search
     settings = _settings(source_search)
     samples: tuple[TokenizedSplit, TokenizedSplit] | None = None

@@ -220,7 +220,7 @@ def read_finished_search(folder: Path, prefix: str = "") -> FinishedSearch:
             an earlier version.
     """
     try:
-        results = load(folder)
+        results = load(folder, described=True)
         settings = loader.load(folder / layout.SETTINGS)
     except InputError as error:
         raise InputError([f"{prefix}{problem}" for problem in error.problems], error.hint) from None
@@ -267,9 +267,9 @@ def _load_unchanged(
     settings = searched.settings
     recorded = searched.results.summary.inputs
     data = None if recorded["data"] is None else Path(recorded["data"])
-    inputs = load_inputs(settings, recorded_task(recorded), recorded["teacher"], data)
+    inputs = load_inputs(settings, recorded_task(recorded), str(recorded["teacher"]), data)
     memory, remote = experiment.memory_folder(recorded["memory"])
-    device = connection.device_for(settings, recorded["device"], address)
+    device = connection.device_for(settings, str(recorded["device"]), address)
     elsewhere = connection.elsewhere(address)
     memory_settings = settings
     if not set(settings.methods) & USES_TEACHER:

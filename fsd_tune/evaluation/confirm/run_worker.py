@@ -16,7 +16,7 @@ from fsd_tune.models.quiet import quiet_transformers
 from fsd_tune.settings.judging import judge
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import USES_MEMORY
-from fsd_tune.storage import remote
+from fsd_tune.storage import remote_copies
 from fsd_tune.storage.layout import TrialState
 from fsd_tune.training.factory import DistillerFactory
 
@@ -77,7 +77,7 @@ class RunWorker:
             location, facts = student
             student_record = facts | {"score": score, "config": config, "seed": seed, "last_report": last}
             tokenizer = load_tokenizer(self._spec.teacher.path)
-            with remote.folder_to_fill(location) as folder:
+            with remote_copies.folder_to_fill(location) as folder:
                 write_model(folder, distiller.model, tokenizer, student_record)
         return record, distiller.logits
 

@@ -102,7 +102,7 @@ BAD_YAML = {
         YAML.replace("train.csv", "[a.csv, b.tsv]"),
         ["task.yaml:5: files.train: found csv, tsv, but must be files of one format."],
     ),
-    "label of two lines": (YAML.replace("[sad,", '["sad\\n",'), ["task.yaml:4: labels: found a list, but must be labels"]),
+    "label of lines": (YAML.replace("[sad,", '["sad\\n",'), ["task.yaml:4: labels: found a list, but must be labels"]),
     "header": (YAML + "header: 1\n", ["task.yaml:6: header: found 1, but must be true or false."]),
     "no numbers": (
         YAML + "header: false\n",

@@ -9,6 +9,7 @@ numpy generators, which are the same on every machine.
 import json
 import math
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -145,8 +146,9 @@ def trained(method):
     centroids[CENTROIDS // 2 :] = 0
     student_memory = torch.from_numpy(rng.normal(size=(CENTROIDS, POSITIONS * WIDTH)))
     has_memory = method in ("fsd_g", "fsd_ilg")
-    unused = np.zeros((EXAMPLES, CENTROIDS), np.float32)
-    memory = TeacherMemory(centroids, np.ones(CENTROIDS), unused, unused, unused) if has_memory else None
+    unused: Any = np.zeros((EXAMPLES, CENTROIDS), np.float32)
+    in_float64: Any = centroids
+    memory = TeacherMemory(in_float64, unused, unused, unused, unused) if has_memory else None
     # glue_with_cka_l.py compares the last layers, the other scripts the penultimate ones.
     before = 0 if method == "fsd_l" else 1
     pair = (TEACHER_LAYERS - before, STUDENT_LAYERS - before)
@@ -169,7 +171,9 @@ def trained(method):
     student = bert(STUDENT_LAYERS, 9)
     start = {name: recorded_form(value) for name, value in student.state_dict().items()}
     distiller = training.Distiller(setup, student, student_memory if has_memory else None)
-    step_losses, norms, first_gradients = [], [], {}
+    step_losses: list[float] = []
+    norms: list[float] = []
+    first_gradients: dict[str, list[float]] = {}
     with pytest.MonkeyPatch.context() as patch:
 
         def record_and_clip(model, memory, together):
