@@ -20,13 +20,16 @@ def select_device(device: str = "auto", remote: bool = False) -> torch.device:
         remote: true if other machines compute; cuda is then accepted without looking for it on this machine.
 
     Raises:
-        InputError: `device` is cuda, but this machine has none.
+        InputError: `device` is unknown, or cuda although this machine has none.
     """
     if device == "cuda" and not remote and not torch.cuda.is_available():
         raise InputError("--device: found cuda, but this machine has no CUDA device that torch sees; use cpu.")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(device)
+    try:
+        return torch.device(device)
+    except RuntimeError:
+        raise InputError(f"--device: found {device}, but must be auto, cpu or cuda.") from None
 
 
 @cache

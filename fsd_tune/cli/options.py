@@ -59,7 +59,7 @@ class Number(click.ParamType[float]):
             InputError: the value is not a number, or outside the limits.
         """
         try:
-            number = self.kind(value)
+            number: float = self.kind(value)
         except ValueError:
             number = math.nan
         if not self.low <= number <= self.high:

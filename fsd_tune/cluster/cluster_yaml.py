@@ -18,6 +18,8 @@ from typing import Any
 import yaml
 
 from fsd_tune.errors import InputError, nearest
+from fsd_tune.settings import yaml_file
+from fsd_tune.settings.problems import Problems
 
 # A problem: the path of its key, and the text that follows the key.
 Problem = tuple[Sequence[str | int], str]
@@ -47,18 +49,16 @@ def read_cluster_yaml(path: Path) -> dict[str, Any]:
     Raises:
         InputError: the file cannot be read, or is not a mapping.
     """
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         start = "you can start from cluster.yaml at the top level of this project"
-        raise InputError(f"{path}: no such file; {start}.") from None
-    except yaml.MarkedYAMLError as error:
-        line = "" if error.problem_mark is None else f"line {error.problem_mark.line + 1}: "
-        raise InputError(f"{path}: cannot be read: {line}{error.problem}.") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: no such file; {start}.")
+    document = yaml_file.read_yaml(path, "cluster_name")
+    Problems(str(path), document.lines, document.issues, {}).raise_any()
+    try:
+        # `ray up` reads the values of YAML 1.1.
+        config: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, yaml.YAMLError) as error:
         raise InputError(f"{path}: cannot be read: {str(error).splitlines()[0]}.") from None
-    if not isinstance(config, dict):
-        raise InputError(f"{path}: must hold a mapping, as `ray up` reads it.")
     return config
 
 

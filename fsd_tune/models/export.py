@@ -1,6 +1,5 @@
 """`fsd-tune export`: write a student as a folder to publish, with label words, a model card and optionally ONNX."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
@@ -22,8 +21,9 @@ from fsd_tune.models.loading import (
     transformers_quiet,
 )
 from fsd_tune.progress import Display
-from fsd_tune.storage import artifacts, layout
+from fsd_tune.storage import artifacts, json_file, layout
 from fsd_tune.storage.artifacts import write_json, write_text
+from fsd_tune.storage.confirmation_file import confirmation_problems
 from fsd_tune.storage.model_record import ModelRecord
 
 
@@ -137,10 +137,12 @@ def _confirmation(student: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     if search is None:
         return {}
     try:
-        summary = json.loads((search / layout.CONFIRM / layout.SUMMARY).read_text(encoding="utf-8"))
+        summary = json_file.read_mapping(search / layout.CONFIRM / layout.SUMMARY)
+        if confirmation_problems(summary):
+            return {}
         winner = summary["winner"]
         same: bool = winner["config"] == record["config"] or winner["trial"] == record["trial"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError):
         return {}
     return summary if same else {}
 

@@ -1,13 +1,12 @@
 """Write and read model folders: plain transformers folders with a record of how the model was made."""
 
 import copy
-import json
 from pathlib import Path
 from typing import Any
 
 from fsd_tune.data.batching import reads_types
 from fsd_tune.models.loading import transformers_quiet
-from fsd_tune.storage import artifacts, files, layout
+from fsd_tune.storage import artifacts, files, json_file, layout
 from fsd_tune.storage.artifacts import MODEL_RECORD, write_json
 from fsd_tune.storage.outputs import output_problems
 
@@ -64,10 +63,10 @@ def made_in_search(student: Path) -> Path | None:
     """
     for folder in list(student.absolute().parents)[:2] if student.is_dir() else []:
         try:
-            summary = json.loads((folder / layout.SUMMARY).read_text(encoding="utf-8"))
+            summary = json_file.read_mapping(folder / layout.SUMMARY)
         except (OSError, ValueError):
             continue
-        if isinstance(summary, dict) and "identity" in summary:
+        if "identity" in summary:
             return folder
     return None
 

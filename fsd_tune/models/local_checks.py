@@ -1,8 +1,9 @@
 """Check the files of a model's folder. Imports neither torch nor transformers, so that commands fail fast."""
 
-import json
 import re
 from pathlib import Path
+
+from fsd_tune.storage import json_file
 
 # Wrappers that leave their name in those of the weights: DistributedDataParallel, torch.compile, FSDP, checkpointing.
 _WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
@@ -55,7 +56,7 @@ def weight_files(folder: Path) -> list[Path]:
     if whole.is_file() or not index.is_file():
         return [whole] if whole.is_file() else []
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        names = sorted(set(json_file.read_mapping(index)["weight_map"].values()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{index} is damaged: it has no weight_map from names to files") from error
     if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fsd_tune.data.text_lines import shorten
 from fsd_tune.errors import InputError
 from fsd_tune.models import loader
 from fsd_tune.models.local_checks import model_problems
@@ -19,6 +20,16 @@ _COUNTED_FROM_PADDING = (
 # by chance, such as DeBERTa's `pos_att_type`.
 _PER_LAYER = ("layer_types", "mlp_layer_types", "layers_block_type", "attention_window", "attn_layers")
 SIZES = ("num_hidden_layers", "hidden_size", "num_attention_heads")
+
+# More than any encoder has. transformers would ask for all memory, or fail with a word on tensors.
+_MOST = {
+    "num_hidden_layers": 1000,
+    "hidden_size": 65536,
+    "num_attention_heads": 65536,
+    "intermediate_size": 10**6,
+    "vocab_size": 10**7,
+    "max_position_embeddings": 10**7,
+}
 
 
 @transformers_quiet()
@@ -41,6 +52,14 @@ def read_config(path: str, flag: str, tokenizer: bool = True) -> Any:
     missing = [name for name in SIZES if not isinstance(getattr(config, name, None), int)]
     if missing:
         raise InputError(f"{flag}: {path} is no encoder: its config.json has no {', '.join(missing)}.")
+    numbers = {name: getattr(config, name, None) for name in _MOST}
+    wrong = [
+        f"{name} is {shorten(str(number))}, but must be in 1..{_MOST[name]}"
+        for name, number in numbers.items()
+        if isinstance(number, int) and not 1 <= number <= _MOST[name]
+    ]
+    if wrong:
+        raise InputError(f"{flag}: {Path(path) / 'config.json'} cannot be used: {problem}." for problem in wrong)
     if config.is_encoder_decoder:
         raise InputError(f"{flag}: {path} is a {config.model_type}, an encoder with a decoder; give an encoder.")
     if getattr(config, "inner_group_num", 1) != 1:

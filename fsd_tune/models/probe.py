@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ import torch
 from fsd_tune.device import autocast
 from fsd_tune.errors import InputError
 from fsd_tune.models.loader import load_config, new_model
-from fsd_tune.models.model_config import SIZES, keep_layers
+from fsd_tune.models.model_config import keep_layers
 
 _TOKENS = 8
 
@@ -34,9 +33,6 @@ def check_encoder(path: str, config: Any, flag: str) -> None:
     words, classes = MODEL_FOR_MASKED_LM_MAPPING_NAMES, MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
     if config.model_type not in {*words} & {*classes} or getattr(config, "is_decoder", False):
         raise InputError(f"{flag}: {path} is a {config.model_type} decoder, but must be an encoder, such as a BERT.")
-    wrong = [f"{name} {getattr(config, name)}" for name in SIZES if getattr(config, name) < 1]
-    if wrong:
-        raise InputError(f"{flag}: {Path(path) / 'config.json'} cannot be used: it has {', '.join(wrong)}.")
     reason = probe(config)
     if reason:
         raise InputError(f"{flag}: {path} is a {config.model_type} that cannot be used: {reason}.")

@@ -251,7 +251,7 @@ def load(folder: Path | str, described: bool = False) -> Results:
 def _row(trial: Trial, summary: SearchSummary, judge_by: str) -> dict[str, Any]:
     values = [last_number([report], str(summary.metric), math.nan) for report in trial.reports]
     scores = [value for value in values if not math.isnan(value)]
-    state = trial.ending.get("state")
+    state: str | None = trial.ending.state
     if state is None:
         state = TrialState.RUNNING if summary.state == TrialState.RUNNING else TrialState.INTERRUPTED
     return {
@@ -266,7 +266,7 @@ def _row(trial: Trial, summary: SearchSummary, judge_by: str) -> dict[str, Any]:
         "steps_total": last_number(trial.reports, "steps_total", math.nan),
         "train_seconds": last_number(trial.reports, "train_seconds", 0.0),
         "evaluation_seconds": last_number(trial.reports, "evaluation_seconds", 0.0),
-        "reason": str(trial.ending.get("reason") or ""),
+        "reason": trial.ending.reason or "",
         "folder": trial.folder.name,
     }
 

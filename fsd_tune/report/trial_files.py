@@ -1,18 +1,19 @@
 """Reading of a search's files one by one. A damaged file is reported and does not hide the others."""
 
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import yaml
-
-from fsd_tune.storage import layout
+from fsd_tune.settings.yaml_file import parse_value
+from fsd_tune.storage import json_file, layout
+from fsd_tune.storage.confirmation_file import confirmation_problems
+from fsd_tune.storage.layout import TrialState
+from fsd_tune.storage.records import Record, TrialDescription, TrialEnding
 from fsd_tune.storage.search_summary import SearchSummary
 
-_CONFIRMATION = ("metric", "winner", "configurations", "differences", "optimism", "selection_seeds", "fresh_seeds")
+_RecordType = TypeVar("_RecordType", bound=Record)
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Trial:
     folder: Path
     number: int
     config: dict[str, Any]
-    ending: dict[str, Any]
+    ending: TrialEnding
     reports: list[dict[str, Any]]
 
 
@@ -74,9 +75,9 @@ class Reader:
         if not text:
             return {}
         try:
-            value = json.loads(text)
+            value = json_file.parse(text)
         except ValueError as error:
-            self.problem(path, f"is not JSON: {error}")
+            self.problem(path, str(error))
             return {}
         if not isinstance(value, dict):
             self.problem(path, f"holds a {type(value).__name__}, not a mapping")
@@ -85,21 +86,30 @@ class Reader:
 
     def summary(self) -> SearchSummary:
         """Return the search's summary, without values of a wrong type."""
-        summary, problems = SearchSummary.from_json(self.mapping(self.folder / layout.SUMMARY))
+        return self.record(self.folder / layout.SUMMARY, SearchSummary)
+
+    def record(self, path: Path, model: type[_RecordType]) -> _RecordType:
+        """Return the record in a JSON file, without values that are not accepted.
+
+        Args:
+            path: the file.
+            model: the class of the record.
+        """
+        record, problems = model.from_json(self.mapping(path), str(path.relative_to(self.folder)))
         self.problems += problems
-        return summary
+        return record
 
     def confirmation(self, path: Path) -> dict[str, Any]:
-        """Return the summary of a confirmation; empty if it lacks a key that the report needs.
+        """Return the summary of a confirmation; empty if it cannot be used.
 
         Args:
             path: the `summary.json` of the confirmation.
         """
         value = self.mapping(path)
-        missing = [key for key in _CONFIRMATION if key not in value]
-        if value and missing:
-            self.problem(path, f"lacks {', '.join(missing)}")
-        return {} if missing else value
+        problems = confirmation_problems(value) if value else []
+        for problem in problems:
+            self.problem(path, problem)
+        return {} if problems else value
 
     def yaml_mapping(self, path: Path, text: str) -> dict[str, Any]:
         """Return the mapping of a YAML file; empty if it cannot be read.
@@ -109,9 +119,9 @@ class Reader:
             text: the text of the file.
         """
         try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            self.problem(path, f"is not YAML: {str(error).splitlines()[0]}")
+            value = parse_value(text)
+        except ValueError as error:
+            self.problem(path, str(error))
             return {}
         if text and not isinstance(value, dict):
             self.problem(path, f"holds a {type(value).__name__}, not a mapping")
@@ -126,16 +136,18 @@ class Reader:
             path: the `reports.jsonl` of a trial.
         """
         reports: dict[int, dict[str, Any]] = {}
-        lines = self.text(path).splitlines()
-        for number, line in enumerate(lines, start=1):
-            try:
-                row = json.loads(line)
-            except ValueError:
-                if number < len(lines):  # A killed or active writer can leave the last line incomplete.
-                    self.problem(path, f"line {number} is not JSON")
+        try:
+            rows = list(json_file.read_rows(path)) if path.exists() else []
+        except OSError as error:
+            self.problem(path, f"cannot be read: {error.strerror}")
+            return []
+        for number, row in rows:
+            if row is None:
+                if number < rows[-1][0]:  # A killed or active writer can leave the last line incomplete.
+                    self.problem(path, f"line {number} is not a JSON mapping")
                 continue
-            if not isinstance(row, dict) or not isinstance(row.get("report"), int):
-                self.problem(path, f"line {number} has no whole number `report`")
+            if type(row.get("report")) is not int or row["report"] < 1:
+                self.problem(path, f"line {number} has no whole number `report` from 1 on")
                 continue
             reports[row["report"]] = {key: value for key, value in row.items() if not isinstance(value, dict | list)}
         return [reports[index] for index in sorted(reports)]
@@ -148,19 +160,21 @@ def trials_in(reader: Reader) -> Iterator[Trial]:
         reader: the reader of the search's folder, which notes problems.
     """
     for path in sorted((reader.folder / layout.RESULTS).glob(f"*/{layout.TRIAL_CONFIG}")):
-        content = reader.mapping(path)
-        number, config = content.get("trial"), content.get("config")
-        if not isinstance(number, int) or not isinstance(config, dict):
-            if content:
-                reader.problem(path, "has no `trial` number or no `config`")
+        known_problems = len(reader.problems)
+        described = reader.record(path, TrialDescription)
+        if described.trial is None or described.config is None:
+            if len(reader.problems) == known_problems:
+                reader.problem(path, "has no `trial` number or no `config`, so the trial is not shown")
             continue
-        yield Trial(
-            path.parent,
-            number,
-            config,
-            ending=reader.mapping(path.parent / layout.TRIAL_ENDING),
-            reports=reader.reports(path.parent / layout.TRIAL_REPORTS),
-        )
+        ending = reader.record(path.parent / layout.TRIAL_ENDING, TrialEnding)
+        reports = path.parent / layout.TRIAL_REPORTS
+        if ending.state in (TrialState.FINISHED, TrialState.STOPPED) and not reports.exists():
+            reader.problem(reports, f"is missing, although the trial has {ending.state}")
+        yield Trial(path.parent, described.trial, described.config, ending, reader.reports(reports))
+    for folder in sorted(reader.folder.glob(f"{layout.RESULTS}/*/")):
+        kept = [name for name in (layout.TRIAL_REPORTS, layout.TRIAL_ENDING) if (folder / name).exists()]
+        if kept and not (folder / layout.TRIAL_CONFIG).exists():
+            reader.problem(folder / layout.TRIAL_CONFIG, "is missing, so the trial is not shown")
 
 
 def newest_of_each(trials: list[Trial], reader: Reader) -> Iterator[Trial]:

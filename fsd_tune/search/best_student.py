@@ -9,7 +9,7 @@ from typing import Any
 from fsd_tune.models.folder import write_model
 from fsd_tune.models.loading import load_finished, load_tokenizer
 from fsd_tune.report.results import Results
-from fsd_tune.storage import checkpoints, layout
+from fsd_tune.storage import checkpoints, json_file, layout
 from fsd_tune.storage.experiment_folder import ExperimentFolder
 from fsd_tune.storage.layout import TrialState
 
@@ -57,7 +57,7 @@ def export_best(
 def _export(results: Results, best: Mapping[Any, Any], checkpoint: Path, tokenizer: str) -> BestStudent:
     trial = results.folder / layout.RESULTS / str(best["folder"])
     rows = results.reports[results.reports["trial"] == best["number"]]
-    params = json.loads((trial / layout.TRIAL_CONFIG).read_text(encoding="utf-8"))
+    params = json_file.read_mapping(trial / layout.TRIAL_CONFIG)
     record = {
         "task": results.summary.task,
         "metric": results.metric,

@@ -1,7 +1,6 @@
 """Check everything that a search needs before it starts. A check that fails says what to do."""
 
 import functools
-import json
 import os
 import shutil
 import sqlite3
@@ -16,7 +15,7 @@ from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.memory import sizes
 from fsd_tune.models.local_checks import model_problems
 from fsd_tune.settings.loader import Settings
-from fsd_tune.storage import hub, open_folder
+from fsd_tune.storage import hub, json_file, open_folder
 from fsd_tune.storage.outputs import output_problems
 from fsd_tune.storage.uri import is_uri, joined
 from fsd_tune.storage.waiting import holder_of
@@ -172,7 +171,7 @@ def _changes(request: CheckRequest) -> list[str]:
     from fsd_tune.search.folder import identifying_settings  # This module imports torch.
 
     try:
-        identity = dict(json.loads(text)["identity"])
+        identity = dict(json_file.parse(text)["identity"])
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(
             f"{summary}: is damaged or does not belong to a search; move it away, or give a new folder."
@@ -222,7 +221,7 @@ def _bytes_at_most(request: CheckRequest) -> int | None:
         return None
     if not Path(request.teacher or "").is_dir():
         return None
-    config = json.loads((Path(str(request.teacher)) / "config.json").read_text(encoding="utf-8"))
+    config = json_file.read_mapping(Path(str(request.teacher)) / "config.json")
     hidden = config.get("hidden_size")
     if not isinstance(hidden, int):
         return None

@@ -13,9 +13,10 @@ from fsd_tune.report.results import Results, load
 from fsd_tune.search.trial_record import TrialRecord
 from fsd_tune.settings.configuration import picked
 from fsd_tune.settings.loader import Settings
-from fsd_tune.storage import artifacts, checkpoints, layout
+from fsd_tune.storage import artifacts, checkpoints, json_file, layout
 from fsd_tune.storage.experiment_folder import ExperimentFolder
 from fsd_tune.storage.layout import TrialState
+from fsd_tune.storage.records import TrialDescription, TrialEnding
 
 
 @dataclass
@@ -86,12 +87,12 @@ def restore_trials(
 
 
 def _read_record(results: Results, settings: Settings, row: Mapping[Any, Any], trial_folder: Path) -> TrialRecord:
-    config = json.loads((trial_folder / layout.TRIAL_CONFIG).read_text(encoding="utf-8"))
+    described = TrialDescription.from_json(json_file.read_mapping(trial_folder / layout.TRIAL_CONFIG), "")[0]
     return TrialRecord(
-        params=picked(settings, config["config"]),
+        params=picked(settings, described.config or {}),
         state=str(row["state"]),
         values=_values(results, int(row["number"])),
-        generation=config.get("generation"),
+        generation=described.generation,
         ended_at=_ended_at(trial_folder / layout.TRIAL_ENDING),
     )
 
@@ -113,8 +114,8 @@ def _is_lost(trial_folder: Path, experiment: ExperimentFolder) -> bool:
 def _ended_at(path: Path) -> float:
     """Return the time when a trial ended, in seconds since the epoch; 0 if it is unknown."""
     try:
-        return float(json.loads(path.read_text(encoding="utf-8"))["time"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return TrialEnding.from_json(json_file.read_mapping(path), path.name)[0].time or 0.0
+    except (OSError, ValueError):
         return 0.0
 
 
@@ -164,15 +165,8 @@ def read_reports(path: Path) -> dict[int, dict[str, Any]]:
     Returns:
         Rows by index. If an index is repeated, the last row counts.
     """
-    rows = {}
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        rows = [row for _, row in json_file.read_rows(path) if row is not None]
     except OSError:
         return {}
-    for line in lines:
-        try:
-            row = json.loads(line)
-            rows[int(row["report"])] = row
-        except (ValueError, KeyError, TypeError):
-            continue
-    return rows
+    return {row["report"]: row for row in rows if type(row.get("report")) is int}

@@ -175,10 +175,13 @@ def _read_step(
         if isinstance(raw, bool) or not isinstance(raw, int | float) or not math.isfinite(raw) or raw <= 0:
             problems.found(path, raw, "must be a number above 0")
         return None
-    # At least one step must fit into the range, and not more than decimals can count. Integers need whole steps.
-    most = float(f"{width:.12g}")
-    least = 1 if h.kind is int else most * 1e-9
-    return problems.number(path, raw, h.kind, least, width if h.kind is int else most)  # type: ignore[no-any-return]
+    # At least one step must fit into the range. Integers need whole steps.
+    least, most = (1, width) if h.kind is int else (0, float(f"{width:.12g}"))
+    step: float | int | None = problems.number(path, raw, h.kind, least, most, low_open=h.kind is float)
+    if step is not None and step < 1e-9 * most:
+        problems.found(path, raw, "must be at least a billionth of the range")
+        return None
+    return step
 
 
 def _read_when(raw: Any, path: KeyPath, problems: Problems) -> dict[str, tuple[Any, ...]]:

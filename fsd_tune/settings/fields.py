@@ -44,7 +44,15 @@ def _read_whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _read_text(value: Any) -> str:
+def read_text(value: Any) -> str:
+    """Return a value that is text.
+
+    Args:
+        value: the value.
+
+    Raises:
+        ValueError: it is not text, or empty.
+    """
     if not isinstance(value, str) or not value.strip():
         raise ValueError("must be text (put quotes around a number that is meant as text)")
     return value
@@ -61,7 +69,7 @@ def _read_truth(value: Any) -> bool:
 # A range is part of each field: `Field(ge=..., le=...)` or `Field(gt=..., le=...)`.
 Whole = Annotated[int, BeforeValidator(_read_whole)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
-Text = Annotated[str, BeforeValidator(_read_text), Accepted("text")]
+Text = Annotated[str, BeforeValidator(read_text), Accepted("text")]
 # A path or hub id, with `~` expanded.
 Place = Annotated[Text, AfterValidator(os.path.expanduser)]
 Truth = Annotated[bool, BeforeValidator(_read_truth), Accepted("true or false")]

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fsd_tune.errors import InputError, nearest
 from fsd_tune.settings.methods import HYPERPARAMETERS, METHODS, OPTIMISATION
+from fsd_tune.settings.problems import Problems
 from fsd_tune.settings.schema import SECTIONS
+from fsd_tune.settings.yaml_file import read_yaml
 
 METHOD_DOC = "distillation method, or {choice: [..]} of several"
 ASHA_DOC = "on or off: early stopping of trials"
@@ -113,24 +113,16 @@ def read_configuration_file(path: Path) -> dict[str, Any]:
     Raises:
         InputError: the file cannot be read, holds no mapping of plain values, or has an unknown hyperparameter.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise InputError(f"--configuration: {path} cannot be read: {reason}.") from None
-    if not isinstance(content, dict):
-        raise InputError(f"--configuration: {path} must hold a mapping of hyperparameters.")
+    document = read_yaml(path)
+    content = document.data
+    problems = Problems(str(path), document.lines, document.issues, {})
     known = ("method", *HYPERPARAMETERS)
-    problems = [
-        f"{path}: {name}: unknown hyperparameter.{nearest(str(name), known)}" for name in content if name not in known
-    ]
-    problems += [
-        f"{path}: {name}: found a {type(value).__name__}, but must be one value."
-        for name, value in content.items()
-        if not isinstance(value, bool | int | float | str)
-    ]
-    if problems:
-        raise InputError(problems)
+    for name, value in content.items():
+        if name not in known:
+            problems.add((name,), f"unknown hyperparameter.{nearest(name, known)}")
+        elif not isinstance(value, bool | int | float | str):
+            problems.found((name,), value, "must be one value")
+    problems.raise_any()
     method = content.get("method")
     used = {"method", *METHODS[method].hyperparameters, *OPTIMISATION} if method in METHODS else set(known)
     return {name if name == "method" else f"space.{name}": value for name, value in content.items() if name in used}

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from fsd_tune.settings.fields import Accepted, Number, Place, Reason, Truth, Whole
+from fsd_tune.settings.fields import Accepted, Number, Place, Reason, Truth, Whole, read_text
 from fsd_tune.settings.problems import as_number
 
 _DURATION = re.compile(r"(?:(\d{1,5})h)?(?:(\d{1,5})m)?(?:(\d{1,6})s)?")
@@ -40,10 +40,11 @@ def _read_tags(value: Any) -> tuple[str, ...]:
 
 
 def _read_wandb_name(value: Any) -> str:
-    if not isinstance(value, str) or not _WANDB_NAME.fullmatch(value) or not value.isprintable() or not value.strip():
-        separate = "; `entity` and `project` are separate settings" if "/" in str(value) else ""
+    name = read_text(value)
+    if not _WANDB_NAME.fullmatch(name) or not name.isprintable():
+        separate = "; `entity` and `project` are separate settings" if "/" in name else ""
         raise ValueError(f"must be {_WANDB_NAMES}{separate}")
-    return value
+    return name
 
 
 def _read_layers(value: Any) -> Any:

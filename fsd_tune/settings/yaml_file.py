@@ -206,9 +206,9 @@ def _reason(error: Exception, text: str) -> tuple[int | None, str]:
             return line_number, "found a second document after `---`, but must hold one."
         if any(words in problem for words in ("mapping values are not allowed", "expected ':'", "<block end>")):
             # The text of a key without a space goes on in the lines below it, where the parser notices.
-            above = [(number, line) for number, line in enumerate(lines[: line_number or 0], 1) if _content(line)][-2:]
-            for number, line in reversed(above):
-                if missing := _missing_space(_content(line)):
+            above = [(number, _content(line)) for number, line in enumerate(lines[: line_number or 0], 1)]
+            for number, content in reversed([(number, content) for number, content in above if content][-2:]):
+                if missing := _missing_space(content):
                     return number, missing
             if problem.startswith("could not find") and error.context_mark:
                 number = error.context_mark.line + 1

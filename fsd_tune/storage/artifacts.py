@@ -17,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fsd_tune.errors import FsdTuneError
-from fsd_tune.storage import waiting
+from fsd_tune.storage import json_file, waiting
 from fsd_tune.storage.files import MANIFEST as MANIFEST
 from fsd_tune.storage.files import MODEL_RECORD as MODEL_RECORD
 from fsd_tune.storage.files import atomic_file as atomic_file
 from fsd_tune.storage.files import atomic_folder as atomic_folder
 from fsd_tune.storage.files import make_folder
+from fsd_tune.storage.records import Manifest
 
 # The teacher pass over the largest tasks takes hours.
 _BUILD_SECONDS = 24 * 3600.0
@@ -193,15 +194,14 @@ def facts_of(folder: Path) -> dict[str, Any] | None:
         The facts of its manifest; None if the artefact is missing, or if the size or checksum of a file differs.
     """
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        for name, (size, expected) in manifest["files"].items():
+        manifest = Manifest.model_validate(json_file.read_mapping(folder / MANIFEST))
+        for name, (size, expected) in manifest.files.items():
             path = folder / name
             if path.stat().st_size != size or checksum(path) != expected:
                 return None
-        facts: dict[str, Any] = manifest["facts"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError):
         return None
-    return facts
+    return manifest.facts
 
 
 @contextmanager

@@ -1,9 +1,9 @@
 """Checkpoints on disk, each with a manifest against which it is checked before use."""
 
-import json
 from pathlib import Path
 
-from fsd_tune.storage import artifacts, layout
+from fsd_tune.storage import artifacts, json_file, layout
+from fsd_tune.storage.records import Seal
 
 SEAL = "checkpoint.json"
 # The checkpoint from which a resumed trial starts. It has its own name, because Ray numbers checkpoints from 0 again.
@@ -35,14 +35,14 @@ def report_of(folder: Path) -> int | None:
         The number; None if the checkpoint is missing, incomplete or damaged.
     """
     try:
-        manifest = json.loads((folder / SEAL).read_text(encoding="utf-8"))
-        for name, (size, expected) in manifest["files"].items():
+        seal = Seal.model_validate(json_file.read_mapping(folder / SEAL))
+        for name, (size, expected) in seal.files.items():
             path = folder / name
             if path.stat().st_size != size or artifacts.checksum(path) != expected:
                 return None
-        return int(manifest["report"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError):
         return None
+    return seal.report
 
 
 def newest(trial: Path) -> tuple[Path, int] | None:

@@ -1,15 +1,16 @@
 """The record of how a model was made: the file `fsd_tune.json` in its folder."""
 
-import json
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, StrictFloat, StrictInt, StrictStr, ValidationError
+from pydantic import StrictFloat, StrictInt, StrictStr
 
+from fsd_tune.storage import json_file
 from fsd_tune.storage.artifacts import MODEL_RECORD
+from fsd_tune.storage.records import Record
 
 
-class ModelRecord(BaseModel):
+class ModelRecord(Record):
     """The record of how a teacher or a student was made.
 
     Every key may be missing, because teachers, students of a search and single students record different facts. Keys
@@ -29,8 +30,6 @@ class ModelRecord(BaseModel):
         trial: number of the trial in its search.
         run: name of the run in a confirmation.
     """
-
-    model_config = ConfigDict(extra="allow")
 
     task: StrictStr | None = None
     metric: StrictStr | None = None
@@ -56,16 +55,10 @@ class ModelRecord(BaseModel):
             folder: the model's folder, or a hub id, which has no record.
         """
         try:
-            content = json.loads((Path(folder).expanduser() / MODEL_RECORD).read_text(encoding="utf-8"))
+            content = json_file.read_mapping(Path(folder).expanduser() / MODEL_RECORD)
         except (OSError, ValueError):
             return cls()
-        if not isinstance(content, dict):
-            return cls()
-        try:
-            return cls.model_validate(content)
-        except ValidationError as error:
-            invalid_keys = {problem["loc"][0] for problem in error.errors()}
-            return cls.model_validate({key: value for key, value in content.items() if key not in invalid_keys})
+        return cls.from_json(content, MODEL_RECORD)[0]
 
     def as_json(self) -> dict[str, Any]:
         """Return the JSON value of the record: the keys that were written."""

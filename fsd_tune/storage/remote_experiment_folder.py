@@ -4,7 +4,6 @@ Each file is uploaded as soon as it is written, so that the storage has it even 
 """
 
 import contextlib
-import json
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -15,7 +14,7 @@ from typing import Any
 from typing_extensions import override
 
 from fsd_tune.errors import InputError
-from fsd_tune.storage import artifacts, checkpoints, layout
+from fsd_tune.storage import artifacts, checkpoints, json_file, layout
 from fsd_tune.storage.experiment_folder import ExperimentFolder, cache
 from fsd_tune.storage.layout import TrialState
 from fsd_tune.storage.remote import RemoteFolder
@@ -105,9 +104,9 @@ class RemoteExperimentFolder(ExperimentFolder):
 
     def _state(self, trial: str) -> str:
         """Return the recorded state of a trial; empty if there is none."""
-        with contextlib.suppress(OSError, ValueError, AttributeError):
+        with contextlib.suppress(OSError, ValueError):
             path = self.folder / layout.RESULTS / trial / layout.TRIAL_ENDING
-            return str(json.loads(path.read_text(encoding="utf-8")).get("state"))
+            return str(json_file.read_mapping(path).get("state"))
         return ""
 
     def _download_checkpoints(self, trial: str, stored_names: Iterable[str]) -> None:

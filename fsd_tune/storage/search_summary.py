@@ -1,12 +1,9 @@
 """The typed record of a search's summary, `summary.json`. Only this module reads and writes the file."""
 
-import json
-from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -14,16 +11,15 @@ from pydantic import (
     StrictFloat,
     StrictInt,
     StrictStr,
-    ValidationError,
     model_serializer,
 )
-from pydantic_core import ErrorDetails
 
 from fsd_tune.errors import InputError
-from fsd_tune.storage import artifacts, layout
+from fsd_tune.storage import artifacts, json_file, layout
+from fsd_tune.storage.records import Record, Seconds
 
 
-class SummaryPart(BaseModel):
+class SummaryPart(Record):
     """A mapping of the summary.
 
     Each key may be missing, because a search writes its summary step by step. Keys that this version does not know are
@@ -94,7 +90,7 @@ class MemorySummary(SummaryPart):
     fingerprint: StrictStr | None = None
     examples: StrictInt | None = None
     live: StrictBool | None = None
-    build_seconds: StrictFloat | None = None
+    build_seconds: Seconds | None = None
     centroids: StrictInt | None = None
     sizes: list[StrictInt] | None = None
     inertia: StrictFloat | None = None
@@ -189,7 +185,7 @@ class SearchSummary(SummaryPart):
     """
 
     identity: Annotated[dict[str, Any], BeforeValidator(_mapping_or_empty)] = Field(default_factory=dict)
-    inputs: Annotated[dict[str, Any], BeforeValidator(_mapping_or_empty)] = Field(default_factory=dict)
+    inputs: Annotated[dict[str, StrictStr | None], BeforeValidator(_mapping_or_empty)] = Field(default_factory=dict)
     name: StrictStr | None = None
     group: StrictStr | None = None
     task: StrictStr | None = None
@@ -208,12 +204,12 @@ class SearchSummary(SummaryPart):
     student: _Part[StudentSummary] = Field(default_factory=StudentSummary)
     machine: StrictStr | None = None
     notes: list[StrictStr] | None = None
-    started: StrictFloat | None = None
+    started: Seconds | None = None
     memory: _Part[MemorySummary] = Field(default_factory=MemorySummary)
     teacher: _Part[TeacherSummary] = Field(default_factory=TeacherSummary)
     workers: StrictInt | None = None
     gpus_per_trial: StrictFloat | None = None
-    wall_seconds: StrictFloat | None = None
+    wall_seconds: Seconds | None = None
     ended_by: _Part[EndSummary] = Field(default_factory=EndSummary)
     dev: _Part[DevSummary] = Field(default_factory=DevSummary)
     layer_cka: _Part[LayerCkaSummary] = Field(default_factory=LayerCkaSummary)
@@ -235,25 +231,6 @@ class SearchSummary(SummaryPart):
         return self.reports
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> tuple[Self, list[str]]:
-        """Return the summary from decoded JSON, without values of a wrong type.
-
-        Args:
-            value: the mapping in the file.
-
-        Returns:
-            The summary, and a line for each value of a wrong type.
-        """
-        problems: list[str] = []
-        while True:
-            try:
-                return cls.model_validate(value), problems
-            except ValidationError as error:
-                details = {_key(detail, value): detail for detail in reversed(error.errors())}
-                problems += [_problem(key, detail) for key, detail in reversed(details.items())]
-                value = {key: _without(part, key, details) for key, part in value.items() if (key,) not in details}
-
-    @classmethod
     def read(cls, folder: Path) -> Self:
         """Read the summary of a search's folder; values of a wrong type are left out.
 
@@ -264,10 +241,7 @@ class SearchSummary(SummaryPart):
             OSError: the file cannot be read.
             ValueError: the file is not JSON, or not a mapping.
         """
-        value = json.loads((folder / layout.SUMMARY).read_text(encoding="utf-8"))
-        if not isinstance(value, dict):
-            raise ValueError(f"holds a {type(value).__name__}, not a mapping")
-        return cls.from_json(value)[0]
+        return cls.from_json(json_file.read_mapping(folder / layout.SUMMARY), layout.SUMMARY)[0]
 
     def write(self, folder: Path) -> None:
         """Write the summary into a search's folder.
@@ -309,22 +283,3 @@ class SearchSummary(SummaryPart):
         """
         fields = self.as_json() or {}
         return {name: fields.get(name) for name in names}
-
-
-def _key(detail: ErrorDetails, value: dict[str, Any]) -> tuple[str, ...]:
-    """Return the key of an error, or its two keys if the error is in a part."""
-    first, *rest = (str(part) for part in detail["loc"])
-    part = value.get(first)
-    return (first, rest[0]) if rest and isinstance(part, dict) and rest[0] in part else (first,)
-
-
-def _without(part: Any, key: str, details: Collection[tuple[str, ...]]) -> Any:
-    """Return a part of the summary without the keys that are wrong."""
-    return (
-        {name: value for name, value in part.items() if (key, name) not in details} if isinstance(part, dict) else part
-    )
-
-
-def _problem(key: tuple[str, ...], detail: ErrorDetails) -> str:
-    requirement = detail["msg"].replace("Input should be", "but must be")
-    return f"{layout.SUMMARY}: {'.'.join(key)}: found `{detail['input']}`, {requirement}."

@@ -82,7 +82,7 @@ def write_search(folder: Path, name: str, runs: Iterable[Any]) -> int:
     facts: dict[str, Any] = next((dict(run.config) for run in trials if run.config), {})
     search_facts = {key: facts.get(key) for key in SHARED}
     search_facts["teacher"] = {"name": "", "score": facts.get("teacher/score")}
-    summary = SearchSummary.from_json(search_facts)[0]
+    summary = SearchSummary.from_json(search_facts, "summary.json")[0]
     summary.update(name=name, mode="max", state="done", trials=len(trials))
     summary.update(identity={"settings": {}, DEV_SPLIT: facts.get(DEV_SPLIT)})
     summary.write(folder)

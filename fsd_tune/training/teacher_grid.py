@@ -5,7 +5,6 @@ finished candidates lie in `<output>.candidates/`, with the folder of the best o
 continues the grid.
 """
 
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from fsd_tune.errors import FsdTuneError, ProblemCollector
 from fsd_tune.memory.spec import fingerprint
 from fsd_tune.progress import Display, duration
 from fsd_tune.settings.schema import Wandb
-from fsd_tune.storage import artifacts, files
+from fsd_tune.storage import artifacts, files, json_file
 from fsd_tune.storage.artifacts import digest, write_json
 from fsd_tune.tracking.tracker import Tracker
 from fsd_tune.training.teacher import TeacherConfig, load_teacher_inputs
@@ -174,10 +173,11 @@ def _read_record(store: Path, candidate: Candidate) -> dict[str, Any] | None:
     """Return the record of a finished candidate; the best one's folder has a copy."""
     for path in (store / f"{candidate.name}.json", store / candidate.name / artifacts.MODEL_RECORD):
         try:
-            record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            record = json_file.read_mapping(path)
         except (OSError, ValueError):
             continue
-        return record
+        if isinstance(record.get("score"), float) and record.get("reports"):
+            return record
     return None
 
 

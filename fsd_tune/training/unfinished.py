@@ -3,7 +3,6 @@
 `<output>.unfinished/<identity>/checkpoint_N/` holds the run after N evaluations: its reports and `Distiller.save`.
 """
 
-import json
 import shutil
 import time
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 
 from fsd_tune.progress import Display
-from fsd_tune.storage import checkpoints
+from fsd_tune.storage import checkpoints, json_file
 from fsd_tune.storage.artifacts import atomic_folder, digest, write_json
 from fsd_tune.training.distiller import Distiller
 
@@ -93,7 +92,7 @@ class UnfinishedRun:
         if newest is None:
             return []
         checkpoint, self.reports_kept = newest
-        reports: list[dict[str, Any]] = json.loads((checkpoint / _REPORTS).read_text(encoding="utf-8"))
+        reports: list[dict[str, Any]] = json_file.parse((checkpoint / _REPORTS).read_bytes())
         distiller.load(checkpoint)
         return reports
 

@@ -1,6 +1,5 @@
 """The inputs of `fsd-tune analyze`, checked before any model runs: models, dev sample, memory, output folder."""
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from fsd_tune.models.folder import check_output, made_in_search
 from fsd_tune.models.layers import Pair, global_pair, layer_pairs
 from fsd_tune.models.loading import ModelInfo, label_order, load_tokenizer, read_model_info
 from fsd_tune.search.folder import recorded_inputs, recorded_task
-from fsd_tune.storage import artifacts, layout
+from fsd_tune.storage import artifacts, json_file, layout
 from fsd_tune.storage.model_record import ModelRecord
 from fsd_tune.storage.outputs import output_problems
 from fsd_tune.storage.search_summary import SearchSummary
@@ -248,10 +247,12 @@ def _samples(
 def _other_analysis(output: Path, identity: dict[str, Any]) -> list[str]:
     """Return the problem of a folder that holds the analysis of other models."""
     try:
-        recorded_identity = json.loads((output / ANALYSIS).read_text(encoding="utf-8"))["identity"]
+        recorded_identity = json_file.read_mapping(output / ANALYSIS)["identity"]
     except FileNotFoundError:
         return []
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError):
+        recorded_identity = {}
+    if not isinstance(recorded_identity, dict):
         recorded_identity = {}
     differing = [name for name in identity if recorded_identity.get(name) != identity[name]]
     if not differing:

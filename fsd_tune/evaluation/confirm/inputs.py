@@ -1,6 +1,5 @@
 """Read and check the inputs of a confirmation: a finished search, its best configurations, baselines and seeds."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from fsd_tune.settings import loader
 from fsd_tune.settings.domains import Choice
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import HYPERPARAMETERS, METHODS, OPTIMISATION, USES_TEACHER, default
-from fsd_tune.storage import layout, open_folder
+from fsd_tune.storage import json_file, layout, open_folder
 from fsd_tune.storage.experiment_folder import ExperimentFolder
 from fsd_tune.storage.layout import TrialState
 from fsd_tune.training.inputs import Inputs, load_inputs
@@ -78,7 +77,7 @@ class FinishedSearch:
             if row["state"] != TrialState.FINISHED or row["score"] != row["score"]:
                 continue
             file = self.folder / layout.RESULTS / str(row["folder"]) / layout.TRIAL_CONFIG
-            recorded = json.loads(file.read_text(encoding="utf-8"))["config"]
+            recorded = json_file.read_mapping(file)["config"]
             # Ray sorts the names; people read the method first.
             config = {name: recorded[name] for name in ("method", *HYPERPARAMETERS) if name in recorded}
             if method not in (None, config["method"]) or any(config == other.config for other in configurations):
@@ -221,7 +220,7 @@ def read_finished_search(folder: Path, prefix: str = "") -> FinishedSearch:
             an earlier version.
     """
     try:
-        results = load(folder)
+        results = load(folder, described=True)
         settings = loader.load(folder / layout.SETTINGS)
     except InputError as error:
         raise InputError([f"{prefix}{problem}" for problem in error.problems], error.hint) from None
@@ -268,9 +267,9 @@ def _load_unchanged(
     settings = searched.settings
     recorded = searched.results.summary.inputs
     data = None if recorded["data"] is None else Path(recorded["data"])
-    inputs = load_inputs(settings, recorded_task(recorded), recorded["teacher"], data)
+    inputs = load_inputs(settings, recorded_task(recorded), str(recorded["teacher"]), data)
     memory, remote = experiment.memory_folder(recorded["memory"])
-    device = connection.device_for(settings, recorded["device"], address)
+    device = connection.device_for(settings, str(recorded["device"]), address)
     elsewhere = connection.elsewhere(address)
     memory_settings = settings
     if not set(settings.methods) & USES_TEACHER:

@@ -3,7 +3,6 @@
 A run's name is a digest of its inputs, so a run on disk is never trained again.
 """
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fsd_tune.evaluation.confirm.inputs import Configuration
-from fsd_tune.storage import artifacts, layout
+from fsd_tune.storage import artifacts, json_file, layout
 from fsd_tune.storage.experiment_folder import ExperimentFolder
 from fsd_tune.storage.layout import TrialState
 from fsd_tune.storage.model_record import ModelRecord
@@ -84,7 +83,7 @@ class RunStore:
         """
         path = self.folder / "runs" / f"{request.name}.json"
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = json_file.read_mapping(path)
             if record["state"] == TrialState.FAILED:
                 return FinishedRun(record, None)
             logits = np.load(path.with_suffix(".npy"), allow_pickle=False)
@@ -95,7 +94,7 @@ class RunStore:
                 student_run = ModelRecord.read(self.student).run or request.name
         except (OSError, ValueError, KeyError, TypeError, EOFError):
             return None
-        is_complete = record.get("score") is not None and logits.ndim == 2 and len(logits) == self._dev_examples
+        is_complete = isinstance(record.get("score"), float) and logits.ndim == 2 and len(logits) == self._dev_examples
         return FinishedRun(record, logits) if is_complete and student_run == request.name else None
 
     def write(self, request: RunRequest, run: FinishedRun) -> None:

@@ -158,9 +158,9 @@ def test_a_mistake_is_named_with_its_line(tmp_path):
 def test_a_file_that_is_none(tmp_path):
     assert "no such file" in cluster_yaml.problems(tmp_path / "none.yaml")[0]
     (tmp_path / "list.yaml").write_text("[1]")
-    assert "must hold a mapping" in cluster_yaml.problems(tmp_path / "list.yaml")[0]
+    assert "list.yaml:1: found a list" in cluster_yaml.problems(tmp_path / "list.yaml")[0]
     (tmp_path / "broken.yaml").write_text("a: [")
-    assert "cannot be read: line 1: " in cluster_yaml.problems(tmp_path / "broken.yaml")[0]
+    assert "broken.yaml:1: is not YAML" in cluster_yaml.problems(tmp_path / "broken.yaml")[0]
 
 
 def test_what_ray_up_would_miss_here(tmp_path, monkeypatch):

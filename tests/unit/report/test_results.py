@@ -116,7 +116,7 @@ def test_a_damaged_or_repeating_result_file_keeps_every_whole_report(tmp_path: P
     (trial / "reports.jsonl").write_text("\n".join([*lines, "{half", json.dumps(again), '{"report": 3, "accu']))
     found = results.load(tmp_path)
     assert found.reports["accuracy"].tolist() == [0.5, 0.75]
-    assert found.problems == ("results/trial_0000/reports.jsonl: line 3 is not JSON",)
+    assert found.problems == ("results/trial_0000/reports.jsonl: line 3 is not a JSON mapping",)
 
 
 def test_rays_own_files_are_never_read(tmp_path: Path) -> None:

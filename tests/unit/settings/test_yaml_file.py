@@ -106,7 +106,7 @@ UNREADABLE = [
     (b"method: kd\nname: \x07\n", "space.yaml:2: found the control character '\\x07'"),
     (b"method: kd\nspace:\n\talpha: 1\n", "space.yaml:3: found a tab, but YAML indents with spaces"),
     (b"method: kd\nspace: {alpha: 1\n", "space.yaml:3: is not YAML"),
-    (b"method: kd\n  space: 1\n", "space.yaml:2: is not YAML: mapping values are not allowed here"),
+    (b"method: kd\n  space: 1\n", "space.yaml:2: is not YAML: a colon within a value"),
     (b"method: 'kd\n", "is not YAML: found unexpected end of stream"),
     (b"method: *nothing\n", "space.yaml:1: is not YAML: found undefined alias"),
     (b"- method\n", "space.yaml:1: found a list, but must be a mapping"),
