@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from fsd_tune.errors import InputError
 from fsd_tune.storage.io_errors import library_errors
 from fsd_tune.storage.uri import expanded
 
