@@ -102,7 +102,7 @@ class _Memory:
 
         Args:
             spec: what to build.
-            cpus: CPUs of the build task; it gets 1 if there is no room for more.
+            cpus: CPUs of the build task, as many as are free.
             gpus: GPUs of the build task.
         """
         if self._built is None:
@@ -131,7 +131,8 @@ class _Memory:
             "Other work has them all; the same command continues later.",
             lambda text: self._show(text, 0, 1),
         )
-        reference = self._submit(spec, cpus, gpus)
+        task = _build.options(num_cpus=cpus, num_gpus=gpus)
+        reference = task.remote(spec, cpus, ray.get_runtime_context().current_actor)
         # The task reports as soon as it runs.
         while not self._building and not _is_ready(reference):
             try:
@@ -139,17 +140,8 @@ class _Memory:
             except FsdTuneError:
                 ray.cancel(reference)
                 raise
-            if cpus > 1 and wait.seconds > waiting.NOTICE_SECONDS:
-                # Another search was faster.
-                ray.cancel(reference)
-                cpus = 1
-                reference = self._submit(spec, cpus, gpus)
         built: BuiltMemory = ray.get(reference)
         return built
-
-    def _submit(self, spec: MemorySpec, cpus: int, gpus: float) -> Any:
-        task = _build.options(num_cpus=cpus, num_gpus=gpus)
-        return task.remote(spec, cpus, ray.get_runtime_context().current_actor)
 
     def serve(self, built: BuiltMemory) -> tuple[str, Any]:
         """Return ("store", [reference to Arrays]), or ("files", built) if they are too large for the object store."""
@@ -244,7 +236,7 @@ def build(actor: Any, spec: MemorySpec, cpus: int, gpus: float, progress: Progre
     Args:
         actor: the memory's actor.
         spec: what to build.
-        cpus: CPUs of the build task; it gets 1 if there is no room for more.
+        cpus: CPUs of the build task, as many as are free.
         gpus: GPUs of the build task.
         progress: called with the progress of each stage.
 
