@@ -19,7 +19,9 @@ def test_a_summary_of_an_earlier_version_is_written_as_it_was_read(tmp_path: Pat
 
 
 def test_fields_are_read_as_what_they_are() -> None:
-    read, problems = SearchSummary.from_json(summary(teacher=None, select_on={"holdout": 0.25}, wall_seconds=3), "summary.json")
+    read, problems = SearchSummary.from_json(
+        summary(teacher=None, select_on={"holdout": 0.25}, wall_seconds=3), "summary.json"
+    )
     assert problems == []
     assert (read.teacher.score, read.held_out, read.wall_seconds) == (None, 0.25, 3.0)
     assert not read.teacher and read.memory.passes == 1 and read.memory
