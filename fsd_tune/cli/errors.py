@@ -119,7 +119,11 @@ def error_lines(error: FsdTuneError | KeyboardInterrupt | OSError, invocation: I
         return [f"interrupted; {progress}.", invocation.next_command()], 130
     if isinstance(error, FsdTuneError):
         return [f"failed: {error}", error.hint or invocation.next_command()], error.exit_code
-    text = f"{error.filename}: {error.strerror}" if error.filename else str(error) or type(error).__name__
+    text = (
+        f"{error.filename}: {error.strerror}"
+        if error.filename
+        else error.strerror or str(error) or type(error).__name__
+    )
     if error.errno in _WRONG_PATH:
         return [f"error: {text}; give another path."], 2
     return [f"failed: {text}", invocation.next_command()], 1

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from fsd_tune.errors import InputError
 from fsd_tune.storage.io_errors import library_errors
 from fsd_tune.storage.uri import expanded
 
@@ -41,8 +42,13 @@ def make_folder(folder: Path) -> Path:
 
     Returns:
         Its real path.
+
+    Raises:
+        InputError: the path is a file.
     """
     real = real_path(folder)
+    if real.is_file():
+        raise InputError(f"{folder}: is a file, but must be a folder.")
     real.mkdir(parents=True, exist_ok=True)
     return real
 

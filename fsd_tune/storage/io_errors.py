@@ -45,19 +45,16 @@ def as_os_error(error: BaseException) -> OSError | None:
         if isinstance(cause, OSError):
             return cause
         message = str(cause)
-        if (code := _errno(message)) is not None:
-            return OSError(code, os.strerror(code))
+        if found := _RUST.search(message):
+            return OSError(int(found[1]), os.strerror(int(found[1])))
+        for pattern, code in _WORDS:
+            if pattern.search(message):
+                return OSError(code, message.strip().splitlines()[0])
         if _STREAM.search(message):
             return OSError(errno.EIO, _STREAM_FAILED)
         seen.append(cause)
         cause = cause.__cause__
     return None
-
-
-def _errno(message: str) -> int | None:
-    if (found := _RUST.search(message)) is not None:
-        return int(found[1])
-    return next((code for pattern, code in _WORDS if pattern.search(message)), None)
 
 
 @contextmanager

@@ -86,7 +86,7 @@ def test_the_memory_knows_nothing_of_what_is_held_out(load_settings, glue, hones
 
 def test_a_teacher_that_may_know_the_rows_is_refused(load_settings, glue, teacher, base, honest, tmp_path):
     command = "fsd-tune teacher --model .* --task sst2 --data .* --holdout 0.25 --output FOLDER"
-    with pytest.raises(InputError, match=f"records no holdout, so that it may know .*: {command}"):
+    with pytest.raises(InputError, match=f"records no holdout, so it may have seen .*: {command}"):
         load_inputs(load_settings(**SHARE), "sst2", str(teacher), glue)
     other = honest_teacher(tmp_path / "other", base, glue, 0.5)
     with pytest.raises(InputError, match=r"leaves out another holdout \(0\.5\)"):

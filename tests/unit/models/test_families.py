@@ -73,7 +73,8 @@ def workbench(settings, teacher, glue, folder):
 
 
 def values(distiller, rows):
-    return {name: value.item() for name, value in distiller._terms(rows).items()}
+    terms = loss_terms.loss_terms(distiller.setup, distiller.model, distiller.memory, distiller.weights.keys(), rows)
+    return {name: value.item() for name, value in terms.items()}
 
 
 def blocks(model):
