@@ -345,7 +345,7 @@ TEACHERS = {
     "truncated weights": (truncated, (), ["--teacher: {t}/model.safetensors is damaged: "]),
     "config is no JSON": (config_text("{"), (), ["--teacher: {t}/config.json cannot be used: "]),
     "config is a list": (config_text("[1]"), (), ["--teacher: {t}/config.json cannot be used: "]),
-    "too many words": (config_with("vocab_size", 10**12), (), ["--teacher: {t}/config.json cannot be used: vocab_size"]),
+    "huge": (config_with("vocab_size", 10**12), (), ["--teacher: {t}/config.json cannot be used: vocab_size"]),
     "no heads": (config_with("num_attention_heads", 0), (), ["--teacher: {t}/config.json cannot be used: num_atten"]),
     "config of no kind": (config_text('{"a": 1}'), (), ["--teacher: {t}/config.json cannot be used: "]),
     "config of no encoder": (config_without("num_hidden_layers"), (), ["--teacher: {t} is no encoder: its config"]),
