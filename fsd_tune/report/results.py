@@ -233,6 +233,7 @@ def load(folder: Path | str, described: bool = False) -> Results:
     for trial in newest_of_each(list(trials_in(reader)), reader):
         trials.append(_row(trial, summary, judge_by))
         reports += [{"trial": trial.number, **report} for report in trial.reports]
+    reader.check_numbers([trial["number"] for trial in trials], summary)
     return Results(
         folder=folder,
         trials=_trial_frame(trials, settings, lower_is_better=summary.mode == "min"),

@@ -1,7 +1,7 @@
 """Reading of a search's files one by one. A damaged file is reported and does not hide the others."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -126,6 +126,20 @@ class Reader:
         if text and not isinstance(value, dict):
             self.problem(path, f"holds a {type(value).__name__}, not a mapping")
         return value if isinstance(value, dict) else {}
+
+    def check_numbers(self, numbers: Collection[int], summary: SearchSummary) -> None:
+        """Note that trials of a finished search are missing, because their folders were deleted.
+
+        Args:
+            numbers: the numbers of the trials that were read.
+            summary: the summary of the search.
+        """
+        named = any(f"/{layout.TRIAL_CONFIG}: " in problem for problem in self.problems)
+        if summary.state != "done" or named or len(numbers) > max(numbers, default=-1):
+            return
+        first = next(number for number in range(len(numbers) + 1) if number not in numbers)
+        missing = max(numbers) + 1 - len(numbers)
+        self.problem(self.folder / layout.RESULTS, f"has no folder of trial {first} ({missing} missing in all)")
 
     def reports(self, path: Path) -> list[dict[str, Any]]:
         """Return the evaluations in a file of one JSON object per line, sorted by index.

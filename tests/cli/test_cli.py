@@ -121,6 +121,8 @@ def test_no_arguments_give_help(fsd_tune):
         (["report", "a", "b"], ["error: got unexpected extra argument (b)"]),
         (["teacher", "--model", "m", "--epochs", "x"], ["error: --epochs: found x, but must be a whole number from"]),
         (["teacher", "--model", "m", "--epochs", "0"], ["error: --epochs: found 0, but must be a whole number from"]),
+        (["teacher", "--model", "m", "--weight-decay", "inf"], ["error: --weight-decay: found inf, but must be a"]),
+        (["teacher", "--model", "m", "--seed", str(2**32)], ["error: --seed: found 4294967296, but must be a whole"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )  # fmt: skip
@@ -130,6 +132,15 @@ def test_usage_errors(fsd_tune, arguments, expected):
     assert code == 2 and out == "" and len(errors) == len(expected) and len(err) <= len(expected) + 1
     for line, start in zip(errors, expected, strict=True):
         assert line.startswith(start)
+
+
+def test_a_teachers_tracking_and_seeds_are_checked_before_its_model(fsd_tune, glue, tmp_path):
+    words = ["--model", tmp_path / "none", "--task", "sst2", "--data", glue, "--output", tmp_path / "t"]
+    words += ["--seeds", "1,4294967296", "--wandb-project", "me/glue", "--wandb-tags", "x" * 65]
+    code, _, err = fsd_tune("teacher", *words)
+    starts = ["--seeds: found 4294967296", "--wandb-project: found text 'me/glue'", "--wandb-tags: ", "--model: "]
+    assert code == 2 and len(err) == len(starts)
+    assert all(line.startswith(f"error: {start}") for line, start in zip(err, starts, strict=True))
 
 
 def test_underscores_serve_as_hyphens(fsd_tune, kd):
@@ -277,6 +288,14 @@ def config_text(text):
     return write
 
 
+def config_with(name, value):
+    def write(world):
+        path = world.teacher / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
+
+    return write
+
+
 def config_without(name):
     def write(world):
         path = world.teacher / "config.json"
@@ -326,6 +345,8 @@ TEACHERS = {
     "truncated weights": (truncated, (), ["--teacher: {t}/model.safetensors is damaged: "]),
     "config is no JSON": (config_text("{"), (), ["--teacher: {t}/config.json cannot be used: "]),
     "config is a list": (config_text("[1]"), (), ["--teacher: {t}/config.json cannot be used: "]),
+    "huge": (config_with("vocab_size", 10**12), (), ["--teacher: {t}/config.json cannot be used: vocab_size"]),
+    "no heads": (config_with("num_attention_heads", 0), (), ["--teacher: {t}/config.json cannot be used: num_atten"]),
     "config of no kind": (config_text('{"a": 1}'), (), ["--teacher: {t}/config.json cannot be used: "]),
     "config of no encoder": (config_without("num_hidden_layers"), (), ["--teacher: {t} is no encoder: its config"]),
     "config with nonsense": (

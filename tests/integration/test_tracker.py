@@ -39,6 +39,7 @@ def test_off_does_nothing(tmp_path):
 
 def test_names_become_ids():
     assert safe_id("rte <x>/ü 1_2.3") == "rte-x-1_2.3" and len(safe_id("a" * 300)) == 100
+    assert safe_id("a" * 300 + "-1") != safe_id("a" * 300 + "-2"), "trials of a long name share no id"
 
 
 def test_runs_are_read_back(tmp_path):

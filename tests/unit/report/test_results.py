@@ -159,6 +159,46 @@ def test_damaged_files_are_named_and_the_others_kept(tmp_path: Path) -> None:
     assert places == ["summary.json", "settings.yaml", "results/trial_0001/config.json", "versions.json"]
 
 
+def test_missing_files_of_trials_are_named(tmp_path: Path) -> None:
+    write_frame(tmp_path, {"state": "done"})
+    write_trial(tmp_path, 0, CONFIG, reports(0.6))
+    (write_trial(tmp_path, 1, CONFIG, reports(0.7)) / "reports.jsonl").unlink()
+    write_trial(tmp_path, 3, CONFIG, reports(0.7))
+    problems = results.load(tmp_path).problems
+    assert [problem.split(": ")[0] for problem in problems] == ["results/trial_0001/reports.jsonl", "results"]
+    assert "no folder of trial 2 (1 missing in all)" in problems[1]
+    (tmp_path / "results" / "trial_0003" / "config.json").unlink()
+    assert "results/trial_0003/config.json: is missing" in " ".join(results.load(tmp_path).problems)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("config.json", "trial", True),
+        ("config.json", "trial", -1),
+        ("config.json", "config", {"method": [1]}),
+        ("config.json", "config", {"method": "kd", "gradient_accumulation": {}}),
+        ("trial.json", "state", ["finished"]),
+        ("trial.json", "reason", 3),
+        ("trial.json", "time", math.inf),
+    ],
+)
+def test_values_that_no_trial_writes_are_one_line_each(tmp_path: Path, name: str, key: str, value: object) -> None:
+    write_frame(tmp_path)
+    path = write_trial(tmp_path, 0, CONFIG, reports(0.6)) / name
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    problems = results.load(tmp_path).problems
+    assert len(problems) == 1 and problems[0].startswith(f"results/trial_0000/{name}: {key}")
+
+
+def test_a_damaged_confirmation_is_left_out(tmp_path: Path) -> None:
+    write_frame(tmp_path)
+    (tmp_path / "confirm").mkdir()
+    (tmp_path / "confirm" / "summary.json").write_text(json.dumps({"metric": "accuracy", "winner": [1]}))
+    found = results.load(tmp_path)
+    assert found.confirmation == {} and any("summary.json: winner: " in problem for problem in found.problems)
+
+
 def test_of_two_folders_of_one_trial_the_newer_counts(tmp_path: Path) -> None:
     write_frame(tmp_path)
     write_trial(tmp_path, 0, CONFIG, reports(0.5), "failed", "worker died", name="b_old")

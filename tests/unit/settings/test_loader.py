@@ -172,6 +172,10 @@ BAD = [
     (KD + "resources: {max_concurrent: 0}\n", S + "5: resources.max_concurrent: found 0"),
     (KD + "wandb: {mode: onlin}\n", S + "5: wandb.mode: found text 'onlin'", "Did you mean `online`?"),
     (KD + "wandb: {tags: rte}\n", S + "5: wandb.tags: found text 'rte', but must be a list of text"),
+    (KD + "wandb: {project: me/glue}\n", S + "5: wandb.project: found text 'me/glue'", "are separate settings"),
+    (KD + f"wandb: {{entity: {'x' * 129}}}\n", S + "5: wandb.entity: found text", "at most 128 characters"),
+    (KD + f"wandb: {{tags: [{'x' * 65}]}}\n", S + "5: wandb.tags: found a list, but must be tags of at most 64"),
+    (KD + "search: {seed: 4294967296}\n", S + "5: search.seed: found 4294967296, but must be in 0..4294967295"),
     (KD + "wandb: {project: ''}\n", S + "5: wandb.project: found text '', but must be text"),
     # the method
     ("space: {alpha: 0.5}\n", S + "1: method: is missing, must be one of ce, kd"),
@@ -212,6 +216,7 @@ BAD = [
         KD.replace("high: 10", "high: 10, log: true, step: 1"),
         S + "4: space.temperature.step: must not be together with",
     ),
+    (KD.replace("high: 10", "high: 10, step: 1e-300"), S + "4: space.temperature.step: found 1e-300", "a billionth"),
     (KD.replace("high: 10", "high: 10, step: 0"), S + "4: space.temperature.step: found 0, but must be above 0"),
     (KD.replace("high: 10", "high: 10, step: 9.5"), S + "4: space.temperature.step: found 9.5", "at most 9"),
     (

@@ -107,6 +107,12 @@ UNREADABLE = [
     (b"method: kd\nspace:\n\talpha: 1\n", "space.yaml:3: found a tab, but YAML indents with spaces"),
     (b"method: kd\nspace: {alpha: 1\n", "space.yaml:3: is not YAML"),
     (b"method: kd\n  space: 1\n", "space.yaml:2: is not YAML: a colon within a value"),
+    (b"method: kd\nspace:\n  alpha:0.5\n  temperature: 5\n", "space.yaml:3: found `alpha:0.5`"),
+    (b"method: kd\nspace:\n  alpha: 1\n  beta:5\n", "space.yaml:4: found `beta:5`"),
+    (b"method: kd\nspace:\n  alpha:0.5\n\n  # note\n  beta: 5\n", "space.yaml:3: found `alpha:0.5`"),
+    (b"method:kd\n", "space.yaml:1: found `method:kd`, but must have a space after the colon: `method: kd`"),
+    (b"space:\n  alpha: 1\n\tbeta: 5\n", "space.yaml:3: found a tab"),
+    (b'a: "\\UFFFFFFFF"\n', "names no character"),
     (b"method: 'kd\n", "is not YAML: found unexpected end of stream"),
     (b"method: *nothing\n", "space.yaml:1: is not YAML: found undefined alias"),
     (b"- method\n", "space.yaml:1: found a list, but must be a mapping"),
@@ -127,6 +133,28 @@ def test_unreadable_files_are_one_clear_line(tmp_path: Path, content: bytes, mes
     assert len(caught.value.problems) == 1
     assert "\n" not in caught.value.problems[0]
     assert message in caught.value.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ("space:\n  alpha:0.5\n", 2, "must have a space after the colon: `alpha: 0.5`"),
+        ("space: {a: 1, alpha:0.5}\n", 1, "found `alpha:0.5`"),
+        ('model: "\\ud83d"\n', 1, "half a character"),
+        ('model: "a\\0b"\n', 1, "null character"),
+        ('"\\0": 1\n', 1, "a key that is not plain text"),
+    ],
+)
+def test_unusable_values_are_issues(tmp_path: Path, text: str, line: int, message: str) -> None:
+    (issue,) = yaml_file.read_yaml(_write(tmp_path, text)).issues
+    assert issue.line == line and message in issue.message and issue.unusable
+
+
+@pytest.mark.parametrize(
+    "text", ["model: s3://bucket/m\n", "model:\n  C:\\\\models\n", "tags: [a:b]\n", "model: a:b\n"]
+)
+def test_colons_in_values_are_text(tmp_path: Path, text: str) -> None:
+    assert yaml_file.read_yaml(_write(tmp_path, text)).issues == []
 
 
 def test_billion_laughs_are_refused_quickly(tmp_path: Path) -> None:
