@@ -338,12 +338,13 @@ def test_notes_on_an_unequal_baseline(folder, searches):
     )
 
 
-def test_a_baseline_that_was_confirmed_gives_its_winner(folder, searches, tmp_path):
+def test_a_baseline_that_was_confirmed_gives_its_winner(folder, searches, confirmed, tmp_path):
     kd = shutil.copytree(searches / "KD", tmp_path / "KD")
     second = confirm_inputs.read_finished_search(kd).configurations()[1]
-    needed = dict.fromkeys(("metric", "configurations", "differences", "optimism", "selection_seeds", "fresh_seeds"))
+    confirmation = json.loads((confirmed / "confirm" / "summary.json").read_text())
+    confirmation["winner"] |= {"config": second.config, "trial": second.trial}
     (kd / "confirm").mkdir()
-    (kd / "confirm" / "summary.json").write_text(json.dumps(needed | {"winner": {"config": second.config}}))
+    (kd / "confirm" / "summary.json").write_text(json.dumps(confirmation))
     plan = confirm_inputs.plan_confirmation(folder, 1, 1, 2, kd)
     assert plan.baseline is not None and plan.baseline.config == second.config
     assert plan.baseline.remark == f"trial {second.trial} of {kd}, the winner of its confirmation"
@@ -354,7 +355,7 @@ def test_a_damaged_confirmation_is_named_and_hides_nothing(folder):
     (folder / "confirm").mkdir()
     (folder / "confirm" / "summary.json").write_text('{"winner": {}}')
     results = load(folder)
-    assert results.confirmation == {} and results.problems[0].startswith("confirm/summary.json: lacks metric")
+    assert results.confirmation == {} and results.problems[0].startswith("confirm/summary.json: metric: field required")
 
 
 def test_seeds_that_a_search_ran_with_choose_nothing_twice():
