@@ -4,7 +4,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,10 +51,11 @@ def restore_trials(folder: Path, settings: Settings, errored: bool) -> ResumeSta
     """
     results = load(folder)
     reports = results.summary.planned_reports
+    values = _values(results)
     past = ResumeState(notes=[f"{problem}: this trial's part is lost." for problem in results.problems])
     for row in results.trials.to_dict("records"):
         number, trial_folder = int(row["number"]), folder / layout.RESULTS / str(row["folder"])
-        record = _read_record(results, settings, row, trial_folder)
+        record = _read_record(values.get(number, {}), settings, row, trial_folder)
         past.trials[number] = record
         ended = record.state in (TrialState.FINISHED, TrialState.STOPPED, TrialState.FAILED)
         whole = _is_whole(record.values, reports)
@@ -70,12 +71,14 @@ def restore_trials(folder: Path, settings: Settings, errored: bool) -> ResumeSta
     return past
 
 
-def _read_record(results: Results, settings: Settings, row: Mapping[Any, Any], trial_folder: Path) -> TrialRecord:
+def _read_record(
+    values: dict[int, float], settings: Settings, row: Mapping[Any, Any], trial_folder: Path
+) -> TrialRecord:
     config = json.loads((trial_folder / layout.TRIAL_CONFIG).read_text(encoding="utf-8"))
     return TrialRecord(
         params=picked(settings, config["config"]),
         state=str(row["state"]),
-        values=_values(results, int(row["number"])),
+        values=values,
         generation=config.get("generation"),
         ended_at=_ended_at(trial_folder / layout.TRIAL_ENDING),
     )
@@ -97,10 +100,14 @@ def _ended_at(path: Path) -> float:
         return 0.0
 
 
-def _values(results: Results, number: int) -> dict[int, float]:
-    reports = results.reports[results.reports["trial"] == number]
-    values: Iterable[Any] = reports.get(results.metric, [])
-    return {int(report): float(value) for report, value in zip(reports["report"], values, strict=False)}
+def _values(results: Results) -> dict[int, dict[int, float]]:
+    """Return the selection metric by trial and report."""
+    reports = results.reports
+    values: dict[int, dict[int, float]] = {}
+    if results.metric in reports:
+        for number, report, value in zip(reports["trial"], reports["report"], reports[results.metric], strict=True):
+            values.setdefault(int(number), {})[int(report)] = float(value)
+    return values
 
 
 def _is_whole(values: Mapping[int, float], reports: int) -> bool:
