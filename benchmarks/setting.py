@@ -14,7 +14,7 @@ from fsd_tune.memory.arrays import open_arrays
 from fsd_tune.memory.build import BuiltMemory, build_artifacts
 from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.models.folder import write_model
-from fsd_tune.models.loading import ModelInfo, load_classifier, load_tokenizer
+from fsd_tune.models.loading import ModelInfo, load_tokenizer, load_with_new_head
 from fsd_tune.settings import loader
 from fsd_tune.settings.configuration import resolve
 from fsd_tune.training.distiller import Distiller
@@ -65,7 +65,7 @@ def make(device: str, folder: Path) -> Setting:
     teacher = folder / f"teacher-{device}"
     if not (teacher / "config.json").is_file():
         task = get_task("sst2")
-        model = load_classifier(str(found.model), task) if device == "cpu" else _bert_base()
+        model = load_with_new_head(str(found.model), task, 0) if device == "cpu" else _bert_base()
         write_model(teacher, model, load_tokenizer(str(found.model)), {"base": str(found.model.resolve())})
     if device == "cpu":
         return Setting(device, teacher, found.data, folder / "memory", 3, 128, 32, 100, 1000)

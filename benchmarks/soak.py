@@ -1,5 +1,7 @@
 """`make soak`: one search killed at random moments, by process id, and resumed each time, until it is done.
 
+Beside kills it loses its terminal (SIGHUP to all its processes) and the reader of its standard error.
+
 A search that is done before all kills are made gets more trials.
 
 Prints a line for each kill and the tally; fails when anything was lost, is there twice, or differs from an
@@ -30,7 +32,7 @@ from tests.helpers.searching import (
     title,
 )
 
-TARGETS = ("driver", "workers", "actor", "all")
+TARGETS = ("driver", "workers", "actor", "all", "terminal", "stderr")
 
 
 def _over(started: float | None, seconds: float) -> bool:
@@ -63,7 +65,9 @@ def main() -> None:
                 driver = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
                 moment, target = rng.uniform(1, given.longest), rng.choice(TARGETS) if kills < given.kills else "none"
                 # Starting takes as long as all trials together: of four kills one falls into it, three come later.
-                since = "the start" if rng.random() < 0.25 and target in ("driver", "all") else "a trial began"
+                since = (
+                    "the start" if rng.random() < 0.25 and target in ("driver", "all", "terminal") else "a trial began"
+                )
                 started = time.monotonic() if since == "the start" else None
                 while driver.poll() is None and (target == "none" or not _over(started, moment)):
                     time.sleep(0.1)
@@ -73,7 +77,7 @@ def main() -> None:
                     kills += 1
                     tally[target] += 1
                     print(f"{kills:3d}: {target} killed {moment:.0f} s after {since}", flush=True)
-                    if target in ("workers", "actor"):
+                    if target in ("workers", "actor", "stderr"):
                         # The search goes on by itself; it ends, or the driver is killed a little later.
                         time.sleep(rng.uniform(1, 10))
                         kill(driver, "driver")
@@ -81,12 +85,14 @@ def main() -> None:
                     continue_later = processes_of(driver.pid)
                     kill(driver, "driver")
                     print(f"     no {target} to kill among {len(continue_later)} processes; driver killed", flush=True)
-                gone(driver)
+                left = gone(driver)
                 assert driver.stderr is not None
-                said = driver.stderr.read()
+                said = "" if driver.stderr.closed else driver.stderr.read()
+            if target == "terminal" and driver.returncode == 130:
+                assert not left, f"{len(left)} processes outlived the terminal"
             if driver.returncode == 0 and kills >= given.kills:
                 break
-            assert driver.returncode in (0, -9), f"exit code {driver.returncode}: {said[-3000:]}"
+            assert driver.returncode in (0, -9, 130), f"exit code {driver.returncode}: {said[-3000:]}"
             if driver.returncode == 0:
                 trials += given.trials
         results = load(folder)

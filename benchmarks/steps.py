@@ -85,7 +85,7 @@ class Published:
 
     def step(self) -> None:
         run, student = self.run.setup, self.run
-        inputs = collate(run.train, student._rows(student.step), run.device, pad_to=run.train.max_length)
+        inputs = collate(run.train, student.schedule.rows(student.step), run.device, pad_to=run.train.max_length)
         labels = inputs.pop("labels")
         with torch.no_grad():
             teacher = self.teacher(**inputs, output_hidden_states=True)

@@ -58,7 +58,8 @@ __all__ = [
 # A library is silent unless its user asks; without this, warnings would go to standard error.
 logging.getLogger("fsd_tune").addHandler(logging.NullHandler())
 
-_HOMES = {
+# The module and the symbol of each public name that is not a module.
+_PUBLIC_NAMES = {
     "Results": ("report.results", "Results"),
     "Settings": ("settings.loader", "Settings"),
     "Task": ("data.tasks", "Task"),
@@ -81,9 +82,9 @@ def __getattr__(name: str) -> Any:
     """Import a public name on its first use (PEP 562)."""
     if name in _MODULES:
         return importlib.import_module(f"fsd_tune.{name}")
-    if name not in _HOMES:
+    if name not in _PUBLIC_NAMES:
         raise AttributeError(f"module 'fsd_tune' has no attribute {name!r}")
-    module, symbol = _HOMES[name]
+    module, symbol = _PUBLIC_NAMES[name]
     value = getattr(importlib.import_module(f"fsd_tune.{module}"), symbol)
     globals()[name] = value
     return value

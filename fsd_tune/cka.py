@@ -18,8 +18,8 @@ class CentredGram:
 
     Attributes:
         matrix: H X X^T H, [..., n, n], float32 or float64; rows and columns of masked rows are zero.
-        norm: its Frobenius norm, [...]; 1 where undefined, so that a division stays finite.
-        defined: whether the norm exceeds the rounding error of centring, bool [...].
+        norm: the Frobenius norm of `matrix`, [...]; 1 if undefined, so that a division stays finite.
+        defined: true if the norm exceeds the rounding error of centring, bool [...].
     """
 
     matrix: Tensor
@@ -59,21 +59,21 @@ def centred_gram(x: Tensor, mask: Tensor | None = None) -> CentredGram:
             total = x.detach().square().sum((-2, -1))
         else:
             weight = mask.to(x.dtype).unsqueeze(-1)
-            # Masked rows may hold NaN, which a multiplication by zero would keep, so they are replaced.
+            # Masked rows can contain NaN, and NaN times zero is NaN, so replace them.
             x = torch.where(weight > 0, x, 0.0)
             mean = x.sum(-2, keepdim=True) / weight.sum(-2, keepdim=True).clamp(min=1.0)
             centred = (x - mean) * weight
             total = x.detach().square().sum((-2, -1))
         matrix = centred @ centred.transpose(-2, -1)
-        # Equal rows leave only the rounding error of their mean, about eps per entry, which is no structure.
+        # The Gram matrix of equal rows contains only the rounding error of their mean, about eps per entry.
         return _normed(matrix, (8 * torch.finfo(x.dtype).eps) ** 2 * total)
 
 
 def centre_gram(gram: Tensor) -> CentredGram:
     """Double-centre an existing Gram matrix by its row, column and grand means.
 
-    `centred_gram` is more accurate for rows that are nearly equal: here a spread below n eps of the total counts as
-    rounding error, because centring the products cancels digits.
+    `centred_gram` is more accurate for rows that are nearly equal. Centring the products cancels digits, so this
+    function counts a spread below n eps of the total as rounding error.
 
     Args:
         gram: [..., n, n], float32 or float64.
@@ -104,7 +104,7 @@ def cka_of(first: CentredGram, second: CentredGram) -> tuple[Tensor, Tensor]:
         second: L, [..., n, n].
 
     Returns:
-        The values [...], zero where undefined, and whether they are defined, bool [...].
+        The values [...], zero if undefined, and a mask of the defined values, bool [...].
     """
     defined = first.defined & second.defined
     value = (first.matrix * second.matrix).sum((-2, -1)) / (first.norm * second.norm)
@@ -122,8 +122,8 @@ def linear_cka(x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
         mask: [..., n], nonzero for the rows that count; None for all.
 
     Returns:
-        [...] in [0, 1], float32 (float64 if an input is); NaN if CKA is undefined, which is for constant features or
-        fewer than two rows.
+        [...] in [0, 1], float32 (float64 if an input is). CKA is undefined for constant features and for fewer than
+        two rows; the value is then NaN.
 
     Example:
         >>> import torch
@@ -143,11 +143,11 @@ def linear_cka(x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
 def cka_loss(value: Tensor, defined: Tensor) -> Tensor:
     """Return -log(mean(|CKA|) + 1e-8) over the defined values; 0 with zero gradient if none is defined.
 
-    The loss of Jung et al. (2023, arXiv 2204.08922); see docs/explanation/method.md, "CKA".
+    This is the loss of Jung et al. (2023, arXiv 2204.08922); see docs/explanation/method.md, "CKA".
 
     Args:
         value: CKA values of any shape, as `cka_of` returns them.
-        defined: bool of the same shape.
+        defined: the mask of the defined values, bool of the same shape.
 
     Returns:
         A scalar, differentiable with respect to `value`.

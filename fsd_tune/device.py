@@ -1,4 +1,4 @@
-"""Where a run computes and in which precision."""
+"""Choose the device and the precision of a run."""
 
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
@@ -17,10 +17,10 @@ def select_device(device: str = "auto", remote: bool = False) -> torch.device:
 
     Args:
         device: auto (cuda if available), cpu or cuda.
-        remote: whether other machines compute; cuda is then accepted without looking for it on this machine.
+        remote: true if other machines compute; cuda is then accepted without looking for it on this machine.
 
     Raises:
-        InputError: cuda is not available.
+        InputError: `device` is cuda, but this machine has none.
     """
     if device == "cuda" and not remote and not torch.cuda.is_available():
         raise InputError("--device: found cuda, but this machine has no CUDA device that torch sees; use cpu.")
@@ -31,7 +31,7 @@ def select_device(device: str = "auto", remote: bool = False) -> torch.device:
 
 @cache
 def cpu_has_bf16() -> bool:
-    """Return whether the processor multiplies bfloat16 natively (avx512_bf16 or AMX); emulation would be slower."""
+    """Return true if the processor multiplies bfloat16 natively (avx512_bf16 or AMX); emulation would be slower."""
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
     except OSError:
@@ -45,7 +45,7 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     Args:
         precision: auto, float32 or bf16. auto is bf16 if the device runs it natively, else float32; GPUs of other
             machines count as native.
-        device: where models compute.
+        device: the device that computes.
     """
     if precision != "auto":
         return precision
@@ -60,23 +60,23 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
 
     Args:
         precision: bf16 or float32.
-        device: where the model is.
+        device: the device of the model.
 
     Returns:
-        torch's autocast to bfloat16, or for float32 a context that does nothing.
+        torch's autocast to bfloat16; a context that does nothing for float32.
     """
     assert precision in ("bf16", "float32"), precision
     if precision == "float32":
         return nullcontext()
-    # The cast weights change every step: caching them across the context only costs memory at evaluation.
+    # The weights change every step, so caching their casts beyond one context would only cost memory.
     return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
 def send(array: NDArray[Any], device: torch.device) -> Tensor:
-    """Copy an array to a device; to a GPU from pinned memory, so that the host does not wait for the copy.
+    """Copy an array to a device. A copy to a GPU uses pinned memory, so that the host does not wait for it.
 
     Args:
-        array: of any shape and dtype.
+        array: an array of any shape and dtype.
         device: the target.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The errors that users meet. The command line turns each into a message and an exit code."""
+"""The errors that users see. The command line turns each into a message and an exit code."""
 
 import difflib
 from collections.abc import Iterable, Iterator
@@ -9,8 +9,8 @@ class FsdTuneError(Exception):
     """A failure after work began; finished work is kept.
 
     Attributes:
-        exit_code: The exit code of the command line.
-        hint: What to do next, often the command that continues; empty if there is nothing to say.
+        exit_code: the exit code of the command line.
+        hint: the next step for the user, often the command that continues; empty if there is none.
     """
 
     exit_code = 1
@@ -24,8 +24,8 @@ class InputError(FsdTuneError):
     """Wrong input, found before any work starts.
 
     Attributes:
-        problems: All problems, one line each: `place: what was found, what is accepted, nearest valid name`. The
-            place is a file and line (`space.yaml:12: space.alpha`), a flag (`--alpha`) or a folder.
+        problems: all problems, one line each: `location: what was found, what is accepted, nearest valid name`. The
+            location is a file and line (`space.yaml:12: space.alpha`), a flag (`--alpha`) or a folder.
     """
 
     exit_code = 2
@@ -37,7 +37,7 @@ class InputError(FsdTuneError):
 
 
 class ProblemCollector:
-    """Collect the problems of several checks, so that a user sees all of them at once.
+    """A collector of the problems of several checks, so that a user sees all of them at once.
 
     Example:
         >>> problems = ProblemCollector()
@@ -56,7 +56,7 @@ class ProblemCollector:
         """Add problems that a check returned as lines.
 
         Args:
-            lines: one problem each, as in `InputError.problems`.
+            *lines: one problem each, as in `InputError.problems`.
         """
         self.lines += lines
 
@@ -70,7 +70,7 @@ class ProblemCollector:
             self.hint = error.hint or self.hint
 
     def raise_any(self) -> None:
-        """Raise one `InputError` with everything collected.
+        """Raise one `InputError` with all collected problems, if there are any.
 
         Raises:
             InputError: at least one problem was collected.
@@ -83,9 +83,30 @@ def nearest(name: str, names: Iterable[str]) -> str:
     """Return " Did you mean `X`?" for the closest valid name, or empty text if none is close.
 
     Args:
-        name: The name that was found.
-        names: The valid names.
+        name: the name that the user gave.
+        names: the valid names.
+    """
+    close = nearest_name(name, names)
+    return f" Did you mean `{close}`?" if close else ""
+
+
+def nearest_name(name: str, names: Iterable[str]) -> str:
+    """Return the closest of some names, whatever its case, or empty text if none is close.
+
+    Args:
+        name: any name.
+        names: the names to choose from.
     """
     by_lower = {candidate.lower(): candidate for candidate in names}
     close = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.6)
-    return f" Did you mean `{by_lower[close[0]]}`?" if close else ""
+    return by_lower[close[0]] if close else ""
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an exception's text with a full stop, or its type if it has no text.
+
+    Args:
+        error: an exception of a library.
+    """
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__).rstrip(".") + "."

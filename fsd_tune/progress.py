@@ -1,13 +1,14 @@
-"""Progress for people: plain lines, and on a terminal a live display below them.
+"""Show progress to the user: plain lines, and on a terminal a live display below them.
 
-Lines also go to the logger `fsd_tune`, which a program or notebook can listen to.
+Lines also go to the logger `fsd_tune`, to which a program or notebook can add a handler.
 """
 
+import io
 import logging
 import sys
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from typing import IO, Any, TextIO, cast
 
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -36,7 +37,7 @@ def short(config: Mapping[str, Any], names: list[str] | None = None) -> str:
     """Return a configuration in one line, such as `method=fsd_il alpha=0.5 gamma_i=1.23`.
 
     Args:
-        config: hyperparameter to value.
+        config: values by hyperparameter.
         names: the hyperparameters to show, in this order; None shows all.
     """
     chosen = config if names is None else {name: config[name] for name in names if name in config}
@@ -45,8 +46,75 @@ def short(config: Mapping[str, Any], names: list[str] | None = None) -> str:
     )
 
 
+class PatientStream(io.TextIOBase):
+    """A text stream that falls silent when it cannot be written any more, because its reader or terminal has gone.
+
+    Args:
+        stream: the stream; None if it is closed.
+        accepted: the numbers of the errors after which it falls silent; None for all of them.
+    """
+
+    def __init__(self, stream: TextIO | None, accepted: Collection[int] | None = None) -> None:
+        self._stream = stream
+        self._accepted = accepted
+        self._lost = stream is None
+
+    @classmethod
+    def around(cls, stream: Any, accepted: Collection[int] | None = None) -> IO[str]:
+        """Return the stream if it is a `PatientStream` already, else a new one around it."""
+        return cast(IO[str], stream if isinstance(stream, cls) else cls(stream, accepted))
+
+    def _try(self, work: Callable[[TextIO], object]) -> None:
+        if self._lost or self._stream is None:
+            return
+        try:
+            work(self._stream)
+        except OSError as error:
+            if self._accepted is not None and error.errno not in self._accepted:
+                raise
+            self._lost = True
+        except ValueError:
+            if not self._stream.closed:
+                raise
+            self._lost = True
+
+    def write(self, text: str, /) -> int:
+        """Write text; do nothing after a failure."""
+        self._try(lambda stream: stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the stream; do nothing after a failure."""
+        self._try(lambda stream: stream.flush())
+
+    def isatty(self) -> bool:
+        """Return whether the stream is a terminal that has not gone."""
+        return not self._lost and self._stream is not None and self._stream.isatty()
+
+    def fileno(self) -> int:
+        """Return the number of the file behind the stream."""
+        if self._stream is None:
+            raise io.UnsupportedOperation("fileno")
+        return self._stream.fileno()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """The encoding of the stream."""
+        return getattr(self._stream, "encoding", None) or "utf-8"
+
+    @property
+    def errors(self) -> str:  # type: ignore[override]
+        """What the stream does with characters that its encoding lacks."""
+        return getattr(self._stream, "errors", None) or "strict"
+
+    @property
+    def buffer(self) -> Any:
+        """The binary stream behind this one."""
+        return getattr(self._stream, "buffer", None)
+
+
 class Display:
-    """Prints lines to standard error and, on a terminal, one live display below them.
+    """A display that prints lines to standard error and, on a terminal, one live display below them.
 
     Args:
         quiet: print nothing; lines still go to the logger `fsd_tune` at level INFO.
@@ -57,7 +125,7 @@ class Display:
         self.quiet = quiet
         self.verbose = verbose and not quiet
         # Standard output is for results (`--json`).
-        self.console = Console(file=sys.stderr, highlight=False, emoji=False, soft_wrap=True)
+        self.console = Console(file=PatientStream.around(sys.stderr), highlight=False, emoji=False, soft_wrap=True)
         self._live: Live | None = None
         self._last = 0.0
         self._stage = ""
@@ -66,7 +134,7 @@ class Display:
         """Print a line that stays, and log it.
 
         Args:
-            text: the line, printed as it is, without markup.
+            text: the line. Markup in it is not interpreted.
         """
         _logger.info("%s", text)
         if not self.quiet:
@@ -83,12 +151,12 @@ class Display:
         if self.quiet:
             return
         if self.console.is_terminal:
-            shown = Spinner("dots", Text(text)) if view is None else view
+            renderable = Spinner("dots", Text(text)) if view is None else view
             if self._live is None:
-                # Transient, so that the lines alone remain at the end.
-                self._live = Live(shown, console=self.console, transient=True, refresh_per_second=2)
+                # Transient, so that only the lines remain at the end.
+                self._live = Live(renderable, console=self.console, transient=True, refresh_per_second=2)
                 self._live.start(refresh=True)
-            self._live.update(shown)
+            self._live.update(renderable)
         elif force or time.monotonic() - self._last > _EVERY_SECONDS:
             self._last = time.monotonic()
             self.line(text)
@@ -103,11 +171,11 @@ class Display:
         """Show the progress of a piece of work; a `teacher_outputs.Progress`.
 
         Args:
-            what: names the work.
-            done: finished steps.
-            total: all steps; 1 shows no count.
+            what: the name of the work.
+            done: the number of finished steps.
+            total: the number of all steps; 1 shows no count.
         """
-        new = what != self._stage
+        is_new = what != self._stage
         self._stage = what
-        share = f"{done}/{total}" if total > 1 else ""
-        self.live(f"  {what} {share}".rstrip(), force=new)
+        count = f"{done}/{total}" if total > 1 else ""
+        self.live(f"  {what} {count}".rstrip(), force=is_new)

@@ -84,12 +84,13 @@ def fsd_tune(monkeypatch, capfd):
     def run(*arguments):
         capfd.readouterr()
         monkeypatch.setattr(sys, "argv", ["fsd-tune", *map(str, arguments)])
-        before = signal.getsignal(signal.SIGTERM)
+        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
         try:
             with pytest.raises(SystemExit) as end:
                 main.main()
         finally:
-            signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
         out, err = capfd.readouterr()
         return end.value.code or 0, out, err.splitlines()
 

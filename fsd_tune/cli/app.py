@@ -1,4 +1,4 @@
-"""The command `fsd-tune`: its verbs in groups, their flags in groups, and a flag for every setting."""
+"""The command `fsd-tune`, whose help groups verbs and flags, with a flag for every setting."""
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -7,8 +7,10 @@ from typing import Any
 import click
 
 from fsd_tune.cli.errors import Invocation, guard, parameter_name, usage_lines
+from fsd_tune.cli.streams import prepare_streams
 from fsd_tune.errors import InputError, nearest
 from fsd_tune.settings import loader
+from fsd_tune.storage.uri import expanded
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -20,7 +22,7 @@ PUBLISH = "Publish"
 CLUSTER = "Cluster"
 _VERB_PANELS = (TRAIN, SEARCH, INSPECT, PUBLISH, CLUSTER)
 
-# Groups of flags in `fsd-tune VERB --help`, in their order. The settings' groups are named by their section.
+# Groups of flags in `fsd-tune VERB --help`, in their order. A setting's section determines the group of its flag.
 INPUTS = "Inputs"
 TRAINING = "Training"
 RUNNING = "Where it runs"
@@ -43,8 +45,23 @@ _SECTION_PANELS = {
 _FLAG_PANELS = tuple(dict.fromkeys([INPUTS, OUTPUT, RUNNING, TRAINING, *_SECTION_PANELS.values(), OTHER]))
 
 
+def _home_expanded(parameter: click.Parameter, value: Any) -> Any:
+    """Expand `~` in the words of a parameter, because no shell does so in `--output=~/x`.
+
+    The words that a verb passes on to a cluster are left alone, and so are settings, where `~` is YAML's null.
+    """
+    if isinstance(value, tuple | list):
+        return type(value)(_home_expanded(parameter, part) for part in value)
+    is_passed_on = isinstance(parameter.type, click.types.UnprocessedParamType) or parameter.metavar == "YAML"
+    return expanded(value) if isinstance(value, str) and not is_passed_on else value
+
+
 class Flag(click.Option):
-    """An option that belongs to a group of the help."""
+    """An option with a group in the help."""
+
+    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
+        """Convert the value, with `~` expanded."""
+        return super().type_cast_value(ctx, _home_expanded(self, value))
 
     def __init__(self, names: Sequence[str], panel: str = OTHER, **attributes: Any) -> None:
         super().__init__(names, **{"show_default": True} | attributes)
@@ -52,7 +69,7 @@ class Flag(click.Option):
 
     @property
     def missing_help(self) -> str:
-        """What an error says when the flag is missing."""
+        """The text of the error for a missing flag."""
         return self.help or ""
 
 
@@ -61,14 +78,14 @@ class TaskFlag(Flag):
 
     @property
     def missing_help(self) -> str:
-        """What an error says when the flag is missing."""
+        """The text of the error for a missing flag."""
         return f"{self.help}; or --task-file"
 
     def handle_parse_result(self, ctx: click.Context, opts: Any, args: list[str]) -> tuple[Any, list[str]]:
-        """Use the file that `--task-file` gave.
+        """Return the file of `--task-file` if it is given, else the value of `--task`.
 
         Raises:
-            InputError: `--task` is given, too.
+            InputError: both flags are given.
         """
         file = opts.get("task_file")
         if file is None:
@@ -81,12 +98,16 @@ class TaskFlag(Flag):
 
 
 class Argument(click.Argument):
-    """An argument that the help explains."""
+    """A positional argument with a help text."""
 
     def __init__(self, *args: Any, help: str, **attributes: Any) -> None:
         super().__init__(*args, **attributes)
         self.panel = INPUTS
         self.missing_help = help
+
+    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
+        """Convert the value, with `~` expanded."""
+        return super().type_cast_value(ctx, _home_expanded(self, value))
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str]:
         """Return the argument's name and its help."""
@@ -94,11 +115,11 @@ class Argument(click.Argument):
 
 
 class Verb(click.Command):
-    """A verb: it runs guarded, and its help groups the flags.
+    """A verb, whose errors are printed as lines and whose help groups the flags.
 
     Attributes:
-        panel: the group of the verb.
-        single_run: whether it trains one model.
+        panel: the group of the verb in `fsd-tune --help`.
+        single_run: whether the verb trains one model.
     """
 
     def __init__(self, *args: Any, panel: str, single_run: bool, **attributes: Any) -> None:
@@ -108,12 +129,12 @@ class Verb(click.Command):
         self.params.append(Flag(["--debug"], is_flag=True, help="Show the traceback of an error."))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the arguments, and keep them as they were typed for the command that continues."""
+        """Return the remaining arguments after parsing; the invocation keeps all of them as typed."""
         ctx.obj = Invocation(str(self.name), list(args), self.single_run, keeps_progress=not self.single_run)
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> int:
-        """Run the verb and return its exit code."""
+        """Return the exit code of the verb after running it."""
         debug = ctx.params.pop("debug")
         return guard(lambda: super(Verb, self).invoke(ctx), ctx.obj, debug)
 
@@ -124,10 +145,10 @@ class Verb(click.Command):
 
 
 class Verbs(click.Group):
-    """The command with all verbs, grouped in its help."""
+    """The command with all verbs, whose help groups them."""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the verbs by group, each with its whole first sentence."""
+        """Write the verbs by group, each with its complete first sentence."""
         verbs = [command for command in self.commands.values() if isinstance(command, Verb)]
         width = max(len(str(command.name)) for command in verbs)
         _write_panels(
@@ -137,7 +158,7 @@ class Verbs(click.Group):
         )
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        """Find the verb; for an unknown one the error names the nearest."""
+        """Return the verb and its arguments; the error for an unknown verb names the nearest one."""
         name = args[0].replace("_", "-")
         if name not in self.commands and not name.startswith("-"):
             ctx.fail(f"no such command {args[0]!r}.{nearest(name, self.commands)}")
@@ -150,15 +171,15 @@ def _write_panels(
     records: dict[str, list[tuple[str, str]]] = {panel: [] for panel in panels}
     for panel, record in rows:
         records[panel].append(record)
-    for panel, of_panel in records.items():
-        if of_panel:
+    for panel, panel_records in records.items():
+        if panel_records:
             with formatter.section(panel):
-                formatter.write_dl(of_panel)
+                formatter.write_dl(panel_records)
 
 
 @click.group(
     cls=Verbs,
-    # Flags can be written with underscores, too.
+    # Users can also write flags with underscores.
     context_settings={"token_normalize_func": lambda token: token.replace("_", "-")},
 )
 def app() -> None:
@@ -169,7 +190,7 @@ def option(*names: str, **attributes: Any) -> Decorator:
     """Return a decorator that adds a flag to a verb; see `Flag` and `click.option`.
 
     Args:
-        names: the flag, as `--max-length`.
+        names: the flag, such as `--max-length`.
         attributes: `panel`, `help`, `type`, `default`, `required`, `is_flag` and so on.
     """
     return click.option(*names, **{"cls": Flag} | attributes)
@@ -179,7 +200,7 @@ def argument(name: str, **attributes: Any) -> Decorator:
     """Return a decorator that adds a positional argument to a verb; see `Argument` and `click.argument`.
 
     Args:
-        name: of the verb's parameter.
+        name: the name of the verb's parameter.
         attributes: `help`, `type`, `default`, `required`, `nargs` and so on.
     """
     return click.argument(name, cls=Argument, **attributes)
@@ -190,9 +211,9 @@ def verb(panel: str, *, settings: bool = False, single_run: bool = False, passes
 
     Args:
         panel: the group of the verb in `fsd-tune --help`.
-        settings: add a flag for every setting; `Invocation.overrides` gives their values.
+        settings: add a flag for every setting; `Invocation.overrides` returns the values.
         single_run: whether the verb trains one model; see `Invocation`.
-        passes_on: take every word after the first argument as it is, flags too.
+        passes_on: leave every word after the first argument unparsed, including flags.
     """
     context = {"ignore_unknown_options": True, "allow_interspersed_args": False} if passes_on else {}
 
@@ -212,15 +233,15 @@ def verb(panel: str, *, settings: bool = False, single_run: bool = False, passes
 
 
 def _setting_flags() -> list[click.Parameter]:
-    """Return a flag for every setting; of two flags for one key the help shows the shorter."""
+    """Return a flag for every setting; the help shows only the shortest of several flags for one key."""
     rows = loader.flags()
-    shown = {key: flag for flag, key, _ in sorted(rows, key=lambda row: -len(row[0]))}
+    visible_flags = {key: flag for flag, key, _ in sorted(rows, key=lambda row: -len(row[0]))}
     return [
         Flag(
             [flag],
             metavar="YAML",
             help=f"{key}: {text}",
-            hidden=shown[key] != flag,
+            hidden=visible_flags[key] != flag,
             panel=_SECTION_PANELS[key.partition(".")[0]],
             expose_value=False,
             callback=_keep_setting,
@@ -236,12 +257,13 @@ def _keep_setting(context: click.Context, parameter: click.Parameter, value: str
 
 def run() -> None:
     """Run the verb that the command line names, and exit."""
+    prepare_streams()
     try:
         code = app.main(args=sys.argv[1:] or ["--help"], prog_name="fsd-tune", standalone_mode=False)
     except click.ClickException as error:
         print("\n".join(usage_lines(error)), file=sys.stderr)
         code = error.exit_code
-    except InputError as error:  # a value that the parser refuses
+    except InputError as error:  # The parser refuses a value.
         print("\n".join(f"error: {problem}" for problem in error.problems), file=sys.stderr)
         code = error.exit_code
     except click.Abort:

@@ -8,11 +8,11 @@ import click
 
 from fsd_tune.cli import options
 from fsd_tune.cli.app import CLUSTER, OUTPUT, RUNNING, argument, option, verb
-from fsd_tune.cli.values import show_result
+from fsd_tune.cli.values import check_outputs, show_result
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.storage.uri import is_uri, last_name
 
-_cluster_file = argument("cluster", type=Path, help="The YAML that `ray up` was given.")
+_cluster_file = argument("cluster", type=Path, help="The YAML that was given to `ray up`.")
 _shared = option(
     "--shared", panel=RUNNING, default="/shared", metavar="FOLDER", help="Folder that all nodes of the cluster share."
 )
@@ -35,7 +35,7 @@ def submit(*, cluster: Path, command: tuple[str, ...], shared: str, detach: bool
 
     target = jobs.named(cluster, shared)
     job = jobs.submit(target, list(command))
-    print(f"job {job}: it runs on whether this machine does or not", file=sys.stderr)
+    print(f"job {job}: it continues when this machine is switched off", file=sys.stderr)
     if detach:
         print(job)
         return
@@ -64,7 +64,7 @@ def status(*, cluster: Path, shared: str, as_json: bool) -> None:
 def logs(*, cluster: Path, job: str | None, shared: str) -> None:
     """Follow a job's log to its end.
 
-    Ctrl-C stops following; the job runs on.
+    Ctrl-C stops following, but not the job.
     """
     from fsd_tune.cluster import jobs
 
@@ -90,7 +90,7 @@ def stop(*, cluster: Path, job: str | None, shared: str) -> None:
 
 
 @verb(CLUSTER)
-@argument("cluster", help="The YAML that `ray up` was given; or the search's URI, and no name.")
+@argument("cluster", help="The YAML that was given to `ray up`; or the search's URI, without a name.")
 @argument("name", required=False, help="The --output of the search that was submitted.")
 @options.folder_flag("--output", "Folder on this machine; default: the same name.")
 @_shared
@@ -102,10 +102,11 @@ def fetch(*, cluster: str, name: str | None, output: Path | None, shared: str) -
     from fsd_tune.cluster import jobs
     from fsd_tune.cluster.fetch import fetch_search, fetch_uri
 
-    uri = next((given for given in (name, cluster) if given is not None and is_uri(given)), None)
+    uri = next((value for value in (name, cluster) if value is not None and is_uri(value)), None)
     if uri is not None:
         target = output or Path(last_name(uri))
-        fetched = fetch_uri(uri, target)
+        check_outputs({"--output": target})
+        file_names = fetch_uri(uri, target)
     elif name is None:
         raise InputError("NAME: is missing: the `--output` of the search that was submitted.")
     else:
@@ -113,5 +114,6 @@ def fetch(*, cluster: str, name: str | None, output: Path | None, shared: str) -
         target = Path(posixpath.normpath(name).removeprefix(f"{source.shared}/")) if output is None else output
         if output is None and target.is_absolute():
             raise InputError(f"NAME: {name} does not lie in {source.shared}, which all nodes share.")
-        fetched = fetch_search(source, name, target)
-    print(f"{target}: {', '.join(fetched)}")
+        check_outputs({"--output": target})
+        file_names = fetch_search(source, name, target)
+    print(f"{target}: {', '.join(file_names)}")

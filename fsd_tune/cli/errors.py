@@ -1,10 +1,9 @@
-"""How errors become lines on standard error and an exit code.
+"""Translate errors into lines on standard error and an exit code.
 
-0 done, 1 failed midway, 2 wrong input, 130 interrupted.
+The exit codes are 0 for done, 1 for failed midway, 2 for wrong input and 130 for interrupted.
 """
 
 import errno
-import os
 import shlex
 import signal
 import sys
@@ -14,12 +13,14 @@ from dataclasses import dataclass, field, replace
 
 import click
 
+from fsd_tune.cluster.signals import ending_signals, interrupt
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.settings import loader
 from fsd_tune.settings.overrides import unknown_flag
+from fsd_tune.storage.io_errors import as_os_error
 from fsd_tune.storage.layout import SUMMARY
 
-# The system's errors for a path that cannot be used as given. None of them occurs midway.
+# System errors for a path that cannot be used. They occur only before work starts.
 _WRONG_PATH = (errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
@@ -29,9 +30,9 @@ class Invocation:
 
     Attributes:
         verb: name of the verb.
-        words: its arguments as they were typed.
-        single_run: whether the verb trains one model. What is kept of an interrupted training is then only what a note
-            of the error says, and `--overwrite` belongs to the command that continues.
+        words: its arguments as the user typed them.
+        single_run: whether the verb trains one model. An interrupted training then keeps only the work that a note of
+            the error names, and the command that continues needs `--overwrite`, if it was given.
         keeps_progress: whether the same command continues after an interruption; if not, it starts again.
         search: folder or URI of the search that the verb works on, which `resume` continues.
         setting_flags: the flags that override settings, as `--flag=value`.
@@ -48,7 +49,7 @@ class Invocation:
         """Return the settings that flags override, as {dotted key: YAML text}.
 
         Raises:
-            InputError: a setting is given by two flags.
+            InputError: two flags give the same setting.
         """
         return loader.parse_flags(self.setting_flags)
 
@@ -60,7 +61,7 @@ class Invocation:
         if self.search is not None and (open_experiment(self.search).folder / SUMMARY).is_file():
             words = ["resume", self.search]
         elif not self.single_run:
-            # `--overwrite` would delete what the command continues from.
+            # `--overwrite` would delete the work that the command continues.
             words = [word for word in words if word != "--overwrite"]
         return f"{'To continue' if self.keeps_progress else 'To start again'}: {shlex.join(['fsd-tune', *words])}"
 
@@ -69,24 +70,28 @@ def guard(work: Callable[[], object], invocation: Invocation, debug: bool) -> in
     """Run a verb and return its exit code; print errors as lines on standard error.
 
     Args:
-        work: the verb.
-        invocation: the call, for the command that continues it.
-        debug: print the traceback of an error, too.
+        work: the function that runs the verb.
+        invocation: the call of the verb.
+        debug: also print the traceback of an error.
 
     Returns:
-        0 if the verb succeeded, else as `error_lines` gives it.
+        0 if the verb succeeded, else the code from `error_lines`.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in ending_signals():
+        if number != signal.SIGINT:
+            signal.signal(number, interrupt)
     try:
         work()
         sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader has closed the pipe (`fsd-tune validate F | head`). Python flushes once more when it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (FsdTuneError, KeyboardInterrupt, OSError) as error:
+    except (Exception, KeyboardInterrupt) as error:
+        known = error if isinstance(error, FsdTuneError | KeyboardInterrupt) else as_os_error(error)
+        if known is None:
+            raise
+        if known is not error:
+            known.__notes__ = getattr(error, "__notes__", [])
         if debug:
             traceback.print_exc()
-        lines, code = error_lines(error, invocation)
+        lines, code = error_lines(known, invocation)
         print("\n".join(lines), file=sys.stderr)
         return code
     return 0
@@ -96,30 +101,36 @@ def error_lines(error: FsdTuneError | KeyboardInterrupt | OSError, invocation: I
     """Return the lines to print about an error, and the exit code.
 
     Args:
-        error: what a verb raised.
+        error: the error that the verb raised.
         invocation: the call of the verb.
 
     Returns:
-        The lines, and 2 for wrong input, 130 for an interruption, else the code of the failure (1 by default).
+        The lines, and the exit code: 2 for wrong input, 130 for an interruption, else the error's code (default 1).
     """
     if isinstance(error, InputError):
         return [*(f"error: {problem}" for problem in error.problems), *([error.hint] if error.hint else [])], 2
-    # A training run that has kept a checkpoint says so in a note.
+    # A training run adds a note to the error if it has kept a checkpoint.
     notes = getattr(error, "__notes__", [])
     invocation = replace(invocation, keeps_progress=invocation.keeps_progress or bool(notes))
     if isinstance(error, KeyboardInterrupt):
-        kept = "; ".join(notes) or ("what was finished is kept" if invocation.keeps_progress else "nothing was written")
-        return [f"interrupted; {kept}.", invocation.next_command()], 130
+        progress = "; ".join(notes) or (
+            "what was finished is kept" if invocation.keeps_progress else "nothing was written"
+        )
+        return [f"interrupted; {progress}.", invocation.next_command()], 130
     if isinstance(error, FsdTuneError):
         return [f"failed: {error}", error.hint or invocation.next_command()], error.exit_code
-    text = f"{error.filename}: {error.strerror}" if error.filename else str(error) or type(error).__name__
+    text = (
+        f"{error.filename}: {error.strerror}"
+        if error.filename
+        else error.strerror or str(error) or type(error).__name__
+    )
     if error.errno in _WRONG_PATH:
         return [f"error: {text}; give another path."], 2
     return [f"failed: {text}", invocation.next_command()], 1
 
 
 def usage_lines(error: click.ClickException) -> list[str]:
-    """Return the lines to print about a command line that cannot be parsed: one per problem, the flag first.
+    """Return a line for each problem of a command line that cannot be parsed; a line starts with the flag.
 
     Args:
         error: the error that click raised.
@@ -135,7 +146,7 @@ def _usage_problems(error: click.ClickException, context: click.Context | None) 
         known = [name for parameter in context.command.params for name in parameter.opts]
         return [f"{error.option_name}: {unknown_flag(error.option_name, known)}"]
     if isinstance(error, click.MissingParameter) and context is not None:
-        # Click converts the given parameters first, so all that have no value yet are missing.
+        # Click converts the given parameters first, so all parameters without a value are missing.
         missing = [
             parameter
             for parameter in context.command.params
@@ -164,7 +175,3 @@ def parameter_name(parameter: click.Parameter) -> str:
 
 def _lower(text: str) -> str:
     return text[:1].lower() + text[1:]
-
-
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt

@@ -1,6 +1,6 @@
-"""The console script, and the verbs that work on settings or on searches that exist.
+"""The console script, and the verbs `report`, `compare`, `validate` and `demo`.
 
-What a verb needs is imported when it runs, so that `--help` answers at once.
+A verb imports its modules when it runs, so that `--help` answers at once.
 """
 
 import sys
@@ -20,7 +20,7 @@ from fsd_tune.cli import (
 )
 from fsd_tune.cli.app import INPUTS, INSPECT, OUTPUT, SEARCH, argument, option, verb
 from fsd_tune.cli.errors import Invocation
-from fsd_tune.cli.values import check_folder, checked_settings, show_result
+from fsd_tune.cli.values import check_outputs, checked_settings, show_result
 from fsd_tune.errors import InputError
 from fsd_tune.progress import Display
 from fsd_tune.settings import loader
@@ -32,13 +32,13 @@ from fsd_tune.settings import loader
 def report(*, folder: str, as_json: bool) -> None:
     """Write a search's leaderboard and report.html.
 
-    It reads the folder alone, and works while the search runs or after it.
+    It reads only the folder, and works during and after the search.
     """
     from fsd_tune.report import html_report, summary
     from fsd_tune.storage.open_folder import open_for_reading
 
-    with open_for_reading(folder) as opened:
-        results = html_report.load(opened.folder, described=True)
+    with open_for_reading(folder) as experiment:
+        results = html_report.load(experiment.folder, described=True)
         html_report.write_report(results)
     show_result(summary.summary_document(results), as_json, summary.summary_lines(results, folder))
 
@@ -54,15 +54,17 @@ def compare(*, searches: tuple[str, ...], output: Path, anyway: bool, wandb_view
 
     The page shows the best score that each search had found after the same cost.
     """
-    check_folder("--output", output)
-    from fsd_tune.report import compare as comparing
+    check_outputs({"--output": output})
+    from fsd_tune.report import compare as comparisons
     from fsd_tune.report import compare_page
 
-    compared = comparing.compare(list(searches), anyway)
-    steps = comparing.wandb_view_steps(list(searches), compared) if wandb_view else []
-    path = compare_page.write_comparison(compared, output)
+    comparison = comparisons.compare(list(searches), anyway)
+    steps = comparisons.wandb_view_steps(list(searches), comparison) if wandb_view else []
+    path = compare_page.write_comparison(comparison, output)
     show_result(
-        comparing.comparison_document(compared), as_json, [*comparing.comparison_lines(compared), f"page: {path}"]
+        comparisons.comparison_document(comparison),
+        as_json,
+        [*comparisons.comparison_lines(comparison), f"page: {path}"],
     )
     for step in steps:
         print(step, file=sys.stderr)
@@ -103,7 +105,7 @@ def demo(*, folder: Path, input_only: bool, temp_dir: Path | None, quiet: bool) 
 
     It fetches an encoder and real sentences, fine-tunes a teacher, searches, and writes the report.
     """
-    check_folder("--folder", folder)
+    check_outputs({"--folder": folder})
     from fsd_tune.cli import demo_run
     from fsd_tune.report import summary
 

@@ -1,4 +1,4 @@
-"""The verbs that make a model: teacher, memory, distill."""
+"""The verbs that train models and build memories: teacher, memory and distill."""
 
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -10,11 +10,21 @@ import click
 from fsd_tune.cli import options
 from fsd_tune.cli.app import INPUTS, RUNNING, TRAIN, TRAINING, WANDB, Decorator, option, verb
 from fsd_tune.cli.errors import Invocation
-from fsd_tune.cli.values import check_folder, checked_settings, local_problems, numbers, run_folder, show_result
+from fsd_tune.cli.values import check_outputs, checked_settings, local_problems, numbers, run_folder, show_result
 from fsd_tune.errors import ProblemCollector
 from fsd_tune.models.local_checks import model_problems
 from fsd_tune.progress import Display
-from fsd_tune.settings.overrides import read_configuration_file
+from fsd_tune.settings.loader import load_section
+from fsd_tune.settings.methods import HYPERPARAMETERS
+from fsd_tune.settings.overrides import flag_of, read_configuration_file
+from fsd_tune.settings.schema import Wandb
+
+
+def _number(name: str) -> options.Number:
+    """Return the type of a flag that accepts what a hyperparameter accepts."""
+    hyperparameter = HYPERPARAMETERS[name]
+    return options.Number(hyperparameter.kind, hyperparameter.low, hyperparameter.high)
+
 
 # Each row: flag, type, default, help.
 _TRAINING_FLAGS: tuple[tuple[str, Any, Any, str], ...] = (
@@ -23,14 +33,14 @@ _TRAINING_FLAGS: tuple[tuple[str, Any, Any, str], ...] = (
         "--learning-rates",
         str,
         None,
-        "Several, separated by commas: a teacher is trained with each, the best on dev is kept.",
+        "Several, separated by commas: a teacher is trained with each, and the best on dev is kept.",
     ),
-    ("--epochs", options.Number(int, 1), 3, "Passes over the training split."),
-    ("--batch-size", options.Number(int, 1), 32, "Examples of a step."),
-    ("--warmup-ratio", options.Number(float, 0, 1), 0.0, "Share of the steps that warm up."),
-    ("--weight-decay", options.Number(float, 0), 0.0, "Weight decay of AdamW."),
-    ("--max-length", options.Number(int, 4), 128, "Largest number of tokens of an example."),
-    ("--seed", options.Number(int, 0), None, "Seed of head, batch order and dropout; default: 0."),
+    ("--epochs", _number("epochs"), 3, "Passes over the training split."),
+    ("--batch-size", _number("batch_size"), 32, "Number of examples per step."),
+    ("--warmup-ratio", _number("warmup_ratio"), 0.0, "Share of the steps with a growing learning rate."),
+    ("--weight-decay", _number("weight_decay"), 0.0, "Weight decay of AdamW."),
+    ("--max-length", options.Number(int, 4, 100_000), 128, "Largest number of tokens of an example."),
+    ("--seed", options.SEEDS, None, "Seed of head, batch order and dropout; default: 0."),
     ("--seeds", str, None, "Several, separated by commas; each is combined with every learning rate."),
     (
         "--holdout",
@@ -47,10 +57,10 @@ _WANDB_FLAGS: tuple[tuple[str, Any, Any, str], ...] = (
     ("--wandb-tags", str, None, "Tags, separated by commas."),
 )
 _GRID_FLAGS: tuple[tuple[str, Any, Any, str], ...] = (
-    ("--cpus-per-trial", options.Number(float, 1e-3), None, "CPUs of each of several teachers; default: 1."),
+    ("--cpus-per-trial", options.Number(float, 1e-3, 10_000), None, "CPUs of each of several teachers; default: 1."),
     (
         "--gpus-per-trial",
-        options.Number(float, 0),
+        options.Number(float, 0, 1024),
         None,
         "GPUs of each of several teachers; default: 1 if there is one.",
     ),
@@ -75,7 +85,7 @@ def _flags(panel: str, rows: tuple[tuple[str, Any, Any, str], ...]) -> Decorator
 @options.output
 @options.data
 @_flags(TRAINING, _TRAINING_FLAGS)
-@option("--freeze-embeddings", panel=TRAINING, is_flag=True, help="Leave the word embeddings as they are.")
+@option("--freeze-embeddings", panel=TRAINING, is_flag=True, help="Do not train the word embeddings.")
 @_flags(WANDB, _WANDB_FLAGS)
 @options.device
 @_flags(RUNNING, _GRID_FLAGS)
@@ -91,10 +101,9 @@ def teacher(invocation: Invocation, /, *, overwrite: bool, quiet: bool, as_json:
     Several (--learning-rates, --seeds) are trained side by side on Ray, and the best on dev is kept.
     """
     several = flags["learning_rates"] is not None or flags["seeds"] is not None
-    # Each finished teacher of several is kept.
+    # A run over several teachers keeps each finished one.
     invocation.keeps_progress = several
-    rates, seeds = _rates_and_seeds(flags, several)
-    from fsd_tune.settings.schema import Wandb
+    rates, seeds, wandb = _rates_seeds_and_wandb(flags, several)
     from fsd_tune.training.teacher import TeacherConfig, fine_tune
 
     config = TeacherConfig(
@@ -103,14 +112,7 @@ def teacher(invocation: Invocation, /, *, overwrite: bool, quiet: bool, as_json:
         config={name: flags[name] for name in _OPTIMISATION} | {"learning_rate": rates[0], "gradient_accumulation": 1},
         seed=seeds[0],
         reports=flags["epochs"],
-        wandb=Wandb.model_validate(
-            {
-                "mode": flags["wandb"],
-                "project": flags["wandb_project"],
-                "entity": flags["wandb_entity"],
-                "tags": tuple(filter(None, (flags["wandb_tags"] or "").split(","))),
-            }
-        ),
+        wandb=wandb,
     )
     with closing(Display(quiet)) as display:
         if several:
@@ -136,11 +138,11 @@ def teacher(invocation: Invocation, /, *, overwrite: bool, quiet: bool, as_json:
     )
 
 
-def _rates_and_seeds(flags: Mapping[str, Any], several: bool) -> tuple[list[float], list[int]]:
-    """Return the learning rates and seeds of the teachers.
+def _rates_seeds_and_wandb(flags: Mapping[str, Any], several: bool) -> tuple[list[float], list[int], Wandb]:
+    """Return the learning rates and seeds of the teachers, and the settings of Weights & Biases.
 
     Raises:
-        InputError: flags are wrong or contradict each other; the problems of model and data are added.
+        InputError: flags are wrong or contradict each other. Problems of the model and data are added.
     """
     problems = ProblemCollector()
     rates = numbers("learning_rate", flags["learning_rate"], flags["learning_rates"], 5e-5, problems)
@@ -151,10 +153,20 @@ def _rates_and_seeds(flags: Mapping[str, Any], several: bool) -> tuple[list[floa
             problems.add(f"{flag}: is for several teachers, given by --learning-rates or --seeds.")
     if flags["device"] == "cuda" and flags["gpus_per_trial"] == 0:
         problems.add("--gpus-per-trial: found 0, but must be above 0 with --device cuda.")
+    tracking = {
+        "mode": flags["wandb"],
+        "project": flags["wandb_project"],
+        "entity": flags["wandb_entity"],
+        "tags": tuple(filter(None, (flags["wandb_tags"] or "").split(","))),
+    }
+    wandb = None
+    with problems.collect():
+        wandb = load_section("wandb", tracking, {key: flag_of(f"wandb.{key}") for key in tracking})
     if problems.lines:
         problems.add(*local_problems([flags["task"]], flags["data"]), *model_problems(flags["model"], "--model"))
     problems.raise_any()
-    return rates, seeds
+    assert wandb is not None
+    return rates, seeds, wandb
 
 
 @verb(TRAIN, settings=True)
@@ -181,19 +193,19 @@ def memory(
 ) -> None:
     """Build a task's teacher outputs and memory ahead of a search.
 
-    If the folder holds them already, they are reused.
+    If the folder already has them, they are reused.
     """
-    check_folder("--memory", memory)
+    check_outputs({"--memory": memory})
     settings = checked_settings(space, invocation, [task], [teacher], data)
     from fsd_tune.training.api import build_memory
 
     with closing(Display(quiet)) as display:
-        built = build_memory(
+        result = build_memory(
             settings, task=task, teacher=teacher, memory=memory, data=data, device=device, display=display
         )
-    how = "built with one teacher pass" if built.passes else "reused, no teacher pass"
-    facts = built.facts.to_json() | {"passes": built.passes, "teacher": built.teacher_metrics, "folder": str(memory)}
-    show_result(facts, as_json, [f"teacher memory {facts['fingerprint']}: {how}, in {memory}"])
+    origin = "built with one teacher pass" if result.passes else "reused, no teacher pass"
+    facts = result.facts.to_json() | {"passes": result.passes, "teacher": result.teacher_metrics, "folder": str(memory)}
+    show_result(facts, as_json, [f"teacher memory {facts['fingerprint']}: {origin}, in {memory}"])
 
 
 @verb(TRAIN, settings=True, single_run=True)
@@ -208,7 +220,7 @@ def memory(
     panel=INPUTS,
     type=Path,
     metavar="FILE",
-    help="JSON or YAML of hyperparameters, as agents of W&B write it.",
+    help="JSON or YAML with hyperparameters, as W&B agents write it.",
 )
 @options.device
 @options.overwrite
@@ -232,13 +244,14 @@ def distill(
 ) -> None:
     """Distil one student with fixed hyperparameters.
 
-    The YAML, a flag or --configuration fixes each of them.
+    The YAML, a flag or --configuration must fix each of them.
     """
-    check_folder("--memory", memory)
     output = run_folder(output)
-    configured = {} if configuration is None else read_configuration_file(configuration)
-    places = {key: f"{configuration}: {key.removeprefix('space.')}" for key in configured}
-    settings = checked_settings(space, invocation.overrides() | configured, [task], [teacher], data, places)
+    check_outputs({"--memory": memory})
+    configuration_values = {} if configuration is None else read_configuration_file(configuration)
+    value_names = {key: f"{configuration}: {key.removeprefix('space.')}" for key in configuration_values}
+    overrides = invocation.overrides() | configuration_values
+    settings = checked_settings(space, overrides, [task], [teacher], data, value_names)
     from fsd_tune.training import api as training
 
     with closing(Display(quiet)) as display:
@@ -254,8 +267,8 @@ def distill(
             display=display,
         ).record
     score = result["teacher"]["score"]
-    compared = "" if score is None else f" (teacher {score:.4f})"
-    lines = [f"student: {result['metric']} {result['score']:.4f}{compared}, in {output}"]
+    teacher_text = "" if score is None else f" (teacher {score:.4f})"
+    lines = [f"student: {result['metric']} {result['score']:.4f}{teacher_text}, in {output}"]
     if "dev" in result:
         lines.append(f"on dev, which selected nothing: {result['metric']} {result['dev']['score']:.4f}")
     show_result(result, as_json, lines)

@@ -7,14 +7,17 @@ from typing import Any
 import click
 
 from fsd_tune.cli.app import INPUTS, OUTPUT, RUNNING, Decorator, TaskFlag, argument, option
+from fsd_tune.data.text_lines import shorten
 from fsd_tune.errors import InputError
+from fsd_tune.settings.problems import quote_value
+from fsd_tune.settings.schema import MAX_SEED
 from fsd_tune.settings.shipped import find_space
 
 _GLUE = "cola sst2 mrpc qqp stsb mnli qnli rte wnli"
 
 
 class OneOf(click.ParamType[str]):
-    """One of a few words."""
+    """A parameter type that accepts one of a few words."""
 
     name = "word"
 
@@ -25,7 +28,7 @@ class OneOf(click.ParamType[str]):
         """Return the word.
 
         Raises:
-            InputError: it is none of the accepted ones.
+            InputError: the word is not accepted.
         """
         if value not in self.accepted:
             flag = "" if param is None else param.opts[0]
@@ -40,11 +43,11 @@ class OneOf(click.ParamType[str]):
 
 
 class Number(click.ParamType[float]):
-    """A number within limits; a whole one if `kind` is int."""
+    """A parameter type that accepts numbers within limits; whole numbers if `kind` is int."""
 
     name = "number"
 
-    def __init__(self, kind: type[int] | type[float], low: float, high: float = math.inf) -> None:
+    def __init__(self, kind: type, low: float, high: float) -> None:
         self.kind = kind
         self.low = low
         self.high = high
@@ -53,22 +56,22 @@ class Number(click.ParamType[float]):
         """Return the number.
 
         Raises:
-            InputError: it is none, or outside the limits.
+            InputError: the value is not a number, or outside the limits.
         """
         try:
             number = self.kind(value)
         except ValueError:
             number = math.nan
         if not self.low <= number <= self.high:
-            limits = f"of at least {self.low:g}" if self.high == math.inf else f"from {self.low:g} to {self.high:g}"
+            limits = f"from {quote_value(self.low)} to {quote_value(self.high)}"
             words = "a whole number" if self.kind is int else "a number"
             flag = "" if param is None else param.opts[0]
-            raise InputError(f"{flag}: found {value}, but must be {words} {limits}.")
+            raise InputError(f"{flag}: found {shorten(str(value))}, but must be {words} {limits}.")
         return number
 
 
 class SpaceFile(click.ParamType[Path]):
-    """The YAML of a search space: a file, or the name of a shipped space."""
+    """A parameter type for the YAML of a search space: a file, or the name of a shipped space."""
 
     name = "space"
 
@@ -77,6 +80,7 @@ class SpaceFile(click.ParamType[Path]):
         return find_space(str(value))
 
 
+SEEDS = Number(int, 0, MAX_SEED)
 PRECISIONS = OneOf("auto", "float32", "bf16")
 
 
@@ -86,23 +90,23 @@ def _use_task_file(context: click.Context, parameter: click.Parameter, value: Pa
 
 
 def task_flag(help: str = f"GLUE task: {_GLUE}.", required: bool = True) -> Decorator:
-    """Return a decorator that adds `--task` and `--task-file`; the verb gets a name, or a Path, as `task`.
+    """Return a decorator that adds `--task` and `--task-file`; the verb's parameter `task` is an id or a Path.
 
     Args:
-        help: of `--task`.
+        help: the help of `--task`.
         required: whether the verb needs one of the two.
     """
-    own = option(
+    task_file_option = option(
         "--task-file",
         panel=INPUTS,
         type=Path,
         metavar="FILE",
         expose_value=False,
         callback=_use_task_file,
-        help="YAML of a task of your own, as in examples/own_task/; in place of --task.",
+        help="YAML of your own task, as in examples/own_task/; replaces --task.",
     )
-    known = option("--task", cls=TaskFlag, panel=INPUTS, metavar="TASK", required=required, help=help)
-    return lambda function: known(own(function))
+    task_option = option("--task", cls=TaskFlag, panel=INPUTS, metavar="TASK", required=required, help=help)
+    return lambda function: task_option(task_file_option(function))
 
 
 def folder_flag(name: str, help: str, **attributes: Any) -> Decorator:
@@ -110,8 +114,8 @@ def folder_flag(name: str, help: str, **attributes: Any) -> Decorator:
 
     Args:
         name: the flag.
-        help: its help.
-        attributes: as for `app.option`.
+        help: the help of the flag.
+        attributes: further attributes, as for `app.option`.
     """
     return option(name, **{"panel": OUTPUT, "type": Path, "metavar": "FOLDER", "help": help} | attributes)
 
@@ -133,12 +137,12 @@ teachers = option(
     required=True,
     help="Fine-tuned teacher: folder or hub id; for several tasks 'teachers/{task}'.",
 )
-data = folder_flag(
-    "--data", "Folder that holds SST-2/, RTE/ and so on; default: nyu-mll/glue from the hub.", panel=INPUTS
-)
-output = folder_flag("--output", "Folder to write: new, or holding the same thing.", required=True)
+data = folder_flag("--data", "Folder with SST-2/, RTE/ and so on; default: nyu-mll/glue from the hub.", panel=INPUTS)
+output = folder_flag("--output", "Folder to write: new, or with a result of the same verb.", required=True)
 memory = folder_flag(
-    "--memory", "Folder for teacher memories; default: memory/ in --output, for distill beside it.", panel=INPUTS
+    "--memory",
+    "Folder for teacher memories; default: memory/ in --output; distill: memory/ beside --output.",
+    panel=INPUTS,
 )
 memory_or_uri = option(
     "--memory",
@@ -154,10 +158,12 @@ recorded_precision = option(
     help="Number format of the model; default: the one that its folder records, else float32.",
 )
 address = option(
-    "--address", panel=RUNNING, help="Ray cluster to run on; without it a local Ray, or the one of RAY_ADDRESS."
+    "--address", panel=RUNNING, help="Ray cluster to run on; default: the one in RAY_ADDRESS, else a local Ray."
 )
 temp_dir = folder_flag(
-    "--temp-dir", "Folder for Ray's sockets and logs (a short path); default: /tmp/ray.", panel=RUNNING
+    "--temp-dir",
+    "Folder in which Ray has its own, for sockets and logs, until the end (a short path); default: /tmp.",
+    panel=RUNNING,
 )
 overwrite = option("--overwrite", panel=OUTPUT, is_flag=True, help="Replace what --output holds.")
 quiet = option("--quiet", panel=OUTPUT, is_flag=True, help="Show no progress.")

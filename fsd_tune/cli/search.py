@@ -1,4 +1,4 @@
-"""The verbs around a search on Ray: search, resume, confirm, and doctor, which checks before one starts."""
+"""The verbs for a search on Ray: search, resume, confirm and doctor."""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -10,7 +10,7 @@ import click
 from fsd_tune.cli import options
 from fsd_tune.cli.app import INPUTS, OUTPUT, RUNNING, SEARCH, TRAINING, option, verb
 from fsd_tune.cli.errors import Invocation
-from fsd_tune.cli.values import check_folder_or_uri, checked_settings, show_result, tasks_and_teachers
+from fsd_tune.cli.values import check_outputs, checked_settings, show_result, tasks_and_teachers
 from fsd_tune.progress import Display
 from fsd_tune.settings import loader
 from fsd_tune.storage.uri import joined
@@ -25,7 +25,7 @@ from fsd_tune.storage.uri import joined
     "--output",
     panel=OUTPUT,
     metavar="FOLDER",
-    help="The search's folder, or a URI (s3://, gs://); of several tasks the folder that holds theirs; default: runs/.",
+    help="The search's folder, or a URI (s3://, gs://); for several tasks the folder above theirs; default: runs/.",
 )
 @options.memory_or_uri
 @options.device
@@ -57,8 +57,7 @@ def search(
 
     The same command again, or `resume`, continues an interrupted search.
     """
-    check_folder_or_uri("--output", output)
-    check_folder_or_uri("--memory", memory)
+    check_outputs({"--output": output, "--memory": memory}, uri=True)
     tasks: Sequence[str | Path]
     if isinstance(task, Path):
         tasks = [task]
@@ -74,8 +73,8 @@ def search(
     from fsd_tune.search.options import RunOptions, SearchInputs
 
     searches = [
-        SearchInputs(one_task, model, target, data, memory)
-        for one_task, model, target in zip(tasks, teachers, folders, strict=True)
+        SearchInputs(task_or_file, model, folder, data, memory)
+        for task_or_file, model, folder in zip(tasks, teachers, folders, strict=True)
     ]
     run_options = RunOptions(device, overwrite=overwrite, address=address, ray_temporary=temp_dir)
     if len(searches) > 1:
@@ -122,14 +121,14 @@ def resume(
 ) -> None:
     """Continue an interrupted search, or give it more trials.
 
-    Of the settings only budgets (such as --trials) and resources can change.
+    You can change only budgets (such as --trials) and resources.
     """
     from fsd_tune.report import summary
-    from fsd_tune.search import api as searching
+    from fsd_tune.search import api
 
     invocation.search = folder
     with closing(Display(quiet, verbose)) as display:
-        results = searching.resume(
+        results = api.resume(
             folder,
             invocation.overrides(),
             errored=errored,
@@ -143,19 +142,25 @@ def resume(
 @verb(SEARCH)
 @options.search_folder
 @option("--top", panel=TRAINING, type=int, default=5, help="Number of the search's best configurations that compete.")
-@option("--seeds", panel=TRAINING, type=int, default=5, help="Selection seeds: the best mean on them wins.")
+@option(
+    "--seeds",
+    panel=TRAINING,
+    type=int,
+    default=5,
+    help="Selection seeds: the configuration with the best mean on them wins.",
+)
 @option(
     "--fresh-seeds",
     panel=TRAINING,
     type=int,
     default=5,
-    help="Further seeds, which selected nothing, for the winner and the baselines.",
+    help="Further seeds for the winner and the baselines; they select nothing.",
 )
 @option(
     "--baseline",
     panel=INPUTS,
     metavar="FOLDER",
-    help="A finished search over kd, for a tuned baseline; without it kd's defaults.",
+    help="A finished search over kd as a tuned baseline; default: kd with its defaults.",
 )
 @options.address
 @options.temp_dir
@@ -177,12 +182,12 @@ def confirm(
 
     The same command again continues an interrupted confirmation.
     """
-    from fsd_tune.evaluation.confirm.api import confirm as confirmed
+    from fsd_tune.evaluation.confirm.api import confirm as run_confirmation
     from fsd_tune.report import confirmation
     from fsd_tune.storage.open_folder import open_experiment
 
     with closing(Display(quiet)) as display:
-        document = confirmed(
+        document = run_confirmation(
             folder,
             top=top,
             seeds=seeds,
@@ -197,7 +202,7 @@ def confirm(
 
 @verb(SEARCH, settings=True)
 @options.optional_space
-@options.task_flag("GLUE task whose data are checked.", required=False)
+@options.task_flag("GLUE task whose data to check.", required=False)
 @option("--teacher", panel=INPUTS, help="Teacher: folder or hub id.")
 @options.data
 @options.memory_or_uri
@@ -219,11 +224,11 @@ def doctor(
 ) -> None:
     """Check everything that a search needs before it starts.
 
-    Each line is ok, or says what to do.
+    Each line says ok or what to do.
     """
-    from fsd_tune.search import doctor as doctors
+    from fsd_tune.search import doctor as checks
 
     settings = None if space is None else loader.load(space, invocation.overrides())
-    request = doctors.CheckRequest(settings, task, teacher, data, memory, output, address, cluster)
-    if not doctors.print_checks(doctors.run_checks(request)):
+    request = checks.CheckRequest(settings, task, teacher, data, memory, output, address, cluster)
+    if not checks.print_checks(checks.run_checks(request)):
         raise SystemExit(2)

@@ -1,4 +1,4 @@
-"""The verbs for students that exist: evaluate, analyze, export, predict."""
+"""The verbs for finished students: evaluate, analyze, export and predict."""
 
 from contextlib import closing
 from pathlib import Path
@@ -50,7 +50,7 @@ def evaluate(
     default=256,
     help="Largest number of dev examples, drawn by --seed.",
 )
-@option("--seed", panel=INPUTS, type=options.Number(int, 0), default=0, help="Seed of the sample and of t-SNE.")
+@option("--seed", panel=INPUTS, type=options.SEEDS, default=0, help="Seed of the sample and of t-SNE.")
 @options.device
 @options.overwrite
 @options.quiet
@@ -58,7 +58,7 @@ def evaluate(
 def analyze(*, output: Path | None, device: str, quiet: bool, as_json: bool, **inputs: Any) -> None:
     """Compare a student's features with its teacher's.
 
-    The CKA of all layers, the gaps of distances and cosines, and t-SNE, as numbers and as pictures.
+    It writes the CKA of all layers, the gaps of distances and cosines, and t-SNE, as numbers and pictures.
     """
     from fsd_tune.evaluation.analysis import api as analysis
     from fsd_tune.evaluation.analysis.inputs import plan_analysis
@@ -91,8 +91,8 @@ def export(
         document = export_student(student, output, task=task, onnx=onnx, overwrite=overwrite, display=display)
     scores = ", ".join(f"{name} {value:.4f}" for name, value in document["metrics"].items())
     examples = "" if document["examples"] is None else f" on {document['examples']:,} dev examples"
-    scored = scores + examples if scores else "no scores recorded"
-    lines = [f"student for {document['task']}: {scored}, in {output}"]
+    score_text = scores + examples if scores else "no scores recorded"
+    lines = [f"student for {document['task']}: {score_text}, in {output}"]
     if document["confirmed"]:
         lines.append("the model card has the scores on fresh seeds")
     if document["onnx_difference"] is not None:
@@ -114,7 +114,7 @@ def export(
 )
 @option("--all", "all_tasks", panel=INPUTS, is_flag=True, help="Use every task whose student's folder exists.")
 @options.data
-@options.folder_flag("--output", "Folder for RTE.tsv and so on: new, or holding the same.", required=True)
+@options.folder_flag("--output", "Folder for RTE.tsv and so on: new, or with the same files.", required=True)
 @options.recorded_precision
 @options.device
 @options.overwrite
@@ -168,18 +168,18 @@ def _students_of(task: str, student: str) -> tuple[list[str], list[str]]:
 
 
 def _existing_students(student: str, display: Display) -> tuple[list[str], list[str]]:
-    """Return the tasks whose student is a folder, and those students; a note names the other tasks.
+    """Return the tasks whose student is a folder, and these students; a note names the other tasks.
 
     Raises:
-        InputError: there is none.
+        InputError: no student is a folder.
     """
     from fsd_tune.data.splits import TASKS
 
     students = dict(zip(*_students_of(",".join(TASKS), student), strict=True))
     existing = {name: path for name, path in students.items() if Path(path).is_dir()}
-    absent = [path for name, path in students.items() if name not in existing]
+    missing_folders = [path for name, path in students.items() if name not in existing]
     if not existing:
-        raise InputError(f"--student: there is no folder {absent[0]}, nor that of any other task.")
-    if absent:
+        raise InputError(f"--student: there is no folder {missing_folders[0]}, nor one for any other task.")
+    if missing_folders:
         display.line(f"note: no student exists for {', '.join(name for name in students if name not in existing)}.")
     return list(existing), list(existing.values())

@@ -1,4 +1,4 @@
-"""The verbs around Weights & Biases: sync, sweep-config."""
+"""The verbs for Weights & Biases: sync and sweep-config."""
 
 import sys
 from pathlib import Path
@@ -8,22 +8,22 @@ import click
 from fsd_tune.cli import options
 from fsd_tune.cli.app import PUBLISH, SEARCH, argument, verb
 from fsd_tune.cli.errors import Invocation
-from fsd_tune.cli.values import check_file, check_folder, checked_settings, show_result
+from fsd_tune.cli.values import check_outputs, checked_settings, show_result
 from fsd_tune.errors import ProblemCollector
 
 
 @verb(PUBLISH)
-@argument("folder", type=Path, help="A search's folder, or any folder that holds wandb/.")
+@argument("folder", type=Path, help="A search's folder, or any folder with a wandb/ folder.")
 @options.as_json
 def sync(*, folder: Path, as_json: bool) -> None:
     """Upload a search's offline Weights & Biases runs.
 
-    The runs of its confirmation are uploaded with them.
+    The runs of its confirmation are uploaded, too.
     """
     from fsd_tune.tracking.sync import sync as upload
 
     counts = upload(folder)
-    show_result(counts, as_json, [f"{counts['runs']} runs uploaded, {counts['already']} had been before"])
+    show_result(counts, as_json, [f"{counts['runs']} runs uploaded, {counts['already']} were uploaded before"])
 
 
 @verb(SEARCH, settings=True)
@@ -48,18 +48,16 @@ def sweep_config(
 ) -> None:
     """Write a space as a W&B sweep whose agents run `distill`.
 
-    It serves to compare a sweep with a search of the same space.
+    Use it to compare a sweep with a search of the same space.
     """
-    check_folder("--memory", memory)
-    check_folder("--output", output)
-    check_file("--file", file)
+    check_outputs({"--memory": memory, "--output": output}, file)
     settings = checked_settings(space, invocation, [task], [teacher], data)
     from fsd_tune.data import splits
     from fsd_tune.models.local_checks import model_problems
 
     problems = ProblemCollector(model_problems(teacher, "--teacher"))
     if "{run}" in str(output):
-        problems.add(f"--output: found {output}, but each run's own folder is made below it without {{run}}.")
+        problems.add(f"--output: found {output}, but must not contain {{run}}; each run gets its own folder below it.")
     problems.raise_any()
     resolved = splits.get_task(task)
     splits.load_splits(resolved, ("train", "dev") if splits.is_here(resolved, data) else (), data)

@@ -1,4 +1,4 @@
-"""Checks of the values that verbs get, settings with the problems of other inputs, and printing of results."""
+"""Check the values of flags, load settings and print results."""
 
 import json
 import os
@@ -10,15 +10,16 @@ from fsd_tune.cli.errors import Invocation
 from fsd_tune.errors import InputError, ProblemCollector
 from fsd_tune.models.local_checks import model_problems
 from fsd_tune.settings import loader
+from fsd_tune.settings.schema import MAX_SEED
 from fsd_tune.settings.shipped import is_bare_name, unknown_space
-from fsd_tune.storage.uri import is_uri, problems_of
+from fsd_tune.storage.outputs import output_problems
 
 _RUN = "{run}"
 _TASK = "{task}"
 
 
 def tasks_and_teachers(tasks: str, teacher: str) -> tuple[list[str], list[str]]:
-    """Return the ids in `--task` and the teacher of each; see `tasks_and_models`.
+    """Return the ids in `--task` and the teacher of each task; see `tasks_and_models`.
 
     Args:
         tasks: the value of `--task`.
@@ -28,16 +29,16 @@ def tasks_and_teachers(tasks: str, teacher: str) -> tuple[list[str], list[str]]:
 
 
 def tasks_and_models(tasks: str, model: str, flag: str, example: str) -> tuple[list[str], list[str]]:
-    """Return `--task rte,mrpc --teacher 'teachers/{task}'` as a list of ids and the model of each.
+    """Return the ids in `--task`, such as `rte,mrpc`, and the model of each task, such as `teachers/{task}`.
 
     Args:
         tasks: the value of `--task`.
-        model: the value of `flag`, which names the models.
-        flag: the flag that an error names.
-        example: a valid value of `flag` that an error shows.
+        model: the value of `flag`, which gives the models.
+        flag: the flag to name in errors.
+        example: a valid value of `flag` to show in errors.
 
     Raises:
-        InputError: an id is empty or repeated, or there are several tasks and `{task}` is not in the model.
+        InputError: an id is empty or repeated, or `{task}` is missing from the model of several tasks.
     """
     names = [name.strip() for name in tasks.split(",")]
     problems = ProblemCollector(
@@ -59,15 +60,15 @@ def checked_settings(
     data: Path | None,
     places: Mapping[str, str] | None = None,
 ) -> loader.Settings:
-    """Return the settings. If they are wrong, report the obvious problems of the other inputs with theirs.
+    """Return the settings; if they are wrong, report the problems of the other inputs, too.
 
     Args:
-        space: the YAML; None for flags alone.
-        overrides: {dotted key: YAML text}, or the call whose flags override the YAML.
-        tasks: ids or files of the tasks, to be checked if the settings are wrong.
-        teachers: their teachers, likewise.
-        data: the folder of the tasks' data, likewise; None for the hub.
-        places: by key, what errors call an override that no flag gave.
+        space: the YAML; None to use only flags.
+        overrides: {dotted key: YAML text}, or the call of the verb, whose flags override the YAML.
+        tasks: ids or files of the tasks.
+        teachers: the teachers of the tasks.
+        data: the folder with the tasks' data; None for the hub.
+        places: names for overrides that no flag gave, by key; errors show them.
 
     Raises:
         InputError: the settings are wrong.
@@ -85,14 +86,14 @@ def checked_settings(
 
 
 def local_problems(tasks: Sequence[str | Path], data: Path | None) -> list[str]:
-    """Return the problems of tasks and of their data on disk, without asking the hub.
+    """Return the problems of tasks and of their data on disk; the hub is not contacted.
 
     Args:
         tasks: ids or files.
-        data: the folder that holds their data; None for the hub.
+        data: the folder with their data; None for the hub.
 
     Returns:
-        One line a problem.
+        One line per problem.
     """
     from fsd_tune.data import splits
 
@@ -107,28 +108,29 @@ def local_problems(tasks: Sequence[str | Path], data: Path | None) -> list[str]:
 def numbers(
     name: str, single: float | None, several: str | None, default: float, problems: ProblemCollector
 ) -> list[Any]:
-    """Return the values of `--<name>` or of `--<name>s`, which takes several with commas.
+    """Return the values of `--<name>`, or of `--<name>s`, which takes several values with commas.
 
     Args:
         name: learning_rate (numbers above 0, at most 1) or seed (whole numbers, at least 0).
         single: the value of `--<name>`; None if it was not given.
         several: the value of `--<name>s`; None if it was not given.
         default: the value if neither was given.
-        problems: gets one line for each wrong value.
+        problems: the collector that gets one line for each wrong value.
     """
     flag = f"--{name.replace('_', '-')}"
     if several is None:
         return [default if single is None else single]
     if single is not None:
         problems.add(f"{flag} and {flag}s: give one of them.")
-    kind, accepted = (int, "whole numbers from 0 on") if name == "seed" else (float, "numbers above 0, at most 1")
+    whole = f"whole numbers from 0 to {MAX_SEED}"
+    kind, accepted = (int, whole) if name == "seed" else (float, "numbers above 0, at most 1")
     values: list[Any] = []
     for word in several.split(","):
         try:
             value = kind(word)
         except ValueError:
             value = -1
-        if not (value >= 0 if name == "seed" else 0 < value <= 1):
+        if not (0 <= value <= MAX_SEED if name == "seed" else 0 < value <= 1):
             problems.add(f"{flag}s: found {word.strip() or 'nothing between commas'}, but must be {accepted}.")
         elif value in values:
             problems.add(f"{flag}s: found {word.strip()} more than once.")
@@ -137,72 +139,32 @@ def numbers(
     return values
 
 
-def check_folder(flag: str, path: Path | None) -> None:
-    """Check that a folder can be written.
+def check_outputs(folders: Mapping[str, str | Path | None], file: Path | None = None, uri: bool = False) -> None:
+    """Refuse outputs that cannot be written; see `storage.outputs`.
 
     Args:
-        flag: the flag that gave it.
-        path: the folder; None if it was not given.
+        folders: by the flag that gave it, a folder to write; None if it was not given.
+        file: the value of `--file`; None if it was not given.
+        uri: the verb stores in URIs, too.
 
     Raises:
-        InputError: a file is at `path` or above it.
+        InputError: with the problems of all outputs.
     """
-    if path is None or path.is_dir():
-        return
-    if path.exists():
-        raise InputError(f"{flag}: {path} is a file, but must be a folder or new.")
-    _check_parent(flag, path)
-
-
-def check_file(flag: str, path: Path | None) -> None:
-    """Check that a file can be written.
-
-    Args:
-        flag: the flag that gave it.
-        path: the file; None if it was not given.
-
-    Raises:
-        InputError: `path` is a folder, or a file is above it.
-    """
-    if path is None or path.is_file():
-        return
-    if path.exists():
-        raise InputError(f"{flag}: {path} is a folder, but must be a file or new.")
-    _check_parent(flag, path)
-
-
-def _check_parent(flag: str, path: Path) -> None:
-    above = next(parent for parent in path.absolute().parents if parent.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        raise InputError(f"{flag}: {path} cannot be made: {above} is not a writable directory.")
-
-
-def check_folder_or_uri(flag: str, location: str | None) -> None:
-    """Check that a folder can be written, or that a URI is one that storage can have.
-
-    Args:
-        flag: the flag that gave it.
-        location: the folder or URI; None if it was not given.
-
-    Raises:
-        InputError: it cannot be used.
-    """
-    if location is None:
-        return
-    if not is_uri(location):
-        check_folder(flag, Path(location))
-    elif problems := problems_of(location, flag):
-        raise InputError(problems)
+    problems = ProblemCollector()
+    for flag, place in folders.items():
+        problems.add(*([] if place is None else output_problems(place, flag, uri=uri)))
+    problems.add(*([] if file is None else output_problems(file, "--file", file=True)))
+    problems.raise_any()
 
 
 def run_folder(output: Path) -> Path:
-    """Return `--output` with `{run}` replaced by the id of the W&B sweep's run.
+    """Return the folder of `--output`, with `{run}` replaced by the id of the W&B sweep's run.
 
     Args:
         output: the value of `--output`.
 
     Raises:
-        InputError: `{run}` is in it, but no W&B agent has started this process.
+        InputError: `output` contains `{run}`, but no W&B agent started this process.
     """
     if _RUN not in str(output):
         return output
@@ -216,7 +178,7 @@ def show_result(value: Mapping[str, Any], as_json: bool, lines: Sequence[str]) -
 
     Args:
         value: the result as a document.
-        as_json: print the document, as JSON.
-        lines: the result for people, printed otherwise.
+        as_json: print `value` as JSON instead of `lines`.
+        lines: the result as lines for people.
     """
     print(json.dumps(value, indent=1) if as_json else "\n".join(lines))

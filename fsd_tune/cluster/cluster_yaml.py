@@ -1,6 +1,6 @@
-"""Check a cluster's YAML before `ray up`: by Ray's own schema and validation, and for mistakes that they let pass.
+"""Check a cluster's YAML before `ray up`, with Ray's own schema and validation and for mistakes that these miss.
 
-What Ray lets pass costs money or opens the cluster: workers that cannot join, and a dashboard that others can reach.
+The additional checks find workers that cannot join and cost money, and a dashboard that others can reach.
 """
 
 import contextlib
@@ -19,12 +19,14 @@ import yaml
 
 from fsd_tune.errors import InputError, nearest
 
-# A problem: the path of its key, and the text after it.
+# A problem: the path of its key, and the text that follows the key.
 Problem = tuple[Sequence[str | int], str]
 
 _AUTH = "RAY_AUTH_MODE"
+# Seconds between the signal that stops a job and the one that kills it; an orderly end of a search takes about 6.
+_STOP, _STOP_SECONDS = "RAY_JOB_STOP_WAIT_TIME_S", 20
 _START_COMMANDS = ("head_start_ray_commands", "worker_start_ray_commands")
-# By provider: the module that Ray imports, and the package that has it.
+# By provider: the module that Ray imports, and the package that contains the module.
 _CLOUD_LIBRARIES = {"aws": ("boto3", "boto3"), "gcp": ("googleapiclient", "google-api-python-client")}
 _JSON_TYPES = {
     "object": "a mapping",
@@ -37,18 +39,18 @@ _JSON_TYPES = {
 
 
 def read_cluster_yaml(path: Path) -> dict[str, Any]:
-    """Return the YAML as a mapping.
+    """Return the mapping in a cluster's YAML.
 
     Args:
         path: the YAML file for `ray up`.
 
     Raises:
-        InputError: it cannot be read, or is no mapping.
+        InputError: the file cannot be read, or is not a mapping.
     """
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        start = "cluster.yaml at the top level of this project is one to start from"
+        start = "you can start from cluster.yaml at the top level of this project"
         raise InputError(f"{path}: no such file; {start}.") from None
     except yaml.MarkedYAMLError as error:
         line = "" if error.problem_mark is None else f"line {error.problem_mark.line + 1}: "
@@ -61,15 +63,15 @@ def read_cluster_yaml(path: Path) -> dict[str, Any]:
 
 
 def problems(path: Path) -> list[str]:
-    """Return what is wrong with a cluster's YAML, a line each: `file:line: key: problem`.
+    """Return the problems of a cluster's YAML as lines `file:line: key: problem`.
 
-    No cloud, network or key is needed.
+    The check needs no cloud, network or key.
 
     Args:
         path: the YAML file for `ray up`.
 
     Returns:
-        The problems, empty if the YAML is valid.
+        A line for each problem; empty if the YAML is valid.
     """
     try:
         config = read_cluster_yaml(path)
@@ -78,20 +80,20 @@ def problems(path: Path) -> list[str]:
     if "kind" in config and "apiVersion" in config:
         return [f"{path}: is a Kubernetes manifest, which `kubectl apply` takes, not `ray up`."]
     if not isinstance(config.get("provider"), dict) or "type" not in config["provider"]:
-        return [f"{path}: provider: is missing; cluster.yaml at the top level of this project is one to start from."]
+        return [f"{path}: provider: is missing; you can start from cluster.yaml at the top level of this project."]
     document = yaml.compose(path.read_text(encoding="utf-8"))
-    # Everything else relies on the types, Ray's own validation too.
-    found = _type_problems(config) or [
+    # All other checks, including Ray's own, rely on the types.
+    key_problems = _type_problems(config) or [
         *_ray_problems(config),
         *_name_problems(config),
         *_count_problems(config),
         *_start_problems(config),
     ]
-    return [_sentence(path, document, keys, text) for keys, text in found]
+    return [_sentence(path, document, keys, text) for keys, text in key_problems]
 
 
 def _sentence(path: Path, document: yaml.Node | None, keys: Sequence[str | int], text: str) -> str:
-    """Return a problem as a line that names the file, the line of the key as far as it exists, and the key."""
+    """Return a problem as a line with the file, the line number of the deepest existing key, and the key."""
     line, node = 0, document
     for key in keys:
         entries: list[tuple[str | int, yaml.Node, yaml.Node]] = []
@@ -103,26 +105,25 @@ def _sentence(path: Path, document: yaml.Node | None, keys: Sequence[str | int],
         if start is None:
             break
         line = start.start_mark.line + 1
-    place = f"{path}:{line}" if line else str(path)
-    return (
-        f"{place}: {'.'.join(map(str, keys))}{': ' if keys else ''}{text if text.endswith(('.', '?')) else f'{text}.'}"
-    )
+    location = f"{path}:{line}" if line else str(path)
+    key_path = f"{'.'.join(map(str, keys))}: " if keys else ""
+    return f"{location}: {key_path}{text if text.endswith(('.', '?')) else f'{text}.'}"
 
 
 def _schema_errors(config: dict[str, Any]) -> list[Any]:
-    """Return the `jsonschema.ValidationError`s by Ray's schema."""
+    """Return the `jsonschema.ValidationError`s of Ray's schema."""
     import ray.autoscaler
 
     try:
         from jsonschema import Draft7Validator
-    except ImportError:  # Ray's own validation needs it, too, and says so.
+    except ImportError:  # Ray's own validation needs it, too, and reports the error.
         return []
     schema = json.loads((Path(ray.autoscaler.__file__).parent / "ray-schema.json").read_text(encoding="utf-8"))
     return list(Draft7Validator(schema).iter_errors(config))
 
 
 def _type_problems(config: dict[str, Any]) -> list[Problem]:
-    """Return values of another type than Ray's schema asks for; it replaces a null by its default."""
+    """Return values whose type differs from Ray's schema; null is valid, because Ray replaces it by the default."""
     return [
         (
             list(error.absolute_path),
@@ -134,7 +135,7 @@ def _type_problems(config: dict[str, Any]) -> list[Problem]:
 
 
 def _ray_problems(config: dict[str, Any]) -> list[Problem]:
-    """Return what Ray's schema and its own validation say of the YAML with Ray's defaults."""
+    """Return the problems that Ray's schema and validation find in the YAML with Ray's defaults."""
     from ray.autoscaler._private.util import prepare_config, validate_config
 
     try:
@@ -147,39 +148,39 @@ def _ray_problems(config: dict[str, Any]) -> list[Problem]:
         return [([str(error.args[0])], "is missing")]
     except Exception as error:  # Ray raises errors of many types.
         return [((), next(iter(str(error).splitlines()), type(error).__name__))]
-    found: list[Problem] = []
+    schema_problems: list[Problem] = []
     for violation in errors:
         keys = list(violation.absolute_path)
         if violation.validator == "additionalProperties":
             known = violation.schema["properties"]
             unknown = sorted(str(key) for key in set(violation.instance) - set(known))
-            found += [([*keys, key], f"unknown key.{nearest(key, known)}") for key in unknown]
+            schema_problems += [([*keys, key], f"unknown key.{nearest(key, known)}") for key in unknown]
         else:
-            found.append((keys, violation.message))
-    return found
+            schema_problems.append((keys, violation.message))
+    return schema_problems
 
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """Suppress what Ray prints and logs about defaults and errors."""
-    before = logging.root.manager.disable
+    """Suppress Ray's output and log messages about defaults and errors."""
+    previous_level = logging.root.manager.disable
     logging.disable(sys.maxsize)
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             yield
     finally:
-        logging.disable(before)
+        logging.disable(previous_level)
 
 
 def _name_problems(config: dict[str, Any]) -> list[Problem]:
     if config.get("cluster_name") in (None, "", "default"):
-        return [(["cluster_name"], "is missing; two clusters without a name of their own would be taken for one")]
+        return [(["cluster_name"], "is missing; Ray would treat two clusters without their own names as one")]
     return []
 
 
 def _count_problems(config: dict[str, Any]) -> list[Problem]:
-    """Return wrong numbers of workers, over all and by node type; Ray would take a negative one of a node type."""
-    found: list[Problem] = []
+    """Return wrong numbers of workers, in total and by node type; Ray accepts a negative number of a node type."""
+    count_problems: list[Problem] = []
     node_types = config.get("available_node_types") or {}
     groups: list[tuple[list[str | int], dict[str, Any]]] = [([], config)]
     groups += [(["available_node_types", name], node_type) for name, node_type in node_types.items()]
@@ -187,15 +188,15 @@ def _count_problems(config: dict[str, Any]) -> list[Problem]:
         low, high = group.get("min_workers", 0), group.get("max_workers")
         for key, count in (("min_workers", low), ("max_workers", high)):
             if count is not None and (not isinstance(count, int) or count < 0):
-                found.append(([*keys, key], f"found {count}, but must be a whole number from 0"))
+                count_problems.append(([*keys, key], f"found {count}, but must be a whole number from 0"))
         if isinstance(low, int) and isinstance(high, int) and low > high:
-            found.append(([*keys, "min_workers"], f"found {low}, but max_workers is {high}"))
-    return found
+            count_problems.append(([*keys, "min_workers"], f"found {low}, but max_workers is {high}"))
+    return count_problems
 
 
 def _start_problems(config: dict[str, Any]) -> list[Problem]:
-    """Return mistakes in the commands that start Ray: different auth modes, no token, an open dashboard."""
-    found: list[Problem] = []
+    """Return mistakes in the commands that start Ray: different auth modes, a missing token or an open dashboard."""
+    start_problems: list[Problem] = []
     modes: dict[str, str] = {}
     for key in _START_COMMANDS:
         commands = " ; ".join(str(command) for command in config.get(key) or ())
@@ -205,25 +206,45 @@ def _start_problems(config: dict[str, Any]) -> list[Problem]:
         modes[key] = mode[1] if mode else "not set"
         host = re.search(r"--dashboard-host[= ](\S+)", commands)
         if host and host[1] not in ("127.0.0.1", "localhost"):
-            found.append(([key], f"--dashboard-host={host[1]} opens the dashboard to others; give 127.0.0.1"))
+            start_problems.append(([key], f"--dashboard-host={host[1]} opens the dashboard to others; give 127.0.0.1"))
     if len(set(modes.values())) > 1:
         described = ", ".join(f"{key} {mode}" for key, mode in modes.items())
-        found.append(([_AUTH], f"differs ({described}); workers would be refused. Set the same in both"))
+        start_problems.append(([_AUTH], f"differs ({described}); the head would refuse workers. Set the same in both"))
     mounts = config.get("file_mounts") or {}
     if "token" in modes.values() and not any(str(target).endswith(".ray/auth_token") for target in mounts):
         text = f'lacks "~/.ray/auth_token", which {_AUTH}=token needs on every node'
-        found.append((["file_mounts"], text))
-    return found
+        start_problems.append((["file_mounts"], text))
+    return start_problems
+
+
+def short_stop(path: Path) -> list[str]:
+    """Return a problem if `fsd-tune stop` would kill a search on this cluster before it has ended in order.
+
+    Args:
+        path: a YAML file in which `problems` finds none.
+
+    Returns:
+        One line, or nothing if the head gives a job enough time.
+    """
+    key = _START_COMMANDS[0]
+    commands = " ; ".join(str(command) for command in read_cluster_yaml(path).get(key) or ())
+    # Ray starts the jobs from the environment of the last `ray start`.
+    given = re.findall(rf"\b{_STOP}=[\"']?(\d+)", commands)
+    if not commands or (given and int(given[-1]) >= _STOP_SECONDS):
+        return []
+    found = f"{_STOP}={given[-1]}" if given else f"no {_STOP}, so Ray kills a stopped search after 3 s"
+    text = f"found {found}; give `export {_STOP}=60;` before `ray start`, at least {_STOP_SECONDS}"
+    return [_sentence(path, yaml.compose(path.read_text(encoding="utf-8")), [key], text)]
 
 
 def library(config: dict[str, Any]) -> list[str]:
-    """Return a problem if this machine lacks the cloud's library, which `ray up` and `ray exec` need.
+    """Return the problem if this machine lacks the cloud's library, which `ray up` and `ray exec` need.
 
     Args:
         config: the mapping of a valid YAML.
 
     Returns:
-        One line, or nothing if the library is installed.
+        One line; empty if the library is installed.
     """
     kind = config["provider"]["type"]
     module, package = _CLOUD_LIBRARIES.get(kind, ("", ""))
@@ -233,13 +254,13 @@ def library(config: dict[str, Any]) -> list[str]:
 
 
 def lacking(path: Path) -> list[str]:
-    """Return what `ray up` of a valid YAML would miss on this machine: library, ssh key, files of file_mounts.
+    """Return the library, ssh key and files of `file_mounts` that `ray up` needs and this machine lacks.
 
     Args:
-        path: a YAML file in which `problems` finds none.
+        path: a valid YAML file, in which `problems` finds nothing.
 
     Returns:
-        A line for each missing item, which starts with `path`.
+        A line for each missing item; it starts with `path`.
     """
     config = read_cluster_yaml(path)
     lines = library(config)

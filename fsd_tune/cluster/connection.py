@@ -1,5 +1,6 @@
-"""Connect to Ray, a local instance or a cluster, and ask whether it has the resources that a search needs."""
+"""Connect to a local Ray instance or a cluster, and check that it has the resources that a search needs."""
 
+import contextlib
 import logging
 import os
 import signal
@@ -12,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from fsd_tune.cluster import destination, private_ray, signals
 from fsd_tune.cluster.placement import HEAD
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.settings.loader import Settings
@@ -19,99 +21,104 @@ from fsd_tune.settings.loader import Settings
 # The Ray namespace of everything that this package starts on a cluster.
 NAMESPACE = "fsd_tune"
 
-# Set while a connection lasts, except for variables that the user has set.
+# Environment variables that are set during a connection, unless the user has set them.
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AUTH_MODE": "disabled",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
-    # Every report is on disk at once, so Ctrl-C needs no graceful end of Tune's, and must not hang in one.
+    # Every report is on disk at once, so Ctrl-C does not need Tune's graceful shutdown, which can hang.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
-
-# What Ray appends to its folder, with a process id of seven digits. Linux limits the paths of sockets to 107 bytes.
-_SOCKET = "/session_2026-01-31_12-00-00_123456_1234567/sockets/plasma_store"
-_LONGEST_SOCKET = 107
+_ANSWER_SECONDS = 2.0
 
 
 @contextmanager
 def connect(address: str | None = None, temporary: Path | None = None) -> Iterator[None]:
     """Connect to the cluster at `address`, or start a local Ray instance, while the block runs.
 
-    A connection that the process already has is used and stays. Environment variables, log levels and the handler of
-    SIGTERM are afterwards as they were before.
+    An existing connection of this process is used and stays open. Environment variables, log levels and signal
+    handlers are restored at the end.
 
     Args:
-        address: of a running cluster; None takes RAY_ADDRESS, and starts a local instance if that is not set.
+        address: the address of a running cluster; None takes RAY_ADDRESS, and starts a local instance if it is not set.
         temporary: the folder for sockets and logs of a local instance; its path must be short.
 
     Raises:
         InputError: nothing answers at the address, or Ray cannot use the folder.
         FsdTuneError: Ray cannot be reached or started.
     """
-    with _environment(), _quiet_snapshots(), _sigterm_restored():
+    with _environment(), _quiet_snapshots(), signals.handled():
         import ray
 
         if ray.is_initialized():
             yield
             return
-        _start(address or os.environ.get("RAY_ADDRESS"), temporary)
-        if threading.current_thread() is threading.main_thread():
-            # ray.init takes SIGTERM to print a stack and exit at once, which would leave folders unfinished.
-            signal.signal(signal.SIGTERM, _interrupt)
-        try:
-            yield
-        finally:
-            ray.shutdown()
+        flag, cluster = destination.resolve(address)
+        with contextlib.ExitStack() as stack:
+            if cluster:
+                _check_reachable(cluster, flag)
+                mode = os.environ.get("RAY_AUTH_MODE", "disabled")
+                stack.enter_context(private_ray.variables({"RAY_AUTH_MODE": mode}))
+                _start(f"{flag}: {cluster}", address=cluster)
+            else:
+                # Without an address, Ray tries the cluster that was last started here first, for minutes if it has
+                # ended.
+                local = stack.enter_context(private_ray.private_instance(temporary))
+                _start("Ray", address="local", **local)
+            if threading.current_thread() is threading.main_thread():
+                # The handler of ray.init prints a stack and exits at once, which would leave folders incomplete.
+                signal.signal(signal.SIGTERM, signals.interrupt)
+            try:
+                yield
+            finally:
+                ray.shutdown()
 
 
-def _start(address: str | None, temporary: Path | None) -> None:
+def _start(name: str, **options: Any) -> None:
+    """Call `ray.init`.
+
+    Args:
+        name: of the instance in messages.
+        **options: keyword arguments of `ray.init`.
+    """
     import ray
+    from ray.job_config import JobConfig
 
-    if temporary is not None:
-        _check_socket_paths(temporary)
-    if address:
-        _check_reachable(address)
-    local = {} if address else {"include_dashboard": False, "_temp_dir": None if temporary is None else str(temporary)}
     try:
-        ray.init(
-            # Without an address Ray would first ask the cluster that was last started here, for minutes if it is gone.
-            address=address or "local",
-            namespace=NAMESPACE,
-            log_to_driver=False,
-            logging_level="ERROR",
-            configure_logging=True,
-            **local,
-        )
+        with signals.hangup_ignored():
+            ray.init(
+                namespace=NAMESPACE,
+                log_to_driver=False,
+                logging_level="ERROR",
+                configure_logging=True,
+                # As a client's job: workers do not look for modules in this process's working folder, where a user's
+                # torch.py or statistics.py would be taken for the library.
+                job_config=JobConfig(_client_job=True),
+                **options,
+            )
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
-        name = f"--address: {address}" if address else "Ray"
+        # Its processes would run on, because a start that fails leaves what it has started.
+        ray.shutdown()
         raise FsdTuneError(f"{name} cannot be reached or started: {str(error).splitlines()[0]}") from error
 
 
 @contextmanager
 def _environment() -> Iterator[None]:
-    """Set the variables of `_ENVIRONMENT` that the user has not set, and restore all that were changed afterwards."""
-    # ray.init sets the last one, for its debugger.
-    before = {name: os.environ.get(name) for name in (*_ENVIRONMENT, "PYTHONBREAKPOINT")}
-    os.environ.update({name: value for name, value in _ENVIRONMENT.items() if name not in os.environ})
-    try:
+    """Set the variables of `_ENVIRONMENT` that the user has not set, and restore all variables at the end."""
+    # ray.init sets PYTHONBREAKPOINT for its debugger.
+    values = {name: os.environ.get(name, value) for name, value in _ENVIRONMENT.items()}
+    with private_ray.variables(values | {"PYTHONBREAKPOINT": os.environ.get("PYTHONBREAKPOINT")}):
         yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 @contextmanager
 def _quiet_snapshots() -> Iterator[None]:
     """Silence Tune's messages about its snapshots.
 
-    Nothing reads the snapshots, because every report is on disk at once. Tune copies them while it replaces them, and
-    a search that ends quickly would print the traceback of a snapshot that has gone.
+    Nothing reads the snapshots, because every report is on disk at once. Tune can replace a snapshot while it copies
+    it, so that a search that ends quickly would print a traceback.
     """
     logger = logging.getLogger("ray.tune.execution.experiment_state")
     level = logger.level
@@ -122,75 +129,50 @@ def _quiet_snapshots() -> Iterator[None]:
         logger.setLevel(level)
 
 
-@contextmanager
-def _sigterm_restored() -> Iterator[None]:
-    """Restore the handler of SIGTERM afterwards; only the main thread may change handlers."""
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        # None is a handler that was not installed from Python and cannot be installed again.
-        if handler is not None and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)
+def _check_reachable(address: str, flag: str) -> None:
+    """Check that a process listens at an address, because Ray itself would try for a minute.
 
-
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
-
-
-def _check_reachable(address: str) -> None:
-    """Refuse an address at which nothing listens, because Ray itself would try for a minute.
+    Args:
+        address: of a cluster.
+        flag: the flag or variable that gives it.
 
     Raises:
-        InputError: nothing listens there.
+        InputError: nothing listens at the address, or a web server does.
     """
     resolved = _resolve_auto() if address == "auto" else address
     host, colon, port = resolved.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdigit():
         return
     try:
-        socket.create_connection((host, int(port)), timeout=5).close()
+        with socket.create_connection((host, int(port)), timeout=5) as connected:
+            connected.settimeout(_ANSWER_SECONDS)
+            with contextlib.suppress(OSError):  # A head answers in another protocol or not at all.
+                connected.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                if connected.recv(5) == b"HTTP/":
+                    raise destination.not_a_cluster(flag, address)
     except OSError as error:
         name = address if resolved == address else f"{resolved}, which is {address} here"
-        raise InputError(f"--address: nobody answers at {name}: {error.strerror or error}.") from None
+        raise InputError(f"{flag}: nobody answers at {name}: {error.strerror or error}.") from None
 
 
 def _resolve_auto() -> str:
-    """Return the address that Ray takes for `auto`, as far as it is known without asking; empty if Ray looks for it."""
+    """Return the address that Ray uses for `auto`; empty if Ray finds the head by itself."""
     from ray._private.services import find_gcs_addresses
     from ray._private.utils import read_ray_address
 
-    configured = os.environ.get("RAY_ADDRESS", "")
-    if configured not in ("", "auto"):
-        return configured
-    # The last `ray start` on this machine has left an address, but may have ended. Ray finds a running head by itself.
+    # Ray finds a running head by itself. Otherwise it uses the address of the last `ray start` on this machine.
     return "" if find_gcs_addresses() else read_ray_address() or ""
 
 
-def _check_socket_paths(folder: Path) -> None:
-    """Refuse a folder below which Ray cannot make its sockets.
-
-    Raises:
-        InputError: it is a file, or its path is too long.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--temp-dir: {folder} is a file, but must be a folder or new.")
-    longest = _LONGEST_SOCKET - len(_SOCKET)
-    if len(str(folder.absolute())) > longest:
-        raise InputError(
-            f"--temp-dir: {folder} is too long for the paths of Ray's sockets; give one of {longest} bytes."
-        )
-
-
 def workers(settings: Settings, gpus: float) -> int:
-    """Return how many trials run side by side on the connected cluster.
+    """Return the number of trials that run at the same time on the connected cluster.
 
     Args:
-        settings: of the search.
-        gpus: GPUs of a trial.
+        settings: the settings of the search.
+        gpus: number of GPUs of a trial.
 
     Raises:
-        InputError: a trial needs more than any node has. Ray itself would wait for such a node without end.
+        InputError: a trial needs more than any node has. Ray itself would wait forever for such a node.
     """
     import ray
 
@@ -211,16 +193,16 @@ def workers(settings: Settings, gpus: float) -> int:
 
 
 def _capacity(nodes: Sequence[Mapping[str, float]], needed: Mapping[str, float]) -> int:
-    """Return how many trials fit onto nodes side by side."""
+    """Return the number of trials that fit onto nodes at the same time."""
     return sum(
         int(min(node.get(kind, 0.0) / amount for kind, amount in needed.items() if amount > 0) + 1e-9) for node in nodes
     )
 
 
 def _future_nodes(needed: Mapping[str, float]) -> list[dict[str, float]]:
-    """Return the resources of the largest set of worker nodes that the autoscaler may have, those alive included.
+    """Return the resources of all worker nodes that the autoscaler may have, including living ones.
 
-    If the number over all types is limited, the nodes that hold most trials are taken.
+    If the total number of nodes is limited, the nodes that fit the most trials are returned.
     """
     config = _autoscaler_config()
     nodes = []
@@ -235,8 +217,8 @@ def _future_nodes(needed: Mapping[str, float]) -> list[dict[str, float]]:
 def _autoscaler_config() -> dict[str, Any]:
     """Return the autoscaler's node types, as in a YAML of `ray up`; empty without an autoscaler.
 
-    Ray has no API for the nodes that may come. `ray up` leaves its YAML on the head; on other clusters (Kubernetes)
-    the environment variable FSD_TUNE_NODES may hold the same.
+    Ray has no API for future nodes. `ray up` leaves its YAML on the head. On other clusters, such as Kubernetes, the
+    environment variable FSD_TUNE_NODES can give the same content.
     """
     import ray
     from ray._private.worker import _global_node
@@ -267,25 +249,25 @@ def _yaml_of_ray_up() -> str:
 
 
 def elsewhere(address: str | None) -> bool:
-    """Return whether `connect(address)` reaches a cluster, whose machines may have GPUs even if this one has none.
+    """Return whether `connect(address)` reaches a cluster, whose nodes may have GPUs even if this machine has none.
 
     Args:
-        address: the cluster's address; None for that in `RAY_ADDRESS`, or a local instance.
+        address: the cluster's address; None for the one in RAY_ADDRESS, or a local instance.
     """
-    return bool(address or os.environ.get("RAY_ADDRESS"))
+    return destination.resolve(address)[1] is not None
 
 
 def device_for(settings: Settings, device: str, address: str | None = None) -> str:
-    """Resolve the device `auto` of trials as far as the settings and the cluster decide it.
+    """Resolve the device `auto` of trials, if the settings or the cluster determine it.
 
     Args:
-        settings: of the search.
-        device: as given: auto, cpu or cuda.
-        address: as for `connect`.
+        settings: the settings of the search.
+        device: `auto`, `cpu` or `cuda`.
+        address: the cluster's address, as for `connect`.
 
     Returns:
-        `cuda` or `cpu` if the settings give trials a share of a GPU or none, `cuda` on a cluster; otherwise `device`,
-        and torch decides.
+        For `auto`: `cpu` if `resources.gpus_per_trial` is 0, `cuda` if it is above 0, and `cuda` on a cluster if it is
+        `auto`. Otherwise `device` as it is; torch resolves an `auto` later.
     """
     if device == "auto" and (settings.resources.gpus_per_trial != "auto" or elsewhere(address)):
         return "cuda" if settings.resources.gpus_per_trial else "cpu"
@@ -293,35 +275,40 @@ def device_for(settings: Settings, device: str, address: str | None = None) -> s
 
 
 def gpus_for(settings: Settings, device: str) -> float:
-    """Return the GPUs of a trial before its need of GPU memory is known: a whole one if `auto` may later share it.
+    """Return the GPUs of a trial before its GPU memory is measured; `auto` gives a whole GPU.
 
     Args:
-        settings: of the search.
-        device: cpu or cuda.
+        settings: the settings of the search.
+        device: `cpu` or `cuda`.
     """
     share = settings.resources.gpus_per_trial
     return share if not isinstance(share, str) else float(device == "cuda")
 
 
 def build_cpus(gpus: float) -> int:
-    """Return the CPUs for the task that builds a memory: those of the largest node with enough GPUs, at least 1.
+    """Return the CPUs for the task that builds a memory: the most that are free on a node with enough GPUs, at least 1.
 
-    Nodes that the autoscaler may start count only if no living node has the GPUs.
+    Nodes that the autoscaler may start count only if no living node has enough GPUs.
 
     Args:
-        gpus: GPUs of the task.
+        gpus: number of GPUs of the task.
     """
     import ray
+    from ray._private.state import available_resources_per_node
 
-    for nodes in ([node["Resources"] for node in ray.nodes() if node["Alive"]], _future_nodes({"CPU": 1})):
-        most = max((int(node.get("CPU", 0)) for node in nodes if node.get("GPU", 0) >= gpus), default=0)
-        if most:
-            return most
-    return 1
+    fit = {node["NodeID"] for node in ray.nodes() if node["Alive"] and _builds(node["Resources"], gpus)}
+    free = available_resources_per_node() if fit else {}
+    nodes = [free.get(node, {}) for node in fit] or [node for node in _future_nodes({"CPU": 1}) if _builds(node, gpus)]
+    return max([1, *(int(node.get("CPU", 0)) for node in nodes if node.get("GPU", 0) >= gpus)])
+
+
+def _builds(node: Mapping[str, float], gpus: float) -> bool:
+    """Whether a node of these resources can run the task that builds a memory."""
+    return node.get("CPU", 0) >= 1 and node.get("GPU", 0) >= gpus
 
 
 def dead_hosts() -> set[str]:
-    """Return the addresses of hosts that were in the connected cluster and have no living node any more."""
+    """Return the addresses of hosts whose nodes in the connected cluster are all dead."""
     import ray
 
     nodes = ray.nodes()

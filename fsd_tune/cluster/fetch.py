@@ -10,9 +10,9 @@ from pathlib import Path
 from fsd_tune.cluster import job_inputs
 from fsd_tune.cluster.jobs import Cluster
 from fsd_tune.errors import InputError
-from fsd_tune.storage import layout
+from fsd_tune.storage import files, layout
 
-# Fetched of a finished search. Checkpoints, the memory and Ray's own files stay on the cluster.
+# The fetched files of a search. Checkpoints, the memory and Ray's own files stay on the cluster.
 _FETCHED_FILES = (
     layout.REPORT,
     layout.LEADERBOARD,
@@ -26,78 +26,76 @@ _FETCHED_FOLDERS = (layout.BEST, layout.CONFIRM)
 
 
 def fetch_uri(uri: str, local: Path) -> list[str]:
-    """Download a search's report, figures and student from its URI; no cluster is involved.
+    """Download a search's report, tables and student from its URI, without a cluster.
 
     Args:
-        uri: of the experiment folder.
-        local: a new folder, or one that holds the same search.
+        uri: the URI of the experiment folder.
+        local: a new folder, or one with the same search.
 
     Returns:
         The names of the files and folders that were downloaded.
 
     Raises:
-        InputError: there is no such search, the storage does not answer, or `local` holds something else.
+        InputError: there is no such search, the storage does not answer, or `local` has other content.
     """
     from fsd_tune.storage.remote import RemoteFolder
 
     storage = RemoteFolder(uri)
-    storage.require("URI")
+    storage.require("URI", write=False)
     present = {name.split("/")[0] for name in storage.sizes()}
-    wanted = _wanted(present, uri, "there")
+    names = _names_to_fetch(present, uri, "there")
     _check_same_search(local, storage.read(layout.SUMMARY).decode())
-    for name in wanted:
+    for name in names:
         if name in _FETCHED_FOLDERS:
             storage.get_folder(name, local / name)
         else:
             storage.get(name, local / name)
-    return wanted
+    return names
 
 
 def fetch_search(cluster: Cluster, name: str, local: Path) -> list[str]:
-    """Download a search's report, figures and student from a cluster.
+    """Download a search's report, tables and student from a cluster.
 
     Args:
         cluster: the cluster.
         name: the experiment folder, relative to the shared folder or absolute.
-        local: a new folder, or one that holds the same search.
+        local: a new folder, or one with the same search.
 
     Returns:
         The names of the files and folders that were downloaded.
 
     Raises:
-        InputError: there is no such search, or `local` holds something else.
+        InputError: there is no such search, or `local` has other content.
         FsdTuneError: the cluster cannot be reached.
     """
     folder = job_inputs.path_on_cluster(cluster.shared, name, "fetch")
     present = cluster.run(f"ls -1 {shlex.quote(folder)} 2>/dev/null || true").split()
-    wanted = _wanted(present, name, f"at {folder} on the cluster")
+    fetched_names = _names_to_fetch(present, name, f"at {folder} on the cluster")
     _check_same_search(local, cluster.run(f"cat {shlex.quote(folder)}/{layout.SUMMARY}"))
-    local.mkdir(parents=True, exist_ok=True)
-    for each in wanted:
+    files.make_folder(local)
+    for file in fetched_names:
         # The slash tells rsync to copy the folder's contents into the local folder of that name.
-        cluster.fetch(f"{folder}/{each}/" if each in _FETCHED_FOLDERS else f"{folder}/{each}", local / each)
-    return wanted
+        cluster.fetch(f"{folder}/{file}/" if file in _FETCHED_FOLDERS else f"{folder}/{file}", local / file)
+    return fetched_names
 
 
-def _wanted(present: Collection[str], name: str, place: str) -> list[str]:
-    """Return what is fetched of an experiment folder.
+def _names_to_fetch(present: Collection[str], search: str, location: str) -> list[str]:
+    """Return the names of the files and folders to fetch from an experiment folder.
 
     Raises:
-        InputError: it holds no search, or one that has not begun.
+        InputError: the folder has no search, or one that has not started.
     """
-    wanted = [each for each in (*_FETCHED_FILES, *_FETCHED_FOLDERS) if each in present]
-    if not wanted:
-        raise InputError(f"{name}: no search lies {place}.")
+    names = [name for name in (*_FETCHED_FILES, *_FETCHED_FOLDERS) if name in present]
+    if not names:
+        raise InputError(f"{search}: no search was found {location}.")
     if layout.SUMMARY not in present:
-        raise InputError(f"{name}: its search has not begun its trials; fetch it later.")
-    return wanted
+        raise InputError(f"{search}: the search has not started its trials yet; fetch it later.")
+    return names
 
 
 def _check_same_search(local: Path, remote_summary: str) -> None:
-    """Refuse a folder that holds anything but the search to fetch, because its folders would be replaced."""
-    if local.exists() and not local.is_dir():
-        raise InputError(f"{local}: is a file; give a new folder with --output.")
-    if not local.is_dir() or not any(local.iterdir()):
+    """Check that a folder has no content but the search to fetch, because its folders would be replaced."""
+    if not local.is_dir() or not files.contents(local):
         return
     group = None
     with contextlib.suppress(OSError):
@@ -110,7 +108,7 @@ def _check_same_search(local: Path, remote_summary: str) -> None:
 def _group_of(summary: str) -> str | None:
     """Return the group, which identifies a search, from the text of its summary; None if there is none.
 
-    Lines that ssh or Ray print before and after the summary are ignored.
+    Lines that ssh or Ray print before or after the summary are ignored.
     """
     with contextlib.suppress(ValueError, KeyError, TypeError):
         start = re.search(r"^\{", summary, re.MULTILINE)

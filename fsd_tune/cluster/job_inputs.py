@@ -1,7 +1,8 @@
-"""Translate a command line for a cluster: the files to send along, and their paths on the cluster."""
+"""Translate a command line for a cluster, and find the files that the command needs there."""
 
 import itertools
 import posixpath
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from fsd_tune.storage.artifacts import digest
 from fsd_tune.storage.model_record import ModelRecord
 from fsd_tune.storage.uri import is_uri, problems_of
 
-# Verbs whose argument is a file to send; the argument of the others is an experiment folder on the cluster.
+# Verbs whose argument is a file to send. The argument of other verbs is an experiment folder on the cluster.
 _BY_FILE = ("search", "memory", "distill", "doctor")
 _SWITCHES = ("--overwrite", "--quiet", "--verbose", "--json", "--debug", "--errored")
 _PATHS = ("", "--teacher", "--data", "--model", "--student-model", "--configuration", "--baseline")
@@ -23,19 +24,19 @@ def translate(shared: str, words: Sequence[str]) -> tuple[list[str], dict[str, P
 
     Args:
         shared: the folder that all nodes share.
-        words: the verb and its arguments, as typed on this machine.
+        words: the verb and its arguments, as the user typed them on this machine.
 
     Returns:
         The words of the command on the cluster, and the files and folders to send, by their path on the cluster.
 
     Raises:
-        InputError: with every problem of the arguments.
+        InputError: arguments are wrong; it has a line for each problem.
     """
     verb, arguments = words[0], list(words[1:])
     inputs, problems = _Inputs(shared), ProblemCollector()
-    given = {word.partition("=")[0] for word in arguments if word.startswith("--")}
-    for wrong in sorted(given & {"--help", "--detach", "--address", "--shared"}):
-        problems.add(f"{wrong}: is not for the verb that is submitted; options of submit come before its cluster file.")
+    option_names = {word.partition("=")[0] for word in arguments if word.startswith("--")}
+    for name in sorted(option_names & {"--help", "--detach", "--address", "--shared"}):
+        problems.add(f"{name}: is not for the verb that is submitted; options of submit come before its cluster file.")
     translated = [verb]
     option = ""
     argument = ""
@@ -57,9 +58,9 @@ def translate(shared: str, words: Sequence[str]) -> tuple[list[str], dict[str, P
             value = path_on_cluster(shared, value, name or verb)
         elif name == "--task-file":
             with problems.collect():
-                value = inputs.add_task(value, "--data" in given)
+                value = inputs.add_task(value, "--data" in option_names)
         elif name in _PATHS:
-            # The verb's own argument can name a shipped space.
+            # The verb's own argument may be the name of a shipped space.
             value = inputs.add(value if name else str(find_space(value)))
             if not name and value == word:
                 problems.add(f"{word}: no such file.")
@@ -68,7 +69,7 @@ def translate(shared: str, words: Sequence[str]) -> tuple[list[str], dict[str, P
         problems.add(f"{verb}: lacks {'its YAML' if verb in _BY_FILE else 'a folder'}.")
     if problems.lines:
         raise InputError([f"submit: {problem}" for problem in problems.lines])
-    if verb in ("search", "distill", "memory") and "--student-model" not in given:
+    if verb in ("search", "distill", "memory") and "--student-model" not in option_names:
         translated += inputs.add_base_of_teacher(arguments)
     if verb in ("search", "resume", "confirm", "doctor"):
         translated += ["--address", "auto"]
@@ -79,7 +80,7 @@ class _Inputs:
     """The files and folders of this machine that a command needs on the cluster.
 
     Attributes:
-        files: each by its path on the cluster.
+        files: the local paths, by their paths on the cluster.
     """
 
     def __init__(self, shared: str) -> None:
@@ -89,9 +90,9 @@ class _Inputs:
     def add(self, value: str) -> str:
         """Add a file or folder and return its path on the cluster.
 
-        A value that names no file, such as a hub id, is returned as it is.
+        A value that is not an existing path, such as a hub id, is returned unchanged.
         """
-        # For `teachers/{task}`, the folder that holds the teachers of all tasks is sent.
+        # For `teachers/{task}`, the folder with the teachers of all tasks is sent.
         before, placeholder, after = value.partition("{task}")
         path = Path(before).expanduser()
         if placeholder and not before.endswith("/"):
@@ -99,38 +100,40 @@ class _Inputs:
         if not value or not path.exists():
             return value
         absolute = path.resolve()
-        target = f"{self._folder}/{digest(str(absolute))[:6]}-{absolute.name}"
+        target = f"{self._folder}/{digest(str(absolute))[:6]}-{_plain(absolute.name)}"
         self.files[target] = path
         return f"{target}/{placeholder}{after}" if placeholder else target
 
     def add_task(self, value: str, with_data: bool) -> str:
-        """Add the YAML of the user's own task, and without `--data` its files; return its path on the cluster.
+        """Add the YAML of the user's own task, and its files unless `--data` is given; return its path on the cluster.
 
         Raises:
-            InputError: the YAML cannot be read, or a file in it is missing or lies outside its folder.
+            InputError: the YAML cannot be read, or a file in it is missing or outside its folder.
         """
         tables = task_file.read_task_file(Path(value).expanduser()).tables
         assert tables is not None
-        target = f"{self._folder}/{digest(str(tables.file.resolve()))[:6]}-{tables.file.stem}"
+        target = f"{self._folder}/{digest(str(tables.file.resolve()))[:6]}-{_plain(tables.file.stem)}"
         self.files[f"{target}/{tables.file.name}"] = tables.file
         problems = ProblemCollector()
-        for split, file in tables.files:
+        for split, file in ((split, file) for split, files in tables.files for file in files):
             path, parts = tables.file.parent / file, Path(file).parts
             if Path(file).is_absolute() or {"..", "~"} & set(parts):
                 below = "--data" if with_data else "the YAML's own folder"
                 problems.add(f"{value}: files.{split}: found {file}, but for a cluster must lie below {below}.")
-            elif not with_data and not path.is_file():
-                problems.add(f"{value}: files.{split}: {path}: no such file.")
             elif not with_data:
-                self.files[f"{target}/{file}"] = path
+                matching = [path] if path.is_file() else sorted(tables.file.parent.glob(file))
+                if not matching:
+                    problems.add(f"{value}: files.{split}: {path}: no such file.")
+                for match in matching:
+                    self.files[f"{target}/{match.relative_to(tables.file.parent)}"] = match
         problems.raise_any()
         return f"{target}/{tables.file.name}"
 
     def add_base_of_teacher(self, arguments: Sequence[str]) -> list[str]:
-        """Add the pretrained model of the students, if the teacher records a local folder as the model it comes from.
+        """Add the pretrained model of the students, if the teacher records a local folder as its own pretrained model.
 
         Returns:
-            The words of `--student-model`; empty without such a folder.
+            The words of `--student-model`; empty if there is no such folder.
         """
         pairs = [*itertools.pairwise(arguments), *(word.split("=", 1) for word in arguments if "=" in word)]
         teacher = next((value for name, value in pairs if name == "--teacher"), "")
@@ -138,16 +141,21 @@ class _Inputs:
         return ["--student-model", self.add(base)] if base and Path(base).is_dir() else []
 
 
+def _plain(name: str) -> str:
+    """Return the name of a copy on the cluster: rsync passes it through a shell there, which must not expand it."""
+    return re.sub(r"[^\w.+-]", "_", name, flags=re.ASCII)
+
+
 def path_on_cluster(shared: str, output: str, place: str) -> str:
     """Return the path of an experiment folder on the cluster, or its URI.
 
     Args:
         shared: the folder that all nodes share.
-        output: a path, relative to `shared` or absolute, or a URI.
+        output: a path relative to `shared`, an absolute path, or a URI.
         place: the option or verb to name in messages.
 
     Raises:
-        InputError: the path lies outside of `shared`, or the URI is not valid.
+        InputError: the path is outside `shared`, or the URI is invalid.
     """
     if is_uri(output):
         if problems := problems_of(output, place):

@@ -1,7 +1,7 @@
-"""Send searches to a cluster that `ray up` has started, follow them, and fetch their results.
+"""Submit searches to a cluster that `ray up` has started, follow them and stop them.
 
-The searches run on when this machine is switched off. Everything goes through `ray exec` and `ray rsync-up` with the
-cluster's YAML, so that its ssh settings, user and container apply, and no port has to be open to the network.
+The searches continue when this machine is switched off. Everything goes through `ray exec`, `ray rsync-up` and
+`ray rsync-down` with the cluster's YAML, so its ssh settings, user and container apply, and no port has to be open.
 """
 
 import json
@@ -10,8 +10,10 @@ import posixpath
 import re
 import secrets
 import shlex
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +24,7 @@ from fsd_tune.errors import FsdTuneError, InputError, nearest
 
 VERBS = ("search", "resume", "confirm", "memory", "distill", "teacher", "doctor", "report")
 _DASHBOARD = "http://127.0.0.1:8265"
-# Ray marks what it says about its own work so.
+# Matches Ray's log lines about its own work.
 _RAY_LOG = re.compile(r"\b(V*INFO|V*WARN)\b")
 _ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 _STATES_SCRIPT = (
@@ -30,6 +32,8 @@ _STATES_SCRIPT = (
     f"print(json.dumps([[job.submission_id, str(job.status.value)] for job in C('{_DASHBOARD}').list_jobs()]))"
 )
 _FOLLOW_SECONDS = 30.0
+# A path that no shell changes.
+_PLAIN_PATH = re.compile(r"/[\w./+@%=-]*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -37,15 +41,15 @@ class Cluster:
     """A cluster that `ray up` has started.
 
     Attributes:
-        file: its YAML.
-        shared: the absolute path of the folder that all its nodes share.
+        file: the cluster's YAML.
+        shared: the absolute path of the folder that all nodes share.
     """
 
     file: Path
     shared: str = "/shared"
 
     def check(self) -> None:
-        """Refuse a YAML that `ray up` cannot use.
+        """Check that `ray up` can use the YAML.
 
         Raises:
             InputError: a line for each problem.
@@ -62,8 +66,8 @@ class Cluster:
         """Run a shell command on the head.
 
         Args:
-            command: for the shell.
-            follow: print its output as it comes instead of returning it.
+            command: the command line.
+            follow: print the output while the command runs instead of returning it.
 
         Returns:
             The command's standard output; empty with `follow`.
@@ -71,8 +75,8 @@ class Cluster:
         Raises:
             FsdTuneError: the head cannot be reached, or the command fails.
         """
-        full = f"export RAY_AUTH_MODE={self._auth_mode()} RAY_USAGE_STATS_ENABLED=0; {command}"
-        completed = self._ray(["exec", str(self.file), full], None if follow else subprocess.PIPE)
+        full_command = f"export RAY_AUTH_MODE={self._auth_mode()} RAY_USAGE_STATS_ENABLED=0; {command}"
+        completed = self._ray(["exec", str(self.file), full_command], None if follow else subprocess.PIPE)
         if completed.returncode:
             reason = _last_error_line(completed.stderr, completed.stdout or "") or "`ray exec` failed"
             raise FsdTuneError(f"{self._head()}: {reason}", hint=f"Is it up? ray up {self.file}")
@@ -82,14 +86,26 @@ class Cluster:
         """Copy a file or folder to the head.
 
         Args:
-            local: on this machine.
+            local: the path on this machine.
             remote: the path on the head, in the shared folder.
 
         Raises:
-            FsdTuneError: it could not be copied.
+            FsdTuneError: the copy failed.
         """
-        self.run(f"mkdir -p {shlex.quote(posixpath.dirname(remote))}")
-        source = f"{local}/" if local.is_dir() else str(local)
+        folder = posixpath.dirname(remote)
+        while not _PLAIN_PATH.fullmatch(folder):
+            folder = posixpath.dirname(folder)
+        if folder != posixpath.dirname(remote) or not _PLAIN_PATH.fullmatch(remote):
+            # Send a folder that holds it, because a shell on the head would expand the name.
+            with tempfile.TemporaryDirectory() as temporary:
+                copy = Path(temporary, posixpath.relpath(remote, folder))
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                (shutil.copytree if local.is_dir() else shutil.copy)(local, copy)
+                self.send(Path(temporary), folder)
+            return
+        self.run(f"mkdir -p {shlex.quote(folder)}")
+        # A relative source with a colon would be taken for a host.
+        source = f"{local.absolute()}/" if local.is_dir() else str(local.absolute())
         target = f"{remote}/" if local.is_dir() else remote
         completed = self._ray(["rsync-up", str(self.file), source, target], subprocess.PIPE)
         if completed.returncode:
@@ -104,7 +120,7 @@ class Cluster:
             local: the path on this machine.
 
         Raises:
-            FsdTuneError: it could not be copied.
+            FsdTuneError: the copy failed.
         """
         local.parent.mkdir(parents=True, exist_ok=True)
         completed = self._ray(["rsync-down", str(self.file), remote, str(local)], subprocess.PIPE)
@@ -113,7 +129,7 @@ class Cluster:
             raise FsdTuneError(f"{remote}: could not be fetched: {reason}")
 
     def _head(self) -> str:
-        """Return the cluster's file, with the address of its head if the file has it, for messages."""
+        """Return the cluster's file for messages, with the address of its head if the file has one."""
         provider = cluster_yaml.read_cluster_yaml(self.file).get("provider")
         address = provider.get("head_ip") if isinstance(provider, dict) else None
         return f"{self.file} (head {address})" if address else str(self.file)
@@ -131,17 +147,18 @@ class Cluster:
 
 
 def named(file: Path, shared: str) -> Cluster:
-    """Return a cluster without a look at its YAML.
+    """Return a cluster without reading its YAML.
 
     Args:
         file: the cluster's YAML.
-        shared: the folder that all its nodes share.
+        shared: the folder that all nodes share.
 
     Raises:
-        InputError: `shared` is not an absolute path.
+        InputError: `shared` is not an absolute path that every shell takes as it is.
     """
-    if not shared.startswith("/") or not shared.rstrip("/"):
-        raise InputError(f"--shared: found '{shared}', but must be an absolute path.")
+    # The path is part of commands that several shells read.
+    if not _PLAIN_PATH.fullmatch(shared) or not shared.strip("/"):
+        raise InputError(f"--shared: found '{shared}', but must be an absolute path of letters, digits and ._-+@%=.")
     return Cluster(file, shared.rstrip("/"))
 
 
@@ -150,10 +167,10 @@ def checked(file: Path, shared: str) -> Cluster:
 
     Args:
         file: the cluster's YAML.
-        shared: the folder that all its nodes share.
+        shared: the folder that all nodes share.
 
     Raises:
-        InputError: the YAML is not valid, or `shared` is not an absolute path.
+        InputError: the YAML is invalid, or `shared` is not an absolute path.
     """
     cluster = named(file, shared)
     cluster.check()
@@ -171,26 +188,26 @@ def _last_error_line(*texts: str) -> str:
 
 
 def submit(cluster: Cluster, words: Sequence[str]) -> str:
-    """Send a verb's inputs to the cluster and start it there as a Ray job.
+    """Copy a verb's inputs to the cluster and start the verb there as a Ray job.
 
-    An argument that names a file or folder of this machine is copied into the shared folder and replaced by the path
-    of the copy. `--output` lies in the shared folder, too.
+    A file or folder of this machine that an argument names is copied into the shared folder, and the argument is
+    replaced by the path of the copy. A relative `--output` is in the shared folder, too.
 
     Args:
         cluster: the cluster.
-        words: the verb and its arguments, as they would be typed on this machine.
+        words: the verb and its arguments, as the user would type them on this machine.
 
     Returns:
         The job's id.
 
     Raises:
-        InputError: the verb cannot run on a cluster, an argument is wrong, or the cluster's YAML is.
+        InputError: the verb cannot run on a cluster, or an argument or the cluster's YAML is wrong.
         FsdTuneError: the cluster cannot be reached.
     """
     if not words or words[0] not in VERBS:
-        found = words[0] if words else "nothing"
-        order = " Its own options come before the cluster's file." if found.startswith("-") else ""
-        raise InputError(f"submit: found {found}, but must be one of {', '.join(VERBS)}.{nearest(found, VERBS)}{order}")
+        name = words[0] if words else "nothing"
+        order = " Its own options come before the cluster's file." if name.startswith("-") else ""
+        raise InputError(f"submit: found {name}, but must be one of {', '.join(VERBS)}.{nearest(name, VERBS)}{order}")
     cluster.check()
     command_words, files = job_inputs.translate(cluster.shared, words)
     for target, path in files.items():
@@ -198,22 +215,27 @@ def submit(cluster: Cluster, words: Sequence[str]) -> str:
     job = f"{words[0]}-{time.strftime('%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     command = shlex.join(["fsd-tune", *command_words])
     note = json.dumps({"job": job, "command": command, "submitted": time.time()})
+    sent = f"inputs/{job}"
+    with tempfile.TemporaryDirectory() as temporary:
+        # As files, because each shell on the way to the job would expand what the words hold.
+        Path(temporary, "command.sh").write_text(f"cd {shlex.quote(cluster.shared)} && exec {command}\n", "utf-8")
+        Path(temporary, "note.json").write_text(f"{note}\n", "utf-8")
+        cluster.send(Path(temporary), f"{cluster.shared}/{sent}")
     cluster.run(
-        f"cd {shlex.quote(cluster.shared)} && ray job submit --address {_DASHBOARD} --submission-id {job} --no-wait -- "
-        f"{shlex.join(['bash', '-c', f'cd {shlex.quote(cluster.shared)} && {command}'])} && "
-        f"printf '%s\\n' {shlex.quote(note)} >> {shlex.quote(cluster.shared)}/jobs.jsonl"
+        f"cd {cluster.shared} && ray job submit --address {_DASHBOARD} --submission-id {job} --no-wait -- "
+        f"bash {cluster.shared}/{sent}/command.sh && cat {sent}/note.json >> jobs.jsonl"
     )
     return job
 
 
 def jobs(cluster: Cluster) -> list[dict[str, str]]:
-    """Return the jobs that were submitted to a cluster, oldest first: `job`, `command` and `state` of each.
+    """Return the jobs that were submitted to a cluster, oldest first.
 
     Args:
         cluster: the cluster, which must be up.
 
     Returns:
-        Texts by these names. `state` is Ray's state of the job, or `GONE` if Ray does not know it any more.
+        `job`, `command` and `state` of each. `state` is Ray's state of the job, or `GONE` if Ray no longer knows it.
     """
     output = cluster.run(
         f"cat {shlex.quote(cluster.shared)}/jobs.jsonl 2>/dev/null; echo ==; python -c {shlex.quote(_STATES_SCRIPT)}"
@@ -232,17 +254,17 @@ def newest(cluster: Cluster, job: str | None) -> str:
 
     Args:
         cluster: the cluster.
-        job: an id; None for the last one.
+        job: the id; None for the last one.
 
     Raises:
         InputError: there is no such job.
     """
-    known = [entry["job"] for entry in jobs(cluster)]
-    if job is not None and job not in known:
-        raise InputError(f"{job}: no such job.{nearest(job, known)}")
-    if not known:
+    job_ids = [entry["job"] for entry in jobs(cluster)]
+    if job is not None and job not in job_ids:
+        raise InputError(f"{job}: no such job.{nearest(job, job_ids)}")
+    if not job_ids:
         raise InputError(f"{cluster.file}: no job was submitted to this cluster.")
-    return job or known[-1]
+    return job or job_ids[-1]
 
 
 def follow(cluster: Cluster, job: str) -> str:

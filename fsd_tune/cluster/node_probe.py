@@ -1,7 +1,7 @@
-"""The look at one node of a cluster, run on it as a Ray task.
+"""The probe of one cluster node, which runs on the node as a Ray task.
 
-The code of this module is sent to the node (pickled by value), so that a node without this package can say so. It must
-therefore import nothing of this package, and at the top level only the standard library.
+The code of this module is sent to the node (pickled by value), so that the probe also runs on a node without this
+package. It must therefore not import this package, and at the top level only the standard library.
 """
 
 import os
@@ -16,22 +16,22 @@ from typing import Any
 def probe(
     folder: str, mark: str, token: str, node: str, packages: list[str], paths: list[str], copies: str, with_gpu: bool
 ) -> dict[str, Any]:
-    """Report what this node has and sees.
+    """Return the versions, free space and readable files of this node.
 
     Args:
         folder: the experiment folder, a path or a URI.
-        mark: the name of the file that the driver has written there.
-        token: its content.
-        node: a name for this node; it writes a file `{mark}-{node}` beside.
-        packages: names of distributions whose versions are wanted, or `python`.
+        mark: the name of the marker file that the driver has written there.
+        token: the content of this file.
+        node: a name for this node; the probe writes a file `{mark}-{node}` beside the driver's.
+        packages: names of distributions whose versions to return, or `python`.
         paths: files and folders that must be readable.
-        copies: the folder of this node's copy of teacher outputs and memory; empty if it keeps none.
+        copies: the folder for this node's copy of teacher outputs and memory; empty if it needs no copy.
         with_gpu: whether to ask torch for CUDA.
 
     Returns:
-        `versions` (by package), `storage` (what is wrong with the experiment folder; empty if nothing is), `unread`
-        (the paths that cannot be read), `cuda` (False if torch was asked and sees no GPU), `free` (bytes free for
-        temporary files), `room` (bytes for the copies; None without any).
+        `versions` (by package), `storage` (the problem with the experiment folder; empty if there is none), `unread`
+        (the paths that cannot be read), `cuda` (False if torch was asked and sees no GPU), `free` (free bytes for
+        temporary files) and `room` (free bytes for the copy; None if there is no copy).
     """
     return {
         "versions": {package: _version(package) for package in packages},
@@ -48,12 +48,12 @@ def _version(package: str) -> str:
         version = platform.python_version() if package == "python" else metadata.version(package)
     except metadata.PackageNotFoundError:
         return "not installed"
-    # A damaged installation has no version either.
+    # The version is None in a damaged installation.
     return version or "not installed"
 
 
 def _storage_problem(folder: str, mark: str, token: str, node: str) -> str:
-    """Read the driver's mark and write this node's; return what went wrong, or nothing."""
+    """Read the driver's marker file and write this node's; return the problem, or an empty text."""
     try:
         if "://" in folder:
             from pyarrow import fs
@@ -67,10 +67,10 @@ def _storage_problem(folder: str, mark: str, token: str, node: str) -> str:
             content = Path(folder, mark).read_text(encoding="utf-8")
             Path(folder, f"{mark}-{node}").write_text(token, encoding="utf-8")
     except FileNotFoundError:
-        return "does not see what the driver writes there"
+        return "does not see the files that the driver writes there"
     except OSError as error:
         return f"cannot use it ({error.strerror or str(error).splitlines()[0]})"
-    return "" if content == token else "reads other contents than were written"
+    return "" if content == token else "reads other content than the driver wrote"
 
 
 def _sees_cuda() -> bool:
@@ -80,7 +80,7 @@ def _sees_cuda() -> bool:
 
 
 def _room(copies: Path) -> int:
-    """Return the bytes free for the copies; those that an earlier search has left count as free."""
-    existing = next(path for path in (copies, *copies.parents) if path.exists())
+    """Return the free bytes for the copy; files of an earlier search count as free."""
+    existing_folder = next(path for path in (copies, *copies.parents) if path.exists())
     present = sum(path.stat().st_size for path in copies.rglob("*") if path.is_file())
-    return present + shutil.disk_usage(existing).free
+    return present + shutil.disk_usage(existing_folder).free

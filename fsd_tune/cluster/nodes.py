@@ -17,25 +17,25 @@ from fsd_tune.storage.experiment_folder import ExperimentFolder
 from fsd_tune.storage.remote_experiment_folder import RemoteExperimentFolder
 from fsd_tune.versions import versions
 
-# A node without this package could not import the probe, so its code is sent along.
+# A node without this package cannot import the probe, so the code is sent to it.
 cloudpickle.register_pickle_by_value(node_probe)
 
 _ANSWER_SECONDS = 18.0
-# Ray's own processes fail sooner or later when less is free.
+# Ray's own processes eventually fail with less free space.
 _FREE_BYTES = 1e9
-# If these differ, a trial computes something else, or cannot unpickle its arguments.
+# If these versions differ, a trial computes other results or cannot unpickle its arguments.
 _SAME_VERSIONS = ("fsd_tune", "ray", "torch", "transformers", "python")
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What a node must have to run trials.
+    """The requirements for a node to run trials.
 
     Attributes:
-        gpus: GPUs of a trial; if more than 0, nodes with GPUs are asked whether torch sees them.
+        gpus: GPUs of a trial; if above 0, the probe checks that torch sees the GPUs of a node.
         paths: files and folders that every node must be able to read.
-        copies: the folder of a node's own copy of teacher outputs and memory; None if all nodes share one.
-        nbytes: size of that copy.
+        copies: the folder for a node's own copy of teacher outputs and memory; None if all nodes share one copy.
+        nbytes: size of this copy in bytes.
     """
 
     gpus: float = 0.0
@@ -46,15 +46,15 @@ class Needs:
 
 @dataclass(frozen=True)
 class Node:
-    """The answer of one node.
+    """The resources and problems of a node, as its probe reports them.
 
     Attributes:
         address: its IP address.
-        cpus: CPUs that Ray may use there.
-        gpus: GPUs that Ray may use there.
-        store: bytes of its object store.
-        room: bytes that its disk has for its own copy of teacher outputs and memory; None if it keeps none.
-        problems: what keeps it from running a trial, in words.
+        cpus: number of CPUs that Ray may use.
+        gpus: number of GPUs that Ray may use.
+        store: size of its object store in bytes.
+        room: disk space in bytes for its own copy of teacher outputs and memory; None if it needs no copy.
+        problems: the reasons why it cannot run a trial, without the node's name.
     """
 
     address: str
@@ -70,14 +70,15 @@ class Node:
 
 
 def probe_nodes(where: ExperimentFolder, needs: Needs) -> list[Node]:
-    """Ask every node that is alive what it has and sees.
+    """Probe every living node.
 
     Args:
-        where: the experiment folder, made if it is new; every node must see what another writes there.
-        needs: what else a node must have.
+        where: the experiment folder, created if it is missing. Every node must see the files that other nodes write
+            into it.
+        needs: the other requirements for a node.
 
     Returns:
-        An answer per node, also for those that could not run the task or did not answer in time.
+        An entry per node, including nodes that could not run the probe or did not answer in time.
     """
     nodes = [node for node in ray.nodes() if node["Alive"]]
     with contextlib.closing(_NodeProbe(where, needs)) as probe:
@@ -87,18 +88,18 @@ def probe_nodes(where: ExperimentFolder, needs: Needs) -> list[Node]:
 
 
 class _NodeProbe:
-    """Sends the probe to nodes and reads their answers. Until `close`, its marks lie in the experiment folder."""
+    """A probe of nodes that writes marker files into the experiment folder until `close` deletes them."""
 
-    def __init__(self, where: ExperimentFolder, needs: Needs) -> None:
+    def __init__(self, experiment: ExperimentFolder, needs: Needs) -> None:
         self._needs = needs
         self._token = secrets.token_hex(8)
-        self._marks = _Marks(where, f".seen-{self._token}")
+        self._marks = _Marks(experiment, f".seen-{self._token}")
         self._marks.write(self._token)
         self._own_versions = versions()
         self._task = ray.remote(node_probe.probe)
 
     def send(self, node: dict[str, Any]) -> Any:
-        """Start the probe on a node, an entry of `ray.nodes()`, and return the reference of its answer."""
+        """Start the probe on a node, an entry of `ray.nodes()`, and return the reference to its answer."""
         needs = self._needs
         with_gpu = bool(needs.gpus) and node["Resources"].get("GPU", 0) > 0
         on_this_node = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
@@ -107,7 +108,7 @@ class _NodeProbe:
         return self._task.options(
             num_cpus=0, num_gpus=0.001 if with_gpu else 0, max_retries=0, scheduling_strategy=on_this_node
         ).remote(
-            folder=self._marks.place,
+            folder=self._marks.location,
             mark=self._marks.name,
             token=self._token,
             node=_short_id(node),
@@ -118,7 +119,7 @@ class _NodeProbe:
         )
 
     def receive(self, node: dict[str, Any], reference: Any) -> Node:
-        """Return the answer of a node; one that is not there by now is a problem."""
+        """Return the answer of a node; an answer that has not arrived is a problem."""
         room = None
         try:
             answer = ray.get(reference, timeout=0.1)
@@ -148,9 +149,11 @@ class _NodeProbe:
         ]
         storage = answer["storage"]
         if not storage and not self._marks.has(node):
-            storage = "writes where the driver does not see it"
+            storage = "writes files that the driver does not see"
         if storage:
-            problems.append(f"--output: {self._marks.place} is not shared: this node {storage}; {self._marks.advice}")
+            problems.append(
+                f"--output: {self._marks.location} is not shared: this node {storage}; {self._marks.advice}"
+            )
         problems += [f"cannot read {path}; put it into a folder that all nodes share" for path in answer["unread"]]
         if answer["free"] < _FREE_BYTES:
             problems.append(
@@ -168,28 +171,30 @@ class _NodeProbe:
         return problems
 
     def close(self) -> None:
-        """Delete the marks from the experiment folder."""
+        """Delete the marker files from the experiment folder."""
         self._marks.delete()
 
 
 class _Marks:
-    """A file that the driver writes into the experiment folder for the nodes to read, and those that they write.
+    """The marker files of the driver and of the nodes in the experiment folder.
+
+    The driver writes one for the nodes to read, and each node writes one for the driver.
 
     Attributes:
-        name: of the driver's file; a node's has its own name after it.
-        place: the path or URI of the experiment folder.
-        advice: what to do if a node does not see it.
+        name: the name of the driver's file; a node appends its own name to it.
+        location: the path or URI of the experiment folder.
+        advice: the user's remedy if a node cannot see the folder.
     """
 
-    def __init__(self, where: ExperimentFolder, name: str) -> None:
+    def __init__(self, experiment: ExperimentFolder, name: str) -> None:
         self.name = name
-        self._storage = where.storage if isinstance(where, RemoteExperimentFolder) else None
-        self._folder = where.folder.absolute()
+        self._storage = experiment.storage if isinstance(experiment, RemoteExperimentFolder) else None
+        self._folder = experiment.folder.absolute()
         if self._storage is None:
-            self.place = str(self._folder)
+            self.location = str(self._folder)
             self.advice = "give a folder that all nodes share"
         else:
-            self.place = self._storage.uri
+            self.location = self._storage.uri
             self.advice = "it needs the same keys and network as this one"
 
     def write(self, token: str) -> None:
@@ -201,7 +206,7 @@ class _Marks:
         (self._folder / self.name).write_text(token, encoding="utf-8")
 
     def has(self, node: str) -> bool:
-        """Whether the driver sees the file of a node."""
+        """Return whether the driver sees the file of a node."""
         name = f"{self.name}-{node}"
         return (self._folder / name).exists() if self._storage is None else name in self._storage.sizes()
 
@@ -218,11 +223,11 @@ class _Marks:
 
 
 def require(where: ExperimentFolder, needs: Needs) -> None:
-    """Refuse a cluster on which trials would fail. A single node is the driver's own and is not asked.
+    """Check that all nodes can run trials; a cluster of one node, the driver's, is not checked.
 
     Args:
         where: the experiment folder.
-        needs: what else a node must have.
+        needs: the other requirements for a node.
 
     Raises:
         InputError: a line for each problem, with its node.
@@ -235,14 +240,14 @@ def require(where: ExperimentFolder, needs: Needs) -> None:
 
 
 class NewNodeWatcher:
-    """Checks the nodes that join the cluster while a search runs, as `require` has checked the others."""
+    """A watcher that checks the nodes which join the cluster while a search runs, as `require` checks the others."""
 
     def __init__(self, where: ExperimentFolder, needs: Needs) -> None:
-        """Nodes that are alive now are not checked.
+        """Record the living nodes, which are not checked again.
 
         Args:
             where: the experiment folder.
-            needs: what else a node must have.
+            needs: the other requirements for a node.
         """
         self._where = where
         self._needs = needs
@@ -253,7 +258,7 @@ class NewNodeWatcher:
         """Send a probe to each new node and check the answers that have arrived; return at once.
 
         Raises:
-            FsdTuneError: a new node cannot run trials. Trials would be started there and fail, one after the other.
+            FsdTuneError: a new node cannot run trials. Each trial that starts there would fail.
         """
         for node in ray.nodes():
             if node["Alive"] and node["NodeID"] not in self._known:
@@ -268,8 +273,8 @@ class NewNodeWatcher:
             with contextlib.closing(probe):
                 lines = probe.receive(node, reference).lines()
             if lines and _is_alive(node):
-                hint = "Repair or remove it; `fsd-tune resume` goes on."
-                raise FsdTuneError(f"A machine has joined that cannot run trials: {' '.join(lines)}", hint)
+                hint = "Repair or remove it; `fsd-tune resume` continues."
+                raise FsdTuneError(f"A node that cannot run trials has joined the cluster: {' '.join(lines)}", hint)
 
 
 def _is_alive(node: dict[str, Any]) -> bool:

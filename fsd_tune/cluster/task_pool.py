@@ -1,4 +1,4 @@
-"""Pools that keep a number of Ray tasks or actors busy and give each result as soon as it is there."""
+"""Pools of Ray tasks or actors that yield each result as soon as it is available."""
 
 import contextlib
 from abc import ABC, abstractmethod
@@ -15,12 +15,12 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Outcome(Generic[Item]):
-    """The end of a work item.
+    """The result or the error of a work item.
 
     Attributes:
         item: the work item.
-        result: the value that was returned; None after an error.
-        error: the exception of the call, or of the death of its process; None after a success.
+        result: the return value of the call; None after an error.
+        error: the exception of the call, or the error for the death of its process; None after a success.
     """
 
     item: Item
@@ -29,7 +29,7 @@ class Outcome(Generic[Item]):
 
     @property
     def worker_died(self) -> bool:
-        """Whether the process of an actor died, rather than the call failed."""
+        """Return whether an actor's process died, rather than its call failing."""
         return isinstance(self.error, RayActorError)
 
     @property
@@ -39,11 +39,11 @@ class Outcome(Generic[Item]):
 
 
 class _Pool(ABC, Generic[Item]):
-    """The part that both pools share.
+    """The common base of both pools.
 
     Attributes:
-        limit: calls that run side by side.
-        tries: how often an item whose process dies is tried.
+        limit: number of calls that run at the same time.
+        tries: number of attempts for an item whose process dies.
     """
 
     def __init__(self, limit: int, tries: int) -> None:
@@ -56,14 +56,14 @@ class _Pool(ABC, Generic[Item]):
         progress: Callable[[list[Item]], None] = lambda running: None,
         interval: float = 1.0,
     ) -> Iterator[Outcome[Item]]:
-        """Run work items side by side and yield each outcome when it is there.
+        """Run work items in parallel and yield each outcome as soon as it is available.
 
-        An item whose process died goes to the end of the queue, until its tries are used up.
+        An item whose process died goes to the end of the queue until its attempts are used up.
 
         Args:
-            items: each item and the arguments of its call, in the order in which they start.
-            progress: called with the items that are running, at least once in `interval`.
-            interval: seconds.
+            items: each item and the arguments of its call, in the order of their start.
+            progress: called with the running items, at least once per `interval`.
+            interval: the interval in seconds.
 
         Yields:
             The outcomes in the order in which the items end.
@@ -94,11 +94,11 @@ class _Pool(ABC, Generic[Item]):
 
     @abstractmethod
     def _finished(self, reference: Any, worker_died: bool) -> None:
-        """Called when a call has ended."""
+        """Handle the end of a call."""
 
     @abstractmethod
     def close(self) -> None:
-        """Stop everything that still runs."""
+        """Stop all calls that still run."""
 
 
 class TaskPool(_Pool[Item]):
@@ -107,14 +107,14 @@ class TaskPool(_Pool[Item]):
     def __init__(
         self, function: Callable[..., Any], *, limit: int, tries: int = 3, cpus: float = 1, gpus: float = 0
     ) -> None:
-        """Nothing starts yet.
+        """Create the pool without starting a task.
 
         Args:
             function: called with the arguments of an item; every node must be able to import it.
-            limit: tasks that run side by side.
-            tries: how often an item whose process dies is tried.
-            cpus: CPUs of a task.
-            gpus: GPUs of a task, also a fraction.
+            limit: number of tasks that run at the same time.
+            tries: number of attempts for an item whose process dies.
+            cpus: number of CPUs of a task.
+            gpus: number of GPUs of a task; may be a fraction.
         """
         super().__init__(limit, tries)
         self._task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=tries - 1)(function)
@@ -131,13 +131,13 @@ class TaskPool(_Pool[Item]):
     def close(self) -> None:
         """Cancel the tasks that still run."""
         for reference in self._running:
-            with contextlib.suppress(RayError):  # The task has ended meanwhile.
+            with contextlib.suppress(RayError):  # The task may have ended.
                 ray.cancel(reference, force=True)
         self._running.clear()
 
 
 class ActorPool(_Pool[Item]):
-    """A pool of Ray actors, each of which handles one item after another and so loads its models once."""
+    """A pool of Ray actors. An actor handles one item after another, so it loads its models only once."""
 
     def __init__(
         self,
@@ -150,16 +150,16 @@ class ActorPool(_Pool[Item]):
         cpus: float = 1,
         gpus: float = 0,
     ) -> None:
-        """Nothing starts yet: an actor starts when an item finds no idle one.
+        """Create the pool without starting an actor; one starts when an item finds no idle actor.
 
         Args:
             actor_class: a plain class that every node must be able to import.
-            arguments: of its constructor.
-            method: the name of its method that handles an item's arguments.
-            limit: actors that work side by side.
-            tries: how often an item whose actor dies is tried.
-            cpus: CPUs of an actor.
-            gpus: GPUs of an actor, also a fraction.
+            arguments: the arguments of its constructor.
+            method: the name of its method that is called with an item's arguments.
+            limit: number of actors that work at the same time.
+            tries: number of attempts for an item whose actor dies.
+            cpus: number of CPUs of an actor.
+            gpus: number of GPUs of an actor; may be a fraction.
         """
         super().__init__(limit, tries)
         self._class = ray.remote(num_cpus=cpus, num_gpus=gpus)(actor_class)
@@ -187,9 +187,9 @@ class ActorPool(_Pool[Item]):
             self._idle.append(actor)
 
     def close(self) -> None:
-        """Kill all actors, the idle ones and those that still work."""
+        """Kill all actors, idle and busy."""
         for actor in self._started:
-            with contextlib.suppress(Exception):  # The actor has died already, or Ray with it.
+            with contextlib.suppress(Exception):  # The actor or Ray may have ended.
                 ray.kill(actor)
         self._started.clear()
         self._idle.clear()

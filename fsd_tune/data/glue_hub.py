@@ -33,8 +33,11 @@ def load_from_hub(task: Task, name: str) -> Split:
         task: the task.
         name: one of its splits.
 
+    Returns:
+        The split.
+
     Raises:
-        InputError: neither has it (found within seconds), or the columns or labels are not the task's.
+        InputError: neither has it (which takes seconds to find out), or the columns or labels are not the task's.
     """
     import datasets
 
@@ -45,7 +48,7 @@ def load_from_hub(task: Task, name: str) -> Split:
     try:
         with _no_progress_bars(), hub.offline(bool(unreachable)):
             dataset = datasets.load_dataset(HUB, config, split=hub_split)
-    except Exception as error:  # raised by several libraries; what a user can do about them is the same
+    except Exception as error:  # Several libraries raise errors of their own, and users can do the same about all.
         reason = unreachable or (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
             f"{source}: cannot be loaded from the hub ({reason}), and the local cache does not hold it",
@@ -60,16 +63,16 @@ def _no_progress_bars() -> Iterator[None]:
     import datasets
     import huggingface_hub.utils as hub_utils
 
-    of_datasets = datasets.are_progress_bars_disabled()
-    of_hub = hub_utils.are_progress_bars_disabled()
+    datasets_disabled = datasets.are_progress_bars_disabled()
+    hub_disabled = hub_utils.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     hub_utils.disable_progress_bars()
     try:
         yield
     finally:
-        if not of_datasets:
+        if not datasets_disabled:
             datasets.enable_progress_bars()
-        if not of_hub:
+        if not hub_disabled:
             hub_utils.enable_progress_bars()
 
 
@@ -78,15 +81,18 @@ def _hub_split(task: Task, name: str) -> str:
 
 
 def shards_of(task: Task, name: str, folder: Path) -> list[Path]:
-    """Return a split's files in a copy of the hub's repository, such as `train-00000-of-00001.parquet`; often none.
+    """Return a split's files in a copy of the hub's repository, such as `train-00000-of-00001.parquet`.
 
     Args:
         task: the task.
         name: one of its splits.
         folder: the task's folder.
 
+    Returns:
+        The files in order; empty if there are none.
+
     Raises:
-        InputError: some of the files that their names count are missing.
+        InputError: files are missing from the number that the names state.
     """
     shards = sorted(folder.glob(f"{_hub_split(task, name)}-?????-of-?????.parquet"))
     expected = [re.sub(r"-\d+-of", f"-{number:05d}-of", shards[0].name) for number in range(_count(shards))]
@@ -101,28 +107,31 @@ def _count(shards: list[Path]) -> int:
 
 
 def load_shards(task: Task, name: str, shards: Sequence[Path]) -> Split:
-    """Load one split from its parquet files, without writing a cache beside them.
+    """Load one split from its parquet files.
 
     Args:
         task: the task.
         name: one of its splits.
-        shards: the split's files.
+        shards: the split's files. No cache is written beside them.
+
+    Returns:
+        The split.
 
     Raises:
-        InputError: they cannot be read, or their columns or labels are not the task's.
+        InputError: the files cannot be read, or their columns or labels are not the task's.
     """
     import datasets
 
     verbosity = datasets.logging.get_verbosity()
     source = str(shards[0]) if len(shards) == 1 else f"{shards[0].parent}/{_hub_split(task, name)}-*.parquet"
     with tempfile.TemporaryDirectory() as cache, _no_progress_bars():
-        datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # the error below names the problem
+        datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # The error below names the problem.
         try:
             dataset = datasets.load_dataset(
                 "parquet", data_files={name: [str(path) for path in shards]}, split=name, cache_dir=cache,
                 keep_in_memory=True,
             )  # fmt: skip
-        except Exception as error:  # raised by several libraries; what a user can do about them is the same
+        except Exception as error:  # Several libraries raise errors of their own, and users can do the same about all.
             reason = str(error.__cause__ or error).splitlines() or [type(error).__name__]
             raise InputError(f"{source}: cannot be read as parquet: {reason[0]}") from error
         finally:
@@ -137,7 +146,10 @@ def from_dataset(task: Task, name: str, dataset: Any, source: str) -> Split:
         task: the task.
         name: one of its splits.
         dataset: its examples; if all labels are -1, the split has no labels.
-        source: names the data set in errors.
+        source: the name of the data set in errors.
+
+    Returns:
+        The split.
 
     Raises:
         InputError: columns are missing, there is no example, or labels or their order are not the task's.

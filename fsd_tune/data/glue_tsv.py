@@ -1,4 +1,4 @@
-"""Load GLUE splits from a folder: the official download (`SST-2/train.tsv`) or a copy of the hub's (`sst2/*.parquet`).
+"""Load GLUE splits from a folder: the official download (`SST-2/train.tsv`) or a copy of the hub (`sst2/*.parquet`).
 
 Quotation marks in TSV files are text. Errors list all problems of a file, each with its line.
 """
@@ -16,6 +16,7 @@ from fsd_tune.data.text_lines import (
     entries,
     first_problems,
     found_cell,
+    meant,
     quoted,
     read_lines,
     shorten,
@@ -30,7 +31,7 @@ _AX_COLUMNS = {"Premise": "sentence1", "Hypothesis": "sentence2", "Label": "gold
 
 
 class NoDiagnosticSetError(InputError):
-    """The data have no file of GLUE's diagnostic set, the split `ax` of MNLI."""
+    """An error for data without a file of GLUE's diagnostic set, the split `ax` of MNLI."""
 
 
 def load_from_folder(task: Task, name: str, data: Path) -> Split:
@@ -40,6 +41,9 @@ def load_from_folder(task: Task, name: str, data: Path) -> Split:
         task: the task.
         name: one of its splits.
         data: the folder that holds the tasks' folders, or the task's own folder.
+
+    Returns:
+        The split.
 
     Raises:
         InputError: a folder or file is missing, unreadable or malformed.
@@ -73,14 +77,14 @@ def _task_folder(task: Task, data: Path) -> Path:
     if name_key(data.resolve().name) == task.id:
         return data
     content = some([f"{name}/" for name in folders]) or "no folder"
-    raise InputError(f"{data}: holds {content}, but needs {task.folder}/.{nearest(task.folder, folders)}")
+    raise InputError(f"{data}: holds {content}, but needs {task.folder}/.{meant(folders, [task.folder])}")
 
 
 def _ax_folders(mnli: Path) -> list[Path]:
-    """Return where downloads put GLUE's diagnostic set: beside MNLI's folder or, last, into it."""
-    beside = mnli.absolute().parent
+    """Return the folders that can hold GLUE's diagnostic set: those beside MNLI's folder and, last, that folder."""
+    parent = mnli.absolute().parent
     keys = [name_key(name) for name in _AX_FOLDERS]
-    return [*(beside / name for name in entries(beside)[0] if name_key(name) in keys), mnli]
+    return [*(parent / name for name in entries(parent)[0] if name_key(name) in keys), mnli]
 
 
 def _ax_file(folders: list[Path]) -> Path:
@@ -97,7 +101,10 @@ def _ax_file(folders: list[Path]) -> Path:
 
 
 def _read_split(task: Task, name: str, path: Path, dev_ids: set[tuple[str, ...]] | None = None) -> Split:
-    """Read one file of the official layout; with `dev_ids`, only the rows that belong to the split `name`."""
+    """Read one file of the official layout.
+
+    With `dev_ids` (MRPC), the split `dev` has the rows with these ids, and any other split has the other rows.
+    """
     import numpy as np
 
     lines = read_lines(path)
@@ -120,7 +127,7 @@ def _read_split(task: Task, name: str, path: Path, dev_ids: set[tuple[str, ...]]
             continue
         if labelled:
             cell = row[task.label_column]
-            if task.id == "mnli" and cell == "-":  # the annotators did not agree on a gold label
+            if task.id == "mnli" and cell == "-":  # The annotators did not agree on a gold label.
                 skipped += 1
                 continue
             label = read_label(task, cell)
@@ -139,7 +146,7 @@ def _read_split(task: Task, name: str, path: Path, dev_ids: set[tuple[str, ...]]
     return Split(task, name, texts[0], texts[1] if len(texts) == 2 else None, array, skipped, str(path))
 
 
-def _header(task: Task, name: str, path: Path, lines: list[str], also: tuple[str, ...]) -> tuple[list[str], int]:
+def _header(task: Task, name: str, path: Path, lines: list[str], id_columns: tuple[str, ...]) -> tuple[list[str], int]:
     """Return the column names and the index of the first row below them. Test files need no label column."""
     is_test = name.startswith("test") or name == "ax"
     if task.headerless and not is_test:
@@ -149,7 +156,7 @@ def _header(task: Task, name: str, path: Path, lines: list[str], also: tuple[str
     header = lines[0].split("\t")
     if name == "ax":
         header = [_AX_COLUMNS.get(column, column) for column in header]
-    needed = [*task.columns, *(() if is_test else (task.label_column,)), *also]
+    needed = [*task.columns, *(() if is_test else (task.label_column,)), *id_columns]
     if problem := columns_problem("the header has", header, needed):
         raise InputError(f"{path}:1: {problem}")
     return header, 1
@@ -163,7 +170,7 @@ def read_label(task: Task, cell: str) -> float | str:
         cell: the text of the cell.
 
     Returns:
-        The class index or the score; for a cell that is no label a text.
+        The class index or the score; a text about the problem if the cell is no label.
     """
     if not task.regression:
         if cell in task.cells:
@@ -176,13 +183,13 @@ def read_label(task: Task, cell: str) -> float | str:
         score = float(cell)
     except ValueError:
         return f"{task.label_column}: {found_cell(cell)} is not a number, {accepted}"
-    if not low <= score <= high:  # also true of NaN
+    if not low <= score <= high:  # This is also true of NaN.
         return f"{task.label_column}: {shorten(cell)}, {accepted}"
     return score
 
 
 def _read_mrpc_original(task: Task, name: str, path: Path) -> Split:
-    """Read MRPC as its authors publish it: `dev_ids.tsv` names the pairs of the training file that are dev."""
+    """Read MRPC as its authors publish it: `dev_ids.tsv` lists the pairs of the training file that belong to dev."""
     if name == "test":
         return _read_split(task, name, path)
     ids_path = path.with_name("dev_ids.tsv")

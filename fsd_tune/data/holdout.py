@@ -1,7 +1,7 @@
-"""Hold out a part of the training split to judge trials on (`search.select_on: {holdout: 0.1}`).
+"""Hold out a part of the training split and judge trials on it (`search.select_on: {holdout: 0.1}`).
 
-The dev split then selects nothing, so the best student's score on it is unbiased. Which rows are held out depends on
-the data and the share alone, so that a teacher that was fine-tuned before, and every seed, leaves out the same rows.
+The dev split then selects nothing, so the best student's score on it is unbiased. The held-out rows depend only on the
+data and the share, so the teacher's fine-tuning and the trials of every seed leave out the same rows.
 """
 
 from dataclasses import replace
@@ -33,7 +33,7 @@ def holdout_share(settings: Settings) -> float | None:
 
 
 def split_holdout(split: Split, held_out: float) -> tuple[Split, Split]:
-    """Divide a training split into what remains and what is held out, both in the file's order.
+    """Divide a training split into the remaining and the held-out rows, both in the file's order.
 
     Classes have the same shares in both parts; regression splits are divided at random.
 
@@ -50,15 +50,16 @@ def split_holdout(split: Split, held_out: float) -> tuple[Split, Split]:
     from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
 
     assert split.labels is not None
-    kind = ShuffleSplit if split.task.regression else StratifiedShuffleSplit
+    splitter = ShuffleSplit if split.task.regression else StratifiedShuffleSplit
     try:
-        rest, held = next(kind(1, test_size=held_out, random_state=_SEED).split(split.labels, split.labels))
+        divisions = splitter(1, test_size=held_out, random_state=_SEED).split(split.labels, split.labels)
+        remaining_rows, held_out_rows = next(divisions)
     except ValueError as error:
         raise InputError(
             f"search.select_on: a holdout of {held_out:g} cannot be taken from the {len(split)} rows of "
             f"{split.source}: {error}"
         ) from None
-    return _take(split, np.sort(rest)), _take(split, np.sort(held))
+    return _take(split, np.sort(remaining_rows)), _take(split, np.sort(held_out_rows))
 
 
 def holdout_record(held: Split, held_out: float) -> dict[str, Any]:
@@ -66,7 +67,7 @@ def holdout_record(held: Split, held_out: float) -> dict[str, Any]:
 
     Args:
         held: the held-out rows.
-        held_out: their share.
+        held_out: their share of the training split.
 
     Returns:
         `holdout`, the share, and `holdout_rows`, the content hash of the rows.

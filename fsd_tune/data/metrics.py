@@ -18,7 +18,7 @@ def compute_metrics(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[
 
     A prediction is the index of the largest logit, or for regression `logits[:, 0]`, not clipped. F1 is that of
     class 1; macro F1 is the mean over the classes that occur among predictions or labels. A correlation or F1 that is
-    undefined (constant predictions or labels) is 0.
+    undefined because predictions or labels are constant is 0.
 
     Args:
         task: the task.
@@ -26,7 +26,7 @@ def compute_metrics(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[
         labels: [N] int64 class indices or float32 scores.
 
     Returns:
-        Metric name to value; NaN for all if a logit is not finite, because the run has diverged.
+        Values by metric; NaN for all if a logit is not finite, because the run has diverged.
     """
     import numpy as np
 
@@ -75,7 +75,7 @@ def _spearman(labels: np.ndarray, predictions: np.ndarray) -> float:
 def _correlation(function: Callable[..., Any], labels: np.ndarray, predictions: np.ndarray) -> float:
     if not _vary(labels, predictions):
         return 0.0
-    with warnings.catch_warnings():  # predictions that differ by rounding alone
+    with warnings.catch_warnings():  # SciPy warns of predictions that differ only by rounding.
         warnings.simplefilter("ignore")
         value = float(function(labels.astype("float64"), predictions).statistic)
     return value if math.isfinite(value) else 0.0

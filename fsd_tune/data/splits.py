@@ -1,7 +1,7 @@
 """The interface to tasks: find a task, load its splits from a folder or the hub, compute its metrics.
 
 Other packages import from here. The table of tasks is in `tasks.py`; `glue_tsv.py` and `glue_hub.py` read GLUE,
-`task_file.py` and `table_reader.py` tasks of your own; metrics are in `metrics.py`. Importing this module is fast,
+`task_file.py` and `table_reader.py` read tasks of your own; metrics are in `metrics.py`. Importing this module is fast,
 because numpy, datasets and scikit-learn are imported by the functions that need them.
 """
 
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 
-# What functions accept as a task: the id of a GLUE task, the path of a task's YAML, or a task.
+# Functions accept any of these as a task: the id of a GLUE task, the path of a task's YAML, or a task.
 TaskLike = str | Path | Task
 
 
@@ -42,7 +42,10 @@ def get_task(task: TaskLike) -> Task:
     """Return a task.
 
     Args:
-        task: a GLUE task's id or folder's name (in any case, with or without hyphen), or the path of a task's YAML.
+        task: the id or folder name of a GLUE task (in any case, with or without hyphen), or the path of a task's YAML.
+
+    Returns:
+        The task; a `Task` is returned as it is.
 
     Raises:
         InputError: no task has this name, or the YAML has problems; all of them are listed.
@@ -58,11 +61,14 @@ def get_task(task: TaskLike) -> Task:
 
 
 def is_here(task: Task, data: Path | None) -> bool:
-    """Return whether a task's files are on this machine instead of the hub.
+    """Return whether a task's files are on this machine and not on the hub.
 
     Args:
         task: the task.
-        data: the setting `--data`; None for the hub, or for a YAML's own folder.
+        data: the value of `--data`; None for the hub, or for the folder of a task's YAML.
+
+    Returns:
+        True for a task of your own and for any task with `data`.
     """
     return data is not None or task.tables is not None
 
@@ -72,7 +78,7 @@ def load_splits(task: Task, names: Iterable[str], data: Path | None) -> dict[str
 
     Args:
         task: the task.
-        names: of the splits.
+        names: names of the splits.
         data: as for `load_split`.
 
     Returns:
@@ -95,18 +101,21 @@ def load_splits(task: Task, names: Iterable[str], data: Path | None) -> dict[str
 
 
 def load_split(task: Task, name: str, data: Path | None) -> Split:
-    """Load one split, from a folder or from the hub.
+    """Load one split from a folder or from the hub.
 
     Args:
         task: the task.
         name: one of its splits, such as `train` or `dev`.
         data: the folder that holds `SST-2/`, `RTE/` and so on (in any case, with or without hyphen), or the task's own
-            folder; None for the hub. For a task of your own the folder that the YAML's paths start from; None for the
+            folder; None for the hub. For a task of your own: the folder that the YAML's paths start from; None for the
             YAML's folder.
 
+    Returns:
+        The split.
+
     Raises:
-        InputError: no such split; a folder or file is missing, unreadable or malformed (each problem with its file and
-            line); the hub cannot be reached and its local cache does not hold the split.
+        InputError: the task has no such split; a folder or file is missing, unreadable or malformed (each problem with
+            its file and line); the hub cannot be reached and its local cache does not hold the split.
     """
     if name not in task.splits:
         accepted = ", ".join(task.splits)
@@ -119,12 +128,15 @@ def load_split(task: Task, name: str, data: Path | None) -> Split:
 
 
 def content_hash(split: Split) -> str:
-    """Return the SHA-256 of a split's texts and labels in their order, as 64 hexadecimal digits.
+    """Return the SHA-256 of a split's texts and labels in their order.
 
-    Every text is preceded by its length in bytes, so that no two different splits give the same bytes.
+    The length of each text in bytes is hashed before the text, so that different splits give different bytes.
 
     Args:
         split: the split, labelled or not.
+
+    Returns:
+        64 hexadecimal digits.
     """
     second = split.second
     kind = "none" if split.labels is None else split.labels.dtype.newbyteorder("<").str

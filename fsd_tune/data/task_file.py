@@ -1,6 +1,7 @@
 """Read the YAML of a task of your own: its files, text and label columns, labels and metric."""
 
 import re
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -16,7 +17,7 @@ Kind = Literal["tsv", "csv", "jsonl", "parquet"]
 ENDINGS: dict[str, Kind] = {
     ".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".pq": "parquet",
 }  # fmt: skip
-_SCORED_BY = {
+_METRICS_BY_KIND = {
     "regression": ("pearson", "spearman"),
     "two labels": ("accuracy", "f1", "matthews_correlation"),
     "several labels": ("accuracy", "macro_f1", "matthews_correlation"),
@@ -54,25 +55,29 @@ def cell_text(value: Any) -> str | None:
         value: a label in a task's YAML or in a cell of a data file.
 
     Returns:
-        The text; None if `value` is neither text nor a number nor a boolean.
+        The text, empty for nothing and for NaN; None if `value` is neither text nor a number nor a boolean.
     """
+    if value is None or value != value:
+        return ""
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float | Decimal) and value == value // 1:
         return str(int(value))
-    return str(value) if isinstance(value, str | int | float) else None
+    return str(value) if isinstance(value, str | int | float | Decimal) else None
 
 
 def _labels(value: Any) -> Any:
     pairs = list(value.items()) if isinstance(value, dict) else [(item, item) for item in _items(value)]
-    found = [(cell_text(cell), cell_text(word)) for cell, word in pairs]
-    accepted = "must be a list of at least two labels, or a mapping from what the files hold to the label's word"
-    if len(found) < 2 or not all(cell and word and word.strip() for cell, word in found):
+    labels = [(cell_text(cell), cell_text(word)) for cell, word in pairs]
+    accepted = "must be a list of at least two labels, or a mapping from the files' cells to the labels' words"
+    if len(labels) < 2 or not all(cell and word and word.strip() for cell, word in labels):
         raise ValueError(accepted)
-    for part in zip(*found, strict=True):
-        if len({str(each).lower() for each in part}) < len(part):
-            raise ValueError("must be different labels, in more than upper and lower case")
-    return tuple((str(cell), str(word)) for cell, word in found)
+    if not all(word and word.isprintable() for _, word in labels):
+        raise ValueError("must be labels without line ends and control characters")
+    for texts in zip(*labels, strict=True):
+        if len({str(text).lower() for text in texts}) < len(texts):
+            raise ValueError("must be different labels, even if upper and lower case are ignored")
+    return tuple((str(cell), str(word)) for cell, word in labels)
 
 
 def _items(value: Any) -> list[Any]:
@@ -84,7 +89,7 @@ def _scores(value: Any) -> Any:
     if not isinstance(value, list | tuple) or len(value) != 2:
         raise ValueError(accepted)
     try:
-        low, high = (as_number(each, float, -1e9, 1e9) for each in value)
+        low, high = (as_number(number, float, -1e9, 1e9) for number in value)
     except ValueError:
         raise ValueError(accepted) from None
     if low >= high:
@@ -92,13 +97,27 @@ def _scores(value: Any) -> Any:
     return (low, high)
 
 
-def _path(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError("must be a file's path")
+def _paths(value: Any) -> tuple[str, ...]:
+    paths = value if isinstance(value, list | tuple) else [value]
+    if not paths or not all(isinstance(path, str) and path.strip() and "\0" not in path for path in paths):
+        raise ValueError("must be a file's path, a pattern such as train-*.csv, or a list of these")
+    return tuple(paths)
+
+
+def _delimiter(value: Any) -> str:
+    if not isinstance(value, str) or len(value) != 1 or value in '"\r\n':
+        raise ValueError('must be one character, such as ";" or "\\t" in quotes')
     return value
 
 
-FilePath = Annotated[str, BeforeValidator(_path)]
+def _skip_labels(value: Any) -> tuple[str, ...]:
+    cells = [cell_text(item) for item in _items(value)]
+    if not cells or not all(cells):
+        raise ValueError('must be a list of labels, such as ["-"]')
+    return tuple(map(str, cells))
+
+
+Paths = Annotated[tuple[str, ...], BeforeValidator(_paths)]
 
 
 class Files(BaseModel):
@@ -106,9 +125,9 @@ class Files(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    train: FilePath = Field(description="the training split's file")
-    dev: FilePath = Field(description="the dev split's file")
-    test: FilePath | None = Field(default=None, description="the test split's file; needs no labels")
+    train: Paths = Field(description="the training split's file, a pattern such as train-*.csv, or a list of these")
+    dev: Paths = Field(description="the dev split's file or files")
+    test: Paths | None = Field(default=None, description="the test split's file or files; they need no labels")
 
 
 class TaskFile(BaseModel):
@@ -116,35 +135,47 @@ class TaskFile(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    name: Annotated[str, BeforeValidator(_name)] = Field(description="what the task is called")
+    name: Annotated[str, BeforeValidator(_name)] = Field(description="the name of the task")
     text: Annotated[tuple[str, ...], BeforeValidator(_columns)] = Field(
         description="the text's column, or a list of the two columns of a pair"
     )
     label: Annotated[str, BeforeValidator(_column)] = Field(description="the label's column")
     labels: Annotated[tuple[tuple[str, str], ...] | None, BeforeValidator(_labels)] = Field(
         default=None,
-        description="labels in the order of their index: a list of words as the files have them, or a mapping from "
-        "what the files hold to the word",
+        description="labels in the order of their index: a list of the words in the files, or a mapping from the "
+        "files' cells to words",
     )
     scores: Annotated[tuple[float, float] | None, BeforeValidator(_scores)] = Field(
         default=None, description="instead of labels, for regression: [lowest, highest]"
     )
     metric: Literal["accuracy", "f1", "macro_f1", "matthews_correlation", "pearson"] | None = Field(
-        default=None, description="what selection maximises; the others that fit are reported beside it"
+        default=None,
+        description="the metric that selection maximises; the other metrics of such a task are reported, too",
     )
-    files: Files = Field(description="a mapping of train, dev and test, paths from the YAML's folder or from --data")
-    format: Kind | None = Field(default=None, description="of all files; by their endings where it is not given")
+    files: Files = Field(
+        description="a mapping from train, dev and test to paths, relative to the YAML's folder or to --data"
+    )
+    format: Kind | None = Field(default=None, description="the format of all files; by default their endings decide")
     header: Truth = Field(default=True, description="whether tsv and csv files begin with the columns' names")
     quoting: Truth | None = Field(
         default=None, description="whether quotation marks in tsv and csv files are quotes; by default in csv alone"
     )
+    delimiter: Annotated[str, BeforeValidator(_delimiter)] | None = Field(
+        default=None, description='what separates the cells of tsv and csv files; by default "\\t" and ","'
+    )
+    skip_labels: Annotated[tuple[str, ...], BeforeValidator(_skip_labels)] | None = Field(
+        default=None, description="labels of rows that are skipped, such as those on which annotators did not agree"
+    )
 
 
 def read_task_file(path: Path) -> Task:
-    """Read the YAML of a task; the files that it names are not opened.
+    """Read the YAML of a task. The files that it names are not opened.
 
     Args:
         path: the YAML file.
+
+    Returns:
+        The task.
 
     Raises:
         InputError: with every problem of the YAML as `file:line: key: ...`.
@@ -154,8 +185,8 @@ def read_task_file(path: Path) -> Task:
     described: TaskFile | None = None
     try:
         # A key without a value counts as missing.
-        given = {key: value for key, value in document.data.items() if value is not None}
-        described = TaskFile.model_validate(given)
+        values = {key: value for key, value in document.data.items() if value is not None}
+        described = TaskFile.model_validate(values)
     except ValidationError as error:
         note_errors(error, TaskFile, problems)
     if described is not None:
@@ -178,15 +209,17 @@ def read_task_file(path: Path) -> Task:
         tables=Tables(
             file=path.absolute(),
             files=tuple(files.items()),
-            kinds=tuple((split, described.format or _kind(file)) for split, file in files.items()),
+            kinds=tuple((split, described.format or _kind(paths[0])) for split, paths in files.items()),
             header=described.header,
             quoting=described.quoting,
+            delimiter=described.delimiter,
+            skip_labels=described.skip_labels or (),
         ),
     )
 
 
-def _files(described: TaskFile) -> dict[str, str]:
-    return {split: file for split, file in described.files.model_dump().items() if file is not None}
+def _files(described: TaskFile) -> dict[str, tuple[str, ...]]:
+    return {split: paths for split, paths in described.files.model_dump().items() if paths is not None}
 
 
 def _kind(file: str) -> Any:
@@ -195,44 +228,49 @@ def _kind(file: str) -> Any:
 
 def _metrics(described: TaskFile) -> tuple[str, ...]:
     if described.labels is None:
-        return _SCORED_BY["regression"]
-    return _SCORED_BY["two labels" if len(described.labels) == 2 else "several labels"]
+        return _METRICS_BY_KIND["regression"]
+    return _METRICS_BY_KIND["two labels" if len(described.labels) == 2 else "several labels"]
 
 
 def _check(described: TaskFile, problems: Problems) -> None:
     """Check the keys that depend on each other."""
     if (described.labels is None) == (described.scores is None):
-        both = (
+        problem = (
             "must not be together with scores"
             if described.labels
             else "is missing: give labels, or scores: [low, high]"
         )
-        problems.add(("labels",), f"{both}.")
+        problems.add(("labels",), f"{problem}.")
         return
     if described.label in described.text:
         problems.found(("label",), described.label, "must be another column than the text's")
-    # Confirmation's bootstrap has no formula for Spearman's ranks.
+    # The bootstrap of `fsd-tune confirm` has no formula for Spearman's ranks.
     metrics = tuple(metric for metric in _metrics(described) if metric != "spearman")
     if described.metric is not None and described.metric not in metrics:
         kind = "scores" if described.labels is None else f"{len(described.labels)} labels"
         problems.found(("metric",), described.metric, f"must be one of {listed(metrics)} for {kind}", metrics)
+    cells = {cell.lower() for cell, _ in described.labels or ()}
+    if clash := [cell for cell in described.skip_labels or () if cell.lower() in cells]:
+        problems.add(("skip_labels",), f"must not hold {listed(clash)}, which `labels:` lists.")
     kinds = set()
-    for split, file in _files(described).items():
-        kind = described.format or _kind(file)
-        kinds.add(kind)
-        if kind is None:
-            close = nearest(Path(file).suffix, ENDINGS)
+    for split, paths in _files(described).items():
+        split_kinds = {described.format or _kind(path) for path in paths}
+        kinds |= split_kinds
+        if None in split_kinds:
+            file = next(path for path in paths if _kind(path) is None)
             problems.add(
                 ("files", split),
-                f"found {file}, but must end in one of {listed(ENDINGS)}, or be told by "
-                f"`format:` ({listed(get_args(Kind))}).{close}",
+                f"found {file}, but must end in one of {listed(ENDINGS)}, or "
+                f"`format:` must name its format ({listed(get_args(Kind))}).{nearest(Path(file).suffix, ENDINGS)}",
             )
+        elif len(split_kinds) > 1:
+            problems.add(("files", split), f"found {listed(sorted(split_kinds))}, but must be files of one format.")
     if not kinds & {"tsv", "csv", None}:
-        for key in ("header", "quoting"):
+        for key in ("header", "quoting", "delimiter"):
             if key in described.model_fields_set:
                 problems.add((key,), "does not apply to jsonl and parquet files.")
     elif not described.header:
-        numbered = [(("label",), described.label), *((("text",), column) for column in described.text)]
-        for path, column in numbered:
+        numbered_columns = [(("label",), described.label), *((("text",), column) for column in described.text)]
+        for path, column in numbered_columns:
             if not column.isdecimal() or int(column) < 1:
                 problems.found(path, column, "must be a column's number from 1 with `header: false`")

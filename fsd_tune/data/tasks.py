@@ -22,17 +22,21 @@ class Tables:
 
     Attributes:
         file: the YAML, absolute; the files' paths start from its folder unless `--data` names another.
-        files: pairs of split and path as written in the YAML.
-        kinds: pairs of split and tsv, csv, jsonl or parquet.
+        files: pairs of split and its paths as written in the YAML; a path can be a pattern such as `train-*.csv`.
+        kinds: pairs of split and format: tsv, csv, jsonl or parquet.
         header: whether tsv and csv files begin with the columns' names; otherwise columns are called 1, 2, ...
-        quoting: whether quotation marks in tsv and csv files are quotes; None means in csv alone.
+        quoting: whether quotation marks in tsv and csv files are quotes; None means only in csv.
+        delimiter: what separates the cells of tsv and csv files; None for the tab and the comma.
+        skip_labels: labels of rows that are skipped.
     """
 
     file: Path
-    files: tuple[tuple[str, str], ...]
+    files: tuple[tuple[str, tuple[str, ...]], ...]
     kinds: tuple[tuple[str, str], ...]
     header: bool = True
     quoting: bool | None = None
+    delimiter: str | None = None
+    skip_labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Task:
 
     Attributes:
         id: the name that users give; for GLUE the hub's name.
-        folder: its folder in the official download.
+        folder: name of its folder in the official download.
         columns: header names of the one or two text columns in the TSV files.
         hub_columns: names of the same columns on the hub.
         label_column: header name of the label column in the TSV files.
@@ -82,7 +86,7 @@ class Task:
 
     @property
     def regression(self) -> bool:
-        """Whether the label is a score (STS-B: from 0 to 5)."""
+        """True if the label is a score (STS-B: from 0 to 5)."""
         return not self.labels
 
     @property
@@ -97,25 +101,25 @@ class Task:
 
     @property
     def default_centroids(self) -> int:
-        """Number of centroids of the teacher memory if the settings name none, as in Jung et al. (2023)."""
+        """Number of centroids of the teacher memory if the settings give no number, as in Jung et al. (2023)."""
         return 300 if self.id in ("mnli", "qqp") else 100
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Names of the splits. MNLI's `dev` and `test` are the matched ones, `ax` is GLUE's diagnostic set."""
+        """Names of the splits. MNLI's `dev` and `test` are the matched ones; `ax` is GLUE's diagnostic set."""
         if self.tables is not None:
             return tuple(name for name, _ in self.tables.files)
-        more = ("dev_mismatched", "test_mismatched", "ax") if self.id == "mnli" else ()
-        return ("train", "dev", "test", *more)
+        mnli_splits = ("dev_mismatched", "test_mismatched", "ax") if self.id == "mnli" else ()
+        return ("train", "dev", "test", *mnli_splits)
 
     @property
     def words(self) -> list[str]:
-        """The words of a command line that name the task."""
+        """The command-line arguments that select the task."""
         return ["--task", self.id] if self.tables is None else ["--task-file", str(self.tables.file)]
 
     @property
     def definition(self) -> str | dict[str, Any]:
-        """The task as plain JSON, without paths: the id of GLUE's, the full description of your own."""
+        """The task as plain JSON, without paths: the id of a GLUE task, or the full description of your own."""
         if self.tables is None:
             return self.id
         return {
@@ -228,15 +232,15 @@ TASKS: dict[str, Task] = {
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """The examples of one split in the file's order, sentences kept verbatim.
+    """The examples of one split in the file's order, with unchanged texts.
 
     Attributes:
         task: the task.
         name: `train`, `dev`, `test`, or MNLI's `dev_mismatched`, `test_mismatched` and `ax`.
         first: N texts.
         second: N texts, or None for a task of single sentences.
-        labels: [N] int64 class indices or float32 scores; None where the split has no labels.
-        skipped: number of rows left out: QQP's with missing columns, MNLI's without a gold label.
+        labels: [N] int64 class indices or float32 scores; None if the split has no labels.
+        skipped: number of rows left out: rows of QQP with missing columns, rows of MNLI without a gold label.
         source: the file or the hub dataset that the split was read from.
     """
 
@@ -253,16 +257,19 @@ class Split:
 
     @property
     def empty_texts(self) -> int:
-        """Number of examples with a blank text. They are kept (QQP has some), but users should know."""
+        """Number of examples with a blank text. QQP has some; they are used, but users should know of them."""
         texts = zip(self.first, self.second or self.first, strict=True)
         return sum(not first.strip() or not second.strip() for first, second in texts)
 
 
 def glue_task(name: str) -> Task:
-    """Return a GLUE task by its id or folder's name, in any case, with or without hyphen or underscore.
+    """Return a GLUE task by its id or folder name, in any case, with or without hyphen or underscore.
 
     Args:
-        name: such as `sst2`, `SST-2` or `sst_2`.
+        name: the name, such as `sst2`, `SST-2` or `sst_2`.
+
+    Returns:
+        The task.
 
     Raises:
         InputError: no task has this name.
@@ -274,10 +281,10 @@ def glue_task(name: str) -> Task:
 
 
 def name_key(name: str) -> str:
-    """Return the form of a task's or folder's name in which names are compared.
+    """Return the name of a task or folder in the form in which names are compared.
 
     Args:
-        name: the name of a task or folder.
+        name: the name.
 
     Returns:
         The name in lower case, without hyphens, underscores and spaces.

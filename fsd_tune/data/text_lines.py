@@ -1,11 +1,11 @@
-"""Read text files as people write them, and describe in words what is wrong with files and columns."""
+"""Read UTF-8 text files, and describe problems of files and columns in words."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from fsd_tune.errors import InputError, nearest
+from fsd_tune.errors import InputError, nearest, nearest_name
 
 SHOWN_PER_FILE = 10
 
@@ -15,6 +15,9 @@ def entries(folder: Path) -> tuple[list[str], list[str]]:
 
     Args:
         folder: the folder to list.
+
+    Returns:
+        The names of the folders and the names of the files.
 
     Raises:
         InputError: the folder cannot be read.
@@ -27,15 +30,18 @@ def entries(folder: Path) -> tuple[list[str], list[str]]:
 
 
 def read_lines(path: Path) -> list[str]:
-    """Return the lines of a UTF-8 file without line ends (LF or CRLF), a byte order mark and trailing blank lines.
+    """Return the lines of a UTF-8 file, without line ends (LF or CRLF), byte order mark and trailing empty lines.
 
     Only line feeds end a line, because sentences may hold other characters that Unicode calls line separators.
 
     Args:
         path: the file.
 
+    Returns:
+        The lines.
+
     Raises:
-        InputError: no such file, or it cannot be read as UTF-8.
+        InputError: the file does not exist, or cannot be read as UTF-8.
     """
     check_file(path)
     try:
@@ -62,14 +68,14 @@ def check_file(path: Path) -> None:
         path: the file's path, which may be a link.
 
     Raises:
-        InputError: it does not; the message lists the files of its folder.
+        InputError: the file does not exist (the message lists the files beside it), or is a folder.
     """
     if path.is_dir():
         raise InputError(f"{path}: is a folder, must be a file")
     if path.exists() or path.is_symlink():
         return
     files = entries(path.parent)[1]
-    raise InputError(f"{path}: no such file; its folder holds {some(files) or 'no file'}.{nearest(path.name, files)}")
+    raise InputError(f"{path}: no such file; its folder holds {some(files) or 'no file'}.{meant(files, [path.name])}")
 
 
 def check_folder(path: Path, content: str) -> None:
@@ -77,10 +83,10 @@ def check_folder(path: Path, content: str) -> None:
 
     Args:
         path: the folder.
-        content: what an error says that it must be, such as `the folder that holds RTE/`.
+        content: the expected folder in the error, such as `the folder that holds RTE/`.
 
     Raises:
-        InputError: it does not; the message suggests a folder with a similar name.
+        InputError: the folder does not exist; the message suggests a folder with a similar name.
     """
     if path.is_dir():
         return
@@ -90,18 +96,35 @@ def check_folder(path: Path, content: str) -> None:
 
 
 def columns_problem(has: str, names: Sequence[str], needed: Sequence[str]) -> str:
-    """Return what is wrong if columns are missing, with suggestions; empty if none is.
+    """Describe missing columns, with suggestions.
 
     Args:
-        has: begins the sentence, such as `the header has`.
+        has: the beginning of the sentence, such as `the header has`.
         names: the columns of the file.
         needed: the columns that it must have.
+
+    Returns:
+        The problem; empty if no column is missing.
     """
     missing = [column for column in needed if column not in names]
     if not missing:
         return ""
-    hints = "".join(dict.fromkeys(nearest(column, missing) for column in names if column not in needed))
-    return f"{has} {quoted(map(shorten, names))}, needed are {quoted(needed)}.{hints}"
+    hints = meant([column for column in names if column not in needed], missing)
+    return f"{has} {quoted(map(shorten, names))}, but needs {quoted(needed)}.{hints}"
+
+
+def meant(names: Iterable[str], needed: Sequence[str]) -> str:
+    """Ask for names that are there whether needed ones were meant by them.
+
+    Args:
+        names: the names that are there, of columns, files or folders.
+        needed: the names that are missing.
+
+    Returns:
+        Such as ` Is `SST` meant to be `SST-2`?` for each close pair; empty text if none is close.
+    """
+    pairs = {(name, close) for name in names if (close := nearest_name(name, needed)) and name != close}
+    return "".join(f" Is `{shorten(name)}` meant to be `{close}`?" for name, close in sorted(pairs))
 
 
 def _undecodable(path: Path, content: bytes) -> Iterator[str]:
@@ -117,8 +140,11 @@ def count(number: int, noun: str) -> str:
     """Return a number with its noun: `1 column`, `3 columns`.
 
     Args:
-        number: how many.
-        noun: in the singular.
+        number: the number.
+        noun: the noun in the singular.
+
+    Returns:
+        The two as text; the noun gets an s unless the number is 1.
     """
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
@@ -127,13 +153,16 @@ def some(names: Sequence[str]) -> str:
     """Return the first ten names, separated by commas.
 
     Args:
-        names: any number of names; `, ...` stands for those after the tenth.
+        names: any number of names.
+
+    Returns:
+        The names as text, with `, ...` at the end if there are more than ten.
     """
     return ", ".join(names[:SHOWN_PER_FILE]) + (", ..." if len(names) > SHOWN_PER_FILE else "")
 
 
 def found_cell(cell: str) -> str:
-    """Return the content of a cell in words.
+    """Return the content of a cell for a message.
 
     Args:
         cell: the text of the cell.
@@ -161,16 +190,24 @@ def shorten(value: str) -> str:
 
     Args:
         value: the text.
+
+    Returns:
+        The whole text, or its first 37 characters and `...`.
     """
     return value if len(value) <= 40 else value[:37] + "..."
 
 
 def first_problems(path: Path, problems: Sequence[str]) -> list[str]:
-    """Return the first ten problems of a file and how many more there are, because a wrong file has one a line.
+    """Return the first ten problems of a file and the number of further ones.
+
+    A file of the wrong kind can have a problem in every line.
 
     Args:
         path: the file.
-        problems: all of them.
+        problems: all problems.
+
+    Returns:
+        At most eleven lines.
     """
     more = len(problems) - SHOWN_PER_FILE
     return [*problems[:SHOWN_PER_FILE], *([f"{path}: and {more} more"] if more > 0 else [])]

@@ -1,1 +1,1 @@
-"""Evaluate finished students: score them, confirm a search's winner, analyze features, and predict for GLUE."""
+"""Evaluate finished students: score them, confirm a search's winner, analyse features, and predict for GLUE."""

@@ -1,6 +1,6 @@
-"""Submission files of the GLUE benchmark: students' labels for the test splits, in the server's names and words.
+"""Write submission files of the GLUE benchmark: students' labels for the test splits, in the format of its server.
 
-The folder records what each file was made from, so that the same command again keeps files that are still right.
+The folder records the inputs of each file, so that the same command keeps files whose inputs have not changed.
 """
 
 import io
@@ -19,14 +19,14 @@ from fsd_tune.data.splits import Split, Task, content_hash, get_task, load_split
 from fsd_tune.errors import InputError, ProblemCollector
 from fsd_tune.evaluation import scoring
 from fsd_tune.memory.spec import fingerprint
-from fsd_tune.models.folder import cannot_be_made
 from fsd_tune.progress import Display
-from fsd_tune.storage import artifacts
+from fsd_tune.storage import artifacts, files
 from fsd_tune.storage.artifacts import checksum, write_bytes, write_json, write_text
 from fsd_tune.storage.model_record import ModelRecord
+from fsd_tune.storage.outputs import output_problems
 
 ZIP = "submission.zip"
-# For each task the files that its student predicts: name, split, and the rows of that split in the official download.
+# The files of each task: name, split, and the number of rows of that split in the official download.
 FILES: dict[str, tuple[tuple[str, str, int], ...]] = {
     "cola": (("CoLA.tsv", "test", 1063),),
     "sst2": (("SST-2.tsv", "test", 1821),),
@@ -61,17 +61,17 @@ def write_submission(
     zipped: bool,
     display: Display,
 ) -> dict[str, Any]:
-    """Write the submission files of tasks into a folder. Files that exist already are kept.
+    """Write the submission files of tasks into a folder, and keep files whose inputs have not changed.
 
     Args:
-        tasks: ids.
+        tasks: ids of GLUE tasks.
         students: folder or hub id of each task's student.
         data: the folder that holds `SST-2/` and so on; None for the hub.
-        output: the folder: new, or with files from the same students, or with files that `overwrite` can replace.
+        output: a new folder, or one of an earlier call.
         device: as for `scoring.check_model`.
         precision: as for `scoring.check_model`.
-        overwrite: replace files of these tasks that other students, data or settings gave.
-        zipped: pack all submission files of the folder as `submission.zip`. An existing one is always written again.
+        overwrite: replace files of these tasks that come from other students, data or precision.
+        zipped: pack all submission files of the folder as `submission.zip`. An existing archive is always rewritten.
         display: shows progress.
 
     Returns:
@@ -79,12 +79,14 @@ def write_submission(
         names of the official files that are not in the folder}.
 
     Raises:
-        InputError: with every problem found before any work; or a student's logits are not finite.
+        InputError: the message lists all problems found before work starts, or a student's logits are not finite.
     """
     submissions = _load(tasks, students, data, output, device, precision, display)
-    written = ModelRecord.read(output).as_json().get("files")
-    record: dict[str, Any] = written if isinstance(written, dict) else {}
-    identities = {name: _identity(each, split) for each in submissions for name, split in each.splits.items()}
+    recorded_files = ModelRecord.read(output).as_json().get("files")
+    record: dict[str, Any] = recorded_files if isinstance(recorded_files, dict) else {}
+    identities = {
+        name: _identity(submission, split) for submission in submissions for name, split in submission.splits.items()
+    }
     current = {name for name, identity in identities.items() if _is_current(output, record, name, identity)}
     _remove_outdated(output, [name for name in identities if name not in current], overwrite)
     files = {}
@@ -103,7 +105,7 @@ def write_submission(
     display.close()
     existing = [name for name in OFFICIAL_ROWS if (output / name).is_file()]
     if zipped or (output / ZIP).exists():
-        write_bytes(output / ZIP, _packed(output, existing))
+        write_bytes(output / ZIP, _pack(output, existing))
     return {
         "output": str(output),
         "files": files,
@@ -121,7 +123,7 @@ def _load(
     precision: str | None,
     display: Display,
 ) -> list[_Submission]:
-    problems = ProblemCollector(cannot_be_made(output) or _foreign_files(output))
+    problems = ProblemCollector(output_problems(output) or _foreign_files(output))
     submissions = []
     for name, student in zip(tasks, students, strict=True):
         with problems.collect():
@@ -133,7 +135,7 @@ def _load(
 
 
 def _remove_outdated(output: Path, names: Sequence[str], overwrite: bool) -> None:
-    """Remove files that were not made from these students, data and precision.
+    """Remove files that come from other students, data or precision.
 
     Raises:
         InputError: such files exist, and `overwrite` is false.
@@ -153,14 +155,14 @@ def _table(words: Sequence[str]) -> str:
 
 
 def predictions(task: Task, logits: NDArray[np.float32]) -> list[str]:
-    """Return the words of a submission file, one for each example.
+    """Return the predictions of a submission file, one for each example.
 
     Args:
         task: the task.
         logits: float [N, C] in the order of the task's labels; [N, 1] for regression.
 
     Returns:
-        N words: the label's index or word, as the task's own files have it; or a score from 0.000 to 5.000.
+        N words: the label's index or word, as in the task's files; or a score from 0.000 to 5.000.
     """
     if task.regression:
         # Adding 0 makes a clipped -0.0 positive.
@@ -170,22 +172,24 @@ def predictions(task: Task, logits: NDArray[np.float32]) -> list[str]:
 
 
 def notes(document: dict[str, Any]) -> list[str]:
-    """Return what a user must know before submitting: files and rows that the server would miss.
+    """Return warnings about files and rows that the benchmark's server would miss.
 
     Args:
         document: the result of `write_submission`.
 
     Returns:
-        One line a problem; empty if the submission is complete.
+        One line for each problem; empty if the submission is complete.
     """
     lines = []
-    short = {name: file["rows"] for name, file in document["files"].items() if file["rows"] != OFFICIAL_ROWS[name]}
-    if short:
-        name = next(iter(short))
-        more = f" (and {len(short) - 1} more such files)" if len(short) > 1 else ""
+    short_files = {
+        name: file["rows"] for name, file in document["files"].items() if file["rows"] != OFFICIAL_ROWS[name]
+    }
+    if short_files:
+        name = next(iter(short_files))
+        more = f" (and {len(short_files) - 1} more such files)" if len(short_files) > 1 else ""
         lines.append(
-            f"{name} has {short[name]:,} rows, but the benchmark's server wants {OFFICIAL_ROWS[name]:,}{more}; give "
-            "the test splits of the download."
+            f"{name} has {short_files[name]:,} rows, but the benchmark's server expects {OFFICIAL_ROWS[name]:,}{more}; "
+            "give the test splits of the download."
         )
     if document["zip"] and document["missing"]:
         lines.append(f"{ZIP} lacks {', '.join(document['missing'])}; the benchmark's server takes complete sets only.")
@@ -198,7 +202,7 @@ def _load_one(
     """Return a task's student and test splits.
 
     Raises:
-        InputError: with the problems of both.
+        InputError: the message lists the problems of both.
     """
     problems = ProblemCollector()
     task: Task | None = None
@@ -212,17 +216,19 @@ def _load_one(
                 display.line(f"note: no {file}: {error}")
     with problems.collect():
         checked = scoring.check_model(student, task, device, precision)
-    # A row that is left out would shift the index of those below it.
+    # Without a row, the rows below it would get wrong indices.
     problems.add(
         *(
             f"{split.source}: {split.skipped} rows have missing columns, but each needs a prediction; "
-            "download it again."
+            "download the data again."
             for split in splits.values()
             if split.skipped
         )
     )
     problems.raise_any()
     assert task is not None and checked is not None
+    for note in checked.notes:
+        display.line(f"note: {note}")
     recorded_task = checked.record.task
     if recorded_task not in (None, task.id):
         display.line(f"note: {student} was made for {recorded_task}, not for {task.id}.")
@@ -230,16 +236,17 @@ def _load_one(
 
 
 def _foreign_files(output: Path) -> list[str]:
-    """Return the problem of a folder that holds more than predictions."""
+    """Return a problem if the folder holds other files than predictions."""
     if not output.is_dir():
         return []
-    known = {*OFFICIAL_ROWS, ZIP, artifacts.MODEL_RECORD}
-    foreign = sorted(path.name for path in output.iterdir() if path.name not in known and path.name[0] != ".")
+    known_names = {*OFFICIAL_ROWS, ZIP, artifacts.MODEL_RECORD}
+    names = sorted(path.name for path in files.contents(output))
+    foreign = [name for name in names if name not in known_names and name[0] != "."]
     return [f"--output: {output} holds other files ({foreign[0]}); give a new folder."] if foreign else []
 
 
 def _identity(submission: _Submission, split: Split) -> dict[str, Any]:
-    """Return what identifies the input of a file."""
+    """Return values that identify the inputs of a file."""
     return {
         "student": fingerprint(submission.student.path),
         "split": content_hash(split),
@@ -249,18 +256,18 @@ def _identity(submission: _Submission, split: Split) -> dict[str, Any]:
 
 
 def _is_current(output: Path, record: dict[str, Any], name: str, identity: dict[str, Any]) -> bool:
-    """Return whether a whole file exists that was made from the same input."""
+    """Return whether an undamaged file exists that comes from the same inputs."""
     if not (output / name).is_file():
         return False
     return record.get(name) == identity | {"sha256": checksum(output / name)}
 
 
-def _packed(output: Path, names: Sequence[str]) -> bytes:
-    """Return the files as a flat zip archive: the same bytes for the same files."""
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+def _pack(output: Path, names: Sequence[str]) -> bytes:
+    """Return a flat zip archive of the files, with the same bytes for the same files."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in names:
-            entry = zipfile.ZipInfo(name)  # otherwise the time of writing would be part of it
+            entry = zipfile.ZipInfo(name)  # Its fixed date replaces the time of writing.
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, (output / name).read_bytes(), zipfile.ZIP_DEFLATED)
-    return packed.getvalue()
+    return buffer.getvalue()

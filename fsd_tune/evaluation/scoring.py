@@ -10,23 +10,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fsd_tune.data import splits as glue
+from fsd_tune.data import splits
 from fsd_tune.data.batching import TokenizedSplit, tokenize
 from fsd_tune.data.splits import Split, Task
 from fsd_tune.device import resolve_precision, select_device
 from fsd_tune.errors import InputError, ProblemCollector
 from fsd_tune.models.inference import predict
 from fsd_tune.models.loading import checked_tokenizer, label_order, load_finished, read_model_info
+from fsd_tune.models.probe import usable_precision
 from fsd_tune.progress import Display
 from fsd_tune.storage.model_record import ModelRecord
 
-# Maximum length in tokens of a model that records none and could take more.
+# Maximum length in tokens of a model that records none and accepts longer examples.
 _DEFAULT_LENGTH = 128
 
 
 def evaluate(
     student: str | Path,
-    task: glue.TaskLike,
+    task: splits.TaskLike,
     *,
     data: str | Path | None = None,
     device: str = "auto",
@@ -55,25 +56,27 @@ def evaluate(
         {split: number of examples}}.
 
     Raises:
-        InputError: folder, data and their labels do not fit together, or logits are not finite.
+        InputError: model, data and their labels do not fit together, or logits are not finite.
     """
     display = display or Display(quiet=True)
     problems = ProblemCollector()
     resolved: Task | None = None
     with problems.collect():
-        resolved = glue.get_task(task)
+        resolved = splits.get_task(task)
         dev_names = [name for name in resolved.splits if name.startswith("dev")]
-        dev_splits = glue.load_splits(resolved, dev_names, None if data is None else Path(data))
+        dev_splits = splits.load_splits(resolved, dev_names, None if data is None else Path(data))
     with problems.collect():
         checked = check_model(str(student), resolved, device, precision)
     problems.raise_any()
     assert resolved is not None and checked is not None
+    for note in checked.notes:
+        display.line(f"note: {note}")
     scorer = Scorer(checked)
     scores: dict[str, dict[str, float]] = {}
     examples: dict[str, int] = {}
     for name, split in dev_splits.items():
         logits, tokens = scorer.logits(split, partial(display.stage, name, total=len(split)))
-        scores[name] = glue.compute_metrics(resolved, logits, tokens.labels)
+        scores[name] = splits.compute_metrics(resolved, logits, tokens.labels)
         examples[name] = len(tokens)
     display.close()
     return {
@@ -93,11 +96,12 @@ class CheckedModel:
         path: folder or hub id.
         task: the task.
         tokenizer: the model's own.
-        order: for each label of the task the index of the model's logit for it.
-        record: what `fsd_tune.json` in its folder records; empty for models from elsewhere.
-        max_length: most tokens of an example: the recorded number, else 128 or the most that the model takes.
-        precision: float32 or bf16: the one asked for, else the recorded one, else float32.
-        device: where the model will run.
+        order: for each label of the task, the index of the model's logit.
+        record: the content of `fsd_tune.json` in its folder; empty for models from elsewhere.
+        max_length: largest number of tokens of an example: the recorded one, else 128 or the model's limit.
+        precision: float32 or bf16: the requested one, else the recorded one, else float32.
+        device: the device that the model will run on.
+        notes: sentences for the user, such as that bf16 is not possible.
     """
 
     path: str
@@ -108,14 +112,15 @@ class CheckedModel:
     max_length: int
     precision: str
     device: torch.device
+    notes: tuple[str, ...] = ()
 
 
 def check_model(path: str, task: Task | None, device: str, precision: str | None = None) -> CheckedModel | None:
     """Read a model's configuration, record and tokenizer, and check that it fits a task.
 
     Args:
-        path: `--student`, a folder or hub id.
-        task: the task whose labels the model must have; None if it is not known, and then the result is None.
+        path: folder or hub id of the student.
+        task: the task whose labels the model must have; None if it is not known.
         device: auto, cpu or cuda.
         precision: auto, float32 or bf16; None for the one that the folder records.
 
@@ -123,7 +128,7 @@ def check_model(path: str, task: Task | None, device: str, precision: str | None
         The model with the settings to score it with; None without a task.
 
     Raises:
-        InputError: there is no model, its tokenizer is damaged, or its labels are not the task's.
+        InputError: `path` is not a model, its tokenizer is damaged, or its labels are not the task's.
     """
     info = read_model_info(path, "--student")
     if task is None:
@@ -137,12 +142,12 @@ def check_model(path: str, task: Task | None, device: str, precision: str | None
     length = record.max_length
     if length is None or not 0 < length <= (info.positions or length):
         length = min(info.positions or _DEFAULT_LENGTH, _DEFAULT_LENGTH)
-    resolved_precision = resolve_precision(precision, torch_device)
-    return CheckedModel(path, task, tokenizer, order, record, length, resolved_precision, torch_device)
+    precision, notes = usable_precision(resolve_precision(precision, torch_device), [path])
+    return CheckedModel(path, task, tokenizer, order, record, length, precision, torch_device, notes)
 
 
 class Scorer:
-    """A checked model with its weights."""
+    """A checked model with its weights, which computes logits."""
 
     def __init__(self, checked: CheckedModel) -> None:
         self._checked = checked
@@ -151,7 +156,7 @@ class Scorer:
     def logits(
         self, split: Split, progress: Callable[[int], None] = lambda done: None
     ) -> tuple[NDArray[np.float32], TokenizedSplit]:
-        """Return the logits of a split's examples, and its tokens.
+        """Return the logits of a split's examples, and the tokenised split.
 
         Args:
             split: the examples.
@@ -166,10 +171,10 @@ class Scorer:
         checked = self._checked
         tokens = tokenize(split, checked.tokenizer, checked.max_length)
         logits = predict(self._model, tokens, checked.precision, checked.device, progress)[:, list(checked.order)]
-        wrong = int((~np.isfinite(logits).all(-1)).sum())
-        if wrong:
+        nonfinite = int((~np.isfinite(logits).all(-1)).sum())
+        if nonfinite:
             raise InputError(
-                f"--student: {checked.path} gives logits that are not finite for {wrong} of {len(logits)} examples of "
-                f"{split.source} in {checked.precision}; it has diverged in training."
+                f"--student: {checked.path} gives logits that are not finite for {nonfinite} of {len(logits)} examples "
+                f"of {split.source} in {checked.precision}; it has diverged in training."
             )
         return logits, tokens

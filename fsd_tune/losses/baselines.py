@@ -37,8 +37,8 @@ def cls_loss(teacher: Tensor, student: Tensor, mask: Tensor | None = None) -> Te
         0.0
     """
     # The bound on the norm keeps the gradient of the division finite for vectors close to zero.
-    of_student, of_teacher = (F.normalize(widen(x[:, 0]), dim=-1, eps=1e-8) for x in (student, teacher))
-    return F.mse_loss(of_student, of_teacher.to(of_student.dtype))
+    student_cls, teacher_cls = (F.normalize(widen(x[:, 0]), dim=-1, eps=1e-8) for x in (student, teacher))
+    return F.mse_loss(student_cls, teacher_cls.to(student_cls.dtype))
 
 
 pkd_loss = cls_loss
@@ -55,13 +55,13 @@ class _Relations:
 
     Attributes:
         gram: [B, B], of the features minus the batch's mean.
-        distances: Euclidean, [B, B]; 0 where not `apart`.
-        apart: bool [B, B], whether two examples differ by more than rounding; False on the diagonal.
+        distances: Euclidean, [B, B]; 0 for a pair that is not `distinct`.
+        distinct: bool [B, B], whether two examples differ by more than rounding; False on the diagonal.
     """
 
     gram: Tensor
     distances: Tensor
-    apart: Tensor
+    distinct: Tensor
 
 
 def rkd_distance_loss(teacher: Tensor, student: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -120,13 +120,13 @@ def rkd_angle_loss(teacher: Tensor, student: Tensor, mask: Tensor | None = None)
         0.0171
     """
     relations, target_relations = _relations(flatten(student, mask)), _relations(flatten(teacher, mask))
-    apart = relations.apart & target_relations.apart
-    ends = ~torch.eye(len(apart), dtype=torch.bool, device=apart.device)
-    defined = apart[:, :, None] & apart[None, :, :] & ends[:, None, :]
+    distinct = relations.distinct & target_relations.distinct
+    ends = ~torch.eye(len(distinct), dtype=torch.bool, device=distinct.device)
+    defined = distinct[:, :, None] & distinct[None, :, :] & ends[:, None, :]
     cosines = _triplet_cosines(relations)
     target = _triplet_cosines(target_relations).to(cosines.dtype)
-    each = F.smooth_l1_loss(cosines, target, reduction="none")
-    return torch.where(defined, each, 0.0).sum() / defined.sum().clamp(min=1)
+    triplet_losses = F.smooth_l1_loss(cosines, target, reduction="none")
+    return torch.where(defined, triplet_losses, 0.0).sum() / defined.sum().clamp(min=1)
 
 
 def _relations(feature: Tensor) -> _Relations:
@@ -135,19 +135,19 @@ def _relations(feature: Tensor) -> _Relations:
     The rows are centred first, because a common part would cancel digits in G_ii + G_jj - 2 G_ij.
     """
     gram = centred_gram(feature).matrix
-    own = gram.diagonal()
-    both = own[:, None] + own[None, :]
-    squared = both - 2 * gram
+    squared_norms = gram.diagonal()
+    norm_sums = squared_norms[:, None] + squared_norms[None, :]
+    squared = norm_sums - 2 * gram
     # Smaller squares are rounding errors of the products, and the gradient of their square root would be arbitrary.
-    apart = squared.detach() > 32 * torch.finfo(gram.dtype).eps * both.detach()
-    distances = torch.where(apart, torch.where(apart, squared, 1.0).sqrt(), 0.0)
-    return _Relations(gram, distances, apart)
+    distinct = squared.detach() > 32 * torch.finfo(gram.dtype).eps * norm_sums.detach()
+    distances = torch.where(distinct, torch.where(distinct, squared, 1.0).sqrt(), 0.0)
+    return _Relations(gram, distances, distinct)
 
 
 def _triplet_cosines(relations: _Relations) -> Tensor:
-    """Return the cosine of the angle at j between i and k, [B (i), B (j), B (k)]; meaningless if two are not apart."""
+    """Return the cosine of the angle at j between i and k, [B (i), B (j), B (k)]; meaningless if two are equal."""
     gram = relations.gram
     # (x_i - x_j) . (x_k - x_j)
     products = gram[:, None, :] - gram[:, :, None] - gram[None, :, :] + gram.diagonal()[None, :, None]
-    lengths = torch.where(relations.apart, relations.distances, 1.0)
+    lengths = torch.where(relations.distinct, relations.distances, 1.0)
     return products / (lengths[:, :, None] * lengths[None, :, :])

@@ -19,7 +19,7 @@ from fsd_tune.cka import CentredGram, centre_gram, centred_gram, cka_loss, cka_o
 
 
 class _Products(torch.autograd.Function):
-    """Compute memory memory^T [K, K] and feature memory^T [B, K] with one pass over the memory's gradient.
+    """An autograd function for memory memory^T [K, K] and feature memory^T [B, K] with one gradient of the memory.
 
     The student memory is the largest trainable tensor beside the embeddings. Autograd would build its gradient from
     five tensors of its size (two for the Gram matrix, its norms, its centring, the features' product padded to its

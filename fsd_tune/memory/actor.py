@@ -1,6 +1,6 @@
 """The memory actor: one memory per task on a Ray cluster, built once, served by reference, reloaded after a crash.
 
-The actor itself does little: a Ray task builds the artefacts with `build.build_artifacts`, and holds the GPU meanwhile.
+The actor itself does little: a Ray task builds the artefacts with `build.build_artifacts` and occupies the GPU.
 """
 
 import contextlib
@@ -14,17 +14,24 @@ import torch
 from ray.exceptions import GetTimeoutError, ObjectLostError, RayActorError
 
 from fsd_tune.cluster import connection, placement
+from fsd_tune.cluster.leases import Leases
 from fsd_tune.errors import FsdTuneError
 from fsd_tune.memory.arrays import Arrays, open_arrays
 from fsd_tune.memory.build import BuiltMemory, NotBuiltError, build_artifacts
 from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.memory.teacher_outputs import Progress
-from fsd_tune.storage import artifacts
+from fsd_tune.storage import artifacts, waiting
 
 # Arrays of at most this size are served through Ray's object stores, larger ones as memory-mapped files.
 _STORE_BYTES = 2 << 30
 _STORE_SHARE = 0.3
 _TRIES = 60
+# How long a search waits for room on the cluster, and a trial for its arrays.
+_ROOM_SECONDS = 12 * 3600.0
+_SERVE_SECONDS = 600.0
+# A node that the autoscaler starts in the place of a lost one takes minutes.
+_RESTART_SECONDS = 3600.0
+_LEAVE_SECONDS = 30.0
 
 
 @ray.remote(max_retries=3)  # type: ignore[untyped-decorator]
@@ -33,12 +40,13 @@ def _build(spec: MemorySpec, cpus: int, actor: Any) -> BuiltMemory:
     torch.set_num_threads(max(1, cpus))
     last = 0.0
 
-    def report_progress(what: str, done: int, total: int) -> None:
+    def report_progress(stage: str, done: int, total: int) -> None:
         nonlocal last
         if done >= total or time.monotonic() - last > 0.5:
             last = time.monotonic()
-            actor.record_progress.remote(what, done, total)
+            actor.record_progress.remote(stage, done, total)
 
+    report_progress("teacher memory", 0, 1)
     return build_artifacts(spec, report_progress)
 
 
@@ -49,62 +57,99 @@ def _hide_gpus() -> None:
 
 
 class _Memory:
-    """The actor's state: the built memory, the references that it serves, the searches that use it.
+    """The actor's state: the built memory and the references that it serves.
 
-    The constructor takes no arguments and `serve` few, so that a restarted actor depends on nothing that is lost.
+    The constructor takes no arguments and `serve` few, so that a restarted actor depends on nothing that is lost. The
+    searches that use it are not among its state, see `cluster.leases`.
     """
 
     def __init__(self) -> None:
         _hide_gpus()
         self._built: BuiltMemory | None = None
         self._served: tuple[str, Any] | None = None
-        self._searches: set[str] = set()
         self._progress: tuple[str, int, int] | None = None
+        self._building = False
 
     @ray.method(concurrency_group="progress")  # type: ignore[untyped-decorator]
-    def record_progress(self, what: str, done: int, total: int) -> None:
+    def record_progress(self, stage: str, done: int, total: int) -> None:
         """Record the progress of the build task.
 
         Args:
-            what: name of the stage.
+            stage: name of the stage.
             done: units done.
             total: units of the stage.
         """
-        self._progress = (what, done, total)
+        self._building = True
+        self._progress = (stage, done, total)
 
     @ray.method(concurrency_group="progress")  # type: ignore[untyped-decorator]
     def progress(self) -> tuple[str, int, int] | None:
         """Return the last recorded progress: stage, units done, units of the stage."""
         return self._progress
 
-    def attach(self, search: str) -> None:
-        """Register a search; the actor stays until the last one has left."""
-        self._searches.add(search)
+    @ray.method(concurrency_group="progress")  # type: ignore[untyped-decorator]
+    def check_alive(self) -> None:
+        """Return if the actor runs."""
 
-    def leave(self, search: str) -> None:
-        """Remove a search, and end the actor if it was the last."""
-        self._searches.discard(search)
-        if not self._searches:
+    @ray.method(concurrency_group="progress")  # type: ignore[untyped-decorator]
+    def end_if_unused(self) -> None:
+        """End the actor unless a living driver has a lease on it."""
+        if not Leases(ray.get_runtime_context().get_actor_id()).living():
             ray.actor.exit_actor()
 
     def prepare(self, spec: MemorySpec, cpus: int, gpus: float) -> BuiltMemory:
-        """Build the memory at the first call; return it at once afterwards.
+        """Return the memory. The first call builds it.
 
         Args:
             spec: what to build.
-            cpus: of the build task.
-            gpus: of the build task.
+            cpus: CPUs of the build task; it gets 1 if there is no room for more.
+            gpus: GPUs of the build task.
         """
         if self._built is None:
             try:
                 # Checking needs no process of its own, which takes seconds to start.
-                self._built = build_artifacts(spec, lambda what, done, total: None, build=False)
+                self._built = build_artifacts(spec, self._show, build=False)
             except NotBuiltError:
-                build = _build.options(num_cpus=cpus, num_gpus=gpus)
-                self._built = ray.get(build.remote(spec, cpus, ray.get_runtime_context().current_actor))
+                self._built = self._build_in_task(spec, cpus, gpus)
             return self._built
-        # The search that built it has counted the pass.
+        # The search that built the memory has counted the pass.
         return dataclasses.replace(self._built, passes=0)
+
+    def _show(self, stage: str, done: int, total: int) -> None:
+        self._progress = (stage, done, total)
+
+    def _build_in_task(self, spec: MemorySpec, cpus: int, gpus: float) -> BuiltMemory:
+        """Build the memory in a task, as soon as the cluster has room for it.
+
+        Raises:
+            FsdTuneError: the cluster had no room for hours, or the build failed.
+        """
+        self._building = False
+        wait = waiting.Wait(
+            lambda: f"a free CPU{' and GPU' if gpus else ''} of this Ray cluster, to build the teacher memory",
+            _ROOM_SECONDS,
+            "Other work has them all; the same command continues later.",
+            lambda text: self._show(text, 0, 1),
+        )
+        reference = self._submit(spec, cpus, gpus)
+        # The task reports as soon as it runs.
+        while not self._building and not _is_ready(reference):
+            try:
+                wait.pause()
+            except FsdTuneError:
+                ray.cancel(reference)
+                raise
+            if cpus > 1 and wait.seconds > waiting.NOTICE_SECONDS:
+                # Another search was faster.
+                ray.cancel(reference)
+                cpus = 1
+                reference = self._submit(spec, cpus, gpus)
+        built: BuiltMemory = ray.get(reference)
+        return built
+
+    def _submit(self, spec: MemorySpec, cpus: int, gpus: float) -> Any:
+        task = _build.options(num_cpus=cpus, num_gpus=gpus)
+        return task.remote(spec, cpus, ray.get_runtime_context().current_actor)
 
     def serve(self, built: BuiltMemory) -> tuple[str, Any]:
         """Return ("store", [reference to Arrays]), or ("files", built) if they are too large for the object store."""
@@ -151,54 +196,73 @@ def _actor() -> Any:
     return ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, concurrency_groups={"progress": 1})(_Memory)
 
 
+def _is_ready(reference: Any) -> bool:
+    return bool(ray.wait([reference], timeout=0)[0])
+
+
 def start(spec: MemorySpec, search: str) -> Any:
-    """Return the actor of a memory, created if there is none, with `search` registered.
+    """Return the actor of a memory, created if there is none, with a lease for `search`.
 
     It does not run on a head that runs no trials, whose memory is small. Ray restarts it elsewhere if its node dies.
 
     Args:
-        spec: of the memory.
+        spec: what the memory depends on.
         search: identifies the search.
 
     Raises:
         FsdTuneError: Ray does not start the actor.
     """
+    name = name_of(spec)
     for _ in range(_TRIES):
         # Another search may create or end the actor between these two calls; then try again.
         with contextlib.suppress(ValueError, RayActorError):
-            named = {
-                "name": name_of(spec),
+            options = {
+                "name": name,
                 "namespace": connection.NAMESPACE,
                 "get_if_exists": True,
                 "lifetime": "detached",
             }
-            actor = _actor().options(**named, label_selector=placement.not_on_head()).remote()
-            ray.get(actor.attach.remote(search))
+            actor = _actor().options(**options, label_selector=placement.not_on_head()).remote()
+            Leases(actor._actor_id.hex()).add(search)
+            wait = waiting.Wait(
+                lambda: "Ray to start the memory actor",
+                _SERVE_SECONDS,
+                "Is a node of the cluster gone? See `ray status`.",
+            )
+            alive = actor.check_alive.remote()
+            while not _is_ready(alive):
+                wait.pause(0.05)
+            ray.get(alive)
             return actor
         time.sleep(0.2)
     raise FsdTuneError("The memory actor could not be started.", hint="Ray's logs say why.")
 
 
 def build(actor: Any, spec: MemorySpec, cpus: int, gpus: float, progress: Progress) -> BuiltMemory:
-    """Let the actor build the memory, and report progress meanwhile.
+    """Return the memory after the actor has built it, and report progress until then.
 
     Args:
-        actor: of the memory.
+        actor: the memory's actor.
         spec: what to build.
-        cpus: of the build task.
-        gpus: of the build task.
+        cpus: CPUs of the build task; it gets 1 if there is no room for more.
+        gpus: GPUs of the build task.
         progress: called with the progress of each stage.
 
     Raises:
         FsdTuneError: the build failed; errors that a user can cause are raised as they were.
     """
     reference, shown = actor.prepare.remote(spec, cpus, gpus), None
+    silence = _silence(progress)
     while not ray.wait([reference], timeout=0.5)[0]:
-        with contextlib.suppress(RayActorError, GetTimeoutError):  # Ray restarts the actor and retries `prepare`.
+        try:
             state = ray.get(actor.progress.remote(), timeout=5)
-            if state is not None and state != shown:
-                shown = state
-                progress(*state)
+        except (RayActorError, GetTimeoutError):  # Ray restarts the actor and retries `prepare`.
+            silence.pause()
+            continue
+        silence = _silence(progress)
+        if state is not None and state != shown:
+            shown = state
+            progress(*state)
     try:
         built: BuiltMemory = ray.get(reference)
     except ray.exceptions.RayTaskError as error:
@@ -211,34 +275,53 @@ def build(actor: Any, spec: MemorySpec, cpus: int, gpus: float, progress: Progre
     return built
 
 
+def _silence(progress: Progress) -> waiting.Wait:
+    return waiting.Wait(
+        lambda: "Ray to restart the memory actor",
+        _RESTART_SECONDS,
+        "Is a node of the cluster gone? See `ray status`.",
+        lambda text: progress(text, 0, 1),
+    )
+
+
 def leave(actor: Any, search: str) -> None:
-    """Tell the actor that a search no longer needs the memory.
+    """Give up the lease of a search, and end the actor if no other living driver has one.
 
     Args:
-        actor: of the memory.
+        actor: the memory's actor.
         search: as given to `start`.
     """
-    with contextlib.suppress(RayActorError):
+    Leases(actor._actor_id.hex()).remove(search)
+    with contextlib.suppress(RayActorError, GetTimeoutError):
         # Ray must not retry the call, because the actor may end during it.
-        ray.get(actor.leave.options(max_task_retries=0).remote(search))
+        ray.get(actor.end_if_unused.options(max_task_retries=0).remote(), timeout=_LEAVE_SECONDS)
 
 
 def fetch_arrays(actor: Any, built: BuiltMemory) -> Arrays:
-    """Return the served arrays, zero-copy and read-only; asks again while the actor restarts.
+    """Return the served arrays, zero-copy and read-only, and retry while the actor restarts.
 
     Args:
-        actor: of the memory.
-        built: what `build` has returned.
+        actor: the memory's actor.
+        built: the memory that `build` returned.
 
     Raises:
-        FsdTuneError: the actor did not come back within a minute or two.
+        FsdTuneError: the actor did not serve them within ten minutes.
     """
-    for attempt in range(_TRIES):
+    wait = waiting.Wait(
+        lambda: "the memory actor, which serves the teacher memory",
+        _SERVE_SECONDS,
+        "`fsd-tune resume` goes on with the search.",
+    )
+    while True:
         try:
-            kind, content = ray.get(actor.serve.remote(built), timeout=600)
-            arrays: Arrays = ray.get(content[0]) if kind == "store" else open_arrays(content, mapped=True)
+            asked = actor.serve.remote(built)
+            while not _is_ready(asked):
+                wait.pause()
+            kind, content = ray.get(asked)
+            arrays: Arrays = (
+                ray.get(content[0], timeout=_SERVE_SECONDS) if kind == "store" else open_arrays(content, mapped=True)
+            )
             return arrays
         except (RayActorError, ObjectLostError, GetTimeoutError):
             # Objects of a dead owner are lost (OwnerDiedError is an ObjectLostError); the new actor puts them again.
-            time.sleep(min(2.0, 0.1 * 2**attempt))
-    raise FsdTuneError("The memory actor does not answer.", hint="`fsd-tune resume` goes on with the search.")
+            wait.pause(1.0)

@@ -27,14 +27,14 @@ class Arrays:
 
     @property
     def nbytes(self) -> int:
-        """Size of all arrays in bytes."""
+        """The size of all arrays in bytes."""
         parts = [] if self.memory is None else list(vars(self.memory).values())
         parts += [] if self.start is None else [self.start]
         return sum(int(part.nbytes) for part in parts) + (0 if self.outputs is None else self.outputs.nbytes)
 
 
 def open_arrays(built: BuiltMemory, mapped: bool) -> Arrays:
-    """Open the artefacts as arrays, after copying them to this node if they are not there.
+    """Return the artefacts as arrays, after copying missing ones to this node.
 
     Args:
         built: the artefacts.

@@ -1,6 +1,6 @@
 """Build what all trials of a task share: teacher outputs, teacher memory, and the start of the student memory.
 
-Each is an artefact that is named by its content; what is already in the memories' folder is used again. Nothing here
+Each is an artefact that is named by its content; what is already in the memories' folder is reused. Nothing here
 needs Ray: the memory actor, `fsd-tune memory` and `fsd-tune distill` all call `build_artifacts`.
 """
 
@@ -29,7 +29,8 @@ from fsd_tune.models.inference import EVALUATION_BATCH, predict
 from fsd_tune.models.loading import check_label_order, label_order, load_classifier
 from fsd_tune.models.student_init import build_student, init_source
 from fsd_tune.storage import artifacts
-from fsd_tune.storage.remote import RemoteFolder, fetched, publish
+from fsd_tune.storage.remote import RemoteFolder
+from fsd_tune.storage.remote_copies import fetched, publish
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,10 @@ class MemoryFacts:
     """Figures of a built memory, as `summary.json` holds them.
 
     Attributes:
-        fingerprint: names the memory, or the outputs where there is no memory.
+        fingerprint: names the memory, or the outputs if there is no memory.
         examples: examples whose outputs are stored.
         live: the teacher runs in every step.
-        build_seconds: that building, or finding, took.
+        build_seconds: seconds that building or finding the artefacts took.
         centroids: number of centroids K; None without a memory.
         sizes: examples of each cluster; None without a memory.
         inertia: sum of the squared distances of examples to their centroids; None without a memory.
@@ -102,12 +103,15 @@ class NotBuiltError(Exception):
 
 
 def build_artifacts(spec: MemorySpec, progress: Progress, build: bool = True) -> BuiltMemory:
-    """Build the artefacts that are missing.
+    """Build the artefacts that are missing, and return all.
 
     Args:
         spec: what they depend on.
         progress: called with the progress of each stage.
         build: if False, only check whether everything is there.
+
+    Returns:
+        The folders of the artefacts, and what they cost.
 
     Raises:
         NotBuiltError: something is missing, and `build` is False.
@@ -118,7 +122,7 @@ def build_artifacts(spec: MemorySpec, progress: Progress, build: bool = True) ->
 
 
 class _Builder:
-    """One call of `build_artifacts`."""
+    """A builder of the missing artefacts for one call of `build_artifacts`."""
 
     def __init__(self, spec: MemorySpec, progress: Progress, build: bool) -> None:
         self._spec = spec
@@ -160,14 +164,14 @@ class _Builder:
 
     @cached_property
     def _model(self) -> Any:
-        """The teacher; loaded when it is first needed, so not at all if everything is there."""
+        """The teacher. It is loaded when first needed, so never if all artefacts exist."""
         model: Any = load_classifier(self._spec.teacher.path, self._task)
         return model.to(self._device).eval()
 
     @contextmanager
     def _artefact(self, folder: Path) -> Iterator[bool]:
-        """Hold an artefact's lock and yield whether the body must build it; other nodes can have it afterwards."""
-        with artifacts.locked(folder):
+        """Lock an artefact, yield whether the body must build it, and publish a new one for other nodes."""
+        with artifacts.locked(folder, lambda text: self._progress(text, 0, 1)):
             missing = not fetched(folder, self._spec.remote)
             if missing and not self._build:
                 raise NotBuiltError(folder.name)
@@ -176,7 +180,7 @@ class _Builder:
                 publish(folder, self._spec.remote)
 
     def _dev_metrics(self, teacher: str) -> dict[str, float]:
-        """Return the teacher's metrics on dev, after its label order was checked against them."""
+        """Return the teacher's metrics on dev, after checking its label order."""
         spec = self._spec
         name = artifacts.digest(teacher, list(self._order), spec.precision, spec.dev.ids, spec.dev.offsets)
         folder = spec.folder / f"dev-{name}"
@@ -203,7 +207,7 @@ class _Builder:
         self._progress("teacher on dev", 1, 1)
 
     def _outputs(self, key: str, passes: Path) -> Path:
-        """Build the teacher outputs and add the pass to the file of passes."""
+        """Build the teacher outputs, add the pass to the file of passes, and return the outputs' folder."""
         spec = self._spec
         folder = spec.folder / f"outputs-{key}"
         with self._artefact(folder) as missing:
@@ -220,7 +224,7 @@ class _Builder:
         return folder
 
     def _memory(self, key: str, outputs: Path, layer: int) -> Path:
-        """Build the teacher memory of a layer from the stored outputs."""
+        """Build the teacher memory of a layer from the stored outputs, and return its folder."""
         spec = self._spec
         folder = spec.folder / f"memory-{key}"
         with self._artefact(folder) as missing:
@@ -232,7 +236,7 @@ class _Builder:
         return folder
 
     def _student_start(self, memory_key: str, memory: Path, layer: int) -> Path:
-        """Build the matched start of the student memory, which all trials share.
+        """Build the matched start of the student memory, which all trials share, and return its folder.
 
         It costs one pass of the student at its start over the stored examples (docs/explanation/method.md, "Teacher
         memory").
@@ -255,7 +259,7 @@ class _Builder:
     def _student_means(self, clusters: NDArray[np.int32], sizes: NDArray[np.int64], layer: int) -> NDArray[np.float32]:
         """Return the student's features averaged over each teacher cluster, float32 [K, D'].
 
-        An empty cluster gets zeros, as its published centroid has.
+        An empty cluster gets zeros, like its centroid in the published code.
 
         Args:
             clusters: cluster of each stored example, int32 [N].

@@ -30,7 +30,7 @@ def cluster(
     """Cluster the flattened features of a layer; no cluster is empty.
 
     Args:
-        outputs: of the teacher.
+        outputs: the teacher's outputs.
         layer: index of `hidden_states`.
         k: number of centroids, at most N.
         progress: called with the progress of the sweeps.
@@ -63,7 +63,7 @@ def cluster(
 
 
 class ClusterSums:
-    """The clusters as sums of their examples: moving an example costs two additions, whatever the others do.
+    """Clusters that are stored as sums of their examples, so that moving an example costs only two additions.
 
     Attributes:
         labels: int32 [N], the cluster of each example; -1 for none yet.
@@ -92,7 +92,7 @@ class ClusterSums:
             labels: their new clusters, int32 [B].
 
         Returns:
-            How many examples have changed their cluster.
+            The number of examples that changed their cluster.
         """
         moved = np.flatnonzero(self.labels[rows] != labels)
         if len(moved) == 0:
@@ -110,12 +110,12 @@ class ClusterSums:
 
     def drop_empty(self) -> None:
         """Remove the clusters without an example."""
-        kept = np.flatnonzero(self.counts)
+        nonempty = np.flatnonzero(self.counts)
         new_index = np.full(len(self.counts), -1, np.int32)
-        new_index[kept] = np.arange(len(kept))
+        new_index[nonempty] = np.arange(len(nonempty))
         self.labels = np.where(self.labels >= 0, new_index[self.labels], -1).astype(np.int32)
-        self._sums = self._sums[torch.from_numpy(kept).to(self._sums.device)]
-        self.counts = self.counts[kept]
+        self._sums = self._sums[torch.from_numpy(nonempty).to(self._sums.device)]
+        self.counts = self.counts[nonempty]
 
     def centroids(self) -> Tensor:
         """Return the means of the clusters, float32 [K, D]."""
@@ -125,13 +125,13 @@ class ClusterSums:
 def sketch(
     outputs: TeacherOutputs, layer: int, sample: NDArray[np.int64], device: torch.device, seed: int
 ) -> NDArray[np.float32]:
-    """Return a few numbers for each example whose distances are nearly those of the features.
+    """Return a short vector for each example; its distances to the others approximate those of the features.
 
-    A Gaussian projection keeps each squared distance to about sqrt(2 / SKETCH_SIZE) of it (Johnson and Lindenstrauss,
-    1984).
+    A Gaussian projection changes each squared distance by a share of about sqrt(2 / SKETCH_SIZE) (Johnson and
+    Lindenstrauss, 1984).
 
     Args:
-        outputs: of the teacher.
+        outputs: the teacher's outputs.
         layer: index of `hidden_states`.
         sample: examples in ascending order, int64 [B].
         device: where products are computed.
@@ -160,7 +160,7 @@ def refine(
     """Run Lloyd's iterations over all examples, until at most 3 in 100 change their cluster.
 
     Args:
-        outputs: of the teacher.
+        outputs: the teacher's outputs.
         layer: index of `hidden_states`.
         sums: the starting clusters; changed in place.
         progress: called with the examples done.

@@ -1,9 +1,9 @@
 """The teacher memory as the published code computes it, for comparison with k-means.
 
 docs/explanation/method.md, "Teacher memory", has the procedure. Details are as in train_memory.py of
-github.com/maroo-sky/FSD (900b483) with its defaults: steps are single examples in the order of the split, so mean and
-deviation, which each step sets again, end as the last example's. Three passes: the first leaves centroids near zero,
-the second assigns, the third updates.
+github.com/maroo-sky/FSD (900b483) with its defaults: steps are single examples in the order of the split. Each
+step overwrites mean and deviation, so they end as the last example's. Of the three passes, the first leaves centroids
+near zero, the second assigns and the third updates.
 """
 
 import numpy as np
@@ -15,13 +15,13 @@ from fsd_tune.memory.teacher_outputs import Progress, TeacherOutputs, blocks, de
 
 
 def start(outputs: TeacherOutputs, layer: int, k: int, seed: int) -> Tensor:
-    """Return the centroids that examples are assigned to: normal numbers.
+    """Return the centroids that examples are assigned to, drawn from a normal distribution.
 
     Their mean and variance are those (unbiased) of the D numbers of the last example's flattened feature, each divided
     by N.
 
     Args:
-        outputs: of the teacher.
+        outputs: the teacher's outputs.
         layer: index of `hidden_states`.
         k: number of centroids.
         seed: of the normal numbers.
@@ -40,11 +40,12 @@ def cluster(
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """Cluster the flattened features of a layer as the published code does.
 
-    An update is (centroid + feature) / 2, from zero, example after example: the last one of a cluster weighs 1/2, the
-    one before 1/4, and so on, which is how it is computed here, in any order.
+    The published code starts each centroid at zero and replaces it by (centroid + feature) / 2 for each example in
+    turn. The last example of a cluster therefore weighs 1/2, the one before 1/4, and so on. Here the centroids are
+    sums with these weights, which can be added in any order.
 
     Args:
-        outputs: of the teacher.
+        outputs: the teacher's outputs.
         layer: index of `hidden_states`.
         k: number of centroids.
         progress: called with the examples done.

@@ -1,4 +1,4 @@
-"""What the shared artefacts of a search or run depend on, and whether they fit the disk (`memory.spool_limit_gb`)."""
+"""The specification of a search's or run's shared artefacts, limited by the disk and `memory.spool_limit_gb`."""
 
 import shutil
 from dataclasses import dataclass
@@ -13,11 +13,13 @@ from fsd_tune.device import resolve_precision, select_device
 from fsd_tune.memory import kmeans, sizes, teacher_outputs
 from fsd_tune.models.layers import global_pair, layer_pairs
 from fsd_tune.models.loading import ModelInfo, label_order, load_config
+from fsd_tune.models.probe import usable_precision
+from fsd_tune.models.student_init import init_source
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import USES_FEATURES, USES_MEMORY, USES_TEACHER
 from fsd_tune.settings.schema import Student
 from fsd_tune.storage import artifacts
-from fsd_tune.storage.remote import provide
+from fsd_tune.storage.remote_copies import provide
 
 _WEIGHTS = ("config.json", "*.safetensors")
 # The sample for a live teacher's memory must not depend on the search's seed.
@@ -56,12 +58,12 @@ class MemorySpec:
 
     Attributes:
         teacher: description of the teacher.
-        task: the task itself, because workers on other nodes do not see the file of one's own task.
+        task: the task itself, because workers on other nodes do not see the file of a user's own task.
         train: tokenised training split.
         dev: tokenised split that evaluations use.
         layers: teacher `hidden_states` indices to store; empty when only logits are stored.
         stored: the examples whose outputs are stored: `train`, or a sample of it for a live teacher's memory.
-        live: the teacher runs in every step, because its outputs would take more room than they may.
+        live: the teacher runs in every step, because its outputs would take too much room.
         pairs: (t, s) of the terms that compare layers; empty when no method of the search uses features.
         memory_pair: (t, s) of the layers whose features the memories cluster; None when no method uses a memory.
         centroids: number of clusters K, capped at the number of stored examples.
@@ -71,7 +73,7 @@ class MemorySpec:
         precision: bf16 or float32.
         device: cpu or cuda.
         seed: setting `search.seed`.
-        folder: where artefacts lie; with `remote`, each node's copy of them.
+        folder: the folder of the artefacts; with `remote`, each node's copy of it.
         remote: the URI that holds them for all nodes; None when all nodes share `folder`.
         brought: (path, URI) of the models' folders, for nodes that do not have them.
         notes: what was adapted to the disk or the data, in sentences for the user.
@@ -109,15 +111,15 @@ class MemorySpec:
         remote: str | None = None,
         elsewhere: bool = False,
     ) -> "MemorySpec":
-        """Return the artefacts that a search or a run with these settings needs.
+        """Return the specification of the artefacts that a search or a run with these settings needs.
 
         Outputs that would take more than `memory.spool_limit_gb`, or than is free on the disk of `folder`, are not
         stored: methods with features then run the teacher live, and `kd` alone stores the logits only.
 
         Args:
-            settings: of the search or run.
+            settings: the settings of the search or run.
             inputs: its checked inputs.
-            folder: where artefacts lie.
+            folder: the folder of the artefacts.
             device: auto, cpu or cuda.
             remote: the URI that holds the artefacts for all nodes; None when all nodes share `folder`.
             elsewhere: the work runs on other machines, as for `device.select_device`.
@@ -128,15 +130,19 @@ class MemorySpec:
         pair = global_pair(settings.loss.layers, *layer_counts)
         memory_pair = pair if methods & USES_MEMORY else None
         chosen_device = select_device(device, elsewhere)
-        precision = resolve_precision(settings.precision, chosen_device)
+        source = init_source(settings.student, inputs.teacher)
+        precision, said = usable_precision(
+            resolve_precision(settings.precision, chosen_device),
+            [inputs.teacher.path, *([] if source is None else [source])],
+        )
         # The memory's layer is always stored: a later search with a memory then needs no second pass.
         layers = tuple(sorted({pair[0]} | {t for t, _ in pairs}))
         storage = _plan_storage(settings, inputs, layers, memory_pair, precision, folder)
-        notes = storage.notes
-        wanted = settings.memory.centroids or inputs.task.default_centroids
+        notes = said + storage.notes
+        centroids = settings.memory.centroids or inputs.task.default_centroids
         count = len(storage.stored)
-        if wanted > count and memory_pair is not None:
-            notes += (f"memory.centroids: {wanted} lowered to {count}, the number of training examples.",)
+        if centroids > count and memory_pair is not None:
+            notes += (f"memory.centroids: {centroids} lowered to {count}, the number of training examples.",)
         return cls(
             teacher=inputs.teacher,
             task=inputs.task,
@@ -147,7 +153,7 @@ class MemorySpec:
             live=storage.live,
             pairs=pairs,
             memory_pair=memory_pair,
-            centroids=min(wanted, count),
+            centroids=min(centroids, count),
             student=settings.student,
             padding=settings.data.padding,
             algorithm=settings.memory.algorithm,
@@ -167,7 +173,7 @@ class MemorySpec:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the outputs and the memory on a disk; 0 if nothing is stored."""
+        """The bytes of the outputs and the memory on a disk; 0 if nothing is stored."""
         if self.live and self.memory_pair is None:
             return 0
         padded = self.train.max_length if self.padding == "published" else None
@@ -192,7 +198,7 @@ class MemorySpec:
 
 @dataclass(frozen=True)
 class _Storage:
-    """Which teacher outputs are stored; see the attributes of `MemorySpec`."""
+    """The choice of teacher outputs to store; see the attributes of `MemorySpec`."""
 
     layers: tuple[int, ...]
     stored: TokenizedSplit
@@ -208,7 +214,7 @@ def _plan_storage(
     precision: str,
     folder: Path,
 ) -> _Storage:
-    """Store the outputs of all examples if they fit the disk, else less."""
+    """Choose what to store: the outputs of all examples if they fit the disk, else less."""
     methods, train = set(settings.methods), inputs.train
     size, room, limited_by = _room(settings, inputs, layers, precision, folder)
     if not methods & USES_TEACHER or size <= room:

@@ -1,6 +1,6 @@
 """The teacher targets of a training step: from stored arrays, or from a live teacher behind the same interface.
 
-A live teacher serves tasks whose outputs would exceed the disk limit; a test holds that both give the same losses.
+A live teacher serves tasks whose outputs would exceed the disk limit; a test checks that both give the same losses.
 """
 
 from collections.abc import Mapping, Sequence
@@ -54,7 +54,7 @@ class TeacherTargets(Protocol):
 
 @dataclass(frozen=True)
 class CachedTeacher:
-    """Teacher targets from arrays that were computed once; it holds no teacher.
+    """Teacher targets from arrays that were computed once; no teacher is loaded.
 
     Attributes:
         outputs: the teacher's logits and features.

@@ -68,7 +68,7 @@ def write_memory(
 
     Args:
         folder: folder to write.
-        outputs: of the teacher.
+        outputs: the teacher's outputs.
         layer: index of `hidden_states`.
         k: number of centroids, at most N.
         algorithm: kmeans or published.
@@ -106,10 +106,10 @@ def write_memory(
 
 
 def read_memory(folder: Path, mapped: bool) -> TeacherMemory:
-    """Read the memory in `folder`.
+    """Return the memory in `folder`.
 
     Args:
-        folder: that `write` has written.
+        folder: a folder that `write_memory` has written.
         mapped: map the files instead of reading them into memory.
     """
     mode: Any = "r" if mapped else None

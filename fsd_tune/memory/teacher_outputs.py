@@ -74,8 +74,8 @@ class TeacherOutputs:
             float16 [B, width, H].
         """
         out = np.zeros((len(rows), width, self.width(layer)), np.float16)
-        which = np.searchsorted(self.shard_starts, rows, "right") - 1
-        for i, (row, shard) in enumerate(zip(rows, which, strict=True)):
+        shard_of = np.searchsorted(self.shard_starts, rows, "right") - 1
+        for i, (row, shard) in enumerate(zip(rows, shard_of, strict=True)):
             base = self.offsets[self.shard_starts[shard]]
             start, end = self.offsets[row] - base, self.offsets[row + 1] - base
             out[i, : end - start] = self.shards[layer][shard][start:end]
@@ -83,7 +83,7 @@ class TeacherOutputs:
 
     @property
     def nbytes(self) -> int:
-        """Size of all arrays in bytes."""
+        """The size of all arrays in bytes."""
         return int(self.logits.nbytes + self.offsets.nbytes + sum(s.nbytes for x in self.shards.values() for s in x))
 
 
@@ -192,10 +192,10 @@ def _shard_starts(offsets: NDArray[np.int64], bytes_per_position: int) -> NDArra
 
 
 def read_outputs(folder: Path, mapped: bool) -> TeacherOutputs:
-    """Read the outputs in `folder`.
+    """Return the outputs in `folder`.
 
     Args:
-        folder: that `write` has written.
+        folder: a folder that `write_outputs` has written.
         mapped: map the files instead of reading them into memory.
     """
     mode: Any = "r" if mapped else None
@@ -216,11 +216,11 @@ def dense(outputs: TeacherOutputs, layer: int, rows: NDArray[np.int64], width: i
     """Return flattened features of the given examples.
 
     Args:
-        outputs: of the teacher.
+        outputs: the teacher's outputs.
         layer: index of `hidden_states`.
         rows: examples, int64 [B].
         width: positions of each example.
-        device: where the result lies.
+        device: the device of the result.
 
     Returns:
         float32 [B, width * H].
@@ -236,7 +236,7 @@ def blocks(
     The examples of a block have similar lengths, so that products run over few positions beyond the stored ones.
 
     Args:
-        outputs: of the teacher.
+        outputs: the teacher's outputs.
         layer: index of `hidden_states`.
         rows: examples, int64; None for all.
 

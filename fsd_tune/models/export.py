@@ -5,14 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
-import torch
-
 from fsd_tune.data import splits
 from fsd_tune.data.splits import Task
 from fsd_tune.errors import InputError, ProblemCollector
 from fsd_tune.models import folder, model_card
 from fsd_tune.models import onnx as onnx_file
 from fsd_tune.models.folder import made_in_search
+from fsd_tune.models.loader import load_model, require_weights
 from fsd_tune.models.loading import (
     ModelInfo,
     label_config,
@@ -23,7 +22,7 @@ from fsd_tune.models.loading import (
     transformers_quiet,
 )
 from fsd_tune.progress import Display
-from fsd_tune.storage import artifacts, hub, layout
+from fsd_tune.storage import artifacts, layout
 from fsd_tune.storage.artifacts import write_json, write_text
 from fsd_tune.storage.model_record import ModelRecord
 
@@ -70,8 +69,8 @@ def export_student(
     record = _without_paths(record | {"task": student_task.id})
     confirmation = _confirmation(Path(student), record)
     metrics, examples = model_card.scores(student_task, record)
-    made: dict[str, Any] = {"task": student_task.id, "student": student, "metrics": metrics, "examples": examples}
-    made |= {"labels": list(model.config.id2label.values()), "confirmed": bool(confirmation), "onnx_difference": None}
+    result: dict[str, Any] = {"task": student_task.id, "student": student, "metrics": metrics, "examples": examples}
+    result |= {"labels": list(model.config.id2label.values()), "confirmed": bool(confirmation), "onnx_difference": None}
     with artifacts.atomic_folder(output) as temporary:
         display.stage("writing", 0, 1)
         model.save_pretrained(temporary)
@@ -81,17 +80,17 @@ def export_student(
         write_text(temporary / "README.md", text)
         if onnx:
             display.stage("ONNX: tracing the model, which takes a while", 0, 1)
-            made["onnx_difference"] = onnx_file.write_onnx(temporary / "model.onnx", model, tokenizer)
-        made["files"] = sorted(path.name for path in temporary.iterdir())
+            result["onnx_difference"] = onnx_file.write_onnx(temporary / "model.onnx", model, tokenizer)
+        result["files"] = sorted(path.name for path in temporary.iterdir())
     display.close()
-    return made
+    return result
 
 
 def _check_student(student: str, record: Mapping[str, Any]) -> ModelInfo:
     """Describe a student.
 
     Raises:
-        InputError: it is no student.
+        InputError: it is not a student.
     """
     folder = Path(student)
     if (folder / layout.SUMMARY).is_file() and (folder / layout.SETTINGS).is_file():
@@ -108,37 +107,28 @@ def _check_student(student: str, record: Mapping[str, Any]) -> ModelInfo:
     return info
 
 
-def _student_task(student: str, record: Mapping[str, Any], given: splits.TaskLike | None) -> Task:
+def _student_task(student: str, record: Mapping[str, Any], task_option: splits.TaskLike | None) -> Task:
     recorded = record.get("task")
-    if given is None and not isinstance(recorded, str):
+    if task_option is None and not isinstance(recorded, str):
         raise InputError(f"--task: is missing: {student} records no task, so give the one that it was trained on.")
-    if given is None and recorded not in splits.TASKS:
+    if task_option is None and recorded not in splits.TASKS:
         raise InputError(f"--task-file: is missing: {student} was trained on {recorded}, so give that task's YAML.")
-    task = splits.get_task(given or str(recorded))
+    task = splits.get_task(task_option or str(recorded))
     if isinstance(recorded, str) and task.id != recorded:
         raise InputError(f"--task: found {task.id}, but {student} records {recorded}; leave --task out.")
     return task
 
 
 def _load(student: str, task: Task, own_order: bool) -> Any:
-    """Load the classifier with the task's label words; one with its own words in another order keeps them.
+    """Load the classifier with the task's label words, or with its own if their order differs.
 
     Raises:
         InputError: weights are missing.
     """
-    from transformers import AutoModelForSequenceClassification
-
     words = {} if own_order else label_config(task)
     if task.regression:
         words |= {"id2label": {0: "score"}, "label2id": {"score": 0}}
-    with hub.cached_if_unreachable(student):
-        model, loading = AutoModelForSequenceClassification.from_pretrained(
-            student, **words, dtype=torch.float32, output_loading_info=True
-        )
-    if loading["missing_keys"]:
-        first = sorted(loading["missing_keys"])[0]
-        raise InputError(f"--student: {student} lacks weights ({first} and {len(loading['missing_keys']) - 1} more).")
-    return model.eval()
+    return require_weights(load_model(student, load_config(student, **words)), student).model
 
 
 def _confirmation(student: Path, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -156,7 +146,7 @@ def _confirmation(student: Path, record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _without_paths(value: Any) -> Any:
-    """Return a record for others to read, with the last part in place of each absolute path."""
+    """Return a record with each absolute path replaced by its last part, because others will read it."""
     if isinstance(value, dict):
         return {key: _without_paths(part) for key, part in value.items()}
     if isinstance(value, list):

@@ -2,33 +2,14 @@
 
 import copy
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from fsd_tune.data.batching import reads_types
 from fsd_tune.models.loading import transformers_quiet
-from fsd_tune.storage import artifacts, layout
+from fsd_tune.storage import artifacts, files, layout
 from fsd_tune.storage.artifacts import MODEL_RECORD, write_json
-
-
-def cannot_be_made(output: Path) -> list[str]:
-    """Return why a folder cannot be created; empty if it exists or can be.
-
-    Args:
-        output: the folder of `--output`.
-
-    Returns:
-        One line for an `InputError`, or nothing.
-    """
-    if output.is_dir():
-        return []
-    if output.exists():
-        return [f"--output: {output} is a file, but must be a folder or new."]
-    parent = next(path for path in output.absolute().parents if path.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        return [f"--output: {output} cannot be made: {parent} is not a writable directory."]
-    return []
+from fsd_tune.storage.outputs import output_problems
 
 
 def check_output(output: Path, overwrite: bool) -> list[str]:
@@ -41,14 +22,16 @@ def check_output(output: Path, overwrite: bool) -> list[str]:
     Returns:
         One line for an `InputError`, or nothing if the model may be written.
     """
-    if output.is_dir():
-        is_model = (output / MODEL_RECORD).is_file()
-        # Other files may be the user's only copy, so they are never replaced.
-        if not any(output.iterdir()) or (overwrite and is_model):
-            return []
-        content = "a model; give a new folder, or --overwrite" if is_model else "other files; give a new folder"
-        return [f"--output: {output} holds {content}."]
-    return cannot_be_made(output)
+    problems = output_problems(output)
+    folder = files.real_path(output)
+    if problems or not folder.is_dir():
+        return problems
+    is_model = (folder / MODEL_RECORD).is_file()
+    # Other files may be the user's only copy, so they are never replaced.
+    if not files.contents(folder) or (overwrite and is_model):
+        return []
+    content = "a model; give a new folder, or --overwrite" if is_model else "other files; give a new folder"
+    return [f"--output: {output} holds {content}."]
 
 
 def fitting(tokenizer: Any, model: Any) -> Any:

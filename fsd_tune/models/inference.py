@@ -19,7 +19,7 @@ EVALUATION_BATCH = 64
 def score_on_dev(
     student: Path | Any, task: splits.Task, dev: TokenizedSplit, precision: str, device: str
 ) -> dict[str, Any]:
-    """Score a finished student on a dev split that selected nothing.
+    """Score a finished student on a dev split that was not used for selection.
 
     Args:
         student: a transformers classifier, or its folder.
@@ -52,7 +52,7 @@ def predict(
         model: a transformers classifier on `device`; switched to eval mode.
         data: the tokenised split.
         precision: float32 or bf16.
-        device: where the model is.
+        device: the model's device.
         progress: called after each batch with the number of examples done.
 
     Returns:

@@ -27,13 +27,13 @@ def layer_cka(
 ) -> list[list[float]]:
     """Return the token-wise linear CKA of each layer of the student with each layer of the teacher.
 
-    The value that L_I compares (docs/explanation/method.md, "Loss terms"), for all pairs of layers.
+    This is the value that L_I compares (docs/explanation/method.md, "Loss terms"), for all pairs of layers.
 
     Args:
         teacher: a transformers classifier.
         student: a transformers classifier that reads the same token ids, of any width.
-        data: the examples, of which the first 256 are used.
-        device: where both models compute.
+        data: the examples; only the first 256 are used.
+        device: the device that both models run on.
         precision: float32 or bf16 for the models; CKA itself is computed in float32.
 
     Returns:
@@ -47,8 +47,8 @@ def layer_cka(
         for rows in by_length(data.lengths, _BATCH):
             batch = collate(data, rows, device)
             batch.pop("labels")
-            of_student, of_teacher = (_hidden_states(model, batch, precision) for model in models)
-            yield of_student, of_teacher, batch["attention_mask"]
+            student_layers, teacher_layers = (_hidden_states(model, batch, precision) for model in models)
+            yield student_layers, teacher_layers, batch["attention_mask"]
 
     with torch.inference_mode():
         return token_cka(features())
@@ -81,7 +81,7 @@ def mean_cka(batches: Iterable[LayerGrams]) -> list[list[float]]:
     total: Tensor | None = None
     for student, teacher in batches:
         parts = torch.stack(
-            [torch.stack([_sum_and_count(*cka_of(mine, other)) for other in teacher]) for mine in student]
+            [torch.stack([_sum_and_count(*cka_of(row, column)) for column in teacher]) for row in student]
         )
         total = parts if total is None else total + parts
     assert total is not None, "no examples"
@@ -95,7 +95,7 @@ def of_teacher(teacher: str, student: Any, data: TokenizedSplit, device: str) ->
     Args:
         teacher: folder or hub id.
         student: a transformers classifier.
-        data: the examples, of which the first 256 are used.
+        data: the examples; only the first 256 are used.
         device: the trials' device; cuda falls back to the CPU, because the driver's machine may have no GPU.
 
     Returns:
@@ -114,5 +114,5 @@ def _hidden_states(model: Any, batch: dict[str, Tensor], precision: str) -> Sequ
 
 
 def _sum_and_count(value: Tensor, defined: Tensor) -> Tensor:
-    """Return the sum of the defined values and how many those are, as one tensor [2]."""
+    """Return the sum and the number of the defined values, as one tensor [2]."""
     return torch.stack([value[defined].sum(), defined.sum().to(value.dtype)])

@@ -45,8 +45,8 @@ def global_pair(layers: str | Sequence[Sequence[int]], teacher_layers: int, stud
         teacher_layers: number of the teacher's layers.
         student_layers: number of the student's layers.
     """
-    which = "last" if layers == "last" else "penultimate"
-    return layer_pairs(which, teacher_layers, student_layers)[0]
+    setting = "last" if layers == "last" else "penultimate"
+    return layer_pairs(setting, teacher_layers, student_layers)[0]
 
 
 def start_layers(start: str, source_layers: int, student_layers: int) -> tuple[int, ...]:

@@ -1,6 +1,7 @@
 """Describe models, check that they fit a task, and load classifiers and tokenizers."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,20 +12,24 @@ from numpy.typing import NDArray
 
 from fsd_tune.data.splits import Task
 from fsd_tune.errors import InputError, ProblemCollector
-from fsd_tune.models.model_config import check_classifier, check_encoder, positions_of, read_config
+from fsd_tune.models.loader import fill, load_model, require_weights
+from fsd_tune.models.loader import load_config as load_config
+from fsd_tune.models.loader import load_tokenizer as load_tokenizer
+from fsd_tune.models.model_config import check_weights, positions_of, read_config
+from fsd_tune.models.probe import check_encoder
 from fsd_tune.models.quiet import quiet_transformers as quiet_transformers
 from fsd_tune.models.quiet import transformers_quiet as transformers_quiet
 from fsd_tune.settings.loader import Settings
-from fsd_tune.storage import hub
 from fsd_tune.storage.model_record import ModelRecord
 
 # Labels without words of their own: transformers' LABEL_0, LABEL_1, ... or digits.
+_NUMBERED = re.compile(r"LABEL_\d+")
 _NO_WORD = re.compile(r"(LABEL_)?\d+")
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a classifier's configuration says, before any weight is read.
+    """The facts in a classifier's configuration, read before any weight.
 
     Attributes:
         path: folder (absolute, because workers in other folders read it too) or hub id.
@@ -45,18 +50,18 @@ class ModelInfo:
 
 @transformers_quiet()
 def read_model_info(path: str, flag: str = "--teacher") -> ModelInfo:
-    """Read a classifier's configuration and check that its weights are complete.
+    """Return what a classifier's configuration says, after checking that its weights are complete.
 
     Args:
         path: a folder, or a hub id.
         flag: the flag that errors name.
 
     Raises:
-        InputError: no such folder, no configuration, no tokenizer, no weights, or those of something else.
+        InputError: no such folder, no configuration, no tokenizer, no weights, or the weights of something else.
     """
     config = read_config(path, flag)
     check_encoder(path, config, flag)
-    check_classifier(path, config, flag)
+    check_weights(path, config, flag, head=True)
     folder = Path(path).expanduser()
     return ModelInfo(
         path=str(folder.absolute()) if folder.is_dir() else path,
@@ -83,13 +88,14 @@ def describe_model(path: str, flag: str) -> int | None:
     """
     config = read_config(path, flag)
     check_encoder(path, config, flag)
+    check_weights(path, config, flag, head=False)
     return positions_of(config)
 
 
 def label_order(info: ModelInfo, task: Task, flag: str = "--teacher") -> tuple[int, ...]:
     """Return for each label of the task the index of the model's logit for it.
 
-    Label words decide; LABEL_0, LABEL_1, ... and digits stand for the task's order.
+    Label words decide. LABEL_0, LABEL_1, ... and digits stand for the task's order, unless digits are its words.
 
     Args:
         info: describes the model.
@@ -104,7 +110,7 @@ def label_order(info: ModelInfo, task: Task, flag: str = "--teacher") -> tuple[i
             f"{flag}: {info.path} has {len(info.labels)} labels ({', '.join(info.labels)}), but {task.id} has "
             f"{task.num_labels}{' (' + ', '.join(task.labels) + ')' if task.labels else ' (regression)'}."
         )
-    if task.regression or _has_no_words(info):
+    if task.regression or _has_no_words(info, task):
         return tuple(range(task.num_labels))
     index_of = {word.lower(): index for index, word in enumerate(info.labels)}
     if set(index_of) != {word.lower() for word in task.labels}:
@@ -127,7 +133,7 @@ def check_label_order(info: ModelInfo, task: Task, logits: NDArray[Any], labels:
     Raises:
         InputError: a permutation of the labels is significantly better; the message names it.
     """
-    if task.regression or not _has_no_words(info):
+    if task.regression or not _has_no_words(info, task):
         return
     from scipy.optimize import linear_sum_assignment
 
@@ -140,16 +146,23 @@ def check_label_order(info: ModelInfo, task: Task, logits: NDArray[Any], labels:
     # Three standard errors of a difference, because a teacher that has learnt nothing is no evidence of another order.
     if accuracy[best] > accuracy[identity] + 3 * (0.5 / len(labels)) ** 0.5:
         words = ", ".join(f"{best.index(index)}: {task.labels[best.index(index)]}" for index in best)
-        named = {index: task.labels[best.index(index)] for index in identity}
+        id2label = {index: task.labels[best.index(index)] for index in identity}
         raise InputError(
             f"--teacher: {info.path} has labels without words and scores {accuracy[best]:.3f} on dev with "
-            f"{named} but {accuracy[identity]:.3f} with {task.id}'s order; write that id2label into its config.json.",
+            f"{id2label} but {accuracy[identity]:.3f} with {task.id}'s order; write that id2label into its "
+            "config.json.",
             hint=f"The permutation is {words}.",
         )
 
 
-def _has_no_words(info: ModelInfo) -> bool:
-    return all(_NO_WORD.fullmatch(word) for word in info.labels)
+def _has_no_words(info: ModelInfo, task: Task) -> bool:
+    """Return whether a model's labels are mere numbers, which say nothing about their order."""
+    if {word.lower() for word in info.labels} == {word.lower() for word in task.labels}:
+        return False
+    # If the task's words are digits, other digits are other words, unless they are just the indices.
+    digits = all(word.isdigit() for word in task.labels)
+    named = digits and info.labels != tuple(str(index) for index in range(len(info.labels)))
+    return all((_NUMBERED if named else _NO_WORD).fullmatch(word) for word in info.labels)
 
 
 def check_fit(info: ModelInfo, task: Task, settings: Settings) -> list[str]:
@@ -186,32 +199,60 @@ def check_fit(info: ModelInfo, task: Task, settings: Settings) -> list[str]:
 
 
 @transformers_quiet()
-def load_classifier(path: str, task: Task, seed: int = 0) -> Any:
-    """Load a sequence classifier with the task's labels, in float32 on the CPU.
+def load_classifier(path: str, task: Task) -> Any:
+    """Load a classifier that was fine-tuned on a task, with the task's labels, in float32 on the CPU.
+
+    Args:
+        path: a folder, or a hub id.
+        task: the task.
+
+    Raises:
+        InputError: weights are missing.
+    """
+    config = load_config(path, **label_config(task))
+    return require_weights(load_model(path, config), path).model
+
+
+@transformers_quiet()
+def load_with_new_head(path: str, task: Task, seed: int) -> Any:
+    """Load the encoder of a pretrained model, whatever its head, under a new head for a task, in float32 on the CPU.
 
     Args:
         path: a folder, or a hub id.
         task: gives the head its size and label words.
-        seed: initialises a head that the model lacks.
+        seed: initialises the head.
+
+    Raises:
+        InputError: weights of the encoder are missing.
     """
-    from transformers import AutoModelForSequenceClassification
-
-    with hub.cached_if_unreachable(path), torch.random.fork_rng(devices=[]):
+    config = load_config(path, **label_config(task))
+    loaded = require_weights(load_model(path, config), path, head=False)
+    encoder = encoder_weights(loaded.stored(), loaded.model.base_model_prefix)
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return AutoModelForSequenceClassification.from_pretrained(path, **label_config(task), dtype=torch.float32)
+        return fill(config, encoder).model
 
 
-@transformers_quiet()
+def encoder_weights(weights: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Drop the head's weights; families have heads of one layer or two, with or without a pooler.
+
+    Args:
+        weights: by their names in a model.
+        prefix: the model's `base_model_prefix`.
+    """
+    return {name: value for name, value in weights.items() if name.startswith(f"{prefix}.")}
+
+
 def load_finished(path: str | Path) -> Any:
     """Load a finished classifier with its own labels, in float32 on the CPU.
 
     Args:
         path: a folder, or a hub id.
-    """
-    from transformers import AutoModelForSequenceClassification
 
-    with hub.cached_if_unreachable(str(path)):
-        return AutoModelForSequenceClassification.from_pretrained(path, dtype=torch.float32)
+    Raises:
+        InputError: weights are missing.
+    """
+    return require_weights(load_model(path, load_config(path)), path).model
 
 
 def label_config(task: Task) -> dict[str, Any]:
@@ -230,21 +271,8 @@ def label_config(task: Task) -> dict[str, Any]:
     }
 
 
-@transformers_quiet()
-def load_tokenizer(path: str) -> Any:
-    """Load the tokenizer of a model's folder or hub id.
-
-    Args:
-        path: a folder, or a hub id.
-    """
-    from transformers import AutoTokenizer
-
-    with hub.cached_if_unreachable(path):
-        return AutoTokenizer.from_pretrained(path)
-
-
 def checked_tokenizer(path: str, flag: str) -> Any:
-    """Load the tokenizer of a model and check that the model has an embedding for each token.
+    """Return the tokenizer of a model, after checking that the model has an embedding for each token.
 
     Args:
         path: a folder, or a hub id.
@@ -262,16 +290,3 @@ def checked_tokenizer(path: str, flag: str) -> Any:
     if tokens > embeddings:
         raise InputError(f"{flag}: the tokenizer in {path} has {tokens} tokens, but the model embeds {embeddings}.")
     return tokenizer
-
-
-def load_config(path: str, **entries: Any) -> Any:
-    """Load the configuration of a model that was checked before.
-
-    Args:
-        path: a folder, or a hub id.
-        **entries: replace entries of the configuration, such as `label_config`'s.
-    """
-    from transformers import AutoConfig
-
-    with hub.cached_if_unreachable(path):
-        return AutoConfig.from_pretrained(path, **entries)

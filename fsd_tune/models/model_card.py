@@ -29,7 +29,7 @@ def card(name: str, task: Task, record: Mapping[str, Any], confirmation: Mapping
     """Return the text of a model card.
 
     Args:
-        name: the model's.
+        name: the model's name.
         task: the task that it was trained on.
         record: `fsd_tune.json` of its folder; the card leaves out what is not recorded.
         confirmation: `confirm/summary.json` of the search whose winner this is; empty without one.
@@ -99,7 +99,7 @@ def scores(task: Task, record: Mapping[str, Any]) -> tuple[dict[str, float], int
 
 
 def plain_name(name: object) -> str:
-    """Return a hub id as it is, and of a folder's path the last part.
+    """Return a hub id unchanged, or the last part of a folder's path.
 
     Args:
         name: a hub id, or a folder's path.
@@ -132,7 +132,7 @@ def _notes(task: Task, record: Mapping[str, Any], examples: int | None) -> list[
     teacher, score = record.get("teacher"), record.get("score")
     if isinstance(record.get("dev"), dict):
         rows = f" on {record['examples']:,} examples" if isinstance(record.get("examples"), int) else ""
-        notes.append(f"Dev selected nothing: trials were judged on a part of the training split{rows}.")
+        notes.append(f"Dev was not used for selection: trials were judged on a part of the training split{rows}.")
     elif "trial" in record:
         count = f"the best of {record['trials']} trials" if record.get("trials") else "a search's best trial"
         notes.append(f"This is {count}, selected on the examples that score it: expect slightly less on new ones.")
@@ -140,8 +140,8 @@ def _notes(task: Task, record: Mapping[str, Any], examples: int | None) -> list[
         judged = "its last evaluation" if record.get("judge_by") == "last" else "the mean of its last three evaluations"
         notes.append(f"It was judged by {judged}: {_words(task.metric)} {score:.4f}.")
     if isinstance(teacher, dict) and _is_number(teacher.get("score")):
-        where = "" if record.get("select_on") in (None, "dev") else ", on the examples that trials were judged on"
-        notes.append(f"The teacher's {_words(task.metric)}{where}: {teacher['score']:.4f}.")
+        judged_on = "" if record.get("select_on") in (None, "dev") else ", on the examples that trials were judged on"
+        notes.append(f"The teacher's {_words(task.metric)}{judged_on}: {teacher['score']:.4f}.")
     if examples is not None and not task.tables and not _official(task, examples):
         notes.append(
             f"GLUE's own dev split of {task.folder} has {_DEV_ROWS.get(task.id, 0):,} examples, so these are scores on "

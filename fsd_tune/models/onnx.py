@@ -31,7 +31,7 @@ def write_onnx(path: Path, model: Any, tokenizer: Any) -> float:
     Args:
         path: the file.
         model: a sequence classifier on the CPU in eval mode.
-        tokenizer: the model's.
+        tokenizer: the model's tokenizer.
 
     Returns:
         The largest absolute difference of a logit from torch's, on batches of other sizes than the traced one.

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 _lock = threading.Lock()
 _depth = 0
-_before: tuple[int, bool] = (0, True)
+_previous_logging: tuple[int, bool] = (0, True)
 
 
 def quiet_transformers() -> None:
@@ -32,12 +32,12 @@ def transformers_quiet() -> Iterator[None]:
         ...     from transformers import AutoTokenizer
         ...     return AutoTokenizer.from_pretrained(folder).get_vocab()
     """
-    global _depth, _before
+    global _depth, _previous_logging
     from transformers.utils import logging
 
     with _lock:
         if _depth == 0:
-            _before = (logging.get_verbosity(), logging.is_progress_bar_enabled())
+            _previous_logging = (logging.get_verbosity(), logging.is_progress_bar_enabled())
             quiet_transformers()
         _depth += 1
     try:
@@ -46,7 +46,7 @@ def transformers_quiet() -> Iterator[None]:
         with _lock:
             _depth -= 1
             if _depth == 0:
-                verbosity, progress_bar = _before
+                verbosity, progress_bar = _previous_logging
                 logging.set_verbosity(verbosity)
                 if progress_bar:
                     logging.enable_progress_bar()

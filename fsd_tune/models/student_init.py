@@ -10,10 +10,11 @@ import torch
 from fsd_tune.data.splits import Task
 from fsd_tune.errors import InputError
 from fsd_tune.models.layers import start_layers
-from fsd_tune.models.loading import ModelInfo, label_config, label_order, load_config, transformers_quiet
-from fsd_tune.models.model_config import narrow, positions_of, read_config
+from fsd_tune.models.loader import load_config, load_model, new_model, require_weights
+from fsd_tune.models.loading import ModelInfo, encoder_weights, label_config, label_order, transformers_quiet
+from fsd_tune.models.model_config import check_weights, keep_layers, narrow, positions_of, read_config
+from fsd_tune.models.probe import check_encoder
 from fsd_tune.settings.schema import Student
-from fsd_tune.storage import hub
 
 
 def init_source(student: Student, teacher: ModelInfo) -> str | None:
@@ -48,6 +49,9 @@ def check_source(student: Student, teacher: ModelInfo, max_length: int) -> list[
     teacher_config = read_config(teacher.path, "--teacher")
     try:
         config = read_config(source, flag, tokenizer=False)
+        check_encoder(source, config, flag)
+        if source != teacher.path and student.start != "random":
+            check_weights(source, config, flag, head=False)
         # `check_fit` reports a width that exceeds the teacher's.
         if student.hidden_size is not None and student.hidden_size <= teacher.hidden_size:
             narrow(copy.deepcopy(config), student.hidden_size)
@@ -94,8 +98,6 @@ def build_student(student: Student, teacher: ModelInfo, task: Task, seed: int) -
     Raises:
         InputError: the model to start from has fewer layers than the student.
     """
-    from transformers import AutoModelForSequenceClassification
-
     source = init_source(student, teacher)
     assert source is not None, "check_fit finds a teacher without a recorded base"
     config = load_config(source, **label_config(task))
@@ -103,41 +105,38 @@ def build_student(student: Student, teacher: ModelInfo, task: Task, seed: int) -
         raise InputError(
             f"student.model: {source} has {config.num_hidden_layers} layers, but the student {student.layers}."
         )
+    shorter = copy.deepcopy(config)
     if student.start == "random":
-        _use_vocabulary_of(load_config(teacher.path), config)
-    layers = _shorten(config, student)
+        _use_vocabulary_of(load_config(teacher.path), shorter)
+    layers = _shorten(shorter, student)
     if student.hidden_size is not None:
-        narrow(config, student.hidden_size)
+        narrow(shorter, student.hidden_size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+        model = new_model(shorter)
     if student.start != "random":
         # Loading initialises what the source lacks, at least a head, at random. The student keeps its seed's weights.
-        with hub.cached_if_unreachable(source), torch.random.fork_rng(devices=[]):
-            loaded, report = AutoModelForSequenceClassification.from_pretrained(
-                source, **label_config(task), dtype=torch.float32, output_loading_info=True
-            )
-        weights = {name: value for name, value in loaded.state_dict().items() if name not in report["missing_keys"]}
+        with torch.random.fork_rng(devices=[]):
+            loaded = require_weights(load_model(source, config), source, head=student.start == "teacher")
+        weights = loaded.stored()
         if student.start == "teacher":
-            _reorder(weights, label_order(teacher, task))
+            _reorder(weights, loaded.model.base_model_prefix, label_order(teacher, task))
         else:
-            weights = _encoder(weights, loaded.base_model_prefix)
-        missing, unexpected = model.load_state_dict(_renumber(weights, layers, loaded.config), strict=False)
+            weights = encoder_weights(weights, loaded.model.base_model_prefix)
+        missing, unexpected = model.load_state_dict(_renumber(weights, layers, config), strict=False)
         assert not unexpected, unexpected
-        encoder = _encoder(dict.fromkeys(missing), loaded.base_model_prefix)
-        assert set(encoder) <= set(report["missing_keys"]), encoder
+        encoder = encoder_weights(dict.fromkeys(missing), loaded.model.base_model_prefix)
+        assert set(encoder) <= loaded.missing | set(loaded.misshapen), encoder
     if student.freeze_embeddings:
         model.get_input_embeddings().requires_grad_(False)
     return model
 
 
 def _shorten(config: Any, student: Student) -> tuple[int, ...]:
-    """Give a configuration the student's number of layers and return which of the source's (0-based) those are."""
+    """Give a configuration the student's number of layers, and return the source's layers (0-based) for them."""
     start = "copy" if student.start == "random" else student.start
     layers = start_layers(start, config.num_hidden_layers, student.layers)
-    config.num_hidden_layers = student.layers
-    if getattr(config, "layer_types", None):  # ModernBERT's layers attend locally or globally in turn
-        config.layer_types = [config.layer_types[layer] for layer in layers]
+    keep_layers(config, layers)
     return layers
 
 
@@ -145,11 +144,6 @@ def _use_vocabulary_of(teacher: Any, config: Any) -> None:
     """Give word embeddings that are not copied the size that the teacher's tokenizer needs."""
     config.vocab_size = teacher.vocab_size
     config.pad_token_id = teacher.pad_token_id
-
-
-def _encoder(weights: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """Drop the head's weights; families have heads of one layer or two, with or without a pooler."""
-    return {name: value for name, value in weights.items() if name.startswith(f"{prefix}.")}
 
 
 def _renumber(weights: Mapping[str, torch.Tensor], layers: Sequence[int], config: Any) -> dict[str, torch.Tensor]:
@@ -163,22 +157,25 @@ def _renumber(weights: Mapping[str, torch.Tensor], layers: Sequence[int], config
     for match in parts.values():
         lists.setdefault(match[1], set()).add(int(match[2]))
     whole = {prefix for prefix, numbers in lists.items() if numbers == set(range(config.num_hidden_layers))}
-    kept = {}
+    renumbered = {}
     for name, value in weights.items():
         if name not in parts or parts[name][1] not in whole:
-            kept[name] = value
+            renumbered[name] = value
             continue
         prefix, old, rest = parts[name].groups()
-        kept |= {f"{prefix}{new}{rest}": value for new, chosen in enumerate(layers) if chosen == int(old)}
-    return kept
+        renumbered |= {f"{prefix}{new}{rest}": value for new, chosen in enumerate(layers) if chosen == int(old)}
+    return renumbered
 
 
-def _reorder(weights: dict[str, torch.Tensor], order: Sequence[int]) -> None:
-    """Put the rows of a head's last layer into the task's order, because a teacher's labels may have another."""
-    last = list(weights)[-1].rpartition(".")[0]
+def _reorder(weights: dict[str, torch.Tensor], prefix: str, order: Sequence[int]) -> None:
+    """Put the rows of a head's last layer into the task's order, which may differ from the teacher's.
+
+    Families disagree on whether the head stands before the encoder, but a head's own layers stand in order.
+    """
+    rows = [name for name in weights if not name.startswith(f"{prefix}.") and len(weights[name]) == len(order)]
+    last = rows[-1].rpartition(".")[0]
     for name in (f"{last}.weight", f"{last}.bias"):
         if name in weights:
-            assert len(weights[name]) == len(order), name
             weights[name] = weights[name][list(order)]
 
 
@@ -189,9 +186,10 @@ def _layer_mismatches(student: Student, config: Any, flag: str, source: str) -> 
     groups = getattr(config, "num_hidden_groups", 1)
     if groups != 1:
         return [f"{flag}: {source} shares its layers in {groups} groups and cannot be copied; use `start: random`."]
-    given, needed = _renumber(_skeleton(config), layers, config), _skeleton(shorter)
-    shapes = [{name: value.shape for name, value in weights.items()} for weights in (given, needed)]
-    wrong = sorted(name for name in {*given, *needed} if shapes[0].get(name) != shapes[1].get(name))
+    source_weights = _renumber(_skeleton(config), layers, config)
+    needed = _skeleton(shorter)
+    shapes = [{name: value.shape for name, value in weights.items()} for weights in (source_weights, needed)]
+    wrong = sorted(name for name in {*source_weights, *needed} if shapes[0].get(name) != shapes[1].get(name))
     if not wrong:
         return []
     return [
@@ -202,8 +200,6 @@ def _layer_mismatches(student: Student, config: Any, flag: str, source: str) -> 
 
 def _skeleton(config: Any) -> dict[str, torch.Tensor]:
     """Return a classifier's weights as names and shapes, without memory for values."""
-    from transformers import AutoModelForSequenceClassification
-
     with torch.device("meta"):
-        weights: dict[str, torch.Tensor] = AutoModelForSequenceClassification.from_config(config).state_dict()
+        weights: dict[str, torch.Tensor] = new_model(config).state_dict()
     return weights

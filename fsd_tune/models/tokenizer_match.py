@@ -27,7 +27,7 @@ def check_tokens(student: Student, teacher: ModelInfo, tokenizer: Any, split: Sp
     Args:
         student: the settings.
         teacher: describes the teacher.
-        tokenizer: the teacher's.
+        tokenizer: the teacher's tokenizer.
         split: the training split; both tokenizers must give its first 500 examples the same token ids.
         max_length: tokens of an example.
 
@@ -42,52 +42,52 @@ def check_tokens(student: Student, teacher: ModelInfo, tokenizer: Any, split: Sp
         vocabulary = read_config(source, flag, tokenizer=False).vocab_size
     except InputError:  # `check_source` reports it
         return []
-    lacking = model_problems(source, flag)
-    if lacking:
-        return lacking
+    problems = model_problems(source, flag)
+    if problems:
+        return problems
     try:
-        other = load_tokenizer(source)
+        model_tokenizer = load_tokenizer(source)
     except Exception as error:  # tokenizers raises bare Exceptions for a damaged file
         return [f"{flag}: the tokenizer in {source} cannot be loaded: {str(error).splitlines()[0]}"]
-    difference = _difference(tokenizer, other, split, max_length)
+    difference = _difference(tokenizer, model_tokenizer, split, max_length)
     if difference:
         return [f"{flag}: {source} does not have the tokens of the teacher's tokenizer: {difference}; {_ADVICE}."]
-    most = max(tokenizer.get_vocab().values()) + 1
-    if vocabulary < most:
-        return [f"{flag}: {source} has a vocabulary of {vocabulary}, but the teacher's tokenizer has {most} tokens."]
+    tokens = max(tokenizer.get_vocab().values()) + 1
+    if vocabulary < tokens:
+        return [f"{flag}: {source} has a vocabulary of {vocabulary}, but the teacher's tokenizer has {tokens} tokens."]
     return []
 
 
-def _difference(teacher: Any, other: Any, split: Split, max_length: int) -> str:
-    """Describe how two tokenizers differ; empty if they agree. The other one may have additional tokens."""
+def _difference(teacher: Any, model: Any, split: Split, max_length: int) -> str:
+    """Describe how two tokenizers differ; empty if they agree. The model's may have additional tokens."""
     teacher_ids = teacher.get_vocab()
-    other_ids = other.get_vocab()
-    moved = sorted((number, token) for token, number in teacher_ids.items() if other_ids.get(token) != number)
+    model_ids = model.get_vocab()
+    moved = sorted((number, token) for token, number in teacher_ids.items() if model_ids.get(token) != number)
     if moved:
         number, token = moved[0]
-        counterpart = f"has id {other_ids[token]} in the model's" if token in other_ids else "is missing in the model's"
+        counterpart = f"has id {model_ids[token]} in the model's" if token in model_ids else "is missing in the model's"
         return (
             f"{len(moved)} of its {len(teacher_ids)} tokens have another id, such as {token!r}, which has id {number} "
             f"in the teacher's tokenizer and {counterpart}"
         )
     for name in _SPECIAL:
-        special, counterpart = (getattr(tokenizer, f"{name}_token") for tokenizer in (teacher, other))
+        special, counterpart = (getattr(tokenizer, f"{name}_token") for tokenizer in (teacher, model))
         if special != counterpart:
             return f"the {name} token is {special!r} in the teacher's tokenizer and {counterpart!r} in the model's"
-    rows = zip(_ids(teacher, split, max_length), _ids(other, split, max_length), strict=True)
+    rows = zip(_ids(teacher, split, max_length), _ids(model, split, max_length), strict=True)
     for row, (expected, actual) in enumerate(rows, start=1):
         if expected != actual:
             pairs = enumerate(zip(expected, actual, strict=False))
-            at = next((i for i, (a, b) in pairs if a != b), min(len(expected), len(actual)))
+            index = next((i for i, (a, b) in pairs if a != b), min(len(expected), len(actual)))
             return (
-                f"example {row} of {split.source} is tokenised differently, {_token(teacher, expected, at)} by the "
-                f"teacher's tokenizer and {_token(other, actual, at)} by the model's"
+                f"example {row} of {split.source} is tokenised differently, {_token(teacher, expected, index)} by the "
+                f"teacher's tokenizer and {_token(model, actual, index)} by the model's"
             )
     return ""
 
 
-def _token(tokenizer: Any, ids: list[int], at: int) -> str:
-    return repr(tokenizer.convert_ids_to_tokens(ids[at])) if at < len(ids) else "nothing"
+def _token(tokenizer: Any, ids: list[int], index: int) -> str:
+    return repr(tokenizer.convert_ids_to_tokens(ids[index])) if index < len(ids) else "nothing"
 
 
 def _ids(tokenizer: Any, split: Split, max_length: int) -> list[list[int]]:

@@ -14,7 +14,7 @@ from fsd_tune.report.results import Results, load
 from fsd_tune.storage.layout import TrialState
 from fsd_tune.tracking.download import PREFIX, download
 
-# Fields of the summary that must be the same, and how a remark calls them.
+# Fields of the summary that must be equal, and their names in remarks.
 _SAME = {"task": "task", "metric": "metric", "select_on": "selection split", "judge_by": "score"}
 
 
@@ -23,9 +23,9 @@ class Comparison:
     """Searches on one task.
 
     Attributes:
-        names: of the searches, each different.
-        results: of each search, in the same order.
-        remarks: why they compare only in part, if the user compares them anyway.
+        names: the names of the searches, each different.
+        results: the results of each search, in the same order.
+        remarks: the reasons why their scores cannot be compared; empty unless the user compares them anyway.
     """
 
     names: tuple[str, ...]
@@ -34,7 +34,7 @@ class Comparison:
 
     @property
     def metric(self) -> str:
-        """The metric of all of them."""
+        """The metric of all searches."""
         return self.results[0].metric
 
     def table(self) -> pd.DataFrame:
@@ -60,7 +60,7 @@ class Comparison:
         return pd.DataFrame(rows)
 
     def differing(self) -> list[tuple[str, list[str]]]:
-        """Return what each search after the first was given differently: its name, and a line per difference."""
+        """Return how the inputs of each later search differ from the first's: its name, and a line per difference."""
         first = self.results[0].summary.identity
         lines_by_name = []
         for name, results in zip(self.names[1:], self.results[1:], strict=True):
@@ -71,14 +71,14 @@ class Comparison:
 
 
 def compare(folders: Sequence[Path | str], anyway: bool = False) -> Comparison:
-    """Read searches and check that their scores compare.
+    """Read searches and check that their scores can be compared.
 
     Args:
         folders: two or more searches' folders, or `wandb:entity/project/group`.
-        anyway: compare also searches that differ in task, metric or selection split, with a remark.
+        anyway: whether to compare searches that differ in task, metric or selection split, too, with a remark.
 
     Returns:
-        The searches, with a remark for each reason why their scores do not compare.
+        The searches, with a remark for each reason why their scores cannot be compared.
 
     Raises:
         InputError: a folder holds no search, or they cannot be compared.
@@ -102,20 +102,20 @@ def compare(folders: Sequence[Path | str], anyway: bool = False) -> Comparison:
     problems.raise_any()
     remarks = [remark for results in searches[1:] for remark in _remarks(results, searches[0])]
     if remarks and not anyway:
-        raise InputError(remarks, "Their scores do not compare; --anyway compares them all the same.")
+        raise InputError(remarks, "Their scores cannot be compared. Give --anyway to tabulate them nevertheless.")
     return Comparison(tuple(_names(searches)), tuple(searches), tuple(remarks))
 
 
 def _remarks(results: Results, first: Results) -> list[str]:
-    """Return why the scores of a search do not compare with those of the first."""
-    summary, wanted = results.summary, first.summary
+    """Return the reasons why the scores of a search cannot be compared with those of the first."""
+    summary, reference = results.summary, first.summary
     remarks = [
-        f"{results.folder}: {what} {getattr(summary, field)}, but {first.folder} has {getattr(wanted, field)}."
-        for field, what in _SAME.items()
-        if getattr(summary, field) != getattr(wanted, field)
+        f"{results.folder}: {label} {getattr(summary, field)}, but {first.folder} has {getattr(reference, field)}."
+        for field, label in _SAME.items()
+        if getattr(summary, field) != getattr(reference, field)
     ]
-    splits = [each.identity.get("dev split") for each in (summary, wanted)]
-    if all(splits) and splits[0] != splits[1] and summary.task == wanted.task:
+    splits = [each.identity.get("dev split") for each in (summary, reference)]
+    if all(splits) and splits[0] != splits[1] and summary.task == reference.task:
         remarks.append(f"{results.folder}: other examples to select on than {first.folder}.")
     return remarks
 
@@ -187,7 +187,7 @@ def _wandb_address(source: str, results: Results) -> tuple[str, str, str]:
         return entity, project, group
     settings = results.settings.get("wandb")
     if not isinstance(settings, dict) or settings.get("mode", "off") == "off" or not results.summary.group:
-        raise InputError(f"{source}: was not tracked; `--wandb offline` and `sync` put a search into W&B.")
+        raise InputError(f"{source}: was not tracked with W&B; run it with `--wandb offline`, then `sync` it.")
     return settings.get("entity") or "", str(settings["project"]), results.summary.group
 
 
@@ -208,7 +208,7 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Return the differences between two identities of a search.
 
     Args:
-        before: an identity, as `summary.json` holds it.
+        before: an identity from `summary.json`.
         now: the identity to compare with it.
 
     Returns:

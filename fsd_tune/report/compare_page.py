@@ -14,25 +14,25 @@ from fsd_tune.report.importances import FEWEST, importances
 from fsd_tune.report.pictures import Picture, data_uri
 from fsd_tune.report.results import Results
 from fsd_tune.report.study_db import UndrawableError
-from fsd_tune.storage import artifacts
+from fsd_tune.storage import artifacts, files
 from fsd_tune.storage.layout import TrialState
 
 _COLOURS = (ACCENT, AMBER, BLUE, VIOLET, PINK, RED, GREY)
 _FAINT = 0.25
 _CURVES = (
-    "Left: the best finished score against the optimiser steps that a search had spent. The line that is higher at the "
-    "same place spends its budget better; the one that ends higher found the better student. Right: the share of "
-    "finished trials that score at most so much. A line further to the right is better throughout, not in its best "
-    "trial alone; a steep one hardly depends on its hyperparameters."
+    "Left: the best finished score against the optimiser steps that a search had spent. A line that is higher after "
+    "the same steps spends its budget better; a line that ends higher found the better student. Right: the share of "
+    "finished trials with at most the score below. A line further to the right is better in all its trials, not only "
+    "in the best; a steep line hardly depends on its hyperparameters."
 )
 
 
 def write_comparison(compared: Comparison, folder: Path) -> Path:
-    """Write page, table and picture.
+    """Write the page, the table and the picture of a comparison.
 
     Args:
         compared: the searches.
-        folder: where the files go.
+        folder: the folder to write into.
 
     Returns:
         The page's path.
@@ -88,7 +88,7 @@ def _importances(compared: Comparison) -> Chart:
     figure.update_yaxes(showgrid=False, ticklabelstandoff=6)
     caption = (
         "How much of the order of a search's trials each hyperparameter explains by itself, from trials compared at "
-        f"the same report: {', '.join(counts)}. A faint bar is no longer than pure noise makes one in 1 of 20 searches."
+        f"the same report: {', '.join(counts)}. A faint bar does not exceed the noise of 1 in 20 searches."
     )
     if missing:
         caption += f" Too few trials: {', '.join(missing)}."
@@ -105,7 +105,7 @@ def _parallel(compared: Comparison) -> Chart:
         name for name in columns if pd.api.types.is_numeric_dtype(rows[name]) and rows[name].nunique(dropna=True) > 1
     ]
     if not len(rows) or not shown:
-        raise UndrawableError("Not drawn: the finished trials differ in no number.")
+        raise UndrawableError("Not drawn: no numeric hyperparameter differs among the finished trials.")
     figure = go.Figure()
     axes = ["score", *shown]
     spans = {name: (float(rows[name].min()), float(rows[name].max())) for name in axes}
@@ -150,7 +150,7 @@ def _page(compared: Comparison, curves: Picture) -> str:
 
 
 def _draw(compared: Comparison, path: Path) -> None:
-    """Draw best so far and distribution of scores as one picture, which papers can use as well as the page."""
+    """Draw the best score so far and the distribution of scores as one PNG file, for the page and for papers."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -170,6 +170,6 @@ def _draw(compared: Comparison, path: Path) -> None:
     left.set(xlabel="student steps spent, over all trials", ylabel=compared.metric, title="best so far")
     right.set(xlabel=compared.metric, ylabel="share of the finished trials", title="distribution of scores")
     left.legend(frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(path.parent)
     figure.savefig(path, dpi=120)
     pyplot.close(figure)

@@ -8,11 +8,11 @@ from fsd_tune.progress import short
 
 Confirmation = Mapping[str, Any]
 
-_WHAT = (
+_INTERVALS = (
     "The interval over seeds covers what training with other seeds may change (paired t; judged scores). The interval "
     "over dev examples covers what other examples may change (bootstrap of the last evaluation)."
 )
-_CHOSEN = (
+_STILL_OPTIMISTIC = (
     "All configurations were chosen on these dev examples, which fresh seeds do not undo: expect less on new examples."
 )
 
@@ -21,7 +21,7 @@ def confirmation_lines(made: Confirmation, folder: Path) -> list[str]:
     """Return the lines that the end of a confirmation prints.
 
     Args:
-        made: what `confirm/summary.json` holds.
+        made: the content of `confirm/summary.json`.
         folder: the search's folder.
     """
     fresh = made["fresh_seeds"]
@@ -32,32 +32,33 @@ def confirmation_lines(made: Confirmation, folder: Path) -> list[str]:
         f"                  {short(made['winner']['config'])}",
         f"  selection       {metric}, mean ± standard deviation on {len(selection)} seeds ({_span(selection)})",
     ]
-    width = max(len(one["label"]) for one in made["configurations"]) + 2
-    for one in made["configurations"]:
-        if "selection" in one:
-            mark = "  <- winner" if one["role"] == "winner" else ""
+    width = max(len(configuration["label"]) for configuration in made["configurations"]) + 2
+    for configuration in made["configurations"]:
+        if "selection" in configuration:
+            mark = "  <- winner" if configuration["role"] == "winner" else ""
             out.append(
-                f"    {one['label']:<{width}s}{figure(one['selection'])}  (search {one['search_score']:.4f}){mark}"
+                f"    {configuration['label']:<{width}s}{figure(configuration['selection'])}  "
+                f"(search {configuration['search_score']:.4f}){mark}"
             )
     out.append(f"  fresh seeds     {metric}, seeds that chose nothing")
-    for one in made["configurations"]:
-        if "fresh" in one:
-            remark = f"  {one['remark']}" if one["remark"] else ""
-            out.append(f"    {one['label']:<{width}s}{figure(one['fresh'])}{remark}")
-    for one in made["differences"]:
+    for configuration in made["configurations"]:
+        if "fresh" in configuration:
+            remark = f"  {configuration['remark']}" if configuration["remark"] else ""
+            out.append(f"    {configuration['label']:<{width}s}{figure(configuration['fresh'])}{remark}")
+    for difference in made["differences"]:
         out += [
-            f"  winner minus {one['baseline']}: {one['verdict']}",
-            f"    over seeds        {interval(one['seeds'])}",
-            f"    over dev examples {interval(one['examples'])}",
+            f"  winner minus {difference['baseline']}: {difference['verdict']}",
+            f"    over seeds        {interval(difference['seeds'])}",
+            f"    over dev examples {interval(difference['examples'])}",
         ]
-    out += [f"  {_WHAT}", f"  {_CHOSEN}"]
+    out += [f"  {_INTERVALS}", f"  {_STILL_OPTIMISTIC}"]
     optimism, runs = made["optimism"], made["runs"]
-    promised = (
+    overestimate = (
         "" if optimism["fresh"] is None else f"; the search promised {optimism['search'] - optimism['fresh']:+.4f}"
     )
     out += [
         f"  optimism        {_score(optimism['search'])} in the search, {_score(optimism['selection'])} on selection "
-        f"seeds, {_score(optimism['fresh'])} on fresh seeds{promised}",
+        f"seeds, {_score(optimism['fresh'])} on fresh seeds{overestimate}",
         f"  teacher passes  {made['teacher_passes']} paid; {len(runs)} runs, {made['runs_trained']} trained now",
     ]
     for name, what in (("confirm.csv", "table"), ("summary.json", "all figures"), ("best", "the winner's student")):
@@ -73,9 +74,9 @@ def one_line(made: Confirmation) -> str:
         made: the content of `confirm/summary.json`.
     """
     winner, fresh = made["winner"], made["winner"]["fresh"]
-    said = [f"{one['verdict']} against {one['baseline']}" for one in made["differences"]]
+    verdicts = [f"{difference['verdict']} against {difference['baseline']}" for difference in made["differences"]]
     return f"{winner['label']}: {made['metric']} {figure(fresh)} on {len(made['fresh_seeds'])} fresh seeds" + "".join(
-        f"; {one}" for one in said
+        f"; {verdict}" for verdict in verdicts
     )
 
 
@@ -83,7 +84,7 @@ def figure(figures: Mapping[str, Any]) -> str:
     """Return mean and standard deviation as `0.7942 ± 0.0081`, with the number of diverged runs if there are any.
 
     Args:
-        figures: a configuration's figures on one set of seeds, as `confirm/summary.json` holds them.
+        figures: a configuration's figures on one set of seeds, from `confirm/summary.json`.
     """
     if figures["mean"] is None:
         return "all runs diverged"
@@ -96,7 +97,7 @@ def interval(found: Mapping[str, float] | None) -> str:
     """Return a difference with its interval, as `+0.0125, 95% interval -0.0020 to +0.0270`.
 
     Args:
-        found: the estimate and its interval, as `confirm/summary.json` holds them; None if there are too few runs.
+        found: the estimate and its interval, from `confirm/summary.json`; None if too few runs trained.
     """
     if found is None:
         return "too few runs that trained"

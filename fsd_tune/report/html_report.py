@@ -1,6 +1,6 @@
-"""The report of a search for people: `leaderboard.csv` and `report.html`, one page that needs no network.
+"""The readable report of a search: `leaderboard.csv` and `report.html`, one page that needs no network.
 
-Both are made from the search's folder alone, during the search or after it. The template escapes everything that
+Both need only the search's folder, during the search or after it. The template escapes everything that
 comes from files, and the page forbids every request (Content-Security-Policy).
 """
 
@@ -37,8 +37,8 @@ class Fact:
     """One figure of the page's headline.
 
     Attributes:
-        what: what the figure is.
-        figure: the figure, formatted.
+        what: the label of the figure.
+        figure: the formatted figure.
         remark: a few words below it; may be empty.
     """
 
@@ -62,7 +62,7 @@ def leaderboard(results: Results) -> pd.DataFrame:
 
 
 def write_report(source: Results | Path | str) -> Path:
-    """Write `leaderboard.csv` and `report.html` into the search's folder, each replaced as a whole.
+    """Write `leaderboard.csv` and `report.html` into the search's folder, each replaced in one step.
 
     Args:
         source: a search's folder, or what `load` read from it.
@@ -84,18 +84,18 @@ def distill_command(results: Results, row: "pd.Series[Any]") -> str:
     """Return the command line that trains a trial's configuration again.
 
     Args:
-        results: of the search.
+        results: the results of the search.
         row: the trial's row of `Results.trials`.
     """
-    given = _options(results.command)
-    shared = {"--teacher": results.summary.teacher.name}
-    if "--task-file" not in given:
-        shared["--task"] = results.summary.task
+    typed_options = _options(results.command)
+    recorded_options = {"--teacher": results.summary.teacher.name}
+    if "--task-file" not in typed_options:
+        recorded_options["--task"] = results.summary.task
     if (results.folder / layout.MEMORY).is_dir():
-        shared["--memory"] = str(results.folder / layout.MEMORY)
+        recorded_options["--memory"] = str(results.folder / layout.MEMORY)
     words = ["fsd-tune", "distill", str(results.folder / layout.SETTINGS)]
     for name in _SHARED_OPTIONS:
-        value = given.get(name) or shared.get(name)
+        value = typed_options.get(name) or recorded_options.get(name)
         words += [name, str(value)] if value else []
     for name in results.hyperparameters:
         if not _missing(row[name]):
@@ -172,7 +172,7 @@ def _teacher(results: Results, digits: int) -> list[Fact]:
 
 
 def _confirmed(confirmation: Mapping[str, Any], digits: int) -> list[Fact]:
-    """Return the winner's mean on seeds that chose nothing, with its interval, and the baselines' means."""
+    """Return the winner's mean on the fresh seeds with its interval, and the baselines' means."""
     facts = []
     for configuration in confirmation.get("configurations", []):
         scores = list(configuration["fresh"]["scores"].values()) if "fresh" in configuration else []
@@ -182,8 +182,8 @@ def _confirmed(confirmation: Mapping[str, Any], digits: int) -> list[Fact]:
         if configuration["role"] == "winner":
             name, remark = "Confirmed mean", _plural(len(scores), "fresh seed")
             if len(scores) > 1:
-                around = mean_interval(scores)
-                remark = f"95% interval {around.low:.{digits}f} to {around.high:.{digits}f}, {remark}"
+                score_interval = mean_interval(scores)
+                remark = f"95% interval {score_interval.low:.{digits}f} to {score_interval.high:.{digits}f}, {remark}"
         facts.append(Fact(name, _signed(f"{configuration['fresh']['mean']:.{digits}f}"), remark))
     return facts
 
@@ -191,15 +191,15 @@ def _confirmed(confirmation: Mapping[str, Any], digits: int) -> list[Fact]:
 def _on_dev(summary: SearchSummary, digits: int) -> list[Fact]:
     if _missing(summary.dev.score):
         return []
-    return [Fact("Best student on dev", _signed(f"{summary.dev.score:.{digits}f}"), "dev selected nothing")]
+    return [Fact("Best student on dev", _signed(f"{summary.dev.score:.{digits}f}"), "dev selected no trial")]
 
 
 def _trials(results: Results) -> list[Fact]:
-    """Return how many trials ran, what ended the search, and the steps that ASHA saved."""
+    """Return the number of trials, the reason why the search ended, and the steps that ASHA saved."""
     summary, saved = results.summary, results.saved
     counts = ", ".join(f"{saved[state]:,.0f} {state}" for state in STATES if saved[state])
-    asked = f" of {summary.trials:,}" if summary.trials is not None else ""
-    facts = [Fact("Trials", f"{len(results.trials):,}{asked}", counts)]
+    requested = f" of {summary.trials:,}" if summary.trials is not None else ""
+    facts = [Fact("Trials", f"{len(results.trials):,}{requested}", counts)]
     if summary.ended_by.text:
         facts.append(Fact("Ended by", str(summary.ended_by.budget).replace("_", " "), summary.ended_by.text))
     if saved["steps_if_all_ran"]:
@@ -211,7 +211,7 @@ def _trials(results: Results) -> list[Fact]:
 def _teacher_passes(summary: SearchSummary) -> list[Fact]:
     what, memory = "Teacher passes paid", summary.memory
     if memory.live:
-        return [Fact(what, "live", "the teacher ran in every step, because its outputs are over their limit on disk")]
+        return [Fact(what, "live", "the teacher ran in every step, because its outputs exceed the disk limit")]
     if memory.passes is None:
         return []
     built = f"memory built in {_duration(memory.build_seconds)}" if memory.build_seconds else ""
@@ -219,7 +219,7 @@ def _teacher_passes(summary: SearchSummary) -> list[Fact]:
 
 
 def _inputs(summary: SearchSummary) -> list[Fact]:
-    """Return wall time, examples and student."""
+    """Return the wall time, the number of examples and the student."""
     workers = _plural(summary.workers, "worker") if summary.workers else ""
     facts = [Fact("Wall time", _duration(summary.wall_seconds), workers)]
     train, selection = summary.train_examples, summary.selection_examples
@@ -241,7 +241,7 @@ def _select_on(summary: SearchSummary) -> str:
 
 
 def _score_digits(results: Results) -> int:
-    """Return three, or four if the split is large enough to tell such scores apart."""
+    """Return the decimals of a score: 4 if the split is large enough to tell such scores apart, else 3."""
     examples = results.summary.selection_examples
     return 4 if examples is not None and examples > 5000 else 3
 
@@ -251,7 +251,7 @@ def _configuration(row: "pd.Series[Any]", names: Sequence[str]) -> list[tuple[st
 
 
 def shown_name(path: str | None) -> str:
-    """Return a model or folder as a page shows it: the last part of an absolute path, anything else unchanged.
+    """Return the name of a model or folder for a page: the last part of an absolute path, anything else unchanged.
 
     Args:
         path: a path or hub id; None if it is not known.
@@ -273,12 +273,12 @@ def _plural(count: Any, noun: str) -> str:
 
 
 def _exact(value: Any) -> str:
-    """Return a hyperparameter as it is typed again: every digit, whole numbers without a point."""
+    """Return a hyperparameter for a command line: with every digit, whole numbers without a decimal point."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def value(value: Any) -> str:
-    """Format a hyperparameter with four significant digits.
+    """Return a hyperparameter with four significant digits.
 
     Args:
         value: the hyperparameter of one trial.

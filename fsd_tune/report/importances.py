@@ -1,16 +1,16 @@
-"""How much each hyperparameter decides, measured on trials that are compared at the same point, with its noise.
+"""The importance of each hyperparameter, measured on trials at the same point of training, with its noise level.
 
-A finished trial and one that ASHA stopped have no common score. All trials that made report r, finished and stopped
-ones, do have one: their value at r. So importances come from one report (or from the scores of the finished trials,
-if those are many enough), never from a mixture.
+A finished trial and one that ASHA stopped have no common score. All trials that reached report r, finished or stopped,
+have one: their value at r. So importances come from one report (or from the scores of the finished trials, if there
+are enough of them), never from a mixture.
 
 The importance of a hyperparameter is the share of the variance of the trials' ranks that the hyperparameter alone
 explains: R² of a parabola in its own rank, or of the means of its values if there are few of them. Ranks make it
 independent of logarithmic scales and of outliers. Unlike the shares of fANOVA or PED-ANOVA, which add up to 1 however
 little there is to explain, R² has a known distribution under pure noise (an F test). In a simulation with 7
-hyperparameters and scores of pure noise, PED-ANOVA gave one of them more than 0.75 in 1 of 20 searches of 32 trials;
-with scores of which one hyperparameter explained 97%, that one exceeded this level in 1 of 6 searches. R² finds it in
-9 of 10 searches of 12 trials.
+hyperparameters and scores of pure noise, PED-ANOVA gave one of them more than 0.75 in 1 of 20 searches of 32 trials.
+When one hyperparameter explained 97% of the scores, it exceeded this level in 1 of 6 searches. R² finds it in 9 of 10
+searches of 12 trials.
 """
 
 from dataclasses import dataclass
@@ -26,15 +26,15 @@ from fsd_tune.storage.layout import TrialState
 # Fewer trials than this are not drawn. With 8 trials and 7 hyperparameters pure noise explains 85% of the variance
 # in 1 of 20 searches, so that nothing short of a perfect order stands out.
 FEWEST = 8
-# From this many trials on a short bar is evidence, too: a hyperparameter that explains a quarter of the variance then
+# From this many trials on, a short bar is evidence, too: a hyperparameter that explains a quarter of the variance then
 # exceeds the noise of 7 hyperparameters with a probability of 0.9 (power of the F test).
 ENOUGH = 64
 # A report with at least this many trials is preferred to an earlier one with more. A hyperparameter that explains
 # half of the variance exceeds the noise there with a probability of 0.98.
 _PREFERRED = 32
-# Of pure noise, this share of searches has at least one bar above its noise level.
+# The share of searches of pure noise that have at least one bar above its noise level.
 _FALSE_ALARMS = 0.05
-# Hyperparameters with at most so many values are compared by the means of those.
+# A hyperparameter with at most this many values is measured by the mean rank of each value.
 _FEW_VALUES = 4
 
 
@@ -43,10 +43,10 @@ class Importance:
     """The importance of one hyperparameter.
 
     Attributes:
-        name: of the hyperparameter.
-        share: of the variance of ranks that it explains, 0..1.
+        name: the name of the hyperparameter.
+        share: the share of the variance of ranks that it explains, 0..1.
         noise: the share that pure noise reaches, for any hyperparameter of the search, in 1 of 20 searches.
-        trials: number of trials that have it.
+        trials: the number of trials that have it.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Importance:
 
     @property
     def stands_out(self) -> bool:
-        """Whether the hyperparameter explains more than noise would."""
+        """True if the hyperparameter explains more than noise would."""
         return self.share > self.noise
 
 
@@ -65,9 +65,9 @@ class Importances:
     """The importances of a search.
 
     Attributes:
-        rows: of the hyperparameters that at least `FEWEST` of the trials have with different values, largest first.
+        rows: one for each hyperparameter that at least `FEWEST` trials have, with different values; largest first.
         report: the report that the trials are compared at; None for the scores of finished trials.
-        trials: number of trials compared.
+        trials: the number of trials compared.
     """
 
     rows: tuple[Importance, ...]
@@ -78,9 +78,9 @@ class Importances:
 def importances(results: Results) -> Importances:
     """Return the importances of a search, from the trials of one report.
 
-    Compared are the scores of the finished trials, or the values at the latest report, whichever is latest and has at
-    least 32 trials; else the latest of those that most trials reached. Early reports have more trials, and less
-    selected ones: the trials at a late rung are alike in what ASHA kept them for.
+    The values compared are the scores of the finished trials if there are at least 32, else the values at the latest
+    report that at least 32 trials reached, else those that most trials have, the latest among equals. An early report
+    has more trials, and they vary more, because ASHA keeps similar trials to a late rung.
 
     Args:
         results: the results of a search.
@@ -127,14 +127,14 @@ def _importance(name: str, column: "pd.Series[Any]", values: "pd.Series[float]",
 def _design(column: "pd.Series[Any]") -> NDArray[np.float64]:
     """Return the regressors of one hyperparameter, float64 [trials, columns], a constant first.
 
-    A parabola in the centred rank; or, with few values or values that are no numbers, an indicator of each value but
-    one.
+    The others are the centred rank and its square. If there are few values, or they are not numbers, the others are
+    indicators of all values but one.
     """
-    one = np.ones(len(column))
+    intercept = np.ones(len(column))
     if column.nunique() > _FEW_VALUES and pd.api.types.is_numeric_dtype(column.infer_objects()):
         rank = column.rank().to_numpy(float)
         centred = (rank - rank.mean()) / len(rank)
-        return np.stack([one, centred, centred**2], axis=1)
+        return np.stack([intercept, centred, centred**2], axis=1)
     codes = pd.factorize(column.astype(str))[0]
     indicators = [codes == code for code in range(1, int(codes.max()) + 1)]
-    return np.stack([one, *(indicator.astype(float) for indicator in indicators)], axis=1)
+    return np.stack([intercept, *(indicator.astype(float) for indicator in indicators)], axis=1)

@@ -1,7 +1,7 @@
 """Means, differences and their intervals: over seeds by the paired t, over dev examples by a bootstrap.
 
-A score depends on luck in two ways, so there are two intervals: for training with other seeds, and for being scored on
-other examples.
+A score depends on luck in two ways, so there are two intervals: one for training with other seeds, and one for scoring
+on other examples.
 """
 
 import math
@@ -15,7 +15,7 @@ from fsd_tune.data.splits import Task, compute_metrics
 
 RESAMPLES = 2000
 LEVEL = 0.95
-# Of the weights [resamples, examples] held at once: 64 MB.
+# The number of float64 weights [resamples, examples] in memory at once: 64 MB.
 _WEIGHTS_AT_ONCE = 8 << 20
 
 
@@ -29,7 +29,7 @@ class Interval:
 
     @property
     def contains_zero(self) -> bool:
-        """Whether the estimate may be noise."""
+        """True if the interval contains 0, so that the estimate may be noise."""
         return self.low <= 0.0 <= self.high
 
 
@@ -37,7 +37,10 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
     """Return the mean and the standard deviation (ddof 1) of scores.
 
     Args:
-        values: scores. The mean of none and the deviation of fewer than two are NaN.
+        values: the scores.
+
+    Returns:
+        The mean, NaN without scores, and the standard deviation, NaN for fewer than two.
     """
     mean = math.fsum(values) / len(values) if values else math.nan
     return mean, float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
@@ -75,17 +78,18 @@ def bootstrap(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Interval:
-    """Return the difference in the selection metric, each the mean over its seeds, with an interval over examples.
+    """Return the difference of two configurations in the selection metric, with an interval over examples.
 
-    It is a percentile interval. Both configurations are scored on the same resamples of the examples.
+    The metric is averaged over the seeds of each configuration. The interval is a percentile interval. Both
+    configurations are scored on the same resamples of the examples.
 
     Args:
-        task: gives the metric.
+        task: the task, which names the metric.
         first: logits [seeds, N, C] of a configuration.
         second: logits [seeds', N, C] of another one; the number of seeds may differ.
-        labels: [N].
-        resamples: how often the N examples are drawn with replacement.
-        seed: of the drawing.
+        labels: the labels [N].
+        resamples: the number of draws of N examples with replacement.
+        seed: the seed of the draws.
     """
     differences, full = [], np.ones((1, len(labels)))
     scorers = [_scorer(task, logits, labels) for logits in (first, second)]
@@ -98,7 +102,7 @@ def bootstrap(
 
 
 def _weights(examples: int, resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
-    """Yield how often each example was drawn, [some resamples, N], in parts that fit the memory."""
+    """Yield the number of times that each example was drawn, [some resamples, N], in parts that fit in memory."""
     generator = np.random.default_rng(seed)
     at_once = max(1, _WEIGHTS_AT_ONCE // examples)
     for start in range(0, resamples, at_once):
@@ -115,14 +119,14 @@ def _scorer(
     """Return a function from weights [R, N] to the selection metric [R], the mean over the seeds.
 
     Every selection metric is a function of a few weighted sums over examples, so one matrix product scores all
-    resamples; calling `evaluate` for each would take minutes. On the examples as they are, both must agree.
+    resamples. Calling `evaluate` for each would take minutes. On the original examples, both must agree.
     """
     assert logits.ndim == 3 and logits.shape[1] == len(labels), (logits.shape, len(labels))
     formula = _FORMULAS[task.metric]
     if task.regression:
         predictions = logits[:, :, 0].astype(np.float64)
         truth = np.broadcast_to(labels.astype(np.float64), predictions.shape)
-        # Centred first: sums of squares of uncentred scores would cancel.
+        # Centre first, because sums of squares of uncentred scores lose precision by cancellation.
         x, y = predictions - predictions.mean(axis=1, keepdims=True), truth - truth.mean()
         terms = np.stack([x, y, x * x, y * y, x * y])
     elif task.metric == "accuracy":
@@ -144,13 +148,14 @@ def _scorer(
         values: NDArray[np.float64] = formula(examples, *np.moveaxis(sums, 1, 0)).mean(axis=1)
         return values
 
-    whole = float(np.mean([compute_metrics(task, one, np.asarray(labels))[task.metric] for one in logits]))
-    assert math.isclose(float(score(np.ones((1, examples)))[0]), whole, abs_tol=1e-6), "the formula is not the metric's"
+    by_seed = [compute_metrics(task, seed_logits, np.asarray(labels))[task.metric] for seed_logits in logits]
+    by_formula = float(score(np.ones((1, examples)))[0])
+    assert math.isclose(by_formula, float(np.mean(by_seed)), abs_tol=1e-6), "the formula is not the metric's"
     return score
 
 
 def _ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Divide, with 0 if the denominator is 0: an undefined metric counts as 0, as in `evaluate`."""
+    """Return the ratio, 0 if the denominator is 0, because `evaluate` counts an undefined metric as 0."""
     return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)
 
 
@@ -159,7 +164,7 @@ def _accuracy(examples: int, correct: NDArray[np.float64]) -> NDArray[np.float64
 
 
 def _per_class(counts: tuple[NDArray[np.float64], ...]) -> NDArray[np.float64]:
-    """Return [3, C, R, S]: how often each class was predicted rightly, predicted, and true."""
+    """Return the counts [3, C, R, S] of each class: correct predictions, predictions, and examples."""
     return np.stack(counts).reshape(3, -1, *counts[0].shape)
 
 
@@ -190,7 +195,7 @@ def _pearson(
     yy: NDArray[np.float64],
     xy: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    # Of constant predictions rounding leaves a variance that is not quite 0.
+    # Rounding can leave constant predictions with a variance slightly above 0.
     var_x, var_y = xx - x * x / examples, yy - y * y / examples
     product = np.where((var_x > 1e-9 * xx) & (var_y > 1e-9 * yy), var_x * var_y, 0.0)
     return _ratio(xy - x * y / examples, np.sqrt(product))

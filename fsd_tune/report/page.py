@@ -15,13 +15,13 @@ from fsd_tune.report.charts.base import Chart
 
 
 def render(template: str, charts: Mapping[str, Chart], filters: Mapping[str, Callable[..., Any]], **values: Any) -> str:
-    """Render a page and return its text.
+    """Return the text of a page.
 
     Args:
-        template: name of its file in `templates/`.
-        charts: by key; the template places them.
-        filters: for the template, beside jinja2's own.
-        **values: what the template shows.
+        template: the name of its file in `templates/`.
+        charts: the charts by key; the template places them.
+        filters: the filters of the template, in addition to jinja2's own.
+        **values: the values that the template shows.
     """
     package = resources.files("fsd_tune.report") / "templates"
     environment = jinja2.Environment(
@@ -35,11 +35,11 @@ def render(template: str, charts: Mapping[str, Chart], filters: Mapping[str, Cal
     return environment.get_template(template).render(
         style=(package / "report.css").read_text(encoding="utf-8"),
         script=(package / "report.js").read_text(encoding="utf-8"),
-        # `</` would end a script early, even inside a string.
+        # Escape `</`, which would end a script early, even inside a string.
         plotly=plotly.offline.get_plotlyjs().replace("</", r"<\/") if drawn else "",
-        made=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        written_at=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         charts=charts,
-        # No `<` in a figure may open or close a tag of the script that holds it.
+        # Escape `<`, so that no text in a figure can close the script element around it.
         figures={key: str(figure.to_json()).replace("<", r"\u003c") for key, figure in drawn.items()},
         **values,
     )

@@ -1,4 +1,4 @@
-"""The pictures of `fsd-tune analyze` in a report: its PNG files, embedded, each with a caption."""
+"""The pictures of `fsd-tune analyze` in a report: its embedded PNG files, each with a caption."""
 
 import base64
 from collections.abc import Callable, Mapping
@@ -55,25 +55,25 @@ def data_uri(path: Path) -> str:
 
 
 def _picture(path: Path, title: str, caption: Callable[[], str]) -> Picture:
-    """Return a picture; one that cannot be shown keeps its place and says why."""
+    """Return a picture. If it cannot be shown, its caption says why."""
     key = f"analysis_{path.stem}"
-    again = "`fsd-tune analyze --search` makes it again."
+    hint = "`fsd-tune analyze --search` writes it again."
     try:
         return Picture(key, title, caption(), data_uri(path))
     except FileNotFoundError:
-        return Picture(key, title, f"Not drawn: the file {path.parent.name}/{path.name} is missing; {again}", "")
+        return Picture(key, title, f"Not drawn: the file {path.parent.name}/{path.name} is missing; {hint}", "")
     except (OSError, KeyError, IndexError, TypeError, AttributeError):
-        return Picture(key, title, f"Not drawn: the analysis in {path.parent.name}/ is damaged; {again}", "")
+        return Picture(key, title, f"Not drawn: the analysis in {path.parent.name}/ is damaged; {hint}", "")
 
 
 def _analysed_student(results: Results) -> str:
-    """Return which student was analysed, if that is not the best one now."""
+    """Return a sentence that names the analysed student if it is no longer the best one."""
     trial, best = results.analysis["student"].get("trial"), results.best
     if trial is None or best is None or trial == best["number"]:
         return ""
     return (
-        f" This is trial {trial}, which was the best when it was analysed; `fsd-tune analyze --search` analyses the "
-        "best one of today."
+        f" This is trial {trial}, which was the best when it was analysed. `fsd-tune analyze --search` analyses the "
+        "current best one."
     )
 
 
@@ -82,24 +82,24 @@ def _cka(analysis: Mapping[str, Any]) -> str:
     return (
         f"Linear CKA between all layers on {sample['examples']} of {sample['of']} dev examples, drawn with seed "
         f"{sample['seed']}. Left: between the tokens of an example, averaged over examples, which L_I compares. Right: "
-        "between examples, each as one vector, which L_L compares. 1 is the same structure."
+        "between examples, each as one vector, which L_L compares. 1 means the same structure."
     )
 
 
 def _gaps(analysis: Mapping[str, Any]) -> str:
     first = analysis["gaps"][0]
     return (
-        "|teacher − student| over pairs, its mean and standard deviation: the Euclidean distance and the cosine of two "
+        "Mean and standard deviation of |teacher − student| over pairs: the Euclidean distance and the cosine of two "
         f"tokens of an example ({first['intra']['pairs']:,} pairs) and of two examples, each as one vector "
         f"({first['local']['pairs']:,} pairs). Relative distances are divided by their model's mean, because the "
-        "features of two models may differ in length. 0 is the teacher's own geometry."
+        "features of two models may differ in length. 0 means the teacher's own geometry."
     )
 
 
 def _map(analysis: Mapping[str, Any]) -> str:
     pair = analysis["pair"]
     return (
-        f"How many pairs have which cosine and distance, in layer {pair['teacher_layer']} of the teacher and layer "
+        f"The number of pairs by cosine and distance, in layer {pair['teacher_layer']} of the teacher and layer "
         f"{pair['student_layer']} of the student. Brighter is more, on a logarithmic scale. Both models share their "
         "axes: a cloud that lies elsewhere in the student is what the gaps above measure."
     )

@@ -52,21 +52,21 @@ class Results:
         >>> results.trials[["number", "state", "score"]].head()  # doctest: +SKIP
 
     Attributes:
-        folder: the search's folder, as it was given.
-        trials: one row a trial, best first: `number` (Optuna's), `state` (finished, stopped, failed, running or
-            interrupted), `score` (judged), `last` and `best` (over its reports), `reports` (how many), `steps`
+        folder: the search's folder, as the caller named it.
+        trials: one row per trial, best first: `number` (Optuna's), `state` (finished, stopped, failed, running or
+            interrupted), `score` (judged), `last` and `best` (over its reports), `reports` (their number), `steps`
             (optimiser steps taken), `steps_total` (of the whole trial; NaN before its first report), `train_seconds`,
             `evaluation_seconds`, `reason` (why it stopped or failed), `folder` (below `results/`), then `method` and
-            one column per hyperparameter, NaN or None where the trial does not use it.
-        reports: one row an evaluation, by trial and report: `trial` (its number), `report` (from 1), then every
+            one column per hyperparameter, NaN or None if the trial does not use it.
+        reports: one row per evaluation, by trial and report: `trial` (its number), `report` (from 1), then every
             scalar of the trial's `reports.jsonl`.
         settings: the resolved settings.
-        settings_text: their YAML.
-        summary: what `summary.json` holds; any field may be None, and any part empty, while the search is young.
-        versions: package to version.
+        settings_text: the settings as YAML.
+        summary: the content of `summary.json`; early in a search any field can be None, and any part empty.
+        versions: the version of each package.
         command: the command line that started the search.
-        confirmation: what `confirm/summary.json` holds; empty while the winner is not confirmed.
-        analysis: what `analysis/analysis.json` holds; empty if no student was analysed.
+        confirmation: the content of `confirm/summary.json`; empty while the winner is not confirmed.
+        analysis: the content of `analysis/analysis.json`; empty if no student was analysed.
         problems: files that could not be read, one line each.
     """
 
@@ -84,12 +84,12 @@ class Results:
 
     @property
     def metric(self) -> str:
-        """The metric that selects: the name of its column in `reports`."""
+        """The metric that trials are selected by; the name of its column in `reports`."""
         return self.summary.metric or "score"
 
     @property
     def lower_is_better(self) -> bool:
-        """Whether the search minimises its metric."""
+        """True if the search minimises its metric."""
         return self.summary.mode == "min"
 
     @property
@@ -136,7 +136,7 @@ class Results:
         }
 
     def best_so_far(self) -> pd.DataFrame:
-        """Return the best score that the search had found for the steps that it had spent.
+        """Return the best score so far over the optimiser steps spent so far.
 
         Example:
             >>> results = fsd_tune.report.load("runs/rte")  # doctest: +SKIP
@@ -144,7 +144,7 @@ class Results:
 
         Returns:
             One row per report of any trial, from the first finished trial on: `steps` (optimiser steps of all trials
-            until then, stopped ones too) and `best` (the best score of the trials that had finished).
+            until then, including stopped ones) and `best` (the best score of the trials that had finished).
         """
         sign = -1.0 if self.lower_is_better else 1.0
         finished = self.trials[self.trials["state"] == TrialState.FINISHED]
@@ -182,9 +182,9 @@ class Results:
         best = self.folder / layout.BEST
         if not (best / "config.json").is_file():
             raise InputError(f"{self.folder}: has no best student yet; a search writes it when its first part ends.")
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+        from fsd_tune.models.loading import load_finished, load_tokenizer
 
-        return AutoModelForSequenceClassification.from_pretrained(best).eval(), AutoTokenizer.from_pretrained(best)
+        return load_finished(best), load_tokenizer(best)
 
 
 def load(folder: Path | str, described: bool = False) -> Results:
@@ -196,14 +196,14 @@ def load(folder: Path | str, described: bool = False) -> Results:
 
     Args:
         folder: a path or a URI. A folder behind a URI is copied, and `Results.folder` is the copy.
-        described: whether `summary.json` and `settings.yaml` must be whole. Without them the trials can be listed, but
-            not compared.
+        described: whether `summary.json` and `settings.yaml` must be intact. Without them the trials can be listed,
+            but not compared.
 
     Returns:
         The results. Files that cannot be read are named in its `problems`.
 
     Raises:
-        InputError: the folder does not exist, holds no search, or must be `described` and is not.
+        InputError: the folder does not exist, holds no search, or is damaged although `described` is set.
     """
     if is_uri(folder):
         with open_for_reading(folder) as copy:
@@ -250,7 +250,7 @@ def load(folder: Path | str, described: bool = False) -> Results:
 
 def _row(trial: Trial, summary: SearchSummary, judge_by: str) -> dict[str, Any]:
     values = [last_number([report], str(summary.metric), math.nan) for report in trial.reports]
-    known = [value for value in values if not math.isnan(value)]
+    scores = [value for value in values if not math.isnan(value)]
     state = trial.ending.get("state")
     if state is None:
         state = TrialState.RUNNING if summary.state == TrialState.RUNNING else TrialState.INTERRUPTED
@@ -260,7 +260,7 @@ def _row(trial: Trial, summary: SearchSummary, judge_by: str) -> dict[str, Any]:
         "state": str(state),
         "score": judge(values, judge_by),
         "last": values[-1] if values else math.nan,
-        "best": (min if summary.mode == "min" else max)(known, default=math.nan),
+        "best": (min if summary.mode == "min" else max)(scores, default=math.nan),
         "reports": len(values),
         "steps": int(last_number(trial.reports, "step", 0)),
         "steps_total": last_number(trial.reports, "steps_total", math.nan),
@@ -272,7 +272,7 @@ def _row(trial: Trial, summary: SearchSummary, judge_by: str) -> dict[str, Any]:
 
 
 def _trial_frame(rows: list[dict[str, Any]], settings: dict[str, Any], lower_is_better: bool) -> pd.DataFrame:
-    """Return the rows as a table: finished by score, stopped by reports and score, then others; equals by number."""
+    """Return the rows as a table: finished by score, stopped by reports and score, then others; ties by number."""
     sign = 1.0 if lower_is_better else -1.0
 
     def rank(row: dict[str, Any]) -> tuple[float, ...]:
@@ -284,8 +284,8 @@ def _trial_frame(rows: list[dict[str, Any]], settings: dict[str, Any], lower_is_
         return 2, 0, 0, row["number"]
 
     space = settings.get("space")
-    named = ["method", *HYPERPARAMETERS, *(space if isinstance(space, dict) else ())]
-    used = [name for name in dict.fromkeys(named) if name not in _TRIAL_COLUMNS and any(name in row for row in rows)]
+    names = ["method", *HYPERPARAMETERS, *(space if isinstance(space, dict) else ())]
+    used = [name for name in dict.fromkeys(names) if name not in _TRIAL_COLUMNS and any(name in row for row in rows)]
     rows = sorted(rows, key=rank)
     frame = pd.DataFrame(rows, columns=[*_TRIAL_COLUMNS, *used])
     return frame.astype(_TRIAL_COLUMNS)

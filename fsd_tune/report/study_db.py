@@ -1,12 +1,11 @@
 """The Optuna study of a search for the report, read from a copy and corrected by the results on disk."""
 
 import math
-import shutil
 import sqlite3
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,8 @@ import optuna
 from fsd_tune.report.results import Results
 from fsd_tune.storage import layout
 from fsd_tune.storage.layout import TrialState
+from fsd_tune.storage.sqlite_copy import copy_database
+from fsd_tune.storage.waiting import WaitedTooLongError
 
 _STATES = {
     TrialState.FINISHED: optuna.trial.TrialState.COMPLETE,
@@ -24,12 +25,12 @@ _STATES = {
 
 
 class UndrawableError(Exception):
-    """A chart cannot be drawn from this search; the message is a sentence for the page."""
+    """An error for a chart that this search does not allow; its message is a sentence for the page."""
 
 
 @contextmanager
 def quiet_optuna() -> Iterator[None]:
-    """Silence Optuna's remarks on small studies, which belong in captions and not in the terminal."""
+    """Silence Optuna's warnings about small studies, because the captions cover them."""
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
@@ -41,9 +42,9 @@ def quiet_optuna() -> Iterator[None]:
 
 
 def measured_study(results: Results) -> optuna.study.Study:
-    """Return the study in memory, with the states, scores and intermediate values of the results on disk.
+    """Return the study as an in-memory copy, with the states, scores and intermediate values of the results on disk.
 
-    The charts then show what was measured, even if the study lags behind or was told an extrapolated score.
+    The charts then show measured values, even if the study lags behind or has an extrapolated score.
 
     Args:
         results: the results of the search.
@@ -56,8 +57,11 @@ def measured_study(results: Results) -> optuna.study.Study:
         raise UndrawableError("Not drawn: the folder has no study.db.")
     try:
         with quiet_optuna(), tempfile.TemporaryDirectory() as folder:
-            stored = _stored_trials(_copy(path, Path(folder)), results.summary.name or "")
-    except (sqlite3.Error, OSError) as error:
+            copy = Path(folder, path.name)
+            if not copy_database(path, copy):
+                raise sqlite3.DatabaseError("it is damaged")
+            stored = _stored_trials(copy, results.summary.name or "")
+    except (sqlite3.Error, OSError, WaitedTooLongError) as error:
         raise UndrawableError(f"Not drawn: study.db cannot be read: {error}") from error
     with quiet_optuna():
         study = optuna.create_study(direction="minimize" if results.lower_is_better else "maximize")
@@ -71,30 +75,13 @@ def measured_study(results: Results) -> optuna.study.Study:
     return study
 
 
-def _copy(path: Path, folder: Path) -> Path:
-    """Copy an SQLite file into a folder without writing to it, and return the copy."""
-    copy = folder / path.name
-    try:
-        with (
-            closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as source,
-            closing(sqlite3.connect(copy)) as target,
-        ):
-            source.backup(target)
-    except sqlite3.OperationalError:
-        # A killed writer leaves a journal that a reader cannot roll back, so roll back in the copy.
-        for name in (path.name, f"{path.name}-journal", f"{path.name}-wal"):
-            if (path.parent / name).exists():
-                shutil.copyfile(path.parent / name, folder / name)
-    return copy
-
-
 def _stored_trials(path: Path, name: str) -> list[optuna.trial.FrozenTrial]:
     storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
     try:
         names = optuna.get_all_study_names(storage)
         if name not in names:
-            found = ", ".join(f"`{other}`" for other in names) or "none"
-            raise UndrawableError(f"Not drawn: study.db has no study `{name}`; it has {found}.")
+            available = ", ".join(f"`{other}`" for other in names) or "none"
+            raise UndrawableError(f"Not drawn: study.db has no study `{name}`; it has {available}.")
         trials: list[optuna.trial.FrozenTrial] = optuna.load_study(study_name=name, storage=storage).trials
         return trials
     finally:
@@ -103,7 +90,7 @@ def _stored_trials(path: Path, name: str) -> list[optuna.trial.FrozenTrial]:
 
 
 def _measured(trial: optuna.trial.FrozenTrial, row: Any, values: dict[int, float]) -> optuna.trial.FrozenTrial:
-    """Return the study's record of a trial with what its files say; unchanged if it has not started."""
+    """Return a stored trial with the state and values from its files; unchanged if it has not started."""
     if row is None:
         return trial
     states = optuna.trial.TrialState

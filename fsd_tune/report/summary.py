@@ -15,34 +15,34 @@ def summary_lines(results: Results, output: str | Path | None = None) -> list[st
     """Return the lines that the end of a search prints: the best student beside the teacher, costs, and files.
 
     Args:
-        results: of the search; if its folder lies behind a URI, of the copy on this machine.
-        output: the folder as the user named it; a URI is named beside the copy.
+        results: the results of the search; those of the copy on this machine if its folder is a URI.
+        output: the folder as the user named it. A URI is printed in addition to the copy.
     """
     summary = results.summary
     saved = results.saved
     best = results.best
     folder = results.folder
-    # A search that is young, or was killed early, has written little of its summary.
+    # Early in a search, or after an early kill, most of the summary is missing.
     name, state = summary.name or folder.resolve().name, summary.state or "state unknown"
     out = [f"{name}: {state} after {duration(summary.wall_seconds or 0)}"]
     teacher = summary.teacher
     if best is None:
         out.append("  best student    none: no trial has finished")
     else:
-        chosen = {name: best[name] for name in results.hyperparameters if _present(best[name])}
+        configuration = {name: best[name] for name in results.hyperparameters if _present(best[name])}
         error = results.standard_error
         spread = f" (standard error {error:.4f})" if error is not None else ""
         out += [
             f"  best student    {results.metric} {best['score']:.4f}{spread}, trial {best['number']}",
-            f"                  {short(chosen)}",
+            f"                  {short(configuration)}",
         ]
     if results.confirmation:
         out.append(f"  confirmed       {one_line(results.confirmation)}")
     if teacher.score is not None:
-        kept = ""
+        share_kept = ""
         if best is not None and teacher.score > 0:
-            kept = f"; the student keeps {best['score'] / teacher.score:.1%}"
-        out.append(f"  teacher         {results.metric} {teacher.score:.4f}{kept}")
+            share_kept = f"; the student keeps {best['score'] / teacher.score:.1%}"
+        out.append(f"  teacher         {results.metric} {teacher.score:.4f}{share_kept}")
     if summary.judge_by not in (None, "last") and best is not None:
         out.append(
             f"                  a score is the mean of a trial's last three evaluations; the last is {best['last']:.4f}"
@@ -54,20 +54,20 @@ def summary_lines(results: Results, output: str | Path | None = None) -> list[st
         examples = f"{dev.examples} examples, which selected nothing"
         out.append(f"  on dev          {results.metric} {dev.score:.4f} ({examples})")
     counts = ", ".join(f"{int(saved[state])} {state}" for state in STATES[:3] if saved[state])
-    asked = f" of {summary.trials}" if summary.trials else ""
+    requested = f" of {summary.trials}" if summary.trials else ""
     out.append(
-        f"  trials          {len(results.trials)}{asked}: {counts or 'none ended'}; stopping early "
+        f"  trials          {len(results.trials)}{requested}: {counts or 'none ended'}; stopping early "
         f"saved {saved['share']:.0%} of the steps ({int(saved['steps_saved'])} of {int(saved['steps_if_all_ran'])})"
     )
     if summary.ended_by.text:
         out.append(f"  ended by        {summary.ended_by.text}")
     memory = summary.memory
     if memory.live:
-        out.append("  teacher         ran live in every step: its outputs are over their disk limit (see the notes)")
+        out.append("  teacher         ran live in every step: its outputs exceed the disk limit (see the notes)")
     elif memory:
         reused = "" if memory.passes else f" (reused; {memory.passes_ever} was paid when it was built)"
-        served = f"for {len(results.trials)} trials{reused}"
-        out.append(f"  teacher passes  {memory.passes} over the training split, {served}")
+        coverage = f"for {len(results.trials)} trials{reused}"
+        out.append(f"  teacher passes  {memory.passes} over the training split, {coverage}")
     train, evaluation = (float(results.trials[name].sum()) for name in ("train_seconds", "evaluation_seconds"))
     if train:
         share = evaluation / (train + evaluation)
@@ -114,7 +114,7 @@ def summary_document(results: Results) -> dict[str, Any]:
 
 
 def _present(value: Any) -> bool:
-    # NaN and None stand for a hyperparameter that the trial's method does not use.
+    # A hyperparameter that the trial's method does not use is NaN or None.
     return value is not None and value == value
 
 

@@ -1,4 +1,4 @@
-"""Read a search's files one by one. A damaged file is named and hides no other."""
+"""Reading of a search's files one by one. A damaged file is reported and does not hide the others."""
 
 import json
 import math
@@ -23,7 +23,7 @@ class Trial:
         folder: the trial's folder.
         number: Optuna's number of the trial.
         config: its hyperparameters.
-        ending: what `trial.json` holds; empty while the trial runs.
+        ending: the content of `trial.json`; empty while the trial runs.
         reports: its reports by index, each index once.
     """
 
@@ -42,7 +42,7 @@ class Reader:
         self.problems: list[str] = []
 
     def problem(self, path: Path, what: str) -> None:
-        """Note a problem of a file.
+        """Note a problem with a file.
 
         Args:
             path: the file.
@@ -102,11 +102,11 @@ class Reader:
         return {} if missing else value
 
     def yaml_mapping(self, path: Path, text: str) -> dict[str, Any]:
-        """Return the mapping of a YAML file.
+        """Return the mapping of a YAML file; empty if it cannot be read.
 
         Args:
             path: the file, to name it in a problem.
-            text: its text.
+            text: the text of the file.
         """
         try:
             value = yaml.safe_load(text)
@@ -120,7 +120,7 @@ class Reader:
     def reports(self, path: Path) -> list[dict[str, Any]]:
         """Return the evaluations in a file of one JSON object per line, sorted by index.
 
-        A resumed trial repeats some of them; the later line counts.
+        A resumed trial repeats some of them. The last line of each index counts.
 
         Args:
             path: the `reports.jsonl` of a trial.
@@ -131,7 +131,7 @@ class Reader:
             try:
                 row = json.loads(line)
             except ValueError:
-                if number < len(lines):  # A killed writer, or one at work now, leaves the last line half written.
+                if number < len(lines):  # A killed or active writer can leave the last line incomplete.
                     self.problem(path, f"line {number} is not JSON")
                 continue
             if not isinstance(row, dict) or not isinstance(row.get("report"), int):
@@ -152,7 +152,7 @@ def trials_in(reader: Reader) -> Iterator[Trial]:
         number, config = content.get("trial"), content.get("config")
         if not isinstance(number, int) or not isinstance(config, dict):
             if content:
-                reader.problem(path, "names no `trial` number or no `config`")
+                reader.problem(path, "has no `trial` number or no `config`")
             continue
         yield Trial(
             path.parent,
@@ -167,8 +167,8 @@ def newest_of_each(trials: list[Trial], reader: Reader) -> Iterator[Trial]:
     """Yield one folder per trial number, the newest, because Ray starts an errored trial again in a new folder.
 
     Args:
-        trials: of all folders.
-        reader: notes which numbers have several folders.
+        trials: the trials of all folders.
+        reader: the reader, which notes the numbers that have several folders.
     """
     by_number: dict[int, list[Trial]] = {}
     for trial in trials:
@@ -184,9 +184,9 @@ def last_number(reports: list[dict[str, Any]], key: str, absent: float) -> float
     """Return a number of the last report.
 
     Args:
-        reports: in order.
-        key: name of the number.
-        absent: what to return if there is no report, or the number is missing or not finite.
+        reports: the reports of a trial, in order.
+        key: the name of the number.
+        absent: the value to return if there is no report, or the number is missing or not finite.
     """
     value = reports[-1].get(key) if reports else None
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else absent

@@ -1,4 +1,4 @@
-"""A search from settings to the best student: one teacher pass, trials on Ray Tune, results in a folder."""
+"""Run a search from settings to the best student: one teacher pass, trials on Ray Tune, results in a folder."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.report.results import Results, load
 from fsd_tune.search import budget
 from fsd_tune.search import folder as search_folder
-from fsd_tune.search.conclusion import conclude
+from fsd_tune.search.conclusion import conclude, explained_interrupt
 from fsd_tune.search.description import write_description
 from fsd_tune.search.driver import Capacity, SearchDriver
 from fsd_tune.search.options import RunOptions, SearchInputs, SettingsLike, as_settings, from_keywords
@@ -25,7 +25,7 @@ from fsd_tune.storage import layout, open_folder
 from fsd_tune.storage.layout import TrialState
 from fsd_tune.storage.search_summary import SearchSummary
 
-# Settings that may change when a search is resumed, beside all of `resources` and `wandb`.
+# Settings that may change when a search is resumed. All settings of `resources` and `wandb` may change, too.
 RESUMABLE = ("search.trials", "search.time_budget", "search.stop_after_stalled")
 
 
@@ -34,23 +34,23 @@ def run_search(
 ) -> Results:
     """Search for the best student, or continue a search that was interrupted.
 
-    The call writes everything into the folder `output`. Run it again with the same arguments to continue. Signal
-    handlers, environment variables, warning filters and log levels are as before when it returns.
+    The call writes everything into the folder `output`. Run it again with the same arguments to continue. It restores
+    signal handlers, environment variables, warning filters and log levels before it returns.
 
     Args:
-        settings: a `Settings`, a mapping of plain values with the keys of the YAML file, or the path of one.
-        inputs: what the search works on.
-        options: how it runs; None for the defaults.
+        settings: a `Settings`, a mapping of plain values with the keys of the YAML file, or the path of a YAML file.
+        inputs: the task, teacher and folders of the search; None if they are among the keywords.
+        options: the options of the run; None for the defaults.
         **keywords: fields of `SearchInputs` (`task`, `teacher`, `output`, `data`, `memory`) and of `RunOptions`
-            (`device`, `overwrite`, `errored`, `resuming`, `address`, `ray_temporary`, `display`), which may be given
-            one by one instead.
+            (`device`, `overwrite`, `errored`, `resuming`, `address`, `ray_temporary`, `display`). They replace those
+            of `inputs` and `options`.
 
     Returns:
-        The results of all trials; `Results.best` is the best finished one, whose student lies in `output/best`.
+        The results of all trials. `Results.best` is the best finished trial; its student is in `output/best`.
 
     Raises:
-        InputError: with every problem found before work starts.
-        FsdTuneError: something failed midway, or no trial has finished; what was finished is kept.
+        InputError: the inputs have problems. It names all that were found before work started.
+        FsdTuneError: something failed midway, or no trial has finished; finished work is kept.
 
     Example:
         >>> results = run_search(  # doctest: +SKIP
@@ -71,21 +71,22 @@ def run_search(
 def resume_search(
     folder: Path | str, overrides: Mapping[str, str] | None = None, options: RunOptions | None = None, **keywords: Any
 ) -> Results:
-    """Continue a search from its folder alone, or add trials to one that is done.
+    """Continue a search from its folder alone, or add trials to a search that is done.
 
     Args:
-        folder: the search's, a path or a URI.
-        overrides: settings that change, as {dotted key: YAML text}: those of `RESUMABLE`, `resources` and `wandb`.
-        options: how it runs; None for the defaults. The device is always the recorded one.
-        **keywords: fields of `RunOptions` (`errored`, `address`, `ray_temporary`, `display`), which may be given one
-            by one instead.
+        folder: the folder of the search, a path or a URI.
+        overrides: settings that change, as {dotted key: YAML text}. The keys in `RESUMABLE`, `resources` and `wandb`
+            are accepted.
+        options: the options of the run; None for the defaults. The device is always the recorded one.
+        **keywords: fields of `RunOptions` (`errored`, `address`, `ray_temporary`, `display`). They replace those of
+            `options`.
 
     Returns:
-        The results of all trials, the earlier ones among them.
+        The results of all trials, including the earlier ones.
 
     Raises:
         InputError: the folder holds no search, or its settings, teacher or data have changed.
-        FsdTuneError: something failed midway, or no trial has finished; what was finished is kept.
+        FsdTuneError: something failed midway, or no trial has finished; finished work is kept.
 
     Example:
         >>> results = resume_search("runs/rte", {"search.trials": "40"})  # doctest: +SKIP
@@ -95,10 +96,10 @@ def resume_search(
     with preserved_process_state():
         experiment = open_folder.open_experiment(folder)
         experiment.check_writable("FOLDER")
-        experiment.download()
-        recorded = search_folder.recorded_inputs(experiment.folder)
-        _check_overrides(overrides or {})
-        settings = loader.load(experiment.folder / layout.SETTINGS, overrides)
+        with experiment.look() as look:
+            recorded = search_folder.recorded_inputs(look)
+            _check_overrides(overrides or {})
+            settings = loader.load(look / layout.SETTINGS, overrides)
         keywords = keywords | recorded | {"output": experiment, "resuming": True}
         return run_search(settings, None, options, **keywords)
 
@@ -119,33 +120,36 @@ def _check_overrides(overrides: Mapping[str, str]) -> None:
 
 
 def execute(plan: SearchPlan, options: RunOptions) -> Results:
-    """Run a planned search to its end, or what an earlier part of it has left.
+    """Run a planned search to its end, or continue it after an earlier part.
 
     Args:
-        plan: the search.
-        options: how it runs.
+        plan: the plan of the search.
+        options: the options of the run.
 
     Returns:
-        The results in the folder of the search.
+        The results of all trials, as the folder of the search holds them.
 
     Raises:
-        InputError: another search runs in the folder, or the cluster lacks what the search asks for.
+        InputError: another search runs in the folder, or the cluster lacks resources that the search needs.
         FsdTuneError: something failed midway, or no trial has finished.
     """
     experiment, display = plan.experiment, options.shown()
     notes = list(plan.notes)
-    with search_folder.hold_folder(experiment.folder), experiment.lock():
+    with search_folder.hold_folder(experiment.folder, experiment.name), experiment.lock():
+        # Hours may have passed since the folder was checked; whatever was written into it meanwhile is not overwritten.
+        overwrite = options.overwrite and search_folder.group_in(experiment.folder) == plan.held
+        search_folder.check_output(experiment.folder, plan.identity, overwrite, options.resuming)
         if options.overwrite and experiment.folder.is_dir():
             search_folder.clear_folder(experiment)
         past = ResumeState()
         if (experiment.folder / layout.SUMMARY).exists():
-            past = restore_trials(experiment.folder.absolute(), plan.settings, options.errored)
+            past = restore_trials(experiment.folder.absolute(), plan.settings, options.errored, experiment)
             notes += past.notes
             experiment.sync_unfinished()
         for note in notes:
             display.line(f"note: {note}")
         stalled = budget.stall(plan.settings, past.trials).over
-        # When stalled, nothing new begins, but interrupted trials are brought to their end.
+        # After a stall no new trial begins, but interrupted trials are completed.
         to_do = (len(past.trials) if stalled else budget.planned(plan.settings)) - past.ended
         if past.trials:
             display.line(
@@ -161,7 +165,7 @@ def execute(plan: SearchPlan, options: RunOptions) -> Results:
         reasons = results.trials.loc[results.trials["state"] == TrialState.FAILED, "reason"].unique()
         reason = f": {reasons[0]}" if len(reasons) else "; give it more time."
         raise FsdTuneError(
-            f"{experiment.name}: no trial has finished{reason}", hint="The reasons of all are in its report.html."
+            f"{experiment.name}: no trial has finished{reason}", hint="Its report.html lists the reasons of all trials."
         )
     return results
 
@@ -183,14 +187,15 @@ def _run_trials(plan: SearchPlan, past: ResumeState, to_do: int, notes: list[str
 
 
 def _conclude_again(plan: SearchPlan, past: ResumeState, stalled: bool, options: RunOptions) -> Results:
-    """Bring the folder up to date if nothing is to run: a search killed after its last trial lacks its report."""
+    """Write summary, best student and report if no trial is to run; a search killed after its last trial lacks them."""
     folder = plan.experiment.folder
     summary = SearchSummary.read(folder)
-    end = budget.ended_by(plan.settings, len(past.trials), len(past.trials) - past.ended, stalled)
-    end = end if end["not_run"] else summary.ended_by.as_json() or end
-    summary.update(state="done", identity=plan.identity, inputs=plan.given, ended_by=end)
+    ending = budget.ended_by(plan.settings, len(past.trials), len(past.trials) - past.ended, stalled)
+    ending = ending if ending["not_run"] else summary.ended_by.as_json() or ending
+    summary.update(state="done", identity=plan.identity, inputs=plan.given, ended_by=ending)
     summary.write(folder)
     tracker = WandbSearchLogger(plan.settings.wandb, folder, summary, options.shown())
     results = load(folder)
-    conclude(plan, results, tracker, done=True)
+    with explained_interrupt(plan.experiment.name) as missing:
+        conclude(plan, results, tracker, True, missing, options.shown().line)
     return results

@@ -1,4 +1,4 @@
-"""ASHA as Tune's scheduler: remembers which trials it stopped and knows the trials of an earlier part of the search."""
+"""ASHA as a Ray Tune scheduler that remembers which trials it stopped and continues from earlier trials."""
 
 import math
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from fsd_tune.search.progress import Rung
 from fsd_tune.search.trial_record import TrialRecord
 from fsd_tune.storage.layout import TrialState
 
-# Running trials count, because one that continues from its checkpoint does not report again at the rungs it has passed.
+# Running trials count: a trial that continues from its checkpoint does not report again at the rungs it has passed.
 _COUNTED_AT_RUNGS = (TrialState.FINISHED, TrialState.STOPPED, TrialState.RUNNING)
 
 
@@ -19,13 +19,13 @@ def rungs(grace: int, reduction_factor: float, reports: int) -> list[int]:
     """Return the reports at which ASHA judges: grace, grace * factor, ... below `reports`, each rounded up, each once.
 
     Args:
-        grace: the first rung.
-        reduction_factor: of one rung to the next.
-        reports: of a whole trial.
+        grace: the report of the first rung.
+        reduction_factor: the factor from one rung to the next.
+        reports: the number of reports of a whole trial.
     """
     reports_at_rungs = set()
     rung = float(grace)
-    # Rounded first, because 10 * 1.1 is 11 whatever floats make of it.
+    # Round before taking the ceiling, because 10 * 1.1 is slightly more than 11 in floating point.
     while (report := math.ceil(round(rung, 9))) < reports:
         reports_at_rungs.add(report)
         rung *= reduction_factor
@@ -45,9 +45,9 @@ class ResumableAsha(DriverOnly, AsyncHyperBandScheduler):  # type: ignore[misc]
         """Create the scheduler.
 
         Args:
-            metric: that is maximised.
-            reports: of a whole trial.
-            grace: the first rung.
+            metric: the metric to maximise.
+            reports: the number of reports of a whole trial.
+            grace: the report of the first rung.
             reduction_factor: 1/reduction_factor of the trials continue at each rung.
             past: trials of an earlier part of the search, by number.
         """
@@ -60,16 +60,16 @@ class ResumableAsha(DriverOnly, AsyncHyperBandScheduler):  # type: ignore[misc]
             reduction_factor=reduction_factor,
         )
         self.stopped: dict[str, int] = {}
-        # With a fractional factor Ray's own rungs are fractions, several of them between two reports. They would judge
-        # trials at other reports than `rungs` says, so replace them.
-        replaced = [(rung, self._past_values(rung, past)) for rung in rungs(grace, reduction_factor, reports)]
-        self._brackets[0]._rungs = replaced[::-1]
+        # With a fractional factor Ray's rungs are fractions, and several can lie between two reports. They would judge
+        # trials at other reports than `rungs` returns, so replace them.
+        own_rungs = [(rung, self._past_values(rung, past)) for rung in rungs(grace, reduction_factor, reports)]
+        self._brackets[0]._rungs = own_rungs[::-1]
         self._stopped_before = [
             max(trial.values, default=0) for trial in past.values() if trial.state == TrialState.STOPPED
         ]
 
     def table(self) -> list[Rung]:
-        """Return what has been judged at each rung, the first rung first."""
+        """Return the values, cutoff and stopped trials of each rung, the first rung first."""
         stopped = [*self.stopped.values(), *self._stopped_before]
         bracket = self._brackets[0]
         table = []
@@ -89,12 +89,12 @@ class ResumableAsha(DriverOnly, AsyncHyperBandScheduler):  # type: ignore[misc]
         }
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Return ASHA's decision, and remember it when a trial is to stop.
+        """Return ASHA's decision, and record the report if the trial is to stop.
 
         Args:
-            tune_controller: Tune's.
-            trial: the one that reports.
-            result: its report.
+            tune_controller: Tune's controller.
+            trial: the trial that reports.
+            result: the report.
         """
         action: str = super().on_trial_result(tune_controller, trial, result)
         if action == TrialScheduler.STOP:
@@ -102,12 +102,12 @@ class ResumableAsha(DriverOnly, AsyncHyperBandScheduler):  # type: ignore[misc]
         return action
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        """Record that a trial ended; the values of a diverged one no longer count at the rungs.
+        """Record that a trial ended; the values of a diverged trial no longer count at the rungs.
 
         Args:
-            tune_controller: Tune's.
-            trial: the one that ended.
-            result: its last report.
+            tune_controller: Tune's controller.
+            trial: the trial that ended.
+            result: the last report of the trial.
         """
         if "diverged" in result:
             self._forget(trial)
@@ -119,8 +119,8 @@ class ResumableAsha(DriverOnly, AsyncHyperBandScheduler):  # type: ignore[misc]
         """Forget the values of a crashed trial unless Tune retries it.
 
         Args:
-            tune_controller: Tune's.
-            trial: the one whose worker died.
+            tune_controller: Tune's controller.
+            trial: the trial whose worker died.
         """
         if not trial.should_recover():
             self._forget(trial)

@@ -1,6 +1,7 @@
-"""What a sampler learns from the known trials, kept from one suggestion to the next, because ended trials do not change.
+"""The scores and states that a sampler learns, and the studies that hold them.
 
-A search of thousands of trials could not rebuild all of it for each suggestion.
+Ended trials do not change, so their parts are kept from one suggestion to the next. With thousands of trials it
+would take seconds to build them again.
 """
 
 import bisect
@@ -73,13 +74,13 @@ class FinishedTrials:
 
 
 def expected_end(trial: TrialRecord, median_gains: Mapping[int, float], learn_from: str) -> float | None:
-    """Return the score that the sampler learns for a stopped trial; None makes it PRUNED.
+    """Return the score that the sampler learns for a stopped trial; None if the sampler should see it as PRUNED.
 
     Args:
         trial: the stopped trial.
-        median_gains: of the finished trials, by report.
-        learn_from: `pruned`; `last`, which takes the stopped value as final; or `extrapolated`, which adds the median
-            gain of the finished trials from that report to their score (nothing before any has finished).
+        median_gains: `FinishedTrials.median_gains`.
+        learn_from: `pruned` returns None. `last` returns the value of the last report. `extrapolated` adds the median
+            gain of the finished trials from that report to their score, or 0 if none has finished.
     """
     if learn_from == "pruned" or not trial.values:
         return None

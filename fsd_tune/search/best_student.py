@@ -1,6 +1,7 @@
 """Export the best finished trial's student to the search's `best/` folder."""
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,38 +9,53 @@ from typing import Any
 from fsd_tune.models.folder import write_model
 from fsd_tune.models.loading import load_finished, load_tokenizer
 from fsd_tune.report.results import Results
-from fsd_tune.storage import layout
+from fsd_tune.storage import checkpoints, layout
+from fsd_tune.storage.experiment_folder import ExperimentFolder
+from fsd_tune.storage.layout import TrialState
 
 
 @dataclass(frozen=True)
 class BestStudent:
-    """The exported student.
+    """The exported student of the best trial.
 
     Attributes:
-        folder: of the exported student.
-        model: the loaded classifier of transformers.
+        folder: the folder of the exported student.
+        model: the loaded classifier, a model of transformers.
     """
 
     folder: Path
     model: Any
 
 
-def export_best(results: Results, tokenizer: str) -> BestStudent | None:
-    """Copy the best finished trial's student to `best/`.
+def export_best(
+    results: Results, tokenizer: str, experiment: ExperimentFolder, note: Callable[[str], None]
+) -> BestStudent | None:
+    """Copy the student of the best finished trial whose checkpoint is whole to `best/`.
 
     Args:
-        results: of the search.
+        results: the results of the search.
         tokenizer: folder or hub id whose tokenizer the student uses.
+        experiment: the search's folder, which downloads a checkpoint that is needed.
+        note: called with a line for each better trial whose checkpoint is damaged or missing.
 
     Returns:
-        The student; None when no trial has finished.
+        The student; None if there is no finished trial with a whole checkpoint.
     """
-    best = results.best
-    if best is None:
-        return None
+    trials = results.trials[results.trials["state"] == TrialState.FINISHED].dropna(subset="score")
+    for best in trials.to_dict("records"):
+        experiment.download_checkpoint(str(best["folder"]))
+        newest = checkpoints.newest(results.folder / layout.RESULTS / str(best["folder"]))
+        if newest is not None and (newest[0] / "student").is_dir():
+            return _export(results, best, newest[0] / "student", tokenizer)
+        note(
+            f"note: trial {best['number']} ({results.metric} {best['score']:.4f}) has lost its student: its checkpoint "
+            f"is damaged or missing, so best/ is not from it; fsd-tune resume {experiment.name} runs it again."
+        )
+    return None
+
+
+def _export(results: Results, best: Mapping[Any, Any], checkpoint: Path, tokenizer: str) -> BestStudent:
     trial = results.folder / layout.RESULTS / str(best["folder"])
-    checkpoints = sorted(trial.glob(f"{layout.CHECKPOINTS}/student"))
-    assert checkpoints, f"the finished trial in {trial} has no student"
     rows = results.reports[results.reports["trial"] == best["number"]]
     params = json.loads((trial / layout.TRIAL_CONFIG).read_text(encoding="utf-8"))
     record = {
@@ -61,6 +77,6 @@ def export_best(results: Results, tokenizer: str) -> BestStudent | None:
         "max_length": results.settings["data"]["max_length"],
         "versions": results.versions,
     }
-    student = load_finished(checkpoints[-1])
+    student = load_finished(checkpoint)
     folder = write_model(results.folder / layout.BEST, student, load_tokenizer(tokenizer), record)
     return BestStudent(folder, student)

@@ -1,4 +1,4 @@
-"""What ends a search before or at its last trial, and the sentence that says so."""
+"""Decide when a search ends, and describe its end in a sentence."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,41 +10,41 @@ from fsd_tune.storage.layout import TrialState
 
 
 class Stall:
-    """Counts the trials that have ended in a row without a better finished score (`search.stop_after_stalled`).
+    """A count of the trials in a row that ended without a better finished score (`search.stop_after_stalled`).
 
     Args:
-        limit: the trials in a row after which no new one begins; None for no limit.
+        limit: the number of such trials after which no new trial begins; None for no limit.
     """
 
     def __init__(self, limit: int | None) -> None:
         self._limit = limit
         self._best = float("-inf")
-        self._row = 0
+        self._without_better = 0
 
     def ended(self, score: float | None) -> None:
         """Count a trial that has ended.
 
         Args:
-            score: its score; None if it has not finished.
+            score: the score of the trial; None if it has not finished.
         """
         if score is not None and score > self._best:
             self._best = score
-            self._row = 0
+            self._without_better = 0
         else:
-            self._row += 1
+            self._without_better += 1
 
     @property
     def over(self) -> bool:
-        """Whether no new trial is to begin."""
-        return self._limit is not None and self._row >= self._limit
+        """True if no new trial should begin."""
+        return self._limit is not None and self._without_better >= self._limit
 
 
 def stall(settings: Settings, past: Mapping[int, TrialRecord]) -> Stall:
-    """Return the count of trials without a better one after an earlier part of the search.
+    """Return the count after an earlier part of the search.
 
     Args:
-        settings: of the search.
-        past: its trials by number; those that still run do not count.
+        settings: the settings of the search.
+        past: the earlier trials by number; running trials do not count.
     """
     count = Stall(settings.search.stop_after_stalled)
     for _, trial in sorted(past.items(), key=lambda item: (item[1].ended_at, item[0])):
@@ -59,8 +59,8 @@ def planned(settings: Settings) -> int:
     Args:
         settings: the settings of the search.
     """
-    asked = settings.search.trials
-    return min(asked, grid.size(settings)) if settings.search.sampler == "grid" else asked
+    trials = settings.search.trials
+    return min(trials, grid.size(settings)) if settings.search.sampler == "grid" else trials
 
 
 def notes(settings: Settings) -> list[str]:
@@ -74,41 +74,44 @@ def notes(settings: Settings) -> list[str]:
     """
     if settings.search.sampler != "grid":
         return []
-    points, asked = grid.size(settings), settings.search.trials
-    if points > asked:
-        many = f"more than {grid.MOST:,}" if points > grid.MOST else f"{points:,}"
-        return [f"search.trials: {asked:,} of the grid's {many} points are run."]
-    return (
-        [f"search.trials: {asked:,}, but the grid has {points:,} points: the search ends there."]
-        if points < asked
-        else []
-    )
+    points = grid.size(settings)
+    trials = settings.search.trials
+    if points > trials:
+        size = f"more than {grid.MOST:,}" if points > grid.MOST else f"{points:,}"
+        return [f"search.trials: {trials:,} of the grid's {size} points are run."]
+    if points < trials:
+        return [f"search.trials: {trials:,}, but the grid has {points:,} points, so the search runs {points:,} trials."]
+    return []
 
 
 def ended_by(settings: Settings, begun: int, broken_off: int, stalled: bool) -> dict[str, Any]:
-    """Return what ended a search that ran to its end, for `summary.json`.
+    """Return the reason why a search that was not interrupted ended, for `summary.json`.
 
     Args:
-        settings: of the search.
-        begun: trials that have begun, ever.
-        broken_off: those of them that have not ended; `resume` continues them.
-        stalled: whether the rule of `search.stop_after_stalled` holds.
+        settings: the settings of the search.
+        begun: the number of trials that have begun, also in earlier parts of the search.
+        broken_off: the number of them that have not ended; `resume` continues them.
+        stalled: true if the rule of `search.stop_after_stalled` ended the search.
 
     Returns:
-        {"budget": trials, grid, stop_after_stalled or time_budget, "not_run": trials that never began, "text": a
-        sentence}
+        {"budget": trials, grid, stop_after_stalled or time_budget, "not_run": number of trials that never began,
+        "text": a sentence}.
     """
-    search, can = settings.search, planned(settings)
-    left = max(can - begun, 0)
-    parts = (f"{left} of {can} not run" if left else "", f"{broken_off} broken off" if broken_off else "")
+    search = settings.search
+    trials = planned(settings)
+    not_run = max(trials - begun, 0)
+    parts = (f"{not_run} of {trials} not run" if not_run else "", f"{broken_off} interrupted" if broken_off else "")
     undone = ", ".join(filter(None, parts))
-    if stalled and left:
-        row = search.stop_after_stalled
-        budget, text = "stop_after_stalled", f"stopped after {row} trials without a better one: {undone}"
+    if stalled and not_run:
+        budget = "stop_after_stalled"
+        text = f"stopped after {search.stop_after_stalled} trials without a better one: {undone}"
     elif undone:
-        budget, text = "time_budget", f"stopped after the time budget of {search.time_budget}: {undone}"
-    elif can < search.trials:
-        budget, text = "grid", f"the whole grid of {can} points was run; {search.trials} trials were asked for"
+        budget = "time_budget"
+        text = f"stopped after the time budget of {search.time_budget}: {undone}"
+    elif trials < search.trials:
+        budget = "grid"
+        text = f"the whole grid of {trials} points was run; {search.trials} trials were asked for"
     else:
-        budget, text = "trials", f"all {can} trials were run"
-    return {"budget": budget, "not_run": left, "text": text}
+        budget = "trials"
+        text = f"all {trials} trials were run"
+    return {"budget": budget, "not_run": not_run, "text": text}

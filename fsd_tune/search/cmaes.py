@@ -1,8 +1,8 @@
 """CMA-ES without stored state: each suggestion replays the evolution from the known trials.
 
-Optuna's CmaEsSampler keeps its pickled state in the study's trials, but here the study of a suggestion is built each
-time, and a search can continue from its folder alone. A replay in the same order leads to the same distribution, so
-that each trial only has to record the generation in which it was drawn.
+Optuna's CmaEsSampler keeps its pickled state in the study's trials. Here each suggestion builds its own study, and a
+search can continue from its folder alone. A replay in the same order leads to the same distribution, so each trial only
+records the generation in which it was drawn.
 """
 
 import math
@@ -39,10 +39,10 @@ def draw(space: Mapping[str, BaseDistribution], ended: Sequence[EndedTrial], see
     """Return the parameters of a new trial and its generation; they depend on the arguments alone.
 
     Args:
-        space: the parameters, as `usable` gives them; at least one.
+        space: the parameters, as `usable` returns them; at least one.
         ended: ended trials in the order of their numbers. A generation is over when as many of its trials have ended
-            as the population has members; trials of it that end later are ignored.
-        seed: of the draw.
+            as the population has members; its later trials are ignored.
+        seed: the seed of the draw.
     """
     from cmaes import CMA
 
@@ -59,13 +59,13 @@ def draw(space: Mapping[str, BaseDistribution], ended: Sequence[EndedTrial], see
         if len(members) < optimizer.population_size:
             break
         optimizer.tell([(_to_unit(space, m.params), -m.score) for m in members[: optimizer.population_size]])
-    drawn = optimizer.ask()
-    params = {name: _from_unit(space[name], float(drawn[index])) for index, name in enumerate(names)}
+    position = optimizer.ask()
+    params = {name: _from_unit(space[name], float(position[index])) for index, name in enumerate(names)}
     return params, optimizer.generation
 
 
 def _ends(distribution: Any) -> tuple[float, float]:
-    """Return both ends of a range, widened by half a step so that all steps are equally wide."""
+    """Return the ends of a range, widened by half a step so that all steps are equally wide; logarithms if `log`."""
     half = 0.5 * distribution.step if distribution.step is not None else 0.0
     low, high = distribution.low - half, distribution.high + half
     return (math.log(low), math.log(high)) if distribution.log else (low, high)
@@ -82,7 +82,7 @@ def _to_unit(space: Mapping[str, BaseDistribution], params: Mapping[str, Any]) -
 
 
 def _from_unit(distribution: Any, position: float) -> float | int:
-    """Return the value at a position from 0 to 1 of a range."""
+    """Return the value of a range at a position from 0 to 1."""
     low, high = _ends(distribution)
     value = low + position * (high - low)
     value = math.exp(value) if distribution.log else value

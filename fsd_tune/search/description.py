@@ -10,7 +10,7 @@ from typing import Any
 from fsd_tune.search.plan import SearchPlan
 from fsd_tune.settings import loader
 from fsd_tune.settings.schema import Asha
-from fsd_tune.storage import artifacts, layout
+from fsd_tune.storage import artifacts, files, layout
 from fsd_tune.storage.experiment_folder import ExperimentFolder
 from fsd_tune.storage.search_summary import SearchSummary
 from fsd_tune.versions import versions
@@ -20,18 +20,18 @@ def write_description(plan: SearchPlan) -> SearchSummary:
     """Create a search's folder if needed, and write settings, command, versions and summary into it.
 
     Args:
-        plan: the search. Figures in the summary of its earlier part are kept.
+        plan: the plan of the search. Figures in the summary of an earlier part are kept.
 
     Returns:
-        The summary, as it was written.
+        The summary that was written.
     """
-    from fsd_tune.search.asha import rungs  # Ray comes with it
+    from fsd_tune.search.asha import rungs  # This module imports Ray.
 
     settings, spec = plan.settings, plan.spec
     inputs = plan.inputs
     folder = plan.experiment.folder
     summary = SearchSummary.read(folder) if (folder / layout.SUMMARY).exists() else SearchSummary()
-    folder.mkdir(parents=True, exist_ok=True)
+    files.make_folder(folder)
     artifacts.write_text(folder / layout.SETTINGS, loader.dump(settings))
     artifacts.write_text(folder / layout.COMMAND, command_line(plan.experiment, plan.given) + "\n")
     artifacts.write_json(folder / layout.VERSIONS, versions())
@@ -41,7 +41,7 @@ def write_description(plan: SearchPlan) -> SearchSummary:
         identity=plan.identity,
         inputs=plan.given,
         name=summary.name or name,
-        # Unique in a W&B project, which may also have searches of other folders with this name.
+        # Make the group unique, because a W&B project can have searches of other folders with the same name.
         group=summary.group or f"{name}-{artifacts.digest(plan.identity, time.time())[:6]}",
         task=inputs.task.id,
         metric=inputs.task.metric,
@@ -72,11 +72,11 @@ def write_description(plan: SearchPlan) -> SearchSummary:
 
 
 def command_line(experiment: ExperimentFolder, given: Mapping[str, Any]) -> str:
-    """Return the command that makes a search, whatever started it.
+    """Return the command that starts a search, even if the search was started from Python.
 
     Args:
         experiment: the search's folder.
-        given: what it was started with, as `folder.record_inputs` gives it.
+        given: the inputs of the search, as `folder.record_inputs` returns them.
     """
     task_file = given.get("task_file")
     task_words = ["--task", given["task"]] if task_file is None else ["--task-file", task_file]

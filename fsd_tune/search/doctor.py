@@ -1,4 +1,4 @@
-"""Check everything that a search needs before it starts; each check passes or says what to do."""
+"""Check everything that a search needs before it starts. A check that fails says what to do."""
 
 import functools
 import json
@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fsd_tune.cluster import cluster_yaml
+from fsd_tune.cluster import cluster_yaml, destination
 from fsd_tune.data import splits
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.memory import sizes
 from fsd_tune.models.local_checks import model_problems
 from fsd_tune.settings.loader import Settings
 from fsd_tune.storage import hub, open_folder
-from fsd_tune.storage.uri import is_uri, joined, misses_slash
+from fsd_tune.storage.outputs import output_problems
+from fsd_tune.storage.uri import is_uri, joined
+from fsd_tune.storage.waiting import holder_of
 from fsd_tune.tracking.login import tracking_problems
 from fsd_tune.versions import versions
 
@@ -27,9 +29,9 @@ class Check:
     """The result of one check.
 
     Attributes:
-        name: of the check.
+        name: the name of the check.
         message: what was found, or what to do.
-        passed: whether a search may start.
+        passed: true if a search may start.
     """
 
     name: str
@@ -39,17 +41,17 @@ class Check:
 
 @dataclass(frozen=True)
 class CheckRequest:
-    """The inputs of a search to check; those that are None are not checked.
+    """The inputs of a search to check; inputs that are None are not checked.
 
     Attributes:
-        settings: resolved.
-        task: id of a GLUE task, or the file of one's own.
+        settings: the resolved settings.
+        task: id of a GLUE task, or the file of a custom task.
         teacher: folder or hub id.
         data: folder of the data.
         memory: folder or URI of the memories.
         output: the search's folder or URI.
-        address: of a Ray cluster.
-        cluster: the YAML of `ray up`.
+        address: the address of a Ray cluster.
+        cluster: the YAML file for `ray up`.
     """
 
     settings: Settings | None = None
@@ -77,6 +79,7 @@ def run_checks(request: CheckRequest) -> Iterator[Check]:
         ("disk", True, _disk),
         ("Weights & Biases", request.settings is not None, _tracking),
         ("auth mode", True, _auth),
+        ("Ray", True, _ray),
         ("cluster", request.address is not None, _nodes),
     ]
     for name, requested, check in checks:
@@ -84,25 +87,28 @@ def run_checks(request: CheckRequest) -> Iterator[Check]:
             continue
         try:
             yield from check(request)
-        except (FsdTuneError, OSError, ValueError, RuntimeError) as error:  # RuntimeError: links in a circle
+        except (FsdTuneError, OSError, ValueError, RuntimeError) as error:  # Circular links raise RuntimeError.
             problems = error.problems if isinstance(error, InputError) else (str(error),)
             yield from (Check(name, problem, False) for problem in problems)
 
 
 def _cluster_file(request: CheckRequest) -> list[Check]:
     assert request.cluster is not None
-    problems = cluster_yaml.problems(request.cluster) or cluster_yaml.lacking(request.cluster)
-    sound = Check("cluster file", f"{request.cluster} is sound")
-    return [Check("cluster file", problem, False) for problem in problems] or [sound]
+    problems = cluster_yaml.problems(request.cluster) or [
+        *cluster_yaml.lacking(request.cluster),
+        *cluster_yaml.short_stop(request.cluster),
+    ]
+    valid = Check("cluster file", f"{request.cluster} is valid")
+    return [Check("cluster file", problem, False) for problem in problems] or [valid]
 
 
 def _data(request: CheckRequest) -> list[Check]:
     assert request.task is not None
     task = splits.get_task(request.task)
     if not splits.is_here(task, request.data):
-        why = hub.unreachable("dataset", "nyu-mll/glue")
-        message = f"--data is not given, and the hub: {why}" if why else "from the hub, which can be reached"
-        return [Check("data", message, not why)]
+        problem = hub.unreachable("dataset", "nyu-mll/glue")
+        message = f"--data is not given, and the hub: {problem}" if problem else "from the hub, which can be reached"
+        return [Check("data", message, not problem)]
     counts = ", ".join(f"{count:,} in {name}" for name, count in _examples(task, request.data).items())
     source = request.data or (task.tables and task.tables.file)
     return [Check("data", f"{task.id} in {source}: {counts}")]
@@ -112,50 +118,50 @@ def _teacher(request: CheckRequest) -> list[Check]:
     assert request.teacher is not None
     problems = model_problems(request.teacher, "--teacher")
     if not Path(request.teacher).is_dir() and not problems:
-        why = hub.unreachable("model", request.teacher)
-        problems = [f"--teacher: {request.teacher} is no folder, and the hub: {why}"] if why else []
+        problem = hub.unreachable("model", request.teacher)
+        problems = [f"--teacher: {request.teacher} is not a folder, and the hub: {problem}"] if problem else []
     readable = Check("teacher", f"{request.teacher} can be read")
     return [Check("teacher", problem, False) for problem in problems] or [readable]
 
 
 def _output(request: CheckRequest) -> list[Check]:
-    """Check that the output can be written, and read its study if there is one."""
+    """Check that the output can be written, that it holds no other search, and that its study can be read."""
     assert request.output is not None
+    problems = output_problems(request.output, uri=True)
+    if problems:
+        return [Check("output", problem.removeprefix("--output: "), False) for problem in problems]
     if is_uri(request.output):
         open_folder.open_experiment(request.output).check_writable("--output")
-        different = _different(request)
-        if different:
-            return [Check("output", _another(request.output, different), False)]
+        changes = _changes(request)
+        if changes:
+            return [Check("output", _other_search(request.output, changes), False)]
         return [Check("output", f"{request.output} can be written and read back")]
     output = Path(request.output)
-    if misses_slash(request.output):
-        return [Check("output", f"found {request.output}; a URI has two slashes, as in s3://bucket/runs/rte", False)]
-    existing = next(path for path in (output, *output.resolve().parents) if path.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        return [Check("output", f"{existing} cannot be written; give another --output", False)]
-    different = _different(request)
-    if different:
-        return [Check("output", _another(request.output, different), False)]
+    changes = _changes(request)
+    if changes:
+        return [Check("output", _other_search(request.output, changes), False)]
     if not (output / "study.db").is_file():
         return [Check("output", f"{output} can be written")]
     try:
         with sqlite3.connect(f"file:{(output / 'study.db').resolve()}?mode=ro", uri=True) as database:
             (count,) = database.execute("select count(*) from trials").fetchone()
     except sqlite3.Error as error:
-        message = f"{output / 'study.db'} cannot be opened ({error}); move it away, `resume` writes it again"
+        holder = holder_of(output / "study.db")
+        way_out = f"process {holder.pid} has locked it" if holder else "move it away, and `resume` writes it again"
+        message = f"{output / 'study.db'} cannot be opened ({error}); {way_out}"
         return [Check("study", message, False)]
     return [Check("study", f"{output / 'study.db'} holds {count} trials; the same search continues")]
 
 
-def _different(request: CheckRequest) -> list[str]:
-    """Return at most three settings (or the task) in which the search in the output differs from the requested one."""
+def _changes(request: CheckRequest) -> list[str]:
+    """Return at most three differences of settings or task between the search in the output and the requested one."""
     assert request.output is not None
     summary = joined(request.output, "summary.json")
     try:
         if request.settings is None:
             return []
         if is_uri(request.output):
-            from fsd_tune.storage.remote import RemoteFolder  # pyarrow comes with it
+            from fsd_tune.storage.remote import RemoteFolder  # This module imports pyarrow.
 
             text = RemoteFolder(request.output).read("summary.json").decode()
         else:
@@ -163,24 +169,26 @@ def _different(request: CheckRequest) -> list[str]:
     except FileNotFoundError:
         return []
     from fsd_tune.report.compare import differences
-    from fsd_tune.search.folder import identifying_settings  # torch comes with it
+    from fsd_tune.search.folder import identifying_settings  # This module imports torch.
 
     try:
         identity = dict(json.loads(text)["identity"])
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{summary}: is damaged or no search's; move it away, or give a new folder.") from error
+        raise InputError(
+            f"{summary}: is damaged or does not belong to a search; move it away, or give a new folder."
+        ) from error
     requested: dict[str, Any] = {"settings": identifying_settings(request.settings)}
     if request.task is not None:
         requested["task"] = splits.get_task(request.task).definition
     return differences({"settings": {}} | identity, requested)[:3]
 
 
-def _another(output: str, different: list[str]) -> str:
-    return f"{output} holds another search ({'; '.join(different)}); give a new folder, or --overwrite"
+def _other_search(output: str, changes: list[str]) -> str:
+    return f"{output} holds another search ({'; '.join(changes)}); give a new folder, or --overwrite"
 
 
 def _disk(request: CheckRequest) -> list[Check]:
-    """Check the disk space for teacher outputs and memory, as a bound by formula, and /dev/shm for Ray."""
+    """Check the disk space for teacher outputs and memory (an upper bound), and the size of /dev/shm for Ray."""
     checks = []
     folder = open_folder.open_experiment(request.output or "").memory_folder(request.memory)[0].resolve()
     existing = next(path for path in (folder, *folder.parents) if path.exists())
@@ -188,25 +196,26 @@ def _disk(request: CheckRequest) -> list[Check]:
     try:
         needed = _bytes_at_most(request)
     except (InputError, OSError, ValueError):
-        needed = None  # the check of the data names its problems
+        needed = None  # The check of the data reports the problem.
     if needed is None:
         checks.append(Check("disk", f"{free / 1e9:.3g} GB are free below {existing}"))
     else:
         limit = request.settings.memory.spool_limit_gb * 1e9 if request.settings else 50e9
         live = min(limit, 0.9 * free) < needed
         message = f"{free / 1e9:.3g} GB free below {existing}, outputs and memory take at most {needed / 1e9:.3g} GB"
-        more = "; over memory.spool_limit_gb or the disk the teacher runs live, which makes steps slower"
-        checks.append(Check("disk", message + (more if live else "")))
+        consequence = "; if they exceed memory.spool_limit_gb or the disk, the teacher runs live and steps are slower"
+        checks.append(Check("disk", message + (consequence if live else "")))
     store = Path("/dev/shm")
     if request.address is None and store.is_dir():
-        room = shutil.disk_usage(store).free
-        message = f"{room / 1e9:.3g} GB of shared memory for Ray's object store"
-        checks.append(Check("object store", message if room > 2e8 else f"{message}; 0.2 GB are needed", room > 2e8))
+        store_bytes = shutil.disk_usage(store).free
+        message = f"{store_bytes / 1e9:.3g} GB of shared memory for Ray's object store"
+        enough = store_bytes > 2e8
+        checks.append(Check("object store", message if enough else f"{message}; 0.2 GB are needed", enough))
     return checks
 
 
 def _bytes_at_most(request: CheckRequest) -> int | None:
-    """Return the bytes of outputs and memory if every example had the maximum length; None if a size is not known."""
+    """Return the bytes of outputs and memory if every example had the maximum length; None if a size is unknown."""
     settings = request.settings
     task = None if request.task is None else splits.get_task(request.task)
     if settings is None or task is None or not splits.is_here(task, request.data):
@@ -217,9 +226,10 @@ def _bytes_at_most(request: CheckRequest) -> int | None:
     hidden = config.get("hidden_size")
     if not isinstance(hidden, int):
         return None
-    asked = settings.loss.layers
-    layers = {"all": settings.student.layers}.get(asked, 1) if isinstance(asked, str) else len(asked) + 1
-    rows, width = _examples(task, request.data)["train"], settings.data.max_length * hidden
+    selection = settings.loss.layers
+    layers = {"all": settings.student.layers}.get(selection, 1) if isinstance(selection, str) else len(selection) + 1
+    rows = _examples(task, request.data)["train"]
+    width = settings.data.max_length * hidden
     k = min(settings.memory.centroids or task.default_centroids, rows)
     outputs = sizes.outputs_bytes(rows * settings.data.max_length, rows, hidden, layers, task.num_labels)
     return outputs + sizes.memory_bytes(rows, k, width)
@@ -227,6 +237,7 @@ def _bytes_at_most(request: CheckRequest) -> int | None:
 
 @functools.lru_cache(maxsize=1)
 def _examples(task: splits.Task, data: Path | None) -> dict[str, int]:
+    """Return the number of examples of the training and dev splits by name."""
     return {name: len(split.first) for name, split in splits.load_splits(task, ("train", "dev"), data).items()}
 
 
@@ -238,13 +249,20 @@ def _tracking(request: CheckRequest) -> list[Check]:
 
 
 def _auth(request: CheckRequest) -> list[Check]:
-    """Check that Ray's token exists if the environment asks for one."""
-    mode = os.environ.get("RAY_AUTH_MODE", "disabled" if request.address is None else "")
+    """Check that Ray's token exists if the environment requires one."""
+    mode = os.environ.get("RAY_AUTH_MODE", "")
     token = Path("~/.ray/auth_token").expanduser()
     if mode == "token" and not token.is_file() and "RAY_AUTH_TOKEN" not in os.environ:
         message = "RAY_AUTH_MODE=token, but there is no token; `ray get-auth-token --generate` makes one"
         return [Check("auth mode", message, False)]
-    return [Check("auth mode", mode or "not set")]
+    unset = "not set; a local Ray has a token of its own" if request.address is None else "not set"
+    return [Check("auth mode", mode or unset)]
+
+
+def _ray(request: CheckRequest) -> list[Check]:
+    """Check that RAY_ADDRESS is that of a cluster, or that a local Ray can have its folder."""
+    destination.check(request.address, None)
+    return []
 
 
 def _nodes(request: CheckRequest) -> list[Check]:
@@ -259,36 +277,39 @@ def _nodes(request: CheckRequest) -> list[Check]:
     needed = _bytes_at_most(request)
     experiment = open_folder.open_experiment(request.output or "")
     folder, remote = experiment.memory_folder(request.memory)
-    # Only a bound of the size is known, so do not ask the nodes for it; the search itself does.
+    # Only a bound of the size is known, so do not require it of the nodes. The search requires the true size.
     needs = nodes.Needs(gpus, paths, folder.absolute() if remote else None)
     with cluster.connect(request.address):
         if request.settings is not None:
             workers = cluster.workers(request.settings, gpus)
-            checks.append(Check("workers", f"{workers} trials fit side by side"))
+            checks.append(Check("workers", f"{workers} trials can run at the same time"))
         for node in nodes.probe_nodes(experiment, needs):
-            what = f"node {node.address}"
-            checks += [Check(what, problem, False) for problem in node.problems]
+            name = f"node {node.address}"
+            checks += [Check(name, problem, False) for problem in node.problems]
             if not node.problems:
-                has = f"{node.cpus:g} CPUs, {node.gpus:g} GPUs, same versions, storage shared"
+                resources = f"{node.cpus:g} CPUs, {node.gpus:g} GPUs, same versions, shared storage"
                 copies = "" if node.room is None else f", {node.room / 1e9:.3g} GB for a copy of them"
-                checks.append(Check(what, f"{has}, {_serves(node.store, needed)}{copies}"))
+                checks.append(Check(name, f"{resources}, {_describe_store(node.store, needed)}{copies}"))
     return checks
 
 
-def _serves(store: float, needed: int | None) -> str:
-    """Return how a node serves outputs and memory, in words.
+def _describe_store(store: float, needed: int | None) -> str:
+    """Return the size of a node's object store in words, and whether outputs and memory fit.
 
     Args:
         store: size of the node's object store in bytes.
-        needed: bytes of outputs and memory at most; None if that is not known.
+        needed: upper bound of the bytes of outputs and memory; None if it is unknown.
     """
     from fsd_tune.memory import actor
 
     size = f"object store {store / 1e9:.3g} GB"
     if needed is None:
         return size
-    how = "holds outputs and memory" if needed <= actor.room_in(store) else "too small: they are read as files"
-    return f"{size} {how} ({needed / 1e9:.3g} GB at most)"
+    if needed <= actor.room_in(store):
+        use = "holds outputs and memory"
+    else:
+        use = "is too small for outputs and memory, which are read as files"
+    return f"{size} {use} ({needed / 1e9:.3g} GB at most)"
 
 
 def print_checks(checks: Iterator[Check]) -> bool:

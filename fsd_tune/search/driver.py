@@ -1,9 +1,9 @@
-"""Run a search on a connected cluster: the memory, the trials on Ray Tune, and its folder in order afterwards."""
+"""Run a search on a connected cluster: build the memory, run the trials on Ray Tune, and complete the folder."""
 
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from fsd_tune.memory.build import BuiltMemory
 from fsd_tune.progress import Display, duration
 from fsd_tune.report.results import Results, load
 from fsd_tune.search import budget
-from fsd_tune.search.conclusion import conclude
+from fsd_tune.search.conclusion import conclude, explained_interrupt
 from fsd_tune.search.folder import clear_folder
 from fsd_tune.search.live import View
 from fsd_tune.search.plan import SearchPlan
@@ -30,6 +30,7 @@ from fsd_tune.storage import layout
 from fsd_tune.storage.layout import TrialState
 from fsd_tune.storage.retry import FolderWatch, StorageUnavailableError
 from fsd_tune.storage.search_summary import SearchSummary
+from fsd_tune.storage.waiting import WaitedTooLongError
 
 if TYPE_CHECKING:
     from fsd_tune.search.asha import ResumableAsha
@@ -38,18 +39,18 @@ if TYPE_CHECKING:
 
 _FAILURES_PER_TRIAL = 2
 
-# The memory's actor and what it has prepared; None for a search of `ce` alone.
+# The memory's actor and the built memory; None for a search of `ce` alone.
 Memory = tuple[Any, BuiltMemory] | None
 
 
 @dataclass(frozen=True)
 class Capacity:
-    """What the cluster gives to trials.
+    """The capacity of the cluster for trials.
 
     Attributes:
-        gpus: of a trial.
-        workers: trials side by side.
-        needs: what every node must have.
+        gpus: the number of GPUs of a trial, which may be a fraction.
+        workers: the number of trials that run at the same time.
+        needs: the requirements that every node must meet.
     """
 
     gpus: float
@@ -69,15 +70,15 @@ class SearchDriver:
         summary: SearchSummary,
         display: Display,
     ) -> None:
-        """Prepare to run.
+        """Create the driver, without starting anything on the cluster.
 
         Args:
-            plan: the search.
-            past: trials of an earlier part of the search.
-            to_do: trials still to run.
-            capacity: what the cluster gives to trials.
-            summary: as it was written into the folder.
-            display: shows progress.
+            plan: the plan of the search.
+            past: the trials of an earlier part of the search.
+            to_do: the number of trials that are still to run.
+            capacity: the capacity of the cluster for trials.
+            summary: the summary, as the folder holds it.
+            display: the display of progress.
         """
         self.plan = plan
         self.settings = plan.settings
@@ -96,7 +97,11 @@ class SearchDriver:
         self._interrupted = threading.Event()
 
     def run(self) -> Results:
-        """Prepare the memory and run the trials; then, whatever happened, write summary, best student and report."""
+        """Build the memory, run the trials, and write summary, best student and report, also after most errors.
+
+        Returns:
+            The results of all trials.
+        """
         stalled: bool | None = None
         try:
             self._write_summary(workers=self.capacity.workers)
@@ -114,7 +119,7 @@ class SearchDriver:
             if self.past.trials:
                 self._conclude("failed")
             else:
-                # The teacher's predictions were refused and no trial has begun, so nothing of a new search stays.
+                # The teacher's predictions were refused before any trial began, so delete the files of the new search.
                 self._close()
                 clear_folder(self.plan.experiment)
             raise
@@ -131,18 +136,20 @@ class SearchDriver:
         """Write the summary and everything that is made from the trials' files.
 
         Args:
-            state: of the search.
-            stalled: whether the rule of `search.stop_after_stalled` holds; None if the search did not run to its end.
+            state: the state of the search.
+            stalled: true if the rule of `search.stop_after_stalled` ended the search; None if it did not run to its
+                end.
         """
         self.display.close()
-        self._write_summary(state=state)
-        results = load(self._folder)
-        if stalled is not None:
-            unfinished = results.trials["state"].isin([TrialState.RUNNING, TrialState.INTERRUPTED])
-            end = budget.ended_by(self.settings, len(results.trials), int(unfinished.sum()), stalled)
-            results.summary.update(ended_by=end)
-            results.summary.write(self._folder)
-        conclude(self.plan, results, self._tracker, done=state == "done")
+        with explained_interrupt(self.plan.experiment.name) as missing:
+            self._write_summary(state=state)
+            results = load(self._folder)
+            if stalled is not None:
+                unfinished = results.trials["state"].isin([TrialState.RUNNING, TrialState.INTERRUPTED])
+                ending = budget.ended_by(self.settings, len(results.trials), int(unfinished.sum()), stalled)
+                results.summary.update(ended_by=ending)
+                results.summary.write(self._folder)
+            conclude(self.plan, results, self._tracker, state == "done", missing, self.display.line)
         return results
 
     def _write_summary(self, **changes: Any) -> None:
@@ -170,8 +177,9 @@ class SearchDriver:
             leave(actor, user)
 
     def _record_memory(self, prepared: BuiltMemory) -> None:
-        """Show what the memory is and cost, and write it into the summary."""
-        facts, scores = prepared.facts.to_json(), prepared.teacher_metrics
+        """Show the memory, its origin and its cost, and write them into the summary."""
+        facts = prepared.facts.to_json()
+        scores = prepared.teacher_metrics
         centroids = f"{facts['centroids']} centroids" if "centroids" in facts else "no centroids needed"
         examples = f"{facts['examples']:,} examples"
         origin = (
@@ -179,10 +187,10 @@ class SearchDriver:
             if facts["live"]
             else f"built in {duration(facts['build_seconds'])} with one teacher pass over {examples}"
             if prepared.passes
-            else f"reused ({prepared.passes_ever} teacher pass was paid for it before)"
+            else f"reused (its {prepared.passes_ever} teacher pass ran before)"
         )
         self.display.line(f"teacher memory {facts['fingerprint']}: {origin}, {centroids}")
-        # A resumed search adds no pass; the one that its earlier part paid for stays counted.
+        # A resumed search adds no pass, but the pass of its earlier part still counts.
         passes = prepared.passes + (self.summary.memory.passes or 0)
         cost = {
             "passes": passes,
@@ -195,18 +203,19 @@ class SearchDriver:
         self._write_summary(memory=facts | cost, teacher=teacher)
 
     def _share_gpus(self, memory: Memory) -> None:
-        """Choose how many trials share a GPU, from the peak memory of the largest one."""
+        """Choose how many trials share a GPU, from the peak memory of the largest trial."""
         import ray
 
         from fsd_tune.search import gpu_packing
         from fsd_tune.search.trial import probe
 
         self.display.line("GPU memory: probing a trial's peak")
-        taken, total = ray.get(probe.remote(self.settings, self.plan.spec, memory))
-        gpus = gpu_packing.gpu_share(taken, total)
+        peak_bytes, total_bytes = ray.get(probe.remote(self.settings, self.plan.spec, memory))
+        gpus = gpu_packing.gpu_share(peak_bytes, total_bytes)
         self.capacity = replace(self.capacity, gpus=gpus, workers=connection.workers(self.settings, gpus))
         self.display.line(
-            f"GPU memory: a trial takes {taken / 1e9:.1f} of {total / 1e9:.1f} GB, so {round(1 / gpus)} share one"
+            f"GPU memory: a trial takes {peak_bytes / 1e9:.1f} of {total_bytes / 1e9:.1f} GB, "
+            f"so {round(1 / gpus)} share a GPU"
         )
         self._write_summary(workers=self.capacity.workers, gpus_per_trial=gpus)
 
@@ -214,7 +223,7 @@ class SearchDriver:
         """Run the trials.
 
         Returns:
-            Whether the rule of `search.stop_after_stalled` ended the search.
+            True if the rule of `search.stop_after_stalled` ended the search.
         """
         from ray import tune
 
@@ -235,7 +244,9 @@ class SearchDriver:
             raise FsdTuneError(f"Ray Tune stopped the search: {reason.strip()}") from error
         finally:
             if self._storage.lost is None:
-                study.close()
+                # The study is made again from the trials' files, so its end must not hide another error.
+                with suppress(WaitedTooLongError):
+                    study.close()
         if self._interrupted.is_set():
             raise KeyboardInterrupt
         return study.stalled
@@ -296,11 +307,11 @@ class SearchDriver:
             reports=self._reports,
             checkpoints=(*(self.summary.rungs or []), self._reports),
         )
-        asked = placement.request(resources.placement, resources.cpus_per_trial, self.capacity.gpus)
+        trial_resources = placement.request(resources.placement, resources.cpus_per_trial, self.capacity.gpus)
         seconds = self.settings.search.time_budget_seconds
         folders = {number: restart.parent.name for number, restart in self.past.restarts.items()}
         return tune.Tuner(
-            tune.with_resources(trainable, asked),
+            tune.with_resources(trainable, trial_resources),
             tune_config=tune.TuneConfig(
                 num_samples=self.to_do,
                 search_alg=searcher,
@@ -332,6 +343,6 @@ class SearchDriver:
 
 
 def _trial_folder(folders: Mapping[int, str], trial: Any) -> str:
-    """Return the name of a trial's folder; a restarted trial keeps the folder that it has."""
+    """Return the name of a trial's folder; a restarted trial keeps its folder."""
     number = trial.config["trial"]
     return folders.get(number, f"{number:04d}_{trial.trial_id}")

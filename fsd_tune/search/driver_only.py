@@ -6,8 +6,7 @@ from typing import Any, Self
 class DriverOnly:
     """An object that Tune neither copies nor stores.
 
-    Tune's copies of it are the object itself, and its snapshots are empty: a resumed search is rebuilt from the
-    trials' own files.
+    A copy is the object itself, and its snapshot is empty, because a resumed search is rebuilt from the trials' files.
     """
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:

@@ -1,6 +1,5 @@
 """Check, lock and clear a search's folder, and read what identifies the search in it."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,20 +15,20 @@ from fsd_tune.memory.spec import MemorySpec, fingerprint
 from fsd_tune.report.compare import differences
 from fsd_tune.settings import loader
 from fsd_tune.settings.loader import Settings
-from fsd_tune.storage import layout
+from fsd_tune.storage import files, layout
 from fsd_tune.storage.experiment_folder import ExperimentFolder
 from fsd_tune.storage.search_summary import SearchSummary
-from fsd_tune.storage.uri import is_uri, misses_slash
+from fsd_tune.storage.uri import is_uri
 
 
 def describe_identity(settings: Settings, spec: MemorySpec) -> dict[str, Any]:
-    """Return what makes a search this one: settings, task, teacher and data, the last three by their content.
+    """Return the identity of a search: its settings, and task, teacher and data by their content.
 
-    Trials, time and workers are left out, because a search may be continued with more of them.
+    The numbers of trials and workers and the time are not part of it, because a search can continue with more of them.
 
     Args:
-        settings: of the search.
-        spec: its memory, which names task, teacher and data.
+        settings: the settings of the search.
+        spec: the specification of its memory, which names task, teacher and data.
     """
     return {
         "settings": identifying_settings(settings),
@@ -58,7 +57,7 @@ def identifying_settings(settings: Settings) -> dict[str, Any]:
 
 
 def record_inputs(task: Task, teacher: str, data: object, memory: object, device: str) -> dict[str, Any]:
-    """Return the inputs of a search with absolute paths, so that other verbs need its folder alone.
+    """Return the inputs of a search with absolute paths, so that other commands need only its folder.
 
     Args:
         task: the task.
@@ -73,7 +72,7 @@ def record_inputs(task: Task, teacher: str, data: object, memory: object, device
             return None if path is None else str(path)
         return str(Path(str(path)).expanduser().absolute())
 
-    local = Path(teacher).expanduser().is_dir()  # else an id of the hub
+    local = Path(teacher).expanduser().is_dir()  # Otherwise the teacher is an id of the hub.
     return {
         "task": task.id,
         **({} if task.tables is None else {"task_file": str(task.tables.file)}),
@@ -85,57 +84,55 @@ def record_inputs(task: Task, teacher: str, data: object, memory: object, device
 
 
 UNDO = "Undo that, or start a new search."
-_KEPT = (layout.MEMORY, layout.LOCK)
+_KEPT_FILES = (layout.MEMORY, layout.LOCK, *files.SYSTEM_NAMES)
 
 
 @contextmanager
-def hold_folder(folder: Path) -> Iterator[None]:
-    """Lock a search's folder for this process. The lock ends with the process, however that ends.
+def hold_folder(folder: Path, name: str = "") -> Iterator[None]:
+    """Lock a search's folder for this process. The lock is released even if the process is killed.
 
     Args:
         folder: the folder, which is created if needed.
+        name: the folder as the user gave it, for the message; empty for its path.
 
     Raises:
         InputError: another process is searching in it.
     """
     from filelock import FileLock, Timeout
 
-    folder.mkdir(parents=True, exist_ok=True)
+    new = not folder.is_dir()
+    files.make_folder(folder)
     lock = FileLock(folder / layout.LOCK, timeout=0)
     try:
         lock.acquire()
     except Timeout:
-        raise InputError(f"--output: another search is running in {folder}; wait for its end, or stop it.") from None
+        raise InputError(
+            f"--output: another search is running in {name or folder}; wait for its end, or stop it."
+        ) from None
     try:
         yield
     finally:
         if [path.name for path in folder.iterdir()] == [layout.LOCK]:
-            # The search was refused before it wrote anything, so leave no empty folder behind.
+            # The search was refused before it wrote anything, so remove the empty folder that was made for it.
             (folder / layout.LOCK).unlink()
-            folder.rmdir()
+            if new:
+                files.real_path(folder).rmdir()
         lock.release()
 
 
 def check_output(folder: Path, identity: dict[str, Any], overwrite: bool, resuming: bool = False) -> None:
-    """Refuse a folder that holds anything but the search of this `identity`, or a memory.
+    """Check that a folder holds at most the search of this `identity` and memories.
 
     Args:
-        folder: the search's.
-        identity: as `describe_identity` gives it.
-        overwrite: accept another search, which is then deleted.
+        folder: the folder of the search.
+        identity: the identity, as `describe_identity` returns it.
+        overwrite: accept another search, which the caller then deletes.
         resuming: the folder must hold this search.
 
     Raises:
-        InputError: it does (and `overwrite` is not given, or what it holds is no search), or cannot be written.
+        InputError: the folder holds other files, or holds another search without `overwrite`.
     """
-    if misses_slash(folder):
-        raise InputError(f"--output: found {folder}; a URI has two slashes, as in s3://bucket/runs/rte.")
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--output: {folder} is a file, but must be a folder or new.")
-    parent = next(path for path in (folder, *folder.resolve().parents) if path.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise InputError(f"--output: {folder} cannot create it: {parent} is not a writable directory.")
-    if not folder.is_dir() or all(path.name in _KEPT for path in folder.iterdir()):
+    if not folder.is_dir() or all(path.name in _KEPT_FILES for path in folder.iterdir()):
         return
     try:
         changes = differences(SearchSummary.read(folder).identity, identity)
@@ -144,11 +141,23 @@ def check_output(folder: Path, identity: dict[str, Any], overwrite: bool, resumi
     if changes and resuming:
         raise InputError([f"{folder}: {change}." for change in changes], UNDO)
     if changes and not overwrite:
-        more = [f"and {len(changes) - 3} more"] if len(changes) > 3 else []
+        rest = [f"and {len(changes) - 3} more"] if len(changes) > 3 else []
         raise InputError(
-            f"--output: {folder} holds another search ({'; '.join([*changes[:3], *more])}); give a new folder, or "
+            f"--output: {folder} holds another search ({'; '.join([*changes[:3], *rest])}); give a new folder, or "
             "--overwrite."
         )
+
+
+def group_in(folder: Path) -> str | None:
+    """Return the group of the search in a folder, which no other search has; None if there is none.
+
+    Args:
+        folder: the search's.
+    """
+    try:
+        return SearchSummary.read(folder).group
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def recorded_inputs(folder: Path) -> dict[str, Any]:
@@ -161,8 +170,8 @@ def recorded_inputs(folder: Path) -> dict[str, Any]:
         InputError: the folder holds no search, or its summary cannot be read.
     """
     try:
-        given = SearchSummary.read(folder).inputs
-        return {key: given[key] for key in ("teacher", "data", "memory", "device")} | {"task": recorded_task(given)}
+        inputs = SearchSummary.read(folder).inputs
+        return {key: inputs[key] for key in ("teacher", "data", "memory", "device")} | {"task": recorded_task(inputs)}
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{folder}: holds no search that has begun; give the `--output` folder of a search.") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -188,7 +197,7 @@ def clear_folder(experiment: ExperimentFolder) -> None:
         experiment: the folder of the search.
     """
     for path in experiment.folder.iterdir():
-        if path.name in _KEPT:
+        if path.name in _KEPT_FILES:
             continue
         if path.is_dir():
             shutil.rmtree(path)

@@ -1,6 +1,6 @@
-"""How many trials share a GPU (`resources.gpus_per_trial: auto`), from the peak memory of a few steps of the largest.
+"""Choose how many trials share a GPU (`resources.gpus_per_trial: auto`).
 
-The probe that runs on a GPU node is `trial.probe`.
+A few training steps of the largest trial measure its peak memory. The probe that runs on a GPU node is `trial.probe`.
 """
 
 from typing import Any
@@ -15,11 +15,11 @@ from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import USES_FEATURES, USES_MEMORY, USES_TEACHER
 from fsd_tune.training.distiller import Distiller
 
-# The fraction of a GPU's memory that trials may fill together. The allocator does not count all that is used.
+# The fraction of a GPU's memory that trials may fill together, because the allocator does not count all used memory.
 _USABLE = 0.9
 # Memory of a CUDA context with its kernels, once per process.
 _CONTEXT_BYTES = 700 << 20
-# A GPU is assumed to be busy with this many students. This is not measured: `make bench BENCH="--device cuda"` prints
+# The number of students assumed to keep a GPU busy. It is not measured: `make bench BENCH="--device cuda"` prints
 # trials per hour for 1, 2, 4 and 8.
 MOST = 4
 _STEPS = 3
@@ -33,19 +33,19 @@ def largest_configuration(settings: Settings) -> dict[str, Any]:
     Args:
         settings: the settings of the search.
     """
-    picked: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, entry in settings.space.items():
         if isinstance(entry, Range):
-            picked[name] = entry.high if name == "batch_size" else entry.low
+            values[name] = entry.high if name == "batch_size" else entry.low
         elif isinstance(entry, Choice):
-            picked[name] = max(entry.choice) if name == "batch_size" else entry.choice[0]
+            values[name] = max(entry.choice) if name == "batch_size" else entry.choice[0]
     costs = {
         method: sum(method in group for group in (USES_TEACHER, USES_FEATURES, USES_MEMORY))
         for method in settings.methods
     }
-    if "rkd_angle" in costs and resolve(settings, picked | {"method": "rkd_angle"})["batch_size"] >= _CUBIC:
+    if "rkd_angle" in costs and resolve(settings, values | {"method": "rkd_angle"})["batch_size"] >= _CUBIC:
         costs["rkd_angle"] = max(costs.values()) + 1
-    return resolve(settings, {"method": max(costs, key=lambda method: costs[method])} | picked)
+    return resolve(settings, {"method": max(costs, key=lambda method: costs[method])} | values)
 
 
 def measure_peak(distiller: Distiller) -> int:
@@ -65,14 +65,14 @@ def measure_peak(distiller: Distiller) -> int:
 
 
 def gpu_share(peak_bytes: int, total_bytes: int) -> float:
-    """Return the fraction of a GPU that a trial asks for: 1/n for the n trials that fit, at most `MOST`.
+    """Return the fraction of a GPU that a trial requests: 1/n for the n trials that fit, at most `MOST`.
 
     Args:
-        peak_bytes: GPU memory of a trial.
-        total_bytes: memory of the GPU.
+        peak_bytes: the peak GPU memory of a trial.
+        total_bytes: the memory of the GPU.
 
     Raises:
-        FsdTuneError: not even one fits.
+        FsdTuneError: not even one trial fits.
     """
     fitting = int(_USABLE * total_bytes // (peak_bytes + _CONTEXT_BYTES))
     if fitting < 1:

@@ -18,13 +18,13 @@ Point = dict[str, Any]
 
 
 def points(settings: Settings, given: Mapping[str, Any] | None = None) -> Iterator[Point]:
-    """Yield the grid's points, {searched parameter: value}, each once, the last parameter changing fastest.
+    """Yield the grid's points, {searched parameter: value}, each once. The last parameter changes fastest.
 
     A conditional parameter is part of a point only if its condition holds.
 
     Args:
-        settings: of the search.
-        given: values that restrict the grid.
+        settings: the settings of the search.
+        given: values that restrict the grid, by parameter.
     """
     given = given or {}
     path: list[int] = []
@@ -36,14 +36,14 @@ def points(settings: Settings, given: Mapping[str, Any] | None = None) -> Iterat
 
         def pick(name: str, entry: Range | Choice, sizes: list[int] = sizes) -> Any:
             if name not in values:
-                every = _values(name, entry)
-                values[name] = [value for value in every if name in given and _same(value, given[name])] or every
-            offered = values[name]
+                all_values = _values(name, entry)
+                matching = [value for value in all_values if name in given and _same(value, given[name])]
+                values[name] = matching or all_values
             depth = len(sizes)
             if depth == len(path):
                 path.append(0)
-            sizes.append(len(offered))
-            return offered[path[depth]]
+            sizes.append(len(values[name]))
+            return values[name][path[depth]]
 
         yield configure(settings, pick, only_picked=True)
         while path and path[-1] + 1 == sizes[len(path) - 1]:
@@ -54,7 +54,7 @@ def points(settings: Settings, given: Mapping[str, Any] | None = None) -> Iterat
 
 
 def size(settings: Settings) -> int:
-    """Return the number of points of the grid, counted up to `MOST` + 1.
+    """Return the number of points of the grid; the count stops at `MOST` + 1.
 
     Args:
         settings: the settings of the search.
@@ -72,7 +72,7 @@ def point_key(point: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
 
 
 class Remaining:
-    """Iterates over the points of a grid that have not been run."""
+    """An iterator over the points of a grid that have not been run."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -83,14 +83,14 @@ class Remaining:
 
         Args:
             run: the keys of the points that have been run; the set may only grow from call to call.
-            first: values that the point should have, if one with them is left; among several, the point in which
-                most of them are in force.
+            first: values that the point should have, by parameter. Among the remaining points with these values, the
+                point that uses most of the parameters is chosen. Without such a point `first` has no effect.
         """
         if first:
-            fitting = itertools.islice(points(self._settings, first), MOST)
-            left = [point for point in fitting if point_key(point) not in run]
-            if left:
-                return max(left, key=lambda point: sum(name in point for name in first))
+            matching = itertools.islice(points(self._settings, first), MOST)
+            remaining = [point for point in matching if point_key(point) not in run]
+            if remaining:
+                return max(remaining, key=lambda point: sum(name in point for name in first))
         for point in self._points:
             if point_key(point) not in run:
                 return point
@@ -106,7 +106,9 @@ def _values(name: str, entry: Range | Choice) -> list[Any]:
         return list(entry.choice)
     if HYPERPARAMETERS[name].kind is int:
         return list(range(int(entry.low), int(last(entry)) + 1, 1 if entry.step is None else int(entry.step)))
-    # Count in decimals, as users write them: 0.1 + 2 * 0.1 is 0.3.
     assert entry.step is not None, "settings refuse a grid of ranges without a step"
-    low, high, step = (Decimal(str(number)) for number in (entry.low, last(entry), entry.step))
+    # Compute with decimals, because 0.1 + 2 * 0.1 is not 0.3 in floating point.
+    low = Decimal(str(entry.low))
+    high = Decimal(str(last(entry)))
+    step = Decimal(str(entry.step))
     return [float(low + index * step) for index in range(int((high - low) / step) + 1)]

@@ -1,4 +1,4 @@
-"""The live view of a search on a terminal: trials by state, the best so far, ASHA's rungs, the workers, the end."""
+"""The live view of a search on a terminal: trials by state, the best trial, ASHA's rungs, workers and time left."""
 
 import math
 import time
@@ -12,14 +12,14 @@ from rich.text import Text
 from fsd_tune.progress import duration, short
 from fsd_tune.search.progress import SearchProgress
 
-_MOST_WORKERS = 8  # rows: a terminal is some 24 lines high
-_NOTHING = "–"
+_MOST_WORKERS = 8  # A terminal is often only 24 lines high.
+_MISSING = "–"
 
 
 class View:
-    """Draws the state of a search each time Rich asks, so that clocks advance between two reports.
+    """A Rich renderable of the state of a search. Each refresh draws it again, so clocks advance between reports.
 
-    Rich asks from a thread of its own while the driver changes the state, so collections are copied before iterating.
+    Rich draws in its own thread while the driver changes the state, so copy collections before iterating.
 
     Args:
         search: the progress to draw.
@@ -50,10 +50,11 @@ class View:
         search = self._search
         reports = sum(trial.report for trial in list(search.running.values())) / search.reports
         counts = " · ".join(f"{count} {state}" for state, count in search.counts.items() if count or state != "failed")
-        left = search.seconds_left
+        seconds_left = search.seconds_left
         end = ""
-        if left > 0:
-            end = f" · {duration(left)} left, until {time.strftime('%H:%M', time.localtime(time.time() + left))}"
+        if seconds_left > 0:
+            end_time = time.strftime("%H:%M", time.localtime(time.time() + seconds_left))
+            end = f" · {duration(seconds_left)} left, until {end_time}"
         grid = Table.grid(padding=(0, 1))
         grid.add_row(
             Text("trials "),
@@ -84,23 +85,23 @@ class View:
         running = list(search.running.items())
         for number, trial in running[:_MOST_WORKERS]:
             row = trial.row
-            worker = f"{row['hostname']}:{row['pid']}" if "hostname" in row and "pid" in row else _NOTHING
+            worker = f"{row['hostname']}:{row['pid']}" if "hostname" in row and "pid" in row else _MISSING
             table.add_row(
                 f"trial {number}",
                 worker,
                 f"{trial.report}/{search.reports}",
-                f"{row['step']:,}/{row['steps_total']:,}" if "steps_total" in row else _NOTHING,
+                f"{row['step']:,}/{row['steps_total']:,}" if "steps_total" in row else _MISSING,
                 _number(trial.step_seconds, 3),
                 _number(float(row.get(search.metric, math.nan))),
             )
-        more = len(running) - _MOST_WORKERS
-        if more > 0:
-            table.add_row(f"{more} more", *[""] * 5)
+        hidden_count = len(running) - _MOST_WORKERS
+        if hidden_count > 0:
+            table.add_row(f"{hidden_count} more", *[""] * 5)
         return table
 
 
 def _table(*names: str) -> Table:
-    """Return a plain table with figures aligned to the right."""
+    """Return an empty table without borders, with numbers aligned to the right."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
     for index, name in enumerate(names):
         table.add_column(Text(name), justify="left" if index == 0 or name == "worker" else "right", no_wrap=True)
@@ -108,9 +109,9 @@ def _table(*names: str) -> Table:
 
 
 def _clipped(text: str, style: str = "") -> Text:
-    """Return text that stays on one line whatever the width."""
+    """Return text that is cut at the width of the terminal instead of wrapped."""
     return Text(text, style, no_wrap=True, overflow="ellipsis")
 
 
 def _number(value: float, digits: int = 4) -> str:
-    return f"{value:.{digits}f}" if math.isfinite(value) else _NOTHING
+    return f"{value:.{digits}f}" if math.isfinite(value) else _MISSING

@@ -1,4 +1,4 @@
-"""One command for several tasks: each has its own search, folder, study and memory, in turn on one cluster."""
+"""Search several tasks in turn on one cluster. Each task has its own search, folder, study and memory."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from fsd_tune.settings.loader import Settings
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of one task: its results, or why there are none."""
+    """The outcome of one task: its results, or the reason why there are none."""
 
     task: str
     folder: str
@@ -32,20 +32,20 @@ class Outcome:
 def run_searches(
     settings: Settings, searches: Sequence[SearchInputs], options: RunOptions | None = None
 ) -> list[Outcome]:
-    """Search for each task in turn; the inputs of all are checked before the first one starts.
+    """Run a search for each task in turn, after checking the inputs of all tasks.
 
-    A task that fails midway does not keep the others from running.
+    If a task fails midway, the other tasks still run.
 
     Args:
-        settings: of every search.
-        searches: what each of them works on.
-        options: how they run; None for the defaults.
+        settings: the settings of every search.
+        searches: the inputs of each search.
+        options: the options of every run; None for the defaults.
 
     Returns:
         The outcome of each task, in the order of `searches`.
 
     Raises:
-        InputError: with the problems of all tasks.
+        InputError: the inputs of a task have problems. It names those of all tasks.
     """
     options = options or RunOptions()
     display = options.shown()
@@ -54,7 +54,8 @@ def run_searches(
         outcomes = []
         with connection.connect(options.address, options.ray_temporary):
             for number, (inputs, plan) in enumerate(zip(searches, plans, strict=True), start=1):
-                task, folder = str(inputs.task), plan.experiment.name
+                task = str(inputs.task)
+                folder = plan.experiment.name
                 display.line(f"{task}: task {number} of {len(searches)}, in {folder}")
                 try:
                     outcomes.append(Outcome(task, folder, execute(plan, options)))
@@ -71,7 +72,7 @@ def _plan_all(settings: Settings, searches: Sequence[SearchInputs], options: Run
         with problems.collect():
             options.shown().line(f"{inputs.task}: checking its inputs")
             plans.append(plan_search(settings, inputs, options))
-    # Name a problem that all tasks share only once.
+    # List a problem that several tasks share only once.
     problems.lines = list(dict.fromkeys(problems.lines))
     problems.raise_any()
     return plans
@@ -93,7 +94,8 @@ def table(outcomes: Sequence[Outcome]) -> Table:
             rows.add_row(outcome.task, "", "failed", *[""] * 5, outcome.folder)
             continue
         facts = summary.summary_document(results)
-        best, teacher = facts["best"]["score"], (facts["teacher"] or {}).get("score")
+        best = facts["best"]["score"]
+        teacher = (facts["teacher"] or {}).get("score")
         rows.add_row(
             outcome.task,
             results.metric,
@@ -134,8 +136,8 @@ def check(outcomes: Sequence[Outcome]) -> None:
         outcomes: the outcome of each task.
 
     Raises:
-        FsdTuneError: naming the failed tasks.
+        FsdTuneError: a task has failed. It names all failed tasks.
     """
     failed = [f"{outcome.task}: {outcome.failure}" for outcome in outcomes if outcome.results is None]
     if failed:
-        raise FsdTuneError(f"{len(failed)} of {len(outcomes)} tasks. " + " ".join(failed))
+        raise FsdTuneError(f"{len(failed)} of {len(outcomes)} tasks failed. " + " ".join(failed))

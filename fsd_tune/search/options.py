@@ -1,4 +1,4 @@
-"""What a search works on and how it runs, as the functions of `fsd_tune.search` take it."""
+"""The inputs and options of a search, as the functions of `fsd_tune.search` accept them."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -17,15 +17,15 @@ SettingsLike = Settings | Mapping[str, Any] | Path | str
 
 @dataclass(frozen=True)
 class SearchInputs:
-    """What a search works on.
+    """The inputs of a search.
 
     Attributes:
-        task: id of a GLUE task, or the file (a Path) of one's own.
+        task: id of a GLUE task, or the file (a Path) of a custom task.
         teacher: folder or hub id of the fine-tuned teacher.
-        output: the search's folder, or a URI that pyarrow takes (s3://, gs://). It is new, or holds the same search,
+        output: the search's folder, or a URI that pyarrow accepts (s3://, gs://). It is new, or holds the same search,
             whose ended trials are then kept.
-        data: the folder that holds `SST-2/` and so on, or the folder from which the task file's paths start; None for
-            the hub, or the task file's own folder.
+        data: the folder that holds `SST-2/` and so on, or the folder to which the task file's paths are relative; None
+            for the hub, or for the folder of the task file.
         memory: the folder, or URI, of teacher outputs and memories; None for `output/memory`.
     """
 
@@ -38,16 +38,16 @@ class SearchInputs:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a search runs.
+    """The options of a run of a search.
 
     Attributes:
         device: auto, cpu or cuda; auto is cuda when trials get a share of a GPU.
-        overwrite: delete what `output` holds of another search.
+        overwrite: delete another search in `output`.
         errored: run failed trials of an earlier part of the search again.
-        resuming: `output` holds the search already; inputs that have changed since are an error.
-        address: of a Ray cluster; None for a local instance.
+        resuming: `output` holds the search already, so changed inputs are an error.
+        address: the address of a Ray cluster; None for a local instance.
         ray_temporary: Ray's folder for sockets and logs; a short path.
-        display: shows progress; None shows nothing, but lines still go to the logger `fsd_tune`.
+        display: the display of progress; None shows nothing, but lines still go to the logger `fsd_tune`.
     """
 
     device: str = "auto"
@@ -59,29 +59,32 @@ class RunOptions:
     display: Display | None = None
 
     def shown(self) -> Display:
-        """Return the display of progress."""
+        """Return the display of progress; a quiet one if `display` is None."""
         return Display(quiet=True) if self.display is None else self.display
 
 
 def from_keywords(
     inputs: SearchInputs | None, options: RunOptions | None, keywords: Mapping[str, Any]
 ) -> tuple[SearchInputs, RunOptions]:
-    """Complete inputs and options with the fields that a caller gave by keyword.
+    """Complete inputs and options with the fields that a caller passed as keywords.
 
     Args:
-        inputs: None if they are all among the keywords.
-        options: None for the defaults.
+        inputs: the inputs; None if the keywords have them all.
+        options: the options; None for the defaults.
         keywords: fields of `SearchInputs` and `RunOptions`, which replace those of `inputs` and `options`.
 
+    Returns:
+        The complete inputs and options.
+
     Raises:
-        TypeError: a keyword that neither has, or a missing one.
+        TypeError: a keyword is unknown or missing.
     """
     names = {field.name for field in dataclasses.fields(SearchInputs)}
-    given = {name: value for name, value in keywords.items() if name in names}
-    others = {name: value for name, value in keywords.items() if name not in names}
+    input_fields = {name: value for name, value in keywords.items() if name in names}
+    option_fields = {name: value for name, value in keywords.items() if name not in names}
     return (
-        SearchInputs(**given) if inputs is None else dataclasses.replace(inputs, **given),
-        dataclasses.replace(options or RunOptions(), **others),
+        SearchInputs(**input_fields) if inputs is None else dataclasses.replace(inputs, **input_fields),
+        dataclasses.replace(options or RunOptions(), **option_fields),
     )
 
 
@@ -91,8 +94,11 @@ def as_settings(settings: SettingsLike) -> Settings:
     Args:
         settings: a `Settings`, a mapping of plain values, or the path of a YAML file.
 
+    Returns:
+        The settings, checked.
+
     Raises:
-        InputError: wrong keys or values, all of them named.
+        InputError: keys or values are wrong. It names them all.
     """
     if isinstance(settings, Settings):
         return settings

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fsd_tune.cluster import connection
+from fsd_tune.cluster import connection, destination
+from fsd_tune.errors import ProblemCollector
 from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.search import budget
 from fsd_tune.search import folder as search_folder
@@ -20,13 +21,14 @@ class SearchPlan:
     """A search whose inputs have been checked and loaded; `api.execute` runs it.
 
     Attributes:
-        settings: of the search.
+        settings: the settings of the search.
         inputs: task, teacher and tokenised splits.
-        spec: the memory that trials are served from.
+        spec: the specification of the memory that trials use.
         experiment: the search's folder.
-        identity: what makes it this search, as `search_folder.describe_identity` gives it.
-        given: what it was started with, as `search_folder.record_inputs` gives it.
-        notes: for people.
+        identity: the identity of the search, as `search_folder.describe_identity` returns it.
+        given: the inputs of the search, as `search_folder.record_inputs` returns them.
+        notes: notes for the user, one line each.
+        held: the group of the search that the folder held at the time of planning; None if it held none.
     """
 
     settings: Settings
@@ -36,41 +38,49 @@ class SearchPlan:
     identity: dict[str, Any]
     given: dict[str, Any]
     notes: tuple[str, ...]
+    held: str | None = None
 
 
 def plan_search(settings: Settings, inputs: SearchInputs, options: RunOptions) -> SearchPlan:
     """Check and load a search's inputs.
 
     Args:
-        settings: of the search.
-        inputs: what it works on.
-        options: how it runs.
+        settings: the settings of the search.
+        inputs: the task, teacher and folders of the search.
+        options: the options of the run.
 
     Returns:
         The plan, which `execute` runs.
 
     Raises:
-        InputError: with every problem found.
+        InputError: the inputs have problems. It names all of them.
     """
     experiment = open_folder.open_experiment(inputs.output)
     settings = _with_absolute_model(settings)
-    loaded = load_inputs(settings, inputs.task, str(inputs.teacher), None if inputs.data is None else Path(inputs.data))
+    problems = ProblemCollector()
+    with problems.collect():
+        destination.check(options.address, options.ray_temporary)
+    data = None if inputs.data is None else Path(inputs.data)
+    with problems.collect():
+        loaded = load_inputs(settings, inputs.task, str(inputs.teacher), data)
+    problems.raise_any()
     if not isinstance(inputs.output, ExperimentFolder):
         experiment.check_writable("--output")
-        experiment.download()
     memory, remote = experiment.memory_folder(inputs.memory)
     device = connection.device_for(settings, options.device, options.address)
     elsewhere = connection.elsewhere(options.address)
     spec = MemorySpec.from_inputs(settings, loaded, memory, device, remote=remote, elsewhere=elsewhere)
     identity = search_folder.describe_identity(settings, spec)
-    search_folder.check_output(experiment.folder, identity, options.overwrite, options.resuming)
+    with experiment.look() as folder:
+        search_folder.check_output(folder, identity, options.overwrite, options.resuming)
+        held = search_folder.group_in(folder)
     given = search_folder.record_inputs(loaded.task, str(inputs.teacher), inputs.data, inputs.memory, options.device)
     all_notes = (*loaded.notes, *spec.notes, *budget.notes(settings))
-    return SearchPlan(settings, loaded, spec, experiment, identity, given, all_notes)
+    return SearchPlan(settings, loaded, spec, experiment, identity, given, all_notes, held)
 
 
 def _with_absolute_model(settings: Settings) -> Settings:
-    """Make the path of the student's model absolute, because workers start in other folders."""
+    """Return the settings with an absolute path of the student's model, because workers start in other folders."""
     model = settings.student.model
     if model is None or not Path(model).expanduser().is_dir():
         return settings

@@ -1,13 +1,13 @@
-"""Restore what Ray, Optuna and transformers change in a process: signal handlers, environment, warnings, log levels."""
+"""Restore signal handlers, environment, warnings and log levels, which Ray, Optuna and transformers change."""
 
 import logging
 import os
-import signal
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+from fsd_tune.cluster import signals
 from fsd_tune.models.quiet import transformers_quiet
 from fsd_tune.search.study import quiet_optuna
 
@@ -21,7 +21,7 @@ def preserved_process_state() -> Iterator[None]:
         stack.enter_context(transformers_quiet())
         stack.enter_context(_log_levels())
         stack.enter_context(_environment())
-        stack.enter_context(_signal_handlers())
+        stack.enter_context(signals.handled())
         stack.enter_context(warnings.catch_warnings())
         stack.enter_context(quiet_optuna())
         yield
@@ -39,21 +39,6 @@ def _environment() -> Iterator[None]:
 
 
 @contextmanager
-def _signal_handlers() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            # A handler that was not set from Python is None and cannot be set again.
-            if handler is not None and signal.getsignal(number) is not handler:
-                signal.signal(number, handler)
-
-
-@contextmanager
 def _log_levels() -> Iterator[None]:
     before = {name: logging.getLogger(name).level for name in _LOGGERS}
     try:
@@ -65,9 +50,9 @@ def _log_levels() -> Iterator[None]:
 
 @contextmanager
 def interrupt_flag(interrupted: threading.Event) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM set `interrupted`; a second one ends the process at once.
+    """Let Ctrl-C, SIGTERM and the loss of the terminal set `interrupted`; a second one ends the process at once.
 
-    Python runs signal handlers in the main thread only, so in another thread this does nothing.
+    An ignored SIGHUP (`nohup`) stays ignored.
 
     Args:
         interrupted: the event to set.
@@ -78,12 +63,5 @@ def interrupt_flag(interrupted: threading.Event) -> Iterator[None]:
             raise KeyboardInterrupt
         interrupted.set()
 
-    if threading.current_thread() is not threading.main_thread():
+    with signals.handled(set_flag):
         yield
-        return
-    before = {number: signal.signal(number, set_flag) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

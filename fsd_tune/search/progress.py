@@ -1,6 +1,6 @@
-"""The progress of a search: its running and ended trials, the best one, and the time that is left.
+"""The progress of a search: its running and ended trials, the best trial, and the time that is left.
 
-The driver updates it as trials start, report and end. It is shown as lines, and on a terminal by `live.View`.
+The driver updates it as trials start, report and end. It appears as lines, and on a terminal as `live.View`.
 """
 
 import math
@@ -18,13 +18,13 @@ from fsd_tune.storage.layout import TrialState
 
 @dataclass(frozen=True)
 class Rung:
-    """What ASHA has judged at one report.
+    """A rung of ASHA and the trials that reached it.
 
     Attributes:
-        report: the report at which it judges.
-        values: of the trials that reached it.
-        bar: the value that a trial must reach to continue; NaN while too few have reached it.
-        stopped: number of trials that it stopped.
+        report: the report at which ASHA judges.
+        values: the values of the trials that reached the rung.
+        bar: the value that a trial must reach to continue; NaN while too few trials have reached the rung.
+        stopped: the number of trials that ASHA stopped here.
     """
 
     report: int
@@ -43,24 +43,24 @@ class Running:
 
     @property
     def step_seconds(self) -> float:
-        """Seconds of training per step, without evaluations; NaN before the first report."""
+        """The seconds of training per step, without evaluations; NaN before the first report."""
         step = self.row.get("step") or 0
         return float(self.row.get("train_seconds", math.nan)) / step if step else math.nan
 
 
 class SearchProgress:
-    """The progress of a search: a line for each trial that ends, and a summary of all.
+    """The progress of a search: a line for each trial that ends, and a summary of all trials.
 
     Attributes:
-        trials: that the search will have.
-        metric: that is reported.
-        reports: of a whole trial.
-        searched: hyperparameters that vary, shown with a configuration.
-        rungs: returns the state of ASHA's rungs; none without ASHA.
-        counts: trials by the state that they ended in.
-        running: running trials by number.
+        trials: the number of trials that the search will have.
+        metric: the metric that is reported.
+        reports: the number of reports of a whole trial.
+        searched: the hyperparameters that vary; only these are shown of a configuration.
+        rungs: a function that returns the state of ASHA's rungs; empty without ASHA.
+        counts: the number of ended trials by state.
+        running: the running trials by number.
         best: score, number and configuration of the best finished trial; None before there is one.
-        view: what a terminal shows instead of the summary line; None for the line.
+        view: a renderable that a terminal shows instead of the summary line; None for the line.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class SearchProgress:
         """Count the trials of an earlier part of the search.
 
         Args:
-            trials: by number; those that still run are not counted.
+            trials: the trials by number; running trials are not counted.
             judge_by: `search.judge_by` of the settings.
         """
         for number, trial in sorted(trials.items()):
@@ -102,31 +102,31 @@ class SearchProgress:
 
     @property
     def ended_trials(self) -> int:
-        """Trials that have ended, in whatever state."""
+        """The number of trials that have ended, in any state."""
         return sum(self.counts.values())
 
     @property
     def seconds(self) -> float:
-        """Seconds since this part of the search began."""
+        """The seconds since this part of the search began."""
         return time.monotonic() - self._start_time
 
     @property
     def seconds_left(self) -> float:
-        """Seconds that are left at the pace so far; NaN before a trial of this part has ended, 0 at the end."""
+        """The seconds that are left at the pace so far; NaN before a trial of this part has ended, 0 at the end."""
         if self.ended_trials >= self.trials:
             return 0.0
         if self.ended_trials == self._earlier:
             return math.nan
-        parts = sum(trial.report for trial in list(self.running.values())) / self.reports
-        done = self.ended_trials - self._earlier + parts
-        return self.seconds / done * (self.trials - self._earlier - done)
+        running_parts = sum(trial.report for trial in list(self.running.values())) / self.reports
+        completed = self.ended_trials - self._earlier + running_parts
+        return self.seconds / completed * (self.trials - self._earlier - completed)
 
     def started(self, number: int, config: Mapping[str, Any]) -> None:
         """Record that a trial starts.
 
         Args:
-            number: of the trial.
-            config: its configuration.
+            number: the number of the trial.
+            config: the configuration of the trial.
         """
         self.running.setdefault(number, Running(config))
         self._show()
@@ -135,8 +135,8 @@ class SearchProgress:
         """Record a report of a trial.
 
         Args:
-            number: of the trial.
-            row: the report, as it stands in the trial's `reports.jsonl`.
+            number: the number of the trial.
+            row: the report, as in the trial's `reports.jsonl`.
         """
         trial = self.running[number]
         trial.report = row["report"]
@@ -151,14 +151,14 @@ class SearchProgress:
         """Record that a trial ended.
 
         Args:
-            number: of the trial.
+            number: the number of the trial.
             state: finished, stopped or failed.
-            reason: why it stopped or failed.
-            score: of a finished trial.
+            reason: the reason why it stopped or failed.
+            score: the score of a finished trial; None for other states.
         """
         config = self.running.pop(number, Running()).config
         self.counts[state] += 1
-        # Among equals the first trial, as in the results.
+        # Among trials with equal scores the first is the best, as in the results.
         if score is not None and (self.best is None or (score, -number) > (self.best[0], -self.best[1])):
             self.best = (score, number, config)
         outcome = f"{self.metric} {score:.4f}" if score is not None else reason
@@ -176,10 +176,10 @@ class SearchProgress:
     def _show(self, force: bool = False) -> None:
         counts = self.counts
         best = f" · best {self.best[0]:.4f} (trial {self.best[1]})" if self.best else ""
-        left = f" · about {duration(self.seconds_left)} left" if self.seconds_left > 0 else ""
+        time_left = f" · about {duration(self.seconds_left)} left" if self.seconds_left > 0 else ""
         self._display.live(
             f"  {self.ended_trials}/{self.trials} trials ended ({counts['finished']} finished, {counts['stopped']} "
-            f"stopped, {counts['failed']} failed) · {len(self.running)} running{best}{left}",
+            f"stopped, {counts['failed']} failed) · {len(self.running)} running{best}{time_left}",
             force,
             self.view,
         )

@@ -14,6 +14,7 @@ from fsd_tune.search.trial_record import TrialRecord
 from fsd_tune.settings.configuration import picked
 from fsd_tune.settings.loader import Settings
 from fsd_tune.storage import artifacts, checkpoints, layout
+from fsd_tune.storage.experiment_folder import ExperimentFolder
 from fsd_tune.storage.layout import TrialState
 
 
@@ -22,9 +23,9 @@ class ResumeState:
     """The earlier part of a search.
 
     Attributes:
-        trials: by number. One that will continue or start again is `running`, with the values up to its checkpoint.
-        restarts: by number, the checkpoint in its own folder from which an unfinished trial continues.
-        notes: what was lost, for people.
+        trials: the trials by number. A trial that will run again is `running`, with the values up to its checkpoint.
+        restarts: by trial number, the checkpoint in the trial's folder from which an unfinished trial continues.
+        notes: notes for the user on lost files, one line each.
     """
 
     trials: dict[int, TrialRecord] = field(default_factory=dict)
@@ -33,36 +34,50 @@ class ResumeState:
 
     @property
     def ended(self) -> int:
-        """Number of trials that will not run again."""
+        """The number of trials that will not run again."""
         return sum(trial.state != TrialState.RUNNING for trial in self.trials.values())
 
 
-def restore_trials(folder: Path, settings: Settings, errored: bool) -> ResumeState:
-    """Return the trials in a search's folder, and prepare those that have not ended to continue.
+def restore_trials(
+    folder: Path, settings: Settings, errored: bool, experiment: ExperimentFolder | None = None
+) -> ResumeState:
+    """Return the trials in a search's folder, and prepare unfinished trials to continue.
 
-    An unfinished trial continues from its newest whole checkpoint, under its number and in its folder; without one it
-    starts again. Its reports after the checkpoint are dropped, because it will make them again. Ended trials stay as
-    they are. An interrupted restore can be repeated.
+    An unfinished trial continues from its newest complete checkpoint, with the same number and folder; without one it
+    starts again. Its reports after the checkpoint are dropped, because it will make them again. Ended trials do not
+    change, except that the best one runs again if its student is lost. An interrupted restore can be repeated.
 
     Args:
-        folder: the search's, locked by this process.
-        settings: of the search.
-        errored: failed trials run again, too.
+        folder: the search's folder, locked by this process.
+        settings: the settings of the search.
+        errored: run failed trials again, too.
+        experiment: downloads the checkpoint of the best trial to check it; None if `folder` is on a disk.
     """
+    experiment = experiment or ExperimentFolder(folder)
     results = load(folder)
     reports = results.summary.planned_reports
     values = _values(results)
+    best = None if results.best is None else int(results.best["number"])
     past = ResumeState(notes=[f"{problem}: this trial's part is lost." for problem in results.problems])
     for row in results.trials.to_dict("records"):
-        number, trial_folder = int(row["number"]), folder / layout.RESULTS / str(row["folder"])
+        number = int(row["number"])
+        trial_folder = folder / layout.RESULTS / str(row["folder"])
         record = _read_record(values.get(number, {}), settings, row, trial_folder)
         past.trials[number] = record
         ended = record.state in (TrialState.FINISHED, TrialState.STOPPED, TrialState.FAILED)
-        whole = _is_whole(record.values, reports)
-        if record.state == TrialState.FINISHED and not whole:
+        complete = _is_complete(record.values, reports)
+        if record.state == TrialState.FINISHED and not complete:
             past.notes.append(f"trial {number}: {len(record.values)} of its {reports} reports are left; it runs again.")
-        elif not ended and whole and (checkpoints.newest(trial_folder) or (None, 0))[1] == reports:
+        elif not ended and complete and (checkpoints.newest(trial_folder) or (None, 0))[1] == reports:
             _finish(record, trial_folder)
+            continue
+        elif number == best and _is_lost(trial_folder, experiment):
+            past.notes.append(
+                f"trial {number}, the best, has lost its student: its checkpoint is damaged or missing; it runs again."
+            )
+            experiment.delete(trial_folder)
+            record.state = TrialState.RUNNING
+            record.values = {}
             continue
         elif ended and not (errored and record.state == TrialState.FAILED):
             continue
@@ -85,15 +100,21 @@ def _read_record(
 
 
 def _finish(record: TrialRecord, trial_folder: Path) -> None:
-    """Record the end of a trial whose driver was killed between the last report and the note of its end."""
+    """Record the end of a trial whose driver was killed after the last report, before it wrote the end."""
     record.state = TrialState.FINISHED
     record.ended_at = time.time()
     ending = {"state": str(record.state), "reason": "", "time": record.ended_at}
     artifacts.write_json(trial_folder / layout.TRIAL_ENDING, ending)
 
 
+def _is_lost(trial_folder: Path, experiment: ExperimentFolder) -> bool:
+    """Return whether a finished trial has no whole checkpoint, from which its student could be exported."""
+    experiment.download_checkpoint(trial_folder.name)
+    return checkpoints.newest(trial_folder) is None
+
+
 def _ended_at(path: Path) -> float:
-    """Return when a trial ended, in seconds since the epoch; 0 if that is not known."""
+    """Return the time when a trial ended, in seconds since the epoch; 0 if it is unknown."""
     try:
         return float(json.loads(path.read_text(encoding="utf-8"))["time"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -110,26 +131,26 @@ def _values(results: Results) -> dict[int, dict[int, float]]:
     return values
 
 
-def _is_whole(values: Mapping[int, float], reports: int) -> bool:
+def _is_complete(values: Mapping[int, float], reports: int) -> bool:
     return sorted(values) == list(range(1, reports + 1)) and all(map(math.isfinite, values.values()))
 
 
 def _prepare_restart(trial_folder: Path, number: int, record: TrialRecord, past: ResumeState) -> None:
-    """Bring a trial's folder back to its newest checkpoint, or remove the folder if there is none."""
+    """Restore a trial's folder to the state at its newest checkpoint, or remove the folder if there is none."""
     newest = checkpoints.newest(trial_folder)
     had_checkpoint = checkpoints.any_in(trial_folder)
     rows = read_reports(trial_folder / layout.TRIAL_REPORTS)
     if newest is not None:
         checkpoint, report = newest
-        kept = {index: rows[index] for index in range(1, report + 1) if index in rows}
-        if len(kept) == report and (checkpoint / "state.pt").is_file():
+        rows_to_keep = [rows[index] for index in range(1, report + 1) if index in rows]
+        if len(rows_to_keep) == report and (checkpoint / "state.pt").is_file():
             restart = trial_folder / checkpoints.RESTART
             if checkpoint != restart:
                 shutil.rmtree(restart, ignore_errors=True)
                 checkpoint.rename(restart)
             for other in trial_folder.glob(layout.CHECKPOINTS):
                 shutil.rmtree(other)
-            lines = "".join(json.dumps(kept[index]) + "\n" for index in sorted(kept))
+            lines = "".join(json.dumps(row) + "\n" for row in rows_to_keep)
             artifacts.write_text(trial_folder / layout.TRIAL_REPORTS, lines)
             (trial_folder / layout.TRIAL_ENDING).unlink(missing_ok=True)
             record.values = {index: value for index, value in record.values.items() if index <= report}
@@ -142,13 +163,13 @@ def _prepare_restart(trial_folder: Path, number: int, record: TrialRecord, past:
 
 
 def read_reports(path: Path) -> dict[int, dict[str, Any]]:
-    """Return the reports in a trial's `reports.jsonl` by index; damaged lines are left out.
+    """Return the reports in a trial's `reports.jsonl` by index, without damaged lines.
 
     Args:
         path: the file. If it does not exist, there are no reports.
 
     Returns:
-        Rows by index. If an index is repeated, the later row counts.
+        Rows by index. If an index is repeated, the last row counts.
     """
     rows = {}
     try:

@@ -1,7 +1,7 @@
 """Suggest parameters for new trials: a Sobol start, then TPE, a Gaussian process, CMA-ES, a grid or random search.
 
-Each suggestion is made from a study in memory of the known trials. What the sampler learns from
-a stopped trial is a strategy (`search.learn_from`), not a fact, so it never reaches the study on disk.
+Each suggestion is made from a study in memory of the known trials. The score that the sampler learns for a stopped
+trial is an assumption (`search.learn_from`), so it is never written to the study on disk.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,21 +21,21 @@ from fsd_tune.storage.layout import TrialState
 
 
 def start_up_trials(trials: int) -> int:
-    """Return the number of trials before the sampler's model: Optuna's 10, or fewer when the budget is small.
+    """Return the number of trials before the sampler uses its model: Optuna's 10, or fewer if the budget is small.
 
     Args:
-        trials: the trials that the search asks for.
+        trials: the number of trials of the search.
     """
     return min(10, max(4, trials // 4))
 
 
 class Suggester:
-    """Suggests the parameters of new trials.
+    """A source of parameters for new trials.
 
-    Every suggestion is a function of the settings, the trial's number and the known trials.
+    Every suggestion depends only on the settings, the trial's number and the known trials.
 
     Args:
-        settings: of the search.
+        settings: the settings of the search.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -62,14 +62,14 @@ class Suggester:
         """Return a record with the parameters of a new trial; None when the grid has no other point.
 
         Args:
-            number: of the new trial.
+            number: the number of the new trial.
             trials: the known trials by number.
-            waiting: known trials that wait to run again; a grid does not give their points away.
+            waiting: known trials that wait to run again; a grid does not suggest their points.
         """
         first = self._first[number] if number < len(self._first) else None
         if self._grid is not None:
-            taken = {grid.point_key(trial.params) for trial in (*trials.values(), *waiting)}
-            point = self._grid.next(taken, first)
+            used_points = {grid.point_key(trial.params) for trial in (*trials.values(), *waiting)}
+            point = self._grid.next(used_points, first)
             return None if point is None else TrialRecord(point)
         if not self.distributions:
             return TrialRecord({})
@@ -88,16 +88,16 @@ class Suggester:
                 for trial, score, state in beliefs
                 if state == TrialState.FINISHED and trial.generation is not None and score is not None
             ]
-            drawn, generation = cmaes.draw(self._cma_space, ended, self.seed(number))
-            study.sampler = optuna.samplers.PartialFixedSampler(drawn, study.sampler)
+            params, generation = cmaes.draw(self._cma_space, ended, self.seed(number))
+            study.sampler = optuna.samplers.PartialFixedSampler(params, study.sampler)
         suggested = study.ask()
         sample(self.settings, suggested)
         return TrialRecord(dict(suggested.params), generation=generation)
 
     def beliefs(self, trials: Mapping[int, TrialRecord]) -> Iterator[Belief]:
-        """Yield the score and state of each trial as the sampler learns them, by number.
+        """Yield the score and state of each trial as the sampler learns them, in the order of the numbers.
 
-        A stopped trial counts as finished if `expected_end` gives it a score.
+        A stopped trial counts as finished if `expected_end` returns a score for it.
 
         Args:
             trials: the known trials by number.
@@ -114,8 +114,8 @@ class Suggester:
     def start_point(self, index: int) -> dict[str, Any]:
         """Return a point of a scrambled Sobol sequence over all searched parameters.
 
-        Spread points find the good region sooner than random ones do. The sequence does not cover choices, which are
-        drawn at random.
+        Its evenly spread points find good regions sooner than random points. It does not cover choices, which are drawn
+        at random.
 
         Args:
             index: the position in the sequence, from 0.
@@ -131,13 +131,13 @@ class Suggester:
             warn_asynchronous_seeding=False,
             warn_independent_sampling=False,
         )
-        points = optuna.create_study(sampler=sampler)
-        # The sampler takes its space from a study's first ended trial, and draws at random until there is one.
+        study = optuna.create_study(sampler=sampler)
+        # The sampler infers its space from a study's first ended trial, and draws at random until there is one.
         any_point = dict(optuna.create_study().ask(self.distributions).params)
-        points.add_trial(create_trial(value=0.0, params=any_point, distributions=self.distributions))
+        study.add_trial(create_trial(value=0.0, params=any_point, distributions=self.distributions))
         for _ in range(index):
-            points.ask(self.distributions)
-        return dict(points.ask(self.distributions).params)
+            study.ask(self.distributions)
+        return dict(study.ask(self.distributions).params)
 
     def _in_start_up(self, number: int) -> bool:
         search = self.settings.search
@@ -152,5 +152,5 @@ class Suggester:
             return optuna.samplers.GPSampler(
                 seed=seed, independent_sampler=tpe, n_startup_trials=4, warn_independent_sampling=False
             )
-        # With cmaes, TPE draws what CMA-ES cannot: choices and conditional parameters.
+        # With cmaes, TPE draws the parameters that CMA-ES cannot: choices and conditional parameters.
         return tpe

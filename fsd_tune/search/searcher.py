@@ -1,6 +1,7 @@
-"""The study as Tune's searcher: Tune asks it for trials, and each trial's true end is recorded.
+"""The study as a Ray Tune searcher, which suggests trials to Tune and records how each trial ended.
 
-Ray's OptunaSearch tells Optuna that a stopped trial is complete; this searcher tells it stopped and failed ones apart.
+Ray's OptunaSearch tells Optuna that a stopped trial is complete. This searcher distinguishes finished, stopped and
+failed trials.
 """
 
 from collections.abc import Mapping
@@ -15,15 +16,15 @@ from fsd_tune.storage.retry import FolderWatch
 
 
 class StudySearcher(DriverOnly, Searcher):  # type: ignore[misc]
-    """Hands out the study's trials to Tune and tells the study how each ended.
+    """A Ray Tune searcher that suggests the study's trials and tells the study how each trial ended.
 
     Args:
-        study: of the search.
-        metric: that is reported.
-        reports: of a whole trial.
-        workers: trials side by side at most.
+        study: the study of the search.
+        metric: the metric that is reported.
+        reports: the number of reports of a whole trial.
+        workers: the number of trials that run at the same time at most.
         restarts: by trial number, the checkpoint (a folder or a URI) from which an unfinished trial continues.
-        storage: waits while the search's folder cannot be reached.
+        storage: a watch that waits while the search's folder is unavailable; None to never wait.
     """
 
     def __init__(
@@ -45,10 +46,10 @@ class StudySearcher(DriverOnly, Searcher):  # type: ignore[misc]
         self._numbers: dict[str, int] = {}
 
     def back_off(self) -> int | None:
-        """Run fewer trials side by side from now on, because the GPU that they share ran out of memory.
+        """Lower the number of trials that run at the same time, because the GPU that they share ran out of memory.
 
         Returns:
-            The new limit; None when it was one already, so that the trial by itself needs too much memory.
+            The new limit; None if it was 1 already, because then a single trial needs too much memory.
         """
         if self._max_workers <= 1:
             return None
@@ -56,13 +57,13 @@ class StudySearcher(DriverOnly, Searcher):  # type: ignore[misc]
         return self._max_workers
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: Any, **spec: Any) -> bool:
-        """Accept Tune's metric and mode, which this searcher has already.
+        """Return True without using Tune's settings, because this searcher has its metric and mode already.
 
         Args:
-            metric: that Tune names.
+            metric: Tune's metric.
             mode: min or max.
             config: Tune's search space, which is empty.
-            **spec: whatever else Tune passes.
+            **spec: other arguments of Tune.
         """
         return True
 
@@ -73,17 +74,17 @@ class StudySearcher(DriverOnly, Searcher):  # type: ignore[misc]
             trial_id: Tune's id of the trial.
 
         Returns:
-            `trial`, its number in the study, `config`, flat, and `restart`, the checkpoint from which it continues or
-            ""; with CMA-ES also `generation`, which a continued search needs. None for not now, FINISHED when there
-            is no other trial.
+            A mapping with `trial`, the number in the study; `config`, the flat configuration; and `restart`, the
+            checkpoint from which the trial continues, or "". With CMA-ES also `generation`, which a resumed search
+            needs. None if no trial can start now; FINISHED if there is no other trial.
         """
         if len(self._numbers) >= self._max_workers:
             return None
         self._await_storage()
-        asked = self._study.ask()
-        if asked is None:
+        next_trial = self._study.ask()
+        if next_trial is None:
             return str(Searcher.FINISHED)
-        number, config = asked
+        number, config = next_trial
         self._numbers[trial_id] = number
         suggestion = {"trial": number, "config": config, "restart": self._restarts.get(number, "")}
         generation = self._study.trials[number].generation
@@ -93,7 +94,7 @@ class StudySearcher(DriverOnly, Searcher):  # type: ignore[misc]
         """Record a report of a running trial.
 
         Args:
-            trial_id: Tune's.
+            trial_id: Tune's id of the trial.
             result: the report.
         """
         self._await_storage()
@@ -103,9 +104,9 @@ class StudySearcher(DriverOnly, Searcher):  # type: ignore[misc]
         """Record that a trial ended.
 
         Args:
-            trial_id: Tune's.
+            trial_id: Tune's id of the trial.
             result: the trial's last report, which Tune passes to no other method.
-            error: whether the trial crashed.
+            error: true if the trial crashed.
         """
         self._await_storage()
         number = self._numbers.pop(trial_id)
@@ -114,12 +115,12 @@ class StudySearcher(DriverOnly, Searcher):  # type: ignore[misc]
         self._study.tell(number, state_at_end(result, error, self._reports))
 
     def _await_storage(self) -> None:
-        """Wait for the folder of the study's file: Optuna cannot repeat a trial that it failed to write."""
+        """Wait until the study's folder is available, because Optuna cannot repeat a failed write of a trial."""
         if self._storage_watch is not None:
             self._storage_watch.wait()
 
     def save(self, checkpoint_path: str) -> None:
-        """Save nothing: the study is rebuilt from the results on disk.
+        """Save nothing, because the study is rebuilt from the results on disk.
 
         Args:
             checkpoint_path: not used.
@@ -134,12 +135,12 @@ class StudySearcher(DriverOnly, Searcher):  # type: ignore[misc]
 
 
 def state_at_end(result: dict[str, Any] | None, error: bool, reports: int) -> TrialState:
-    """Return how a trial ended: failed (crashed or diverged), finished (made all its reports) or stopped.
+    """Return the state in which a trial ended: failed (crashed or diverged), finished (made all reports) or stopped.
 
     Args:
-        result: its last report, if there is one.
-        error: whether it crashed.
-        reports: of a whole trial.
+        result: the last report of the trial; None if there is none.
+        error: true if the trial crashed.
+        reports: the number of reports of a whole trial.
     """
     if error or not result or "report" not in result or "diverged" in result:
         return TrialState.FAILED

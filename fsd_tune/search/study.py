@@ -1,6 +1,6 @@
-"""The Optuna study of a search: a SQLite file that records what happened to each trial. Knows nothing of Ray.
+"""The Optuna study of a search: a SQLite file that records parameters, reports and end of each trial.
 
-`samplers.Suggester` suggests the parameters of new trials; the study only records them.
+`samplers.Suggester` suggests the parameters of new trials; the study only records them. This module does not use Ray.
 """
 
 import math
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import sqlalchemy
 from optuna.trial import TrialState as OptunaState
 from optuna.trial import create_trial
 
@@ -39,16 +38,15 @@ def quiet_optuna() -> Iterator[None]:
 class SearchStudy:
     """The study of a search.
 
-    The file is written from what is known of the trials when the study begins: their own files are the record that
-    counts, and the study is a copy of it.
+    The trials' own files are authoritative. The study is written again from them each time a search starts.
 
     Args:
-        settings: of the search.
-        path: the SQLite file; an old one is replaced. None keeps the study in memory.
-        name: of the study. It is the search's name, so that two searches never merge.
-        past: trials by number, from the results on disk. A number that is missing or whose trial was interrupted
-            (state running) is asked for again, with its parameters and values if they are known.
-        suggester: suggests new trials; None for the one that the settings ask for.
+        settings: the settings of the search.
+        path: the SQLite file; an existing file is replaced. None keeps the study in memory.
+        name: the name of the study. It is the search's name, so that two searches never merge.
+        past: trials by number, from the results on disk. `ask` returns a missing number or an interrupted trial
+            (state running) again, with its parameters and values if they are known.
+        suggester: the source of new trials; None for the one that the settings define.
     """
 
     def __init__(
@@ -72,55 +70,48 @@ class SearchStudy:
                 self.study = optuna.create_study(study_name=name, direction="maximize")
                 self.study.add_trials(known)
             else:
-                path.unlink(missing_ok=True)
-                # Not an f-string: a folder's name may hold characters that have a meaning in a URL.
-                storage = optuna.storages.RDBStorage(
-                    sqlalchemy.URL.create("sqlite", database=str(path)).render_as_string()
-                )
-                study_id = storage.create_new_study([optuna.study.StudyDirection.MAXIMIZE], name)
-                study_file.add_trials(storage, study_id, known)
-                self.study = optuna.load_study(study_name=name, storage=storage)
+                self.study = study_file.create(path, name, known)
 
     def _past_trial(self, number: int, trial: TrialRecord | None) -> optuna.trial.FrozenTrial:
         if trial is None or trial.state == TrialState.RUNNING:
-            # A waiting trial keeps its number: it is what Optuna's next ask() takes.
+            # A waiting trial keeps its number, because Optuna's next ask() returns it.
             self._waiting[number] = trial or TrialRecord({})
             return create_trial(state=OptunaState.WAITING, system_attrs={"fixed_params": {}})
         return frozen_trial(trial, self._score(trial), trial.state, self._suggester.distributions)
 
     @property
     def stalled(self) -> bool:
-        """Whether `search.stop_after_stalled` trials in a row have ended without a better finished one."""
+        """True if `search.stop_after_stalled` trials in a row have ended without a better finished trial."""
         return self._stall.over
 
     def ask(self) -> tuple[int, dict[str, Any]] | None:
-        """Return the next trial; it depends on the seed, its number and the known trials alone.
+        """Return the next trial, which depends only on the seed, its number and the known trials.
 
         Returns:
-            The trial's number and its flat configuration; None when stalled or when the grid has no other point.
+            The trial's number and its flat configuration; None if stalled or if the grid has no other point.
         """
-        # Once stalled nothing new begins, but interrupted trials are brought to their end.
+        # After a stall no new trial begins, but interrupted trials are completed.
         waiting = [number for number in self._waiting if number in self.trials or not self.stalled]
         if self.stalled and not waiting:
             return None
         number = min(waiting) if waiting else self._next
         with quiet_optuna():
-            known = self._waiting.get(number, TrialRecord({}))
-            if not known.params:
-                suggested = self._suggester.suggest(number, self.trials, self._waiting.values())
-                if suggested is None:
+            record = self._waiting.get(number, TrialRecord({}))
+            if not record.params:
+                suggestion = self._suggester.suggest(number, self.trials, self._waiting.values())
+                if suggestion is None:
                     return None
-                known = suggested
+                record = suggestion
             self._waiting.pop(number, None)
             base = optuna.samplers.RandomSampler(seed=self._suggester.seed(number))
-            self.study.sampler = optuna.samplers.PartialFixedSampler(known.params, base)
+            self.study.sampler = optuna.samplers.PartialFixedSampler(record.params, base)
             trial = self.study.ask()
             assert trial.number == number, (trial.number, number)
             config = sample(self.settings, trial)
         self._next = max(self._next, number + 1)
         self._running[number] = trial
-        self.trials[number] = TrialRecord(dict(trial.params), generation=known.generation)
-        for report, value in sorted(known.values.items()):
+        self.trials[number] = TrialRecord(dict(trial.params), generation=record.generation)
+        for report, value in sorted(record.values.items()):
             self.report(number, report, value)
         return number, config
 
@@ -128,9 +119,9 @@ class SearchStudy:
         """Record a running trial's value at a report.
 
         Args:
-            number: of the trial.
-            report: its index, from 1.
-            value: of the metric. The study leaves out one that is not finite, because such a trial fails.
+            number: the number of the trial.
+            report: the index of the report, from 1.
+            value: the value of the metric. Optuna does not receive a value that is not finite; such a trial fails.
         """
         values = self.trials[number].values
         if report not in values and math.isfinite(value):
@@ -141,7 +132,7 @@ class SearchStudy:
         """Record that a trial has ended.
 
         Args:
-            number: of the trial.
+            number: the number of the trial.
             state: finished, stopped or failed.
         """
         trial = self.trials[number]
@@ -152,7 +143,7 @@ class SearchStudy:
             self.study.tell(self._running.pop(number), values=score, state=OPTUNA_STATES[state])
 
     def close(self) -> None:
-        """Mark the trials that still run as FAIL and `interrupted`; a resumed search replaces these entries."""
+        """Mark running trials as FAIL and `interrupted`; a resumed search replaces these entries."""
         for trial in self._running.values():
             trial.set_user_attr("interrupted", True)
             self.study.tell(trial, state=OptunaState.FAIL)

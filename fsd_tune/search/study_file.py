@@ -1,25 +1,36 @@
-"""Write the known trials into a study's new file in one transaction; Optuna takes one or more for each trial."""
+"""Write a study's file with the known trials in one transaction, because Optuna needs several for each trial."""
 
 import datetime
 import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+import optuna
 import sqlalchemy
 from optuna.distributions import distribution_to_json
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
+from fsd_tune.storage.sqlite_copy import PatientConnection
 
-def add_trials(storage: RDBStorage, study_id: int, trials: Sequence[FrozenTrial]) -> None:
-    """Add trials to the only study of a file, which has no trials yet.
+
+def create(path: Path, name: str, trials: Sequence[FrozenTrial]) -> optuna.Study:
+    """Create a study's file with the trials that are known, and return the study.
 
     Args:
-        storage: of the file.
-        study_id: of the study.
-        trials: in the order of their numbers; their values and parameters are stored as `Study.add_trial` does.
+        path: the SQLite file; an existing file is replaced.
+        name: the name of the study.
+        trials: the trials in the order of their numbers, stored as `Study.add_trial` stores them.
     """
+    path.unlink(missing_ok=True)
+    # Do not use an f-string, because a folder's name can contain characters that have a meaning in a URL.
+    url = sqlalchemy.URL.create("sqlite", database=str(path)).render_as_string()
+    # A program that looks at the study may lock it for a while.
+    storage = RDBStorage(url, engine_kwargs={"connect_args": {"factory": PatientConnection}})
+    study_id = storage.create_new_study([StudyDirection.MAXIMIZE], name)
     rows: dict[Any, list[dict[str, Any]]] = {}
     for number, trial in enumerate(trials):
         for model, row in _rows(trial):
@@ -28,6 +39,7 @@ def add_trials(storage: RDBStorage, study_id: int, trials: Sequence[FrozenTrial]
     with storage.engine.begin() as connection:
         for model, added in rows.items():
             connection.execute(sqlalchemy.insert(model.__table__), added)
+    return optuna.load_study(study_name=name, storage=storage)
 
 
 def _rows(trial: FrozenTrial) -> Iterator[tuple[Any, dict[str, Any]]]:

@@ -1,4 +1,4 @@
-"""Optuna's TPE for studies of thousands of trials: it reads numbers that are kept instead of every trial's parameters."""
+"""Optuna's TPE for thousands of trials: it reads the parameters from one array instead of from each trial."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,8 +21,8 @@ class KnownTrialsTpe(optuna.samplers.TPESampler):  # type: ignore[misc]
     """
 
     def __init__(self, seed: int, known: KnownTrials) -> None:
-        # Start-up trials are counted by their number (see `Suggester.suggest`). Optuna counts those that have ended,
-        # so that there would be more of them the more workers there are.
+        # `Suggester.suggest` handles the start-up trials, which it identifies by number. Optuna would count ended
+        # trials, so more workers would mean more start-up trials.
         super().__init__(seed=seed, n_startup_trials=0, group=True, constant_liar=True)
         self._known = known
 

@@ -13,30 +13,30 @@ from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.models.quiet import quiet_transformers
 from fsd_tune.search import gpu_packing
 from fsd_tune.settings.loader import Settings
-from fsd_tune.storage import remote, retry
+from fsd_tune.storage import remote_copies, retry
 from fsd_tune.training.distiller import Distiller
 from fsd_tune.training.factory import DistillerFactory
 
 
 @ray.remote(num_gpus=1, max_retries=0)  # type: ignore[untyped-decorator]
 def probe(settings: Settings, spec: MemorySpec, memory: tuple[Any, BuiltMemory] | None) -> tuple[int, int]:
-    """Return the GPU memory that the largest trial of the space takes and that the GPU has, in bytes.
+    """Return the peak GPU memory of the largest trial of the space, and the memory of the GPU, in bytes.
 
     Args:
-        settings: of the search.
-        spec: of its memory.
-        memory: the memory's actor and what it has prepared; None for a search of `ce` alone.
+        settings: the settings of the search.
+        spec: the specification of its memory.
+        memory: the memory's actor and the built memory; None for a search of `ce` alone.
     """
     quiet_transformers()
     factory = DistillerFactory(settings, spec, None if memory is None else fetch_arrays(*memory))
-    taken = gpu_packing.measure_peak(factory.distiller(gpu_packing.largest_configuration(settings), reports=1))
-    return taken, int(torch.cuda.get_device_properties(0).total_memory)
+    peak_bytes = gpu_packing.measure_peak(factory.distiller(gpu_packing.largest_configuration(settings), reports=1))
+    return peak_bytes, int(torch.cuda.get_device_properties(0).total_memory)
 
 
 class DistillTrial(tune.Trainable):  # type: ignore[misc]
-    """A trial that reports at equal fractions of its steps.
+    """A Ray Tune trainable that distils one student and reports at equal fractions of the steps.
 
-    Tune reuses its worker for the next trial, so that a worker loads its model once.
+    Tune reuses its worker for the next trial, so that a worker loads its model only once.
     """
 
     _factory: DistillerFactory
@@ -54,12 +54,12 @@ class DistillTrial(tune.Trainable):  # type: ignore[misc]
         """Start a trial in a new worker.
 
         Args:
-            config: `trial`, its number in the study, `config`, the flat configuration, and `restart`, the checkpoint
-                of an earlier part of the search from which it continues (a folder or a URI), or "".
-            settings: of the search.
-            spec: of its memory.
-            memory: the memory's actor and what it has prepared; None for a search of `ce` alone.
-            reports: evaluations of a whole trial.
+            config: a mapping with `trial`, the number in the study; `config`, the flat configuration; and `restart`,
+                the checkpoint of an earlier part of the search from which it continues (a folder or a URI), or "".
+            settings: the settings of the search.
+            spec: the specification of its memory.
+            memory: the memory's actor and the built memory; None for a search of `ce` alone.
+            reports: the number of evaluations of a whole trial.
             checkpoints: reports after which a checkpoint is saved (ASHA's rungs and the last).
         """
         assert settings is not None and spec is not None
@@ -74,20 +74,27 @@ class DistillTrial(tune.Trainable):  # type: ignore[misc]
     def _begin(self, config: dict[str, Any]) -> None:
         self._distiller = self._factory.distiller(config["config"], self._reports)
         if config["restart"]:
-            with remote.folder_of(config["restart"]) as folder:
+            with remote_copies.folder_of(config["restart"]) as folder:
                 self._distiller.load(folder)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Start another trial in the same worker. It computes the same numbers as in a fresh worker.
+        """Start another trial in the same worker. It computes the same numbers as in a new worker.
 
         Args:
-            new_config: as `config` of `setup`.
+            new_config: the configuration, as `config` of `setup`.
+
+        Returns:
+            True, because the worker can always be reused.
         """
         self._begin(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train to the next report."""
+        """Train to the next report.
+
+        Returns:
+            The report, with Tune's keys `done` and `should_checkpoint`.
+        """
         record = self._distiller.train_to_next_evaluation()
         return record | {
             "done": self._distiller.done or "diverged" in record,
@@ -95,7 +102,7 @@ class DistillTrial(tune.Trainable):  # type: ignore[misc]
         }
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Save the state that a trial needs to continue; see `Distiller.save`. Tune copies it into the shared folder.
+        """Save the state that a trial needs to continue; see `Distiller.save`. Tune copies it to the search's folder.
 
         Args:
             checkpoint_dir: the folder to write.
@@ -104,16 +111,19 @@ class DistillTrial(tune.Trainable):  # type: ignore[misc]
         self._await_storage()
 
     def restore(self, checkpoint_path: Any) -> Any:
-        """Restore a checkpoint after waiting for the shared folder, because Tune gives the trial up if it finds none.
+        """Restore a checkpoint. Wait for the shared folder first, because Tune gives up a trial without a checkpoint.
 
         Args:
             checkpoint_path: Tune's checkpoint, or its path.
+
+        Returns:
+            The return value of Tune's method.
         """
         self._await_storage()
         return super().restore(checkpoint_path)
 
     def _await_storage(self) -> None:
-        """Wait while this node does not see the search's folder; failing would use up the trial's retries at once."""
+        """Wait while this node cannot reach the search's folder; failing would use up the trial's retries at once."""
         if self._storage is None:
             return
         if self._storage.storage_filesystem.type_name == "local":

@@ -1,8 +1,8 @@
 """A Ray Tune callback that writes each report and each trial's end to disk at once, and shows them.
 
-Ray keeps its own result files in a staging folder and copies them now and then; a killed driver would lose rows, or
-leave one of them half copied. So this callback appends each report to the trial's folder under `results/`, and no file
-that the project reads has the name of one of Ray's (`params.json`, `result.json`).
+Ray keeps its own result files in a staging folder and copies them periodically, so a killed driver would lose rows or
+leave a partial copy. This callback therefore appends each report to the trial's folder under `results/`. The project
+reads no file with the name of one of Ray's (`params.json`, `result.json`).
 """
 
 import json
@@ -23,27 +23,27 @@ from fsd_tune.search.progress import SearchProgress
 from fsd_tune.search.searcher import StudySearcher, state_at_end
 from fsd_tune.search.wandb_logger import WandbSearchLogger
 from fsd_tune.settings.judging import judge
-from fsd_tune.storage import artifacts, checkpoints, layout
+from fsd_tune.storage import artifacts, checkpoints, files, layout
 from fsd_tune.storage.experiment_folder import ExperimentFolder
 from fsd_tune.storage.layout import TrialState
 from fsd_tune.storage.retry import FolderWatch
 
-# Ray reports a dead host only after a time of silence; until then its trials just seem to fail.
+# Ray reports a dead host only after a timeout. Until then its trials seem to fail by themselves.
 _SUSPECTED_SECONDS = 120.0
-_LOOK_SECONDS = 2.0
+_CLUSTER_CHECK_SECONDS = 2.0
 _ADDED_BY_RAY = ("config", "hist_stats", "should_checkpoint", "done", "training_iteration")
 
 
 @dataclass(frozen=True)
 class LoggedSearch:
-    """The search whose trials are logged.
+    """The facts of a search that its trial logger needs.
 
     Attributes:
         experiment: the search's folder.
-        metric: that is reported.
-        reports: of a whole trial.
+        metric: the metric that is reported.
+        reports: the number of reports of a whole trial.
         judge_by: `search.judge_by` of the settings.
-        earlier: values of trials of an earlier part of the search, by number and report.
+        earlier: the values of trials of an earlier part of the search, by number and report.
     """
 
     experiment: ExperimentFolder
@@ -55,16 +55,16 @@ class LoggedSearch:
 
 @dataclass(frozen=True)
 class Collaborators:
-    """The parts of a search that the callback informs or asks.
+    """The parts of a search that the callback uses.
 
     Attributes:
-        progress: shows what happens.
-        tracker: sends it to Weights & Biases.
-        searcher: runs fewer trials side by side when GPU memory runs out.
-        asha: knows where it stopped a trial; None without ASHA.
-        interrupted: set when the search is to end.
-        storage: waits while the search's folder cannot be reached.
-        new_nodes: checks nodes that join the cluster.
+        progress: shows reports and ends of trials to the user.
+        tracker: sends them to Weights & Biases.
+        searcher: lowers the number of trials that run at the same time when GPU memory runs out.
+        asha: knows the report at which it stopped a trial; None without ASHA.
+        interrupted: the event that asks the search to end.
+        storage: waits while the search's folder is unavailable; None to never wait.
+        new_nodes: checks nodes that join the cluster; None to check none.
     """
 
     progress: SearchProgress
@@ -77,13 +77,13 @@ class Collaborators:
 
 
 class TrialLogger(DriverOnly, Callback):  # type: ignore[misc]
-    """Tune's callback in the driver: writes `config.json`, `reports.jsonl` and `trial.json` of each trial.
+    """A Ray Tune callback that writes `config.json`, `reports.jsonl` and `trial.json` of each trial.
 
     A trial that the time budget interrupts gets no `trial.json`, because Tune reports no end; `resume` continues it.
 
     Args:
-        search: whose trials are logged.
-        collaborators: the parts of the search that the callback informs or asks.
+        search: the search whose trials are logged.
+        collaborators: the parts of the search that the callback uses.
     """
 
     def __init__(self, search: LoggedSearch, collaborators: Collaborators) -> None:
@@ -93,9 +93,10 @@ class TrialLogger(DriverOnly, Callback):  # type: ignore[misc]
         self._progress = collaborators.progress
         self._tracker = collaborators.tracker
         self._values: dict[str, dict[int, float]] = {}
-        # By Tune's trial id: a trial whose host may have died, that host's address, and until when to suspect it.
+        # By Tune's trial id: a failed trial, the address of its host, which may have died, and the time (monotonic)
+        # until which to check the host.
         self._suspected: dict[str, tuple[Any, str, float]] = {}
-        self._last_look = 0.0
+        self._last_cluster_check = 0.0
 
     def _folder(self, trial: Any) -> Path:
         return self._experiment.folder / layout.RESULTS / str(trial.storage.trial_dir_name)
@@ -105,20 +106,20 @@ class TrialLogger(DriverOnly, Callback):  # type: ignore[misc]
         self._experiment.upload(path)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Raise an interrupt between two steps of Tune's loop, store what is due, and look at the cluster.
+        """Raise a pending interrupt, sync the search's folder if it is due, and check the cluster.
 
-        An interrupt that is raised elsewhere may be swallowed by Ray's own code.
+        The interrupt is raised here, between two steps of Tune's loop, because Ray's own code could swallow it.
 
         Args:
-            iteration: of Tune's loop.
-            trials: all of Tune's.
+            iteration: the iteration of Tune's loop.
+            trials: all of Tune's trials.
             **info: not used.
         """
         if self._others.interrupted.is_set():
             raise KeyboardInterrupt
         self._experiment.sync_if_due()
-        if time.monotonic() > self._last_look + _LOOK_SECONDS:
-            self._last_look = time.monotonic()
+        if time.monotonic() > self._last_cluster_check + _CLUSTER_CHECK_SECONDS:
+            self._last_cluster_check = time.monotonic()
             if self._suspected:
                 self._take_back_failures(connection.dead_hosts())
             if self._others.new_nodes is not None:
@@ -127,22 +128,22 @@ class TrialLogger(DriverOnly, Callback):  # type: ignore[misc]
 
     def _take_back_failures(self, dead_hosts: set[str]) -> None:
         """Do not count failures whose host has died, because the trial did not cause them."""
-        for trial_id, (trial, address, until) in list(self._suspected.items()):
+        for trial_id, (trial, address, deadline) in list(self._suspected.items()):
             if address in dead_hosts:
                 trial.run_metadata.num_failures -= 1
                 self._progress.note(
                     f"trial {trial.config['trial']}: its host {address} has died; it continues elsewhere"
                 )
-            if address in dead_hosts or time.monotonic() > until:
+            if address in dead_hosts or time.monotonic() > deadline:
                 del self._suspected[trial_id]
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Called when a trial starts, continues from an earlier part of the search, or restarts after a crash.
 
         Args:
-            iteration: of Tune's loop.
-            trials: all of Tune's.
-            trial: the one that starts.
+            iteration: the iteration of Tune's loop.
+            trials: all of Tune's trials.
+            trial: the trial that starts.
             **info: not used.
         """
         self._await_storage()
@@ -159,13 +160,13 @@ class TrialLogger(DriverOnly, Callback):  # type: ignore[misc]
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """Called with each report. A restarted trial repeats some with the same values; these are skipped.
+        """Called with each report. A restarted trial repeats some reports with the same values; these are skipped.
 
         Args:
-            iteration: of Tune's loop.
-            trials: all of Tune's.
-            trial: the one that reports.
-            result: its report.
+            iteration: the iteration of Tune's loop.
+            trials: all of Tune's trials.
+            trial: the trial that reports.
+            result: the report.
             **info: not used.
         """
         if result["report"] in self._values[trial.trial_id]:
@@ -179,19 +180,19 @@ class TrialLogger(DriverOnly, Callback):  # type: ignore[misc]
         path = self._folder(trial) / layout.TRIAL_REPORTS
         with path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(row) + "\n")
-        # Tune asks for the checkpoint of this report next. Upload first, so that none is stored without its reports.
+        # Tune stores the checkpoint of this report next. Upload first, so that no checkpoint lacks its reports.
         self._experiment.upload(path)
         self._values[trial.trial_id][result["report"]] = result[self._search.metric]
         self._tracker.reported(trial.config["trial"], row)
         self._progress.reported(trial.config["trial"], row)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Called when a trial ended by itself or by ASHA.
+        """Called when a trial ended by itself or was stopped by ASHA.
 
         Args:
-            iteration: of Tune's loop.
-            trials: all of Tune's.
-            trial: the one that ended.
+            iteration: the iteration of Tune's loop.
+            trials: all of Tune's trials.
+            trial: the trial that ended.
             **info: not used.
         """
         result = trial.last_result or {}
@@ -203,7 +204,7 @@ class TrialLogger(DriverOnly, Callback):  # type: ignore[misc]
             assert self._others.asha is not None
             reason = f"ASHA at report {self._others.asha.stopped[trial.trial_id]}"
         if state != TrialState.FINISHED:
-            # It is neither continued nor exported, so its checkpoints would only fill the disk.
+            # The trial is neither continued nor exported, so its checkpoints would only fill the disk.
             self._experiment.delete_checkpoints(self._folder(trial))
         self._end(trial, state, reason)
 
@@ -213,9 +214,9 @@ class TrialLogger(DriverOnly, Callback):  # type: ignore[misc]
         Host deaths and GPU out-of-memory errors do not count against its retries.
 
         Args:
-            iteration: of Tune's loop.
-            trials: all of Tune's.
-            trial: the one that failed.
+            iteration: the iteration of Tune's loop.
+            trials: all of Tune's trials.
+            trial: the trial that failed.
             **info: not used.
         """
         if "OutOfMemoryError" not in _last_error_line(trial):
@@ -226,15 +227,15 @@ class TrialLogger(DriverOnly, Callback):  # type: ignore[misc]
         workers = self._others.searcher.back_off()
         if workers is not None:
             trial.run_metadata.num_failures -= 1
-            self._progress.note(f"GPU memory ran out: at most {workers} trials side by side from now on")
+            self._progress.note(f"GPU memory ran out: at most {workers} trials at the same time from now on")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Called when a trial failed and has no retries left.
 
         Args:
-            iteration: of Tune's loop.
-            trials: all of Tune's.
-            trial: the one that failed.
+            iteration: the iteration of Tune's loop.
+            trials: all of Tune's trials.
+            trial: the trial that failed.
             **info: not used.
         """
         self._end(trial, TrialState.FAILED, _last_error_line(trial) or "its worker died")
@@ -248,11 +249,13 @@ class TrialLogger(DriverOnly, Callback):  # type: ignore[misc]
         folder = self._folder(trial)
         self._experiment.delete(folder / checkpoints.RESTART)
         if not (folder / layout.TRIAL_CONFIG).exists():
-            # Its worker died before it could start. Without this file the results would lack a trial of the study.
+            # The worker died before the trial could start. Without this file the results would lack the trial.
             self._write_config(trial)
         values = self._values.get(trial.trial_id, {})
         score = None
         if state == TrialState.FINISHED:
+            # The file that declares the trial finished must not outlive its checkpoint and reports in a loss of power.
+            files.sync(folder)
             score = judge([values[report] for report in sorted(values)], self._search.judge_by)
         ending = {"state": str(state), "reason": reason, "score": score, "time": time.time()}
         self._write(folder / layout.TRIAL_ENDING, ending)

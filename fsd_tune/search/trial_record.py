@@ -1,4 +1,4 @@
-"""One trial as the search knows it, and as Optuna stores it. Knows nothing of Ray."""
+"""A trial as the search records it, and as Optuna stores it. This module does not use Ray."""
 
 import math
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, create_trial
 from fsd_tune.settings.judging import judge
 from fsd_tune.storage.layout import TrialState
 
-# What Optuna calls the states of a trial.
+# Optuna's states by the states of a trial.
 OPTUNA_STATES: dict[str, optuna.trial.TrialState] = {
     TrialState.FINISHED: optuna.trial.TrialState.COMPLETE,
     TrialState.STOPPED: optuna.trial.TrialState.PRUNED,
@@ -23,14 +23,14 @@ OPTUNA_STATES: dict[str, optuna.trial.TrialState] = {
 
 @dataclass
 class TrialRecord:
-    """One trial as the search knows it.
+    """A trial as the search records it.
 
     Attributes:
-        params: its searched parameters.
+        params: the searched parameters.
         state: running, finished, stopped or failed.
         values: the selection metric at each report, by report index.
-        generation: the generation of CMA-ES in which its parameters were drawn; None for other samplers.
-        ended_at: when it ended, as `time.time()` gives it; 0 for a trial of this process.
+        generation: the generation of CMA-ES in which the parameters were drawn; None for other samplers.
+        ended_at: the time when it ended, as `time.time()` returns it; 0 for a trial of this process.
     """
 
     params: dict[str, Any]
@@ -65,9 +65,9 @@ def frozen_trial(
 
     Args:
         trial: the trial.
-        score: its score; a stopped trial gets its last value instead, as Optuna does with a pruned one.
-        state: its state in the study, which for a sampler may differ from the trial's own.
-        distributions: of at least the trial's parameters.
+        score: the score. A stopped trial gets its last value instead, as Optuna does with a pruned trial.
+        state: the state in the study, which can differ from the trial's own in a sampler's study.
+        distributions: the distributions of at least the trial's parameters.
     """
     finite = {report: value for report, value in trial.values.items() if math.isfinite(value)}
     if state == TrialState.STOPPED and finite:

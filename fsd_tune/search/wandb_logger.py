@@ -27,17 +27,17 @@ _CHARTS = ("history", "importances", "parallel", "clusters")
 
 
 class WandbSearchLogger:
-    """Sends the trials of a search and its results to a `Tracker`."""
+    """A logger that sends the trials of a search and its results to a `Tracker`."""
 
     def __init__(self, settings: Wandb, folder: Path, summary: SearchSummary, display: Display) -> None:
         """Begin tracking.
 
         Args:
-            settings: of Weights & Biases.
-            folder: the search's.
-            summary: of the search; its `group` names the search among all of a project
-                (folders of earlier versions have none).
-            display: shows problems of the tracking and where its runs are.
+            settings: the settings of Weights & Biases.
+            folder: the search's folder.
+            summary: the summary of the search. Its `group` names the search in a W&B project; without one, as in
+                folders of earlier versions, the search's name does.
+            display: the display that shows problems of the tracking.
         """
         self._tracker = Tracker(settings, folder, str(summary.group or summary.name), display.line)
         self._metric = str(summary.metric)
@@ -54,8 +54,8 @@ class WandbSearchLogger:
         """Add facts that all runs share.
 
         Args:
-            fingerprint: of the memory that trials are served from.
-            score: of the teacher on the split that selects.
+            fingerprint: the fingerprint of the memory that trials use.
+            score: the score of the teacher on the split that selects students.
         """
         self._facts |= {"memory": fingerprint, "teacher/score": score}
 
@@ -63,9 +63,9 @@ class WandbSearchLogger:
         """Begin the run of a trial, with the reports that its folder holds already.
 
         Args:
-            number: of the trial.
-            config: its configuration.
-            folder: the trial's.
+            number: the number of the trial.
+            config: the configuration of the trial.
+            folder: the trial's folder.
         """
         facts = self._facts | {"trial": number} | {f"hp/{name}": value for name, value in config.items()}
         self._tracker.begin(_name(number), "trial", facts, _rows_with_cka(folder))
@@ -74,7 +74,7 @@ class WandbSearchLogger:
         """Log a report of a trial.
 
         Args:
-            number: of the trial.
+            number: the number of the trial.
             row: the report.
         """
         self._tracker.log(_name(number), _with_cka(row))
@@ -83,14 +83,14 @@ class WandbSearchLogger:
         """End the run of a trial.
 
         Args:
-            number: of the trial.
-            ending: what its `trial.json` holds.
-            values: its metric at each report.
+            number: the number of the trial.
+            ending: the content of the trial's `trial.json`.
+            values: the metric at each report.
         """
-        known = [value for value in values if math.isfinite(value)]
-        best = {f"best_{self._metric}": self._sign * max(self._sign * value for value in known)} if known else {}
+        finite = [value for value in values if math.isfinite(value)]
+        best = {f"best_{self._metric}": self._sign * max(self._sign * value for value in finite)} if finite else {}
         facts = {name: ending.get(name) for name in ("state", "reason", "score")}
-        # Only a finished trial has a score. In a table the others have NaN, which differs from itself.
+        # Only a finished trial has a score. In a table other trials have NaN, which is not equal to itself.
         figures = {name: value for name, value in facts.items() if value not in (None, "") and value == value}
         self._tracker.end(_name(number), figures | best, ending["state"] == TrialState.FAILED)
 
@@ -107,17 +107,18 @@ class WandbSearchLogger:
             self.ended(number, {name: row[name] for name in ("state", "reason", "score")}, values)
 
     def conclude(self, results: Results) -> None:
-        """Write the runs that a killed part of the search left out, and the run of the whole search.
+        """Write the runs that a killed part of the search did not write, and the run of the whole search.
 
-        The latter holds figures, the leaderboard and the report's main charts.
+        The run of the whole search has figures, the leaderboard and the report's main charts.
 
         Args:
-            results: of the search.
+            results: the results of the search.
         """
         if not self._tracker.active:
             return
         self._catch_up(results)
-        saved, best = results.saved, results.best
+        saved = results.saved
+        best = results.best
         summary = results.summary
         memory = summary.memory
         figures: dict[str, Any] = {
@@ -151,15 +152,18 @@ def _rows_with_cka(folder: Path) -> Iterable[dict[str, Any]]:
 
 
 def _with_cka(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a report with the CKA of each loss term -log(CKA + 1e-8) (docs/explanation/method.md, "Loss terms")."""
+    """Return a report with the CKA values that its loss terms -log(CKA + 1e-8) imply.
+
+    See docs/explanation/method.md, "Loss terms".
+    """
     cka = {name: math.exp(-row[term]) - 1e-8 for term, name in _CKA.items() if math.isfinite(row.get(term, math.nan))}
     return {**row, **cka}
 
 
 def _table_and_charts(results: Results) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the leaderboard, and the charts of the report that compare trials, as JSON."""
-    shown = ["number", "state", "score", "last", "best", "reports", *results.hyperparameters, "reason"]
-    rows = results.trials[shown].head(_LEADERBOARD_ROWS).astype(object)
-    table = {"columns": shown, "data": rows.where(pd.notna(rows), None).values.tolist()}
-    drawn = {key: chart.figure for key, chart in charts(results).items() if key in _CHARTS}
-    return table, {key: figure.to_json() for key, figure in drawn.items() if figure is not None}
+    columns = ["number", "state", "score", "last", "best", "reports", *results.hyperparameters, "reason"]
+    rows = results.trials[columns].head(_LEADERBOARD_ROWS).astype(object)
+    table = {"columns": columns, "data": rows.where(pd.notna(rows), None).values.tolist()}
+    figures = {key: chart.figure for key, chart in charts(results).items() if key in _CHARTS}
+    return table, {key: figure.to_json() for key, figure in figures.items() if figure is not None}

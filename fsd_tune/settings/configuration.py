@@ -31,8 +31,8 @@ def sample(settings: Settings, trial: Trial) -> dict[str, Any]:
     or have their default.
 
     Args:
-        settings: The settings of the search.
-        trial: The trial.
+        settings: the settings of the search.
+        trial: the trial.
 
     Returns:
         {"method": ..., hyperparameter: value, ...} with every hyperparameter that the method uses and all of
@@ -53,13 +53,13 @@ def sample(settings: Settings, trial: Trial) -> dict[str, Any]:
 def distributions(settings: Settings) -> dict[str, BaseDistribution]:
     """Return Optuna's distribution of each searched hyperparameter, including conditional ones.
 
-    `method` is the first if it is searched.
+    `method` is the first one if it is searched.
 
     Args:
-        settings: The settings whose `method` and `space` are searched.
+        settings: the settings whose `method` and `space` are searched.
 
     Returns:
-        Each as {searched hyperparameter: distribution}, empty if nothing is searched.
+        {searched hyperparameter: distribution}, empty if nothing is searched.
     """
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -82,7 +82,7 @@ def first_configurations(settings: Settings) -> list[dict[str, Any]]:
     `search.first` follow. The sampler draws the searched hyperparameters that a configuration does not name.
 
     Args:
-        settings: The settings of the search.
+        settings: the settings of the search.
 
     Returns:
         Each as {searched hyperparameter: value}.
@@ -107,11 +107,11 @@ def configure(
     """Return a configuration in which `pick` decides each searched hyperparameter, the method first.
 
     Args:
-        settings: The settings of the search.
-        pick: Called with the name and domain of each searched hyperparameter that the method uses and whose `when`
+        settings: the settings of the search.
+        pick: called with the name and domain of each searched hyperparameter that the method uses and whose `when`
             holds; returns its value.
-        given: Values that are taken as they are.
-        only_picked: Whether to leave out hyperparameters that are given, fixed or have their default.
+        given: values that are used unchanged.
+        only_picked: whether to leave out hyperparameters that are given, fixed or have their default.
 
     Returns:
         {"method": ..., hyperparameter: value, ...}.
@@ -140,11 +140,11 @@ def configure(
 
 
 def picked(settings: Settings, full: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the searched part of a full configuration.
+    """Return the searched hyperparameters of a full configuration.
 
     Args:
-        settings: The settings of the search.
-        full: A configuration with all hyperparameters of its method.
+        settings: the settings of the search.
+        full: a configuration with all hyperparameters of its method.
 
     Returns:
         The searched hyperparameters that its method uses and whose `when` holds.
@@ -156,7 +156,7 @@ def unconditional(settings: Settings) -> list[str]:
     """Return the searched hyperparameters that every configuration has.
 
     Args:
-        settings: The settings of the search.
+        settings: the settings of the search.
     """
     return [
         name
@@ -173,19 +173,19 @@ def resolve(settings: Settings, configuration: Mapping[str, Any] | None = None) 
     """Return the full configuration of one run.
 
     Args:
-        settings: The settings; the values that they fix are used where `configuration` has none, then the defaults.
-        configuration: Values by hyperparameter.
+        settings: the settings. What `configuration` lacks comes from the values that they fix, then from the defaults.
+        configuration: values by hyperparameter.
 
     Returns:
         {name: value} of the method and of all its hyperparameters.
 
     Raises:
-        InputError: A hyperparameter is still a range or a choice (the message names the flag that fixes it), or
+        InputError: a hyperparameter is still a range or a choice (the message names the flag that fixes it), or
             `configuration` has an unknown name or a value that is not accepted.
     """
-    given = dict(configuration or {})
+    values = dict(configuration or {})
     problems = []
-    for name, value in given.items():
+    for name, value in values.items():
         if name == "method":
             if value not in list(METHODS):
                 problems.append(f"method: found {describe(value)}, but must be one of {listed(METHODS)}.")
@@ -194,18 +194,18 @@ def resolve(settings: Settings, configuration: Mapping[str, Any] | None = None) 
         else:
             h = HYPERPARAMETERS[name]
             try:
-                given[name] = as_number(value, h.kind, h.low, h.high, h.low_open)
+                values[name] = as_number(value, h.kind, h.low, h.high, h.low_open)
             except ValueError as error:
                 problems.append(f"{name}: found {describe(value)}, but {error}.")
     if problems:
         raise InputError(problems)
 
-    def missing(name: str, entry: Range | Choice) -> Any:
+    def note_missing(name: str, entry: Range | Choice) -> Any:
         key = name if name == "method" else f"space.{name}"
         problems.append(f"{key}: is searched, but one run needs one value: give {flag_of(key)} VALUE.")
         return entry.choice[0] if isinstance(entry, Choice) else entry.low
 
-    full = configure(settings, missing, given)
+    full = configure(settings, note_missing, values)
     if problems:
         raise InputError(problems)
     return full
@@ -216,7 +216,7 @@ def _holds(entry: Range | Choice, configuration: Mapping[str, Any]) -> bool:
 
 
 def _in_order(space: Mapping[str, Domain], names: list[str]) -> list[str]:
-    """Return the names in an order in which each follows the others that its `when` names."""
+    """Return the names in an order in which each comes after the others that its `when` names."""
     ordered: list[str] = []
     while len(ordered) < len(names):
         ready = [
@@ -231,7 +231,7 @@ def _in_order(space: Mapping[str, Domain], names: list[str]) -> list[str]:
 
 
 def _searched(settings: Settings) -> dict[str, Range | Choice]:
-    """Return the searched hyperparameters that some chosen method uses, `method` first."""
+    """Return the searched hyperparameters that at least one chosen method uses, `method` first."""
     searched: dict[str, Range | Choice] = {}
     if isinstance(settings.method, Choice):
         searched["method"] = settings.method
@@ -248,7 +248,7 @@ def last(entry: Range) -> float | int:
     The steps are added as decimals, because users write decimals: three steps of 0.1 from 0 reach 0.3.
 
     Args:
-        entry: The range of a hyperparameter.
+        entry: the range of a hyperparameter.
     """
     if entry.step is None:
         return entry.high
@@ -260,8 +260,8 @@ def nearest_value(entry: Range | Choice, value: float | int) -> float | int:
     """Return the value of a domain that is nearest to `value`.
 
     Args:
-        entry: The domain.
-        value: The value.
+        entry: the domain.
+        value: the value.
     """
     if isinstance(entry, Choice):
         return min(entry.choice, key=lambda choice: abs(choice - value))  # type: ignore[no-any-return]

@@ -29,12 +29,12 @@ class Range(BaseModel):
     """A searched interval with both ends included, optionally in steps or on a log scale.
 
     Attributes:
-        low: The lowest value; an int for integer hyperparameters, else a float.
-        high: The highest value, of the same type.
-        step: The distance of neighbouring values; None for any value between.
-        log: Whether values are drawn on a log scale.
-        when: Maps other hyperparameters (or `method`) to the values for which this one is searched. Otherwise it has
-            its default.
+        low: the lowest value; an int for integer hyperparameters, else a float.
+        high: the highest value, of the same type.
+        step: the distance between neighbouring values; None if every value in the interval is possible.
+        log: whether values are drawn on a log scale.
+        when: maps other hyperparameters (or `method`) to the values for which this one is searched. For other values
+            it has its default.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,8 +49,8 @@ class Choice(BaseModel):
     """A searched list of values.
 
     Attributes:
-        choice: The values.
-        when: As in `Range`.
+        choice: the values.
+        when: as in `Range`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -62,11 +62,11 @@ Domain = Fixed | Range | Choice
 
 
 def contains(entry: Domain, value: float | int) -> bool:
-    """Return whether a domain contains a value; for a range in steps, up to rounding.
+    """Return whether a domain contains a value, with a tolerance for rounding in a range with steps.
 
     Args:
-        entry: The domain.
-        value: The value.
+        entry: the domain.
+        value: the value.
     """
     if isinstance(entry, Fixed):
         return value == entry.value
@@ -81,13 +81,13 @@ def contains(entry: Domain, value: float | int) -> bool:
 def read_entry(name: str, raw: Any, path: KeyPath, problems: Problems) -> Domain | None:
     """Read the domain of a hyperparameter: a number, a range or a choice.
 
-    The names and values of its `when` are not checked; `space.read_space` does that once all domains are known.
+    `space.read_space` checks the names and values of its `when` once all domains are known.
 
     Args:
-        name: The hyperparameter.
-        raw: Its value in the file.
-        path: The key path of the value.
-        problems: Where to note the problems.
+        name: the hyperparameter.
+        raw: its value in the file.
+        path: the key path of the value.
+        problems: receives the problems.
 
     Returns:
         The domain, or None after noting a problem.
@@ -117,7 +117,7 @@ def read_entry(name: str, raw: Any, path: KeyPath, problems: Problems) -> Domain
 
 
 def _read_choices(h: Hyperparameter, raw: Any, path: KeyPath, problems: Problems) -> tuple[Any, ...]:
-    """Return the values, or none of them if one is wrong."""
+    """Return the values, or an empty tuple if one is wrong."""
     if not isinstance(raw, list) or not raw:
         words = "an empty list" if raw == [] else describe(raw)
         problems.add(path, f"found {words}, but must be a list of at least one value.")
@@ -175,9 +175,10 @@ def _read_step(
         if isinstance(raw, bool) or not isinstance(raw, int | float) or not math.isfinite(raw) or raw <= 0:
             problems.found(path, raw, "must be a number above 0")
         return None
-    # At least one step must fit into the range. Integers need whole steps.
-    least, most = (1, width) if h.kind is int else (0, float(f"{width:.12g}"))
-    return problems.number(path, raw, h.kind, least, most, low_open=h.kind is float)  # type: ignore[no-any-return]
+    # At least one step must fit into the range, and not more than decimals can count. Integers need whole steps.
+    most = float(f"{width:.12g}")
+    least = 1 if h.kind is int else most * 1e-9
+    return problems.number(path, raw, h.kind, least, width if h.kind is int else most)  # type: ignore[no-any-return]
 
 
 def _read_when(raw: Any, path: KeyPath, problems: Problems) -> dict[str, tuple[Any, ...]]:

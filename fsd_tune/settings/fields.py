@@ -1,12 +1,13 @@
-"""Types of fields that the models of YAML files share, and pydantic's errors in the words of this package."""
+"""Field types that the models of YAML files share, and pydantic's errors as messages of this package."""
 
+import os
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from fsd_tune.errors import nearest
@@ -18,14 +19,14 @@ _NUMBER_ERRORS = ("int_", "float_", "greater_than", "less_than", "finite_number"
 
 @dataclass(frozen=True)
 class Accepted:
-    """Annotation of a field: what it accepts, in words, where its type and range do not say it."""
+    """An annotation that says what a field accepts, if its type and range do not say it."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Reason:
-    """Annotation of a field: why its range ends where it does."""
+    """An annotation that gives the reason for the ends of a field's range."""
 
     text: str
 
@@ -61,17 +62,19 @@ def _read_truth(value: Any) -> bool:
 Whole = Annotated[int, BeforeValidator(_read_whole)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Text = Annotated[str, BeforeValidator(_read_text), Accepted("text")]
+# A path or hub id, with `~` expanded.
+Place = Annotated[Text, AfterValidator(os.path.expanduser)]
 Truth = Annotated[bool, BeforeValidator(_read_truth), Accepted("true or false")]
 
 
 def note_errors(error: ValidationError, model: type[BaseModel], problems: Problems, path: KeyPath = ()) -> None:
-    """Note what pydantic found wrong with a mapping.
+    """Note the errors that pydantic found in a mapping.
 
     Args:
-        error: The error.
-        model: The model that the mapping was validated against.
-        problems: Where to note the problems.
-        path: The key path of the mapping.
+        error: the error.
+        model: the model that the mapping was validated against.
+        problems: receives the problems.
+        path: the key path of the mapping.
     """
     for each in error.errors(include_url=False):
         _note_error(each, model, problems, path)
@@ -80,10 +83,10 @@ def note_errors(error: ValidationError, model: type[BaseModel], problems: Proble
 def bounds(field: FieldInfo) -> Bounds:
     """Return the range of a field that holds a number.
 
-    A field of more types, such as `Whole | None`, has its range in its own metadata.
+    A field of several types, such as `Whole | None`, has its range in its own metadata.
 
     Args:
-        field: A field that pydantic limits with `ge` or `gt` and with `le`.
+        field: a field that pydantic limits with `ge` or `gt` and with `le`.
     """
     kind = int if int in types_of(field.annotation) else float
     above = [each.gt for each in field.metadata if isinstance(each, Gt)]
@@ -98,31 +101,31 @@ def accepted(field: FieldInfo) -> str:
     """Return what a field accepts, in words.
 
     Args:
-        field: A field of a model of a YAML file.
+        field: a field of a model of a YAML file.
 
     Returns:
         A phrase for messages, such as `a number from 0 to 1, or null`.
     """
     options = list(types_of(field.annotation))
-    told = next((each.text for each in (*field.metadata, *options) if isinstance(each, Accepted)), "")
-    if not told:
+    phrase = next((each.text for each in (*field.metadata, *options) if isinstance(each, Accepted)), "")
+    if not phrase:
         model = next((each for each in options if isinstance(each, type) and issubclass(each, BaseModel)), None)
         if model is not None:
-            told = f"a mapping of {listed(model.model_fields)}"
+            phrase = f"a mapping of {listed(model.model_fields)}"
         elif any(isinstance(each, Le) for each in field.metadata):
-            told = span(*bounds(field))
+            phrase = span(*bounds(field))
         else:
             names = words(field.annotation)
             assert names, f"nothing says what {field} accepts: annotate it with Accepted"
-            told = f"one of {listed(names)}"
-    return f"{told}, or null" if type(None) in options else told
+            phrase = f"one of {listed(names)}"
+    return f"{phrase}, or null" if type(None) in options else phrase
 
 
 def words(annotation: Any) -> tuple[str, ...]:
-    """Return the words of a Literal, which may be one of null's alternatives.
+    """Return the words of a Literal, which may be part of a union with None.
 
     Args:
-        annotation: The type of a field.
+        annotation: the type of a field.
 
     Returns:
         The words in the order of the Literal, empty if there is none.
@@ -134,7 +137,7 @@ def types_of(annotation: Any) -> Iterator[Any]:
     """Yield the types of a union one by one, and the annotations on them.
 
     Args:
-        annotation: The type of a field, such as `int | None`; one that is no union is yielded as it is.
+        annotation: the type of a field, such as `int | None`; any other type is yielded unchanged.
     """
     if get_origin(annotation) in (Union, types.UnionType, Annotated):
         for part in get_args(annotation):
@@ -171,8 +174,8 @@ def _note_value(error: Mapping[str, Any], field: FieldInfo, problems: Problems, 
         reason = next((f": {each.text}" for each in field.metadata if isinstance(each, Reason)), "")
         try:
             as_number(error["input"], *bounds(field))
-        except ValueError as wrong:
-            problems.found(path, error["input"], f"{wrong}{reason}")
+        except ValueError as number_error:
+            problems.found(path, error["input"], f"{number_error}{reason}")
         else:
             raise AssertionError(error)
 

@@ -10,7 +10,7 @@ def judge(values: Sequence[float], judge_by: str) -> float:
     """Return the score of a trial.
 
     Args:
-        values: The selection metric of each evaluation, oldest first.
+        values: the selection metric of each evaluation, oldest first.
         judge_by: `mean_of_last_3` (of all evaluations if there are fewer) or `last`.
 
     Returns:

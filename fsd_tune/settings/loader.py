@@ -1,6 +1,6 @@
 """Load settings from YAML, flags and Python values, and dump them.
 
-Each section is checked by itself and then what spans sections, so that one error message holds all problems.
+Each section is checked first, then the rules that span sections. One error message lists all problems.
 """
 
 from collections.abc import Mapping
@@ -28,18 +28,18 @@ class Settings(BaseModel):
     """The settings of a search or a single distillation, created and checked by `load` or `from_dict`.
 
     Attributes:
-        method: The method, or a choice of several.
-        space: The domain of each hyperparameter of the methods, and of those of optimisation that the file names; the
-            others have their default.
-        student: The section `student`; the following attributes are sections, too.
-        data: Examples.
-        loss: Structure terms.
-        memory: The teacher memory.
-        search: Trials, sampler and judging.
-        asha: Early stopping; None when it is off.
+        method: the method, or a choice of several.
+        space: the domain of each hyperparameter of the methods, and of those of optimisation that the file names; the
+            others have their defaults.
+        student: the section `student`; the following attributes are sections, too.
+        data: examples.
+        loss: structure terms.
+        memory: the teacher memory.
+        search: trials, sampler and judging.
+        asha: early stopping; None when it is off.
         precision: auto, float32 or bf16.
-        resources: The resources of a trial.
-        wandb: Tracking.
+        resources: the resources of a trial.
+        wandb: tracking.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -58,15 +58,15 @@ class Settings(BaseModel):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Settings":
-        """Return the settings of plain Python values, as a settings file has them.
+        """Return settings from plain Python values, which have the form of a settings file.
 
         The method's own hyperparameters that `values` does not name have their defaults.
 
         Args:
-            values: Keys and values of a settings file: text, numbers, booleans, None, lists and mappings.
+            values: keys and values of a settings file: text, numbers, booleans, None, lists and mappings.
 
         Raises:
-            InputError: With all problems, each as `dotted.key: ...`.
+            InputError: there is a problem. The error lists all of them, each as `dotted.key: ...`.
 
         Example:
             >>> settings = Settings.from_dict({"method": "kd", "space": {"alpha": 0.3}, "search": {"trials": 20}})
@@ -91,15 +91,15 @@ def load(
     """Return the settings of a YAML file.
 
     Args:
-        path: The file. None: every setting has its default, also the method's own hyperparameters, and `overrides`
-            must hold the method.
-        overrides: {dotted key: value}, which replace the file's. A text value is parsed as YAML, as `parse_flags`
-            returns it; any other is taken as it is.
-        places: {dotted key: place}, for errors in overrides that no flag gave.
+        path: the file. If None, every setting has its default, including the method's own hyperparameters, and
+            `overrides` must contain the method.
+        overrides: {dotted key: value}, which replace the file's. A text value, as `parse_flags` returns it, is
+            parsed as YAML; any other is used unchanged.
+        places: {dotted key: place}, the places to report for overrides that do not come from a flag.
 
     Raises:
-        InputError: With all problems: of the file as `file:line: key: ...`, of an override as `--flag: ...`, or
-            `place: ...` when `places` has its key.
+        InputError: there is a problem. The error lists all of them: those of the file as `file:line: key: ...`, those
+            of an override as `--flag: ...`, or as `place: ...` if `places` has its key.
 
     Example:
         >>> import fsd_tune as fsd
@@ -117,8 +117,25 @@ def load(
     return _build(document.data, overrides, problems, complete=path is None)
 
 
+def load_section(name: str, values: Mapping[str, Any], places: Mapping[str, str]) -> Any:
+    """Return one section of the settings from plain values, for verbs without a settings file.
+
+    Args:
+        name: the section.
+        values: values by key.
+        places: the place of each key, such as its flag, for errors.
+
+    Raises:
+        InputError: values are not accepted.
+    """
+    problems = Problems("", {}, [], {(name, key): place for key, place in places.items()})
+    section = _section(name, values, problems)
+    problems.raise_any()
+    return section
+
+
 def _build(data: dict[str, Any], overrides: Mapping[str, Any], problems: Problems, complete: bool) -> Settings:
-    """Check the data with the overrides applied, and make settings of it.
+    """Return settings from the data with the overrides applied.
 
     With `complete`, the method's own hyperparameters get their defaults.
     """
@@ -157,7 +174,7 @@ def dump(settings: Settings) -> str:
     """Return all settings as YAML, including defaults. `load` reads it back to equal settings.
 
     Args:
-        settings: The settings to write.
+        settings: the settings to write.
     """
     data: dict[str, Any] = {"method": _plain(settings.method)}
     weighted = settings.loss.weights is not None
@@ -175,7 +192,7 @@ def dump(settings: Settings) -> str:
 
 
 def _plain(entry: str | Domain) -> Any:
-    """Return a method or a domain as a file has it, without the keys that have their default."""
+    """Return a method or a domain in the form of a settings file, without keys that have their defaults."""
     if isinstance(entry, str):
         return entry
     if isinstance(entry, Fixed):
@@ -184,7 +201,7 @@ def _plain(entry: str | Domain) -> Any:
 
 
 def _section(name: str, raw: Any, problems: Problems) -> Any:
-    """Return a section, or None after noting problems. An empty section has its defaults."""
+    """Return a section, or None after noting problems. An empty section gets its defaults."""
     model = SECTIONS[name]
     if raw is None or (name == "asha" and (raw == "on" or raw is True)):
         raw = {}
@@ -200,7 +217,7 @@ def _section(name: str, raw: Any, problems: Problems) -> Any:
 
 
 def _weighted(data: Mapping[str, Any], methods: tuple[str, ...] | None, problems: Problems) -> bool:
-    """Return whether loss.weights is given, and note if the method has no such weights."""
+    """Return whether loss.weights is given, and note a problem if the method has no such weights."""
     loss = data.get("loss")
     if not isinstance(loss, Mapping) or loss.get("weights") is None:
         return False
@@ -222,7 +239,7 @@ def _check_unknown(data: Mapping[str, Any], problems: Problems) -> None:
 
 
 def _check_sections(sections: Mapping[str, Any], methods: tuple[str, ...] | None, problems: Problems) -> None:
-    """Check what spans several keys."""
+    """Check the rules that span several keys."""
     student = sections["student"]
     loss = sections["loss"]
     asha = sections.get("asha")

@@ -1,7 +1,7 @@
 """The table of distillation methods: their loss terms, formulas, hyperparameters and the teacher data that they use.
 
 A new method is an entry of `METHODS` (and of `TERMS` for a new loss term), a function of `fsd_tune.losses` that the
-term names, and a file in `search_spaces/`. Everything else that differs between methods reads these tables.
+term names, and a file in `search_spaces/`. All other code that depends on the method reads these tables.
 
 This module does not import torch, so that the command line validates a search space within a second.
 """
@@ -16,11 +16,11 @@ class Hyperparameter:
 
     Attributes:
         kind: `int` or `float`.
-        low: The lowest accepted value.
-        high: The highest accepted value.
-        default: The default; for `beta`, each method has its own.
-        doc: A short description, also shown by `--help`.
-        low_open: Whether `low` itself is excluded.
+        low: the lowest accepted value.
+        high: the highest accepted value.
+        default: the default; a method may have its own for `beta`.
+        doc: a short description, also shown by `--help`.
+        low_open: whether `low` itself is excluded.
     """
 
     kind: type
@@ -36,13 +36,13 @@ class Term:
     """One term of the training loss.
 
     Attributes:
-        label: The name in charts.
-        loss: The function of `fsd_tune.losses` that computes the term for one layer pair, called with the hidden
-            states of teacher and student and the attention mask; empty for terms that are no mean over layer pairs.
-        hyperparameters: Those that the term itself takes, beside its weight.
-        uses: What it needs of the teacher: "logits", "features" (hidden states) or "memory" (centroids).
-        equal_widths: Whether the hidden sizes of teacher and student must be equal.
-        cka: For terms of the form -log(CKA), the column of their loss and the column of the CKA in reports.
+        label: the name in charts.
+        loss: the function of `fsd_tune.losses` that computes the term for one layer pair, called with the hidden
+            states of teacher and student and the attention mask; empty for terms that are not a mean over layer pairs.
+        hyperparameters: the hyperparameters that the term takes in addition to its weight.
+        uses: the teacher data that it needs: "logits", "features" (hidden states) or "memory" (centroids).
+        equal_widths: whether the hidden sizes of teacher and student must be equal.
+        cka: for terms of the form -log(CKA), the column of their loss and the column of the CKA in reports.
     """
 
     label: str
@@ -58,18 +58,18 @@ class Method:
     """One distillation method.
 
     Attributes:
-        label: The name in charts and model cards.
-        formula: The total loss in plain text.
-        terms: The terms beside those of `kd`, each with the hyperparameters whose product weighs it.
-        beta: The default of `beta`.
-        uses_teacher: Whether the loss has the terms of `kd`: the task loss weighted by alpha and the soft targets
-            weighted by 1 - alpha. Without them it is the task loss alone.
+        label: the name in charts and model cards.
+        formula: the total loss in plain text.
+        terms: the terms in addition to those of `kd`, each with the hyperparameters whose product is its weight.
+        beta: the method's own default of `beta`; None for that of `HYPERPARAMETERS`.
+        uses_teacher: whether the loss has the terms of `kd`: the task loss weighted by alpha and the soft targets
+            weighted by 1 - alpha. If false, the loss is the task loss alone.
     """
 
     label: str
     formula: str
     terms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    beta: float = 30.0
+    beta: float | None = None
     uses_teacher: bool = True
 
     @property
@@ -85,7 +85,7 @@ class Method:
         return tuple(name for name in HYPERPARAMETERS if name in used or (name == "alpha" and self.uses_teacher))
 
     def uses(self, data: str) -> bool:
-        """Return whether some term needs this data of the teacher: "logits", "features" or "memory".
+        """Return whether any term needs this data of the teacher.
 
         Args:
             data: "logits", "features" or "memory".
@@ -134,9 +134,9 @@ TERMS: dict[str, Term] = {
     "angle": Term("RKD angle", loss="rkd_angle_loss", uses=_FEATURES),
 }
 
-# beta 30 is the argparse default of the scripts of Jung et al. (2023); their paper searched 3 to 6 for fsd_i and fsd_l.
-# The 1 of fsd_il and fsd_ilg is this project's own. For pkd it is one of the values 10, 100, 500 and 1000 that Sun et
-# al. (2019) try. For RKD it is what Park et al. (2019) use with a cross-entropy.
+# A beta of 30 is the argparse default of the scripts of Jung et al. (2023). Their paper searched 3 to 6 for fsd_i and
+# fsd_l. The 1 of fsd_il and fsd_ilg is this project's own. The 100 of pkd is one of the values 10, 100, 500 and 1000
+# that Sun et al. (2019) try. The values of RKD are those that Park et al. (2019) use with a cross-entropy.
 METHODS: dict[str, Method] = {
     "ce": Method("fine-tuning", "the task loss alone (plain fine-tuning)", uses_teacher=False),
     "kd": Method("KD", "L_KD = alpha · task + (1 − alpha) · T² · KL(teacher ‖ student)"),
@@ -181,23 +181,23 @@ def default(method: str, name: str) -> float | int:
     """Return the default of a hyperparameter.
 
     Args:
-        method: The name of a method.
-        name: The name of a hyperparameter.
+        method: the name of a method.
+        name: the name of a hyperparameter.
 
     Returns:
-        The default of the method's `beta`, or the hyperparameter's default.
+        The method's own default of `beta` if it has one, else the hyperparameter's default.
     """
     hyperparameter = HYPERPARAMETERS[name]
-    value = METHODS[method].beta if name == "beta" else hyperparameter.default
-    return hyperparameter.kind(value)  # type: ignore[no-any-return]
+    method_default = METHODS[method].beta if name == "beta" else None
+    return hyperparameter.kind(hyperparameter.default if method_default is None else method_default)  # type: ignore[no-any-return]
 
 
 def term_weights(method: str, config: Mapping[str, float]) -> dict[str, float]:
     """Return the weight of each term in the total loss of `method`.
 
     Args:
-        method: The name of a method.
-        config: The values of its hyperparameters.
+        method: the name of a method.
+        config: the values of its hyperparameters.
 
     Returns:
         {name of the term: weight}, in the order of `Method.all_terms`.

@@ -18,19 +18,19 @@ Data = dict[str, Any]
 
 
 def copy_plain(value: Any, path: KeyPath, issues: list[yaml_file.Issue]) -> Any:
-    """Return a copy of Python values as a YAML file would hold them: dicts, lists, text, numbers, booleans and None.
+    """Return a copy of Python values as a YAML file would contain them: dicts, lists, text, numbers, booleans and None.
 
     Args:
-        value: Any value; tuples become lists, paths text, and numbers of other libraries Python's.
-        path: The key path of the value.
-        issues: Receives an issue for each value of another type.
+        value: any value; tuples become lists, paths text, and numbers of other libraries Python's.
+        path: the key path of the value.
+        issues: receives an issue for each value of another type.
     """
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str | os.PathLike):
         return str(value)
     if isinstance(value, numbers.Integral):
-        # Beyond Python's limit of digits, a number cannot be printed, and is out of every range anyway.
+        # Python cannot print integers beyond its limit of digits. They are out of every range, as infinity is.
         return int(value) if abs(int(value)) < 10**1000 else math.inf
     if isinstance(value, numbers.Real):
         return float(value)
@@ -53,30 +53,30 @@ def is_off(section: str, data: Mapping[str, Any]) -> bool:
     """Return whether a section is switched off: `asha: off`.
 
     Args:
-        section: The name of a section.
-        data: All sections of the settings file, as plain values.
+        section: the name of a section.
+        data: all sections of the settings file, as plain values.
     """
     return section == "asha" and (data.get("asha") == "off" or data.get("asha") is False)
 
 
 def apply_overrides(data: Data, overrides: Mapping[str, Any], problems: Problems) -> None:
-    """Put the overrides into `data`; note those that cannot be read.
+    """Apply the overrides to `data`, and note those that cannot be read.
 
     Args:
-        data: The data of a settings file, changed in place.
+        data: the data of a settings file, changed in place.
         overrides: {dotted key: value}; a text value is parsed as YAML.
-        problems: Where to note the problems.
+        problems: receives the problems.
     """
     known = {key for _, key, _ in flags()}
-    # A whole section (`asha: off`) comes before its keys.
-    for key, given in sorted(overrides.items(), key=lambda item: item[0].count(".")):
+    # Apply the override of a whole section (`asha: off`) before those of its keys.
+    for key, override in sorted(overrides.items(), key=lambda item: item[0].count(".")):
         section, _, name = key.partition(".")
         path = tuple(key.split("."))
         if key not in known:
             problems.unusable(path, f"unknown key.{nearest(key, known)}")
             continue
         try:
-            value = yaml_file.parse_value(given) if isinstance(given, str) else given
+            value = yaml_file.parse_value(override) if isinstance(override, str) else override
         except ValueError as error:
             problems.unusable(path, str(error))
             continue
@@ -97,14 +97,14 @@ def apply_overrides(data: Data, overrides: Mapping[str, Any], problems: Problems
 def normalise(
     data: Data, methods: tuple[str, ...] | None, overrides: Mapping[str, Any], file_method: Any, complete: bool
 ) -> None:
-    """Fill in what the data implies, and leave out what the overrides make meaningless.
+    """Fill in the values that the data implies, and drop those that the overrides make meaningless.
 
     Args:
-        data: The data of a settings file with the overrides applied, changed in place.
-        methods: The chosen methods; None when they could not be read.
-        overrides: The overrides.
-        file_method: The value of `method` before the overrides.
-        complete: Whether the methods' own hyperparameters get their defaults.
+        data: the data of a settings file with the overrides applied, changed in place.
+        methods: the chosen methods; None when they could not be read.
+        overrides: the overrides.
+        file_method: the value of `method` before the overrides.
+        complete: whether the methods' own hyperparameters get their defaults.
     """
     if methods is not None and complete:
         _fill_space(data, methods)
@@ -125,7 +125,7 @@ def _fill_space(data: Data, methods: tuple[str, ...]) -> None:
 
 
 def _drop_other_methods(data: Data, file_method: Any, methods: tuple[str, ...], overrides: Mapping[str, Any]) -> None:
-    """Drop what a file says only for those of its methods that an override has deselected."""
+    """Drop the file's values that only methods deselected by an override use."""
     names = file_method.get("choice") if isinstance(file_method, dict) else [file_method]
     known = [name for name in names if name in METHODS] if isinstance(names, list) else []
     unused = {name for name in required(known) if name not in required(methods) and f"space.{name}" not in overrides}
@@ -152,7 +152,7 @@ def _drop_fixed_from_first(data: Data, overrides: Mapping[str, Any]) -> None:
 
 
 def _fill_published(data: Data) -> None:
-    """Make the published choices that `data.padding: published` implies, unless the data says otherwise."""
+    """Set the published choices that `data.padding: published` implies, unless the data sets them."""
     if not isinstance(data.get("data"), dict) or data["data"].get("padding") != "published":
         return
     for section, key, value in (("loss", "distance", "raw"), ("student", "memory_start", "published")):

@@ -1,4 +1,4 @@
-"""What overrides a settings file: flags such as `--student-layers 3`, and a file with one configuration.
+"""Overrides of a settings file: flags such as `--student-layers 3`, and a file with one configuration.
 
 A flag's value is YAML: `--trials=20`, `--alpha '{low: 0.1, high: 0.9}'`.
 """
@@ -41,10 +41,10 @@ def flags() -> list[tuple[str, str, str]]:
 
 
 def flag_of(dotted_key: str) -> str:
-    """Return the shortest flag of a dotted key, or the key itself when it has none.
+    """Return the shortest flag of a dotted key, or the key itself if it has none.
 
     Args:
-        dotted_key: A setting, such as `student.layers`.
+        dotted_key: a setting, such as `student.layers`.
     """
     return min((flag for flag, key, _ in flags() if key == dotted_key), key=len, default=dotted_key)
 
@@ -52,13 +52,13 @@ def flag_of(dotted_key: str) -> str:
 def parse_flags(arguments: Sequence[str]) -> dict[str, str]:
     """Return `--flag value` and `--flag=value` pairs as {dotted key: value text}, for `settings.load`.
 
-    Underscores serve as hyphens.
+    Underscores count as hyphens.
 
     Args:
-        arguments: Words of a command line, such as `["--trials", "20"]`.
+        arguments: words of a command line, such as `["--trials", "20"]`.
 
     Raises:
-        InputError: With every unknown flag, missing value and repetition.
+        InputError: a flag is unknown, lacks its value or is repeated. The error lists all of them.
     """
     keys = {flag: key for flag, key, _ in flags()}
     values: dict[str, str] = {}
@@ -90,8 +90,8 @@ def unknown_flag(flag: str, known: Iterable[str]) -> str:
     """Return the message for an unknown flag.
 
     Args:
-        flag: The flag.
-        known: The known flags.
+        flag: the flag.
+        known: the known flags.
     """
     if flag == "--gamma":
         return "unknown flag: there are `--gamma-m`, `--gamma-i`, `--gamma-l` and `--gamma-g`."
@@ -101,17 +101,17 @@ def unknown_flag(flag: str, known: Iterable[str]) -> str:
 def read_configuration_file(path: Path) -> dict[str, Any]:
     """Return the hyperparameters of a JSON or YAML file, as an agent of a W&B sweep writes it.
 
-    A sweep has no conditions, so its files name all hyperparameters: those that the file's `method` does not use are
+    A sweep has no conditions, so its files name all hyperparameters. Those that the file's `method` does not use are
     left out.
 
     Args:
-        path: A file that holds a mapping of hyperparameters, with or without `method`.
+        path: a file that holds a mapping of hyperparameters, with or without `method`.
 
     Returns:
         Overrides for `settings.load`: {dotted key: value}.
 
     Raises:
-        InputError: The file cannot be read, holds no mapping of plain values, or has an unknown hyperparameter.
+        InputError: the file cannot be read, holds no mapping of plain values, or has an unknown hyperparameter.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""What the checks of YAML files share: numbers in a range, words for values, and the collection of problems."""
+"""Shared parts of the checks of YAML files: numbers in a range, words for values, and the collection of problems."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -11,10 +11,10 @@ _AFTER_THE_FILE = 10**9
 
 
 def quote_value(value: float | int) -> str:
-    """Return a number as people write it: 16 for 16.0.
+    """Return a number as text, whole numbers without a decimal point: 16 for 16.0.
 
     Args:
-        value: The number.
+        value: the number.
     """
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(int(value))
@@ -25,7 +25,7 @@ def describe(value: Any) -> str:
     """Return a value in words that fit into one line.
 
     Args:
-        value: What a YAML file holds: None, a boolean, a number, text, a list or a mapping.
+        value: a value of a YAML file: None, a boolean, a number, text, a list or a mapping.
 
     Returns:
         Such as `nothing`, `0.5`, `text 'a'` or `a list`, at most 60 characters.
@@ -47,7 +47,7 @@ def listed(names: Iterable[Any]) -> str:
     """Return names or numbers as text, separated by commas.
 
     Args:
-        names: The names or numbers, in the order of the text.
+        names: the names or numbers, in the order of the text.
     """
     return ", ".join(quote_value(name) if isinstance(name, int | float) else str(name) for name in names)
 
@@ -57,28 +57,28 @@ def span(kind: type, low: float, high: float, low_open: bool = False) -> str:
 
     Args:
         kind: `int` or `float`.
-        low: The lowest accepted number.
-        high: The highest accepted number.
-        low_open: Whether `low` itself is excluded.
+        low: the lowest accepted number.
+        high: the highest accepted number.
+        low_open: whether `low` itself is excluded.
     """
     return f"{'a whole number' if kind is int else 'a number'} {_range(low, high, low_open)}"
 
 
 def as_number(value: Any, kind: type, low: float, high: float, low_open: bool = False) -> Any:
-    """Return `value` as `kind` when it is a number in the range.
+    """Return `value` as `kind` if it is a number in the range.
 
-    A whole number serves as a float, and a float without a fraction (16.0, 1e3) as a whole number. Booleans are no
-    numbers. NaN and infinity are outside of every range.
+    A whole number counts as a float, and a float without a fraction (16.0, 1e3) as a whole number. Booleans do not
+    count as numbers. NaN and infinity are outside of every range.
 
     Args:
-        value: Any value.
+        value: any value.
         kind: `int` or `float`.
-        low: The lowest accepted number.
-        high: The highest accepted number.
-        low_open: Whether `low` itself is excluded.
+        low: the lowest accepted number.
+        high: the highest accepted number.
+        low_open: whether `low` itself is excluded.
 
     Raises:
-        ValueError: The value is not accepted; the message says what is.
+        ValueError: the value is not accepted; the message says what is accepted.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"must be {span(kind, low, high, low_open)}")
@@ -98,16 +98,16 @@ def _range(low: float, high: float, low_open: bool) -> str:
 
 
 class Problems:
-    """The problems of one YAML file and of the values that override it, each with its place."""
+    """The problems of one YAML file and of the values that override it, each with its line or flag."""
 
     def __init__(self, file: str, lines: Lines, issues: Iterable[Issue], flags: Mapping[KeyPath, str]) -> None:
-        """Begin with the problems of the text.
+        """Start with the problems of the text.
 
         Args:
-            file: The path of the file; empty when the values come from elsewhere.
-            lines: The line of each key path.
-            issues: Problems of the text.
-            flags: The flag, or another place, of each overridden key path. Problems at and below it are reported
+            file: the path of the file; empty if the values do not come from a file.
+            lines: the line of each key path.
+            issues: problems of the text.
+            flags: the flag, or another place, of each overridden key path. Problems at and below it are reported
                 there.
         """
         self._file = file
@@ -121,29 +121,31 @@ class Problems:
                 self._unusable.append(issue.path)
 
     def add(self, path: KeyPath, message: str) -> None:
-        """Note a problem, unless its value could not be read: that has been noted already.
+        """Note a problem. It is ignored if its value could not be read, because that is already noted.
 
         Args:
-            path: The key path.
-            message: What is wrong.
+            path: the key path.
+            message: what is wrong.
         """
         if any(path[: len(unusable)] == unusable for unusable in self._unusable):
             return
         flag_path = self._flag_of(path)
         if flag_path is not None:
-            below = dotted(path[len(flag_path) :])
-            self._noted.append((_AFTER_THE_FILE, f"{self._flags[flag_path]}: {below and below + ': '}{message}"))
+            key_below = dotted(path[len(flag_path) :])
+            self._noted.append(
+                (_AFTER_THE_FILE, f"{self._flags[flag_path]}: {key_below and key_below + ': '}{message}")
+            )
             return
-        # A key that is missing is reported at the line of the mapping that lacks it.
-        known = next(path[:end] for end in range(len(path), -1, -1) if end == 0 or path[:end] in self._lines)
-        self._note(self._lines.get(known, 1), path, message)
+        # A missing key is reported at the line of the mapping that lacks it.
+        known_path = next(path[:end] for end in range(len(path), -1, -1) if end == 0 or path[:end] in self._lines)
+        self._note(self._lines.get(known_path, 1), path, message)
 
     def unusable(self, path: KeyPath, message: str) -> None:
-        """Note that a value could not be read, and ignore further problems of it.
+        """Note that a value could not be read, and ignore its further problems.
 
         Args:
-            path: The key path.
-            message: What is wrong.
+            path: the key path.
+            message: what is wrong.
         """
         self.add(path, message)
         self._unusable.append(path)
@@ -152,10 +154,10 @@ class Problems:
         """Note a value that is not accepted.
 
         Args:
-            path: The key path.
-            value: The value.
-            accepted: What is accepted, beginning with "must".
-            names: Accepted names, of which the message suggests the nearest.
+            path: the key path.
+            value: the value.
+            accepted: what is accepted, beginning with "must".
+            names: accepted names, of which the message suggests the nearest.
         """
         close = nearest(value, names) if isinstance(value, str) else ""
         self.add(path, f"found {describe(value)}, but {accepted}.{close}")
@@ -164,12 +166,12 @@ class Problems:
         """Return a value as a number, or note the problem and return None.
 
         Args:
-            path: The key path.
-            value: The value.
+            path: the key path.
+            value: the value.
             kind: `int` or `float`.
-            low: The lowest accepted number.
-            high: The highest accepted number.
-            low_open: Whether `low` itself is excluded.
+            low: the lowest accepted number.
+            high: the highest accepted number.
+            low_open: whether `low` itself is excluded.
         """
         try:
             return as_number(value, kind, low, high, low_open)
@@ -181,7 +183,7 @@ class Problems:
         """Raise one `InputError` with all problems, those of the file by line and then those of flags.
 
         Raises:
-            InputError: At least one problem was noted.
+            InputError: there is at least one problem.
         """
         if self._noted:
             raise InputError(dict.fromkeys(text for _, text in sorted(self._noted, key=lambda noted: noted[0])))
@@ -190,16 +192,16 @@ class Problems:
         return next((path[:end] for end in range(len(path), 0, -1) if path[:end] in self._flags), None)
 
     def _note(self, line: int, path: KeyPath, message: str) -> None:
-        place = f"{self._file}:{line}: " if self._file else ""
+        location = f"{self._file}:{line}: " if self._file else ""
         name = dotted(path)
-        self._noted.append((line, f"{place}{name and name + ': '}{message}"))
+        self._noted.append((line, f"{location}{name and name + ': '}{message}"))
 
 
 def dotted(path: KeyPath) -> str:
     """Return a key path as users write it: `search.first[1].alpha`.
 
     Args:
-        path: The keys from the outermost to the innermost; an int is an index into a list.
+        path: the keys from the outermost to the innermost; an int is an index into a list.
     """
     return "".join(f"[{key}]" if isinstance(key, int) else f".{_one_line(key)}" for key in path).removeprefix(".")
 

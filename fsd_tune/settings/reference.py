@@ -1,4 +1,4 @@
-"""Every setting described, for the reference page of all settings."""
+"""Descriptions of all settings, for the reference page."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,15 +18,15 @@ _TYPES = {bool: "boolean", int: "integer", float: "number", str: "text", tuple: 
 
 @dataclass(frozen=True)
 class SettingDescription:
-    """One setting.
+    """The description of one setting.
 
     Attributes:
-        key: The dotted key, such as `search.trials`.
-        type: The types of its values, such as "integer" or "text or null".
-        default: The default as YAML text; empty for a setting that must be given.
-        accepted: The accepted values, in words.
-        description: What it is, in one line.
-        flags: The flags that override it, the shortest first; none for the keys of `loss.weights`.
+        key: the dotted key, such as `search.trials`.
+        type: the types of its values, such as "integer" or "text or null".
+        default: the default as YAML text; empty for a setting that must be given.
+        accepted: the accepted values, in words.
+        description: what it is, in one line.
+        flags: the flags that override it, the shortest first; empty for the keys of `loss.weights`.
     """
 
     key: str
@@ -52,8 +52,8 @@ def describe_settings() -> list[SettingDescription]:
         rows += _fields(section, model, docs)
     rows.append(("precision", "text", "auto", f"one of {listed(get_args(Precision))}"))
     return [
-        SettingDescription(key, kind, usual, values, docs[key], tuple(sorted(by_key.get(key, ()), key=len)))
-        for key, kind, usual, values in rows
+        SettingDescription(key, kind, default_text, values, docs[key], tuple(sorted(by_key.get(key, ()), key=len)))
+        for key, kind, default_text, values in rows
     ]
 
 
@@ -64,9 +64,9 @@ def _hyperparameter(name: str) -> tuple[str, str, str]:
     defaults: dict[str, list[str]] = {}
     for method in users:
         defaults.setdefault(quote_value(default(method, name)), []).append(method)
-    usual = "; ".join(f"{value} ({listed(names)})" for value, names in defaults.items())
+    default_text = "; ".join(f"{value} ({listed(names)})" for value, names in defaults.items())
     values = f"{span(h.kind, h.low, h.high, h.low_open)}, a range {{low: .., high: ..}} of them or {{choice: [..]}}"
-    return f"{_TYPES[h.kind]} or mapping", usual if len(defaults) > 1 else next(iter(defaults)), values
+    return f"{_TYPES[h.kind]} or mapping", default_text if len(defaults) > 1 else next(iter(defaults)), values
 
 
 def _fields(path: str, model: type[BaseModel], docs: dict[str, str]) -> Iterator[tuple[str, str, str, str]]:

@@ -1,6 +1,6 @@
 """The sections of a settings file other than the space: every key with its type, accepted values, default and meaning.
 
-The descriptions are what `--help` and the reference of all settings print.
+`--help` and the reference of all settings print the descriptions.
 """
 
 import re
@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from fsd_tune.settings.fields import Accepted, Number, Reason, Text, Truth, Whole
+from fsd_tune.settings.fields import Accepted, Number, Place, Reason, Truth, Whole
 from fsd_tune.settings.problems import as_number
 
 _DURATION = re.compile(r"(?:(\d{1,5})h)?(?:(\d{1,5})m)?(?:(\d{1,6})s)?")
@@ -19,6 +19,10 @@ _LAYERS = "one of penultimate, last, all, or a list of [teacher layer, student l
 _FIRST = "a list of configurations such as [{alpha: 0.5}]"
 _SELECT_ON = "dev or {holdout: share of the training split, above 0 and at most 0.5}"
 _MAX_GPUS = 1024
+MAX_SEED = 2**32 - 1  # NumPy accepts no larger seed.
+# W&B refuses other names when the run begins.
+_WANDB_NAME = re.compile(r"[^/\\#?%:]{1,128}")
+_WANDB_NAMES = "a name of at most 128 characters without / \\ # ? % : and line ends"
 
 
 def _read_mode(value: Any) -> Any:
@@ -30,7 +34,16 @@ def _read_tags(value: Any) -> tuple[str, ...]:
         return ()
     if not isinstance(value, list | tuple) or any(not isinstance(tag, str) or not tag.strip() for tag in value):
         raise ValueError(f"must be {_TAGS}")
+    if any(len(tag) > 64 or not tag.isprintable() for tag in value):
+        raise ValueError("must be tags of at most 64 characters, without line ends, as W&B accepts them")
     return tuple(value)
+
+
+def _read_wandb_name(value: Any) -> str:
+    if not isinstance(value, str) or not _WANDB_NAME.fullmatch(value) or not value.isprintable() or not value.strip():
+        separate = "; `entity` and `project` are separate settings" if "/" in str(value) else ""
+        raise ValueError(f"must be {_WANDB_NAMES}{separate}")
+    return value
 
 
 def _read_layers(value: Any) -> Any:
@@ -66,10 +79,10 @@ def seconds(duration: str) -> int:
     """Return the seconds of a duration such as 2h, 30m, 1h30m or 90s.
 
     Args:
-        duration: Hours, minutes and seconds in this order, each of which may be left out.
+        duration: hours, minutes and seconds in this order; any of them can be left out.
 
     Raises:
-        ValueError: The text is no duration, or the duration is zero.
+        ValueError: the text is not a duration, or the duration is zero.
     """
     match = _DURATION.fullmatch(duration)
     hours, minutes, rest = (int(part or 0) for part in match.groups()) if match else (0, 0, 0)
@@ -106,7 +119,7 @@ class Section(BaseModel):
 class Student(Section):
     """The student and its initial weights."""
 
-    model: Text | None = Field(
+    model: Place | None = Field(
         default=None,
         description="pretrained model to start from, folder or hub id; null: the teacher's own pretrained base",
     )
@@ -131,7 +144,7 @@ class Student(Section):
 
 
 class Data(Section):
-    """The examples and how they become tensors."""
+    """The examples and their conversion to tensors."""
 
     max_length: Whole = Field(ge=4, le=100_000, default=128, description="maximum number of tokens of an example")
     padding: Literal["masked", "published"] = Field(
@@ -159,7 +172,7 @@ class Weights(Section):
     beta: Number = Field(ge=0, le=1, description="weight of the distances in L_G (gamma_m)")
 
     def hyperparameters(self) -> dict[str, float]:
-        """Return the hyperparameters that give the same loss, with beta = epsilon."""
+        """Return the hyperparameters that give the same loss; their beta is epsilon."""
         return {
             "beta": self.epsilon,
             "gamma_i": (1 - self.sigma) * self.gamma / 2,
@@ -211,12 +224,12 @@ class Holdout(Section):
 
 
 class Search(Section):
-    """The search: its trials, its sampler and how trials are judged."""
+    """The search: its trials, its sampler and the scoring of trials."""
 
     trials: Whole = Field(ge=1, le=10**6, default=64, description="number of trials")
     seed: Whole = Field(
         ge=0,
-        le=2**32 - 1,
+        le=MAX_SEED,
         default=0,
         description="seed of the sampler, the batch order and the initialisation",
     )
@@ -269,7 +282,7 @@ class Asha(Section):
 
 
 class Resources(Section):
-    """The resources of one trial, and how trials are placed."""
+    """The resources of one trial, and the placement of trials."""
 
     cpus_per_trial: Number = Field(gt=0, le=10_000, default=1.0, description="CPUs per trial")
     gpus_per_trial: Annotated[
@@ -291,14 +304,17 @@ class Resources(Section):
     )
 
 
+WandbName = Annotated[str, BeforeValidator(_read_wandb_name), Accepted(_WANDB_NAMES)]
+
+
 class Wandb(Section):
     """Tracking with Weights & Biases."""
 
     mode: Annotated[Literal["off", "offline", "online"], BeforeValidator(_read_mode)] = Field(
         default="off", description="off, offline (files to sync later) or online"
     )
-    project: Text = Field(default="fsd_tune", description="project of the runs")
-    entity: Text | None = Field(default=None, description="user or team; null: the default of the account")
+    project: WandbName = Field(default="fsd_tune", description="project of the runs")
+    entity: WandbName | None = Field(default=None, description="user or team; null: the default of the account")
     tags: Annotated[tuple[str, ...], BeforeValidator(_read_tags), Accepted(_TAGS)] = Field(
         default=(), description="tags of the runs"
     )

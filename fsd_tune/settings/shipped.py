@@ -1,6 +1,6 @@
 """The search spaces that come with the package, by name.
 
-An installed package holds them as `fsd_tune/search_spaces`, a checkout as `search_spaces/` beside the package.
+An installed package contains them as `fsd_tune/search_spaces`, a checkout as `search_spaces/` beside the package.
 """
 
 from importlib import resources
@@ -18,10 +18,10 @@ def shipped_space(name: str) -> Path:
     """Return the file of a shipped search space.
 
     Args:
-        name: The name of the space, without `.yaml`.
+        name: the name of the space, without `.yaml`.
 
     Raises:
-        InputError: no space of that name is shipped.
+        InputError: no shipped space has this name.
     """
     path = _folder() / f"{name}.yaml"
     if not path.is_file():
@@ -35,7 +35,7 @@ def find_space(text: str) -> Path:
     A text that names neither is returned as a path, so that reading it reports what is missing.
 
     Args:
-        text: The path or name that the user gave.
+        text: the path or name that the user gave.
     """
     path = Path(text)
     shipped = _folder() / f"{text}.yaml"
@@ -43,10 +43,10 @@ def find_space(text: str) -> Path:
 
 
 def is_bare_name(path: Path) -> bool:
-    """Return whether `path` could be meant as a shipped space: one word without a folder or a suffix.
+    """Return whether `path` could be the name of a shipped space: one word without a folder or a suffix.
 
     Args:
-        path: What the user gave as a settings file.
+        path: what the user gave as a settings file.
     """
     return len(path.parts) == 1 and not path.suffix and path.name not in ("", "~", "..")
 
@@ -55,7 +55,7 @@ def unknown_space(name: str) -> str:
     """Return the problem line for a name that is neither a file nor a shipped space.
 
     Args:
-        name: The name that the user gave.
+        name: the name that the user gave.
     """
     names = shipped_spaces()
     return f"{name}: no such file; the shipped search spaces are {', '.join(names)}.{nearest(name, names)}"

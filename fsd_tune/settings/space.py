@@ -17,8 +17,8 @@ def read_method(raw: Any, problems: Problems) -> str | Choice | None:
     """Read the key `method`: one name, or `{choice: [...]}` of names.
 
     Args:
-        raw: Its value in the file.
-        problems: Where to note the problems.
+        raw: its value in the file.
+        problems: receives the problems.
 
     Returns:
         The name or the choice, or None after noting a problem.
@@ -26,15 +26,15 @@ def read_method(raw: Any, problems: Problems) -> str | Choice | None:
     path: KeyPath = ("method",)
     accepted = f"must be one of {listed(METHODS)}, or {{choice: [...]}} of them"
     if isinstance(raw, Mapping) and set(raw) == {"choice"} and isinstance(raw["choice"], list) and raw["choice"]:
-        good = True
+        valid = True
         for index, name in enumerate(raw["choice"]):
             if not isinstance(name, str) or name not in METHODS:
                 problems.found((*path, "choice", index), name, f"must be one of {listed(METHODS)}", METHODS)
-                good = False
+                valid = False
             elif name in raw["choice"][:index]:
                 problems.add((*path, "choice", index), f"found {name} twice, but must be different methods.")
-                good = False
-        return Choice(choice=tuple(raw["choice"])) if good else None
+                valid = False
+        return Choice(choice=tuple(raw["choice"])) if valid else None
     if isinstance(raw, str) and raw in METHODS:
         return raw
     problems.found(path, raw, accepted, METHODS)
@@ -45,10 +45,10 @@ def read_space(raw: Any, methods: tuple[str, ...] | None, weighted: bool, proble
     """Read the section `space`.
 
     Args:
-        raw: Its value in the file.
-        methods: The chosen methods; None when they could not be read, which skips the checks of what they use.
-        weighted: Whether loss.weights replaces beta and the gammas.
-        problems: Where to note the problems.
+        raw: its value in the file.
+        methods: the chosen methods; None when they could not be read, which skips the checks of what they use.
+        weighted: whether loss.weights replaces beta and the gammas.
+        problems: receives the problems.
 
     Returns:
         The domains that could be read, by hyperparameter.
@@ -59,7 +59,7 @@ def read_space(raw: Any, methods: tuple[str, ...] | None, weighted: bool, proble
         problems.found(("space",), raw, "must be a mapping of hyperparameters")
         return {}
     entries: dict[str, Domain] = {}
-    # A missing hyperparameter is not reported when the message for a misspelt one suggests it.
+    # A missing hyperparameter is not reported if the message for a misspelt one suggests it.
     suggestions = ""
     for name, value in raw.items():
         path = ("space", name)
@@ -80,8 +80,8 @@ def read_space(raw: Any, methods: tuple[str, ...] | None, weighted: bool, proble
     for name in required(methods or ()):
         if name not in raw and f"`{name}`" not in suggestions and not (weighted and name in WEIGHTED):
             users = [method for method in methods or () if name in METHODS[method].hyperparameters]
-            doc, usual = HYPERPARAMETERS[name].doc, quote_value(default(users[0], name))
-            problems.add(("space", name), f"is missing, but {listed(users)} needs it: {doc}; default {usual}.")
+            doc, default_text = HYPERPARAMETERS[name].doc, quote_value(default(users[0], name))
+            problems.add(("space", name), f"is missing, but {listed(users)} needs it: {doc}; default {default_text}.")
     _check_conditions(entries, raw, methods, problems)
     return entries
 
@@ -90,7 +90,7 @@ def required(methods: Sequence[str]) -> list[str]:
     """Return the own hyperparameters of the methods, in the order of `HYPERPARAMETERS`.
 
     Args:
-        methods: Names of methods, the keys of `METHODS`.
+        methods: names of methods, the keys of `METHODS`.
     """
     return [name for name in HYPERPARAMETERS if any(name in METHODS[method].hyperparameters for method in methods)]
 
@@ -101,10 +101,10 @@ def read_first(
     """Read `search.first`, and check its values against the space.
 
     Args:
-        raw: Its value in the file.
-        space: The domains by hyperparameter.
-        method: The chosen method or methods; None when they could not be read.
-        problems: Where to note the problems.
+        raw: its value in the file.
+        space: the domains by hyperparameter.
+        method: the chosen method or methods; None when they could not be read.
+        problems: receives the problems.
 
     Returns:
         The configurations, each value converted to the type of its hyperparameter.
@@ -129,8 +129,8 @@ def check_grid(space: Mapping[str, Domain], problems: Problems) -> None:
     """Note the domains that have no grid: ranges of floats without a step.
 
     Args:
-        space: The domains by hyperparameter.
-        problems: Where to note the problems.
+        space: the domains by hyperparameter.
+        problems: receives the problems.
     """
     for name, entry in space.items():
         if isinstance(entry, Range) and entry.step is None and HYPERPARAMETERS[name].kind is float:
@@ -157,14 +157,14 @@ def _first_value(
         return None
     h = HYPERPARAMETERS[name]
     number = problems.number(path, value, h.kind, h.low, h.high, h.low_open)
-    own = item.get("method", methods[0] if method is not None and len(methods) == 1 else None)
+    own_method = item.get("method", methods[0] if method is not None and len(methods) == 1 else None)
     if (
-        isinstance(own, str)
-        and own in METHODS
+        isinstance(own_method, str)
+        and own_method in METHODS
         and name not in OPTIMISATION
-        and name not in METHODS[own].hyperparameters
+        and name not in METHODS[own_method].hyperparameters
     ):
-        problems.add(path, f"is not used by {own}.")
+        problems.add(path, f"is not used by {own_method}.")
     elif number is not None and name in space and not contains(space[name], number):
         problems.found(path, value, _accepted(space[name]))
     elif number is not None and name in OPTIMISATION and name not in space and number != h.default:
@@ -198,7 +198,7 @@ def _check_conditions(
             if other == "method":
                 _check_method_condition(values, methods, path, problems)
             elif other in raw and other not in entries and other in HYPERPARAMETERS:
-                continue  # The problem of its own entry has been noted.
+                continue  # The problem of the other's own entry is already noted.
             elif other not in entries or isinstance(entries[other], Range):
                 reason = "is a range" if other in entries else "is not in the space"
                 usable = ["method", *(key for key, value in entries.items() if not isinstance(value, Range))]
@@ -215,14 +215,14 @@ def _check_method_condition(
 ) -> None:
     """Check the methods of a `when`.
 
-    Every method can be named, so that users can change `method` alone, but one of the chosen must be among them.
+    Every method can be named, so that users can change `method` alone, but at least one of them must be chosen.
     """
     wrong = [value for value in values if not isinstance(value, str) or value not in METHODS]
     for value in wrong:
         problems.found(path, value, f"must be among {listed(METHODS)}", METHODS)
     if methods is not None and not wrong and not set(values) & set(methods):
         problems.add(
-            path, f"found {listed(values)}, but method is only {listed(methods)}: so the condition never holds."
+            path, f"found {listed(values)}, but method is only {listed(methods)}, so the condition never holds."
         )
 
 
@@ -240,10 +240,10 @@ def _check_values(
         possible += [default(method, name) for method in methods or METHODS]
     for value in values:
         try:
-            taken = as_number(value, h.kind, h.low, h.high, h.low_open) in possible
+            is_possible = as_number(value, h.kind, h.low, h.high, h.low_open) in possible
         except ValueError:
-            taken = False
-        if not taken:
+            is_possible = False
+        if not is_possible:
             problems.found(path, value, f"{name} can only be {listed(dict.fromkeys(possible))}")
 
 

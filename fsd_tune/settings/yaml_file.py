@@ -1,6 +1,6 @@
 """Read YAML text as plain data with the line of every key, and write plain data as YAML.
 
-Values follow YAML 1.2 instead of PyYAML's 1.1, because 1.1 surprises: it reads `1e-4` as text, `off` as false and
+Values follow YAML 1.2 instead of PyYAML's 1.1, because 1.1 surprises users: it reads `1e-4` as text, `off` as false and
 `1:30` as 90. `dump` writes text that readers of either version understand.
 """
 
@@ -34,14 +34,21 @@ _PLAIN_SCALARS = (
 )
 
 
+# A key and its value without the space after the colon, which YAML reads as one piece of text.
+_NO_SPACE = re.compile(r"(?:- +)*([A-Za-z_][\w-]*):([^\s:/\\].*)")
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
 class Issue(NamedTuple):
-    """A problem of the text itself that leaves the rest readable.
+    """A problem in the text; the rest can still be read.
 
     Attributes:
-        line: The line, from 1.
-        path: The key path.
-        message: What is wrong.
-        unusable: Whether the value at `path` could not be read, so that it is not checked any further.
+        line: the line, from 1.
+        path: the key path.
+        message: what is wrong.
+        unusable: whether the value at `path` could not be read, so that it is not checked any further.
     """
 
     line: int
@@ -54,9 +61,9 @@ class Document(NamedTuple):
     """The content of one YAML file.
 
     Attributes:
-        data: The values.
-        lines: The line, from 1, of each key path and list item.
-        issues: Problems of the text.
+        data: the values.
+        lines: the line, from 1, of each key path and list item.
+        issues: problems of the text.
     """
 
     data: dict[str, Any]
@@ -89,21 +96,21 @@ _Dumper.add_representer(list, lambda dumper, data: dumper.represent_sequence(_TA
 
 
 class _TooMuchError(Exception):
-    """The text expands to more values than any settings file has."""
+    """An error for text that expands to more values than any settings file has."""
 
 
 def read_yaml(path: Path | str, example: str = "method") -> Document:
     """Read a YAML file in UTF-8 that holds a mapping; a byte order mark and CRLF are accepted.
 
     Args:
-        path: The file.
-        example: A key that error messages give as an example.
+        path: the file.
+        example: a key that error messages give as an example.
 
     Returns:
-        The content; duplicate keys, tags and keys that are not text are issues in it.
+        The content. Duplicate keys, tags and keys that are not text are among its issues.
 
     Raises:
-        InputError: Nothing can be read: the file is missing, empty, a folder or binary, or it is not YAML.
+        InputError: the file is missing, empty, a folder or binary, or it is not YAML.
     """
     text = _text(Path(path))
     try:
@@ -111,11 +118,13 @@ def read_yaml(path: Path | str, example: str = "method") -> Document:
         if node is None:
             raise InputError(f"{path}: is empty, but must hold at least `{example}:`.")
         if not isinstance(node, yaml.MappingNode):
+            if isinstance(node, yaml.ScalarNode) and (problem := _missing_space(node.value)):
+                raise InputError(f"{path}:{_line(node)}: {problem}")
             kind = "a list" if isinstance(node, yaml.SequenceNode) else "a single value"
             raise InputError(f"{path}:{_line(node)}: found {kind}, but must be a mapping of keys such as `{example}:`.")
         builder = _Builder()
         data = builder.build(node, ())
-    except (yaml.YAMLError, RecursionError, _TooMuchError) as error:
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError, _TooMuchError) as error:
         line, reason = _reason(error, text)
         raise InputError(f"{path}{f':{line}' if line else ''}: {reason}") from None
     return Document(data if isinstance(data, dict) else {}, builder.lines, builder.issues)
@@ -125,19 +134,19 @@ def parse_value(text: str) -> Any:
     """Return the value of a flag's text, read as YAML.
 
     Args:
-        text: The value of a flag, such as `0.5`, `[1, 2]` or `{low: 0, high: 1}`.
+        text: the value of a flag, such as `0.5`, `[1, 2]` or `{low: 0, high: 1}`.
 
     Returns:
         None, a boolean, a number, text, a list or a mapping.
 
     Raises:
-        ValueError: The text cannot be read; the message says why.
+        ValueError: the text cannot be read; the message says why.
     """
     try:
         node = yaml.compose(text, Loader=_Loader)
         builder = _Builder()
         value = None if node is None else builder.build(node, ())
-    except (yaml.YAMLError, RecursionError, _TooMuchError) as error:
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError, _TooMuchError) as error:
         raise ValueError(_reason(error, text)[1]) from None
     if builder.issues:
         raise ValueError(builder.issues[0].message)
@@ -189,18 +198,58 @@ def _reason(error: Exception, text: str) -> tuple[int | None, str]:
         mark = error.problem_mark or error.context_mark
         line_number = mark.line + 1 if mark else None
         problem = error.problem or error.context or "cannot be parsed"
-        if "'\\t'" in problem:
+        lines = text.splitlines()
+        at_error = lines[mark.line] if mark and mark.line < len(lines) else ""
+        if "'\\t'" in problem or (at_error[: -len(at_error.lstrip())].count("\t") and "not allowed" in problem):
             return line_number, "found a tab, but YAML indents with spaces."
         if "expected a single document" in (error.context or ""):
             return line_number, "found a second document after `---`, but must hold one."
+        if any(words in problem for words in ("mapping values are not allowed", "expected ':'", "<block end>")):
+            # The text of a key without a space goes on in the lines below it, where the parser notices.
+            above = [(number, line) for number, line in enumerate(lines[: line_number or 0], 1) if _content(line)][-2:]
+            for number, line in reversed(above):
+                if missing := _missing_space(_content(line)):
+                    return number, missing
+            if problem.startswith("could not find") and error.context_mark:
+                number = error.context_mark.line + 1
+                return number, f"found `{_start(_content(lines[number - 1]))}`, but must be a key, a colon and a value."
+        if "mapping values are not allowed" in problem:
+            problem = "a colon within a value; the key above lacks its colon, or this line has too much indentation"
         return line_number, f"is not YAML: {problem}."
     if isinstance(error, RecursionError):
         return None, f"is nested more than {MAX_DEPTH} deep."
+    if isinstance(error, ValueError | OverflowError):
+        return None, "is not YAML: an escape such as \\U names no character."
     return None, str(error)
 
 
+def _unusable_text(text: str) -> str:
+    """Return the problem of text with escapes that neither a file's name nor a file can hold; empty if it has none."""
+    if "\0" in text:
+        return "found the escape of a null character, but must be plain text."
+    return "found the escape of half a character, but must be whole." if _SURROGATE.search(text) else ""
+
+
+def _start(text: str) -> str:
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _content(line: str) -> str:
+    """Return a line without indentation; empty for a comment."""
+    return "" if line.lstrip().startswith("#") else line.strip()
+
+
+def _missing_space(text: str) -> str:
+    """Return the problem of text such as `alpha:0.5`; empty if it is not of this form."""
+    match = _NO_SPACE.match(text)
+    if match is None:
+        return ""
+    key, value = match.groups()
+    return f"found `{_start(text)}`, but must have a space after the colon: `{key}: {_start(value)}`."
+
+
 class _Builder:
-    """Builds plain data of a node tree, with a copy for each alias, and collects lines and issues."""
+    """A builder of plain data from a node tree. It copies each alias, and collects lines and issues."""
 
     def __init__(self) -> None:
         self.lines: Lines = {}
@@ -220,6 +269,9 @@ class _Builder:
         if isinstance(node, yaml.SequenceNode) and kind == "seq":
             return [self.build(item, (*path, index)) for index, item in enumerate(node.value)]
         if isinstance(node, yaml.ScalarNode):
+            if problem := _unusable_text(node.value):
+                self._issue(node, path, problem, True)
+                return None
             try:
                 return _scalar(kind, node.value)
             except (ValueError, KeyError):
@@ -241,7 +293,11 @@ class _Builder:
                     else:
                         self._issue(source, path, "found `<<` with a value, but must be with a mapping.", True)
                 continue
-            if not isinstance(key_node, yaml.ScalarNode) or not key_node.tag.startswith(_TAG):
+            if (
+                not isinstance(key_node, yaml.ScalarNode)
+                or not key_node.tag.startswith(_TAG)
+                or _unusable_text(key_node.value)
+            ):
                 self._issue(key_node, path, "found a key that is not plain text.", True)
                 continue
             key, line = key_node.value, _line(key_node)
@@ -250,6 +306,12 @@ class _Builder:
                 self._issue(key_node, (*path, key), f"found twice, on lines {first} and {line}, but must be once.")
                 continue
             self.lines[(*path, key)] = line
+            for part in (key_node, value_node):
+                # A text that begins below its key, or a key without a value, was meant to be a key with a value.
+                alone = _line(value_node) > line if part is value_node else value_node.value == ""
+                plain = alone and isinstance(part, yaml.ScalarNode) and part.style is None
+                if plain and (problem := _missing_space(part.value)):
+                    self._issue(part, (*path, key) if part is value_node else path, problem, True)
             own[key] = self.build(value_node, (*path, key))
         return merged | own
 
@@ -261,8 +323,8 @@ def _scalar(kind: str, text: str) -> Any:
     """Return the value of a scalar of the YAML type `kind`.
 
     Raises:
-        ValueError: The text is no value of this type, or the type is unknown.
-        KeyError: The text is no boolean.
+        ValueError: the text is not a value of this type, or the type is unknown.
+        KeyError: the text is not a boolean.
     """
     if kind in ("str", "merge"):
         return text

@@ -1,30 +1,31 @@
 """Artefacts on disk: named by their content, checksummed, and written atomically.
 
-An artefact is a folder with a manifest. It is built once, also if several processes need it.
+An artefact is a folder with a manifest. It is built once, even if several processes need it.
 """
 
 import errno
-import glob
 import hashlib
 import json
 import os
-import secrets
 import shutil
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fsd_tune.errors import FsdTuneError
+from fsd_tune.storage import waiting
+from fsd_tune.storage.files import MANIFEST as MANIFEST
+from fsd_tune.storage.files import MODEL_RECORD as MODEL_RECORD
+from fsd_tune.storage.files import atomic_file as atomic_file
+from fsd_tune.storage.files import atomic_folder as atomic_folder
+from fsd_tune.storage.files import make_folder
 
-# The file in a model's folder that says how it was made.
-MODEL_RECORD = "fsd_tune.json"
-
-MANIFEST = "manifest.json"
+# The teacher pass over the largest tasks takes hours.
+_BUILD_SECONDS = 24 * 3600.0
 
 
 def digest(*parts: Any) -> str:
@@ -33,14 +34,14 @@ def digest(*parts: Any) -> str:
     Args:
         parts: bytes and NumPy arrays, which are hashed as they are; everything else is hashed as sorted JSON.
     """
-    whole = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for part in parts:
         if isinstance(part, np.ndarray):
             data = f"{part.dtype.str}{part.shape}".encode() + np.ascontiguousarray(part).tobytes()
         else:
             data = part if isinstance(part, bytes) else json.dumps(part, sort_keys=True).encode()
-        whole.update(len(data).to_bytes(8, "big") + data)
-    return whole.hexdigest()[:16]
+        sha256.update(len(data).to_bytes(8, "big") + data)
+    return sha256.hexdigest()[:16]
 
 
 def checksum(path: Path) -> str:
@@ -57,7 +58,7 @@ def folder_digest(folder: Path, patterns: tuple[str, ...]) -> str:
     """Return a `digest` of files in a folder.
 
     Args:
-        folder: is not searched recursively.
+        folder: the folder; its subfolders are not searched.
         patterns: glob patterns; a file counts if any of them matches.
     """
     paths = sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
@@ -65,11 +66,11 @@ def folder_digest(folder: Path, patterns: tuple[str, ...]) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file in UTF-8, whole or not at all.
+    """Write a text file in UTF-8, completely or not at all.
 
     Args:
-        path: the file, which is replaced if it exists; its folder is made if it is missing.
-        text: its whole content.
+        path: the file, which is replaced if it exists; its folder is created if it is missing.
+        text: the complete content.
 
     Raises:
         OSError: the file cannot be written; the error names `path`.
@@ -78,11 +79,11 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file, whole or not at all.
+    """Write a file, completely or not at all.
 
     Args:
-        path: the file, which is replaced if it exists; its folder is made if it is missing.
-        content: its whole content.
+        path: the file, which is replaced if it exists; its folder is created if it is missing.
+        content: the complete content.
 
     Raises:
         OSError: the file cannot be written; the error names `path`.
@@ -96,11 +97,11 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write indented JSON, whole or not at all.
+    """Write indented JSON, completely or not at all.
 
     Args:
-        path: the file, which is replaced if it exists; its folder is made if it is missing.
-        value: what `json.dumps` accepts.
+        path: the file, which is replaced if it exists; its folder is created if it is missing.
+        value: any value that `json.dumps` accepts.
 
     Raises:
         OSError: the file cannot be written; the error names `path`.
@@ -109,82 +110,20 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary file beside `path` for writing, and rename it to `path` when the block has succeeded.
-
-    A reader sees the old or the new file, never half of it. A failure leaves the old file as it was.
-
-    Args:
-        path: the file to write; its folder is made if it is missing.
-
-    Yields:
-        The open binary stream.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _beside(path)
-    try:
-        with temporary.open("xb") as stream:
-            yield stream
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def atomic_folder(folder: Path) -> Iterator[Path]:
-    """Make a temporary folder beside `folder`, and rename it to `folder` when the block has succeeded.
-
-    The new folder replaces an existing one. A failure leaves the existing one as it was. Temporary folders that
-    interrupted processes of this machine left beside it are deleted first.
-
-    Args:
-        folder: the folder to write; its parents are made if they are missing.
-
-    Yields:
-        The temporary folder, empty.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    _delete_leftovers(folder)
-    temporary = _beside(folder)
-    temporary.mkdir()
-    try:
-        yield temporary
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _beside(path: Path) -> Path:
-    """Return an unused name beside `path` that tells which process of which machine uses it."""
-    return path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}")
-
-
-def _delete_leftovers(folder: Path) -> None:
-    """Delete the temporary folders for `folder` whose processes have ended."""
-    import psutil
-
-    for leftover in folder.parent.glob(f".{glob.escape(folder.name)}.{glob.escape(socket.gethostname())}-*-*"):
-        process_id = leftover.name.split("-")[-2]
-        if process_id.isdigit() and not psutil.pid_exists(int(process_id)):
-            shutil.rmtree(leftover, ignore_errors=True)
-
-
-@contextmanager
 def writing(folder: Path, bytes_needed: int = 0) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Build an artefact: an `atomic_folder` with a manifest of its files' sizes and checksums.
 
     Args:
         folder: the artefact's final name.
-        bytes_needed: free disk space that is required before the work starts.
+        bytes_needed: free disk space in bytes that is required before the work starts.
 
     Yields:
-        The temporary folder to fill, and a dictionary for the facts that the manifest is to hold.
+        The temporary folder to fill, and a dictionary for the facts of the manifest.
 
     Raises:
-        FsdTuneError: the disk is full, before the work or during it.
+        FsdTuneError: the disk is full, before or during the work.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     require_space(folder.parent, bytes_needed)
     facts: dict[str, Any] = {}
     try:
@@ -204,9 +143,9 @@ def reserved(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> NDA
     Writing to a mapped file on a full disk would kill the process (SIGBUS). Allocation raises an error instead.
 
     Args:
-        path: of the file.
-        shape: of the array.
-        dtype: of the array.
+        path: the file to create.
+        shape: the shape of the array.
+        dtype: the data type of the array.
 
     Raises:
         OSError: the disk is full.
@@ -222,10 +161,10 @@ def require_space(folder: Path, bytes_needed: int) -> None:
 
     Args:
         folder: a folder on the disk.
-        bytes_needed: the free space that is required.
+        bytes_needed: the required free space in bytes.
 
     Raises:
-        FsdTuneError: it has less.
+        FsdTuneError: the disk has less.
     """
     free = shutil.disk_usage(folder).free
     if bytes_needed > free:
@@ -237,8 +176,8 @@ def no_space(folder: Path, needed: int | None = None, free: int | None = None) -
 
     Args:
         folder: a folder on the disk.
-        needed: the bytes that are required, if known.
-        free: the bytes that are free, if known.
+        needed: the required bytes, if known.
+        free: the free bytes, if known.
     """
     amount = "" if needed is None or free is None else f": {needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free"
     return FsdTuneError(f"{folder}: no space left{amount}.", hint="Free some, or give another --output or --memory.")
@@ -266,14 +205,28 @@ def facts_of(folder: Path) -> dict[str, Any] | None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of the artefact `folder`: one process builds it, the others wait and then find it built.
+def locked(folder: Path, notify: waiting.Notify = waiting.warn) -> Iterator[None]:
+    """Hold the lock of an artefact, so that one process builds it while the others wait.
 
     Args:
         folder: the artefact's folder. The lock is a file beside it.
-    """
-    from filelock import FileLock
+        notify: called with a line that says whom this waits for.
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.parent / f".{folder.name}.lock"):
+    Raises:
+        FsdTuneError: the process that has the lock is stopped, or has it for a day.
+    """
+    from filelock import FileLock, Timeout
+
+    make_folder(folder.parent)
+    path = folder.parent / f".{folder.name}.lock"
+    lock = FileLock(path, blocking=False)
+    wait = waiting.wait_for_holder(path, f"builds {folder}", _BUILD_SECONDS, notify)
+    while not lock.is_locked:
+        try:
+            lock.acquire()
+        except Timeout:
+            wait.pause()
+    try:
         yield
+    finally:
+        lock.release()

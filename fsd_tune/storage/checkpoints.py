@@ -1,4 +1,4 @@
-"""Checkpoints of a run on disk: a manifest completes them, and they are checked against it before they are used."""
+"""Checkpoints on disk, each with a manifest against which it is checked before use."""
 
 import json
 from pathlib import Path
@@ -6,16 +6,16 @@ from pathlib import Path
 from fsd_tune.storage import artifacts, layout
 
 SEAL = "checkpoint.json"
-# The checkpoint from which a resumed trial starts, kept apart because Ray numbers its checkpoints from 0 again.
+# The checkpoint from which a resumed trial starts. It has its own name, because Ray numbers checkpoints from 0 again.
 RESTART = "restart"
 
 
 def seal(folder: Path, report: int) -> None:
-    """Write the manifest of a checkpoint, after everything else in it.
+    """Write the manifest of a checkpoint; all its other files must exist already.
 
     Args:
-        folder: of the checkpoint.
-        report: the number of reports that the run had made.
+        folder: the checkpoint's folder.
+        report: the number of reports that the run has made.
     """
     files = {
         str(path.relative_to(folder)): [path.stat().st_size, artifacts.checksum(path)]
@@ -26,13 +26,13 @@ def seal(folder: Path, report: int) -> None:
 
 
 def report_of(folder: Path) -> int | None:
-    """Return the number of reports that a checkpoint's run had made.
+    """Return the number of reports that the run of a checkpoint had made.
 
     Args:
         folder: the checkpoint's folder.
 
     Returns:
-        The number; None if the checkpoint is missing, half written or damaged.
+        The number; None if the checkpoint is missing, incomplete or damaged.
     """
     try:
         manifest = json.loads((folder / SEAL).read_text(encoding="utf-8"))
@@ -46,7 +46,7 @@ def report_of(folder: Path) -> int | None:
 
 
 def newest(trial: Path) -> tuple[Path, int] | None:
-    """Return the undamaged checkpoint with most reports in a trial's folder.
+    """Return the undamaged checkpoint with the most reports in a trial's folder.
 
     Args:
         trial: the trial's folder.
@@ -55,10 +55,10 @@ def newest(trial: Path) -> tuple[Path, int] | None:
         The checkpoint's folder and its number of reports; None if there is no undamaged checkpoint.
     """
     checkpoints = [(report_of(path), path) for path in (*trial.glob(layout.CHECKPOINTS), trial / RESTART)]
-    whole = [(report, path) for report, path in checkpoints if report is not None]
-    if not whole:
+    undamaged = [(report, path) for report, path in checkpoints if report is not None]
+    if not undamaged:
         return None
-    report, path = max(whole)
+    report, path = max(undamaged)
     return path, report
 
 

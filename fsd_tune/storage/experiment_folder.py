@@ -1,6 +1,6 @@
 """The experiment folder of a search on a disk that all nodes share.
 
-`remote_experiment_folder` extends it to a folder behind a URI. On a disk, uploads and downloads do nothing.
+`RemoteExperimentFolder` extends it to a folder behind a URI. On a disk, uploads and downloads do nothing.
 """
 
 import os
@@ -10,57 +10,73 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fsd_tune.errors import InputError
 from fsd_tune.storage import artifacts, layout
-from fsd_tune.storage.uri import is_uri
+from fsd_tune.storage.outputs import output_problems
+from fsd_tune.storage.uri import expanded, is_uri
 
 
 def cache() -> Path:
     """Return the folder for this machine's copies of remote folders: $FSD_TUNE_CACHE, or ~/.cache/fsd_tune."""
-    own = os.environ.get("FSD_TUNE_CACHE")
+    configured = os.environ.get("FSD_TUNE_CACHE")
     base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
-    return (Path(own) if own else base / "fsd_tune").expanduser().absolute()
+    return (Path(configured) if configured else base / "fsd_tune").expanduser().absolute()
 
 
 class ExperimentFolder:
     """The experiment folder of a search on a disk.
 
     Attributes:
-        name: as the user gave it.
-        folder: where this process reads and writes its files.
+        name: the path or URI as the user gave it.
+        folder: the folder in which this process reads and writes its files.
     """
 
     def __init__(self, name: str | Path) -> None:
         self.name = str(name)
-        self.folder = Path(name)
+        self.folder = Path(expanded(str(name)))
 
     def download(self) -> None:
-        """Replace the working copy by what is stored."""
+        """Replace the working copy by the stored files."""
+
+    @contextmanager
+    def look(self) -> Iterator[Path]:
+        """Provide what tells which search is stored, for reading; the working copy of a running search stays as it is.
+
+        Yields:
+            A folder with `summary.json` and `settings.yaml`. Behind a URI the other names in it are empty files.
+
+        Raises:
+            InputError: as the block raised it.
+        """
+        yield self.folder
 
     def check_writable(self, flag: str) -> None:
-        """Refuse remote storage that cannot be written now; `search.folder.check` checks disks.
+        """Check that the folder or the storage can be written now.
 
         Args:
             flag: the option to name in the message.
 
         Raises:
-            InputError: the storage cannot be written.
+            InputError: it cannot be written.
         """
+        if problems := output_problems(self.name, flag, uri=True):
+            raise InputError(problems)
 
     def memory_folder(self, given: str | Path | None) -> tuple[Path, str | None]:
-        """Choose the folder for teacher outputs and memories.
+        """Return the folder for teacher outputs and memories.
 
         Args:
             given: the value of `--memory`; None for `memory` in this folder.
 
         Returns:
-            The folder on this machine, and the URI that holds it for all nodes; None if it lies on a shared disk.
+            The folder on this machine, and its URI for all nodes; the URI is None if the folder is on a shared disk.
         """
         if given is not None and is_uri(given):
             return cache() / artifacts.digest(str(given)) / layout.MEMORY, str(given)
-        return Path(given) if given else self.folder / layout.MEMORY, None
+        return Path(expanded(str(given))) if given else self.folder / layout.MEMORY, None
 
     def ray_storage(self) -> dict[str, Any]:
-        """Return the arguments of Ray's RunConfig that say where trials save their checkpoints."""
+        """Return the arguments of Ray's RunConfig for the storage of checkpoints."""
         return {"storage_path": str(self.folder.resolve())}
 
     def path_for_workers(self, path: Path) -> str:
@@ -72,7 +88,7 @@ class ExperimentFolder:
         return str(path)
 
     def upload(self, path: Path) -> None:
-        """Upload a file of the folder that was just written.
+        """Upload a new or changed file of the folder.
 
         Args:
             path: the file, in the working copy.
@@ -96,10 +112,10 @@ class ExperimentFolder:
             self.delete(checkpoint)
 
     def clear(self) -> None:
-        """Delete everything but the memory from the storage; the caller has cleared the working copy."""
+        """Delete everything except the memory from the storage; the caller has cleared the working copy."""
 
     def download_checkpoint(self, trial: str) -> None:
-        """Download the checkpoint of a finished trial, unless it is present.
+        """Download the checkpoint of a finished trial, unless the working copy has it.
 
         Args:
             trial: the name of the trial's folder.
@@ -109,32 +125,34 @@ class ExperimentFolder:
         """Download a folder that another node has uploaded.
 
         Args:
-            folder: where the folder is in the working copy.
+            folder: the folder's path in the working copy.
         """
 
     def sync_unfinished(self) -> None:
         """Make remote storage match the local folders of unfinished trials."""
 
     def sync_if_due(self) -> None:
-        """Upload what is uploaded at intervals; called often while a search runs."""
+        """Upload files whose upload interval has passed; a running search calls this often."""
 
     def sync_all(self) -> None:
         """Upload every file that has changed."""
 
     def upload_inputs(self, paths: list[str]) -> tuple[tuple[str, str], ...]:
-        """Upload folders of this machine for nodes that lack them.
+        """Upload folders of this machine for other nodes.
 
         Args:
-            paths: folders of models.
+            paths: the folders, which contain models.
 
         Returns:
-            (path, URI) of each; empty on a shared disk.
+            (path, URI) of each folder; empty on a shared disk.
         """
         return ()
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Lock remote storage for this process while the block runs; disks have the folder's own lock file.
+        """Lock remote storage for this process while the block runs, and replace the working copy by what is stored.
+
+        Disks have the folder's own lock file.
 
         Raises:
             InputError: another process holds the lock.

@@ -25,7 +25,7 @@ CHECKPOINTS = "checkpoint_*"
 
 
 class TrialState(StrEnum):
-    """The state of a trial. Its values are what files and tables hold."""
+    """The state of a trial, with the values that files and tables contain."""
 
     RUNNING = "running"
     FINISHED = "finished"
@@ -35,5 +35,5 @@ class TrialState(StrEnum):
 
     @property
     def ended(self) -> bool:
-        """Whether the trial will not report again."""
+        """Return whether the trial has ended, so that it will not report again."""
         return self in (TrialState.FINISHED, TrialState.STOPPED, TrialState.FAILED)

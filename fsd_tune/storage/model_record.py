@@ -1,4 +1,4 @@
-"""The record of a model's folder, `fsd_tune.json`: how the model was made, read in one place."""
+"""The record of how a model was made: the file `fsd_tune.json` in its folder."""
 
 import json
 from pathlib import Path
@@ -10,22 +10,22 @@ from fsd_tune.storage.artifacts import MODEL_RECORD
 
 
 class ModelRecord(BaseModel):
-    """How a teacher or a student was made.
+    """The record of how a teacher or a student was made.
 
     Every key may be missing, because teachers, students of a search and single students record different facts. Keys
-    that this version does not know are kept.
+    that this version does not know are preserved.
 
     Attributes:
         task: id of the task that the model was trained on.
         metric: the task's main metric.
-        score: the model's score by it, on the examples that selected.
-        base: the pretrained model that a teacher comes from, a folder or a hub id.
-        holdout: share of the training split that a teacher was not trained on.
-        holdout_rows: digest of those rows.
+        score: the value of this metric on the selection examples.
+        base: the pretrained model of a teacher, a folder or a hub id.
+        holdout: share of the training split that was held out of a teacher's training.
+        holdout_rows: digest of the held-out rows.
         precision: number format of training and evaluation.
-        max_length: longest input of training, in tokens.
+        max_length: largest number of tokens of an input in training.
         config: hyperparameters, with `method` for a student.
-        seed: of batch order and initialisation.
+        seed: seed of batch order and initialisation.
         trial: number of the trial in its search.
         run: name of the run in a confirmation.
     """
@@ -49,11 +49,11 @@ class ModelRecord(BaseModel):
     def read(cls, folder: Path | str) -> Self:
         """Return the record of a model's folder; an empty one if there is none or it cannot be read.
 
-        Models from elsewhere have no record, and a damaged one must not keep a model from being used. A value of a
+        Models from other sources have no record, and a model with a damaged record can still be used. A value of a
         wrong type counts as missing.
 
         Args:
-            folder: The model's folder, or a hub id, which has no record.
+            folder: the model's folder, or a hub id, which has no record.
         """
         try:
             content = json.loads((Path(folder).expanduser() / MODEL_RECORD).read_text(encoding="utf-8"))
@@ -64,9 +64,9 @@ class ModelRecord(BaseModel):
         try:
             return cls.model_validate(content)
         except ValidationError as error:
-            wrong = {problem["loc"][0] for problem in error.errors()}
-            return cls.model_validate({key: value for key, value in content.items() if key not in wrong})
+            invalid_keys = {problem["loc"][0] for problem in error.errors()}
+            return cls.model_validate({key: value for key, value in content.items() if key not in invalid_keys})
 
     def as_json(self) -> dict[str, Any]:
-        """Return what the file holds: the keys that were written."""
+        """Return the JSON value of the record: the keys that were written."""
         return self.model_dump(mode="json", exclude_unset=True)

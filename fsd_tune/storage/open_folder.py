@@ -6,14 +6,14 @@ from pathlib import Path
 
 from fsd_tune.errors import InputError
 from fsd_tune.storage.experiment_folder import ExperimentFolder
-from fsd_tune.storage.uri import is_uri, problems_of
+from fsd_tune.storage.uri import is_uri
 
 
 @contextmanager
 def open_for_reading(output: str | Path) -> Iterator[ExperimentFolder]:
-    """Open an experiment folder to read it, also while its search runs.
+    """Open an experiment folder for reading; its search may still run.
 
-    Files that the block writes into a remote folder's copy are uploaded at the end.
+    A remote folder is copied. Nothing is uploaded, because its search may be running and may know more by now.
 
     Args:
         output: a path or a URI.
@@ -27,18 +27,16 @@ def open_for_reading(output: str | Path) -> Iterator[ExperimentFolder]:
     if not is_uri(output):
         yield ExperimentFolder(output)
         return
-    from fsd_tune.storage.remote_experiment_folder import RemoteExperimentFolder
+    from fsd_tune.storage.remote_experiment_folder import RemoteExperimentFolder, named_in_errors
 
-    problems = problems_of(str(output), "URI")
-    if problems:
-        raise InputError(problems)
     experiment = RemoteExperimentFolder(str(output), purpose="view")
+    experiment.storage.require("URI", write=False)
     try:
         experiment.download()
     except OSError as error:
         raise InputError(f"{output}: cannot be read: {str(error).splitlines()[0]}") from error
-    yield experiment
-    experiment.sync_all()
+    with named_in_errors(experiment.folder, str(output)):
+        yield experiment
 
 
 def open_experiment(output: "str | Path | ExperimentFolder") -> ExperimentFolder:

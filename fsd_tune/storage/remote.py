@@ -1,24 +1,24 @@
-"""Files behind a pyarrow URI (s3://, gs://): write them whole, fetch them once a node, and retry through outages.
+"""Files behind a pyarrow URI (s3://, gs://): atomic reads and writes that are retried during outages.
 
-Nothing here knows what the files mean. pyarrow is imported when a storage is first used.
+pyarrow is imported only when a storage is used.
 """
 
 import contextlib
 import functools
+import secrets
 import shutil
-import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from fsd_tune.errors import FsdTuneError, InputError
+from fsd_tune.errors import InputError, first_line
 from fsd_tune.storage import artifacts
 from fsd_tune.storage.retry import RETRY_SECONDS, retry_until_available
-from fsd_tune.storage.uri import is_uri, joined, problems_of
+from fsd_tune.storage.uri import check_names, joined, problems_of
 
 _ANSWER_SECONDS = 15.0
 _COPY_BYTES = 1 << 22
@@ -28,12 +28,12 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class RemoteFolder:
-    """The files below a URI, by their names relative to it.
+    """A folder behind a URI, whose files are named relative to it.
 
     Attributes:
-        uri: such as s3://bucket/runs/rte. Keys come from the environment or from credentials files, where pyarrow
-            looks for them.
-        patience: seconds for which operations are repeated while the storage is unavailable.
+        uri: the folder's URI, such as s3://bucket/runs/rte. pyarrow takes keys from the environment or from
+            credentials files.
+        patience: seconds for which an operation is retried while the storage is unavailable.
     """
 
     uri: str
@@ -45,7 +45,7 @@ class RemoteFolder:
         try:
             system, root = _file_system(urlunsplit(parts._replace(path="/")))
         except (ValueError, OSError) as error:  # An unknown option, or a scheme that pyarrow was built without.
-            raise InputError(f"{self.uri}: cannot be used: {_first_line(error)}") from error
+            raise InputError(f"{self.uri}: cannot be used: {first_line(error)}") from error
         return system, f"{root}/{unquote(parts.path).strip('/')}".rstrip("/")
 
     @property
@@ -62,7 +62,7 @@ class RemoteFolder:
         """Return a folder below this one.
 
         Args:
-            names: the names to append, each of which may have slashes.
+            names: the names to append; they may contain slashes.
         """
         return RemoteFolder(joined(self.uri, *names), self.patience)
 
@@ -71,24 +71,37 @@ class RemoteFolder:
 
         Args:
             name: a folder's name; empty for this folder. A missing folder has no files.
+
+        Raises:
+            InputError: a stored name cannot be that of a file below a folder, as `../x`.
         """
+        return {file: entry.size for file, entry in self._files(name).items()}
+
+    def times(self) -> dict[str, float]:
+        """Return when each file was written last by the storage's clock, in seconds since the epoch."""
+        return {file: entry.mtime_ns / 1e9 for file, entry in self._files("").items()}
+
+    def _files(self, name: str) -> dict[str, Any]:
+        """Return pyarrow's `FileInfo` of every file below `name`, by its name relative to this folder."""
         from pyarrow import fs
 
-        def list_files() -> dict[str, int]:
+        def list_files() -> dict[str, Any]:
             selector = fs.FileSelector(self._path(name), recursive=True, allow_not_found=True)
             try:
                 entries = self.filesystem.get_file_info(selector)
             except NotADirectoryError:  # On a disk, `name` is a file; a bucket has nothing below a file.
                 return {}
-            return {entry.path[len(self.root) + 1 :]: entry.size for entry in entries if entry.type == fs.FileType.File}
+            return {entry.path[len(self.root) + 1 :]: entry for entry in entries if entry.type == fs.FileType.File}
 
-        return self._retry(list_files)
+        sizes = self._retry(list_files)
+        check_names(sizes, self.uri)
+        return sizes
 
     def read(self, name: str) -> bytes:
         """Return the content of a file.
 
         Args:
-            name: the file's name.
+            name: the file's name relative to this folder.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -102,11 +115,11 @@ class RemoteFolder:
         return self._retry(read)
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file, whole or not at all.
+        """Write a file, completely or not at all.
 
         Args:
-            name: relative to this folder.
-            content: of the file.
+            name: the file's name relative to this folder.
+            content: the complete content.
         """
 
         def write() -> None:
@@ -139,10 +152,10 @@ class RemoteFolder:
         self._retry(copy)
 
     def get(self, name: str, local: Path) -> None:
-        """Download a file, whole or not at all.
+        """Download a file, completely or not at all.
 
         Args:
-            name: relative to this folder.
+            name: the file's name relative to this folder.
             local: the file on this machine; replaced if it exists.
 
         Raises:
@@ -162,17 +175,17 @@ class RemoteFolder:
         """Download every file below `name`, all of them or none.
 
         Args:
-            name: relative to this folder; empty for this folder itself.
+            name: the folder's name relative to this folder; empty for this folder itself.
             local: the folder on this machine; replaced if it exists.
 
         Returns:
-            Whether there was any file.
+            True if there was at least one file.
         """
-        stored = self.sizes(name)
-        if not stored:
+        files = self.sizes(name)
+        if not files:
             return False
         with artifacts.atomic_folder(local) as temporary:
-            for file in stored:
+            for file in files:
                 self.get(file, temporary / file[len(name) :].lstrip("/"))
         return True
 
@@ -182,9 +195,9 @@ class RemoteFolder:
         Args:
             name: the name of a file or folder; empty for this folder.
         """
-        for each in [*self.sizes(name), name]:
+        for path in [*self.sizes(name), name]:
             with contextlib.suppress(FileNotFoundError):
-                self._retry(functools.partial(self._delete_one, each))
+                self._retry(functools.partial(self._delete_one, path))
 
     def _delete_one(self, name: str) -> None:
         from pyarrow import fs
@@ -195,45 +208,51 @@ class RemoteFolder:
         elif entry.type == fs.FileType.Directory:
             self.filesystem.delete_dir(entry.path)
 
-    def require(self, flag: str) -> None:
-        """Check that a file can be written here and read back now.
+    def require(self, flag: str, write: bool = True) -> None:
+        """Check that a file can be written to this folder and read back.
 
         Args:
             flag: the option to name in the message.
+            write: if False, check only that the storage answers a reader, who may lack the right to write.
 
         Raises:
-            InputError: it cannot, or the storage does not answer within 15 seconds.
+            InputError: the check failed, or the storage did not answer within 15 seconds.
         """
         problems = problems_of(self.uri, flag)
         if problems:
             raise InputError(problems)
-        without_retries, probe = RemoteFolder(self.uri, patience=0.0), ".writable"
+        without_retries = RemoteFolder(self.uri, patience=0.0)
+        probe = f".writable-{secrets.token_hex(4)}"
         errors: list[Exception] = []
 
         def write_and_read() -> None:
             try:
+                if not write:
+                    self.filesystem.get_file_info([self.root])
+                    return
                 without_retries.write(probe, b"fsd_tune")
                 without_retries.read(probe)
                 without_retries.delete(probe)
             except (OSError, InputError) as error:
                 errors.append(error)
 
-        # pyarrow itself waits for minutes on storage that does not answer.
-        checking = threading.Thread(target=write_and_read, daemon=True)
-        checking.start()
-        checking.join(_ANSWER_SECONDS)
-        if checking.is_alive():
+        # pyarrow itself would wait for minutes if the storage does not answer.
+        thread = threading.Thread(target=write_and_read, daemon=True)
+        thread.start()
+        thread.join(_ANSWER_SECONDS)
+        if thread.is_alive():
             raise InputError(f"{flag}: {self.uri} has not answered within {_ANSWER_SECONDS:g} s.")
         if errors and isinstance(errors[0], InputError):
             raise errors[0]
         if errors:
-            raise InputError(f"{flag}: {self.uri} cannot be written: {_first_line(errors[0])}") from errors[0]
+            verb = "written" if write else "read"
+            raise InputError(f"{flag}: {self.uri} cannot be {verb}: {first_line(errors[0])}") from errors[0]
 
     def _path(self, name: str) -> str:
         return f"{self.root}/{name}" if name else self.root
 
     def _make_parent(self, name: str) -> None:
-        """Make the folder of a file, on file systems that have real folders."""
+        """Create the folder of a file, on file systems with real folders."""
         if urlsplit(self.uri).scheme in ("file", "hdfs"):
             self.filesystem.create_dir(self._path(name).rpartition("/")[0], recursive=True)
 
@@ -249,101 +268,3 @@ def _file_system(bucket: str) -> tuple[Any, str]:
 
     system, root = fs.FileSystem.from_uri(bucket)
     return system, root.rstrip("/")
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__).rstrip(".") + "."
-
-
-def provide(folder: Path, uri: str) -> None:
-    """Make a folder of another machine available under the same path on this one; it is downloaded once a node.
-
-    Args:
-        folder: the path on both machines.
-        uri: where the other machine has uploaded it.
-
-    Raises:
-        FsdTuneError: there is nothing at the URI, or this disk cannot be written.
-    """
-    if folder.is_dir():
-        return
-    try:
-        with artifacts.locked(folder):
-            if not folder.is_dir() and not RemoteFolder(uri).get_folder("", folder):
-                raise FsdTuneError(f"{uri}: is not there.")
-    except PermissionError as error:
-        raise FsdTuneError(f"{folder}: cannot be made on this node: {error.strerror}") from error
-
-
-@contextlib.contextmanager
-def folder_of(place: str) -> Iterator[Path]:
-    """Provide the folder at a path, or a temporary copy of the folder at a URI, while the block runs.
-
-    Args:
-        place: the folder's path or URI.
-
-    Raises:
-        FsdTuneError: there is nothing at the URI.
-    """
-    if not is_uri(place):
-        yield Path(place)
-        return
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / "folder"
-        if not RemoteFolder(place).get_folder("", folder):
-            raise FsdTuneError(f"{place}: is not there.")
-        yield folder
-
-
-@contextlib.contextmanager
-def folder_to_fill(place: str) -> Iterator[Path]:
-    """Provide the path of a folder for the block to make and fill; for a URI it then replaces the folder there.
-
-    Args:
-        place: the folder's path or URI.
-    """
-    if not is_uri(place):
-        yield Path(place)
-        return
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / "folder"
-        yield folder
-        RemoteFolder(place).delete("")
-        RemoteFolder(place).put(folder, "")
-
-
-def fetched(folder: Path, remote: str | None) -> bool:
-    """Download an artefact unless this node has it, and say whether it is now present and undamaged.
-
-    The caller holds the artefact's lock (`artifacts.locked`).
-
-    Args:
-        folder: the artefact's final name on this machine.
-        remote: the URI of the folder that holds the artefacts; None if they lie on a disk that all nodes share.
-
-    Returns:
-        Whether `folder` is a whole artefact.
-    """
-    if artifacts.facts_of(folder) is not None:
-        return True
-    return (
-        remote is not None
-        and RemoteFolder(remote).get_folder(folder.name, folder)
-        and artifacts.facts_of(folder) is not None
-    )
-
-
-def publish(folder: Path, remote: str | None) -> None:
-    """Upload an artefact for the other nodes.
-
-    Args:
-        folder: the artefact on this machine.
-        remote: the URI of the folder that holds the artefacts; None if they lie on a disk that all nodes share.
-    """
-    if remote is None:
-        return
-    storage, manifest = RemoteFolder(remote), folder / artifacts.MANIFEST
-    # The manifest goes last, so that an artefact with a manifest is complete.
-    for path in sorted(folder.iterdir(), key=lambda path: path == manifest):
-        storage.put(path, f"{folder.name}/{path.name}")

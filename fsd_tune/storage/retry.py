@@ -1,4 +1,4 @@
-"""Wait for storage that is unavailable for a while, so that a search does not lose its progress."""
+"""Wait for storage that is temporarily unavailable, so that a search does not lose its progress."""
 
 import errno
 import tempfile
@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from fsd_tune.errors import FsdTuneError
+from fsd_tune.storage import waiting
 
-# How long an operation on remote storage is repeated, and a shared folder waited for.
+# The longest time for which an operation on remote storage is retried, and for which a shared folder is waited for.
 RETRY_SECONDS = 120.0
 TIMEOUT_SECONDS = 180.0
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 5.0
-# Waiting does not empty a full disk, and whoever writes to it reports the error.
+# Waiting does not free a full disk, and the code that writes to it reports the error.
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _NOTIFY_AFTER_SECONDS = 3.0
 _CHECK_EVERY_SECONDS = 0.5
@@ -23,10 +24,10 @@ Result = TypeVar("Result")
 
 
 def retry_until_available(work: Callable[[], Result], patience: float = RETRY_SECONDS) -> Result:
-    """Call `work`, and again with growing pauses while its storage is unavailable.
+    """Call `work`, and retry it with growing pauses while its storage is unavailable.
 
     Args:
-        work: an operation that may be repeated.
+        work: an operation that can safely be repeated.
         patience: seconds after which the last error is raised.
 
     Returns:
@@ -35,39 +36,41 @@ def retry_until_available(work: Callable[[], Result], patience: float = RETRY_SE
     Raises:
         OSError: the storage stayed unavailable, or refused the operation.
     """
-    deadline, pause = time.monotonic() + patience, _FIRST_PAUSE
+    pause, problem = _FIRST_PAUSE, ""
+    wait = waiting.Wait(lambda: f"storage that is unavailable ({problem})", patience, "")
     while True:
         try:
             return work()
         except (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError):
             raise
         except OSError as error:
-            # Repeating does not help if access is denied or the disk of this machine is full.
-            final = "ACCESS_DENIED" in str(error) or error.errno == errno.ENOSPC
-            if final or time.monotonic() + pause > deadline:
+            # A retry does not help if access is denied or the disk of this machine is full.
+            permanent = "ACCESS_DENIED" in str(error) or error.errno == errno.ENOSPC
+            if permanent or wait.seconds + pause > patience:
                 raise
-            time.sleep(pause)
+            problem = (str(error).splitlines() or [type(error).__name__])[0]
+            wait.pause(pause)
             pause = min(_LONGEST_PAUSE, 2 * pause)
 
 
 class StorageUnavailableError(FsdTuneError):
-    """The folder stayed unavailable for the whole timeout."""
+    """The error for a folder that stayed unavailable for the whole timeout."""
 
 
 class FolderWatch:
-    """Waits until an experiment folder can be written.
+    """A watch that waits until an experiment folder can be written.
 
     Attributes:
-        lost: the error after the timeout. Ray Tune wraps errors of its callbacks, so the original is kept here.
+        lost: the error after a timeout, else None. Ray Tune wraps errors of its callbacks, so this is the original.
     """
 
     def __init__(self, folder: Path, notify: Callable[[str], None], timeout: float = TIMEOUT_SECONDS) -> None:
-        """Nothing is checked yet.
+        """Create the watch; `wait` checks the folder.
 
         Args:
             folder: a folder that exists unless its storage is unavailable.
-            notify: called with a line for the user when waiting starts and when the folder is back.
-            timeout: seconds to wait at most.
+            notify: called with a line for the user when waiting starts and when the folder is available again.
+            timeout: the longest wait in seconds.
         """
         self.lost: StorageUnavailableError | None = None
         self._folder = folder
@@ -75,10 +78,10 @@ class FolderWatch:
         self._timeout = timeout
 
     def wait(self) -> None:
-        """Return when the folder can be written, which normally is at once.
+        """Wait until the folder can be written; normally this returns at once.
 
         Raises:
-            StorageUnavailableError: it could not be written within the timeout, in this call or an earlier one.
+            StorageUnavailableError: it could not be written within the timeout of this call or an earlier one.
         """
         if self.lost is not None:
             raise self.lost
@@ -88,7 +91,7 @@ class FolderWatch:
             if waited > self._timeout:
                 self.lost = StorageUnavailableError(
                     f"{self._folder}: cannot be written for {waited:.0f} s ({problem}).",
-                    "What was finished is kept there; `fsd-tune resume` goes on when it is back.",
+                    "Finished work is kept there; `fsd-tune resume` continues when the folder is back.",
                 )
                 raise self.lost
             if waited > _NOTIFY_AFTER_SECONDS and not notified:
@@ -102,7 +105,7 @@ class FolderWatch:
 
 
 def _problem(folder: Path) -> str | None:
-    """Return why no file can be made in `folder`; None if one can, or if only the disk is full."""
+    """Return why no file can be created in `folder`; None if one can, or if only the disk is full."""
     try:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The summary of a search, `summary.json`, as a typed record that is read and written in one place."""
+"""The typed record of a search's summary, `summary.json`. Only this module reads and writes the file."""
 
 import json
 from collections.abc import Collection
@@ -26,9 +26,8 @@ from fsd_tune.storage import artifacts, layout
 class SummaryPart(BaseModel):
     """A mapping of the summary.
 
-    Each key may be missing, because a search writes its summary step by step; keys that this version does not know are
-    kept. A part that nothing was written to is false, so that `if summary.memory:` asks whether there is one. It is
-    `null` in the file.
+    Each key may be missing, because a search writes its summary step by step. Keys that this version does not know are
+    preserved. A part without written keys is false, so `if summary.memory:` tests for it. The file has `null` for it.
     """
 
     model_config = ConfigDict(extra="allow", validate_assignment=True)
@@ -39,20 +38,22 @@ class SummaryPart(BaseModel):
 
     @model_serializer
     def as_json(self) -> dict[str, Any] | None:
-        """Return what the file holds of this part: the keys that were written, None if there are none."""
-        written = {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
-        written |= self.model_extra or {}
-        plain = {name: value.as_json() if isinstance(value, SummaryPart) else value for name, value in written.items()}
-        return plain or None
+        """Return the JSON value of this part: the keys that were written, or None if there are none."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
+        fields |= self.model_extra or {}
+        json_fields = {
+            name: value.as_json() if isinstance(value, SummaryPart) else value for name, value in fields.items()
+        }
+        return json_fields or None
 
 
 class TeacherSummary(SummaryPart):
     """The teacher of a search.
 
     Attributes:
-        name: folder or hub id, as the user gave it.
-        score: the teacher's score on the examples that select.
-        metrics: all its metrics on them.
+        name: the teacher's folder or hub id, as the user gave it.
+        score: the teacher's score on the selection examples.
+        metrics: all its metrics on these examples.
     """
 
     name: StrictStr | None = None
@@ -66,7 +67,7 @@ class StudentSummary(SummaryPart):
     Attributes:
         layers: number of its layers.
         start: how it is initialised (`student.start`).
-        model: the model that it starts from; earlier versions wrote it.
+        model: the model that it starts from; only earlier versions wrote this key.
     """
 
     layers: StrictInt | None = None
@@ -80,14 +81,14 @@ class MemorySummary(SummaryPart):
     Attributes:
         fingerprint: digest of everything that they depend on.
         examples: number of training examples that the teacher ran over.
-        live: whether the teacher runs in every step, because its outputs are over their limit on disk.
-        build_seconds: time that the build took.
+        live: whether the teacher runs in every step, because its outputs exceed their limit on disk.
+        build_seconds: time of the build.
         centroids: number of clusters; None if no method of the search needs them.
         sizes: number of training examples in each cluster.
         inertia: sum of squared distances to the centroids.
-        passes: passes of the teacher over the training split that this search paid for.
-        passes_ever: passes that were ever paid for these files, by earlier searches too.
-        path: their folder.
+        passes: teacher passes over the training split that this search ran.
+        passes_ever: teacher passes that were ever run for these files, including earlier searches.
+        path: the folder of these files.
     """
 
     fingerprint: StrictStr | None = None
@@ -103,12 +104,12 @@ class MemorySummary(SummaryPart):
 
 
 class EndSummary(SummaryPart):
-    """What ended a search that ran to its end.
+    """The reason why a completed search ended.
 
     Attributes:
         budget: `trials`, `grid`, `stop_after_stalled` or `time_budget`.
-        not_run: number of trials that never began.
-        text: the same as a sentence.
+        not_run: number of trials that did not start.
+        text: the reason as a sentence.
     """
 
     budget: StrictStr | None = None
@@ -117,7 +118,7 @@ class EndSummary(SummaryPart):
 
 
 class DevSummary(SummaryPart):
-    """The best student on the dev split, in a search that selects on held-out training examples.
+    """The dev scores of the best student, in a search that selects on held-out training examples.
 
     Attributes:
         score: the task's metric.
@@ -134,8 +135,8 @@ class LayerCkaSummary(SummaryPart):
     """Linear CKA between the layers of the best student and of the teacher.
 
     Attributes:
-        examples: number of examples that it was measured on.
-        cka: [student's layers][teacher's layers], the embeddings first; None where it is not defined.
+        examples: number of examples that the CKA was measured on.
+        cka: [student's layers][teacher's layers], the embeddings first; None if a value is undefined.
     """
 
     examples: StrictInt | None = None
@@ -148,43 +149,43 @@ _Part = Annotated[_PartType, BeforeValidator(lambda value: value or {})]
 
 
 def _mapping_or_empty(value: Any) -> Any:
-    """Read the digest that earlier versions wrote in the place of a mapping as nothing known."""
+    """Return an empty mapping for the digest that earlier versions wrote instead of a mapping."""
     return {} if value is None or isinstance(value, str) else value
 
 
 class SearchSummary(SummaryPart):
-    """What a search says of itself in `summary.json`.
+    """The content of `summary.json`: the inputs, progress and results of a search.
 
     Attributes:
-        identity: settings, task, and digests of teacher and splits; a folder goes on only with the same.
-        inputs: task, teacher, data, memory and device that the user gave, with absolute paths.
-        name: of the search, also of its Optuna study.
-        group: its name among all searches of a W&B project.
+        identity: settings, task, and digests of teacher and splits. A search continues only with the same identity.
+        inputs: task, teacher, data, memory and device as the user gave them, with absolute paths.
+        name: name of the search and of its Optuna study.
+        group: unique name of the search in a W&B project.
         task: id of the task.
         metric: the metric that selects.
         mode: `max` or `min`.
         state: `running`, `done`, `failed` or `interrupted`.
-        trials: number of trials that were asked for.
-        reports: evaluations of a whole trial.
+        trials: number of requested trials.
+        reports: number of evaluations of a complete trial.
         rungs: reports at which ASHA stops trials; empty without ASHA.
         judge_by: how evaluations become a score (`search.judge_by`).
         select_on: `dev`, or {"holdout": share of the training split}.
-        selection_examples: number of examples that select.
+        selection_examples: number of selection examples.
         train_examples: number of examples that a student trains on.
         precision: `float32` or `bf16`.
         device: `cpu` or `cuda`.
         student: the student.
-        machine: the machine that started the search, in words.
+        machine: description of the machine that started the search.
         notes: remarks for the user.
-        started: time of the start, seconds since 1970.
-        memory: what the trials share of the teacher.
+        started: start time in seconds since 1970.
+        memory: the teacher outputs and teacher memory that the trials share.
         teacher: the teacher.
-        workers: number of trials side by side.
+        workers: number of trials that run at the same time.
         gpus_per_trial: share of a GPU for each trial.
-        wall_seconds: time that the search took, over all its parts.
-        ended_by: what ended it.
-        dev: the best student on the dev split.
-        layer_cka: the best student's layers beside the teacher's.
+        wall_seconds: run time of the search, including all its continuations.
+        ended_by: the reason why it ended.
+        dev: the dev scores of the best student.
+        layer_cka: the CKA between the best student's and the teacher's layers.
     """
 
     identity: Annotated[dict[str, Any], BeforeValidator(_mapping_or_empty)] = Field(default_factory=dict)
@@ -224,10 +225,10 @@ class SearchSummary(SummaryPart):
 
     @property
     def planned_reports(self) -> int:
-        """`reports` of a search that has begun.
+        """The value of `reports`, which every search that has begun records.
 
         Raises:
-            InputError: the file lacks it.
+            InputError: the file lacks `reports`.
         """
         if self.reports is None:
             raise InputError(f"{layout.SUMMARY}: reports: missing, but must be a whole number.")
@@ -235,13 +236,13 @@ class SearchSummary(SummaryPart):
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> tuple[Self, list[str]]:
-        """Return the summary of a decoded file, without the values of a wrong type.
+        """Return the summary from decoded JSON, without values of a wrong type.
 
         Args:
-            value: the mapping that the file holds.
+            value: the mapping in the file.
 
         Returns:
-            The summary, and a line for each value that was left out.
+            The summary, and a line for each value of a wrong type.
         """
         problems: list[str] = []
         while True:
@@ -261,7 +262,7 @@ class SearchSummary(SummaryPart):
 
         Raises:
             OSError: the file cannot be read.
-            ValueError: it is not JSON, or holds no mapping.
+            ValueError: the file is not JSON, or not a mapping.
         """
         value = json.loads((folder / layout.SUMMARY).read_text(encoding="utf-8"))
         if not isinstance(value, dict):
@@ -277,7 +278,7 @@ class SearchSummary(SummaryPart):
         artifacts.write_json(folder / layout.SUMMARY, self.as_json() or {})
 
     def update(self, **changes: Any) -> None:
-        """Set several fields; mappings become the parts that they describe.
+        """Set several fields; a mapping is converted to the field's part.
 
         Args:
             changes: values by the names of their fields.
@@ -304,14 +305,14 @@ class SearchSummary(SummaryPart):
             names: names of fields.
 
         Returns:
-            {name: value}, in which the value of a field that is not written is None.
+            {name: value}; the value is None for a field that was not written.
         """
-        written = self.as_json() or {}
-        return {name: written.get(name) for name in names}
+        fields = self.as_json() or {}
+        return {name: fields.get(name) for name in names}
 
 
 def _key(detail: ErrorDetails, value: dict[str, Any]) -> tuple[str, ...]:
-    """Return the key that an error lies below, or the two keys if it lies in a part."""
+    """Return the key of an error, or its two keys if the error is in a part."""
     first, *rest = (str(part) for part in detail["loc"])
     part = value.get(first)
     return (first, rest[0]) if rest and isinstance(part, dict) and rest[0] in part else (first,)
@@ -325,5 +326,5 @@ def _without(part: Any, key: str, details: Collection[tuple[str, ...]]) -> Any:
 
 
 def _problem(key: tuple[str, ...], detail: ErrorDetails) -> str:
-    must = detail["msg"].replace("Input should be", "but must be")
-    return f"{layout.SUMMARY}: {'.'.join(key)}: found `{detail['input']}`, {must}."
+    requirement = detail["msg"].replace("Input should be", "but must be")
+    return f"{layout.SUMMARY}: {'.'.join(key)}: found `{detail['input']}`, {requirement}."

@@ -1,1 +1,1 @@
-"""Track searches in Weights & Biases: log runs, upload offline ones, download groups, and write sweeps."""
+"""Track searches in Weights & Biases: log runs, upload offline runs, download groups, and write sweeps."""

@@ -1,6 +1,6 @@
 """Download a group of runs from Weights & Biases as a search's folder, to compare searches and native sweeps.
 
-A process of its own asks W&B. It can be ended, and leaves no state in this one.
+A separate process talks to W&B, because it can be ended and leaves no state in this one.
 """
 
 import json
@@ -19,8 +19,8 @@ from fsd_tune.storage.layout import TrialState
 from fsd_tune.storage.search_summary import SearchSummary
 
 PREFIX = "wandb:"
-_SECONDS = 300.0
-_KINDS = ("trial", "distill")
+_TIMEOUT_SECONDS = 300.0
+_JOB_TYPES = ("trial", "distill")
 # Entries of a run's configuration that describe its search, so that searches can be compared.
 SHARED = ("task", "metric", "select_on", "judge_by")
 DEV_SPLIT = "dev split"
@@ -31,7 +31,7 @@ def download(address: str, into: Path) -> Path:
 
     Args:
         address: `wandb:entity/project/group`; a sweep's id in place of the group stands for the sweep's runs.
-        into: an empty folder.
+        into: the folder in which the search's folder is created; it must be empty.
 
     Returns:
         The search's folder, below `into`.
@@ -43,13 +43,13 @@ def download(address: str, into: Path) -> Path:
     if len(parts) != 3 or not all(parts):
         raise InputError(f"{address}: must be {PREFIX}entity/project/group.")
     folder = into / (re.sub(r"[^\w.-]", "-", parts[2]) or "group")
-    words = [sys.executable, "-m", "fsd_tune.tracking.download", *parts, str(folder)]
+    command = [sys.executable, "-m", "fsd_tune.tracking.download", *parts, str(folder)]
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=_SECONDS, check=False)
+        process = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False)
     except subprocess.TimeoutExpired:
-        raise InputError(f"{address}: W&B has not answered within {_SECONDS:g} s.") from None
-    if done.returncode:
-        lines = done.stdout.strip().splitlines() or done.stderr.strip().splitlines() or ["no answer"]
+        raise InputError(f"{address}: W&B has not answered within {_TIMEOUT_SECONDS:g} s.") from None
+    if process.returncode:
+        lines = process.stdout.strip().splitlines() or process.stderr.strip().splitlines() or ["no answer"]
         key = os.environ.get("WANDB_API_KEY")
         raise InputError(f"{address}: {lines[-1].replace(key, '***') if key else lines[-1]}")
     return folder
@@ -59,14 +59,14 @@ def write_search(folder: Path, name: str, runs: Iterable[Any]) -> int:
     """Write runs, as `wandb.Api().runs` returns them, as a search's folder, and return the number of trials.
 
     Args:
-        folder: new.
-        name: of the search.
-        runs: with `config`, `summary`, `state`, `job_type`, `created_at` and `scan_history`.
+        folder: the folder to create.
+        name: the name of the search.
+        runs: the runs, with `config`, `summary`, `state`, `job_type`, `created_at` and `scan_history`.
     """
-    trials = sorted((run for run in runs if run.job_type in _KINDS), key=lambda run: str(run.created_at))
+    trials = sorted((run for run in runs if run.job_type in _JOB_TYPES), key=lambda run: str(run.created_at))
     for index, run in enumerate(trials):
         config = dict(run.config)
-        # An agent's runs of a native sweep have no number of their own.
+        # The runs of a native sweep have no trial number.
         number = int(config["trial"]) if config.get("trial") is not None else index
         trial = folder / layout.RESULTS / f"{number:04d}_{index}"
         hyperparameters = {key.removeprefix("hp/"): value for key, value in config.items() if key.startswith("hp/")}
@@ -74,36 +74,39 @@ def write_search(folder: Path, name: str, runs: Iterable[Any]) -> int:
         rows = [_report(row) for row in run.scan_history() if isinstance(row.get("report"), int | float)]
         artifacts.write_text(trial / layout.TRIAL_REPORTS, "".join(json.dumps(row) + "\n" for row in rows))
         if run.state != "running":
-            ended = dict(run.summary)
-            state = ended.get("state") or _STATES.get(run.state, TrialState.FAILED)
-            artifacts.write_json(trial / layout.TRIAL_ENDING, {"state": state, "reason": ended.get("reason") or ""})
+            run_summary = dict(run.summary)
+            state = run_summary.get("state") or _STATES.get(run.state, TrialState.FAILED)
+            ending = {"state": state, "reason": run_summary.get("reason") or ""}
+            artifacts.write_json(trial / layout.TRIAL_ENDING, ending)
     # Each run records the facts of its search.
     facts: dict[str, Any] = next((dict(run.config) for run in trials if run.config), {})
-    known = {key: facts.get(key) for key in SHARED} | {"teacher": {"name": "", "score": facts.get("teacher/score")}}
-    summary = SearchSummary.from_json(known)[0]
+    search_facts = {key: facts.get(key) for key in SHARED}
+    search_facts["teacher"] = {"name": "", "score": facts.get("teacher/score")}
+    summary = SearchSummary.from_json(search_facts)[0]
     summary.update(name=name, mode="max", state="done", trials=len(trials))
     summary.update(identity={"settings": {}, DEV_SPLIT: facts.get(DEV_SPLIT)})
     summary.write(folder)
     return len(trials)
 
 
-# W&B calls a run `killed` if the sweep's early termination has ended it.
+# W&B calls a run `killed` if the sweep's early termination ended it.
 _STATES = {"finished": TrialState.FINISHED, "killed": TrialState.STOPPED}
 
 
 def _report(row: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {
+    """Return a row of a run's history as a report, without W&B's own columns."""
+    report = {
         key: value
         for key, value in row.items()
         if not key.startswith("_") and isinstance(value, bool | int | float | str)
     }
-    # W&B stores NaN as a word.
-    kept = {key: math.nan if value == "NaN" else value for key, value in kept.items()}
-    return kept | {"report": int(row["report"])} | {"timestamp": row.get("timestamp", row.get("_timestamp", 0))}
+    # W&B stores NaN as the string "NaN".
+    report = {key: math.nan if value == "NaN" else value for key, value in report.items()}
+    return report | {"report": int(row["report"])} | {"timestamp": row.get("timestamp", row.get("_timestamp", 0))}
 
 
 def main() -> None:
-    """Download a group; the arguments are entity, project, group and the folder to write."""
+    """Download a group. The command's arguments are entity, project, group and the folder to write."""
     entity, project, group, folder = sys.argv[1:]
     try:
         import wandb
@@ -111,9 +114,9 @@ def main() -> None:
         api = wandb.Api(timeout=10)
         runs = api.runs(f"{entity}/{project}", filters={"$or": [{"group": group}, {"sweep": group}]})
         if not write_search(Path(folder), group, runs):
-            print(f"no trial there belongs to a group or sweep {group}.", flush=True)
+            print(f"no trial of the project belongs to a group or sweep {group}.", flush=True)
             os._exit(1)
-    except Exception as error:  # whatever W&B raises becomes one line
+    except Exception as error:  # Any error of W&B becomes one line.
         print(next(iter(str(error).splitlines()), type(error).__name__), flush=True)
         os._exit(1)
     os._exit(0)

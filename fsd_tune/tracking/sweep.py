@@ -1,4 +1,4 @@
-"""A search space as a sweep of Weights & Biases whose agents run `fsd-tune distill`, to compare it with a search."""
+"""Write a search space as a W&B sweep whose agents run `fsd-tune distill`, to compare it with a search."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -16,7 +16,7 @@ from fsd_tune.settings.overrides import flag_of
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-RUN = "{run}"  # in the output of `distill`, the id that W&B gave the run
+RUN = "{run}"  # `distill` replaces it in `--output` by the id that W&B gave the run.
 _METHODS = {"tpe": "bayes", "gp": "bayes", "cmaes": "bayes", "random": "random", "grid": "grid"}
 
 
@@ -33,27 +33,27 @@ def sweep_config(
 ) -> dict[str, Any]:
     """Return the W&B sweep over the same space, as the mapping of its YAML.
 
-    W&B's sweeps have no conditions: a hyperparameter is drawn for every run, and `distill --configuration` drops those
-    that the run's method does not use. What a space fixes stays in its YAML. Stepped ranges become lists, because W&B
-    counts its steps from 0.
+    W&B's sweeps have no conditions: every hyperparameter is drawn for every run, and `distill --configuration` drops
+    those that the run's method does not use. Fixed hyperparameters stay in the YAML of the space. Stepped ranges become
+    lists, because W&B counts its steps from 0.
 
     Args:
-        settings: of `space`.
-        space: the YAML that the agents' command names.
-        task: as for `distill`.
+        settings: the settings of `space`.
+        space: the YAML file that the agents' command names.
+        task: the task, as for `distill`.
         teacher: folder or hub id. Paths are made absolute, because agents can start in any folder.
         data: the folder that holds `SST-2/` and so on; None for the hub.
         memory: the folder of teacher memories; None for `memory/` in `output`.
-        output: the folder below which each run gets its own.
+        output: the folder in which each run gets a folder.
         overrides: settings that replace those of `space`, as {dotted key: YAML text}.
 
     Raises:
-        InputError: the space searches nothing.
+        InputError: the space has neither a range nor a choice.
     """
     task = splits.get_task(task)
     searched = distributions(settings)
     if not searched:
-        raise InputError(f"{space}: searches nothing; a sweep needs a range or a choice.")
+        raise InputError(f"{space}: searches no hyperparameter; a sweep needs a range or a choice.")
     command = [
         "${env}", "fsd-tune", "distill", str(space.absolute()), *task.words, "--teacher", teacher,
         *(["--data", str(data.absolute())] if data is not None else []),
@@ -88,7 +88,7 @@ def text(config: dict[str, Any]) -> str:
     """
     return (
         "# wandb sweep THIS_FILE; then on each machine the `wandb agent ...` that it prints.\n"
-        "# Agents train one student after the other; the first builds the teacher memory, all share it.\n"
+        "# Each agent trains one student after the other; the first builds the teacher memory, and all share it.\n"
         f"{yaml.safe_dump(config, sort_keys=False, width=120, allow_unicode=True)}"
     )
 

@@ -1,7 +1,7 @@
-"""Runs in Weights & Biases, written by a process of its own (`tracking/process.py`), so that nothing waits for them.
+"""Log runs to Weights & Biases through a separate process (`tracking/process.py`), so that the search never waits.
 
-If that process fails (W&B's service has died, the disk is full, the network is gone), tracking ends, with one line to
-the user, and everything else continues. The search's own files are complete: an interrupted run is written again.
+If that process fails (W&B's service died, the disk is full, the network is gone), tracking ends with one line to the
+user, and everything else continues. The search's own files are complete, so an interrupted run is written again.
 """
 
 import contextlib
@@ -21,8 +21,9 @@ from typing import Any
 import psutil
 
 from fsd_tune.settings.schema import Wandb
+from fsd_tune.storage.artifacts import digest
 
-# Name of the file that marks a run's folder as complete: everything of it has been handed to W&B.
+# Name of the file that marks a run's folder as complete: W&B has received all data of the run.
 SEAL = "fsd_tune.json"
 _CLOSE_SECONDS = 15.0
 Row = Mapping[str, Any]
@@ -32,14 +33,15 @@ def safe_id(name: str) -> str:
     """Return a name in the form that W&B accepts for ids and groups.
 
     Args:
-        name: any text. Characters other than letters, digits, dots, dashes and underscores become dashes, and it is cut
-            after 100.
+        name: any text. Characters other than letters, digits, dots, dashes and underscores become dashes. The end of a
+            name of more than 100 characters is replaced by a digest, so that different names stay different.
     """
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name)[:100]
+    safe = re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
+    return safe if len(safe) <= 100 else f"{safe[:83]}-{digest(name)}"
 
 
 def folders_of(folder: Path, group: str, name: str) -> list[Path]:
-    """Return the folders of a run's files; several if the run was interrupted.
+    """Return the folders that hold a run's files; several if the run was interrupted.
 
     Args:
         folder: the folder that holds `wandb/`.
@@ -50,11 +52,11 @@ def folders_of(folder: Path, group: str, name: str) -> list[Path]:
 
 
 class Tracker:
-    """Runs of one group. Every call returns at once; with `mode: off` it does nothing.
+    """A logger of the runs of one group. Every call returns at once; with `mode: off` it does nothing.
 
     Attributes:
-        group: name of the group in W&B.
-        failure: why tracking has ended early; empty while it works.
+        group: the name of the group in W&B.
+        failure: the reason why tracking ended early; empty while it works.
     """
 
     def __init__(
@@ -64,8 +66,8 @@ class Tracker:
 
         Args:
             settings: mode, project, entity and tags.
-            folder: the runs' files go to `wandb/` in it, with everything that W&B caches or stages.
-            group: what the runs have in common, such as a search.
+            folder: the folder whose `wandb/` receives the runs' files and W&B's caches.
+            group: the name of the group, such as a search.
             say: called once with a line for the user if tracking ends early.
         """
         self._folder = folder
@@ -82,10 +84,10 @@ class Tracker:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 text=True,
-                start_new_session=True,  # Ctrl-C interrupts the search, not this process
+                start_new_session=True,  # Ctrl-C must interrupt the search, but not this process.
             )
-            for work in (self._send, self._listen):
-                self._threads.append(threading.Thread(target=work, args=(self._process,), daemon=True))
+            for target in (self._send, self._listen):
+                self._threads.append(threading.Thread(target=target, args=(self._process,), daemon=True))
                 self._threads[-1].start()
             self._put(
                 "open",
@@ -99,16 +101,16 @@ class Tracker:
 
     @property
     def active(self) -> bool:
-        """Whether runs are logged."""
+        """True while runs are logged."""
         return self._process is not None and not self.failure
 
     def begin(self, name: str, kind: str, config: Row, rows: Iterable[Row] = ()) -> None:
-        """Open a run, or reopen it with the rows that it has reported before. If it is open, do nothing.
+        """Open a run, or reopen it with its earlier reports. If it is open, do nothing.
 
         Args:
-            name: of the run within the group.
-            kind: W&B's job type: trial, search-summary, distill, ...
-            config: flat, one value per key.
+            name: the name of the run within the group.
+            kind: W&B's job type, such as trial, search-summary or distill.
+            config: the configuration, flat, one value per key.
             rows: earlier reports of the run, each with its `report`, the index of the evaluation.
         """
         self._put("begin", name, kind, config, [dict(row) for row in rows])
@@ -117,8 +119,8 @@ class Tracker:
         """Log a report of an open run. Each report is logged once.
 
         Args:
-            name: of the run.
-            row: metrics by name, and `report`, the index of the evaluation, which is the axis of charts.
+            name: the name of the run.
+            row: metrics by name, and `report`, the index of the evaluation, which is the x-axis of charts.
         """
         self._put("log", name, row)
 
@@ -126,8 +128,8 @@ class Tracker:
         """Log a table and figures to an open run.
 
         Args:
-            name: of the run.
-            table: {"columns", "data"}.
+            name: the name of the run.
+            table: a mapping {"columns", "data"}.
             figures: Plotly figures as JSON, by name.
         """
         self._put("draw", name, table, figures)
@@ -136,9 +138,9 @@ class Tracker:
         """Close a run.
 
         Args:
-            name: of the run.
+            name: the name of the run.
             summary: figures for the run as a whole.
-            failed: whether the run failed.
+            failed: true if the run failed.
         """
         self._put("end", name, summary, failed)
 
@@ -146,18 +148,18 @@ class Tracker:
         """Write a whole run at once; see `begin` and `end`.
 
         Args:
-            name: of the run within the group.
+            name: the name of the run within the group.
             kind: W&B's job type.
-            config: flat, one value per key.
-            rows: its reports.
+            config: the configuration, flat, one value per key.
+            rows: the reports of the run.
             summary: figures for the run as a whole.
-            failed: whether the run failed.
+            failed: true if the run failed.
         """
         self.begin(name, kind, config, rows)
         self.end(name, summary, failed)
 
     def holds(self, name: str) -> bool:
-        """Return whether all data of a run has been handed to W&B already.
+        """Return true if W&B has received all data of a run.
 
         Args:
             name: the run's name within the group.
@@ -174,7 +176,7 @@ class Tracker:
             self._process.wait(_CLOSE_SECONDS)
         except subprocess.TimeoutExpired:
             self._stop(f"it has not answered for {_CLOSE_SECONDS:g} s")
-            # W&B's service would hang for ever, so kill it, too.
+            # W&B's service would hang forever, so kill it, too.
             for process in psutil.Process(self._process.pid).children(recursive=True):
                 with contextlib.suppress(psutil.Error):
                     process.kill()
@@ -190,7 +192,7 @@ class Tracker:
 
     def _send(self, process: subprocess.Popen[str]) -> None:
         assert process.stdin is not None
-        # If the pipe is closed, `_listen` reads the reason.
+        # The pipe closes if the process ends; `_listen` then reads the reason.
         with contextlib.suppress(OSError, ValueError):
             while (line := self._calls.get()) is not None:
                 process.stdin.write(line)
@@ -198,21 +200,21 @@ class Tracker:
 
     def _listen(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
-        why = process.stdout.read().strip()
+        reason = process.stdout.read().strip()
         if process.wait() != 0:
-            self._stop(why or "its process has died")
+            self._stop(reason or "its process has died")
 
-    def _stop(self, why: str) -> None:
+    def _stop(self, reason: str) -> None:
         if not self.failure:
-            self.failure = why
+            self.failure = reason
             self._say(
-                f"Weights & Biases: logging has stopped ({why}); everything else continues, "
+                f"Weights & Biases: logging has stopped ({reason}); everything else continues, "
                 f"and is kept in {self._folder}."
             )
 
 
 def _plain(value: Any) -> Any:
-    """Return NumPy scalars, mappings and other values of a configuration as JSON types."""
+    """Return a NumPy scalar, mapping or other value of a configuration as a JSON type."""
     return value.item() if hasattr(value, "item") else dict(value) if isinstance(value, Mapping) else str(value)
 
 
@@ -220,18 +222,18 @@ def _plain(value: Any) -> Any:
 def tracked(
     settings: Wandb, folder: Path, kind: str, name: str, config: Row, say: Callable[[str], None]
 ) -> Iterator["WandbRun"]:
-    """Track a piece of work as one run; an error of the work makes it a failed run.
+    """Track the block as one run, and yield the run; an error in the block makes it a failed run.
 
     Args:
         settings: mode, project, entity and tags.
-        folder: the run's files go to `wandb/` in it.
-        kind: W&B's job type, and the group.
-        name: start of the run's name.
-        config: flat, one value per key.
+        folder: the folder whose `wandb/` receives the run's files.
+        kind: W&B's job type, and the name of the group.
+        name: the start of the run's name.
+        config: the configuration, flat, one value per key.
         say: called once with a line for the user if tracking ends early.
     """
     tracker = Tracker(settings, folder, kind, say)
-    # The same output can be made again, also in other folders.
+    # The suffix makes the name unique, because the same work can be repeated, also in other folders.
     name = f"{name}-{secrets.token_hex(3)}"
     run = WandbRun(tracker, name)
     tracker.begin(name, kind, config)
@@ -252,8 +254,8 @@ class WandbRun:
 
     Attributes:
         tracker: the tracker of the run.
-        name: of the run.
-        summary: figures for the run as a whole, filled by the work.
+        name: the name of the run.
+        summary: figures for the run as a whole, filled in by the caller.
     """
 
     tracker: Tracker

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fsd_tune.data.splits import TaskLike
-from fsd_tune.errors import FsdTuneError, ProblemCollector
+from fsd_tune.errors import FsdTuneError, InputError, ProblemCollector
 from fsd_tune.memory.arrays import open_arrays
 from fsd_tune.memory.build import BuiltMemory, build_artifacts
 from fsd_tune.memory.spec import MemorySpec
@@ -21,6 +21,8 @@ from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import USES_TEACHER
 from fsd_tune.settings.schema import Asha
 from fsd_tune.storage.artifacts import MODEL_RECORD, write_json
+from fsd_tune.storage.files import real_path
+from fsd_tune.storage.outputs import output_problems
 from fsd_tune.tracking.tracker import tracked
 from fsd_tune.training.factory import DistillerFactory
 from fsd_tune.training.inputs import Inputs, load_inputs, shared_facts
@@ -142,7 +144,9 @@ def build_memory(
     """
     display = display or Display(quiet=True)
     settings = _settings(settings)
-    _, spec = _load(settings, task, str(teacher), _path(data), Path(memory), device, display)
+    if problems := output_problems(memory, "--memory"):
+        raise InputError(problems)
+    _, spec = _load(settings, task, str(teacher), _path(data), real_path(memory), device, display)
     built = _build(spec, display)
     facts = {"task": spec.task.id, "teacher": spec.teacher.path, "precision": spec.precision}
     with tracked(settings.wandb, spec.folder, "memory", built.facts.fingerprint, facts, display.line) as run:
@@ -195,8 +199,8 @@ def distill(
     display = display or Display(quiet=True)
     settings = _settings(settings)
     folder = Path(tempfile.mkdtemp(prefix="fsd_tune-")) / "student" if output is None else Path(output)
-    memory_folder = folder.parent / "memory" if memory is None else Path(memory)
-    problems = ProblemCollector(check_output(folder, overwrite))
+    memory_folder = real_path(folder).parent / "memory" if memory is None else Path(memory)
+    problems = ProblemCollector(check_output(folder, overwrite) or output_problems(memory_folder, "--memory"))
     with problems.collect():
         config = resolve(settings)
     with problems.collect():
@@ -260,7 +264,7 @@ def _distill(
         record = _record(settings, config, inputs, spec, score(reports), origin) | {"reports": reports}
         write_model(output, distiller.model, load_tokenizer(teacher), record)
         if inputs.final is not None:
-            # Training was judged on the holdout, so dev has selected nothing.
+            # Training was judged on the holdout, so dev was not used for selection.
             record["dev"] = score_on_dev(output, inputs.task, inputs.final, spec.precision, spec.device)
             write_json(output / MODEL_RECORD, record)
         return record
@@ -269,7 +273,7 @@ def _distill(
     facts |= shared_facts(settings, spec, inputs.task.metric)
     facts |= {f"hp/{key}": value for key, value in config.items()}
     depends_on = () if built is None else (built.facts.fingerprint,)
-    run = SingleRun("distill", output, settings.wandb, facts, depends_on, _diverged)
+    run = SingleRun("distill", real_path(output), settings.wandb, facts, depends_on, _diverged)
     record = train_to_end(run, distiller, display, write, summarise)
     return Student(output, {name: record["reports"][-1][name] for name in inputs.task.metrics}, record)
 
@@ -282,7 +286,7 @@ def _record(
     score: float,
     teacher: dict[str, Any],
 ) -> dict[str, Any]:
-    """Return what `fsd_tune.json` says beside the reports."""
+    """Return the contents of `fsd_tune.json` without the reports."""
     return {
         "task": inputs.task.id,
         "metric": inputs.task.metric,

@@ -14,42 +14,45 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fsd_tune.data.batching import epoch_order
 from fsd_tune.data.splits import compute_metrics
 from fsd_tune.models.inference import predict
+from fsd_tune.models.loading import load_finished
 from fsd_tune.models.quiet import transformers_quiet
 from fsd_tune.settings.methods import term_weights
 from fsd_tune.storage import checkpoints
+from fsd_tune.storage.io_errors import library_errors
+from fsd_tune.training.batch_schedule import BatchSchedule
 from fsd_tune.training.loss_terms import loss_terms
 from fsd_tune.training.optimizer import (
     build_optimizer,
     clip_gradients,
     learning_rate_at,
     seed_torch,
-    set_learning_rate,
+    set_step,
 )
 from fsd_tune.training.setup import TrainingSetup
 
 
 class Distiller:
-    """One training run, which a checkpoint can continue elsewhere as if it had not been interrupted.
+    """A training run that a checkpoint can continue on any machine as if it had not been interrupted.
 
     Attributes:
-        setup: what the run consists of.
+        setup: the run's data, configuration and teacher targets.
         model: the model in training.
         memory: the student memory, float32 [K, D']; None for methods without L_G.
+        schedule: the batches of each step.
         weights: weight of each loss term of the method.
         step: optimiser steps done.
         steps_total: optimiser steps of the whole run.
         report: evaluations done.
-        logits: of the last evaluation, float32 [dev examples, C]; None before the first.
+        logits: the logits of the last evaluation, float32 [dev examples, C]; None before the first.
     """
 
     def __init__(self, setup: TrainingSetup, model: Any, student_memory: Tensor | None) -> None:
         """Set up the run at step 0.
 
         Args:
-            setup: what the run consists of.
+            setup: the run's data, configuration and teacher targets.
             model: a sequence classifier at its start; it is trained in place.
             student_memory: start of the student memory, float32 [K, D'] (copied); None for methods without one.
         """
@@ -61,21 +64,22 @@ class Distiller:
             assert student_memory is not None, "fsd_g and fsd_ilg need a student memory"
             self.memory = torch.nn.Parameter(student_memory.detach().clone().to(setup.device))
         self.optimizer = build_optimizer(self.model, self.memory, setup.config["weight_decay"])
-        self.batches_per_epoch = math.ceil(len(setup.train) / setup.config["batch_size"])
-        self.accumulation = setup.config["gradient_accumulation"]
-        self.steps_total = math.ceil(self.batches_per_epoch * setup.config["epochs"] / self.accumulation)
+        self.schedule = BatchSchedule(
+            len(setup.train), setup.config["batch_size"], setup.config["epochs"],
+            setup.config["gradient_accumulation"], setup.seed, setup.published,
+        )  # fmt: skip
+        self.steps_total = self.schedule.steps_total
         self.step = 0
         self.report = 0
         self.seconds = {"train": 0.0, "evaluation": 0.0}
         self.logits: NDArray[np.float32] | None = None
         self._means: dict[str, float] = {}
         self._metrics: dict[str, float] = {}
-        self._order: tuple[int, list[NDArray[np.int64]]] = (-1, [])
         seed_torch(setup.seed)
 
     @property
     def done(self) -> bool:
-        """Whether the last evaluation was made."""
+        """True after the last evaluation."""
         return self.report >= self.setup.reports
 
     def train_to_next_evaluation(self, on_step: Callable[[int], None] | None = None) -> dict[str, Any]:
@@ -94,7 +98,8 @@ class Distiller:
         self.report += 1
         means = self._train_until(math.ceil(self.steps_total * self.report / self.setup.reports), on_step)
         trained = time.monotonic()
-        # With fewer steps than reports nothing may have changed: report the last values again, without their cost.
+        # With fewer steps than reports, two reports may have no step between them. The second repeats the values of
+        # the first, without another evaluation.
         if means:
             self._means = means
         if means or self.logits is None:
@@ -104,18 +109,18 @@ class Distiller:
         self.seconds["evaluation"] += time.monotonic() - trained
         record: dict[str, Any] = {
             "report": self.report,
-            "epoch": round(self.step * self.accumulation / self.batches_per_epoch, 4),
+            "epoch": round(self.schedule.epochs_after(self.step), 4),
             "step": self.step,
             "steps_total": self.steps_total,
             **self._metrics,
-            **_named(self._means, self.weights),
+            **_reported_terms(self._means, self.weights),
             "learning_rate": self._learning_rate(max(self.step - 1, 0)),
             "train_seconds": round(self.seconds["train"], 4),
             "evaluation_seconds": round(self.seconds["evaluation"], 4),
         }
-        bad = [name for name, value in record.items() if isinstance(value, float) and not math.isfinite(value)]
-        if bad:
-            record["diverged"] = f"{bad[0]} is {record[bad[0]]} at step {self.step}"
+        not_finite = [name for name, value in record.items() if isinstance(value, float) and not math.isfinite(value)]
+        if not_finite:
+            record["diverged"] = f"{not_finite[0]} is {record[not_finite[0]]} at step {self.step}"
         return record
 
     def _train_until(self, target: int, on_step: Callable[[int], None] | None) -> dict[str, float]:
@@ -131,47 +136,43 @@ class Distiller:
         return {name: float(value) / (self.step - before) for name, value in sums.items()}
 
     def train_step(self) -> dict[str, Tensor]:
-        """Make the next optimiser step and return its terms as `train_on` does."""
-        first = self.step * self.accumulation
-        count = min(self.accumulation, self.batches_per_epoch * self.setup.config["epochs"] - first)
-        return self.train_on(*(self._rows(index) for index in range(first, first + count)))
+        """Make the next optimiser step.
+
+        Returns:
+            The mean terms, as `train_on` returns them.
+        """
+        return self.train_on(*map(self.schedule.rows, self.schedule.batches_of(self.step)))
 
     def train_on(self, *batches: NDArray[np.int64]) -> dict[str, Tensor]:
         """Make one optimiser step on batches of training rows.
 
         Args:
-            *batches: rows of each batch, int64 [B]; their gradients are averaged.
+            *batches: rows of each batch, int64 [B]; their gradients are averaged, or with published padding combined as
+                in the method's published script.
 
         Returns:
             The mean of each unweighted term and of `total` over the batches: detached scalars on the device, so that
             a step does not wait for it.
         """
         sums: dict[str, Tensor] = {}
+        divisor = len(batches)
+        if self.setup.published:
+            # Of the published scripts, that of FSD_IL and FSD_ILG divides by the number of batches; the others add up.
+            averages = self.setup.config["method"] in ("fsd_il", "fsd_ilg")
+            divisor = self.schedule.accumulation if averages else 1
         for rows in batches:
-            terms = self._terms(rows)
+            terms = loss_terms(self.setup, self.model, self.memory, self.weights.keys(), rows)
             total = torch.stack([terms[name] * weight for name, weight in self.weights.items()]).sum()
-            torch.autograd.backward(total / len(batches))
+            torch.autograd.backward(total / divisor)
             terms["total"] = total
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0) + value.detach() / len(batches)
-        clip_gradients(self.model, self.memory, together=self.setup.padding == "published")
-        set_learning_rate(self.optimizer, self._learning_rate(self.step))
+        clip_gradients(self.model, self.memory, together=self.setup.published)
+        set_step(self.optimizer, self.step, self._learning_rate(self.step), self.setup.published)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         return sums
-
-    def _rows(self, index: int) -> NDArray[np.int64]:
-        """Return the training rows of the batch with this index, counted over all epochs."""
-        epoch = index // self.batches_per_epoch
-        if self._order[0] != epoch:
-            setup = self.setup
-            self._order = (epoch, epoch_order(len(setup.train), setup.seed, setup.config["batch_size"], epoch))
-        rows: NDArray[np.int64] = self._order[1][index % self.batches_per_epoch]
-        return rows
-
-    def _terms(self, rows: NDArray[np.int64]) -> dict[str, Tensor]:
-        return loss_terms(self.setup, self.model, self.memory, self.weights.keys(), rows)
 
     def _learning_rate(self, step: int) -> float:
         config = self.setup.config
@@ -179,13 +180,20 @@ class Distiller:
 
     @transformers_quiet()
     def save(self, folder: Path) -> None:
-        """Write a checkpoint: the model as a transformers folder, and in `state.pt` what continuing needs.
+        """Write a checkpoint: the model as a transformers folder, and in `state.pt` the rest of the run's state.
 
         A finished run needs no `state.pt`.
 
         Args:
             folder: the checkpoint's folder, which may exist.
+
+        Raises:
+            OSError: it cannot be written.
         """
+        with library_errors(folder):
+            self._write(folder)
+
+    def _write(self, folder: Path) -> None:
         self.model.save_pretrained(folder / "student")
         if not self.done:
             state = {
@@ -207,13 +215,8 @@ class Distiller:
         Args:
             folder: a checkpoint of an unfinished run with the same settings.
         """
-        from safetensors.torch import load_file
-
-        weights = {}
-        for path in sorted((folder / "student").glob("*.safetensors")):
-            weights.update(load_file(path))
-        missing, unexpected = self.model.load_state_dict(weights, strict=False)
-        assert not missing and not unexpected, (missing, unexpected)
+        # Names on disk may differ from the model's, which transformers' loader knows.
+        self.model.load_state_dict(load_finished(folder / "student").state_dict())
         state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
         self.step = state["step"]
         self.report = state["report"]
@@ -245,7 +248,7 @@ def start_memory(start: Tensor | None, centroids: int, width: int, seed: int) ->
     return torch.randn(centroids, width, generator=torch.Generator().manual_seed(seed))
 
 
-def _named(means: Mapping[str, float], weights: Mapping[str, float]) -> dict[str, float]:
+def _reported_terms(means: Mapping[str, float], weights: Mapping[str, float]) -> dict[str, float]:
     """Return the mean terms by their names in a report: loss, loss/<term> and weighted/<term>."""
     named = {"loss": means["total"]} if "total" in means else {}
     for name, value in means.items():

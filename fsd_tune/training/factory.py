@@ -22,10 +22,10 @@ from fsd_tune.training.setup import TrainingSetup
 
 @dataclass
 class DistillerFactory:
-    """What a worker keeps between runs: settings, splits, served arrays and the student at its start.
+    """A factory of `Distiller`s that a worker keeps between runs, with settings, arrays and the student at its start.
 
     Attributes:
-        settings: of the search.
+        settings: the settings of the search.
         spec: the task's splits and models, with device and precision resolved.
         arrays: teacher outputs and memory; None for a search of `ce` alone.
     """
@@ -40,7 +40,7 @@ class DistillerFactory:
         self.spec.bring()
 
     def distiller(self, config: dict[str, Any], reports: int, seed: int | None = None) -> Distiller:
-        """Return a run at step 0; the same whether the factory is fresh or has made others.
+        """Return a run at step 0, which does not depend on earlier calls.
 
         Args:
             config: flat: `method`, its hyperparameters and the optimisation ones.
@@ -79,7 +79,7 @@ class DistillerFactory:
         return Distiller(setup, model, None if memory is None else self._memory_start(model, memory, seed))
 
     def _targets(self, memory: TeacherMemory | None, layers: tuple[int, ...], device: torch.device) -> TeacherTargets:
-        """Return the stored teacher's targets, or a live teacher's where nothing is stored."""
+        """Return the stored teacher's targets, or a live teacher's if nothing is stored."""
         spec = self.spec
         assert self.arrays is not None
         if self.arrays.outputs is not None:

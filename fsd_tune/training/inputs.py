@@ -42,7 +42,7 @@ def holdout_problems(teacher: ModelInfo, held: Split, held_out: float, data: Pat
     share = record.holdout
     recorded = "records no holdout" if share is None else f"leaves out another holdout ({share:g})"
     return [
-        f"--teacher: {teacher.path} {recorded}, so that it may know the rows that search.select_on holds out "
+        f"--teacher: {teacher.path} {recorded}, so it may have seen the rows that search.select_on holds out "
         f"({held_out:g} of the training split); make one that does not: {shlex.join(words)}"
     ]
 
@@ -69,11 +69,11 @@ class Inputs:
 
 
 def load_inputs(settings: Settings, task_name: TaskLike, teacher: str, data: Path | None) -> Inputs:
-    """Load all inputs, or report every problem.
+    """Return the loaded inputs, or raise an error with every problem.
 
     Args:
-        settings: of the search or run.
-        task_name: id of the task, or the file of one's own.
+        settings: the settings of the search or run.
+        task_name: id of the task, or the YAML file of your own task.
         teacher: folder or hub id.
         data: the folder that holds `SST-2/` and so on, or that the paths in the task's file are relative to; None for
             the hub, or the folder of the task's file.
@@ -82,7 +82,7 @@ def load_inputs(settings: Settings, task_name: TaskLike, teacher: str, data: Pat
         InputError: with all problems of data, teacher and settings.
     """
     problems = ProblemCollector(tracking_problems(settings.wandb))
-    task = info = splits = tokenizer = rest = held = None
+    task = info = splits = tokenizer = training_rows = held_rows = None
     length = settings.data.max_length
     share = holdout.holdout_share(settings)
     with problems.collect():
@@ -99,17 +99,18 @@ def load_inputs(settings: Settings, task_name: TaskLike, teacher: str, data: Pat
             if splits is not None:
                 problems.add(*check_tokens(settings.student, info, tokenizer, splits["train"], length))
     if splits is not None:
-        rest = held = splits["train"]
+        training_rows = held_rows = splits["train"]
         with problems.collect():
             if share is not None:
-                rest, held = holdout.split_holdout(splits["train"], share)
-                problems.add(*([] if info is None else holdout_problems(info, held, share, data)))
+                training_rows, held_rows = holdout.split_holdout(splits["train"], share)
+                problems.add(*([] if info is None else holdout_problems(info, held_rows, share, data)))
     problems.raise_any()
-    assert task is not None and info is not None and splits is not None and rest is not None and held is not None
-    # The limit applies after the split, so that it takes no rows out of the holdout.
-    train = tokenize(rest, tokenizer, length, settings.data.train_limit)
+    assert task is not None and info is not None and splits is not None
+    assert training_rows is not None and held_rows is not None
+    # The limit applies after the split, so that the holdout loses no rows.
+    train = tokenize(training_rows, tokenizer, length, settings.data.train_limit)
     dev = tokenize(splits["dev"], tokenizer, length)
-    judged, final = (dev, None) if share is None else (tokenize(held, tokenizer, length), dev)
+    judged, final = (dev, None) if share is None else (tokenize(held_rows, tokenizer, length), dev)
     skipped = [split for split in splits.values() if split.skipped]
     notes = tuple(f"{split.source}: {split.skipped} rows skipped (missing columns or labels)." for split in skipped)
     return Inputs(task, info, train, judged, final, notes)
@@ -139,17 +140,17 @@ def _check_pairs(settings: Settings, teacher: ModelInfo) -> list[str]:
 def _check_widths(settings: Settings, teacher: ModelInfo) -> list[str]:
     """Return the problem of a method that cannot use a student of another width (`check_fit` refuses wider ones)."""
     student, methods = settings.student, [name for name in settings.methods if name in NEEDS_EQUAL_WIDTHS]
-    own = teacher.path if student.start in ("teacher", "random") else teacher.base
-    source = student.model or own
+    default_source = teacher.path if student.start in ("teacher", "random") else teacher.base
+    source = student.model or default_source
     if not methods or source is None:
         return []
     width = student.hidden_size or load_config(source).hidden_size
     if width == teacher.hidden_size or (student.hidden_size or 0) > teacher.hidden_size:
         return []
-    found = f"found {width}" if student.hidden_size else f"{source} has {width}"
+    width_text = f"found {width}" if student.hidden_size else f"{source} has {width}"
     return [
-        f"student.hidden_size: {found}, but method {methods[0]} compares [CLS] vectors number by number: must be the "
-        f"teacher's {teacher.hidden_size}."
+        f"student.hidden_size: {width_text}, but method {methods[0]} compares [CLS] vectors number by number: must "
+        f"be the teacher's {teacher.hidden_size}."
     ]
 
 
@@ -157,8 +158,8 @@ def shared_facts(settings: Settings, spec: MemorySpec, metric: str) -> dict[str,
     """Return the facts that two runs must share for their scores to be comparable, for W&B.
 
     Args:
-        settings: of the run.
-        spec: of its memory.
+        settings: the settings of the run.
+        spec: what its memory depends on.
         metric: the task's selection metric.
 
     Returns:

@@ -15,7 +15,7 @@ from fsd_tune.training.unfinished import UnfinishedRun, identity_of
 
 @dataclass(frozen=True)
 class SingleRun:
-    """A training run that is no trial of a search.
+    """A training run that is not a trial of a search.
 
     Attributes:
         kind: `teacher` or `distill`; W&B's job type.
@@ -23,7 +23,7 @@ class SingleRun:
         wandb: where the run is tracked.
         facts: W&B's configuration of the run, flat.
         depends_on: what the result depends on beyond data, configuration and starting weights; JSON values.
-        diverged: makes the error for a run that diverged, from the reason.
+        diverged: returns the error for a run that diverged for the given reason.
     """
 
     kind: str
@@ -82,15 +82,15 @@ def train_to_end(
         record = write(reports)
     except BaseException as error:
         if unfinished.reports_kept:
-            kept = f"{unfinished.reports_kept} of {distiller.setup.reports}"
-            # The command line says this in the place of "nothing was written".
-            error.add_note(f"what was trained up to evaluation {kept} is kept in {unfinished.folder}")
+            evaluation = f"{unfinished.reports_kept} of {distiller.setup.reports}"
+            # The command line prints this note instead of "nothing was written".
+            error.add_note(f"what was trained up to evaluation {evaluation} is kept in {unfinished.folder}")
         raise
     unfinished.remove()
     return record
 
 
 def _show(report: Mapping[str, Any], metric: str, display: Display) -> None:
-    # With fewer steps than evaluations, one without a step of its own may have no loss.
+    # With fewer steps than evaluations, an evaluation before the first step has no loss.
     loss = f", loss {report['loss']:.4f}" if "loss" in report else ""
     display.line(f"  epoch {report['epoch']:.2f}: {metric} {report[metric]:.4f}{loss}")

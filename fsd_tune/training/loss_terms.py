@@ -35,10 +35,9 @@ def loss_terms(
         rows: training examples of the batch, int64 [B].
 
     Returns:
-        Scalars by name. The parts of L_G are there as `global/<part>` beside `global`.
+        Scalars by name. The parts of L_G are `global/<part>`, beside their sum `global`.
     """
-    published = setup.padding == "published"
-    inputs = collate(setup.train, rows, setup.device, pad_to=setup.train.max_length if published else None)
+    inputs = collate(setup.train, rows, setup.device, pad_to=setup.train.max_length if setup.published else None)
     labels = inputs.pop("labels")
     structured = bool({*names} & {*PAIRED, "global"})
     with autocast(setup.precision, setup.device):
@@ -49,7 +48,7 @@ def loss_terms(
         return terms
     teacher = setup.targets.batch(rows, inputs)
     terms["kd"] = losses.kd_loss(teacher.logits, out.logits, setup.config["temperature"])
-    mask = None if published else inputs["attention_mask"]
+    mask = None if setup.published else inputs["attention_mask"]
     for name, loss in PAIRED.items():
         if name in names:
             values = [loss(teacher.features[t], out.hidden_states[s], mask) for t, s in setup.pairs]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 _MAX_NORM = 1.0
+_EPSILON = 1e-8
 
 
 def build_optimizer(model: torch.nn.Module, memory: Tensor | None, weight_decay: float) -> torch.optim.AdamW:
@@ -21,15 +22,15 @@ def build_optimizer(model: torch.nn.Module, memory: Tensor | None, weight_decay:
         weight_decay: of all other parameters.
 
     Returns:
-        The optimiser. Its learning rate is 0 until `set_learning_rate` is called, which each step does.
+        The optimiser. Its learning rate is 0 until `set_step` is called, which each step does.
     """
     decayed: list[Tensor] = []
     plain: list[Tensor] = []
     norms = {
-        f"{name}.{own}" if name else own
+        f"{name}.{parameter_name}" if name else parameter_name
         for name, module in model.named_modules()
         if type(module).__name__.endswith("Norm")  # Model families have norm classes of their own.
-        for own, _ in module.named_parameters(recurse=False)
+        for parameter_name, _ in module.named_parameters(recurse=False)
     }
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -58,15 +59,20 @@ def learning_rate_at(step: int, steps_total: int, peak: float, warmup_ratio: flo
     return float(peak * (steps_total - step) / max(1, steps_total - warmup))
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
-    """Give every parameter group the learning rate.
+def set_step(optimizer: torch.optim.Optimizer, step: int, learning_rate: float, published: bool) -> None:
+    """Give every parameter group the learning rate and the epsilon of the next step.
 
     Args:
-        optimizer: changed in place.
-        learning_rate: of the next step.
+        optimizer: an AdamW, changed in place.
+        step: index of the step, from 0.
+        learning_rate: of the step.
+        published: add epsilon before the bias correction, as the AdamW of transformers 2.6.0 does, with which the
+            published code trains. torch adds it after the correction of the second moment, so that there it is
+            1e-8 / sqrt(1 - beta_2^t) in step t.
     """
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
+        group["eps"] = _EPSILON / math.sqrt(1 - group["betas"][1] ** (step + 1)) if published else _EPSILON
 
 
 def clip_gradients(model: torch.nn.Module, memory: Tensor | None, together: bool) -> None:

@@ -1,4 +1,4 @@
-"""What a training run consists of, beside the model."""
+"""The parts of a training run beside the model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from fsd_tune.memory.targets import TeacherTargets
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """What a training run consists of, beside the model.
+    """The parts of a training run beside the model.
 
     Attributes:
         task: gives labels and metrics.
@@ -28,7 +28,7 @@ class TrainingSetup:
         reports: number of evaluations, at equal fractions of the steps.
         seed: of batch order and dropout.
         precision: `bf16` or `float32`.
-        device: where the model trains.
+        device: the device that trains the model.
     """
 
     task: Task
@@ -44,3 +44,8 @@ class TrainingSetup:
     seed: int
     precision: str
     device: torch.device
+
+    @property
+    def published(self) -> bool:
+        """True if steps are made as in the published code: padding, clipping, epsilon and accumulation."""
+        return self.padding == "published"

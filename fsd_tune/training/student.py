@@ -36,7 +36,7 @@ class Student:
 
     @property
     def reports(self) -> list[dict[str, Any]]:
-        """One row for each evaluation: step, epoch, metrics, losses and seconds."""
+        """The evaluations, one row each: step, epoch, metrics, losses and seconds."""
         return list(self.record["reports"])
 
     def load(self) -> tuple[Any, Any]:

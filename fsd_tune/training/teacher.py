@@ -13,9 +13,11 @@ from fsd_tune.data.splits import Split, Task, TaskLike, get_task
 from fsd_tune.device import resolve_precision, select_device
 from fsd_tune.errors import FsdTuneError, InputError, ProblemCollector
 from fsd_tune.models.folder import check_output, write_model
-from fsd_tune.models.loading import checked_tokenizer, describe_model, load_classifier
+from fsd_tune.models.loading import checked_tokenizer, describe_model, load_with_new_head
+from fsd_tune.models.probe import usable_precision
 from fsd_tune.progress import Display
 from fsd_tune.settings.schema import Wandb
+from fsd_tune.storage.files import real_path
 from fsd_tune.tracking.login import tracking_problems
 from fsd_tune.training.distiller import Distiller
 from fsd_tune.training.inputs import load_train_and_dev
@@ -25,17 +27,17 @@ from fsd_tune.training.setup import TrainingSetup
 
 @dataclass(frozen=True)
 class TeacherConfig:
-    """What a teacher is made from.
+    """The settings of a teacher's training.
 
     Attributes:
         model: the pretrained model, folder or hub id.
-        task: id of the task, or the file of one's own.
+        task: id of the task, or the YAML file of your own task.
         data: the folder that holds `SST-2/` and so on; None for the hub.
         output: the teacher's folder, new.
         config: the optimisation hyperparameters, complete.
         max_length: the most tokens of an example.
-        freeze_embeddings: leave the word embeddings as they start.
-        seed: of head, batch order and dropout.
+        freeze_embeddings: do not train the word embeddings.
+        seed: the seed of head, batch order and dropout.
         reports: evaluations on dev.
         device: as in settings, unresolved.
         precision: as in settings, unresolved.
@@ -64,8 +66,8 @@ class TeacherInputs:
 
     Attributes:
         task: the task.
-        splits: train, without what is held out, and dev.
-        tokenizer: the model's.
+        splits: train, without the held-out rows, and dev.
+        tokenizer: the model's tokenizer.
         holdout_record: what the teacher's record says about a holdout; empty without one.
     """
 
@@ -76,10 +78,10 @@ class TeacherInputs:
 
 
 def load_teacher_inputs(config: TeacherConfig, overwrite: bool) -> TeacherInputs:
-    """Load the data and check model and output before any training.
+    """Return the loaded data and tokenizer, after checking model and output.
 
     Args:
-        config: what the teacher is made from.
+        config: the settings of the teacher's training.
         overwrite: accept an output folder that holds a model.
 
     Raises:
@@ -92,9 +94,9 @@ def load_teacher_inputs(config: TeacherConfig, overwrite: bool) -> TeacherInputs
         task = get_task(config.task)
         splits = load_train_and_dev(task, config.data)
         if config.holdout is not None:
-            rest, held = holdout.split_holdout(splits["train"], config.holdout)
-            splits |= {"train": rest}
-            holdout_record = holdout.holdout_record(held, config.holdout)
+            training_rows, held_rows = holdout.split_holdout(splits["train"], config.holdout)
+            splits |= {"train": training_rows}
+            holdout_record = holdout.holdout_record(held_rows, config.holdout)
     problems.add(*tracking_problems(config.wandb))
     with problems.collect():
         positions = describe_model(config.model, "--model")
@@ -112,19 +114,21 @@ def fine_tune(config: TeacherConfig, overwrite: bool, display: Display) -> dict[
     An interrupted training is continued by the same call, from its last evaluation.
 
     Args:
-        config: what the teacher is made from.
+        config: the settings of the teacher's training.
         overwrite: replace a model in the output folder.
         display: shows progress.
 
     Returns:
-        What `fsd_tune.json` holds.
+        The contents of `fsd_tune.json`.
 
     Raises:
         InputError: with every problem of task, data, model and output found before training, or training diverged.
     """
     inputs = load_teacher_inputs(config, overwrite)
     device = select_device(config.device)
-    precision = resolve_precision(config.precision, device)
+    precision, notes = usable_precision(resolve_precision(config.precision, device), [config.model])
+    for note in notes:
+        display.line(f"note: {note}")
     train, dev = (tokenize(inputs.splits[name], inputs.tokenizer, config.max_length) for name in ("train", "dev"))
     distiller = _distiller(config, inputs.task, train, dev, device, precision)
     display.line(
@@ -139,7 +143,7 @@ def fine_tune(config: TeacherConfig, overwrite: bool, display: Display) -> dict[
         write_model(config.output, distiller.model, inputs.tokenizer, record)
         return record
 
-    run = SingleRun("teacher", config.output, config.wandb, facts, (), _diverged)
+    run = SingleRun("teacher", real_path(config.output), config.wandb, facts, (), _diverged)
     return train_to_end(run, distiller, display, write)
 
 
@@ -151,7 +155,7 @@ def _distiller(
     device: torch.device,
     precision: str,
 ) -> Distiller:
-    model = load_classifier(config.model, task, config.seed)
+    model = load_with_new_head(config.model, task, config.seed)
     if config.freeze_embeddings:
         model.get_input_embeddings().requires_grad_(False)
     setup = TrainingSetup(

@@ -1,7 +1,8 @@
 """Train teachers with several learning rates and seeds side by side on Ray, and keep the best on dev.
 
-A candidate is what `teacher.fine_tune` makes with its learning rate and seed alone. The records of finished candidates
-lie in `<output>.candidates/`, with the folder of the best one so far, so that the same command continues the grid.
+A candidate is the same teacher that `teacher.fine_tune` trains with its learning rate and seed. The records of
+finished candidates lie in `<output>.candidates/`, with the folder of the best one so far, so that the same command
+continues the grid.
 """
 
 import json
@@ -12,28 +13,29 @@ from pathlib import Path
 from typing import Any
 
 from fsd_tune import device
+from fsd_tune.cluster import destination
 from fsd_tune.errors import FsdTuneError, ProblemCollector
 from fsd_tune.memory.spec import fingerprint
 from fsd_tune.progress import Display, duration
 from fsd_tune.settings.schema import Wandb
-from fsd_tune.storage import artifacts
+from fsd_tune.storage import artifacts, files
 from fsd_tune.storage.artifacts import digest, write_json
 from fsd_tune.tracking.tracker import Tracker
 from fsd_tune.training.teacher import TeacherConfig, load_teacher_inputs
 from fsd_tune.training.teacher_workers import Trained, Workers
 from fsd_tune.training.unfinished import unfinished_folder
 
-# This file marks a folder as one of candidates.
+# Every folder of candidates contains this file.
 _MARK = "grid.json"
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One teacher of the grid.
+    """A teacher of the grid.
 
     Attributes:
         name: identifies everything that it depends on; its files have this name.
-        run: what it is made from; its output lies in the folder of candidates.
+        run: the settings of its training; its output lies in the folder of candidates.
     """
 
     name: str
@@ -41,7 +43,7 @@ class Candidate:
 
     @property
     def label(self) -> str:
-        """The candidate in words."""
+        """The candidate's learning rate and seed in words."""
         return f"learning rate {self.run.config['learning_rate']:g}, seed {self.run.seed}"
 
 
@@ -71,17 +73,20 @@ def train(
         display: shows progress.
 
     Returns:
-        What `fsd_tune.json` holds: the record of the best candidate, and `grid`, a row for each candidate with
+        The contents of `fsd_tune.json`: the record of the best candidate, and `grid`, a row for each candidate with
         learning_rate, seed, score, seconds, state (finished or failed) and reason. The first of equal scores wins.
 
     Raises:
-        InputError: with every problem of the inputs, or fewer resources than were asked for.
+        InputError: with every problem of the inputs, or there are fewer resources than requested.
         FsdTuneError: every candidate has failed.
     """
-    store = run.output.parent / f"{run.output.name}.candidates"
+    output = files.real_path(run.output)
+    store = output.parent / f"{output.name}.candidates"
     problems = ProblemCollector()
     if store.exists() and not (store / _MARK).is_file():
         problems.add(f"--output: candidates would be kept in {store}, which holds something else; move it away.")
+    with problems.collect():
+        destination.check(address, ray_temporary)
     with problems.collect():
         inputs = load_teacher_inputs(run, overwrite)
     problems.raise_any()
@@ -96,37 +101,41 @@ def train(
     candidates = [_candidate(shared, rate, seed, store.absolute(), facts) for rate in rates for seed in seeds]
     del inputs, data
 
-    write_json(store / _MARK, {"output": str(run.output), "candidates": [each.name for each in candidates]})
-    records = {each.name: record for each in candidates if (record := _read_record(store, each)) is not None}
+    write_json(store / _MARK, {"output": str(run.output), "candidates": [candidate.name for candidate in candidates]})
+    records = {
+        candidate.name: record for candidate in candidates if (record := _read_record(store, candidate)) is not None
+    }
     failed: dict[str, str] = {}
     best = _best(candidates, records)
     if best is not None and not (store / best.name / artifacts.MODEL_RECORD).is_file():
         del records[best.name]  # Only its record is left, so it is trained again.
     finished = f", {len(records)} of them there already" if records else ""
     display.line(f"teachers: {len(rates)} learning rates x {len(seeds)} seeds, {len(candidates)} candidates{finished}")
-    missing = [each for each in candidates if each.name not in records]
-    tracker = Tracker(run.wandb, run.output.parent, f"{run.output.name}-candidates", display.line)
+    missing = [candidate for candidate in candidates if candidate.name not in records]
+    tracker = Tracker(run.wandb, output.parent, f"{output.name}-candidates", display.line)
     try:
         if missing:
             with Workers(cpus, gpus, len(missing), address, ray_temporary) as workers:
                 workers.require(store, [shared.model, *([] if shared.data is None else [str(shared.data)])])
-                for ended in workers.train({each.name: each.run for each in missing}, display, len(records)):
-                    each = next(candidate for candidate in missing if candidate.name == ended.name)
-                    _keep(store, each, ended, records, failed, candidates)
-                    _show(each, ended, display, tracker)
+                runs = {candidate.name: candidate.run for candidate in missing}
+                for trained in workers.train(runs, display, len(records)):
+                    candidate = next(candidate for candidate in missing if candidate.name == trained.name)
+                    _record_candidate(store, candidate, trained, records, failed, candidates)
+                    _show(candidate, trained, display, tracker)
     finally:
         display.close()
         tracker.close()
-        if not records and not any(unfinished_folder(each.run.output).exists() for each in candidates):
+        if not records and not any(unfinished_folder(candidate.run.output).exists() for candidate in candidates):
             _remove_files(store, candidates)
     best = _best(candidates, records)
     if best is None:
-        reasons = [f"{each.label}: {failed[each.name]}" for each in candidates]
+        reasons = [f"{candidate.label}: {failed[candidate.name]}" for candidate in candidates]
         raise FsdTuneError(f"all {len(candidates)} candidates. " + " ".join(reasons))
     if not (store / best.name / artifacts.MODEL_RECORD).is_file():
         raise FsdTuneError(f"{best.label} is the best, but its folder is gone: the same command trains it again.")
-    record = records[best.name] | {"grid": [_row(each, records.get(each.name), failed) for each in candidates]}
-    _move_to_output(store, best, record, run.output, candidates)
+    rows = [_row(candidate, records.get(candidate.name), failed) for candidate in candidates]
+    record = records[best.name] | {"grid": rows}
+    _move_to_output(store, best, record, output, candidates)
     return record
 
 
@@ -156,8 +165,8 @@ def _absolute(model: str) -> str:
 
 def _candidate(run: TeacherConfig, rate: float, seed: int, store: Path, facts: Sequence[Any]) -> Candidate:
     config = dict(run.config) | {"learning_rate": rate}
-    of_run = [run.max_length, run.freeze_embeddings, run.reports, run.holdout, run.device, run.precision]
-    name = f"lr{rate:g}-seed{seed}-{digest(config, seed, of_run, *facts)}"
+    common = [run.max_length, run.freeze_embeddings, run.reports, run.holdout, run.device, run.precision]
+    name = f"lr{rate:g}-seed{seed}-{digest(config, seed, common, *facts)}"
     return Candidate(name, replace(run, config=config, seed=seed, output=store / name))
 
 
@@ -173,38 +182,38 @@ def _read_record(store: Path, candidate: Candidate) -> dict[str, Any] | None:
 
 
 def _best(candidates: Sequence[Candidate], records: dict[str, dict[str, Any]]) -> Candidate | None:
-    ended = [each for each in candidates if each.name in records]
-    return max(ended, key=lambda each: float(records[each.name]["score"]), default=None)
+    finished = [candidate for candidate in candidates if candidate.name in records]
+    return max(finished, key=lambda candidate: float(records[candidate.name]["score"]), default=None)
 
 
-def _keep(
+def _record_candidate(
     store: Path,
     candidate: Candidate,
-    ended: Trained,
+    trained: Trained,
     records: dict[str, dict[str, Any]],
     failed: dict[str, str],
     candidates: Sequence[Candidate],
 ) -> None:
-    """Record an ended candidate at once, so that it is not trained again, and keep the best one's folder only."""
-    if ended.record is None:
-        failed[candidate.name] = ended.reason
+    """Record an ended candidate at once, so that it is not trained again, and keep only the best one's folder."""
+    if trained.record is None:
+        failed[candidate.name] = trained.reason
         return
-    write_json(store / f"{candidate.name}.json", ended.record)
-    records[candidate.name] = ended.record
+    write_json(store / f"{candidate.name}.json", trained.record)
+    records[candidate.name] = trained.record
     best = _best(candidates, records)
-    for each in candidates:
-        if each.name in records and each is not best:
-            shutil.rmtree(store / each.name, ignore_errors=True)
+    for other in candidates:
+        if other.name in records and other is not best:
+            shutil.rmtree(store / other.name, ignore_errors=True)
 
 
-def _show(candidate: Candidate, ended: Trained, display: Display, tracker: Tracker) -> None:
+def _show(candidate: Candidate, trained: Trained, display: Display, tracker: Tracker) -> None:
     config = {f"hp/{key}": value for key, value in candidate.run.config.items()} | {"seed": candidate.run.seed}
     config |= {"task": candidate.run.task, "model": candidate.run.model}
-    if ended.record is None:
-        display.line(f"  {candidate.label}: failed: {ended.reason}")
-        tracker.write(candidate.name, "teacher", config, [], {"state": "failed", "reason": ended.reason}, failed=True)
+    if trained.record is None:
+        display.line(f"  {candidate.label}: failed: {trained.reason}")
+        tracker.write(candidate.name, "teacher", config, [], {"state": "failed", "reason": trained.reason}, failed=True)
         return
-    record = ended.record
+    record = trained.record
     row = _row(candidate, record, {})
     display.line(f"  {candidate.label}: {record['metric']} {record['score']:.4f} ({duration(row['seconds'])})")
     figures = {"state": "finished", "score": record["score"], "seconds": row["seconds"]}
@@ -223,17 +232,18 @@ def _row(candidate: Candidate, record: dict[str, Any] | None, failed: dict[str, 
 def _move_to_output(
     store: Path, best: Candidate, record: dict[str, Any], output: Path, candidates: Sequence[Candidate]
 ) -> None:
-    """Move the best candidate's folder to the output, and delete the others."""
-    write_json(store / best.name / artifacts.MODEL_RECORD, record)
-    shutil.rmtree(output, ignore_errors=True)
-    (store / best.name).rename(output)
+    """Copy the best candidate's folder to the output, which may be on another disk, and delete the candidates."""
+    with artifacts.atomic_folder(output) as temporary:
+        shutil.copytree(store / best.name, temporary, dirs_exist_ok=True)
+        write_json(temporary / artifacts.MODEL_RECORD, record)
+    shutil.rmtree(store / best.name, ignore_errors=True)
     _remove_files(store, candidates)
 
 
 def _remove_files(store: Path, candidates: Sequence[Candidate]) -> None:
     """Delete this grid's files. Candidates of other grids are kept so that those can resume."""
-    for each in candidates:
-        (store / f"{each.name}.json").unlink(missing_ok=True)
-        shutil.rmtree(unfinished_folder(each.run.output), ignore_errors=True)
+    for candidate in candidates:
+        (store / f"{candidate.name}.json").unlink(missing_ok=True)
+        shutil.rmtree(unfinished_folder(candidate.run.output), ignore_errors=True)
     if store.exists() and all(path.name == _MARK or path.name.startswith(".") for path in store.iterdir()):
         shutil.rmtree(store)

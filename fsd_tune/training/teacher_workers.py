@@ -20,7 +20,8 @@ from fsd_tune.storage import artifacts
 from fsd_tune.storage.experiment_folder import ExperimentFolder
 from fsd_tune.training.teacher import TeacherConfig, fine_tune
 
-_TOLD_EVERY = 0.5
+# Seconds between two writes of a candidate's progress.
+_WRITE_INTERVAL = 0.5
 
 
 @dataclass(frozen=True)
@@ -32,22 +33,22 @@ class Trained:
     reason: str = ""
 
 
-class _Told(Display):
+class _ProgressFile(Display):
     """A display that writes a candidate's progress and its last line to a file."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(quiet=True)
         self._path = path
-        self._said = ""
+        self._last_line = ""
         self._written = 0.0
 
     def line(self, text: str) -> None:
-        self._said = text.strip() if text.startswith(" ") else ""
+        self._last_line = text.strip() if text.startswith(" ") else ""
 
     def stage(self, what: str, done: int, total: int) -> None:
-        if done >= total or time.monotonic() - self._written > _TOLD_EVERY:
+        if done >= total or time.monotonic() - self._written > _WRITE_INTERVAL:
             self._written = time.monotonic()
-            artifacts.write_json(self._path, [done, total, self._said])
+            artifacts.write_json(self._path, [done, total, self._last_line])
 
 
 def _progress(folder: Path, name: str) -> Path:
@@ -55,19 +56,19 @@ def _progress(folder: Path, name: str) -> Path:
 
 
 def _train(run: TeacherConfig, threads: int) -> tuple[dict[str, Any] | None, str]:
-    """One candidate: (its record, ""), or (None, why there is none)."""
+    """Train a candidate; return (its record, "") or (None, the reason why there is none)."""
     torch.set_num_threads(threads)
     path = _progress(run.output.parent, run.output.name)
     try:
-        return fine_tune(run, True, _Told(path)), ""
-    except (FsdTuneError, OSError, RuntimeError) as error:  # RuntimeError: torch's, a GPU without room among them
+        return fine_tune(run, True, _ProgressFile(path)), ""
+    except (FsdTuneError, OSError, RuntimeError) as error:  # RuntimeError: torch's, such as a full GPU
         return None, str(error).strip().splitlines()[0]
     finally:
         path.unlink(missing_ok=True)
 
 
 class Workers:
-    """A connection to Ray that trains candidates; a context manager."""
+    """A context manager that connects to Ray and trains candidates."""
 
     def __init__(self, cpus: float, gpus: float, candidates: int, address: str | None, temporary: Path | None) -> None:
         """Connect to nothing yet.
@@ -86,9 +87,13 @@ class Workers:
 
     def __enter__(self) -> "Workers":
         self._stack.enter_context(connection.connect(*self._connection))
-        asked = {"method": "ce", "resources.cpus_per_trial": str(self._cpus), "search.trials": str(self._candidates)}
+        overrides = {
+            "method": "ce",
+            "resources.cpus_per_trial": str(self._cpus),
+            "search.trials": str(self._candidates),
+        }
         try:
-            limit = connection.workers(loader.load(None, asked), self._gpus)
+            limit = connection.workers(loader.load(None, overrides), self._gpus)
         except BaseException:
             self._stack.close()
             raise
@@ -121,7 +126,7 @@ class Workers:
         Args:
             runs: the candidates by name.
             display: shows progress.
-            before: number of candidates that had ended before, for the display.
+            before: number of candidates that ended before this call, for the display.
 
         Yields:
             The ended candidates, in the order in which they end.
@@ -144,12 +149,12 @@ class Workers:
         for name in running:
             run = runs[name]
             with contextlib.suppress(OSError, ValueError):
-                done, steps, said = json.loads(_progress(run.output.parent, name).read_text(encoding="utf-8"))
+                done, steps, last_line = json.loads(_progress(run.output.parent, name).read_text(encoding="utf-8"))
                 label = f"learning rate {run.config['learning_rate']:g}, seed {run.seed}"
-                table.add_row("", label, f"step {done}/{steps}", said)
+                table.add_row("", label, f"step {done}/{steps}", last_line)
                 shares.append(f"{done / steps:.0%}")
-        at = f" ({', '.join(shares)})" if shares else ""
-        text = f"  {ended} candidates ended · {len(running)} running{at}"
+        percentages = f" ({', '.join(shares)})" if shares else ""
+        text = f"  {ended} candidates ended · {len(running)} running{percentages}"
         view = Table.grid()
         view.add_row(text)
         view.add_row(table)

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 
 from fsd_tune.progress import Display
 from fsd_tune.storage import checkpoints
@@ -27,7 +26,7 @@ _TIMES_ITS_COST = 10
 
 
 def unfinished_folder(output: Path) -> Path:
-    """Return the folder that holds the checkpoints of the unfinished runs that would write `output`.
+    """Return the folder of the checkpoints of unfinished runs whose output is `output`.
 
     Args:
         output: the folder that a run writes its model to.
@@ -66,11 +65,11 @@ class UnfinishedRun:
     """The checkpoints of one run."""
 
     def __init__(self, output: Path, identity: str, display: Display) -> None:
-        """Write nothing yet.
+        """Set the paths; nothing is written yet.
 
         Args:
             output: the folder that the run writes at its end.
-            identity: of the run; another run with the same output leaves this one's checkpoints alone.
+            identity: the run's `identity_of`; runs with another identity do not change its checkpoints.
             display: shows a line when checkpoints cannot be written.
         """
         self.folder = unfinished_folder(output)
@@ -82,7 +81,7 @@ class UnfinishedRun:
         self.reports_kept = 0
 
     def continue_run(self, distiller: Distiller) -> list[dict[str, Any]]:
-        """Load the newest whole checkpoint into a run at step 0, if there is one.
+        """Load the newest complete checkpoint into a run at step 0, if there is one.
 
         Args:
             distiller: the run, at step 0.
@@ -99,13 +98,13 @@ class UnfinishedRun:
         return reports
 
     def save(self, distiller: Distiller, reports: list[dict[str, Any]]) -> None:
-        """Write a checkpoint in one move and delete the one before; say once if the disk has no room for it.
+        """Write a checkpoint atomically and delete the one before; say once if the disk has no room for it.
 
-        Nothing is written soon after a checkpoint that took long.
+        After a checkpoint that took long, the next one is written later (see `_TIMES_ITS_COST`).
 
         Args:
             distiller: a run that is not done.
-            reports: all that it has made.
+            reports: all its reports so far.
         """
         started = time.monotonic()
         too_soon = self._cost > _FREE_SECONDS and started - self._saved_at < _TIMES_ITS_COST * self._cost
@@ -119,9 +118,11 @@ class UnfinishedRun:
             self._write(distiller, reports)
             self._saved_at = time.monotonic()
             self._cost = self._saved_at - started
-        except (OSError, RuntimeError, SafetensorError) as error:  # torch raises RuntimeError on a full disk
+        except OSError as error:
             self._disabled = True
-            self._display.line(f"note: {self.folder} cannot keep the training so far ({error}); it goes on without.")
+            self._display.line(
+                f"note: {self.folder} cannot keep the training so far ({error}); training goes on without checkpoints."
+            )
 
     def _write(self, distiller: Distiller, reports: list[dict[str, Any]]) -> None:
         checkpoint = self._runs / f"checkpoint_{distiller.report:06d}"

@@ -4,10 +4,10 @@ import json
 import os
 import re
 import resource
+import shlex
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,15 +52,19 @@ def kd(tmp_path):
 
 
 def test_help_answers_at_once():
-    """The best of three, the verb with most flags: the machine may be busy."""
+    """It costs little beside what starts Python and imports the libraries of the command line."""
+
+    def seconds(*words):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime - before.ru_utime, done
+
+    libraries = [seconds(sys.executable, "-c", "import click, pydantic, yaml")[0] for _ in range(3)]
     for arguments in ((), ("search",)):
-        seconds = []
-        for _ in range(3):
-            start = time.monotonic()
-            done = script(*arguments, "--help")
-            seconds.append(time.monotonic() - start)
-            assert done.returncode == 0 and "Usage: fsd-tune" in done.stdout and done.stderr == ""
-        assert min(seconds) < 1.0, (arguments, seconds)
+        runs = [seconds(SCRIPT, *arguments, "--help") for _ in range(3)]
+        assert all("Usage: fsd-tune" in done.stdout and done.stderr == "" for _, done in runs)
+        assert min(cost for cost, _ in runs) < 8 * min(libraries), (arguments, libraries)
 
 
 def test_light_verbs_import_nothing_heavy(tmp_path):
@@ -115,8 +119,8 @@ def test_no_arguments_give_help(fsd_tune):
         (["evaluate", "--studnet", "x"], ["error: --studnet: unknown flag. Did you mean `--student`?"]),
         (["validate", "x.yaml", "--trials"], ["error: --trials: requires an argument."]),
         (["report", "a", "b"], ["error: got unexpected extra argument (b)"]),
-        (["teacher", "--model", "m", "--epochs", "x"], ["error: --epochs: found x, but must be a whole number of at"]),
-        (["teacher", "--model", "m", "--epochs", "0"], ["error: --epochs: found 0, but must be a whole number of at"]),
+        (["teacher", "--model", "m", "--epochs", "x"], ["error: --epochs: found x, but must be a whole number from 1 to"]),
+        (["teacher", "--model", "m", "--epochs", "0"], ["error: --epochs: found 0, but must be a whole number from 1 to"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )  # fmt: skip
@@ -560,11 +564,9 @@ def test_names_that_are_no_folders_are_answered_at_once(tmp_path, glue):
     (tmp_path / "teachers").mkdir()
     # An address where nothing listens: the test holds on machines with access too.
     environment = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
-    start = time.monotonic()
     done = script(
         "evaluate", "--student", "students/rte", "--task", "rte", "--data", glue, cwd=tmp_path, env=environment
     )
-    assert time.monotonic() - start < 15
     assert done.returncode == 2 and done.stdout == ""
     assert re.fullmatch(r"error: --student: students/rte is no folder, and cannot be .* hub \(.+\)\.\n", done.stderr)
 
@@ -648,3 +650,69 @@ def test_an_unknown_name_lists_the_shipped_spaces(fsd_tune, tmp_path, monkeypatc
     assert code == 2 and out == "" and len(err) == 2, "with the other inputs' problems"
     assert err[0].startswith("error: fsd_ilgg: no such file; the shipped search spaces are demo, fsd_g, ")
     assert err[0].endswith(". Did you mean `fsd_ilg`?")
+
+
+# ---------------------------------------------------------------- standard streams
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code"),
+    [(">&-", 0), ("2>&-", 0), ("<&- >&- 2>&-", 0), ("| true", 0), (">/dev/full", 1), ("2>/dev/full", 0)],
+)
+def test_streams_that_are_closed_or_lost(kd, redirection, code):
+    script = f"set -o pipefail; {shlex.quote(str(SCRIPT))} validate {kd} {redirection}"
+    ended = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert ended.returncode == code and "Traceback" not in ended.stderr and "Exception ignored" not in ended.stderr
+
+
+def test_characters_that_the_output_lacks(world):
+    """A terminal in ASCII gets escapes."""
+    space = world.root / "s.yaml"
+    space.write_text(KD.replace("layers: 2", "layers: 2, model: gru\u00dfe"), encoding="utf-8")
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    words = [SCRIPT, "validate", space]
+    ended = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
+    assert ended.returncode == 0 and "gru\\xdfe" in ended.stdout, ended.stderr
+
+
+# ---------------------------------------------------------------- paths
+
+
+@pytest.mark.parametrize("flag", ["--output=~/x", "--output=~"])
+def test_home_in_a_flag_and_in_yaml(fsd_tune, world, kd, monkeypatch, flag):
+    monkeypatch.setenv("HOME", str(world.root / "home"))
+    (world.root / "home/x").mkdir(parents=True)
+    (world.root / "home/x/letter.txt").touch()
+    arguments = ("distill", kd, "--task", "sst2", "--teacher", world.teacher, "--data", world.glue, "--alpha=0.5")
+    code, _, err = fsd_tune(*arguments, flag)
+    assert code == 2 and err[0].startswith(f"error: --output: {world.root}/home") and "holds other files" in err[0]
+    kd.write_text(KD.replace("layers: 2", "layers: 2, model: ~/m"), encoding="utf-8")
+    code, out, _ = fsd_tune("validate", kd)
+    assert code == 0 and f"model: {world.root}/home/m" in out
+    code, out, _ = fsd_tune("validate", kd, "--student-model=~/n")
+    assert code == 0 and f"model: {world.root}/home/n" in out
+
+
+URIS = {
+    "teacher": ("teacher", "--model", "base", "--output"),
+    "distill": ("distill", "--method=kd", "--teacher", "teacher", "--output"),
+    "memory": ("memory", "kd.yaml", "--teacher", "teacher", "--memory"),
+    "export": ("export", "--student", "teacher", "--output"),
+    "predict": ("predict", "--student", "teacher", "--output"),
+    "analyze": ("analyze", "--student", "teacher", "--teacher", "teacher", "--output"),
+    "demo": ("demo", "--folder"),
+    "compare": ("compare", "a", "b", "--output"),
+    "sweep-config": ("sweep-config", "kd.yaml", "--teacher", "teacher", "--file"),
+    "fetch": ("fetch", "s3://bucket/search", "--output"),
+}
+
+
+@pytest.mark.parametrize("verb", URIS)
+def test_a_uri_is_refused_where_nothing_is_stored_in_one(fsd_tune, world, kd, monkeypatch, verb):
+    monkeypatch.chdir(world.root)
+    words = [*URIS[verb], "s3://bucket/x"]
+    if verb not in ("demo", "compare", "fetch"):
+        words += ["--task", "sst2"] + ([] if verb == "export" else ["--data", "glue"])
+    code, _, err = fsd_tune(*words)
+    assert code == 2 and any(f"{URIS[verb][-1]}: found a URI (s3://), but" in line for line in err), err
+    assert not (world.root / "s3:").exists()

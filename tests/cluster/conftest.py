@@ -16,7 +16,7 @@ from tests.cluster import lab as labs
 from tests.helpers import glue_folders, tiny
 from tests.helpers.searching import SPACE
 
-TRIALS = 8
+TRIALS = 5
 _ALIVE = (
     "from ray._raylet import GcsClient; "
     "print(sum(node.state == 0 for node in GcsClient(address='{}:6379').get_all_node_info().values()))"

@@ -8,7 +8,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import (
     AlbertConfig,
     AlbertTokenizer,
+    AutoConfig,
     AutoModel,
+    AutoModelForSequenceClassification,
     BertConfig,
     BertTokenizer,
     DebertaV2Config,
@@ -43,6 +45,17 @@ _CONFIGS: dict[str, tuple[Any, dict[str, Any]]] = {
     ),
 }  # fmt: skip
 FAMILIES = tuple(_CONFIGS)
+# These are tested without training: family, entries of the configuration.
+MORE: dict[str, dict[str, Any]] = {
+    "camembert": {"max_position_embeddings": 65},
+    "deberta": {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "position_biased_input": False,
+                "type_vocab_size": 0},
+    "longformer": {"max_position_embeddings": 65, "attention_window": [4, 4, 8, 8]},
+    "modernbert": {"local_attention": 8, "global_attn_every_n_layers": 3},
+    "mpnet": {"max_position_embeddings": 65},
+    "nomic_bert": {},
+    "xlm-roberta": {"max_position_embeddings": 65},
+}  # fmt: skip
 
 
 def tokenizer(family):
@@ -68,6 +81,20 @@ def tokenizer(family):
         return (AlbertTokenizer if family == "albert" else DebertaV2Tokenizer)(vocab=pieces)
     names = [word for word in tiny.words() if word.startswith("[")]
     return BertTokenizer(vocab={word: index for index, word in enumerate([*names, *words])})
+
+
+def write_classifier(folder, family, words, **more):
+    """A classifier's folder of one of the `MORE` families, with random weights and a WordPiece tokenizer."""
+    labels = {"id2label": dict(enumerate(words)), "label2id": {word: index for index, word in enumerate(words)}}
+    sizes = {**_SIZES, "vocab_size": len(tiny.words()), "pad_token_id": 0, **labels}
+    torch.manual_seed(1)
+    model = AutoModelForSequenceClassification.from_config(AutoConfig.for_model(family, **sizes | MORE[family] | more))
+    with torch.no_grad():
+        for value in model.parameters():
+            value.add_(torch.randn_like(value) / 10)
+    model.save_pretrained(folder)
+    tiny.write_tokenizer(folder)
+    return folder
 
 
 def write_base(folder, family, seed=0, **more):

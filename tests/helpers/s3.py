@@ -2,11 +2,9 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +20,16 @@ def missing() -> str:
     return "" if (PACKAGES / "moto").is_dir() else "needs moto: `make .venv/installed-test`"
 
 
+_SERVE = """
+import sys
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import make_server
+server = make_server(sys.argv[1], 0, DomainDispatcherApplication(create_backend_app), threaded=True)
+print(server.port, flush=True)
+server.serve_forever()
+"""
+
+
 class Server:
     """It can be taken away and come back with what it held, like storage that is out for a minute.
 
@@ -31,25 +39,22 @@ class Server:
 
     def __init__(self, host: str = "127.0.0.1") -> None:
         self.host, self.bucket = host, "bucket"
-        with socket.socket() as taken:
-            taken.bind((host, 0))
-            self.port = taken.getsockname()[1]
         environment = os.environ | KEYS | {"PYTHONPATH": str(PACKAGES)}
-        words = [sys.executable, "-m", "moto.server", "-H", host, "-p", str(self.port)]
         self._process = subprocess.Popen(
-            words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-        )
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                self._ask("PUT", f"/{self.bucket}")
-                return
-            except (urllib.error.URLError, ConnectionError):
-                assert self._process.poll() is None and time.monotonic() < deadline, "the server did not start"
-                time.sleep(0.2)
+            [sys.executable, "-c", _SERVE, host], env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
+        assert self._process.stdout is not None
+        # It listens when it prints its port.
+        self.port = int(self._process.stdout.readline())
+        self._ask("PUT", f"/{self.bucket}")
 
-    def _ask(self, method: str, path: str) -> bytes:
-        request = urllib.request.Request(f"http://{self.host}:{self.port}{path}", method=method)
+    def put(self, key: str, content: bytes) -> None:
+        """Store a file under any key, also one that a file system cannot have."""
+        self._ask("PUT", f"/{self.bucket}/{urllib.parse.quote(key, safe='')}", content)
+
+    def _ask(self, method: str, path: str, sent: bytes | None = None) -> bytes:
+        request = urllib.request.Request(f"http://{self.host}:{self.port}{path}", method=method, data=sent)
         with urllib.request.urlopen(request, timeout=10) as answer:
             content: bytes = answer.read()
         return content

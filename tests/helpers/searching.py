@@ -130,7 +130,16 @@ def is_trial(title):
 
 
 def kill(driver, target):
-    """SIGKILL by id: the `driver`, its `workers` or `starting` ones, the memory `actor`, or `all` of its session."""
+    """SIGKILL by id: the `driver`, its `workers` or `starting` ones, the memory `actor`, or `all` of its session.
+
+    `terminal` and `stderr` end neither: SIGHUP for all, as when a terminal is lost, and a closed pipe.
+    """
+    if target == "terminal":
+        os.killpg(driver.pid, signal.SIGHUP)
+        return 1
+    if target == "stderr":
+        driver.stderr.close()
+        return 1
     family = processes_of(driver.pid)
     titles = {process: title(process) for process in family}
     chosen = {

@@ -333,7 +333,7 @@ def test_notes_on_an_unequal_baseline(folder, searches):
     plan = confirm_inputs.plan_confirmation(folder, 9, 1, 2, searches / "KD")
     assert plan.notes == (
         "--top 9: the search has 4 different finished configurations.",
-        f"--baseline: {searches / 'KD'} was not confirmed itself: its best trial is taken as its search left it.",
+        f"--baseline: {searches / 'KD'} was not confirmed itself, so the best trial of its search is the baseline.",
         f"--baseline: kd was tuned in 2 trials, {folder} has 4.",
     )
 

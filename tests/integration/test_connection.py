@@ -1,15 +1,17 @@
 """What a search asks a cluster before it starts: how many trials fit, also on machines that are still to come."""
 
+import http.server
 import json
 import os
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from fsd_tune.cluster import connection
+from fsd_tune.cluster import connection, destination
 from fsd_tune.device import resolve_precision, select_device
 from fsd_tune.errors import InputError
 from tests import ROOT
@@ -52,14 +54,20 @@ def test_nodes_that_live_count_where_nothing_is_to_come(nodes, monkeypatch, load
     monkeypatch.setenv("FSD_TUNE_NODES", "")
     nodes += [{"Alive": True, "Resources": {"CPU": 4}}, {"Alive": False, "Resources": {"CPU": 400}}]
     assert connection.workers(load_settings(**{"search.trials": 64}), 0) == 4
-    assert connection.build_cpus(0) == 4
 
 
-def test_a_memory_is_built_on_a_node_that_has_its_gpu(nodes, monkeypatch):
+def test_a_memory_is_built_with_the_cpus_that_are_free_on_a_node_that_has_its_gpu(nodes, monkeypatch):
+    free = {"cpu": {"CPU": 3.5}, "gpu": {"CPU": 2.0, "GPU": 1.0}}
+    monkeypatch.setattr("ray._private.state.available_resources_per_node", lambda: free)
     assert connection.build_cpus(1) == 8, "not the CPUs of a node without GPUs: Ray would wait for ever"
     assert connection.build_cpus(0) == 64
-    nodes.append({"Alive": True, "Resources": {"CPU": 2, "GPU": 1}})
-    assert connection.build_cpus(1) == 2, "a node that lives is not waited for"
+    nodes.append({"Alive": True, "NodeID": "cpu", "Resources": {"CPU": 4}})
+    nodes.append({"Alive": True, "NodeID": "gpu", "Resources": {"CPU": 8, "GPU": 1}})
+    assert (connection.build_cpus(1), connection.build_cpus(0)) == (2, 3), "a node that lives is not waited for"
+    free["gpu"]["GPU"] = 0.5
+    assert connection.build_cpus(1) == 1
+    free.clear()
+    assert connection.build_cpus(0) == 1, "all are busy"
     monkeypatch.setenv("FSD_TUNE_NODES", "")
     nodes[:] = [HEAD]
     assert connection.build_cpus(0) == 1
@@ -83,16 +91,17 @@ def test_gpus_may_be_elsewhere(monkeypatch, load_settings):
 def test_auto_is_answered_at_once_when_the_last_cluster_is_gone(monkeypatch):
     from ray._private import services, utils
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        gone = f"127.0.0.1:{free.getsockname()[1]}"
+    # Bound and not listening: nobody answers there, and nobody else can take the port.
+    bound = socket.socket()
+    bound.bind(("127.0.0.1", 0))
+    gone = f"127.0.0.1:{bound.getsockname()[1]}"
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(utils, "read_ray_address", lambda: gone)
     monkeypatch.setattr(services, "find_gcs_addresses", lambda: {"127.0.0.1:1"})
-    connection._check_reachable("auto")
+    connection._check_reachable("auto", "--address")
     monkeypatch.setattr(services, "find_gcs_addresses", set)
-    with pytest.raises(InputError, match=f"nobody answers at {gone}, which is auto here"):
-        connection._check_reachable("auto")
+    with bound, pytest.raises(InputError, match=f"nobody answers at {gone}, which is auto here"):
+        connection._check_reachable("auto", "--address")
 
 
 _RESTORED = """
@@ -112,11 +121,12 @@ os.environ["RAY_DEDUP_LOGS"] = "1"
 os.environ.pop("RAY_AUTH_MODE", None)
 before = state()
 with connection.connect(None, Path(sys.argv[1])):
-    assert os.environ["RAY_AUTH_MODE"] == "disabled" and os.environ["RAY_DEDUP_LOGS"] == "1"
+    token = os.environ["RAY_AUTH_TOKEN"]
+    assert os.environ["RAY_AUTH_MODE"] == "token" and os.environ["RAY_DEDUP_LOGS"] == "1"
     assert signal.getsignal(signal.SIGTERM) is not handler
     with connection.connect():
         pass
-    assert os.environ["RAY_AUTH_MODE"] == "disabled", "the inner connection is the outer one's"
+    assert os.environ["RAY_AUTH_TOKEN"] == token, "the inner connection is the outer one's"
 assert state() == before, "the main thread"
 try:
     with connection.connect("127.0.0.1:1"):
@@ -148,22 +158,110 @@ def test_a_connection_leaves_the_process_as_it_was():
     assert done.stdout == "restored\n", done.stderr
 
 
-_LOCAL = """
-import sys
+_PRIVATE = """
+import json, os, subprocess, sys
 from pathlib import Path
+import psutil
 from fsd_tune.cluster import connection
+
+ATTACK = "import sys; from ray._raylet import GcsClient as C; print(len(C(sys.argv[1]).get_all_node_info(timeout=9)))"
+
+def attack(address, **environment):
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    done = subprocess.run(
+        [sys.executable, "-c", ATTACK, address], capture_output=True, text=True, env=clean | environment, timeout=60
+    )
+    return done.stdout.strip() or done.stderr.strip().splitlines()[-1]
+
 with connection.connect(None, Path(sys.argv[1])):
-    print("connected")
+    import ray
+    @ray.remote
+    def path_of_worker():
+        return sys.path
+    here = psutil.Process()
+    family = [here, *here.children(recursive=True)]
+    token = os.environ["RAY_AUTH_TOKEN"]
+    address = ray.get_runtime_context().gcs_address
+    print(json.dumps({
+        "listens": sorted({
+            each.laddr.ip.removeprefix("::ffff:")
+            for process in family for each in process.net_connections("tcp") if each.status == psutil.CONN_LISTEN
+        }),
+        "told": [process.pid for process in family if token in " ".join(process.cmdline())],
+        "kept": subprocess.run(["grep", "-rl", token, sys.argv[1]], capture_output=True, text=True).stdout,
+        "modes": [oct(path.stat().st_mode & 0o777) for path in Path(sys.argv[1]).iterdir()],
+        "attacks": [
+            attack(address, RAY_AUTH_MODE="disabled"),
+            attack(address, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="guessed"),
+        ],
+        "with_token": attack(address, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=token),
+        "worker": ray.get(path_of_worker.remote()),
+    }))
 """
 
 
-def test_a_local_instance_takes_no_notice_of_a_cluster_that_was_here():
-    """Ray would ask the address that a dead one has left behind, for minutes."""
+def test_a_local_instance_is_for_its_own_process_alone(tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    # What the user has set for clusters does not open the local instance.
+    environment |= {"RAY_AUTH_MODE": "disabled", "PYTHONPATH": str(ROOT)}
     with short_folder() as temporary:
-        (Path(temporary) / "ray_current_cluster").write_text("127.0.0.1:1")
-        environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
         done = subprocess.run(
-            [sys.executable, "-c", _LOCAL, temporary], capture_output=True, text=True, timeout=60, env=environment,
-            cwd=ROOT, check=True,
+            [sys.executable, "-c", _PRIVATE, temporary], capture_output=True, text=True, timeout=120, cwd=tmp_path,
+            env=environment, check=False,
         )  # fmt: skip
-    assert done.stdout == "connected\n"
+        assert not list(Path(temporary).iterdir())
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["listens"] == ["127.0.0.1"]
+    assert found["told"] == [] and found["kept"] == "" and found["modes"] == ["0o700"]
+    assert all("AuthenticationError" in said or "Unauthenticated" in said for said in found["attacks"]), found
+    assert found["with_token"] == "1"
+    assert str(tmp_path) not in found["worker"], "a user's torch.py would be taken for the library"
+
+
+class _Web(http.server.BaseHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def web():
+    """A web server's address, as that of Ray's dashboard."""
+    with http.server.HTTPServer(("127.0.0.1", 0), _Web) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("prefix", ["http://", "HTTPS://", "", "tcp://"])
+def test_a_dashboard_is_no_cluster(monkeypatch, web, prefix):
+    monkeypatch.setenv("RAY_ADDRESS", f"{prefix}{web}")
+    for given, flag, remedy in (
+        (None, "RAY_ADDRESS", "unset"),
+        ("auto", "RAY_ADDRESS", "unset"),
+        (f"{prefix}{web}", "--address", "leave it"),
+    ):
+        said = f"^{flag}: found {prefix}{web}, the address of a dashboard.*{remedy}"
+        with pytest.raises(InputError, match=said), connection.connect(given):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("given", "variable", "found"),
+    [
+        (None, "", None),
+        (None, "local", None),
+        (None, "auto", "auto"),
+        (None, "a:1", "a:1"),
+        ("auto", "", "auto"),
+        ("auto", "a:1", "a:1"),
+        ("b:1", "a:1", "b:1"),
+        ("local", "a:1", None),
+        ("ray://b:1", "http://a:1", "ray://b:1"),
+    ],
+)
+def test_the_flag_goes_before_ray_address(monkeypatch, given, variable, found):
+    monkeypatch.setenv("RAY_ADDRESS", variable)
+    assert destination.resolve(given)[1] == found and connection.elsewhere(given) == bool(found)

@@ -13,7 +13,9 @@ from fsd_tune.cli.values import tasks_and_teachers
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.report.results import load
 from fsd_tune.search import multi_task
-from fsd_tune.search.options import SearchInputs
+from fsd_tune.search.api import execute
+from fsd_tune.search.options import RunOptions, SearchInputs
+from fsd_tune.search.plan import plan_search
 from fsd_tune.settings import loader
 from tests.helpers import tiny
 from tests.helpers.searching import SCRIPT, SPACE, agree, short_folder
@@ -66,6 +68,21 @@ def test_the_problems_of_all_tasks_come_before_any_work(tmp_path, glue, teachers
     said = "\n".join(caught.value.problems)
     assert said.count("student.layers") == 1, "what is wrong for every task is said once"
     assert "absent" in said and "has 2 labels" in said and not (tmp_path / "R").exists()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_lies_in_the_folder_when_its_turn_comes(tmp_path, glue, teachers, overwrite):
+    """Another search that was written there since the command began is neither taken up nor deleted."""
+    options = RunOptions(overwrite=overwrite)
+    (inputs,) = searches(["sst2"], [teachers / "sst2"], tmp_path / "R", glue)
+    plan = plan_search(space(tmp_path), inputs, options)
+    folder = tmp_path / "R" / "sst2"
+    folder.mkdir(parents=True)
+    theirs = json.dumps({"group": "theirs", "identity": plan.identity | {"teacher": "another"}})
+    (folder / "summary.json").write_text(theirs)
+    with pytest.raises(InputError, match="holds another search"):
+        execute(plan, options)
+    assert (folder / "summary.json").read_text() == theirs
 
 
 @pytest.mark.slow

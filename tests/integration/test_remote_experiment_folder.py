@@ -2,18 +2,18 @@
 
 import json
 import os
+import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
-from contextlib import nullcontext
 
 import pytest
 from transformers import AutoModelForSequenceClassification
 
 from fsd_tune.errors import InputError
 from fsd_tune.report.results import load
+from fsd_tune.search.folder import group_in
 from fsd_tune.storage import experiment_folder, open_folder
 from fsd_tune.storage.remote import RemoteFolder
 from fsd_tune.storage.remote_experiment_folder import RemoteExperimentFolder
@@ -93,29 +93,39 @@ def test_what_is_written_is_stored_and_pulled_elsewhere(server, keys, monkeypatc
     assert there.storage.sizes() == {}
 
 
-def test_two_drivers_do_not_share_one_place(server, keys, monkeypatch):
+def test_two_drivers_do_not_share_one_place(server, keys):
     uri = server.uri("runs", "held")
     with RemoteExperimentFolder(uri).lock():
-        time.sleep(0.5)
         with pytest.raises(InputError, match="another search is running"), RemoteExperimentFolder(uri).lock():
             pass
-        with pytest.raises(InputError, match="another search is running"):
-            RemoteExperimentFolder(uri).download()
         RemoteExperimentFolder(uri, purpose="view").download()
     with RemoteExperimentFolder(uri).lock():
         pass
     assert RemoteFolder(uri).sizes() == {}
-    elsewhere = {"token": "other", "host": "another", "pid": 1, "time": time.time()}
-    ended = subprocess.Popen(["true"])
-    ended.wait()
-    for owner, refused in (
-        (elsewhere, True),
-        (elsewhere | {"time": time.time() - 1000}, False),
-        (elsewhere | {"host": socket.gethostname(), "pid": ended.pid}, False),
-    ):
-        RemoteFolder(uri).write(".lock.json", json.dumps(owner).encode())
-        with pytest.raises(InputError) if refused else nullcontext(), RemoteExperimentFolder(uri).lock():
-            pass
+
+
+def test_planning_and_reading_leave_a_running_search_alone(server, keys, tmp_path):
+    """Its working copy and what it stores stay, also if a reader has an older copy or may not write."""
+    uri = server.uri("runs", "busy")
+    running = RemoteExperimentFolder(uri)
+    running.storage.write("summary.json", b'{"group": "g"}')
+    running.storage.write("settings.yaml", b"method: kd")
+    running.storage.write("results/0000_a/reports.jsonl", b"{}")
+    with running.lock():
+        write(running.folder / "results" / "0001_b" / "config.json", "not stored yet")
+        with RemoteExperimentFolder(uri).look() as folder:
+            assert {path.name for path in folder.iterdir()} == {"summary.json", "settings.yaml", "results"}
+            assert group_in(folder) == "g"
+        with (
+            pytest.raises(InputError, match=f"^{re.escape(uri)}: is wrong"),
+            RemoteExperimentFolder(uri).look() as folder,
+        ):
+            raise InputError(f"{folder}: is wrong")
+        with open_folder.open_for_reading(uri) as view:
+            write(view.folder / "report.html", "of the reader")
+            running.storage.write("report.html", b"newer")
+        assert running.storage.read("report.html") == b"newer"
+        assert (running.folder / "results" / "0001_b" / "config.json").exists()
 
 
 @pytest.mark.slow

@@ -115,14 +115,13 @@ def test_one_that_dies_or_hangs_stops_the_tracking_alone(tmp_path, signal, who, 
     assert len(family) > 1
     for one in family[:1] if who == "process" else family[1:]:
         one.kill() if signal == "KILL" else one.suspend()
-    began = time.monotonic()
     for report in range(2, 5000):  # more than a pipe holds
         tracker.log("t", {"report": report, "text": "x" * 100})
     tracker.end("t", {})
     tracker.write("u", "trial", {}, [{"report": 1}], {})
-    assert time.monotonic() - began < 1.0
+    assert len(said) <= 1 and tracker._process is not None, "no call has waited for the end"
     tracker.close()
-    assert time.monotonic() - began < 10 and len(said) == 1 and said[0].startswith("Weights & Biases: logging has")
+    assert len(said) == 1 and said[0].startswith("Weights & Biases: logging has")
     _, alive = psutil.wait_procs(family, timeout=10)
     assert not alive, alive
 
@@ -181,8 +180,6 @@ def test_online_is_checked_before_anything_starts(server, monkeypatch, handler, 
         server(handler)
     if key is not None:
         monkeypatch.setenv("WANDB_API_KEY", key)
-    began = time.monotonic()
     (problem,) = tracking_problems(Wandb(mode="online"))
-    assert time.monotonic() - began < 10
     assert expected in problem and "--wandb offline" in problem and "\n" not in problem and KEY not in problem
     assert tracking_problems(OFFLINE) == tracking_problems(Wandb()) == []

@@ -84,7 +84,7 @@ def test_each_kind_of_parameter_is_the_same_in_their_words(space, schema):
 def test_a_space_that_fixes_everything_is_no_sweep(tmp_path):
     path = tmp_path / "fixed.yaml"
     path.write_text("method: ce\nspace: {learning_rate: 1e-3}\n")
-    with pytest.raises(InputError, match="searches nothing"):
+    with pytest.raises(InputError, match="searches no hyperparameter"):
         made(path)
 
 

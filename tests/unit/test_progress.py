@@ -1,14 +1,17 @@
 """What is shown while something runs: lines in a pipe, a live line on a terminal, nothing when quiet."""
 
+import errno
 import io
 import logging
+import os
 import re
+import sys
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from fsd_tune.progress import Display, duration, short
+from fsd_tune.progress import Display, PatientStream, duration, short
 from tests.conftest import shown
 
 
@@ -98,3 +101,60 @@ def test_on_a_terminal_one_line_lives_and_goes():
     display.live("third")
     display.close()
     assert "third" in stream.getvalue()
+
+
+def closed_pipe():
+    """A text stream into a pipe that nobody reads."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    return os.fdopen(writer, "w", buffering=1)
+
+
+def lost_terminal():
+    """A text stream on a terminal that has gone."""
+    master, slave = os.openpty()
+    stream = os.fdopen(slave, "w", buffering=1)
+    os.close(master)
+    return stream
+
+
+def closed_here():
+    stream = io.StringIO()
+    stream.close()
+    return stream
+
+
+@pytest.mark.parametrize("make", [closed_pipe, lost_terminal, closed_here, lambda: None])
+def test_work_goes_on_without_a_reader(make, monkeypatch, caplog):
+    lost = make()
+    monkeypatch.setattr(sys, "stderr", lost)
+    display = Display()
+    with caplog.at_level(logging.INFO, logger="fsd_tune"):
+        for text in ("one", "two"):
+            display.line(text)
+            display.live(text, force=True)
+            display.stage(text, 0, 2)
+    display.close()
+    assert {"one", "two"} <= set(caplog.messages), "programs still get the lines"
+
+
+def test_a_live_display_survives_the_loss_of_its_terminal(monkeypatch):
+    master, slave = os.openpty()
+    monkeypatch.setattr(sys, "stderr", os.fdopen(slave, "w", buffering=1))
+    monkeypatch.setenv("TERM", "xterm")
+    display = Display()
+    display.live("first")
+    assert b"first" in os.read(master, 4096)
+    os.close(master)
+    for _ in range(3):
+        display.live("second")
+        display.line("a line")
+    display.close()
+
+
+def test_only_the_accepted_errors_are_silenced():
+    stream = PatientStream.around(closed_pipe(), accepted=(errno.EIO,))
+    with pytest.raises(BrokenPipeError):
+        stream.write("result\n")
+    stream = PatientStream.around(io.StringIO())
+    assert PatientStream.around(stream) is stream

@@ -1,1 +1,1 @@
-"""Compare a student's features with its teacher's; `fsd_tune.evaluation.analysis.api` starts it."""
+"""Compare a student's features with its teacher's; the entry point is `fsd_tune.evaluation.analysis.api`."""

@@ -1,12 +1,11 @@
-"""`fsd-tune analyze`: how a student's features differ from its teacher's, as numbers (`analysis.json`) and pictures.
+"""Run `fsd-tune analyze`: compare a student's features with its teacher's in numbers (`analysis.json`) and pictures.
 
-Both models run once over a sample of dev. Their features of all layers are kept on disk in half precision until the
+Both models run once over a sample of dev. The features of all their layers stay on disk in half precision until the
 analysis ends, so that memory holds one layer of the sample at a time.
 """
 
 import json
 import math
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -22,31 +21,32 @@ from fsd_tune.memory.teacher_outputs import TeacherOutputs
 from fsd_tune.models.loading import ModelInfo, label_order, load_classifier
 from fsd_tune.progress import Display
 from fsd_tune.report import html_report
-from fsd_tune.storage import artifacts, layout
+from fsd_tune.storage import artifacts, files, layout
 from fsd_tune.versions import versions
 
 _EXAMPLES_PER_CENTROID = 10
 
 
 def analyze(plan: AnalysisPlan, device: str, display: Display) -> dict[str, Any]:
-    """Analyse the models and write `plan.output`; if a search's folder holds it, write that search's report again.
+    """Analyse the models and write `plan.output`.
+
+    If `plan.output` lies in a search's folder, the report of that search is written again.
 
     Args:
         plan: the checked inputs.
-        device: auto, cpu or cuda; where the models run.
+        device: the device that the models run on: auto, cpu or cuda.
         display: shows progress.
 
     Returns:
-        What `analysis.json` holds. Layers are indices of `hidden_states`; 0 is the output of the embeddings.
+        The content of `analysis.json`. Layers are indices of `hidden_states`; 0 is the output of the embeddings.
 
     Raises:
-        FsdTuneError: no space left.
+        FsdTuneError: the disk is full.
     """
     started = time.monotonic()
-    plan.output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{plan.output.name}-", dir=plan.output.parent) as folder:
-        teacher = _outputs(plan, plan.teacher, "teacher", Path(folder), device, display)
-        student = _outputs(plan, plan.student, "student", Path(folder), device, display)
+    with files.temporary_folder(plan.output) as folder:
+        teacher = _outputs(plan, plan.teacher, "teacher", folder, device, display)
+        student = _outputs(plan, plan.student, "student", folder, device, display)
         document = _description(plan) | _comparison(plan, teacher, student, display)
     document |= {"versions": versions(), "seconds": round(time.monotonic() - started, 2)}
     document = _without_nan(document)
@@ -55,7 +55,6 @@ def analyze(plan: AnalysisPlan, device: str, display: Display) -> dict[str, Any]
         artifacts.write_json(temporary / ANALYSIS, document)
         pictures.draw_pictures(document, temporary)
         facts |= plan.identity
-        temporary.chmod(0o755)
     if plan.output.name == layout.ANALYSIS and (plan.output.parent / layout.SUMMARY).is_file():
         html_report.write_report(plan.output.parent)
     display.close()
@@ -68,6 +67,9 @@ def analysis_lines(document: dict[str, Any], output: Path) -> list[str]:
     Args:
         document: the result of `analyze`.
         output: the folder of the analysis.
+
+    Returns:
+        The lines.
     """
     sample = document["sample"]
     text = [
@@ -75,11 +77,12 @@ def analysis_lines(document: dict[str, Any], output: Path) -> list[str]:
         f"{sample['examples']} of {sample['of']} dev examples (seed {sample['seed']})"
     ]
     for row in document["gaps"]:
-        t, s = row["teacher_layer"], row["student_layer"]
-        text.append(f"  layer {s} of the student, {t} of the teacher")
+        teacher_layer = row["teacher_layer"]
+        student_layer = row["student_layer"]
+        text.append(f"  layer {student_layer} of the student, {teacher_layer} of the teacher")
         for kind in ("intra", "local"):
             distance, relative, cosine = (row[kind][key] for key in ("distance", "relative_distance", "cosine"))
-            cka = document["cka"][kind][s][t]
+            cka = document["cka"][kind][student_layer][teacher_layer]
             text.append(
                 f"    {kind}: CKA {'undefined' if cka is None else f'{cka:.4f}'}; gap of distances {_gap(distance)}, "
                 f"relative {_gap(relative)}, of cosines {_gap(cosine)}"
@@ -94,7 +97,7 @@ def _gap(figures: dict[str, float]) -> str:
 def _outputs(
     plan: AnalysisPlan, info: ModelInfo, name: str, folder: Path, device: str, display: Display
 ) -> TeacherOutputs:
-    """Write one model's features of the sample, of all layers, and return them mapped from disk."""
+    """Write one model's features of the sample for all layers, and return them mapped from disk."""
 
     def progress(_: str, done: int, total: int) -> None:
         display.stage(f"the {name}'s features", done, total)
@@ -127,7 +130,7 @@ def _description(plan: AnalysisPlan) -> dict[str, Any]:
 def _comparison(
     plan: AnalysisPlan, teacher: TeacherOutputs, student: TeacherOutputs, display: Display
 ) -> dict[str, Any]:
-    """Return the CKA of all layers, the gaps of the layer pairs, and what the map and t-SNE show."""
+    """Return the CKA of all layers, the gaps of the layer pairs, and the data of the map and of t-SNE."""
     display.stage("CKA of tokens, all layers", 0, 1)
     intra_cka = geometry.intra_cka(teacher, student)
     teacher_grams, student_grams = _example_grams(teacher, student, display)
@@ -141,9 +144,9 @@ def _comparison(
             "local": (geometry.local_pairs(teacher_grams[t]), geometry.local_pairs(student_grams[s])),
         }
         row: dict[str, Any] = {"teacher_layer": t, "student_layer": s}
-        rows.append(row | {kind: geometry.gap(*both) for kind, both in pairs.items()})
+        rows.append(row | {kind: geometry.gap(*models) for kind, models in pairs.items()})
         if (t, s) == plan.pair:
-            maps = {kind: geometry.cosine_euclidean(*both) for kind, both in pairs.items()}
+            maps = {kind: geometry.cosine_euclidean(*models) for kind, models in pairs.items()}
     return {
         "cka": {"intra": intra_cka, "local": geometry.local_cka(teacher_grams, student_grams)},
         "gaps": rows,
@@ -156,13 +159,13 @@ def _comparison(
 def _example_grams(
     teacher: TeacherOutputs, student: TeacherOutputs, display: Display
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Return for each layer of either model the products of the flattened examples, float64 [S, S]."""
+    """Return, for each layer of each model, the products of the flattened examples, float64 [S, S]."""
     grams: tuple[list[Tensor], list[Tensor]] = ([], [])
     total = len(teacher.shards) + len(student.shards)
-    for of_model, outputs in zip(grams, (teacher, student), strict=True):
+    for model_grams, outputs in zip(grams, (teacher, student), strict=True):
         for layer in sorted(outputs.shards):
             display.stage("products of examples, layers", sum(map(len, grams)), total)
-            of_model.append(geometry.example_gram(outputs, layer))
+            model_grams.append(geometry.example_gram(outputs, layer))
     return grams
 
 
@@ -175,8 +178,8 @@ def _tsne(
 ) -> dict[str, Any]:
     """Return t-SNE of features and centroids.
 
-    The teacher's centroids are those of its memory, or of a k-means of the sample; the student's are the means of its
-    features over the teacher's clusters.
+    The teacher's centroids come from its memory, or from a k-means of the sample. The student's centroids are the means
+    of its features over the teacher's clusters.
     """
     t, s = plan.pair
     centroids = plan.centroids()

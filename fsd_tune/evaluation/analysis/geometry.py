@@ -1,8 +1,9 @@
 """Compare a student's geometry with its teacher's: distances and cosines of pairs, and their gaps.
 
-Pairs are the tokens of an example (intra) or the examples, each flattened with zeros at padded positions (local), as
-in the loss terms L_I and L_L (docs/explanation/method.md, "Loss terms"). Everything is computed in float64 from
-features stored in half precision (`teacher_outputs`), so that a model compared with itself has gaps of exactly 0.
+Pairs are pairs of tokens of an example (intra) or pairs of examples (local), each flattened with zeros at padded
+positions, as in the loss terms L_I and L_L (docs/explanation/method.md, "Loss terms"). Everything is computed in
+float64 from features stored in half precision (`teacher_outputs`), so a model compared with itself has gaps of exactly
+0.
 Shapes: S examples, n tokens, P pairs.
 """
 
@@ -19,7 +20,7 @@ from fsd_tune.data.batching import by_length
 from fsd_tune.memory.teacher_outputs import TeacherOutputs
 from fsd_tune.models.layer_cka import LayerFeatures, mean_cka, token_cka
 
-# Limit of token pairs in memory: 16 bytes each for either model.
+# Limit of token pairs in memory; each takes 16 bytes for each model.
 MOST_PAIRS = 4_000_000
 _BINS = 40
 _BATCH = 32
@@ -32,7 +33,10 @@ def pairwise_geometry(gram: Tensor) -> tuple[Tensor, Tensor]:
     """Return the Euclidean distances and the cosines of all pairs of rows, both [..., n, n].
 
     Args:
-        gram: products of the rows, float64 [..., n, n], not centred. The cosine with a zero vector is 0.
+        gram: products of the rows, float64 [..., n, n], not centred.
+
+    Returns:
+        Distances and cosines; the cosine with a zero vector is 0.
     """
     squares = gram.diagonal(dim1=-2, dim2=-1)
     distances = (squares.unsqueeze(-1) + squares.unsqueeze(-2) - 2 * gram).clamp(min=0).sqrt()
@@ -41,48 +45,51 @@ def pairwise_geometry(gram: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def intra_cka(teacher: TeacherOutputs, student: TeacherOutputs) -> list[list[float]]:
-    """Return the token-wise CKA of all layers with all layers, the mean over examples.
+    """Return the token-wise CKA of every student layer with every teacher layer, as the mean over examples.
 
     Args:
-        teacher: its stored features.
-        student: stored features of the same examples.
+        teacher: the teacher's stored features.
+        student: the student's stored features of the same examples.
 
     Returns:
-        [student layers][teacher layers]; NaN where undefined.
+        [student layers][teacher layers]; NaN if undefined.
     """
 
     def features() -> Iterator[LayerFeatures]:
         for rows, mask in _batches(teacher):
-            of_student, of_teacher = (
+            student_features, teacher_features = (
                 [_tokens(model, layer, rows, mask).float() for layer in sorted(model.shards)]
                 for model in (student, teacher)
             )
-            yield of_student, of_teacher, mask
+            yield student_features, teacher_features, mask
 
     return token_cka(features())
 
 
 def local_cka(teacher: list[Tensor], student: list[Tensor]) -> list[list[float]]:
-    """Return the CKA over the examples of all layers with all layers.
+    """Return the CKA over examples of every student layer with every teacher layer.
 
     Args:
-        teacher: for each layer the products [S, S] of the flattened examples, as `example_gram` gives them.
-        student: likewise.
+        teacher: for each layer of the teacher, the products [S, S] of the flattened examples from `example_gram`.
+        student: the same for the student.
 
     Returns:
-        [student layers][teacher layers]; NaN where undefined.
+        [student layers][teacher layers]; NaN if undefined.
     """
-    of_student, of_teacher = ([centre_gram(gram) for gram in grams] for grams in (student, teacher))
-    return mean_cka([(of_student, of_teacher)])
+    centred_student, centred_teacher = ([centre_gram(gram) for gram in grams] for grams in (student, teacher))
+    return mean_cka([(centred_student, centred_teacher)])
 
 
 def example_gram(outputs: TeacherOutputs, layer: int, centroids: NDArray[np.float32] | None = None) -> Tensor:
-    """Return the products of the flattened examples, followed by centroids: float64 [S + K, S + K].
+    """Return the products of the flattened examples and, after them, of centroids.
 
     Args:
         outputs: features of a model on the sample.
         layer: index of `hidden_states`.
         centroids: float32 [K, D]; the narrower of examples and centroids is padded with zeros.
+
+    Returns:
+        float64 [S + K, S + K], not centred.
     """
     rows = np.arange(len(outputs))
     parts: list[NDArray[Any]] = [outputs.features(layer, rows, outputs.longest).reshape(len(rows), -1)]
@@ -98,11 +105,14 @@ def example_gram(outputs: TeacherOutputs, layer: int, centroids: NDArray[np.floa
 
 
 def with_means(gram: Tensor, clusters: NDArray[np.integer[Any]]) -> Tensor:
-    """Return the products of examples, followed by the mean of each cluster's examples: [S + K', S + K'].
+    """Return the products of examples and, after them, of the mean of each cluster's examples.
 
     Args:
         gram: [S, S], as `example_gram` returns it.
-        clusters: int [S]; a cluster without examples has no mean.
+        clusters: the cluster of each example, int [S].
+
+    Returns:
+        [S + K', S + K'] for K' clusters that have examples.
     """
     member = torch.from_numpy(clusters[None] == np.unique(clusters)[:, None]).double()
     mixed = torch.cat([torch.eye(len(gram), dtype=torch.float64), member / member.sum(1, keepdim=True)])
@@ -115,18 +125,18 @@ def intra_pairs(outputs: TeacherOutputs, layer: int, examples: int) -> Pairs:
     Args:
         outputs: features of a model on the sample.
         layer: index of `hidden_states`.
-        examples: use this many of the first examples.
+        examples: number of examples to use, from the first.
 
     Returns:
-        Two float64 arrays; P counts the pairs of all used examples, without padding.
+        Two float64 arrays; P is the number of pairs in the used examples, without padding.
     """
     parts = []
     for rows, mask in _batches(outputs, examples):
         tokens = _tokens(outputs, layer, rows, mask).double()
-        both = pairwise_geometry(tokens @ tokens.transpose(1, 2))
-        # Real tokens come first, so that of a pair (i, j) with i < j only j may be padding.
-        kept = torch.ones(mask.shape[1], mask.shape[1]).triu(1).bool() & mask.bool().unsqueeze(1)
-        parts.append([values[kept].numpy() for values in both])
+        distances_and_cosines = pairwise_geometry(tokens @ tokens.transpose(1, 2))
+        # Padding comes last, so in a pair (i, j) with i < j only j can be padding.
+        is_pair = torch.ones(mask.shape[1], mask.shape[1]).triu(1).bool() & mask.bool().unsqueeze(1)
+        parts.append([values[is_pair].numpy() for values in distances_and_cosines])
     distances, cosines = (np.concatenate(values) for values in zip(*parts, strict=True))
     return distances, cosines
 
@@ -146,11 +156,14 @@ def local_pairs(gram: Tensor) -> Pairs:
 
 
 def examples_within(lengths: NDArray[np.int64], most: int = MOST_PAIRS) -> int:
-    """Return how many of the first examples together have at most `most` pairs of tokens; at least one.
+    """Return the number of first examples that together have at most `most` pairs of tokens.
 
     Args:
         lengths: tokens of each example, int64 [S].
         most: limit of pairs.
+
+    Returns:
+        At least 1, even if the first example has more pairs.
     """
     pairs = np.cumsum(lengths * (lengths - 1) // 2)
     return max(1, int(np.searchsorted(pairs, most, "right")))
@@ -160,12 +173,12 @@ def gap(teacher: Pairs, student: Pairs) -> dict[str, Any]:
     """Return the published metrics: mean and standard deviation of the L1 gap over all pairs (Jung et al., 2023).
 
     Args:
-        teacher: distances and cosines of its pairs, both [P].
-        student: those of the same pairs.
+        teacher: distances and cosines of the teacher's pairs, both [P].
+        student: distances and cosines of the same pairs of the student.
 
     Returns:
         {"pairs": P, "distance", "relative_distance", "cosine": {"mean", "deviation"}}. Relative distances are divided
-        by the mean of their own model, so that students of another width can be compared; if all are 0, so is the gap.
+        by their mean in the same model, so that students of another width can be compared; all 0 stays 0.
     """
 
     def figures(first: NDArray[np.float64], second: NDArray[np.float64]) -> dict[str, float]:
@@ -185,15 +198,15 @@ def cosine_euclidean(teacher: Pairs, student: Pairs) -> dict[str, Any]:
     """Count pairs by distance and cosine, on the same grid for both models.
 
     Args:
-        teacher: distances and cosines of its pairs, both [P].
-        student: those of the same pairs.
+        teacher: distances and cosines of the teacher's pairs, both [P].
+        student: distances and cosines of the same pairs of the student.
 
     Returns:
         {"cosine": edges, "distance": edges, "teacher", "student": counts by distance and cosine}.
     """
     edges = []
-    for which in (1, 0):
-        low, high = (float(pick([pick(pairs[which]) for pairs in (teacher, student)])) for pick in (np.min, np.max))
+    for index in (1, 0):  # cosines, distances
+        low, high = (float(pick([pick(pairs[index]) for pairs in (teacher, student)])) for pick in (np.min, np.max))
         margin = 0.0 if high > low else max(abs(low), 1.0) * 0.01
         edges.append(np.linspace(low - margin, high + margin, _BINS + 1))
     counts = {
@@ -204,11 +217,14 @@ def cosine_euclidean(teacher: Pairs, student: Pairs) -> dict[str, Any]:
 
 
 def embedded(gram: Tensor, seed: int) -> NDArray[np.float32]:
-    """Return scikit-learn's t-SNE of points, float32 [N, 2], from their Euclidean distances.
+    """Return scikit-learn's t-SNE of points, computed from their Euclidean distances.
 
     Args:
         gram: products of the points, [N, N].
-        seed: of t-SNE.
+        seed: the seed of t-SNE.
+
+    Returns:
+        float32 [N, 2].
     """
     from sklearn.manifold import TSNE
 
@@ -221,7 +237,7 @@ def embedded(gram: Tensor, seed: int) -> NDArray[np.float32]:
 
 
 def _batches(outputs: TeacherOutputs, examples: int | None = None) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
-    """Yield rows of similar length and their mask [B, n]; the same for all models that have read the same tokens."""
+    """Yield rows of similar length and their mask [B, n]. They depend only on the tokens, not on the model."""
     lengths = np.diff(outputs.offsets)[:examples]
     for rows in by_length(lengths, _BATCH):
         yield rows, torch.from_numpy((np.arange(lengths[rows].max()) < lengths[rows, None]).astype(np.int64))

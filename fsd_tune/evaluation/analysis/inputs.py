@@ -20,6 +20,7 @@ from fsd_tune.models.loading import ModelInfo, label_order, load_tokenizer, read
 from fsd_tune.search.folder import recorded_inputs, recorded_task
 from fsd_tune.storage import artifacts, layout
 from fsd_tune.storage.model_record import ModelRecord
+from fsd_tune.storage.outputs import output_problems
 from fsd_tune.storage.search_summary import SearchSummary
 
 ANALYSIS = "analysis.json"
@@ -34,18 +35,18 @@ class AnalysisPlan:
 
     Attributes:
         task: the task of both models.
-        teacher: its description.
-        student: its description.
-        samples: the same dev examples in a random order, as the teacher's and as the student's tokenizer gives them.
-            Token ids are the same, but models of two families can differ in token types.
+        teacher: description of the teacher.
+        student: description of the student.
+        samples: the same dev examples in a random order, tokenised for the teacher and for the student. Token ids are
+            the same, but models of two families can differ in token types.
         dev_examples: number of examples of dev.
-        seed: of the sample and of t-SNE.
-        pair: layers (t, s) that the map and t-SNE show: the pair that the memory stands for.
+        seed: the seed of the sample and of t-SNE.
+        pair: layers (t, s) that the map and t-SNE show: the pair of the memory.
         pairs: all pairs of layers whose gaps are measured.
         memory: the artefact with the teacher's centroids; None if the sample is clustered instead.
-        record: what the student's folder records.
+        record: the record in the student's folder.
         output: the folder of the analysis.
-        identity: what identifies task, teacher and student.
+        identity: values that identify task, teacher and student.
     """
 
     task: Task
@@ -63,7 +64,7 @@ class AnalysisPlan:
 
     @property
     def sample(self) -> TokenizedSplit:
-        """The examples, for everything that does not need token types."""
+        """The examples with the teacher's token types, for everything that needs only token ids."""
         return self.samples[0]
 
     def centroids(self) -> NDArray[np.float32] | None:
@@ -87,22 +88,22 @@ def plan_analysis(
     """Check the inputs of an analysis, and sample the dev examples.
 
     Args:
-        teacher: folder or hub id.
-        student: folder or hub id.
-        task: id of a GLUE task, or the file of your own.
+        teacher: folder or hub id of the teacher.
+        student: folder or hub id of the student.
+        task: id of a GLUE task, or the YAML file of your own.
         data: the folder that holds `SST-2/` and so on; None for the hub.
         output: the folder of the analysis.
-        search: the folder of a search that gives what is None above.
+        search: the folder of a search that provides the values that are None above.
         memory: a folder of memories, or one of them; None for the search's.
         examples: largest number of dev examples.
-        seed: of the sample.
+        seed: the seed of the sample.
         overwrite: replace an analysis of other models.
 
     Returns:
         The checked inputs, with the sample.
 
     Raises:
-        InputError: with all problems.
+        InputError: the message lists all problems.
     """
     if search is not None:
         recorded = recorded_inputs(search)
@@ -110,18 +111,20 @@ def plan_analysis(
         task = task or recorded_task(recorded)
         student = student or str(search / layout.BEST)
         data = data or (None if recorded["data"] is None else Path(recorded["data"]))
-    given = {"--teacher": teacher, "--student": student, "--task": task, "--output": output or search}
+    required = {"--teacher": teacher, "--student": student, "--task": task, "--output": output or search}
     problems = ProblemCollector(
         f"{flag}: is missing; give it, or --search with a search's folder."
-        for flag, value in given.items()
+        for flag, value in required.items()
         if not value
     )
     models = {flag: path for flag, path in (("--teacher", teacher), ("--student", student)) if path}
     resolved, dev, infos = _load_models_and_data(task, data, models, problems)
     if output is not None and not (output / ANALYSIS).is_file():
         problems.add(*check_output(output, overwrite))
-    made_by = made_in_search(Path(student)) if search is None and student else search
-    settings = _settings(made_by)
+    elif search is not None or output is not None:
+        problems.add(*output_problems(output or Path(str(search), layout.ANALYSIS)))
+    source_search = made_in_search(Path(student)) if search is None and student else search
+    settings = _settings(source_search)
     samples: tuple[TokenizedSplit, TokenizedSplit] | None = None
     if dev is not None and len(infos) == 2:
         rows = np.random.default_rng(seed).permutation(len(dev))[:examples]
@@ -139,9 +142,9 @@ def plan_analysis(
     pair = global_pair(settings.get("layers", "penultimate"), teacher_info.layers, student_info.layers)
     if output is not None and not overwrite:
         problems.add(*_other_analysis(output, identity))
-    centroids: Path | None = None
+    memory_folder: Path | None = None
     with problems.collect():
-        centroids = _memory(memory, made_by, identity, teacher_info, pair[0])
+        memory_folder = _memory(memory, source_search, identity, teacher_info, pair[0])
     problems.raise_any()
     return AnalysisPlan(
         task=resolved,
@@ -152,7 +155,7 @@ def plan_analysis(
         seed=seed,
         pair=pair,
         pairs=_layer_pairs(teacher_info, student_info, pair),
-        memory=centroids,
+        memory=memory_folder,
         record=ModelRecord.read(student_info.path),
         output=output or (Path() if search is None else search / layout.ANALYSIS),
         identity=identity,
@@ -162,7 +165,7 @@ def plan_analysis(
 def _load_models_and_data(
     task: TaskLike | None, data: Path | None, models: dict[str, str], problems: ProblemCollector
 ) -> tuple[Task | None, splits.Split | None, dict[str, ModelInfo]]:
-    """Return the task, its dev split and the models' descriptions by flag; what is wrong goes to `problems`."""
+    """Return the task, its dev split and the models' descriptions by flag, and add errors to `problems`."""
     resolved: Task | None = None
     dev: splits.Split | None = None
     infos: dict[str, ModelInfo] = {}
@@ -183,13 +186,15 @@ def _load_models_and_data(
 def _layer_pairs(teacher: ModelInfo, student: ModelInfo, pair: Pair) -> tuple[Pair, ...]:
     """Return the pairs of layers whose gaps are measured, by the student's layer."""
     pairs = {
-        each for kind in ("all", "penultimate", "last") for each in layer_pairs(kind, teacher.layers, student.layers)
+        layers
+        for kind in ("all", "penultimate", "last")
+        for layers in layer_pairs(kind, teacher.layers, student.layers)
     }
-    return tuple(sorted(pairs | {pair}, key=lambda each: each[::-1]))
+    return tuple(sorted(pairs | {pair}, key=lambda layers: layers[::-1]))
 
 
 def _settings(search: Path | None) -> dict[str, Any]:
-    """Return `layers` and `max_length` of the search that made the student; nothing if none did."""
+    """Return `layers` and `max_length` of the search that trained the student; empty without a search."""
     if search is None:
         return {}
     from fsd_tune.report.results import load
@@ -209,7 +214,7 @@ def _rows(split: splits.Split, rows: NDArray[np.int64]) -> splits.Split:
 
 
 def _samples(
-    teacher: ModelInfo, student: ModelInfo, chosen: splits.Split, settings: dict[str, Any]
+    teacher: ModelInfo, student: ModelInfo, examples: splits.Split, settings: dict[str, Any]
 ) -> tuple[TokenizedSplit, TokenizedSplit]:
     """Return the sampled dev examples, tokenised for both models.
 
@@ -223,8 +228,8 @@ def _samples(
     tokenized: list[TokenizedSplit] = []
     for flag, info in (("--teacher", teacher), ("--student", student)):
         try:
-            tokenized.append(tokenize(chosen, load_tokenizer(info.path), length))
-        except Exception as error:  # tokenizers raises bare Exceptions for a damaged file
+            tokenized.append(tokenize(examples, load_tokenizer(info.path), length))
+        except Exception as error:  # The library tokenizers raises bare Exceptions for a damaged file.
             problems.add(f"{flag}: the tokenizer in {info.path} cannot be used: {str(error).splitlines()[0]}")
     problems.raise_any()
     first, second = tokenized
@@ -235,7 +240,7 @@ def _samples(
     if differing:
         raise InputError(
             f"--student: {student.path} reads other tokens than the teacher in {differing} of {len(first)} examples; "
-            "tokens can be compared only where both models read the same ones; give models that share a tokenizer."
+            "tokens can be compared only if both models read the same ones; give models that share a tokenizer."
         )
     return first, second
 
@@ -243,59 +248,63 @@ def _samples(
 def _other_analysis(output: Path, identity: dict[str, Any]) -> list[str]:
     """Return the problem of a folder that holds the analysis of other models."""
     try:
-        analysed = json.loads((output / ANALYSIS).read_text(encoding="utf-8"))["identity"]
+        recorded_identity = json.loads((output / ANALYSIS).read_text(encoding="utf-8"))["identity"]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, KeyError, TypeError):
-        analysed = {}
-    other = [name for name in identity if analysed.get(name) != identity[name]]
-    if not other:
+        recorded_identity = {}
+    differing = [name for name in identity if recorded_identity.get(name) != identity[name]]
+    if not differing:
         return []
-    return [f"--output: {output} holds the analysis of another {', '.join(other)}; give a new folder, or --overwrite."]
+    return [
+        f"--output: {output} holds the analysis of another {', '.join(differing)}; give a new folder, or --overwrite."
+    ]
 
 
 def _memory(
-    given: Path | None, search: Path | None, identity: dict[str, Any], teacher: ModelInfo, layer: int
+    path: Path | None, search: Path | None, identity: dict[str, Any], teacher: ModelInfo, layer: int
 ) -> Path | None:
-    """Return the artefact with the teacher's centroids: the given one, or the search's if it fits.
+    """Return the memory with the teacher's centroids: the one in `path`, or the search's if it fits.
 
     Raises:
-        InputError: in the given folder none fits, or more than one.
+        InputError: no memory in `path` fits, or several do.
     """
-    if given is None:
+    if path is None:
         folder = None if search is None else _searched_memory(search, identity)
-        return folder if folder is not None and not _misfit(folder, teacher, layer) else None
-    if not given.is_dir():
-        raise InputError(f"--memory: {given} is no folder; give a folder of memories.")
-    candidates = [given] if given.name.startswith("memory-") else sorted(given.glob("memory-*"))
-    fitting = [folder for folder in candidates if not _misfit(folder, teacher, layer)]
+        return folder if folder is not None and not _mismatch(folder, teacher, layer) else None
+    if not path.is_dir():
+        raise InputError(f"--memory: {path} is no folder; give a folder of memories.")
+    candidates = [path] if path.name.startswith("memory-") else sorted(path.glob("memory-*"))
+    fitting = [folder for folder in candidates if not _mismatch(folder, teacher, layer)]
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
         names = ", ".join(folder.name for folder in fitting)
-        raise InputError(f"--memory: {given} holds several memories ({names}); give the folder of one.")
-    reasons = "; ".join(f"{folder.name} {_misfit(folder, teacher, layer)}" for folder in candidates)
+        raise InputError(f"--memory: {path} holds several memories ({names}); give the folder of one.")
+    reasons = "; ".join(f"{folder.name} {_mismatch(folder, teacher, layer)}" for folder in candidates)
     raise InputError(
-        f"--memory: {given} holds no memory of the teacher's layer {layer} ({reasons or 'it has no folder memory-*'})."
+        f"--memory: {path} holds no memory of the teacher's layer {layer} ({reasons or 'it has no folder memory-*'})."
     )
 
 
 def _searched_memory(search: Path, identity: dict[str, Any]) -> Path | None:
     summary = SearchSummary.read(search)
-    searched, path = summary.identity, Path(summary.memory.path or "none")
-    if not path.name.startswith("memory-") or any(searched.get(key) != identity[key] for key in ("task", "teacher")):
+    path = Path(summary.memory.path or "none")
+    if not path.name.startswith("memory-") or any(
+        summary.identity.get(key) != identity[key] for key in ("task", "teacher")
+    ):
         return None
-    # The search may have been fetched from elsewhere.
+    # If the search was copied from another machine, the recorded path does not exist here.
     return next((folder for folder in (path, search / layout.MEMORY / path.name) if folder.is_dir()), None)
 
 
-def _misfit(folder: Path, teacher: ModelInfo, layer: int) -> str:
-    """Return why a memory cannot be this teacher's, as far as its facts tell; empty if it can."""
+def _mismatch(folder: Path, teacher: ModelInfo, layer: int) -> str:
+    """Return why a memory cannot belong to this teacher according to its facts; empty if it can."""
     facts = artifacts.facts_of(folder)
     if facts is None or "centroids" not in facts:
         return "is damaged"
     if facts["layer"] != layer:
         return f"stands for layer {facts['layer']}"
     if facts["width"] % teacher.hidden_size:
-        return f"is {facts['width']} wide, which is no multiple of the teacher's {teacher.hidden_size}"
+        return f"is {facts['width']} wide, but must be a multiple of the teacher's {teacher.hidden_size}"
     return ""

@@ -1,1 +1,1 @@
-"""Confirm a search's winner on further seeds; `fsd_tune.evaluation.confirm.api` starts it."""
+"""Confirm a search's winner on further seeds; the entry point is `fsd_tune.evaluation.confirm.api`."""

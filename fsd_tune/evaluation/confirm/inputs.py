@@ -1,4 +1,4 @@
-"""The inputs of a confirmation: an unchanged finished search, its best configurations, baselines and seeds."""
+"""Read and check the inputs of a confirmation: a finished search, its best configurations, baselines and seeds."""
 
 import json
 from dataclasses import dataclass
@@ -20,21 +20,22 @@ from fsd_tune.storage.experiment_folder import ExperimentFolder
 from fsd_tune.storage.layout import TrialState
 from fsd_tune.training.inputs import Inputs, load_inputs
 
-# Where selection seeds and fresh seeds start: far from the seeds that people give a search.
-SELECTION_FROM, FRESH_FROM = 1001, 2001
+# The first selection seed and the first fresh seed, far from the seeds that people choose for a search.
+SELECTION_FROM = 1001
+FRESH_FROM = 2001
 MOST_SEEDS = 900
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """One configuration that is trained on several seeds.
+    """A configuration that is trained on several seeds.
 
     Attributes:
-        label: its name for people.
-        config: flat and complete: `method`, its hyperparameters and the optimisation ones.
+        label: its name in messages and tables.
+        config: flat and complete: `method`, its hyperparameters and the optimisation hyperparameters.
         trial: number of its trial in the search; None for a baseline.
         score: its score in the search; None for a baseline that no search scored.
-        remark: where a baseline comes from.
+        remark: the origin of a baseline.
     """
 
     label: str
@@ -64,10 +65,13 @@ class FinishedSearch:
         return self.settings.search.seed
 
     def configurations(self, method: str | None = None) -> list[Configuration]:
-        """Return the configurations of finished trials, best first and each once.
+        """Return the different configurations of finished trials, best first.
 
         Args:
-            method: return those of this method alone; None for all.
+            method: the only method to return; None for all methods.
+
+        Returns:
+            The configurations with their trials and scores.
         """
         configurations: list[Configuration] = []
         for _, row in self.results.trials.iterrows():
@@ -86,17 +90,17 @@ class FinishedSearch:
 
 @dataclass(frozen=True)
 class ConfirmationPlan:
-    """Everything that a confirmation needs, checked.
+    """The checked inputs of a confirmation.
 
     Attributes:
         searched: the search.
-        inputs: its task, data and teacher.
-        spec: what its teacher memory depends on.
+        inputs: the search's task, data and teacher.
+        spec: the inputs of its teacher memory.
         candidates: its best configurations, best first.
         baseline: the tuned kd to compare with; None for kd at the defaults.
-        selection_seeds: common to all candidates; the best mean on them wins.
-        fresh_seeds: seeds that selected nothing: neither a configuration in a search nor the winner.
-        notes: what a user should know.
+        selection_seeds: seeds of all candidates; the best mean on them wins.
+        fresh_seeds: seeds that selected nothing, neither a configuration in a search nor the winner.
+        notes: remarks for the user.
     """
 
     searched: FinishedSearch
@@ -120,32 +124,32 @@ def plan_confirmation(
     """Read and check the inputs of a confirmation.
 
     Args:
-        folder: of the search, a path or a URI.
+        folder: the folder of the search, a path or a URI.
         top: number of its best configurations that compete.
         seeds: number of selection seeds.
         fresh_seeds: number of fresh seeds.
         baseline: the folder of a search over kd; None for kd at its defaults.
-        address: of the Ray cluster that will train the runs; None for a local instance.
+        address: the address of the Ray cluster that will train the runs; None for a local instance.
 
     Returns:
         The checked inputs, with the competing configurations, baselines and seeds.
 
     Raises:
-        InputError: with every problem of the search, of the baseline, and of what has changed since.
+        InputError: the message lists all problems of the search and the baseline, and all inputs that have changed.
     """
     experiment = open_folder.open_experiment(folder)
     problems = ProblemCollector(_count_problems(top, seeds, fresh_seeds))
     searched: FinishedSearch | None = None
-    gathered: tuple[Inputs, MemorySpec, list[str]] | None = None
+    loaded: tuple[Inputs, MemorySpec, list[str]] | None = None
     with problems.collect():
         searched = read_finished_search(experiment.folder)
     kd = _read_baseline(baseline, searched, problems)
     if searched is not None:
         with problems.collect():
-            gathered = _gather(searched, experiment, address)
+            loaded = _load_unchanged(searched, experiment, address)
     problems.raise_any()
-    assert searched is not None and gathered is not None
-    inputs, spec, notes = gathered
+    assert searched is not None and loaded is not None
+    inputs, spec, notes = loaded
     used_seeds = {searched.seed} | ({kd.seed} if kd is not None else set())
     configurations = searched.configurations()
     if len(configurations) < top:
@@ -165,7 +169,7 @@ def plan_confirmation(
 def _read_baseline(
     folder: Path | str | None, searched: FinishedSearch | None, problems: ProblemCollector
 ) -> FinishedSearch | None:
-    """Return the search over kd; what is wrong with it goes to `problems`."""
+    """Return the search over kd, and add its problems to `problems`."""
     if folder is None:
         return None
     kd: FinishedSearch | None = None
@@ -175,17 +179,17 @@ def _read_baseline(
         if not kd.configurations("kd"):
             problems.add(f"--baseline: {kd.folder} has no finished trial of method kd.")
         if searched is not None:
-            problems.add(*_unlike(searched, kd))
+            problems.add(*_baseline_problems(searched, kd))
     return kd
 
 
 def baselines(winner: Configuration, tuned: Configuration | None) -> tuple[list[Configuration], list[str]]:
-    """Return what the winner is compared with: `ce`, and `kd` tuned or at its defaults.
+    """Return the baselines of the winner: `ce`, and `kd` tuned or at its defaults.
 
-    `ce`, and `kd` at its defaults, train with the winner's optimisation hyperparameters, so that only the loss differs.
+    `ce`, and `kd` at its defaults, train with the winner's optimisation hyperparameters, so only the loss differs.
 
     Args:
-        winner: of the selection seeds.
+        winner: the winner on the selection seeds.
         tuned: the tuned kd; None for kd at its defaults.
 
     Returns:
@@ -197,36 +201,41 @@ def baselines(winner: Configuration, tuned: Configuration | None) -> tuple[list[
     defaults = {name: default("kd", name) for name in METHODS["kd"].hyperparameters}
     kd = Configuration("kd (defaults, untuned)", {"method": "kd", **defaults, **shared}, remark=remark)
     candidates.append(tuned or kd)
-    same = [each.label for each in candidates if each.config == winner.config]
-    notes = [f"{label} is the winner itself, so it is no baseline." for label in same]
-    return [each for each in candidates if each.config != winner.config], notes
+    equal_labels = [candidate.label for candidate in candidates if candidate.config == winner.config]
+    notes = [f"{label} is the winner itself, so it is not a baseline." for label in equal_labels]
+    return [candidate for candidate in candidates if candidate.config != winner.config], notes
 
 
 def read_finished_search(folder: Path, prefix: str = "") -> FinishedSearch:
-    """Return a finished search.
+    """Read a finished search from its folder.
 
     Args:
-        folder: the search's.
+        folder: the search's folder.
         prefix: text before each problem.
 
+    Returns:
+        The search.
+
     Raises:
-        InputError: there is no search, it is not finished, an earlier version wrote it, or no trial has finished.
+        InputError: the folder holds no search, or its search is not finished, has no finished trial, or was written by
+            an earlier version.
     """
     try:
         results = load(folder)
         settings = loader.load(folder / layout.SETTINGS)
     except InputError as error:
         raise InputError([f"{prefix}{problem}" for problem in error.problems], error.hint) from None
-    summary, problems = results.summary, []
+    summary = results.summary
+    problems = []
     if summary.state != "done":
-        state = summary.state or "of unknown state"
+        state = summary.state or "in an unknown state"
         problems.append(f"{prefix}{folder} is {state}, but must be a finished search; continue it: {results.command}")
     elif not {"task", "teacher", "data", "memory", "device"} <= set(summary.inputs) or not {
         "settings", "teacher", "training split", "dev split"
     } <= set(summary.identity):  # fmt: skip
         problems.append(
-            f"{prefix}{folder} does not record its inputs, as searches of an earlier version do; the same search "
-            f"command again adds them and trains nothing: {results.command}"
+            f"{prefix}{folder} does not record its inputs, because an earlier version wrote it; run the same search "
+            f"command again, which adds them and trains nothing: {results.command}"
         )
     elif results.best is None:
         problems.append(f"{prefix}{folder} has no finished trial.")
@@ -236,7 +245,7 @@ def read_finished_search(folder: Path, prefix: str = "") -> FinishedSearch:
 
 
 def _count_problems(top: int, seeds: int, fresh_seeds: int) -> list[str]:
-    """Return the problems of numbers that are out of range."""
+    """Return a problem for each number that is out of range."""
     problems = [] if top >= 1 else [f"--top: found {top}, but must be at least 1."]
     for flag, count, least in (("--seeds", seeds, 1), ("--fresh-seeds", fresh_seeds, 2)):
         if not least <= count <= MOST_SEEDS:
@@ -244,38 +253,38 @@ def _count_problems(top: int, seeds: int, fresh_seeds: int) -> list[str]:
     return problems
 
 
-def _seeds(start: int, count: int, taken: set[int]) -> tuple[int, ...]:
+def _seeds(start: int, count: int, used_seeds: set[int]) -> tuple[int, ...]:
     """Return the first `count` whole numbers from `start` that no search ran with.
 
-    A larger `count` keeps the first ones, so that their runs are reused.
+    A larger `count` returns the same seeds first, so that their runs are reused.
     """
-    return tuple([seed for seed in range(start, start + count + len(taken)) if seed not in taken][:count])
+    return tuple([seed for seed in range(start, start + count + len(used_seeds)) if seed not in used_seeds][:count])
 
 
-def _gather(
+def _load_unchanged(
     searched: FinishedSearch, experiment: ExperimentFolder, address: str | None
 ) -> tuple[Inputs, MemorySpec, list[str]]:
-    """Load the search's inputs again, and refuse them if they have changed since."""
+    """Load the search's inputs again, and refuse them if they have changed since the search."""
     settings = searched.settings
-    given = searched.results.summary.inputs
-    data = None if given["data"] is None else Path(given["data"])
-    inputs = load_inputs(settings, recorded_task(given), given["teacher"], data)
-    memory, remote = experiment.memory_folder(given["memory"])
-    device, elsewhere = connection.device_for(settings, given["device"], address), connection.elsewhere(address)
-    with_kd = settings
+    recorded = searched.results.summary.inputs
+    data = None if recorded["data"] is None else Path(recorded["data"])
+    inputs = load_inputs(settings, recorded_task(recorded), recorded["teacher"], data)
+    memory, remote = experiment.memory_folder(recorded["memory"])
+    device = connection.device_for(settings, recorded["device"], address)
+    elsewhere = connection.elsewhere(address)
+    memory_settings = settings
     if not set(settings.methods) & USES_TEACHER:
         # A search of ce alone needs no teacher, but its kd baseline does.
-        with_kd = settings.model_copy(update={"method": Choice(choice=("ce", "kd"))})
-    spec = MemorySpec.from_inputs(with_kd, inputs, memory, device, remote=remote, elsewhere=elsewhere)
-    now, then = describe_identity(settings, spec), searched.results.summary.identity
-    changed = differences(then, now)
+        memory_settings = settings.model_copy(update={"method": Choice(choice=("ce", "kd"))})
+    spec = MemorySpec.from_inputs(memory_settings, inputs, memory, device, remote=remote, elsewhere=elsewhere)
+    changed = differences(searched.results.summary.identity, describe_identity(settings, spec))
     if changed:
         raise InputError([f"{searched.folder}: {difference}." for difference in changed], UNDO)
     return inputs, spec, [*inputs.notes, *spec.notes]
 
 
-def _unlike(searched: FinishedSearch, kd: FinishedSearch) -> list[str]:
-    """Return why a search over kd is no baseline: another task, teacher, data or student."""
+def _baseline_problems(searched: FinishedSearch, kd: FinishedSearch) -> list[str]:
+    """Return why a search over kd cannot be the baseline: another task, teacher, data or student."""
     summary = searched.results.summary
     kd_summary = kd.results.summary
     prefix = f"--baseline: {kd.folder}"
@@ -283,25 +292,27 @@ def _unlike(searched: FinishedSearch, kd: FinishedSearch) -> list[str]:
         return [f"{prefix} searched task {kd_summary.inputs['task']}, but must be {summary.inputs['task']}."]
     problems = []
     if kd_summary.identity.get("task") != summary.identity.get("task"):
-        problems.append(f"{prefix} searched a task {summary.inputs['task']} of other labels, columns or metrics.")
+        problems.append(
+            f"{prefix} searched another task {summary.inputs['task']}, with different labels, columns or metrics."
+        )
     for section in ("student", "data"):
-        wanted = getattr(searched.settings, section).model_dump(mode="json")
+        expected = getattr(searched.settings, section).model_dump(mode="json")
         actual = getattr(kd.settings, section).model_dump(mode="json")
         problems += [
-            f"{prefix} has {section}.{key} {actual[key]}, but must have {wanted[key]} as {searched.folder}."
-            for key in wanted
-            if wanted[key] != actual[key]
+            f"{prefix} has {section}.{key} {actual[key]}, but must have {expected[key]} as {searched.folder}."
+            for key in expected
+            if expected[key] != actual[key]
         ]
     same_data_settings = searched.settings.data == kd.settings.data
     for part, names in (("teacher", ["teacher"]), ("data", ["training split", "dev split"])):
-        differ = any(kd_summary.identity[name] != summary.identity[name] for name in names)
-        if differ and (part == "teacher" or same_data_settings):
+        is_different = any(kd_summary.identity[name] != summary.identity[name] for name in names)
+        if is_different and (part == "teacher" or same_data_settings):
             actual_path = kd_summary.inputs[part] or "the hub"
-            wanted_path = summary.inputs[part] or "the hub"
-            if actual_path == wanted_path:
+            expected_path = summary.inputs[part] or "the hub"
+            if actual_path == expected_path:
                 problems.append(f"{prefix}: its {part} {actual_path} has changed between the searches.")
             else:
-                problems.append(f"{prefix}: its {part} is {actual_path}, but must be {wanted_path}.")
+                problems.append(f"{prefix}: its {part} is {actual_path}, but must be {expected_path}.")
     return problems
 
 
@@ -312,13 +323,15 @@ def _tuned(searched: FinishedSearch, kd: FinishedSearch, notes: list[str]) -> Co
     remark = f"trial {best.trial} of {kd.folder}, its best of kd"
     winner = kd.results.confirmation.get("winner")
     winning_config = winner.get("config") if isinstance(winner, dict) else None
-    confirmed = next((each for each in configurations if each.config == winning_config), None)
+    confirmed = next(
+        (configuration for configuration in configurations if configuration.config == winning_config), None
+    )
     if confirmed is not None:
         best = confirmed
         remark = f"trial {best.trial} of {kd.folder}, the winner of its confirmation"
     elif kd.folder.resolve() != searched.folder.resolve():
         notes.append(
-            f"--baseline: {kd.folder} was not confirmed itself: its best trial is taken as its search left it."
+            f"--baseline: {kd.folder} was not confirmed itself, so the best trial of its search is the baseline."
         )
     trials = len(searched.results.trials)
     kd_trials = int((kd.results.trials["method"] == "kd").sum())

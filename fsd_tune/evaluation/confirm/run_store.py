@@ -1,6 +1,6 @@
-"""The finished runs of a confirmation on disk: one JSON file and the logits of each, and one student.
+"""Store the finished runs of a confirmation: one JSON file and the logits of each, and one student.
 
-A run is named by its content, so that a run on disk is never trained again.
+A run's name is a digest of its inputs, so a run on disk is never trained again.
 """
 
 import json
@@ -23,8 +23,8 @@ class RunRequest:
 
     Attributes:
         name: a digest of everything that the run depends on; names its files.
-        configuration: what is trained.
-        seed: of batch order, dropout and initialisation.
+        configuration: the configuration to train.
+        seed: the seed of batch order, dropout and initialisation.
         student: whether to write the student, too.
     """
 
@@ -35,7 +35,7 @@ class RunRequest:
 
     @property
     def label(self) -> str:
-        """What people read: the configuration and the seed."""
+        """The configuration and the seed, for messages."""
         return f"{self.configuration.label}, seed {self.seed}"
 
 
@@ -44,8 +44,9 @@ class FinishedRun:
     """A run that has ended.
 
     Attributes:
-        record: what its file holds: config, seed, state (finished or failed), reason, score, last, metrics, seconds.
-        logits: of the last evaluation, float32 [dev examples, C]; None for a failed run.
+        record: the content of its file: config, seed, device, seconds, state (finished or failed), reason and score;
+            for a finished run also last and values.
+        logits: logits of the last evaluation, float32 [dev examples, C]; None for a failed run.
     """
 
     record: dict[str, Any]
@@ -53,7 +54,7 @@ class FinishedRun:
 
     @property
     def score(self) -> float | None:
-        """The judged score; None if the run failed."""
+        """The score by `judge_by`; None if the run failed."""
         return float(self.record["score"]) if self.record["state"] == TrialState.FINISHED else None
 
 
@@ -61,7 +62,7 @@ class RunStore:
     """The runs below `confirm/runs/` and the student in `confirm/best/` of a search's folder."""
 
     def __init__(self, experiment: ExperimentFolder, dev_examples: int) -> None:
-        """Open the store; nothing is read yet.
+        """Open the store without reading anything.
 
         Args:
             experiment: the search's folder.
@@ -73,10 +74,13 @@ class RunStore:
         self.student = self.folder / layout.BEST
 
     def read(self, request: RunRequest) -> FinishedRun | None:
-        """Return a run from disk; None if it has not ended, its files are damaged, or its student is missing.
+        """Return a run from disk.
 
         Args:
             request: the run.
+
+        Returns:
+            The run; None if it has not ended, its files are damaged, or its student is missing.
         """
         path = self.folder / "runs" / f"{request.name}.json"
         try:
@@ -91,15 +95,15 @@ class RunStore:
                 student_run = ModelRecord.read(self.student).run or request.name
         except (OSError, ValueError, KeyError, TypeError, EOFError):
             return None
-        whole = record.get("score") is not None and logits.ndim == 2 and len(logits) == self._dev_examples
-        return FinishedRun(record, logits) if whole and student_run == request.name else None
+        is_complete = record.get("score") is not None and logits.ndim == 2 and len(logits) == self._dev_examples
+        return FinishedRun(record, logits) if is_complete and student_run == request.name else None
 
     def write(self, request: RunRequest, run: FinishedRun) -> None:
-        """Write a run, and fetch its student if a worker has written one.
+        """Write a run, and download its student if a worker has written one.
 
         Args:
-            request: the run that was asked for.
-            run: how it ended.
+            request: the request for the run.
+            run: the finished run.
         """
         path = self.folder / "runs" / f"{request.name}.json"
         if run.logits is not None:
@@ -108,6 +112,6 @@ class RunStore:
             self._experiment.upload(path.with_suffix(".npy"))
         if request.student:
             self._experiment.download_folder(self.student)
-        # The record comes last, because it says that the run is whole.
+        # Write the record last, because its file means that the run is complete.
         artifacts.write_json(path, run.record)
         self._experiment.upload(path)

@@ -16,13 +16,13 @@ from fsd_tune.models.quiet import quiet_transformers
 from fsd_tune.settings.judging import judge
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import USES_MEMORY
-from fsd_tune.storage import remote
+from fsd_tune.storage import remote_copies
 from fsd_tune.storage.layout import TrialState
 from fsd_tune.training.factory import DistillerFactory
 
 
 class RunWorker:
-    """Trains one run after another, with models and data loaded once."""
+    """A worker that trains one run after another, with models and data loaded once."""
 
     def __init__(
         self, settings: Settings, spec: MemorySpec, memory: tuple[Any, BuiltMemory] | None, reports: int
@@ -30,10 +30,10 @@ class RunWorker:
         """Load models and data.
 
         Args:
-            settings: of the search.
-            spec: what the teacher memory depends on.
+            settings: the settings of the search.
+            spec: the inputs of the teacher memory.
             memory: the memory's actor and artefacts; None if no method needs the teacher.
-            reports: evaluations of a run.
+            reports: number of evaluations of a run.
         """
         quiet_transformers()
         torch.set_num_threads(max(1, int(settings.resources.cpus_per_trial)))
@@ -50,10 +50,10 @@ class RunWorker:
 
         Args:
             config: the method and its hyperparameters.
-            seed: of the run.
+            seed: the seed of the run.
             metric: the metric that is judged.
-            student: folder or URI to write the student to, and what its `fsd_tune.json` records beyond the run; None
-                if the student is not needed.
+            student: folder or URI to write the student to, and further entries of its `fsd_tune.json`; None if the
+                student is not needed.
 
         Returns:
             The run's record, and the logits of its last evaluation, float32 [dev examples, C]; None if it diverged.
@@ -77,16 +77,16 @@ class RunWorker:
             location, facts = student
             student_record = facts | {"score": score, "config": config, "seed": seed, "last_report": last}
             tokenizer = load_tokenizer(self._spec.teacher.path)
-            with remote.folder_to_fill(location) as folder:
+            with remote_copies.folder_to_fill(location) as folder:
                 write_model(folder, distiller.model, tokenizer, student_record)
         return record, distiller.logits
 
     def _match_memory(self, method: str, seed: int) -> None:
-        """Start the student memory from this seed's student, because a random student differs by seed."""
+        """Start the student memory from the student of this seed, because a random student differs by seed."""
         student = self._settings.student
         arrays = self._factory.arrays
-        matched = student.start == "random" and student.memory_start == "matched"
-        if arrays is None or not matched or method not in USES_MEMORY or seed == self._memory_seed:
+        is_matched = student.start == "random" and student.memory_start == "matched"
+        if arrays is None or not is_matched or method not in USES_MEMORY or seed == self._memory_seed:
             return
         prepared = build_artifacts(replace(self._spec, seed=seed), lambda *_: None)
         assert prepared.start is not None

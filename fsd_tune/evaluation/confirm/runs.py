@@ -1,6 +1,6 @@
-"""Runs of a confirmation on Ray: each is read from disk, or trained once and written when it ends.
+"""Provide the runs of a confirmation: read each from disk, or train it on Ray and write it when it ends.
 
-Ray is started only if a run is missing. Workers are reused, so that each loads its models once.
+Ray starts only if a run is missing. Workers are reused, so each loads its models once.
 """
 
 import contextlib
@@ -28,10 +28,12 @@ _TRIES = 3
 
 
 class ConfirmationRuns:
-    """Reads runs from the search's folder, and trains the missing ones on Ray. A context manager: it stops its workers.
+    """A context manager that reads runs from the search's folder and trains the missing ones on Ray.
+
+    Its workers stop at the end of the context.
 
     Attributes:
-        passes: teacher passes that were needed: 0 if the search's memory exists.
+        passes: number of teacher passes that were needed: 0 if the search's memory exists.
         trained: number of runs that were missing.
     """
 
@@ -47,17 +49,17 @@ class ConfirmationRuns:
         address: str | None = None,
         temporary: Path | None = None,
     ) -> None:
-        """Prepare the runs; nothing starts yet.
+        """Prepare the runs without starting anything.
 
         Args:
             experiment: the search's folder. Runs go to `confirm/runs/` in it, the student to `confirm/best/`.
-            settings: of the search.
-            spec: what the search's teacher memory depends on.
+            settings: the settings of the search.
+            spec: the inputs of the search's teacher memory.
             metric: the metric that is judged.
-            reports: evaluations of a run.
-            facts: what `fsd_tune.json` beside the student records beyond the run.
+            reports: number of evaluations of a run.
+            facts: entries of the student's `fsd_tune.json` that do not depend on the run.
             display: shows progress.
-            address: of a Ray cluster; None for a local instance.
+            address: the address of a Ray cluster; None for a local instance.
             temporary: Ray's folder for sockets and logs; None for Ray's own.
         """
         self._experiment = experiment
@@ -87,38 +89,43 @@ class ConfirmationRuns:
         self._stack.close()
 
     def finish(self, stage: str, requests: Sequence[RunRequest]) -> dict[str, FinishedRun]:
-        """Return all runs by name; those that are missing on disk are trained side by side.
+        """Return all runs, and train those that are missing on disk.
 
         Args:
-            stage: name of the stage, for people.
-            requests: the runs, in the order in which they start.
+            stage: name of the stage in messages.
+            requests: the runs, in the order in which they start. Missing runs train side by side.
+
+        Returns:
+            The runs by name.
 
         Raises:
-            InputError: a run asks for more than the cluster has.
-            FsdTuneError: a run could not be trained; those that ended are kept.
+            InputError: a run needs more than the cluster has.
+            FsdTuneError: a run could not be trained. Runs that have ended are kept.
         """
-        ended = {request.name: run for request in requests if (run := self._store.read(request)) is not None}
-        missing = [request for request in requests if request.name not in ended]
-        reused = f", {len(ended)} of them there already" if ended else ""
+        finished_runs = {request.name: run for request in requests if (run := self._store.read(request)) is not None}
+        missing = [request for request in requests if request.name not in finished_runs]
+        reused = f", {len(finished_runs)} of them there already" if finished_runs else ""
         self._display.line(f"{stage}: {len(requests)} runs{reused}")
         if not missing:
-            return ended
+            return finished_runs
         methods = {request.configuration.config["method"] for request in requests}
         pool = self._connect(len(missing), bool(methods & USES_TEACHER))
         started = time.monotonic()
-        before = len(ended)
+        on_disk = len(finished_runs)
         for outcome in pool.run(
             [(request, self._arguments(request)) for request in missing],
-            lambda running: self._show(stage, len(ended), len(requests), len(running), len(ended) - before, started),
+            lambda running: self._show(
+                stage, len(finished_runs), len(requests), len(running), len(finished_runs) - on_disk, started
+            ),
         ):
             request = outcome.item
-            if outcome.worker_died:  # for lack of memory, or with its node
+            if outcome.worker_died:  # It ran out of memory, or its node died.
                 raise FsdTuneError(f"{request.label}: its worker died {_TRIES} times.") from outcome.error
             if outcome.error is not None:
                 raise FsdTuneError(f"{request.label}: {outcome.reason}") from outcome.error
-            ended[request.name] = self._keep(request, FinishedRun(*outcome.result))
+            finished_runs[request.name] = self._record(request, FinishedRun(*outcome.result))
         self._display.close()
-        return ended
+        return finished_runs
 
     def _arguments(self, request: RunRequest) -> tuple[Any, ...]:
         """Return the arguments of `RunWorker.train` for a run."""
@@ -126,14 +133,14 @@ class ConfirmationRuns:
         student = (folder, self._facts | {"run": request.name}) if request.student else None
         return request.configuration.config, request.seed, self._metric, student
 
-    def _show(self, stage: str, ended: int, total: int, running: int, trained: int, started: float) -> None:
-        left = ""
-        if trained and ended < total:
-            left = f" · about {duration((time.monotonic() - started) / trained * (total - ended))} left"
-        self._display.live(f"  {stage}: {ended}/{total} runs ended · {running} running{left}")
+    def _show(self, stage: str, finished_count: int, total: int, running: int, trained: int, started: float) -> None:
+        estimate = ""
+        if trained and finished_count < total:
+            estimate = f" · about {duration((time.monotonic() - started) / trained * (total - finished_count))} left"
+        self._display.live(f"  {stage}: {finished_count}/{total} runs ended · {running} running{estimate}")
 
-    def _keep(self, request: RunRequest, run: FinishedRun) -> FinishedRun:
-        """Write a run at once, log it, and show how it ended."""
+    def _record(self, request: RunRequest, run: FinishedRun) -> FinishedRun:
+        """Write a run, log it, and show its outcome."""
         self.trained += 1
         self._store.write(request, run)
         self._track(request, run)
@@ -153,10 +160,10 @@ class ConfirmationRuns:
     def _connect(self, runs: int, teacher: bool) -> ActorPool[RunRequest]:
         """Connect to Ray, provide the teacher memory if a method needs it, and return the workers.
 
-        What an earlier call has connected, provided and started is reused.
+        Later calls reuse the connection, the memory and the workers.
 
         Args:
-            runs: how many will run.
+            runs: number of runs to train.
             teacher: whether a method needs the teacher memory.
         """
         self._stack.enter_context(connection.connect(*self._connection))
@@ -164,7 +171,7 @@ class ConfirmationRuns:
         gpus = connection.gpus_for(self._settings, self._spec.device)
         limit = connection.workers(self._settings.model_copy(update={"search": search}), gpus)
         if self._pool is not None and teacher and self._memory is None:
-            self._pool.close()  # Its workers were started without the memory.
+            self._pool.close()  # Its workers started without the memory.
             self._pool = None
         if teacher and self._memory is None:
             self._provide_memory()
@@ -176,7 +183,7 @@ class ConfirmationRuns:
         return self._pool
 
     def _provide_memory(self) -> None:
-        """Build the teacher memory, or find the search's, and keep its actor until the runs end."""
+        """Build the teacher memory, or reuse the search's, and keep its actor until the runs end."""
         user = f"confirm {self._store.folder.resolve()}"
         self._spec = replace(self._spec, brought=self._experiment.upload_inputs(self._spec.model_folders))
         actor = start(self._spec, user)
@@ -185,6 +192,6 @@ class ConfirmationRuns:
         prepared = build(actor, self._spec, connection.build_cpus(gpus), gpus, self._display.stage)
         self._memory = (actor, prepared)
         self.passes += prepared.passes
-        how = "built with one teacher pass, because it was missing" if prepared.passes else "reused, no teacher pass"
-        how = "the teacher runs live" if prepared.facts.live else how
-        self._display.line(f"teacher memory {prepared.facts.fingerprint}: {how}")
+        origin = "built with one teacher pass, because it was missing" if prepared.passes else "reused, no teacher pass"
+        origin = "the teacher runs live" if prepared.facts.live else origin
+        self._display.line(f"teacher memory {prepared.facts.fingerprint}: {origin}")

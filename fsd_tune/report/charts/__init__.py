@@ -4,12 +4,15 @@ import functools
 from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
+import optuna
+
 from fsd_tune.report.charts import best_trial, confirmation, search, space
 from fsd_tune.report.charts.base import Chart, guarded
 from fsd_tune.report.results import Results
-from fsd_tune.report.study_db import measured_study
+from fsd_tune.report.study_db import UndrawableError, measured_study
 
-# The end of a search shows the same charts twice, in the report and in W&B. They go when the results go.
+# Charts are drawn once, because the end of a search shows them twice, in the report and in W&B. The weak keys free
+# them together with their results.
 _DRAWN: WeakKeyDictionary[Results, dict[str, Chart]] = WeakKeyDictionary()
 
 
@@ -26,8 +29,16 @@ def charts(results: Results) -> dict[str, Chart]:
 
 def _makers(results: Results) -> list[tuple[str, str, Callable[[], Chart]]]:
     """Return key, title and maker of each chart."""
-    # Read once, and inside the guard: an unreadable study takes no chart with it that does not need it.
-    study = functools.cache(lambda: measured_study(results))
+    # The study is read once, and inside the guard, so that an unreadable study fails only the charts that need it. The
+    # reason why it cannot be read is kept, too, because a lock on the study costs seconds of waiting.
+    read = functools.cache(lambda: _study_or_reason(results))
+
+    def study() -> optuna.study.Study:
+        found = read()
+        if isinstance(found, UndrawableError):
+            raise found
+        return found
+
     confirmed = results.confirmation
     return [
         *([("confirmation", "Scores by seed", lambda: confirmation.chart(confirmed))] if confirmed else []),
@@ -42,3 +53,10 @@ def _makers(results: Results) -> list[tuple[str, str, Callable[[], Chart]]]:
         ("similarity", "Teacher-student CKA by layer", lambda: best_trial.similarity(results)),
         ("clusters", "Cluster sizes of the teacher memory", lambda: best_trial.clusters(results)),
     ]
+
+
+def _study_or_reason(results: Results) -> optuna.study.Study | UndrawableError:
+    try:
+        return measured_study(results)
+    except UndrawableError as reason:
+        return reason

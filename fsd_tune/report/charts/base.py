@@ -1,8 +1,8 @@
-"""What the charts of a page share: the `Chart` record, colours, and what is shown if a chart cannot be drawn.
+"""Shared parts of a page's charts: the `Chart` record, colours, and the placeholder of a chart that is not drawn.
 
-Every chart has a caption that says what to see in it. A chart that cannot be drawn keeps its place and says why, and
-never stops the others. Colours are mid-tones that read on a light and on a dark page; the page's script sets the
-colours of text and grid.
+Every chart has a caption that says what to see in it. The caption of a chart that cannot be drawn says why, and the
+other charts are drawn all the same. Colours are mid-tones that are legible on a light and on a dark page. The page's
+script sets the colours of text and grid.
 """
 
 import html
@@ -29,7 +29,7 @@ STATE_COLOURS = {"finished": GREY, "stopped": AMBER, "failed": RED, "running": B
 
 _LOGGER = logging.getLogger(__name__)
 _FAULT = (
-    "Not drawn, because of a fault in this version of fsd_tune. The tables and the other charts are complete; the log "
+    "Not drawn, because of a fault in this version of fsd_tune. The tables and the other charts are complete. The log "
     "of the command that wrote this page names the fault."
 )
 
@@ -56,22 +56,22 @@ class Chart:
 
 
 def guarded(key: str, title: str, make: Callable[[], Chart]) -> Chart:
-    """Draw a chart, or keep its place with the reason why it is not drawn.
+    """Return a chart, or a placeholder with the reason why it cannot be drawn.
 
     Args:
         key: anchor of the chart.
         title: heading of the chart.
-        make: draws it; raises UndrawableError if the search does not allow it.
+        make: the function that draws it; raises UndrawableError if the search does not allow it.
 
     Returns:
-        The chart, or one without a figure whose caption is the reason.
+        The chart. If it cannot be drawn, it has no figure, and its caption is the reason.
     """
     try:
         with quiet_optuna():
             return make()
     except UndrawableError as reason:
         return Chart(key, title, str(reason), None)
-    except Exception as error:  # A chart is worth less than the page, so draw the others.
+    except Exception as error:  # One chart must not stop the page, so log its error.
         _LOGGER.warning("the chart %s was not drawn: %s: %s", key, type(error).__name__, error)
         return Chart(key, title, _FAULT, None)
 
@@ -81,10 +81,10 @@ def finished(study: optuna.study.Study, at_least: int) -> int:
 
     Args:
         study: the study of the search.
-        at_least: the number that the chart needs.
+        at_least: the number of finished trials that the chart needs.
 
     Raises:
-        UndrawableError: fewer have finished.
+        UndrawableError: fewer trials have finished.
     """
     count = len(study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)))
     if count < at_least:
@@ -113,7 +113,7 @@ def teacher_score(results: Results) -> float | None:
 
 
 def styled(figure: go.Figure) -> go.Figure:
-    """Give a figure the plain look of the pages, which set the colours of text and grid themselves, and return it.
+    """Return a figure in the plain look of the pages. The page's script sets the colours of text and grid.
 
     Args:
         figure: the figure, which is changed in place.

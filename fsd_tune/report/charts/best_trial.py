@@ -10,7 +10,7 @@ from fsd_tune.report.results import Results
 from fsd_tune.report.study_db import UndrawableError
 from fsd_tune.settings.methods import TERMS
 
-# Terms without a colour of their own are pink: no method has two of them.
+# Terms without their own colour are pink. No method has two such terms.
 _COLOURS = {"task": GREY, "kd": BLUE, "intra": ACCENT, "local": AMBER, "global": VIOLET}
 _DASHES = ("dot", "dash", "dashdot")
 
@@ -35,8 +35,8 @@ def losses(results: Results) -> Chart:
         if not values.notna().any():
             continue
         term = str(column).removeprefix("loss/")
-        whole, _, part = term.partition("/")
-        name, colour = TERMS[whole].label if whole in TERMS else whole, _COLOURS.get(whole, PINK)
+        term_name, _, part = term.partition("/")
+        name, colour = TERMS[term_name].label if term_name in TERMS else term_name, _COLOURS.get(term_name, PINK)
         if part:
             name = f"{name.split(' ')[0]}: {part}"
         figure.add_scatter(
@@ -56,7 +56,7 @@ def losses(results: Results) -> Chart:
     figure.update_yaxes(title="loss term, unweighted", rangemode="tozero")
     caption = (
         f"The terms of trial {best['number']}'s loss before their weights. A term that falls is being learnt; one that "
-        "stays flat is too weakly weighted, or already met. Their sizes do not compare: each has a scale of its own."
+        "stays flat is weighted too weakly, or already met. Do not compare their sizes: each term has its own scale."
     )
     if any(trace.visible == "legendonly" for trace in figure.data):
         caption += " Faint names in the legend are parts of a term: click one to see it."
@@ -83,8 +83,8 @@ def similarity(results: Results) -> Chart:
     figure.update_yaxes(title="layer of the student", type="category", showgrid=False)
     caption = (
         f"Linear CKA between the tokens of a sentence as teacher and student see them, mean over {examples} "
-        "examples that did not train it: 1 is the same structure. L_I pulls at the pairs of `loss.layers`; a bright "
-        "band from corner to corner says that the student's layers follow the teacher's in order."
+        "examples that it was not trained on. 1 means the same structure. L_I raises the pairs of `loss.layers`. "
+        "A bright diagonal means that the student's layers follow the teacher's in order."
     )
     height, width = 130 + 34 * len(table), 120 + 44 * len(table[0])
     title = "Teacher-student CKA by layer"
@@ -95,7 +95,7 @@ def layer_map(table: list[list[float | None]]) -> go.Heatmap:
     """Return a heat map of the CKA between all layers.
 
     Args:
-        table: CKA as [student's layers][teacher's layers], the embeddings first; None where undefined.
+        table: cKA as [student's layers][teacher's layers], the embeddings first; None where undefined.
     """
     names = [["embeddings", *(f"{layer}" for layer in range(1, count))] for count in (len(table[0]), len(table))]
     return go.Heatmap(
@@ -123,7 +123,7 @@ def clusters(results: Results) -> Chart:
     figure.update_yaxes(title="clusters")
     median = sizes[len(sizes) // 2]
     caption = (
-        f"{len(sizes)} centroids hold {sizes[0]:,} to {sizes[-1]:,} training examples each, {median:,} in the middle. "
-        "One hump is healthy; many clusters of a single example say that there are more centroids than structure."
+        f"{len(sizes)} centroids have {sizes[0]:,} to {sizes[-1]:,} training examples each; the median is {median:,}. "
+        "One hump is healthy. Many clusters of a single example mean that there are too many centroids."
     )
     return Chart("clusters", "Cluster sizes of the teacher memory", caption, styled(figure), height=300)

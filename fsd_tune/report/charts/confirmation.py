@@ -21,13 +21,20 @@ def chart(made: Confirmation) -> Any:
         ("winner, selection seeds", winner["selection"]["scores"], winner["selection"]["mean"], ACCENT),
         ("winner, fresh seeds", winner["fresh"]["scores"], winner["fresh"]["mean"], ACCENT),
     ]
-    for one in made["configurations"]:
-        if one["role"] == "baseline":
-            rows.append((f"{one['label']}, fresh seeds", one["fresh"]["scores"], one["fresh"]["mean"], GREY))
-    picture = go.Figure()
+    for configuration in made["configurations"]:
+        if configuration["role"] == "baseline":
+            rows.append(
+                (
+                    f"{configuration['label']}, fresh seeds",
+                    configuration["fresh"]["scores"],
+                    configuration["fresh"]["mean"],
+                    GREY,
+                )
+            )
+    drawing = go.Figure()
     for name, scores, mean, colour in rows:
         label = html.escape(name)
-        picture.add_scatter(
+        drawing.add_scatter(
             x=list(scores.values()),
             y=[label] * len(scores),
             mode="markers",
@@ -36,7 +43,7 @@ def chart(made: Confirmation) -> Any:
             hovertemplate="%{text}: %{x:.4f}<extra></extra>",
             showlegend=False,
         )
-        picture.add_scatter(
+        drawing.add_scatter(
             x=[mean],
             y=[label],
             mode="markers",
@@ -44,11 +51,11 @@ def chart(made: Confirmation) -> Any:
             hovertemplate="mean %{x:.4f}<extra></extra>",
             showlegend=False,
         )
-    picture.update_xaxes(title=html.escape(made["metric"].replace("_", " ")))
-    picture.update_yaxes(autorange="reversed", title="")
+    drawing.update_xaxes(title=html.escape(made["metric"].replace("_", " ")))
+    drawing.update_yaxes(autorange="reversed", title="")
     caption = (
-        "Each dot is a run, and a bar is the mean of its row. How far the fresh seeds fall behind the search is the "
-        "search's optimism; compare the winner with the baselines in the rows of fresh seeds alone."
+        "Each dot is a run, and a bar is the mean of its row. The distance from the search to the fresh seeds is the "
+        "search's optimism. Compare the winner with the baselines only in the rows of fresh seeds."
     )
     height = 110 + 38 * len(rows)
-    return Chart("confirmation", "Scores by seed", caption, styled(picture), height=height)
+    return Chart("confirmation", "Scores by seed", caption, styled(drawing), height=height)

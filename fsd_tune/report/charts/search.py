@@ -26,8 +26,8 @@ def history(results: Results, study: optuna.study.Study) -> Chart:
     dots.update(name="finished trial", marker={"color": GREY, "size": 8}, hovertemplate="trial %{x}: %{y:.4f}")
     best.update(name="best so far", line={"color": ACCENT, "width": 2.5, "shape": "hv"}, hoverinfo="skip")
     caption = (
-        "Each dot is the score of a trial that finished; the line is the best so far. Where the line still climbs at "
-        "the right, more trials may pay; where it has long been flat, they hardly will. Stopped and failed trials have "
+        "Each dot is the score of a trial that finished; the line is the best so far. If the line still climbs at "
+        "the right, more trials may help; if it has long been flat, they hardly will. Stopped and failed trials have "
         "no dot."
     )
     teacher = teacher_score(results)
@@ -51,20 +51,20 @@ def cost(results: Results) -> Chart:
     Raises:
         UndrawableError: no trial has finished.
     """
-    found = results.best_so_far()
-    if not len(found):
+    progress = results.best_so_far()
+    if not len(progress):
         raise UndrawableError("Not drawn yet: no trial has finished.")
     figure = go.Figure(
         go.Scatter(
-            x=found["steps"].tolist(), y=found["best"].tolist(), mode="lines", showlegend=False,
+            x=progress["steps"].tolist(), y=progress["best"].tolist(), mode="lines", showlegend=False,
             line={"color": ACCENT, "width": 2.5, "shape": "hv"}, hovertemplate="%{x:,} steps: %{y:.4f}<extra></extra>",
         )
     )  # fmt: skip
     figure.update_xaxes(title="student steps spent, over all trials", rangemode="tozero")
     figure.update_yaxes(title=label(results))
     caption = (
-        "What the search had found for what it had spent, in student optimiser steps of all trials, stopped ones too. "
-        "Where the line has long been flat, a smaller budget would have found the same."
+        "The best score so far over the optimiser steps that all trials, including stopped ones, had taken by then. "
+        "If the line has long been flat, a smaller budget would have found the same student."
     )
     teacher = teacher_score(results)
     if teacher is not None:
@@ -91,7 +91,7 @@ def curves(results: Results, study: optuna.study.Study) -> Chart:
     best = results.best
     best_number = None if best is None else int(best["number"])
     many = len(figure.data) > 60
-    named: set[str] = set()
+    names_in_legend: set[str] = set()
     for trace in figure.data:
         number = int(trace.name.removeprefix("Trial"))
         state = states.get(number, "running")
@@ -101,14 +101,14 @@ def curves(results: Results, study: optuna.study.Study) -> Chart:
             name=name,
             legendgroup=name,
             legendrank=0 if is_best else 1000,
-            showlegend=name not in named,
+            showlegend=name not in names_in_legend,
             mode="lines" if many and len(trace.x) > 1 and not is_best else "lines+markers",
             line={"color": ACCENT if is_best else STATE_COLOURS.get(state, GREY), "width": 3 if is_best else 1.2},
             marker={"size": 6 if is_best else 4},
             opacity=1.0 if is_best else 0.35 if many else 0.7,
             hovertemplate=f"trial {number}, report %{{x}}: %{{y:.4f}}<extra></extra>",
         )
-        named.add(name)
+        names_in_legend.add(name)
     figure.data = sorted(figure.data, key=lambda trace: trace.legendrank, reverse=True)
     rungs = results.summary.rungs or []
     for rung in rungs:
@@ -126,14 +126,14 @@ def curves(results: Results, study: optuna.study.Study) -> Chart:
     figure.update_yaxes(title=label(results))
     caption = "Each line is one trial's evaluations, at equal parts of its steps. "
     if rungs:
-        places = ", ".join(f"{rung:g}" for rung in rungs)
+        rung_reports = ", ".join(f"{rung:g}" for rung in rungs)
         caption += (
-            f"At the dotted lines (reports {places}) ASHA stops trials that lag behind. Where stopped lines run well "
-            "below the best one, little was lost; where lines cross after a rung, a longer grace would be safer."
+            f"At the dotted lines (reports {rung_reports}) ASHA stops trials that lag behind. If stopped lines run "
+            "well below the best one, little was lost; if lines cross after a rung, a longer grace would be safer."
         )
     else:
         caption += (
-            "Every trial ran to its end. Where lines are ordered early and stay so, early stopping would be safe."
+            "Every trial ran to its end. If the lines keep their order from early on, early stopping would be safe."
         )
     return Chart("curves", "Learning curves", caption, styled(figure), height=420)
 
@@ -147,10 +147,10 @@ def timeline(results: Results) -> Chart:
     Raises:
         UndrawableError: no trial has reported.
     """
-    needed = {"timestamp", "time_this_iter_s", "pid", "hostname"}
-    if not len(results.reports) or not needed <= set(results.reports.columns):
+    needed_columns = {"timestamp", "time_this_iter_s", "pid", "hostname"}
+    if not len(results.reports) or not needed_columns <= set(results.reports.columns):
         raise UndrawableError("Not drawn yet: no trial has reported.")
-    reports = results.reports.dropna(subset=sorted(needed))
+    reports = results.reports.dropna(subset=sorted(needed_columns))
     reports = reports.assign(begun=reports["timestamp"] - reports["time_this_iter_s"])
     zero = float(reports["begun"].min())
     spans = reports.groupby(["hostname", "pid", "trial"]).agg(begun=("begun", "min"), ended=("timestamp", "max"))
@@ -181,7 +181,7 @@ def timeline(results: Results) -> Chart:
     figure.update_xaxes(title="minutes since the first trial began", rangemode="tozero")
     figure.update_yaxes(title="worker", autorange="reversed", showgrid=False, ticklabelstandoff=6)
     caption = (
-        "Each bar is a trial on the worker process that trained it. Gaps within a row are time that nobody trained: "
-        "starts, evaluations that wait, a worker without a trial. A trial whose worker died goes on in another row."
+        "Each bar is a trial on the worker process that trained it. A gap in a row is time without training: a "
+        "start, a waiting evaluation or a worker without a trial. A trial whose worker died continues in another row."
     )
     return Chart("timeline", "Timeline of workers", caption, styled(figure), height=110 + 34 * len(workers))

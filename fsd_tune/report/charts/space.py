@@ -52,28 +52,28 @@ def importances(results: Results) -> Chart:
 
 
 def _advice(results: Results, measured: measure.Importances) -> str:
-    """Return what the bars say, no more than the number of trials allows."""
-    place = "by their scores" if measured.report is None else f"at report {measured.report}"
+    """Return the caption. It gives only the advice that the number of trials supports."""
+    point = "by their scores" if measured.report is None else f"at report {measured.report}"
     if measured.report is not None and results.summary.reports:
-        place += f" of {results.summary.reports}"
+        point += f" of {results.summary.reports}"
     kinds = "finished" if measured.report is None else "finished and stopped"
     caption = (
-        f"How much of the order of {measured.trials} {kinds} trials, compared {place}, each hyperparameter explains by "
+        f"How much of the order of {measured.trials} {kinds} trials, compared {point}, each hyperparameter explains by "
         "itself. The upright marks are the level that pure noise reaches in 1 of 20 searches of this size. "
     )
-    chosen = [row.name for row in measured.rows if row.stands_out]
-    if chosen:
-        caption += f"Above it: {', '.join(chosen)}. Search these more finely. "
+    important = [row.name for row in measured.rows if row.stands_out]
+    if important:
+        caption += f"Above it: {', '.join(important)}. Search these more finely. "
     else:
         caption += "No bar is above it, so these trials do not say which hyperparameter matters. "
     if measured.trials >= measure.ENOUGH:
-        caption += "You can fix the others: one that matters much would hardly stay below the mark with so many trials."
+        caption += "You can fix the others: one that matters much rarely stays below the mark with this many trials."
     else:
         caption += (
             f"Do not fix the others yet: below {measure.ENOUGH} trials one that matters may well stay below the mark."
         )
     if measured.report is not None and measured.report != results.summary.reports:
-        caption += " What decides early need not decide at the end."
+        caption += " What matters early may not matter at the end."
     return caption
 
 
@@ -105,8 +105,8 @@ def parallel(results: Results, study: optuna.study.Study) -> Chart:
     figure.update_xaxes(side="top", tickfont={"size": 12}, ticks="", showline=False, range=[-0.55, axes - 0.75])
     caption = (
         f"Each line is one of {len(lines)} finished trials, from its score (left) through its hyperparameters; the "
-        "better, the greener and thicker. Where the green lines pass through a narrow part of an axis, that "
-        "hyperparameter matters and the part is its good range; where they spread over all of it, it matters little."
+        "better, the greener and thicker. If the green lines pass through a narrow part of an axis, that "
+        "hyperparameter matters and the part is its good range; if they spread over all of it, it matters little."
     )
     return Chart("parallel", "Parallel coordinates", caption, styled(figure), height=420, min_width=96 * axes)
 
@@ -133,19 +133,19 @@ def slices(results: Results, study: optuna.study.Study) -> Chart:
         colours = {"colorscale": [[0, GREY], [1, ACCENT]], "showscale": False}
         trace.marker.update(size=7, line={"width": 0}, opacity=0.8, **colours)
         axis = figure.layout["xaxis" + (trace.xaxis or "x").removeprefix("x")]
-        # The panels are narrow: the ends of what was tried are enough to read them by.
+        # The panels are narrow, so label only the lowest and the highest value tried.
         values = list(dict.fromkeys(trace.x))
-        shown = (
+        tick_values = (
             sorted({min(values), max(values)}) if all(isinstance(value, int | float) for value in values) else values
         )
-        texts = [f"{value:.3g}" if isinstance(value, float) else str(value).strip("'") for value in shown]
-        axis.update(tickvals=shown, ticktext=texts)
+        texts = [f"{value:.3g}" if isinstance(value, float) else str(value).strip("'") for value in tick_values]
+        axis.update(tickvals=tick_values, ticktext=texts)
     figure.update_xaxes(tickfont={"size": 11}, tickangle=0, ticks="", showline=False)
     figure.update_layout(width=None, height=None)
     caption = (
         f"The score of {count} finished trials over one hyperparameter at a time, later trials greener. A slope or a "
-        "hump shows where to search more finely; a level cloud, that it matters little; green at an edge, that the "
-        "range ends too early. Trials that do not use a hyperparameter are missing in its picture."
+        "hump shows where to search more finely. A level cloud means that the hyperparameter matters little, green "
+        "dots at an edge that its range ends too early. A panel lacks the trials that do not use its hyperparameter."
     )
     if unfinished:
         caption += f" Not shown, because fewer than two values of it finished: {unfinished}."
@@ -153,11 +153,11 @@ def slices(results: Results, study: optuna.study.Study) -> Chart:
 
 
 def _varied(results: Results, study: optuna.study.Study) -> tuple[list[str], str]:
-    """Return the hyperparameters that differ among finished trials, and those that differ among others only."""
+    """Return the hyperparameters that differ among finished trials, and those that differ only if all trials count."""
     complete = optuna.trial.TrialState.COMPLETE
     trials = study.get_trials(deepcopy=False)
     searched = dict.fromkeys(name for trial in trials for name in trial.distributions)
-    # Optuna knows the hyperparameters of a study by those of its finished trials alone.
+    # Optuna can draw only hyperparameters that some finished trial has.
     drawable = {name for trial in trials if trial.state == complete for name in trial.params}
     finished_trials = results.trials[results.trials["state"] == TrialState.FINISHED]
 

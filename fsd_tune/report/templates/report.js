@@ -1,6 +1,6 @@
 "use strict";
 
-// The tables sort by a click or the keyboard; without this script they stay tables, best trial first.
+// Tables can be sorted with the mouse or the keyboard. Without this script they show the best trial first.
 for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0];
   const headings = [...table.tHead.rows[0].cells];
@@ -16,7 +16,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
     button.textContent = heading.textContent;
     heading.replaceChildren(button);
     button.addEventListener("click", () => {
-      // Scores read best from the highest, all others from the lowest.
+      // Scores sort from the highest first, all other columns from the lowest.
       const first = ["score", "best seen"].includes(button.textContent) ? "descending" : "ascending";
       const other = first === "ascending" ? "descending" : "ascending";
       const order = heading.getAttribute("aria-sort") === first ? other : first;
@@ -34,7 +34,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
-// A field above a long table keeps the rows that hold every word of it: `stopped kd`, `finished`.
+// A field above a long table shows only the rows that have a cell starting with each of its words, such as `stopped kd`.
 for (const table of document.querySelectorAll("table.filtered")) {
   const label = document.createElement("label");
   label.className = "filter";
@@ -56,7 +56,7 @@ for (const table of document.querySelectorAll("table.filtered")) {
   });
 }
 
-// The charts take text and grid colours from the page, and follow it between light and dark.
+// The charts take the colours of text and grid from the page, and change with it between light and dark.
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 
 function themed(layout) {
@@ -88,7 +88,7 @@ function draw(plot) {
   return Plotly.newPlot(plot, figure.data, figure.layout, config).then(() => Plotly.relayout(plot, themed(plot.layout)));
 }
 
-// One after the other, so that the page can be read and scrolled while large charts are drawn.
+// Draw one chart after the other, so that the page can be read and scrolled while large charts are drawn.
 async function drawAll() {
   const plots = [...document.querySelectorAll(".plot")];
   for (const plot of plots) {
@@ -97,7 +97,7 @@ async function drawAll() {
   }
   const restyle = (style) => plots.forEach((plot) => Plotly.relayout(plot, style(plot.layout)));
   dark.addEventListener("change", () => restyle(themed));
-  // Paper is light, and narrower than most windows.
+  // Print in light colours and at a fixed width, because paper is white and narrower than most windows.
   window.addEventListener("beforeprint", () =>
     restyle((layout) => ({ ...coloured(layout, "#000", "#444", "#ccc", "#fff"), autosize: false, width: 660 })),
   );

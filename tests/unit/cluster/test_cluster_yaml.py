@@ -17,6 +17,33 @@ SHIPPED = ["cluster.yaml", "examples/cluster/gcp.yaml", "examples/cluster/hosts.
 @pytest.mark.parametrize("name", SHIPPED)
 def test_the_shipped_files_are_sound(name):
     assert cluster_yaml.problems(ROOT / name) == []
+    assert cluster_yaml.short_stop(ROOT / name) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("", "found no RAY_JOB_STOP_WAIT_TIME_S, so Ray kills a stopped search after 3 s"),
+        ("export RAY_JOB_STOP_WAIT_TIME_S=3;", "found RAY_JOB_STOP_WAIT_TIME_S=3; give"),
+        ("RAY_JOB_STOP_WAIT_TIME_S='60'", ""),
+        ("export A=1 RAY_JOB_STOP_WAIT_TIME_S=20;", ""),
+    ],
+)
+def test_a_search_has_time_to_stop(tmp_path, given, said):
+    path = tmp_path / "mine.yaml"
+    config = yaml.safe_load((ROOT / SHIPPED[0]).read_text())
+    config["head_start_ray_commands"] = ["ray stop", f"{given} ray start --head"]
+    path.write_text(yaml.safe_dump(config))
+    found = cluster_yaml.short_stop(path)
+    assert bool(found) == bool(said) and all(said in line for line in found)
+    assert all(re.match(rf"{path}:\d+: head_start_ray_commands: ", line) for line in found)
+
+
+def test_kubernetes_authenticates_and_lets_a_search_stop():
+    cluster = yaml.safe_load((ROOT / "examples/cluster/rayjob.yaml").read_text())["spec"]["rayClusterSpec"]
+    assert cluster["authOptions"] == {"mode": "token"}
+    (head,) = cluster["headGroupSpec"]["template"]["spec"]["containers"]
+    assert {"name": "RAY_JOB_STOP_WAIT_TIME_S", "value": "60"} in head["env"]
 
 
 def test_the_clouds_files_are_one_cluster():

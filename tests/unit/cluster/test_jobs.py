@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -17,13 +18,19 @@ class Recorded(jobs.Cluster):
     said = ""
     commands: list[str]
     sent: dict[str, str]
+    script: str
+    note: str
 
     def run(self, command, follow=False):
         self.commands.append(command)
         return self.said
 
     def send(self, here, there):
-        self.sent[there] = str(here)
+        if (here / "command.sh").exists():
+            type(self).script = (here / "command.sh").read_text()
+            type(self).note = (here / "note.json").read_text()
+        else:
+            self.sent[there] = str(here)
 
 
 @pytest.fixture
@@ -43,8 +50,7 @@ def laptop(tmp_path, monkeypatch):
 
 def command_of(cluster):
     """The verb's words as the head's shell would run them."""
-    words = shlex.split(cluster.commands[-1])
-    return shlex.split(words[words.index("-c") + 1].partition(" && ")[2])
+    return shlex.split(cluster.script.partition(" && exec ")[2])
 
 
 def test_files_go_along_and_mean_their_copies(cluster, laptop):
@@ -59,8 +65,45 @@ def test_files_go_along_and_mean_their_copies(cluster, laptop):
         there["glue"], "--output", "/shared/runs/rte", "--trials", "8", "--wandb", "offline", "--address", "auto",
     ]  # fmt: skip
     assert f"--submission-id {job}" in cluster.commands[-1]
-    note = json.loads(shlex.split(cluster.commands[-1])[-3])
+    note = json.loads(cluster.note)
     assert note["job"] == job and note["command"] == shlex.join(words)
+
+
+def test_no_shell_expands_the_words(cluster, laptop):
+    words = ["--wandb-group", "$HOME `id` $(id) ~ * ! \\ 'a' \"b\" {c,d} é\nf"]
+    jobs.submit(cluster, ["search", "space.yaml", "--task", "$(touch x)", *words])
+    echoed = cluster.script.replace("exec fsd-tune", "exec printf '%s\\0'").replace("/shared", str(laptop))
+    shown = subprocess.run(["bash", "-c", echoed], capture_output=True, text=True, check=True).stdout.split("\0")
+    assert ["$(touch x)", *words] == shown[3:6] and not (laptop / "x").exists()
+    assert all(word not in command for command in cluster.commands for word in (*words, "$("))
+
+
+def test_a_name_that_a_shell_would_expand_travels_inside_a_folder(laptop, monkeypatch):
+    class Head(jobs.Cluster):
+        def run(self, command, follow=False):
+            return ""
+
+        def _ray(self, arguments, output):
+            source, target = arguments[2:]
+            found = sorted(path.relative_to(source) for path in Path(source).rglob("*") if path.is_file())
+            sent.append((target, [str(path) for path in found] if source.endswith("/") else source))
+            return subprocess.CompletedProcess(arguments, 0, "", "")
+
+    sent: list[tuple[str, str | list[str]]] = []
+    (laptop / "a:b $(id).csv").write_text("x")
+    head = Head(ROOT / "examples" / "cluster" / "hosts.yaml")
+    head.send(Path("a:b $(id).csv"), "/shared/inputs/t/sub dir/a:b $(id).csv")
+    head.send(Path("space.yaml"), "/shared/inputs/t/space.yaml")
+    assert sent == [
+        ("/shared/inputs/t/", ["sub dir/a:b $(id).csv"]),
+        ("/shared/inputs/t/space.yaml", str(laptop / "space.yaml")),
+    ]
+
+
+def test_copies_have_plain_names(cluster, laptop):
+    (laptop / "my $HOME teacher;id").mkdir()
+    jobs.submit(cluster, ["search", "space.yaml", "--teacher", "my $HOME teacher;id"])
+    assert any(name.endswith("-my__HOME_teacher_id") for name in cluster.sent)
 
 
 def test_a_search_there_is_named_as_here(cluster, laptop):
@@ -167,7 +210,7 @@ def test_the_same_search_is_recognised_by_its_group(tmp_path):
 
 def test_the_shared_folder_is_a_path_of_the_nodes():
     assert jobs.named(Path("c.yaml"), "/shared/").shared == "/shared"
-    for wrong in ("shared", "", "/"):
+    for wrong in ("shared", "", "/", "/a b", "/$HOME", "/`id`", "/a;id", "/a\n"):
         with pytest.raises(InputError, match="must be an absolute path"):
             jobs.named(Path("c.yaml"), wrong)
 

@@ -2,7 +2,6 @@ import hashlib
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import datasets
@@ -208,8 +207,8 @@ BAD_TRAIN_FILES: dict[str, tuple[bytes | str, list[str]]] = {
     "header": (
         "sentense\tlabel\na\t1\n",
         [
-            "SST-2/train.tsv:1: the header has `sentense`, `label`, needed are `sentence`, `label`. "
-            "Did you mean `sentence`?"
+            "SST-2/train.tsv:1: the header has `sentense`, `label`, but needs `sentence`, `label`. "
+            "Is `sentense` meant to be `sentence`?"
         ],
     ),
     "header only": ("sentence\tlabel\n\n", ["SST-2/train.tsv: has no examples"]),
@@ -278,7 +277,7 @@ def test_missing_folders_and_files_name_what_is_there(tmp_path):
     data = _sst2(tmp_path / "glue", "sentence\tlabel\ngood\t1\n")
     (data / "SST-2" / "dev.tsv").rename(data / "SST-2" / "devel.tsv")
     assert _problems("sst2", ["dev"], data) == [
-        "SST-2/dev.tsv: no such file; its folder holds devel.tsv, train.tsv. Did you mean `devel.tsv`?"
+        "SST-2/dev.tsv: no such file; its folder holds devel.tsv, train.tsv. Is `devel.tsv` meant to be `dev.tsv`?"
     ]
     assert _problems("rte", ["train", "dev"], data) == [f"{data}: holds SST-2/, but needs RTE/."]
     assert _problems("sst2", ["train"], tmp_path / "gleu") == [
@@ -308,6 +307,8 @@ def test_unknown_split(tmp_path):
 
 def test_hub_that_cannot_be_reached_is_said_quickly(tmp_path):
     code = """
+import time
+time.sleep = lambda seconds: print("waits", seconds)
 from fsd_tune.data import splits as glue
 from fsd_tune.errors import InputError
 try:
@@ -319,9 +320,7 @@ assert not datasets.config.HF_HUB_OFFLINE and not huggingface_hub.constants.HF_H
 """
     # An address where nothing listens, and an empty cache: the test holds on machines with access too.
     environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
-    start = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert time.monotonic() - start < 20
     problem, hint = done.stdout.splitlines()
     assert problem.startswith("nyu-mll/glue mnli train: cannot be loaded from the hub (")
     assert problem.endswith("), and the local cache does not hold it")
@@ -432,7 +431,7 @@ def test_hub_dataset_that_does_not_fit_the_task_is_refused():
     swapped = _dataset([0], ("not_entailment", "entailment"), sentence1=["a"], sentence2=["b"])
     with pytest.raises(InputError, match="must be `entailment`, `not_entailment` in this order"):
         from_dataset(rte, "train", swapped, "memory")
-    with pytest.raises(InputError, match="needed are `sentence1`, `sentence2`, `label`"):
+    with pytest.raises(InputError, match="but needs `sentence1`, `sentence2`, `label`"):
         from_dataset(rte, "train", _dataset([0], rte.labels, premise=["a"], hypothesis=["b"]), "memory")
     some = _dataset([1, -1], rte.labels, sentence1=["a", "b"], sentence2=["c", "d"])
     with pytest.raises(InputError, match="row 1: label -1, must be from 0 to 1"):

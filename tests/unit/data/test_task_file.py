@@ -1,8 +1,10 @@
 """A user's own task: what its YAML may hold, and reading its files; all problems at once, each with its place."""
 
+import csv
 import pickle
 
 import numpy as np
+import pandas as pd
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -68,7 +70,7 @@ BAD_YAML = {
     "unknown split": (
         YAML.replace("dev:", "dve:"),
         [
-            "task.yaml:5: files.dev: is missing: the dev split's file.",
+            "task.yaml:5: files.dev: is missing: the dev split's file or files.",
             "task.yaml:5: files.dve: unknown key, must be one of train, dev, test. Did you mean `dev`?",
         ],
     ),
@@ -78,7 +80,7 @@ BAD_YAML = {
             "task.yaml:1: name: found text 'a b', but must be a name of letters",
             "task.yaml:1: text: is missing: the text's column",
             "task.yaml:1: label: is missing: the label's column.",
-            "task.yaml:1: files: is missing: a mapping of train, dev and test",
+            "task.yaml:1: files: is missing: a mapping from train, dev and test",
         ],
     ),
     "GLUE's name": (YAML.replace("name: mood", "name: SST-2"), ["task.yaml:1: name: found text 'SST-2', but must not"]),
@@ -93,6 +95,14 @@ BAD_YAML = {
     "metric of others": (YAML + "metric: pearson\n", ["task.yaml:6: metric: found text 'pearson', but must be one of"]),
     "ending": (YAML.replace("dev.csv", "dev.cvs"), ["task.yaml:5: files.dev: found dev.cvs, but must end in one"]),
     "format": (YAML + "format: xml\n", ["task.yaml:6: format: found text 'xml', but must be one of tsv, csv, jsonl"]),
+    "delimiter": (YAML + "delimiter: tab\n", ["task.yaml:6: delimiter: found text 'tab', but must be one character"]),
+    "skipped": (YAML + "skip_labels: '-'\n", ["task.yaml:6: skip_labels: found text '-', but must be a list of"]),
+    "skipped label": (YAML + "skip_labels: [Sad]\n", ["task.yaml:6: skip_labels: must not hold Sad, which `labels:`"]),
+    "two formats": (
+        YAML.replace("train.csv", "[a.csv, b.tsv]"),
+        ["task.yaml:5: files.train: found csv, tsv, but must be files of one format."],
+    ),
+    "label of lines": (YAML.replace("[sad,", '["sad\\n",'), ["task.yaml:4: labels: found a list, but must be labels"]),
     "header": (YAML + "header: 1\n", ["task.yaml:6: header: found 1, but must be true or false."]),
     "no numbers": (
         YAML + "header: false\n",
@@ -162,6 +172,46 @@ def test_quoted_cells_hold_line_ends_and_lines_still_count(tmp_path):
     assert load_split(get_task(path), "train", None).first == ["a\nb", "c"]
 
 
+@pytest.mark.parametrize("labels", [[0.0, 1.0], [True, False], [0, 1]])
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_labels_as_pandas_writes_them(tmp_path, kind, labels):
+    """A column that once held a NaN is one of floats, and CSV has no types."""
+    frame = pd.DataFrame({"sentence": ["a", "b"], "mood": labels})
+    file = tmp_path / f"train.{kind}"
+    {
+        "csv": lambda: frame.to_csv(file, index=False),
+        "jsonl": lambda: frame.to_json(file, orient="records", lines=True),
+        "parquet": lambda: frame.to_parquet(file),
+    }[kind]()
+    cells = {bool: "[true, false]"}.get(type(labels[0]), "[0, 1]")
+    text = YAML.replace("[sad, glad]", cells).replace("train.csv", file.name)
+    split = load_split(get_task(write(tmp_path, text)), "train", None)
+    assert split.labels is not None and split.labels.tolist() == [0, 1]
+
+
+def test_files_in_parts_their_delimiter_and_skipped_labels(tmp_path):
+    text = YAML.replace("train.csv", "[first.csv, part-*.csv]") + 'delimiter: ";"\nskip_labels: ["-"]\n'
+    path = write(
+        tmp_path, text,
+        first_csv="mood;sentence\nsad;a\n\n-;not agreed\n",
+        **{"part-2_csv": "sentence;mood\n\"c;d\";glad\n", "part-1_csv": "mood;sentence\nglad;b, b\n"},
+    )  # fmt: skip
+    split = load_split(get_task(path), "train", None)
+    assert (split.first, split.skipped) == (["a", "b, b", "c;d"], 1)
+    assert split.source == f"{tmp_path}/first.csv and 2 more files"
+    (tmp_path / "part-1.csv").write_text("mood;sentence\nbad;a\n")
+    assert problems(path) == ["part-1.csv:2: mood: `bad`, must be one of sad, glad. Did you mean `sad`?"]
+    path = write(tmp_path, text.replace("part-*", "none-*"))
+    assert problems(path) == ["task.yaml: files.train: found none-*.csv, but no file matches it."]
+
+
+def test_a_text_longer_than_the_limit_of_csv(tmp_path):
+    limit = csv.field_size_limit()
+    path = write(tmp_path, train_csv=f'mood,sentence\nsad,"{"a, " * 50_000}"\n')
+    assert load_split(get_task(path), "train", None).first == ["a, " * 50_000]
+    assert csv.field_size_limit() == limit, "the process keeps its own"
+
+
 def test_scores_are_in_their_range(tmp_path):
     text = YAML.replace("labels: [sad, glad]", "scores: [-4, 4]")
     path = write(tmp_path, text, train_csv="mood,sentence\n-4,a\n3.5,b\n4.1,c\nhigh,d\nnan,e\n,f\n")
@@ -182,16 +232,23 @@ BAD_FILES = {
     "no rows": ("mood,sentence\n", ["train.csv: has no examples"]),
     "columns": (
         "moood,sentence\n",
-        ["train.csv:1: the header has `moood`, `sentence`, needed are `sentence`, `mood`. Did you mean `mood`?"],
+        ["train.csv:1: the header has `moood`, `sentence`, but needs `sentence`, `mood`. Is `moood` meant to be"],
     ),
     "column twice": ("mood,mood,sentence\n", ["train.csv:1: the header has `mood` twice, but must have each once"]),
     "label": ("mood,sentence\nglat,a\n", ["train.csv:2: mood: `glat`, must be one of sad, glad. Did you mean `glad`?"]),
-    "blank line": ("mood,sentence\n\nsad,a\n", ["train.csv:2: 0 columns, but must be 2"]),
     "too many": ("mood,sentence\nsad,a,b\n", ["train.csv:2: 3 columns, but must be 2"]),
     "open quote": (
         'mood,sentence\nsad\nsad,"a\nglad,b\n',
-        ["train.csv:2: 1 column, but must be 2", "train.csv:3: unexpected end of data; quotes inside quotes are"],
+        ["train.csv:2: 1 column, but must be 2", "train.csv:3: a quoted cell begins here and does not end; double the"],
     ),
+    "text after a quote": ('mood,sentence\nsad,"a" b\n', ["train.csv:2: text follows a closing quote; double the"]),
+    "carriage return": ("mood,sentence\nsad,a\rglad,b\n", ["train.csv:2: a carriage return stands inside a cell"]),
+    "semicolons": (
+        "mood;sentence\nsad;a\n",
+        ['train.csv:1: the columns are separated by semicolons, but read with commas; write `delimiter: ";"` into'],
+    ),
+    "tabs, quoted": ('"mood"\t"sentence"\n', ["train.csv:1: the columns are separated by tabs, but read with commas"]),
+    "nothing but blank lines": ("mood,sentence\n\n\n", ["train.csv: has no examples"]),
     "encoding": (b"mood,sentence\nsad,caf\xe9\n", ["train.csv:2: byte 8 of the line (0xe9) is not UTF-8"]),
     "UTF-16": ("mood,sentence\n".encode("utf-16"), ["train.csv:1: is UTF-16, must be UTF-8"]),
 }  # fmt: skip
@@ -199,12 +256,18 @@ BAD_JSONL = {
     "no JSON": ('{"mood": "sad"', ["train.csv:1: is not JSON at character 15: Expecting ',' delimiter; must be"]),
     "a list": ("[1]", ["train.csv:1: found a list, but must be a JSON object"]),
     "a long number": ('{"mood": %s}' % ("1" * 5000), ["train.csv:1: is not JSON: Exceeds the limit"]),
-    "blank": ('{"mood": "sad", "sentence": "a"}\n\n{}', ["train.csv:2: is blank; must be", "train.csv:3: has none"]),
-    "column": ('{"mod": "sad", "sentence": "a"}', ["train.csv:1: has `mod`, `sentence`, needed are `sentence`, "]),
+    "after a blank line": ('{"mood": "sad", "sentence": "a"}\n \n{}', ["train.csv:3: has none"]),
+    "half an emoji": (
+        '{"mood": "sad", "sentence": "a"}\n{"mood": "sad", "sentence": "b \\udc4d"}',
+        ["train.csv:2: sentence: found \\udc4d without its other half at character 3, but must be valid Unicode"],
+    ),
+    "column": ('{"mod": "sad", "sentence": "a"}', ["train.csv:1: has `mod`, `sentence`, but needs `sentence`, "]),
     "text is a number": ('{"mood": "sad", "sentence": 7}', ["train.csv:1: sentence: found 7, but must be text"]),
     "no text": ('{"mood": "sad", "sentence": null}', ["train.csv:1: sentence: found nothing, but must be text"]),
     "no label": ('{"mood": null, "sentence": "a"}', ["train.csv:1: mood: an empty cell, must be one of sad, glad."]),
-    "label is a list": ('{"mood": ["sad"], "sentence": "a"}', ["train.csv:1: mood: an empty cell, must be one of"]),
+    "label is NaN": ('{"mood": NaN, "sentence": "a"}', ["train.csv:1: mood: an empty cell, must be one of sad, glad."]),
+    "label is a list": ('{"mood": ["sad"], "sentence": "a"}', ["train.csv:1: mood: found a list, but must be text, a"]),
+    "label is a mapping": ('{"mood": {"a": 1}, "sentence": "a"}', ["train.csv:1: mood: found a mapping, but must be"]),
 }  # fmt: skip
 
 
@@ -224,7 +287,8 @@ def test_wrong_parquet_is_refused(tmp_path):
     assert problems(path)[0].startswith("train.parquet: cannot be read as parquet: ")
     pyarrow.parquet.write_table(pyarrow.table({"mood": ["sad"], "sentense": ["a"]}), tmp_path / "train.parquet")
     assert problems(path) == [
-        "train.parquet: has the columns `mood`, `sentense`, needed are `sentence`, `mood`. Did you mean `sentence`?"
+        "train.parquet: has the columns `mood`, `sentense`, but needs `sentence`, `mood`. "
+        "Is `sentense` meant to be `sentence`?"
     ]
     rows = pyarrow.table({"mood": ["sad", "mad"], "sentence": [None, "a"]})
     pyarrow.parquet.write_table(rows, tmp_path / "train.parquet")
@@ -257,7 +321,7 @@ def test_test_splits_need_no_labels(tmp_path):
     assert np.asarray(load_split(get_task(path), "test", None).labels).tolist() == [1, 0]
     path = write(tmp_path, text, test_csv="sentence,mood\na,glad\nb,\n")
     assert problems(path, names=("test",)) == [
-        "test.csv: mood: row 2 has no label, but either all rows or none must have one"
+        "test.csv:3: mood: has no label, but either all rows or none must have one"
     ]
 
 

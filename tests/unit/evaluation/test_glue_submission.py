@@ -108,7 +108,7 @@ def test_every_file_and_the_zip(fsd_tune, world, tmp_path):
         assert np.allclose(scores, np.clip(logits[:, 0], 0, 5), atol=0.0006, rtol=1e-5)
         assert min(scores) == 0 and any(0 < score < 5 for score in scores)
     (note,) = [line for line in err if line.startswith("note:")]
-    assert "CoLA.tsv has 14 rows, but the benchmark's server wants 1,063" in note
+    assert "CoLA.tsv has 14 rows, but the benchmark's server expects 1,063" in note
 
 
 def test_scores_are_clipped():

@@ -16,7 +16,7 @@ from fsd_tune.memory.build import build_artifacts
 from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.models.folder import write_model
 from fsd_tune.models.layer_cka import layer_cka
-from fsd_tune.models.loading import read_model_info
+from fsd_tune.models.loading import load_finished, read_model_info
 from fsd_tune.models.model_config import positions_of
 from fsd_tune.models.student_init import build_student
 from fsd_tune.progress import Display
@@ -199,6 +199,31 @@ def test_a_heads_rows_follow_the_teachers_own_order_of_labels(teacher_of, tmp_pa
     with torch.no_grad():
         torch.testing.assert_close(student(**inputs).logits, model.eval()(**inputs).logits.flip(-1))
     assert student.config.id2label == {0: "entailment", 1: "not_entailment"}
+
+
+@pytest.mark.parametrize("family", families.MORE)
+def test_the_layers_and_the_head_of_more_families(family, tmp_path):
+    """Wherever the family's head stands, whatever its names on disk and with its entry for each layer."""
+    folder = families.write_classifier(tmp_path / "teacher", family, ["not_entailment", "entailment"])
+    info = read_model_info(str(folder))
+    assert info.positions in (64, None)
+    inputs = {"input_ids": torch.tensor([[2, 9, 12, 3], [2, 7, 3, 0]])}
+    inputs["attention_mask"] = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
+    source = load_finished(folder)
+    with torch.no_grad():
+        whole = build_student(Student(layers=4, start="teacher"), info, RTE, seed=0).eval()
+        torch.testing.assert_close(whole(**inputs).logits, source(**inputs).logits.flip(-1))
+
+        student = build_student(Student(layers=2, start="every_other", model=str(folder)), info, RTE, seed=0).eval()
+        lists = [name for name, part in student.named_modules() if isinstance(part, torch.nn.ModuleList)]
+        (layers,) = (name for name in lists if len(source.get_submodule(name)) == 4)
+        for own, number in zip(student.get_submodule(layers), (0, 2), strict=True):
+            assert same(own, source.get_submodule(layers)[number])
+        for name in ("layer_types", "attention_window"):
+            if isinstance(entries := getattr(source.config, name, None), list):
+                assert getattr(student.config, name) == [entries[0], entries[2]]
+        student.save_pretrained(tmp_path / "student")
+        torch.testing.assert_close(load_finished(tmp_path / "student")(**inputs).logits, student(**inputs).logits)
 
 
 @pytest.mark.parametrize("family", ["distilbert", "electra"])

@@ -8,7 +8,14 @@ from transformers import AutoModel, AutoModelForSequenceClassification
 
 from fsd_tune.data.splits import get_task
 from fsd_tune.errors import InputError
-from fsd_tune.models.loading import check_fit, check_label_order, label_order, load_classifier, read_model_info
+from fsd_tune.models.loading import (
+    check_fit,
+    check_label_order,
+    label_order,
+    load_classifier,
+    load_with_new_head,
+    read_model_info,
+)
 from fsd_tune.models.student_init import build_student
 from fsd_tune.settings.schema import Student
 from tests.helpers import tiny
@@ -25,7 +32,7 @@ def layer(model, index):
 )
 def test_a_student_starts_from_the_layers_that_its_start_names(start, expected, base, teacher):
     student = build_student(Student(layers=2, start=start), read_model_info(str(teacher)), SST2, seed=3)
-    source = load_classifier(str(teacher if start == "teacher" else base), SST2)
+    source = load_classifier(str(teacher), SST2) if start == "teacher" else load_with_new_head(str(base), SST2, 0)
     assert len(student.bert.encoder.layer) == 2
     for index, old in enumerate(expected):
         assert torch.equal(layer(student, index), layer(source, old))
@@ -76,6 +83,27 @@ def test_the_teachers_own_words_decide_the_order_of_its_logits(tmp_path, base):
         label_order(read_model_info(str(folder)), SST2)
 
 
+@pytest.mark.parametrize(
+    ("words", "order"),
+    [
+        (("5", "1"), (1, 0)),
+        (("1", "5"), (0, 1)),
+        (("0", "1"), (0, 1)),
+        (("LABEL_0", "LABEL_1"), (0, 1)),
+        (("1", "0"), None),
+        (("2", "5"), None),
+    ],
+)
+def test_digits_are_words_if_they_are_the_tasks(teacher, words, order):
+    info = replace(read_model_info(str(teacher)), labels=words)
+    stars = replace(SST2, labels=("1", "5"))
+    if order is None:
+        with pytest.raises(InputError, match="has the labels"):
+            label_order(info, stars)
+    else:
+        assert label_order(info, stars) == order
+
+
 def test_a_permuted_teacher_without_words_is_refused_with_the_permutation(tmp_path, base):
     info = read_model_info(str(tiny.write_teacher(tmp_path / "t", base, num_labels=3)))
     labels = np.random.default_rng(0).integers(0, 3, 200)
@@ -90,7 +118,9 @@ def test_a_permuted_teacher_without_words_is_refused_with_the_permutation(tmp_pa
     many = replace(MNLI, labels=tuple(map(str, range(20))))  # 20! orders, of which one fits
     labels = np.arange(200) % 20
     with pytest.raises(InputError, match=r"scores 1\.000 on dev with .* but 0\.000 with"):
-        check_label_order(replace(info, labels=many.labels), many, np.eye(20)[(labels + 1) % 20], labels)
+        check_label_order(
+            replace(info, labels=tuple(f"LABEL_{i}" for i in range(20))), many, np.eye(20)[(labels + 1) % 20], labels
+        )
 
 
 def test_problems_of_a_folder_are_named_together(tmp_path):

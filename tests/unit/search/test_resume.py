@@ -1,6 +1,7 @@
 """What is taken up of an interrupted search, on folders made by hand; real kills are in test_resume.py."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -61,15 +62,34 @@ def rows_of(trial):
 
 def test_ended_trials_stay_as_they_are(folder, settings):
     trials = [
-        write_trial(folder, 0, 4, "finished"),
+        write_trial(folder, 0, 4, "finished", at=(4,), done=True),
         write_trial(folder, 1, 2, "stopped"),
         write_trial(folder, 2, 1, "failed"),
     ]
-    before = [(path, path.read_bytes()) for trial in trials for path in trial.iterdir()]
+    before = [(path, path.read_bytes()) for trial in trials for path in trial.rglob("*") if path.is_file()]
     past = restore_trials(folder, settings, errored=False)
     assert [past.trials[n].state for n in range(3)] == ["finished", "stopped", "failed"]
     assert past.ended == 3 and past.restarts == {} and past.notes == []
     assert [(path, path.read_bytes()) for path, _ in before] == before
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda checkpoint: (checkpoint / "student/model.safetensors").write_bytes(bytes(3)),
+        lambda checkpoint: (checkpoint / "student/model.safetensors").write_bytes(b"x" * 104),
+        lambda checkpoint: (checkpoint / "checkpoint.json").write_text(""),
+        lambda checkpoint: shutil.rmtree(checkpoint / "student"),
+        lambda checkpoint: shutil.rmtree(checkpoint),
+    ],
+)
+def test_the_best_trial_runs_again_when_its_student_is_lost(folder, settings, damage):
+    trial = write_trial(folder, 0, 4, "finished", at=(4,), done=True)
+    damage(trial / "checkpoint_000004")
+    other = write_trial(folder, 1, 2, "stopped")
+    past = restore_trials(folder, settings, errored=False)
+    assert past.trials[0].state == "running" and past.trials[0].values == {} and past.ended == 1
+    assert "has lost its student" in past.notes[0] and not trial.exists() and other.exists()
 
 
 def test_an_unfinished_trial_goes_on_from_its_newest_checkpoint(folder, settings):

@@ -654,10 +654,10 @@ def test_what_ended_a_search_is_said(load):
         "stop_after_stalled", 12, "stopped after 20 trials without a better one: 12 of 64 not run",
     )  # fmt: skip
     assert said(KD, "--time-budget=2h", begun=5, broken_off=2) == (
-        "time_budget", 3, "stopped after the time budget of 2h: 3 of 8 not run, 2 broken off",
+        "time_budget", 3, "stopped after the time budget of 2h: 3 of 8 not run, 2 interrupted",
     )  # fmt: skip
-    assert said(KD, "--time-budget=2h", begun=8, broken_off=1)[2].endswith("2h: 1 broken off")
+    assert said(KD, "--time-budget=2h", begun=8, broken_off=1)[2].endswith("2h: 1 interrupted")
     assert said(GRID, begun=22)[2] == "the whole grid of 22 points was run; 64 trials were asked for"
-    assert budget.notes(load(GRID)) == ["search.trials: 64, but the grid has 22 points: the search ends there."]
+    assert budget.notes(load(GRID)) == ["search.trials: 64, but the grid has 22 points, so the search runs 22 trials."]
     assert budget.notes(load(GRID, "--trials=9")) == ["search.trials: 9 of the grid's 22 points are run."]
     assert budget.notes(load()) == []

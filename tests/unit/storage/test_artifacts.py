@@ -1,8 +1,10 @@
+import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from fsd_tune.errors import FsdTuneError
 from fsd_tune.storage import artifacts
@@ -101,6 +103,22 @@ def test_a_folder_replaces_another_only_when_it_is_whole(tmp_path):
         (temporary / "new").touch()
     assert [path.name for path in folder.iterdir()] == ["new"]
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+@pytest.mark.parametrize("umask", [0o002, 0o027, 0o077])
+def test_an_artefact_follows_the_umask(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        with artifacts.atomic_folder(tmp_path / "memory") as temporary:
+            (temporary / "part").mkdir()
+            save_file({"weight": np.zeros(2)}, temporary / "part" / "model.safetensors")
+    finally:
+        os.umask(before)
+    rights = {
+        path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "memory", *(tmp_path / "memory").rglob("*"))
+    }
+    folder, file = 0o777 & ~umask, 0o666 & ~umask
+    assert rights == {"memory": folder, "part": folder, "model.safetensors": file}
 
 
 def test_what_a_killed_process_left_is_removed_and_what_another_builds_stays(tmp_path):

@@ -6,10 +6,12 @@ import time
 
 import pytest
 
+from fsd_tune.cluster import fetch
 from fsd_tune.errors import FsdTuneError, InputError
-from fsd_tune.storage import artifacts
+from fsd_tune.storage import artifacts, remote_copies
 from fsd_tune.storage import remote as storage
 from fsd_tune.storage.remote import RemoteFolder
+from fsd_tune.storage.remote_experiment_folder import RemoteExperimentFolder
 from tests.helpers import s3
 
 pytestmark = pytest.mark.skipif(bool(s3.missing()), reason=s3.missing())
@@ -43,6 +45,23 @@ def test_what_is_put_comes_back_and_what_is_deleted_is_gone(server, tmp_path):
     assert here.sizes() == {"note": 2}
     with pytest.raises(FileNotFoundError):
         here.read("deep/a/one")
+
+
+def test_names_that_lead_out_of_a_folder_are_refused(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("FSD_TUNE_CACHE", str(tmp_path / "cache"))
+    place = server.uri("foreign")
+    server.put("foreign/results/../../../x", b"1")
+    server.put("foreign/summary.json", b"{}")
+    reads = (
+        RemoteFolder(place).sizes,
+        lambda: RemoteFolder(place).get_folder("", tmp_path / "copy"),
+        lambda: fetch.fetch_uri(place, tmp_path / "fetched"),
+        RemoteExperimentFolder(place, "view").download,
+    )
+    for read in reads:
+        with pytest.raises(InputError, match=r"holds 'results/\.\./\.\./\.\./x', which cannot be"):
+            read()
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_a_disk_by_its_uri(tmp_path):
@@ -104,28 +123,28 @@ def test_an_artefact_is_built_on_one_node_and_fetched_by_another(server, tmp_pat
     """Two nodes are two folders here; what is damaged or half stored is not taken."""
     remote = server.uri("memory")
     built, other = tmp_path / "one" / "memory-1", tmp_path / "two" / "memory-1"
-    assert not storage.fetched(built, remote)
+    assert not remote_copies.fetched(built, remote)
     with artifacts.writing(built) as (folder, facts):
         (folder / "array").write_bytes(b"content")
         facts["examples"] = 3
-    storage.publish(built, remote)
-    assert storage.fetched(other, remote) and artifacts.facts_of(other) == {"examples": 3}
+    remote_copies.publish(built, remote)
+    assert remote_copies.fetched(other, remote) and artifacts.facts_of(other) == {"examples": 3}
     (other / "array").write_bytes(b"contenT")
-    assert storage.fetched(other, remote) and (other / "array").read_bytes() == b"content", "fetched anew"
+    assert remote_copies.fetched(other, remote) and (other / "array").read_bytes() == b"content", "fetched anew"
     RemoteFolder(remote).write("memory-1/array", b"short")
-    assert not storage.fetched(tmp_path / "three" / "memory-1", remote)
-    assert not storage.fetched(tmp_path / "four" / "memory-1", None)
+    assert not remote_copies.fetched(tmp_path / "three" / "memory-1", remote)
+    assert not remote_copies.fetched(tmp_path / "four" / "memory-1", None)
 
 
 def test_a_models_folder_of_another_machine(server, tmp_path):
     RemoteFolder(server.uri("inputs", "1")).write("config.json", b"{}")
     folder = tmp_path / "home" / "teacher"
-    storage.provide(folder, server.uri("inputs", "1"))
+    remote_copies.provide(folder, server.uri("inputs", "1"))
     assert (folder / "config.json").read_bytes() == b"{}"
     with pytest.raises(FsdTuneError, match="is not there"):
-        storage.provide(tmp_path / "absent", server.uri("inputs", "2"))
-    with storage.folder_to_fill(server.uri("students", "best")) as made:
+        remote_copies.provide(tmp_path / "absent", server.uri("inputs", "2"))
+    with remote_copies.folder_to_fill(server.uri("students", "best")) as made:
         made.mkdir()
         (made / "model").write_bytes(b"m")
-    with storage.folder_of(server.uri("students", "best")) as read:
+    with remote_copies.folder_of(server.uri("students", "best")) as read:
         assert (read / "model").read_bytes() == b"m"

@@ -1,6 +1,9 @@
 """Places by name."""
 
-from fsd_tune.storage.uri import is_uri, joined, last_name, misses_slash, problems_of
+import pytest
+
+from fsd_tune.errors import InputError
+from fsd_tune.storage.uri import check_names, is_uri, joined, last_name, misses_slash, problems_of
 
 
 def test_a_name_goes_below_a_place_and_before_its_query():
@@ -29,3 +32,17 @@ def test_what_is_wrong_with_a_uri_is_said_without_asking_the_storage():
     ]
     assert problems_of("s3://", "--memory") == ["--memory: s3:// names no bucket."]
     assert problems_of("s3://b/a c", "--output") == ["--output: s3://b/a c holds a space; write it as %20."]
+
+
+def test_names_that_no_file_below_a_folder_can_have():
+    unusable = ["/etc/x", "..", "a/../../x", "a//b", "./x", "a/", "", "a\\..\\x", "a\0b", "a\nb", "file/below"]
+    usable = ["file", "a/b..c/...", "model (1).bin", "é", "a:b", ".hidden/x"]
+    for name in unusable:
+        with pytest.raises(InputError) as caught:
+            check_names([name, *usable], "s3://b/r")
+        (line,) = caught.value.problems
+        assert line.startswith(f"s3://b/r: holds {name!r}, ")
+    check_names(usable, "s3://b/r")
+    with pytest.raises(InputError) as caught:
+        check_names([f"../{number}" for number in range(99)], "s3://b/r")
+    assert len(caught.value.problems) == 10

@@ -22,7 +22,7 @@ from fsd_tune.training import distiller as training_distiller
 from fsd_tune.training import loss_terms as training_terms
 from fsd_tune.training.factory import DistillerFactory
 from fsd_tune.training.inputs import load_inputs
-from fsd_tune.training.loss_terms import PAIRED
+from fsd_tune.training.loss_terms import PAIRED, loss_terms
 from tests.helpers import reference
 
 CPU = torch.device("cpu")
@@ -52,8 +52,17 @@ def run(distiller):
     return records
 
 
+def terms_of(distiller, rows):
+    return loss_terms(distiller.setup, distiller.model, distiller.memory, distiller.weights.keys(), rows)
+
+
 def values(distiller, rows):
-    return {name: value.item() for name, value in distiller._terms(rows).items()}
+    return {
+        name: value.item()
+        for name, value in loss_terms(
+            distiller.setup, distiller.model, distiller.memory, distiller.weights.keys(), rows
+        ).items()
+    }
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -167,7 +176,7 @@ def test_total_loss_equals_a_hand_written_step(bench, teacher):
     distiller = workbench.distiller(config, 1)
     distiller.model.eval()
     spec, rows = workbench.spec, np.arange(8)
-    terms = distiller._terms(rows)
+    terms = terms_of(distiller, rows)
     batch = collate(spec.train, rows, CPU)
     labels = batch.pop("labels")
     student = distiller.model(**batch, output_hidden_states=True)
