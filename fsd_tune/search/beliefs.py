@@ -7,7 +7,7 @@ would take seconds to build them again.
 import bisect
 import math
 import statistics
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,9 +16,9 @@ import optuna
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
-from optuna.trial import TrialState as OptunaState
 
 from fsd_tune.search.trial_record import TrialRecord, final_score, frozen_trial
+from fsd_tune.storage.known_trials import study_of
 from fsd_tune.storage.layout import TrialState
 
 
@@ -151,8 +151,8 @@ class BeliefStudies:
                 kinds[made.kind] = made.frozen
         numbers = [np.empty(0), *(made.numbers for made in self._made.values())]
         return KnownTrials(
-            _study([made.frozen for made in self._made.values()]),
-            _study(list(kinds.values())),
+            study_of([made.frozen for made in self._made.values()]),
+            study_of(list(kinds.values())),
             tuple(self._distributions),
             np.concatenate(numbers).reshape(-1, len(self._distributions)),
         )
@@ -172,32 +172,3 @@ class BeliefStudies:
             made.frozen.value = score
             made.belief = belief
         return made
-
-
-def _study(known: Sequence[FrozenTrial]) -> optuna.Study:
-    return optuna.create_study(direction="maximize", storage=_StorageOfKnown(known))
-
-
-class _StorageOfKnown(optuna.storages.InMemoryStorage):  # type: ignore[misc]
-    """A storage in memory whose study also has known trials, which are neither copied nor changed.
-
-    Args:
-        known: the trials, which come before those that are added.
-    """
-
-    def __init__(self, known: Sequence[FrozenTrial]) -> None:
-        super().__init__()
-        self._known = known
-
-    def get_all_trials(
-        self, study_id: int, deepcopy: bool = True, states: Container[OptunaState] | None = None
-    ) -> list[FrozenTrial]:
-        """Return the known trials, then the added ones.
-
-        Args:
-            study_id: of the one study.
-            deepcopy: copy the added ones.
-            states: of the trials to return; None for all.
-        """
-        known = self._known if states is None else [trial for trial in self._known if trial.state in states]
-        return [*known, *super().get_all_trials(study_id, deepcopy, states)]
