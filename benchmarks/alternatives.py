@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import optuna
 
-from fsd_tune.search.samplers import Belief, Suggester
+from fsd_tune.search.beliefs import Belief
+from fsd_tune.search.samplers import Suggester
 from fsd_tune.search.trial_record import TrialRecord
 from fsd_tune.settings.judging import judge
 
@@ -26,7 +27,7 @@ class RungWise(Suggester):
         rung = max(rungs)
         for trial in reporting:
             if rung in trial.values and math.isfinite(trial.values[rung]):
-                yield trial, trial.values[rung], "finished"
+                yield Belief(trial, trial.values[rung], "finished")
 
 
 class Regressed(Suggester):
@@ -45,7 +46,7 @@ class Regressed(Suggester):
                 weight = spread / (spread + 4e-3)
                 slope = weight * (((x - x.mean()) * (y - y.mean())).sum() / max(spread, 1e-12)) + (1 - weight)
                 value = float(y.mean() + slope * (trial.values[report] - x.mean()))
-            yield trial, value, state
+            yield Belief(trial, value, state)
 
 
 class RandomStart(Suggester):

@@ -108,7 +108,7 @@ def _compared(results: Results) -> tuple[int | None, "pd.Series[float]"]:
 
 
 def _importance(name: str, column: "pd.Series[Any]", values: "pd.Series[float]", hyperparameters: int) -> Importance:
-    from scipy.stats import f
+    from scipy.special import fdtri  # scipy.stats takes a second to import.
 
     ranks = values.rank().to_numpy(float)
     design = _design(column)
@@ -119,7 +119,7 @@ def _importance(name: str, column: "pd.Series[Any]", values: "pd.Series[float]",
     fitted = design @ np.linalg.lstsq(design, ranks, rcond=None)[0]
     share = 1.0 - float(((ranks - fitted) ** 2).sum()) / total
     # Each test is made strict enough that all together alarm falsely in 1 of 20 searches (Šidák, 1967).
-    quantile = f.ppf((1 - _FALSE_ALARMS) ** (1 / hyperparameters), freedom, rest)
+    quantile = fdtri(freedom, rest, (1 - _FALSE_ALARMS) ** (1 / hyperparameters))
     noise = float(quantile * freedom / (quantile * freedom + rest))
     return Importance(name, max(share, 0.0), noise, len(ranks))
 

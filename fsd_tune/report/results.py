@@ -154,14 +154,16 @@ class Results:
         if "timestamp" in reports:
             reports = reports.sort_values("timestamp", kind="stable")
         steps: dict[int, float] = {}
-        best, rows = -math.inf, []
+        spent, best, rows = 0.0, -math.inf, []
         for report in reports.to_dict("records"):
             trial = report["trial"]
-            steps[trial] = max(steps.get(trial, 0.0), float(report.get("step") or 0))
+            done = max(steps.get(trial, 0.0), float(report.get("step") or 0))
+            spent += done - steps.get(trial, 0.0)
+            steps[trial] = done
             if trial in scores and report["report"] == last_report[trial]:
                 best = max(best, sign * scores[trial])
             if math.isfinite(best):
-                rows.append({"steps": sum(steps.values()), "best": sign * best})
+                rows.append({"steps": spent, "best": sign * best})
         return pd.DataFrame(rows, columns=["steps", "best"])
 
     def student(self) -> tuple[Any, Any]:

@@ -13,6 +13,7 @@ import optuna
 
 from fsd_tune.report.results import Results
 from fsd_tune.storage import layout
+from fsd_tune.storage.known_trials import study_of
 from fsd_tune.storage.layout import TrialState
 from fsd_tune.storage.sqlite_copy import copy_database
 from fsd_tune.storage.waiting import WaitedTooLongError
@@ -63,16 +64,15 @@ def measured_study(results: Results) -> optuna.study.Study:
             stored = _stored_trials(copy, results.summary.name or "")
     except (sqlite3.Error, OSError, WaitedTooLongError) as error:
         raise UndrawableError(f"Not drawn: study.db cannot be read: {error}") from error
-    with quiet_optuna():
-        study = optuna.create_study(direction="minimize" if results.lower_is_better else "maximize")
-    rows = {int(row["number"]): row for _, row in results.trials.iterrows()}
+    rows = {int(row["number"]): row for row in results.trials[["number", "state", "score"]].to_dict("records")}
     values: dict[int, dict[int, float]] = {}
     if results.metric in results.reports.columns:
         for number, index, value in results.reports[["trial", "report", results.metric]].itertuples(index=False):
             if isinstance(value, int | float) and math.isfinite(value):
                 values.setdefault(int(number), {})[int(index)] = value
-    study.add_trials([_measured(trial, rows.get(trial.number), values.get(trial.number, {})) for trial in stored])
-    return study
+    measured = [_measured(trial, rows.get(trial.number), values.get(trial.number, {})) for trial in stored]
+    with quiet_optuna():
+        return study_of(measured, "minimize" if results.lower_is_better else "maximize")
 
 
 def _stored_trials(path: Path, name: str) -> list[optuna.trial.FrozenTrial]:
@@ -82,7 +82,8 @@ def _stored_trials(path: Path, name: str) -> list[optuna.trial.FrozenTrial]:
         if name not in names:
             available = ", ".join(f"`{other}`" for other in names) or "none"
             raise UndrawableError(f"Not drawn: study.db has no study `{name}`; it has {available}.")
-        trials: list[optuna.trial.FrozenTrial] = optuna.load_study(study_name=name, storage=storage).trials
+        study = optuna.load_study(study_name=name, storage=storage)
+        trials: list[optuna.trial.FrozenTrial] = study.get_trials(deepcopy=False)
         return trials
     finally:
         storage.remove_session()
@@ -102,10 +103,12 @@ def _measured(trial: optuna.trial.FrozenTrial, row: Any, values: dict[int, float
     }.get(row["state"], states.RUNNING)
     if state == states.COMPLETE and math.isnan(score):
         state = states.FAIL
-    return optuna.trial.create_trial(
+    measured: optuna.trial.FrozenTrial = optuna.trial.create_trial(
         state=state,
         value=score if state == states.COMPLETE else None,
         params=trial.params,
         distributions=trial.distributions,
         intermediate_values=values,
     )
+    measured.number = trial.number
+    return measured

@@ -4,7 +4,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,12 +57,13 @@ def restore_trials(
     experiment = experiment or ExperimentFolder(folder)
     results = load(folder)
     reports = results.summary.planned_reports
+    values = _values(results)
     best = None if results.best is None else int(results.best["number"])
     past = ResumeState(notes=[f"{problem}: this trial's part is lost." for problem in results.problems])
     for row in results.trials.to_dict("records"):
         number = int(row["number"])
         trial_folder = folder / layout.RESULTS / str(row["folder"])
-        record = _read_record(results, settings, row, trial_folder)
+        record = _read_record(values.get(number, {}), settings, row, trial_folder)
         past.trials[number] = record
         ended = record.state in (TrialState.FINISHED, TrialState.STOPPED, TrialState.FAILED)
         complete = _is_complete(record.values, reports)
@@ -86,12 +87,14 @@ def restore_trials(
     return past
 
 
-def _read_record(results: Results, settings: Settings, row: Mapping[Any, Any], trial_folder: Path) -> TrialRecord:
+def _read_record(
+    values: dict[int, float], settings: Settings, row: Mapping[Any, Any], trial_folder: Path
+) -> TrialRecord:
     described = TrialDescription.from_json(json_file.read_mapping(trial_folder / layout.TRIAL_CONFIG), "")[0]
     return TrialRecord(
         params=picked(settings, described.config or {}),
         state=str(row["state"]),
-        values=_values(results, int(row["number"])),
+        values=values,
         generation=described.generation,
         ended_at=_ended_at(trial_folder / layout.TRIAL_ENDING),
     )
@@ -119,10 +122,14 @@ def _ended_at(path: Path) -> float:
         return 0.0
 
 
-def _values(results: Results, number: int) -> dict[int, float]:
-    reports = results.reports[results.reports["trial"] == number]
-    values: Iterable[Any] = reports.get(results.metric, [])
-    return {int(report): float(value) for report, value in zip(reports["report"], values, strict=False)}
+def _values(results: Results) -> dict[int, dict[int, float]]:
+    """Return the selection metric by trial and report."""
+    reports = results.reports
+    values: dict[int, dict[int, float]] = {}
+    if results.metric in reports:
+        for number, report, value in zip(reports["trial"], reports["report"], reports[results.metric], strict=True):
+            values.setdefault(int(number), {})[int(report)] = float(value)
+    return values
 
 
 def _is_complete(values: Mapping[int, float], reports: int) -> bool:

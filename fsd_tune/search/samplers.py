@@ -1,11 +1,10 @@
 """Suggest parameters for new trials: a Sobol start, then TPE, a Gaussian process, CMA-ES, a grid or random search.
 
-Each suggestion builds a study in memory from the known trials. The score that the sampler learns for a stopped trial is
-an assumption (`search.learn_from`), so it is never written to the study on disk.
+Each suggestion is made from a study in memory of the known trials. The score that the sampler learns for a stopped
+trial is an assumption (`search.learn_from`), so it is never written to the study on disk.
 """
 
-import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,14 +12,12 @@ import optuna
 from optuna.trial import create_trial
 
 from fsd_tune.search import cmaes, grid
-from fsd_tune.search.trial_record import TrialRecord, final_score, frozen_trial
+from fsd_tune.search.beliefs import Belief, BeliefStudies, FinishedTrials, KnownTrials, expected_end
+from fsd_tune.search.tpe import KnownTrialsTpe
+from fsd_tune.search.trial_record import TrialRecord
 from fsd_tune.settings.configuration import distributions, first_configurations, sample, unconditional
-from fsd_tune.settings.judging import judge
 from fsd_tune.settings.loader import Settings
 from fsd_tune.storage.layout import TrialState
-
-# A trial, and its score and state as the sampler learns them.
-Belief = tuple[TrialRecord, float | None, str]
 
 
 def start_up_trials(trials: int) -> int:
@@ -30,24 +27,6 @@ def start_up_trials(trials: int) -> int:
         trials: the number of trials of the search.
     """
     return min(10, max(4, trials // 4))
-
-
-def expected_end(trial: TrialRecord, finished: Sequence[TrialRecord], learn_from: str, judge_by: str) -> float | None:
-    """Return the score that the sampler learns for a stopped trial; None if the sampler should see it as PRUNED.
-
-    Args:
-        trial: the stopped trial.
-        finished: the finished trials.
-        learn_from: `pruned` returns None. `last` returns the value of the last report. `extrapolated` adds the median
-            gain of the finished trials from that report to their score, or 0 if none has finished.
-        judge_by: `search.judge_by` of the settings.
-    """
-    if learn_from == "pruned" or not trial.values:
-        return None
-    report = max(trial.values)
-    value = trial.values[report]
-    gains = [judge(other.series(), judge_by) - other.values[report] for other in finished if report in other.values]
-    return value + (statistics.median(gains) if learn_from == "extrapolated" and gains else 0.0)
 
 
 class Suggester:
@@ -63,6 +42,8 @@ class Suggester:
         self.settings = settings
         self.distributions = distributions(settings)
         self._first = first_configurations(settings)
+        self._finished = FinishedTrials(settings.search.judge_by)
+        self._studies = BeliefStudies(self.distributions)
         self._grid = grid.Remaining(settings) if settings.search.sampler == "grid" else None
         always = {name: self.distributions[name] for name in unconditional(settings)}
         self._cma_space = cmaes.usable(always) if settings.search.sampler == "cmaes" else {}
@@ -92,19 +73,21 @@ class Suggester:
             return None if point is None else TrialRecord(point)
         if not self.distributions:
             return TrialRecord({})
-        study = optuna.create_study(direction="maximize")
-        ended = []
-        for trial, score, state in self.beliefs(trials):
-            study.add_trial(frozen_trial(trial, score, state, self.distributions))
-            if state == TrialState.FINISHED and trial.generation is not None and score is not None:
-                ended.append(cmaes.EndedTrial(trial.generation, trial.params, score))
-        study.sampler = self._sampler(number)
+        beliefs = list(self.beliefs(trials))
+        known = self._studies.known(beliefs)
+        study = known.study
+        study.sampler = self._sampler(number, known)
         generation = None
         if first is not None:
             study.enqueue_trial(first)
         elif self._in_start_up(number):
             study.enqueue_trial(self.start_point(number - len(self._first)))
         elif self._cma_space:
+            ended = [
+                cmaes.EndedTrial(trial.generation, trial.params, score)
+                for trial, score, state in beliefs
+                if state == TrialState.FINISHED and trial.generation is not None and score is not None
+            ]
             params, generation = cmaes.draw(self._cma_space, ended, self.seed(number))
             study.sampler = optuna.samplers.PartialFixedSampler(params, study.sampler)
         suggested = study.ask()
@@ -114,22 +97,19 @@ class Suggester:
     def beliefs(self, trials: Mapping[int, TrialRecord]) -> Iterator[Belief]:
         """Yield the score and state of each trial as the sampler learns them, in the order of the numbers.
 
+        A stopped trial counts as finished if `expected_end` returns a score for it.
+
         Args:
             trials: the known trials by number.
-
-        Yields:
-            Tuples (trial, score, state). The score is None if there is none to learn. A stopped trial counts as
-            finished if `expected_end` returns a score for it.
         """
-        search = self.settings.search
-        finished = [trial for trial in trials.values() if trial.state == TrialState.FINISHED]
-        for _, trial in sorted(trials.items()):
-            score = final_score(trial, search.judge_by)
-            state = trial.state
+        self._finished.update(trials)
+        learn_from = self.settings.search.learn_from
+        for number, trial in sorted(trials.items()):
+            score, state = self._finished.scores.get(number), trial.state
             if state == TrialState.STOPPED:
-                score = expected_end(trial, finished, search.learn_from, search.judge_by)
+                score = expected_end(trial, self._finished.median_gains, learn_from)
                 state = TrialState.STOPPED if score is None else TrialState.FINISHED
-            yield trial, score, state
+            yield Belief(trial, score, state)
 
     def start_point(self, index: int) -> dict[str, Any]:
         """Return a point of a scrambled Sobol sequence over all searched parameters.
@@ -163,13 +143,11 @@ class Suggester:
         search = self.settings.search
         return search.sampler in ("tpe", "gp") and number < start_up_trials(search.trials)
 
-    def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
+    def _sampler(self, number: int, known: KnownTrials) -> optuna.samplers.BaseSampler:
         seed, kind = self.seed(number), self.settings.search.sampler
         if kind == "random":
             return optuna.samplers.RandomSampler(seed=seed)
-        # `suggest` handles the start-up trials, which it identifies by number. Optuna would count ended trials, so more
-        # workers would mean more start-up trials.
-        tpe = optuna.samplers.TPESampler(seed=seed, n_startup_trials=0, group=True, constant_liar=True)
+        tpe = KnownTrialsTpe(seed, known)
         if kind == "gp":
             return optuna.samplers.GPSampler(
                 seed=seed, independent_sampler=tpe, n_startup_trials=4, warn_independent_sampling=False

@@ -11,16 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import sqlalchemy
 from optuna.trial import TrialState as OptunaState
+from optuna.trial import create_trial
 
-from fsd_tune.search import budget
+from fsd_tune.search import budget, study_file
 from fsd_tune.search.samplers import Suggester
 from fsd_tune.search.trial_record import OPTUNA_STATES, TrialRecord, final_score, frozen_trial
 from fsd_tune.settings.configuration import sample
 from fsd_tune.settings.loader import Settings
 from fsd_tune.storage.layout import TrialState
-from fsd_tune.storage.sqlite_copy import PatientConnection
 
 
 @contextmanager
@@ -62,28 +61,23 @@ class SearchStudy:
         self.trials = dict(past)
         self._suggester = suggester or Suggester(settings)
         self._stall = budget.stall(settings, past)
-        storage = None
-        if path is not None:
-            path.unlink(missing_ok=True)
-            # Do not use an f-string, because a folder's name can contain characters that have a meaning in a URL.
-            url = sqlalchemy.URL.create("sqlite", database=str(path)).render_as_string()
-            # A program that looks at the study may lock it for a while.
-            patient = {"connect_args": {"factory": PatientConnection}}
-            storage = optuna.storages.RDBStorage(url, engine_kwargs=patient)
+        self._running: dict[int, optuna.Trial] = {}
+        self._waiting: dict[int, TrialRecord] = {}
+        self._next = max(past, default=-1) + 1
+        known = [self._past_trial(number, past.get(number)) for number in range(self._next)]
         with quiet_optuna():
-            self.study = optuna.create_study(study_name=name, storage=storage, direction="maximize")
-            self._running: dict[int, optuna.Trial] = {}
-            self._waiting: dict[int, TrialRecord] = {}
-            for number in range(max(past, default=-1) + 1):
-                self._add_past(number, past.get(number))
+            if path is None:
+                self.study = optuna.create_study(study_name=name, direction="maximize")
+                self.study.add_trials(known)
+            else:
+                self.study = study_file.create(path, name, known)
 
-    def _add_past(self, number: int, trial: TrialRecord | None) -> None:
+    def _past_trial(self, number: int, trial: TrialRecord | None) -> optuna.trial.FrozenTrial:
         if trial is None or trial.state == TrialState.RUNNING:
             # A waiting trial keeps its number, because Optuna's next ask() returns it.
-            self.study.enqueue_trial({})
             self._waiting[number] = trial or TrialRecord({})
-        else:
-            self.study.add_trial(frozen_trial(trial, self._score(trial), trial.state, self._suggester.distributions))
+            return create_trial(state=OptunaState.WAITING, system_attrs={"fixed_params": {}})
+        return frozen_trial(trial, self._score(trial), trial.state, self._suggester.distributions)
 
     @property
     def stalled(self) -> bool:
@@ -100,7 +94,7 @@ class SearchStudy:
         waiting = [number for number in self._waiting if number in self.trials or not self.stalled]
         if self.stalled and not waiting:
             return None
-        number = min(waiting) if waiting else len(self.study.get_trials(deepcopy=False))
+        number = min(waiting) if waiting else self._next
         with quiet_optuna():
             record = self._waiting.get(number, TrialRecord({}))
             if not record.params:
@@ -114,6 +108,7 @@ class SearchStudy:
             trial = self.study.ask()
             assert trial.number == number, (trial.number, number)
             config = sample(self.settings, trial)
+        self._next = max(self._next, number + 1)
         self._running[number] = trial
         self.trials[number] = TrialRecord(dict(trial.params), generation=record.generation)
         for report, value in sorted(record.values.items()):

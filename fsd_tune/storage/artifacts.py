@@ -3,6 +3,7 @@
 An artefact is a folder with a manifest. It is built once, even if several processes need it.
 """
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -22,7 +23,7 @@ from fsd_tune.storage.files import MANIFEST as MANIFEST
 from fsd_tune.storage.files import MODEL_RECORD as MODEL_RECORD
 from fsd_tune.storage.files import atomic_file as atomic_file
 from fsd_tune.storage.files import atomic_folder as atomic_folder
-from fsd_tune.storage.files import make_folder
+from fsd_tune.storage.files import make_folder, temporary_folders
 from fsd_tune.storage.records import Manifest
 
 # The teacher pass over the largest tasks takes hours.
@@ -208,6 +209,9 @@ def facts_of(folder: Path) -> dict[str, Any] | None:
 def locked(folder: Path, notify: waiting.Notify = waiting.warn) -> Iterator[None]:
     """Hold the lock of an artefact, so that one process builds it while the others wait.
 
+    What killed builds left is deleted first, also of other artefacts beside this one, on whatever machine they ran. The
+    features of a large task would otherwise fill the disk, because nobody may build that artefact again.
+
     Args:
         folder: the artefact's folder. The lock is a file beside it.
         notify: called with a line that says whom this waits for.
@@ -227,6 +231,23 @@ def locked(folder: Path, notify: waiting.Notify = waiting.warn) -> Iterator[None
         except Timeout:
             wait.pause()
     try:
+        _delete_leftovers(folder)
         yield
     finally:
         lock.release()
+
+
+def _delete_leftovers(held: Path) -> None:
+    """Delete the temporary folders of artefacts that nobody builds: of `held`, and of others whose lock is free."""
+    from filelock import FileLock, Timeout
+
+    for path in held.parent.glob(".*.lock"):
+        artefact = path.with_name(path.name.removeprefix(".").removesuffix(".lock"))
+        if not (leftovers := temporary_folders(artefact)):
+            continue
+        # Only the holder of an artefact's lock writes its temporary folders.
+        with contextlib.suppress(Timeout), contextlib.ExitStack() as stack:
+            if artefact.name != held.name:
+                stack.enter_context(FileLock(path, blocking=False))
+            for leftover in leftovers:
+                shutil.rmtree(leftover, ignore_errors=True)

@@ -201,12 +201,23 @@ def unused_name(path: Path) -> Path:
     return path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}")
 
 
+def temporary_folders(folder: Path, host: str | None = None) -> list[Path]:
+    """Return the temporary folders that there are for a folder.
+
+    Args:
+        folder: the folder, which need not exist.
+        host: the machine whose processes made them; None for any.
+    """
+    folder = real_path(folder)
+    pattern = f".{glob.escape(folder.name)}.{'*' if host is None else glob.escape(host)}-*-*"
+    return [path for path in (*folder.parent.glob(pattern), *folder.glob(pattern)) if path.is_dir()]
+
+
 def _delete_leftovers(folder: Path) -> None:
     """Delete the temporary folders for `folder` whose processes have ended."""
     import psutil
 
-    pattern = f".{glob.escape(folder.name)}.{glob.escape(socket.gethostname())}-*-*"
-    for leftover in (*folder.parent.glob(pattern), *folder.glob(pattern)):
+    for leftover in temporary_folders(folder, socket.gethostname()):
         process_id = leftover.name.split("-")[-2]
         if process_id.isdigit() and not psutil.pid_exists(int(process_id)):
             shutil.rmtree(leftover, ignore_errors=True)

@@ -1,6 +1,7 @@
 """The report's charts of how the search went: history, best so far over cost, learning curves, workers."""
 
 import html
+from typing import Any
 
 import optuna
 import plotly.graph_objects as go
@@ -8,6 +9,9 @@ import plotly.graph_objects as go
 from fsd_tune.report.charts.base import ACCENT, GREY, STATE_COLOURS, Chart, finished, label, styled, teacher_score
 from fsd_tune.report.results import Results
 from fsd_tune.report.study_db import UndrawableError
+
+# More learning curves than this are drawn fainter and without markers.
+_MANY_CURVES = 60
 
 
 def history(results: Results, study: optuna.study.Study) -> Chart:
@@ -75,7 +79,7 @@ def cost(results: Results) -> Chart:
 
 
 def curves(results: Results, study: optuna.study.Study) -> Chart:
-    """Draw the learning curve of every trial and ASHA's rungs, with Optuna.
+    """Draw the learning curve of every trial and ASHA's rungs.
 
     Args:
         results: the results of the search.
@@ -84,32 +88,10 @@ def curves(results: Results, study: optuna.study.Study) -> Chart:
     Raises:
         UndrawableError: no trial has reported.
     """
-    figure = optuna.visualization.plot_intermediate_values(study)
-    if not figure.data:
+    traces = _curve_traces(results, study)
+    if not traces:
         raise UndrawableError("Not drawn yet: no trial has reported.")
-    states = dict(zip(results.trials["number"], results.trials["state"], strict=True))
-    best = results.best
-    best_number = None if best is None else int(best["number"])
-    many = len(figure.data) > 60
-    names_in_legend: set[str] = set()
-    for trace in figure.data:
-        number = int(trace.name.removeprefix("Trial"))
-        state = states.get(number, "running")
-        name = f"best: trial {number}" if number == best_number else state
-        is_best = number == best_number
-        trace.update(
-            name=name,
-            legendgroup=name,
-            legendrank=0 if is_best else 1000,
-            showlegend=name not in names_in_legend,
-            mode="lines" if many and len(trace.x) > 1 and not is_best else "lines+markers",
-            line={"color": ACCENT if is_best else STATE_COLOURS.get(state, GREY), "width": 3 if is_best else 1.2},
-            marker={"size": 6 if is_best else 4},
-            opacity=1.0 if is_best else 0.35 if many else 0.7,
-            hovertemplate=f"trial {number}, report %{{x}}: %{{y:.4f}}<extra></extra>",
-        )
-        names_in_legend.add(name)
-    figure.data = sorted(figure.data, key=lambda trace: trace.legendrank, reverse=True)
+    figure = go.Figure(traces)
     rungs = results.summary.rungs or []
     for rung in rungs:
         figure.add_vline(
@@ -136,6 +118,52 @@ def curves(results: Results, study: optuna.study.Study) -> Chart:
             "Every trial ran to its end. If the lines keep their order from early on, early stopping would be safe."
         )
     return Chart("curves", "Learning curves", caption, styled(figure), height=420)
+
+
+def _curve_traces(results: Results, study: optuna.study.Study) -> list[dict[str, Any]]:
+    """Return a trace for each trial, the best one last; many trials share one for each state, with gaps between them.
+
+    Plotly needs milliseconds for each trace, and a browser even longer.
+    """
+    failed_or_waiting = (optuna.trial.TrialState.FAIL, optuna.trial.TrialState.WAITING)
+    trials = [trial for trial in study.get_trials(deepcopy=False) if trial.state not in failed_or_waiting]
+    trials = [trial for trial in trials if trial.intermediate_values]
+    states = dict(zip(results.trials["number"], results.trials["state"], strict=True))
+    best = results.best
+    best_number = None if best is None else int(best["number"])
+    many = len(trials) > _MANY_CURVES
+    names_in_legend: set[str] = set()
+    traces: dict[Any, dict[str, Any]] = {}
+    for trial in trials:
+        is_best = trial.number == best_number
+        state = states.get(trial.number, "running")
+        name = f"best: trial {trial.number}" if is_best else state
+        as_line = many and len(trial.intermediate_values) > 1 and not is_best
+        colour = ACCENT if is_best else STATE_COLOURS.get(state, GREY)
+        trace = traces.setdefault(
+            (name, as_line) if many else trial.number,
+            {
+                "type": "scatter",
+                "x": [],
+                "y": [],
+                "customdata": [],
+                "name": name,
+                "legendgroup": name,
+                "legendrank": 0 if is_best else 1000,
+                "showlegend": name not in names_in_legend,
+                "mode": "lines" if as_line else "lines+markers",
+                "line": {"color": colour, "width": 3 if is_best else 1.2},
+                "marker": {"size": 6 if is_best else 4},
+                "opacity": 1.0 if is_best else 0.35 if many else 0.7,
+                "hovertemplate": "trial %{customdata}, report %{x}: %{y:.4f}<extra></extra>",
+            },
+        )
+        names_in_legend.add(name)
+        gap = [None] if trace["x"] else []
+        trace["x"] += [*gap, *sorted(trial.intermediate_values)]
+        trace["y"] += [*gap, *(value for _, value in sorted(trial.intermediate_values.items()))]
+        trace["customdata"] += [trial.number] * (len(gap) + len(trial.intermediate_values))
+    return sorted(traces.values(), key=lambda trace: -int(trace["legendrank"]))
 
 
 def timeline(results: Results) -> Chart:

@@ -10,8 +10,11 @@ from fsd_tune.report import importances as measure
 from fsd_tune.report.charts.base import ACCENT, GREY, Chart, finished, label, styled
 from fsd_tune.report.results import Results
 from fsd_tune.report.study_db import UndrawableError
+from fsd_tune.storage.known_trials import study_of
 from fsd_tune.storage.layout import TrialState
 
+# Lines of the parallel coordinates: of the best trials, and of the others.
+_MOST_OF_EITHER = 50
 _NOTHING_VARIED = "Not drawn: the search varies no hyperparameter."
 
 
@@ -87,8 +90,9 @@ def parallel(results: Results, study: optuna.study.Study) -> Chart:
     Raises:
         UndrawableError: fewer than two trials have finished, or the search varies no hyperparameter.
     """
-    finished(study, 2)
-    figure = optuna.visualization.plot_parallel_coordinate(study, target_name=label(results))
+    count = finished(study, 2)
+    drawn = _some_finished(results, study)
+    figure = optuna.visualization.plot_parallel_coordinate(drawn, target_name=label(results))
     if not figure.data:
         raise UndrawableError(_NOTHING_VARIED)
     scale = [GREY, ACCENT]
@@ -103,12 +107,27 @@ def parallel(results: Results, study: optuna.study.Study) -> Chart:
     figure.update_annotations(font={"size": 11, "color": None})
     axes = len(figure.layout.xaxis.tickvals)
     figure.update_xaxes(side="top", tickfont={"size": 12}, ticks="", showline=False, range=[-0.55, axes - 0.75])
+    which = "" if len(lines) == count else f", the best {_MOST_OF_EITHER} and some of all ranks below them"
     caption = (
-        f"Each line is one of {len(lines)} finished trials, from its score (left) through its hyperparameters; the "
-        "better, the greener and thicker. If the green lines pass through a narrow part of an axis, that "
+        f"Each line is one of {len(lines)} finished trials{which}, from its score (left) through its hyperparameters; "
+        "the better, the greener and thicker. If the green lines pass through a narrow part of an axis, that "
         "hyperparameter matters and the part is its good range; if they spread over all of it, it matters little."
     )
     return Chart("parallel", "Parallel coordinates", caption, styled(figure), height=420, min_width=96 * axes)
+
+
+def _some_finished(results: Results, study: optuna.study.Study) -> optuna.study.Study:
+    """Return the study, or one with the best finished trials and some of the others if more lines were drawn than show.
+
+    The others are evenly spread over the ranks, so that the axes keep what was tried.
+    """
+    trials = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+    if len(trials) <= 2 * _MOST_OF_EITHER:
+        return study
+    ranked = sorted(trials, key=lambda trial: trial.value, reverse=not results.lower_is_better)
+    best, others = ranked[:_MOST_OF_EITHER], ranked[_MOST_OF_EITHER:]
+    others = [others[index * (len(others) - 1) // (_MOST_OF_EITHER - 1)] for index in range(_MOST_OF_EITHER)]
+    return study_of(sorted(best + others, key=lambda trial: trial.number), study.direction.name.lower())
 
 
 def slices(results: Results, study: optuna.study.Study) -> Chart:

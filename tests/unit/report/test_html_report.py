@@ -19,9 +19,12 @@ import pytest
 
 from fsd_tune.report import html_report
 from fsd_tune.report.charts import charts
+from fsd_tune.report.charts import search as search_charts
+from fsd_tune.report.charts import space as space_charts
 from fsd_tune.report.charts.base import Chart, guarded
 from fsd_tune.report.importances import importances
 from fsd_tune.settings import loader
+from fsd_tune.storage.known_trials import study_of
 from tests.helpers.result_folders import (
     configuration,
     study_trial,
@@ -267,6 +270,39 @@ os._exit(9)
     chart = drawn(folder)["parallel"]
     assert chart.figure is not None, chart.caption
     assert (folder / "study.db-journal").stat().st_size > 0
+
+
+def test_many_trials_share_traces_and_the_best_stand_out(tmp_path: Path) -> None:
+    """A trace for each trial would take a browser seconds; what is drawn stays what was measured."""
+    results = html_report.load(write_search(tmp_path / "R", trials=400, study=False))
+    reports = results.reports.groupby("trial")["accuracy"].apply(list).to_dict()
+    known = []
+    for row in results.trials.sort_values("number").to_dict("records"):
+        config = {name: row[name] for name in results.hyperparameters}
+        known.append(study_trial(config, reports[row["number"]], row["state"]))
+        known[-1].number = row["number"]
+    study = study_of(known)
+    assert results.best is not None
+    best = results.best["number"]
+
+    drawn = search_charts.curves(results, study).figure
+    assert drawn is not None and len(drawn.data) < 8
+    states = dict(zip(results.trials["number"], results.trials["state"], strict=True))
+    curves: dict[int, list[float]] = {}
+    for trace in drawn.data:
+        for number, report, value in zip(trace.customdata, trace.x, trace.y, strict=True):
+            if report is not None:
+                assert len(curves.setdefault(number, [])) == report - 1
+                curves[number].append(value)
+                assert trace.name == (f"best: trial {best}" if number == best else states[number])
+    assert curves == {number: values for number, values in reports.items() if states[number] != "failed"}
+    assert list(drawn.data[-1].y) == reports[best]
+
+    chart = space_charts.parallel(results, study)
+    assert chart.figure is not None and len(chart.figure.data) == 100 < list(states.values()).count("finished")
+    assert chart.figure.data[-1].y[0] == max(line.y[0] for line in chart.figure.data) == 1.0
+    assert chart.figure.data[0].y[0] == 0.0, "the worst is there, too"
+    assert "one of 100 finished trials, the best 50 and" in chart.caption
 
 
 def test_markup_from_files_stays_text(tmp_path: Path) -> None:

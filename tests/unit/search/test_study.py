@@ -1,7 +1,9 @@
 """The study of a search: what it records is what happened, whoever asks and however often it was interrupted."""
 
 import copy
+import datetime
 import math
+import random
 import statistics
 from pathlib import Path
 
@@ -9,12 +11,13 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from fsd_tune.search import budget, grid
-from fsd_tune.search.samplers import expected_end, start_up_trials
-from fsd_tune.search.study import SearchStudy
-from fsd_tune.search.trial_record import TrialRecord
+from fsd_tune.search import budget, cmaes, grid
+from fsd_tune.search.beliefs import FinishedTrials, expected_end
+from fsd_tune.search.samplers import Suggester, start_up_trials
+from fsd_tune.search.study import SearchStudy, quiet_optuna
+from fsd_tune.search.trial_record import TrialRecord, final_score, frozen_trial
 from fsd_tune.settings import judging
-from fsd_tune.settings.configuration import distributions
+from fsd_tune.settings.configuration import distributions, sample, unconditional
 
 KD = """
 method: kd
@@ -146,14 +149,109 @@ def test_what_the_sampler_is_told_of_a_stopped_trial():
         TrialRecord({}, "finished", {1: 0.60, 2: 0.65, 3: 0.68, 4: 0.68}),
     ]
     stopped = TrialRecord({}, "stopped", {1: 0.30, 2: 0.40})
+
+    def end(trial, learn_from, judge_by="last", others=finished):
+        known = FinishedTrials(judge_by)
+        known.update(dict(enumerate(others)))
+        return expected_end(trial, known.median_gains, learn_from)
+
     # The means of their last three are 0.70, 0.70 and 0.67, which is 0.10, 0.00 and 0.02 above their report 2.
-    assert expected_end(stopped, finished, "extrapolated", "mean_of_last_3") == pytest.approx(0.42)
+    assert end(stopped, "extrapolated", "mean_of_last_3") == pytest.approx(0.42)
     # The last ones are 0.20, 0.00 and 0.03 above it.
-    assert expected_end(stopped, finished, "extrapolated", "last") == pytest.approx(0.43)
-    assert expected_end(stopped, [], "extrapolated", "last") == 0.40
-    assert expected_end(stopped, finished, "last", "last") == 0.40
-    assert expected_end(stopped, finished, "pruned", "last") is None
-    assert expected_end(TrialRecord({}, "stopped", {}), finished, "extrapolated", "last") is None
+    assert end(stopped, "extrapolated") == pytest.approx(0.43)
+    assert end(stopped, "extrapolated", others=[]) == 0.40
+    assert end(stopped, "last") == 0.40
+    assert end(stopped, "pruned") is None
+    assert end(TrialRecord({}, "stopped", {}), "extrapolated") is None
+
+
+def slow_suggestion(suggester, number, trials, kind):
+    """A suggestion from a study that is built for it alone, with Optuna's own sampler and a median for each trial."""
+    search = suggester.settings.search
+    finished = [trial for trial in trials.values() if trial.state == "finished"]
+    study = optuna.create_study(direction="maximize")
+    ended = []
+    for _, trial in sorted(trials.items()):
+        score, state = final_score(trial, search.judge_by), trial.state
+        if state == "stopped" and search.learn_from != "pruned" and trial.values:
+            report = max(trial.values)
+            gains = [judging.judge(t.series(), search.judge_by) - t.values[report] for t in finished]
+            gain = statistics.median(gains) if gains and search.learn_from == "extrapolated" else 0.0
+            score, state = trial.values[report] + gain, "finished"
+        study.add_trial(frozen_trial(trial, score, state, suggester.distributions))
+        if state == "finished" and trial.generation is not None:
+            ended.append(cmaes.EndedTrial(trial.generation, trial.params, score))
+    seed = suggester.seed(number)
+    study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=0, group=True, constant_liar=True)
+    generation = None
+    if kind == "cmaes":
+        always = {name: suggester.distributions[name] for name in unconditional(suggester.settings)}
+        drawn, generation = cmaes.draw(cmaes.usable(always), ended, seed)
+        study.sampler = optuna.samplers.PartialFixedSampler(drawn, study.sampler)
+    if kind == "gp":
+        study.sampler = optuna.samplers.GPSampler(seed=seed, independent_sampler=study.sampler, n_startup_trials=4)
+    asked = study.ask()
+    sample(suggester.settings, asked)
+    return asked.params, generation
+
+
+@quiet_optuna()
+@pytest.mark.parametrize(
+    ("space", "kind", "learn_from", "trials"),
+    [
+        (KD, "tpe", "extrapolated", 40),
+        (METHODS, "tpe", "extrapolated", 40),
+        (METHODS, "tpe", "pruned", 24),
+        (KD, "cmaes", "last", 40),
+        (KD, "cmaes", "extrapolated", 40),
+        (KD, "gp", "extrapolated", 12),
+    ],
+)
+def test_what_is_kept_between_suggestions_changes_none(load, space, kind, learn_from, trials):
+    """Trials end in another order than they began in, so that scores, states and CMA-ES generations change later."""
+    suggester = Suggester(load(space, f"--sampler={kind}", f"--learn-from={learn_from}"))
+    past, running, rng = {}, [], random.Random(1)
+    for number in range(trials):
+        asked = suggester.suggest(number, past)
+        if (number > 12 and number % 4 == 0) or (kind == "gp" and number > 10):
+            assert (asked.params, asked.generation) == slow_suggestion(suggester, number, past, kind)
+        past[number] = asked
+        running.append(number)
+        while len(running) > 5:
+            ended = past[running.pop(rng.randrange(len(running)))]
+            ended.state = rng.choice(["finished", "finished", "stopped", "stopped", "failed"])
+            reports = REPORTS if ended.state == "finished" else rng.randrange(REPORTS)
+            ended.values = {report: rng.random() + report / 5 for report in range(1, reports + 1)}
+    del past[0]  # As after a resume that lost a trial: what was kept of it counts no longer.
+    asked = suggester.suggest(trials, past)
+    assert (asked.params, asked.generation) == slow_suggestion(suggester, trials, past, kind)
+
+
+def test_many_past_trials_are_stored_as_optuna_stores_one_by_one(load, make, tmp_path):
+    past = {
+        0: TrialRecord({"alpha": 0.5, "temperature": 2.0, "learning_rate": 1e-4, "batch_size": 32}, "finished"),
+        1: TrialRecord({"alpha": 0.25, "temperature": 3.0, "learning_rate": 1e-5, "batch_size": 16}, "stopped"),
+        2: TrialRecord({"alpha": 1.0, "temperature": 1.0, "learning_rate": 1e-3, "batch_size": 16}, "failed"),
+        4: TrialRecord({}, "running"),
+    }
+    past[0].values = {1: 0.5, 2: 0.25, 3: 1.0, 4: 0.1}
+    past[1].values = {1: 0.5}
+    past[2].values = {1: 0.5, 2: math.nan, 3: math.inf}
+    bulk = make(load(), past=past)
+    one_by_one = optuna.create_study(study_name="slow", storage=f"sqlite:///{tmp_path}/slow.db", direction="maximize")
+    for number in range(5):
+        if number in (3, 4):
+            one_by_one.enqueue_trial({})
+        else:
+            score = final_score(past[number], "mean_of_last_3")
+            one_by_one.add_trial(frozen_trial(past[number], score, past[number].state, distributions(load())))
+    expected, found = one_by_one.trials, stored(tmp_path / "study.db")
+    for trial in (*expected, *found):
+        times = (trial.datetime_start, trial.datetime_complete)
+        assert all(time is None or abs(datetime.datetime.now() - time) < datetime.timedelta(hours=1) for time in times)
+        trial.datetime_start = trial.datetime_complete = None
+    assert found == expected
+    assert bulk.ask()[0] == 3, "waiting trials first"
 
 
 @pytest.mark.parametrize("learn_from", ["extrapolated", "pruned", "last"])

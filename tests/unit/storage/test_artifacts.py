@@ -79,6 +79,38 @@ with files.locked(folder):
     assert (tmp_path / "count").read_text() == "built\n"
 
 
+BUILDING = """
+import sys
+from pathlib import Path
+from fsd_tune.storage import artifacts
+with artifacts.locked(Path(sys.argv[1])), artifacts.writing(Path(sys.argv[1])) as (temporary, _):
+    (temporary / "half").touch()
+    print(flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_the_next_build_removes_what_killed_ones_left_and_spares_those_at_work(tmp_path):
+    """A build of other settings, too, for nobody may ever build the killed one again; and one of another machine."""
+    names = ("killed", "at-work", "again")
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    builders = [subprocess.Popen([sys.executable, "-c", BUILDING, str(tmp_path / name)], **pipes) for name in names]
+    for builder in builders:
+        builder.stdout.readline()
+    for builder in (builders[0], builders[2]):
+        builder.kill()
+        builder.wait()
+    (tmp_path / f".again.other.host-{builders[1].pid}-0123abcd").mkdir()
+    assert len(list(tmp_path.glob(".*.*-*-*"))) == 4
+    with artifacts.locked(tmp_path / "again"):
+        (left,) = tmp_path.glob(".*.*-*-*")
+    assert left.name.startswith(".at-work.")
+    builders[1].communicate()
+    assert builders[1].returncode == 0 and (tmp_path / "at-work" / "half").exists()
+    for builder in (builders[0], builders[2]):
+        builder.communicate()
+
+
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     path = tmp_path / "new" / "file"
     with artifacts.atomic_file(path) as stream:
