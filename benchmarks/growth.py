@@ -59,7 +59,7 @@ def play(folder: Path, settings: Settings, past: ResumeState, study: SearchStudy
     progress = SearchProgress(Display(quiet=True), 10**6, METRIC, result_folders.REPORTS, [], asha.table)
     judge_by = settings.search.judge_by
     progress.add_past(past.trials, judge_by)
-    silent = SimpleNamespace(started=lambda *_: None, reported=lambda *_: None, ended=lambda *_: None)
+    silent: Any = SimpleNamespace(started=lambda *_: None, reported=lambda *_: None, ended=lambda *_: None)
     search = LoggedSearch(ExperimentFolder(folder), METRIC, result_folders.REPORTS, judge_by)
     logger = TrialLogger(search, Collaborators(progress, silent, searcher, asha))
     for index in range(CONTINUED):

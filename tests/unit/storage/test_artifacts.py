@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,6 +65,7 @@ def test_only_one_process_builds(tmp_path):
     code = """
 import sys, time
 from pathlib import Path
+from typing import Any
 from fsd_tune.storage import artifacts as files
 folder = Path(sys.argv[1]) / "artefact"
 with files.locked(folder):
@@ -93,9 +95,10 @@ with artifacts.locked(Path(sys.argv[1])), artifacts.writing(Path(sys.argv[1])) a
 def test_the_next_build_removes_what_killed_ones_left_and_spares_those_at_work(tmp_path):
     """A build of other settings, too, for nobody may ever build the killed one again; and one of another machine."""
     names = ("killed", "at-work", "again")
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     builders = [subprocess.Popen([sys.executable, "-c", BUILDING, str(tmp_path / name)], **pipes) for name in names]
     for builder in builders:
+        assert builder.stdout is not None
         builder.stdout.readline()
     for builder in (builders[0], builders[2]):
         builder.kill()
@@ -164,6 +167,7 @@ with artifacts.atomic_folder(Path(sys.argv[1]) / "folder") as temporary:
     time.sleep(60)
 """
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE) as builder:
+        assert builder.stdout is not None
         assert builder.stdout is not None
         builder.stdout.readline()
         build(tmp_path / "folder")
