@@ -179,7 +179,7 @@ def slow_suggestion(suggester, number, trials, kind):
             gain = statistics.median(gains) if gains and search.learn_from == "extrapolated" else 0.0
             score, state = trial.values[report] + gain, "finished"
         study.add_trial(frozen_trial(trial, score, state, suggester.distributions))
-        if state == "finished" and trial.generation is not None:
+        if state == "finished" and trial.generation is not None and score is not None:
             ended.append(cmaes.EndedTrial(trial.generation, trial.params, score))
     seed = suggester.seed(number)
     study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=0, group=True, constant_liar=True)
@@ -210,9 +210,12 @@ def slow_suggestion(suggester, number, trials, kind):
 def test_what_is_kept_between_suggestions_changes_none(load, space, kind, learn_from, trials):
     """Trials end in another order than they began in, so that scores, states and CMA-ES generations change later."""
     suggester = Suggester(load(space, f"--sampler={kind}", f"--learn-from={learn_from}"))
-    past, running, rng = {}, [], random.Random(1)
+    past: dict[int, TrialRecord] = {}
+    running: list[int] = []
+    rng = random.Random(1)
     for number in range(trials):
         asked = suggester.suggest(number, past)
+        assert asked is not None
         if (number > 12 and number % 4 == 0) or (kind == "gp" and number > 10):
             assert (asked.params, asked.generation) == slow_suggestion(suggester, number, past, kind)
         past[number] = asked
@@ -224,6 +227,7 @@ def test_what_is_kept_between_suggestions_changes_none(load, space, kind, learn_
             ended.values = {report: rng.random() + report / 5 for report in range(1, reports + 1)}
     del past[0]  # As after a resume that lost a trial: what was kept of it counts no longer.
     asked = suggester.suggest(trials, past)
+    assert asked is not None
     assert (asked.params, asked.generation) == slow_suggestion(suggester, trials, past, kind)
 
 
