@@ -62,14 +62,15 @@ def play(folder: Path, settings: Settings, past: ResumeState, study: SearchStudy
     silent: Any = SimpleNamespace(started=lambda *_: None, reported=lambda *_: None, ended=lambda *_: None)
     search = LoggedSearch(ExperimentFolder(folder), METRIC, result_folders.REPORTS, judge_by)
     logger = TrialLogger(search, Collaborators(progress, silent, searcher, asha))
-    for index in range(CONTINUED):
+    for index in range(CONTINUED + 1):
         name = f"new-{index}"
-        with clock.part("suggest"):
+        # The first suggestion of a resumed search reads all trials.
+        with clock.part("suggest" if index else "resume"):
             asked = searcher.suggest(name)
         assert isinstance(asked, dict)
         storage = SimpleNamespace(trial_dir_name=f"{asked['trial']:04d}_{name}")
         trial: Any = SimpleNamespace(trial_id=name, config=asked, storage=storage, last_result={})
-        with clock.part("record"):
+        with clock.part("record" if index else "warm-up"):
             asha.on_trial_add(None, trial)
             logger.on_trial_start(0, [], trial)
         for report in range(1, result_folders.REPORTS + 1):

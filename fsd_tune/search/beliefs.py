@@ -31,10 +31,10 @@ class Belief(NamedTuple):
 
 
 class FinishedTrials:
-    """The scores of the finished trials, and their median gain from each report to the score.
+    """What the sampler learns of the finished trials, and their median gain from each report to the score.
 
     Attributes:
-        scores: by the trial's number.
+        beliefs: by the trial's number.
         median_gains: by report, over the finished trials that made it.
 
     Args:
@@ -46,9 +46,8 @@ class FinishedTrials:
         self._forget()
 
     def _forget(self) -> None:
-        self._read: dict[int, TrialRecord] = {}
         self._gains: dict[int, list[float]] = {}  # by report, sorted
-        self.scores: dict[int, float] = {}
+        self.beliefs: dict[int, Belief] = {}
         self.median_gains: dict[int, float] = {}
 
     def update(self, trials: Mapping[int, TrialRecord]) -> None:
@@ -57,16 +56,15 @@ class FinishedTrials:
         Args:
             trials: the known trials by number. If one that was read is no longer among them, all are read again.
         """
-        if any(trials.get(number) is not trial for number, trial in self._read.items()):
+        if any(trials.get(number) is not belief.trial for number, belief in self.beliefs.items()):
             self._forget()
         changed: set[int] = set()
         for number, trial in trials.items():
-            if number in self._read or trial.state != TrialState.FINISHED:
+            if number in self.beliefs or trial.state != TrialState.FINISHED:
                 continue
-            self._read[number] = trial
             score = final_score(trial, self._judge_by)
             assert score is not None
-            self.scores[number] = score
+            self.beliefs[number] = Belief(trial, score, trial.state)
             for report, value in trial.values.items():
                 bisect.insort(self._gains.setdefault(report, []), score - value)
             changed |= trial.values.keys()

@@ -2,7 +2,7 @@
 
 Optuna's CmaEsSampler keeps its pickled state in the study's trials. Here each suggestion builds its own study, and a
 search can continue from its folder alone. A replay in the same order leads to the same distribution, so each trial only
-records the generation in which it was drawn.
+records the generation in which it was drawn. Suggestions of one process share the generations that did not change.
 """
 
 import math
@@ -35,14 +35,28 @@ def usable(distributions: Mapping[str, BaseDistribution]) -> dict[str, BaseDistr
     }
 
 
-def draw(space: Mapping[str, BaseDistribution], ended: Sequence[EndedTrial], seed: int) -> tuple[dict[str, Any], int]:
-    """Return the parameters of a new trial and its generation; they depend on the arguments alone.
+class Replayed(NamedTuple):
+    """A generation that was replayed: its members' parameters, best first, and CMA-ES after it."""
+
+    members: list[Mapping[str, Any]]
+    optimizer: Any
+
+
+def draw(
+    space: Mapping[str, BaseDistribution],
+    ended: Sequence[EndedTrial],
+    seed: int,
+    replayed: list[Replayed] | None = None,
+) -> tuple[dict[str, Any], int]:
+    """Return the parameters of a new trial and its generation; they depend on `space`, `ended` and `seed` alone.
 
     Args:
         space: the parameters, as `usable` returns them; at least one.
         ended: ended trials in the order of their numbers. A generation is over when as many of its trials have ended
             as the population has members; its later trials are ignored.
         seed: the seed of the draw.
+        replayed: the generations of the call before with the same space, which this one brings up to date; None replays
+            all of them.
     """
     from cmaes import CMA
 
@@ -54,14 +68,33 @@ def draw(space: Mapping[str, BaseDistribution], ended: Sequence[EndedTrial], see
         n_max_resampling=10 * len(names),
         seed=seed,
     )
-    while True:
-        members = [trial for trial in ended if trial.generation == optimizer.generation]
-        if len(members) < optimizer.population_size:
-            break
-        optimizer.tell([(_to_unit(space, m.params), -m.score) for m in members[: optimizer.population_size]])
+    replayed = [] if replayed is None else replayed
+    drawn: dict[int, list[EndedTrial]] = {}
+    for trial in ended:
+        drawn.setdefault(trial.generation, []).append(trial)
+    size = optimizer.population_size
+    while len(members := drawn.get(optimizer.generation, [])[:size]) == size:
+        # CMA-ES learns from the order of the members, not from their scores.
+        best_first = [member.params for member in sorted(members, key=lambda member: -member.score)]
+        generation = optimizer.generation
+        if generation >= len(replayed) or replayed[generation].members != best_first:
+            optimizer = _copy(optimizer)
+            optimizer.tell([(_to_unit(space, params), float(rank)) for rank, params in enumerate(best_first)])
+            replayed[generation:] = [Replayed(best_first, optimizer)]
+        optimizer = replayed[generation].optimizer
+    optimizer = _copy(optimizer)
+    optimizer.reseed_rng(seed)
     position = optimizer.ask()
     params = {name: _from_unit(space[name], float(position[index])) for index, name in enumerate(names)}
     return params, optimizer.generation
+
+
+def _copy(optimizer: Any) -> Any:
+    """Return a copy with arrays of its own. Pickling, as the `copy` module does, would round the covariance."""
+    copy = object.__new__(type(optimizer))
+    own = {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in vars(optimizer).items()}
+    vars(copy).update(own)
+    return copy
 
 
 def _ends(distribution: Any) -> tuple[float, float]:

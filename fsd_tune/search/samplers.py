@@ -45,6 +45,7 @@ class Suggester:
         self._finished = FinishedTrials(settings.search.judge_by)
         self._studies = BeliefStudies(self.distributions)
         self._grid = grid.Remaining(settings) if settings.search.sampler == "grid" else None
+        self._replayed: list[cmaes.Replayed] = []
         always = {name: self.distributions[name] for name in unconditional(settings)}
         self._cma_space = cmaes.usable(always) if settings.search.sampler == "cmaes" else {}
 
@@ -73,7 +74,7 @@ class Suggester:
             return None if point is None else TrialRecord(point)
         if not self.distributions:
             return TrialRecord({})
-        beliefs = list(self.beliefs(trials))
+        beliefs = [] if self.settings.search.sampler == "random" else list(self.beliefs(trials))
         known = self._studies.known(beliefs)
         study = known.study
         study.sampler = self._sampler(number, known)
@@ -88,7 +89,7 @@ class Suggester:
                 for trial, score, state in beliefs
                 if state == TrialState.FINISHED and trial.generation is not None and score is not None
             ]
-            params, generation = cmaes.draw(self._cma_space, ended, self.seed(number))
+            params, generation = cmaes.draw(self._cma_space, ended, self.seed(number), self._replayed)
             study.sampler = optuna.samplers.PartialFixedSampler(params, study.sampler)
         suggested = study.ask()
         sample(self.settings, suggested)
@@ -105,11 +106,13 @@ class Suggester:
         self._finished.update(trials)
         learn_from = self.settings.search.learn_from
         for number, trial in sorted(trials.items()):
-            score, state = self._finished.scores.get(number), trial.state
-            if state == TrialState.STOPPED:
+            if belief := self._finished.beliefs.get(number):
+                yield belief
+            elif trial.state == TrialState.STOPPED:
                 score = expected_end(trial, self._finished.median_gains, learn_from)
-                state = TrialState.STOPPED if score is None else TrialState.FINISHED
-            yield Belief(trial, score, state)
+                yield Belief(trial, score, TrialState.STOPPED if score is None else TrialState.FINISHED)
+            else:
+                yield Belief(trial, None, trial.state)
 
     def start_point(self, index: int) -> dict[str, Any]:
         """Return a point of a scrambled Sobol sequence over all searched parameters.

@@ -179,8 +179,7 @@ def slow_suggestion(suggester, number, trials, kind):
             gain = statistics.median(gains) if gains and search.learn_from == "extrapolated" else 0.0
             score, state = trial.values[report] + gain, "finished"
         study.add_trial(frozen_trial(trial, score, state, suggester.distributions))
-        if state == "finished" and trial.generation is not None:
-            assert score is not None
+        if state == "finished" and trial.generation is not None and score is not None:
             ended.append(cmaes.EndedTrial(trial.generation, trial.params, score))
     seed = suggester.seed(number)
     study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=0, group=True, constant_liar=True)

@@ -95,8 +95,12 @@ with artifacts.locked(Path(sys.argv[1])), artifacts.writing(Path(sys.argv[1])) a
 def test_the_next_build_removes_what_killed_ones_left_and_spares_those_at_work(tmp_path):
     """A build of other settings, too, for nobody may ever build the killed one again; and one of another machine."""
     names = ("killed", "at-work", "again")
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    builders = [subprocess.Popen([sys.executable, "-c", BUILDING, str(tmp_path / name)], **pipes) for name in names]
+    builders = [
+        subprocess.Popen(
+            [sys.executable, "-c", BUILDING, str(tmp_path / name)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        for name in names
+    ]
     for builder in builders:
         assert builder.stdout is not None
         builder.stdout.readline()
