@@ -94,8 +94,7 @@ def resume_search(
         40
     """
     with preserved_process_state():
-        experiment = open_folder.open_experiment(folder)
-        experiment.check_writable("FOLDER")
+        experiment = open_folder.open_begun(folder, "FOLDER")
         with experiment.look() as look:
             recorded = search_folder.recorded_inputs(look)
             _check_overrides(overrides or {})

@@ -91,6 +91,9 @@ _KEPT_FILES = (layout.MEMORY, layout.LOCK, *files.SYSTEM_NAMES)
 def hold_folder(folder: Path, name: str = "") -> Iterator[None]:
     """Lock a search's folder for this process. The lock is released even if the process is killed.
 
+    If the block raises an `InputError`, a lock file that was not there before is removed, so that a refused command
+    changes nothing.
+
     Args:
         folder: the folder, which is created if needed.
         name: the folder as the user gave it, for the message; empty for its path.
@@ -102,6 +105,7 @@ def hold_folder(folder: Path, name: str = "") -> Iterator[None]:
 
     new = not folder.is_dir()
     files.make_folder(folder)
+    new_lock, refused = not (folder / layout.LOCK).exists(), False
     lock = FileLock(folder / layout.LOCK, timeout=0)
     try:
         lock.acquire()
@@ -111,11 +115,15 @@ def hold_folder(folder: Path, name: str = "") -> Iterator[None]:
         ) from None
     try:
         yield
+    except InputError:
+        refused = True
+        raise
     finally:
-        if [path.name for path in folder.iterdir()] == [layout.LOCK]:
-            # The search was refused before it wrote anything, so remove the empty folder that was made for it.
-            (folder / layout.LOCK).unlink()
-            if new:
+        only_lock = [path.name for path in folder.iterdir()] == [layout.LOCK]
+        if only_lock or (new_lock and refused):
+            (folder / layout.LOCK).unlink(missing_ok=True)
+            if only_lock and new:
+                # The search was refused before it wrote anything, so remove the empty folder that was made for it.
                 files.real_path(folder).rmdir()
         lock.release()
 

@@ -52,3 +52,20 @@ def open_experiment(output: "str | Path | ExperimentFolder") -> ExperimentFolder
     from fsd_tune.storage.remote_experiment_folder import RemoteExperimentFolder
 
     return RemoteExperimentFolder(str(output))
+
+
+def open_begun(output: "str | Path | ExperimentFolder", flag: str) -> ExperimentFolder:
+    """Return the experiment folder of a search that has begun, to work in.
+
+    Args:
+        output: as for `open_experiment`.
+        flag: the option to name in the message.
+
+    Raises:
+        InputError: it is a file, or cannot be written.
+    """
+    experiment = open_experiment(output)
+    if experiment.folder.is_file():
+        raise InputError(f"{flag}: {output} is a file, but must be the `--output` folder of a search.")
+    experiment.check_writable(flag)
+    return experiment

@@ -72,9 +72,8 @@ def confirm(
     display = display or Display(quiet=True)
     started = time.monotonic()
     destination.check(address, ray_temporary)
-    experiment = open_folder.open_experiment(folder)
+    experiment = open_folder.open_begun(folder, "FOLDER")
     display.stage("reading the search, its data and teacher", 0, 1)
-    experiment.check_writable("FOLDER")
     # A folder that does not exist is refused below; locking would create it.
     exists = experiment.folder.is_dir() or is_uri(experiment.name)
     with _lock(experiment) if exists else contextlib.nullcontext():
