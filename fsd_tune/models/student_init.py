@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from fsd_tune.data.splits import Task
-from fsd_tune.errors import InputError
+from fsd_tune.errors import InputError, ProblemCollector
 from fsd_tune.models.layers import start_layers
 from fsd_tune.models.loader import load_config, load_model, new_model, require_weights
 from fsd_tune.models.loading import ModelInfo, encoder_weights, label_config, label_order, transformers_quiet
@@ -50,17 +50,20 @@ def check_source(student: Student, teacher: ModelInfo, max_length: int) -> list[
     try:
         config = read_config(source, flag, tokenizer=False)
         check_encoder(source, config, flag)
-        if source != teacher.path and student.start != "random":
-            check_weights(source, config, flag, head=False)
-        # `check_fit` reports a width that exceeds the teacher's.
-        if student.hidden_size is not None and student.hidden_size <= teacher.hidden_size:
-            narrow(copy.deepcopy(config), student.hidden_size)
     except InputError as error:
         return list(error.problems)
-    problems = []
+    collector = ProblemCollector()
+    if source != teacher.path and student.start != "random":
+        with collector.collect():
+            check_weights(source, config, flag, head=False)
+    # `check_fit` reports a width that exceeds the teacher's.
+    if student.hidden_size is not None and student.hidden_size <= teacher.hidden_size:
+        with collector.collect():
+            narrow(copy.deepcopy(config), student.hidden_size)
+    problems = collector.lines
     if config.num_hidden_layers < student.layers <= teacher.layers:
         problems.append(f"{flag}: {source} has {config.num_hidden_layers} layers, but the student {student.layers}.")
-    elif student.layers <= config.num_hidden_layers and student.start != "random":
+    elif not problems and student.layers <= config.num_hidden_layers and student.start != "random":
         problems += _layer_mismatches(student, config, flag, source)
     if source == teacher.path:
         return problems

@@ -9,11 +9,12 @@ from fsd_tune.data import holdout
 from fsd_tune.data.batching import TokenizedSplit, split_digest, tokenize
 from fsd_tune.data.holdout import holdout_record
 from fsd_tune.data.splits import Split, Task, TaskLike, get_task, load_splits
-from fsd_tune.errors import ProblemCollector
+from fsd_tune.errors import InputError, ProblemCollector
 from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.models.layers import layer_pairs
-from fsd_tune.models.loading import ModelInfo, check_fit, checked_tokenizer, load_config, read_model_info
-from fsd_tune.models.student_init import check_source
+from fsd_tune.models.loading import ModelInfo, check_fit, checked_tokenizer, read_model_info
+from fsd_tune.models.model_config import read_config
+from fsd_tune.models.student_init import check_source, init_source, source_flag
 from fsd_tune.models.tokenizer_match import check_tokens
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import NEEDS_EQUAL_WIDTHS
@@ -93,7 +94,7 @@ def load_inputs(settings: Settings, task_name: TaskLike, teacher: str, data: Pat
         splits = None if task is None else load_train_and_dev(task, data)
     if task is not None and info is not None:
         problems.add(*check_fit(info, task, settings), *_check_pairs(settings, info))
-        problems.add(*(check_source(settings.student, info, length) or _check_widths(settings, info)))
+        problems.add(*check_source(settings.student, info, length), *_check_widths(settings, info))
         with problems.collect():
             tokenizer = checked_tokenizer(teacher, "--teacher")
             if splits is not None:
@@ -140,12 +141,15 @@ def _check_pairs(settings: Settings, teacher: ModelInfo) -> list[str]:
 def _check_widths(settings: Settings, teacher: ModelInfo) -> list[str]:
     """Return the problem of a method that cannot use a student of another width (`check_fit` refuses wider ones)."""
     student, methods = settings.student, [name for name in settings.methods if name in NEEDS_EQUAL_WIDTHS]
-    default_source = teacher.path if student.start in ("teacher", "random") else teacher.base
-    source = student.model or default_source
+    source, flag = init_source(student, teacher), source_flag(student, teacher)
     if not methods or source is None:
         return []
-    width = student.hidden_size or load_config(source).hidden_size
-    if width == teacher.hidden_size or (student.hidden_size or 0) > teacher.hidden_size:
+    try:
+        config = read_config(source, flag, tokenizer=False)
+    except InputError:  # `check_source` reports it.
+        return []
+    width = student.hidden_size or getattr(config, "hidden_size", None)
+    if width in (None, teacher.hidden_size) or (student.hidden_size or 0) > teacher.hidden_size:
         return []
     width_text = f"found {width}" if student.hidden_size else f"{source} has {width}"
     return [

@@ -408,13 +408,14 @@ def test_a_teacher_that_does_not_serve(fsd_tune, world, kd, case):
 
 
 def test_a_student_model_that_does_not_serve(fsd_tune, world, kd):
-    """It has fewer layers than the student, takes shorter examples, and lacks words that its tokenizer knows."""
+    """It has fewer layers than the student, takes shorter examples, lacks words, and its weights do not fit."""
     shallow = tiny.write_base(world.glue / "shallow", layers=1)
     path = shallow / "config.json"
     config = json.loads(path.read_text())
     path.write_text(json.dumps(config | {"vocab_size": 7, "max_position_embeddings": 16}))
     arguments = ("--task", "sst2", "--teacher", world.teacher, "--data", world.glue, "--student-model", shallow)
     expected = [
+        f"student.model: {shallow} has 2 weights of another shape than its config.json says: bert.embeddings.",
         f"student.model: {shallow} has 1 layers, but the student 2.",
         f"data.max_length: found 32, but {shallow} takes at most 16.",
         f"student.model: {shallow} has a vocabulary of 7, but the teacher's tokenizer has {len(tiny.words())} tokens.",
@@ -423,13 +424,14 @@ def test_a_student_model_that_does_not_serve(fsd_tune, world, kd):
 
 
 def test_a_narrower_base_than_pkd_can_compare(fsd_tune, world, kd):
-    narrow = tiny.write_base(world.glue / "narrow")
-    path = narrow / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"hidden_size": 8}))
+    narrow = tiny.write_base(world.glue / "narrow", hidden=8)
     arguments = ("--task", "sst2", "--teacher", world.teacher, "--data", world.glue, "--student-model", narrow)
     flags = ("--method={choice: [kd, pkd]}", "--beta=1", "--output", world.output)
     expected = [f"student.hidden_size: {narrow} has 8, but method pkd compares [CLS] vectors number by number: must be"]
     check(world, fsd_tune("search", kd, *arguments, *flags), expected)
+    shutil.copy(world.teacher / "model.safetensors", narrow)
+    misshapen = f"student.model: {narrow} has 69 weights of another shape than its config.json says: "
+    check(world, fsd_tune("search", kd, *arguments, *flags), [misshapen, *expected])
 
 
 @pytest.mark.slow  # the same by every verb; by one each in test_bad_input.py

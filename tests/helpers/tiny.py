@@ -36,11 +36,11 @@ def config(layers=4, hidden=HIDDEN, **more):
     )
 
 
-def write_base(folder, layers=4, seed=0):
+def write_base(folder, layers=4, seed=0, hidden=HIDDEN):
     """A pretrained model's folder: encoder and tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
-    BertModel(config(layers)).save_pretrained(folder)
+    BertModel(config(layers, hidden)).save_pretrained(folder)
     write_tokenizer(folder)
     return folder
 
