@@ -66,12 +66,12 @@ def check_folder(temporary: Path | None) -> None:
     flag, base = _base(temporary)
     remedy = "give one of" if temporary is not None else "give --temp-dir a folder of"
     existing = next(path for path in (base, *base.parents) if path.exists())
+    if not existing.is_dir():
+        raise InputError(f"{flag}: {existing} is a file, but must be a folder or new.")
     if len(os.fsencode(base)) > _LONGEST_FOLDER:
         raise InputError(
             f"{flag}: {base} is too long for the paths of Ray's sockets; {remedy} at most {_LONGEST_FOLDER} bytes."
         )
-    if not existing.is_dir():
-        raise InputError(f"{flag}: {existing} is a file, but must be a folder or new.")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise InputError(f"{flag}: {existing} cannot be written; {remedy} at most {_LONGEST_FOLDER} bytes that can.")
 
