@@ -40,6 +40,11 @@ class Settings(BaseModel):
         precision: auto, float32 or bf16.
         resources: the resources of a trial.
         wandb: tracking.
+
+    Example:
+        >>> settings = Settings.from_dict({"method": "kd", "space": {"alpha": {"low": 0.1, "high": 0.9}}})
+        >>> settings.method, settings.student.layers, settings.space["alpha"].high
+        ('kd', 6, 0.9)
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
