@@ -183,8 +183,8 @@ def test_values_with_commas():
         "--learning-rates: found x, but must be numbers above 0, at most 1.",
         "--learning-rates: found 2, but must be numbers above 0, at most 1.",
         "--learning-rates: found nothing between commas, but must be numbers above 0, at most 1.",
-        "--seeds: found 1.5, but must be whole numbers from 0 on.",
-        "--seeds: found -1, but must be whole numbers from 0 on.",
+        "--seeds: found 1.5, but must be whole numbers from 0 to 4294967295.",
+        "--seeds: found -1, but must be whole numbers from 0 to 4294967295.",
     ]
 
 

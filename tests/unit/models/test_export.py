@@ -65,10 +65,15 @@ def exported(tmp_path_factory):
     student = write_student(search / "best")
     (search / "summary.json").write_text(json.dumps({"identity": {}}))
     fresh = {"mean": 0.8, "deviation": 0.0123, "scores": {"2001": 0.79, "2002": 0.81}, "failed": []}
+    selection = {"mean": 0.81, "deviation": 0.01, "scores": {"1001": 0.81}, "failed": []}
     winner = {"label": "trial 3 (fsd_il)", "role": "winner", "trial": 3, "config": {}, "fresh": fresh}
+    winner |= {"search_score": 0.82, "selection": selection}
     other = {"label": "ce", "role": "baseline", "trial": None, "config": {}, "fresh": fresh | {"mean": 0.7}}
     made = {"winner": winner, "configurations": [winner, other], "fresh_seeds": [2001, 2002], "dev_examples": 872}
-    made["differences"] = [{"baseline": "ce", "verdict": "better beyond noise"}]
+    made |= {"metric": "accuracy", "selection_seeds": [1001]}
+    made["optimism"] = {"search": 0.82, "selection": 0.81, "fresh": 0.8}
+    seeds = {"estimate": 0.1, "low": 0.05, "high": 0.15}
+    made["differences"] = [{"baseline": "ce", "verdict": "better beyond noise", "seeds": seeds, "examples": None}]
     (search / "confirm").mkdir()
     (search / "confirm" / "summary.json").write_text(json.dumps(made))
     return home, student, home / "E", run(student, home / "E")
