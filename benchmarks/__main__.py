@@ -3,13 +3,15 @@
 import argparse
 import json
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import building, sharing, steps
+from benchmarks import building, operations, sharing, steps
 from benchmarks import setting as settings
 from fsd_tune.device import cpu_has_bf16
 from fsd_tune.errors import InputError
@@ -22,6 +24,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("demo"), help="where input and memories lie")
     parser.add_argument("--rounds", type=int, default=15, help="neighbours compared for each ratio of steps")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    parser.add_argument("--only", help="some of the parts, such as steps-bf16,operations,sharing")
     parser.add_argument("--peak", help="(used by itself) print the peak memory of a run of this method")
     given = parser.parse_args()
     if given.device == "cuda" and not torch.cuda.is_available():
@@ -31,26 +34,29 @@ def main() -> None:
         print(building.peak_of(setting, given.peak))
         return
     precisions = ["bf16"] if given.device == "cuda" else ["float32", *(["bf16"] if cpu_has_bf16() else [])]
-    rows: list[dict[str, object]] = []
-
-    def say(what: str) -> None:
-        print(f"  {what} ...", file=sys.stderr, flush=True)
-
-    for precision in precisions:
-        say(f"steps in {precision}")
-        rows += steps.against_plain(setting, precision, given.rounds)
-    say("published-style steps")
-    rows.append(steps.against_published(setting, max(3, given.rounds // 3)))
-    say("building outputs and memory")
-    rows += building.against_inference(setting, precisions[-1], 3)
-    say("peak memory")
-    rows.append(building.peak(setting, 2))
+    parts: dict[str, Callable[[], list[dict[str, object]]]] = {
+        f"steps-{precision}": partial(steps.against_plain, setting, precision, given.rounds) for precision in precisions
+    }
+    parts |= {
+        "operations": lambda: operations.table(setting, steps.METHODS, precisions[-1]),
+        "published": lambda: [steps.against_published(setting, max(3, given.rounds // 3))],
+        "building": lambda: building.against_inference(setting, precisions[-1], 3),
+        "peak": lambda: [building.peak(setting, 2)],
+    }
     if given.device == "cuda":
-        say("trials that share the GPU")
-        rows += sharing.trials_an_hour(setting)
-    searched = building.wall(given.folder / "search")
-    rows += [searched] if searched else []
-    lines = building.sizes(setting)
+        parts["resident"] = lambda: steps.against_host_batches(setting, given.rounds)
+        parts["sharing"] = lambda: sharing.trials_an_hour(setting)
+    chosen = given.only.split(",") if given.only else list(parts)
+    if not set(chosen) <= parts.keys():
+        raise InputError(f"--only: found {given.only}, but must be some of {','.join(parts)}.")
+    rows: list[dict[str, object]] = []
+    for name in chosen:
+        print(f"  {name} ...", file=sys.stderr, flush=True)
+        rows += parts[name]()
+    if not given.only:
+        searched = building.wall(given.folder / "search")
+        rows += [searched] if searched else []
+    lines = [] if given.only else building.sizes(setting)
     if given.json:
         print(json.dumps({"machine": setting.describe(), "rows": rows, "sizes": lines}, indent=1))
         return

@@ -146,12 +146,12 @@ def cka_loss(value: Tensor, defined: Tensor) -> Tensor:
     This is the loss of Jung et al. (2023, arXiv 2204.08922); see docs/explanation/method.md, "CKA".
 
     Args:
-        value: CKA values of any shape, as `cka_of` returns them.
+        value: CKA values [..., n], or a scalar, as `cka_of` returns them.
         defined: the mask of the defined values, bool of the same shape.
 
     Returns:
-        A scalar, differentiable with respect to `value`.
+        [...], differentiable with respect to `value`.
     """
-    count = defined.sum()
-    mean = torch.where(defined, value, 0.0).abs().sum() / count.clamp(min=1)
+    count = defined.sum(-1)
+    mean = torch.where(defined, value, 0.0).abs().sum(-1) / count.clamp(min=1)
     return torch.where(count > 0, -torch.log(torch.where(count > 0, mean, 1.0) + 1e-8), 0.0)

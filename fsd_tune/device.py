@@ -42,20 +42,21 @@ def cpu_has_bf16() -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-def resolve_precision(precision: str, device: torch.device) -> str:
+def resolve_precision(precision: str, device: torch.device, native_bf16: bool | None = None) -> str:
     """Return the precision that a setting names.
 
     Args:
-        precision: auto, float32 or bf16. auto is bf16 if the device runs it natively, else float32; GPUs of other
-            machines count as native.
+        precision: auto, float32 or bf16. auto is bf16 if the device multiplies it natively, else float32, because
+            emulation (on a T4 or V100) is slower than float32.
         device: the device that computes.
+        native_bf16: whether it multiplies bfloat16 natively; None if it is a device of this machine.
     """
     if precision != "auto":
         return precision
-    if device.type == "cuda" and not torch.cuda.is_available():
-        return "bf16"
-    native = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_has_bf16()
-    return "bf16" if native else "float32"
+    if native_bf16 is None:
+        cuda = device.type == "cuda"
+        native_bf16 = torch.cuda.is_bf16_supported(including_emulation=False) if cuda else cpu_has_bf16()
+    return "bf16" if native_bf16 else "float32"
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:

@@ -257,32 +257,12 @@ def elsewhere(address: str | None) -> bool:
     return destination.resolve(address)[1] is not None
 
 
-def device_for(settings: Settings, device: str, address: str | None = None) -> str:
-    """Resolve the device `auto` of trials, if the settings or the cluster determine it.
+def has_gpus() -> bool:
+    """Return whether a node of the connected cluster has a GPU, or a node that the autoscaler may start."""
+    import ray
 
-    Args:
-        settings: the settings of the search.
-        device: `auto`, `cpu` or `cuda`.
-        address: the cluster's address, as for `connect`.
-
-    Returns:
-        For `auto`: `cpu` if `resources.gpus_per_trial` is 0, `cuda` if it is above 0, and `cuda` on a cluster if it is
-        `auto`. Otherwise `device` as it is; torch resolves an `auto` later.
-    """
-    if device == "auto" and (settings.resources.gpus_per_trial != "auto" or elsewhere(address)):
-        return "cuda" if settings.resources.gpus_per_trial else "cpu"
-    return device
-
-
-def gpus_for(settings: Settings, device: str) -> float:
-    """Return the GPUs of a trial before its GPU memory is measured; `auto` gives a whole GPU.
-
-    Args:
-        settings: the settings of the search.
-        device: `cpu` or `cuda`.
-    """
-    share = settings.resources.gpus_per_trial
-    return share if not isinstance(share, str) else float(device == "cuda")
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return any(node.get("GPU", 0) for node in (*alive, *_future_nodes({"GPU": 1})))
 
 
 def build_cpus(gpus: float) -> int:

@@ -84,3 +84,10 @@ def _room(copies: Path) -> int:
     existing_folder = next(path for path in (copies, *copies.parents) if path.exists())
     present = sum(path.stat().st_size for path in copies.rglob("*") if path.is_file())
     return present + shutil.disk_usage(existing_folder).free
+
+
+def gpu_multiplies_bf16() -> bool:
+    """Return whether the GPU that this task was given multiplies bfloat16 natively; emulation does not count."""
+    import torch
+
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)

@@ -12,7 +12,9 @@ from ray import cloudpickle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fsd_tune.cluster import node_probe
+from fsd_tune.cluster.task_pool import as_task
 from fsd_tune.errors import FsdTuneError, InputError
+from fsd_tune.storage import waiting
 from fsd_tune.storage.experiment_folder import ExperimentFolder
 from fsd_tune.storage.remote_experiment_folder import RemoteExperimentFolder
 from fsd_tune.versions import versions
@@ -21,6 +23,9 @@ from fsd_tune.versions import versions
 cloudpickle.register_pickle_by_value(node_probe)
 
 _ANSWER_SECONDS = 18.0
+# The share of a GPU for a probe, which leaves room beside trials.
+_PROBED_GPU = 0.001
+_FREE_GPU_SECONDS = 12 * 3600.0
 # Ray's own processes eventually fail with less free space.
 _FREE_BYTES = 1e9
 # If these versions differ, a trial computes other results or cannot unpickle its arguments.
@@ -96,7 +101,6 @@ class _NodeProbe:
         self._marks = _Marks(experiment, f".seen-{self._token}")
         self._marks.write(self._token)
         self._own_versions = versions()
-        self._task = ray.remote(node_probe.probe)
 
     def send(self, node: dict[str, Any]) -> Any:
         """Start the probe on a node, an entry of `ray.nodes()`, and return the reference to its answer."""
@@ -105,9 +109,8 @@ class _NodeProbe:
         on_this_node = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         # A node without CPUs runs no trials, so nothing is copied to it.
         copies = str(needs.copies) if needs.copies is not None and node["Resources"].get("CPU") else ""
-        return self._task.options(
-            num_cpus=0, num_gpus=0.001 if with_gpu else 0, max_retries=0, scheduling_strategy=on_this_node
-        ).remote(
+        task = as_task(node_probe.probe, cpus=0, gpus=_PROBED_GPU if with_gpu else 0)
+        return task.options(scheduling_strategy=on_this_node).remote(
             folder=self._marks.location,
             mark=self._marks.name,
             token=self._token,
@@ -283,3 +286,32 @@ def _is_alive(node: dict[str, Any]) -> bool:
 
 def _short_id(node: dict[str, Any]) -> str:
     return str(node["NodeID"])[:8]
+
+
+def gpus_multiply_bf16() -> bool:
+    """Return whether the GPUs of all nodes of the connected cluster multiply bfloat16 natively.
+
+    If no node with a GPU lives yet, wait for the first one that the autoscaler starts.
+
+    Raises:
+        WaitedTooLongError: no GPU was free for hours.
+    """
+    task = as_task(node_probe.gpu_multiplies_bf16, cpus=0, gpus=_PROBED_GPU)
+    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU", 0) > 0]
+    asked = [
+        task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote() for node in nodes
+    ]
+    asked = asked or [task.remote()]
+    wait = waiting.Wait(
+        lambda: "a free GPU of this Ray cluster, to learn its precision",
+        _FREE_GPU_SECONDS,
+        "`--precision float32` or bf16 asks no GPU.",
+    )
+    while len(ray.wait(asked, num_returns=len(asked), timeout=0)[0]) < len(asked):
+        wait.pause()
+    native = True
+    for reference in asked:
+        # A node that cannot run the task is named when all nodes are checked.
+        with contextlib.suppress(ray.exceptions.RayError):
+            native &= ray.get(reference)
+    return native

@@ -101,6 +101,22 @@ class _Pool(ABC, Generic[Item]):
         """Stop all calls that still run."""
 
 
+def as_task(function: Callable[..., Any], *, tries: int = 1, cpus: float = 1, gpus: float = 0) -> Any:
+    """Return a function as a Ray task. The process of a task with a GPU ends with it.
+
+    Ray keeps the process of a task for the next one. With a CUDA context and what torch's allocator holds back, it
+    would occupy GPU memory beside the trials.
+
+    Args:
+        function: every node must be able to import it.
+        tries: number of attempts if its process dies.
+        cpus: number of CPUs of a task.
+        gpus: number of GPUs of a task; may be a fraction.
+    """
+    calls = 1 if gpus else 0  # 0: any number
+    return ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=tries - 1, max_calls=calls)(function)
+
+
 class TaskPool(_Pool[Item]):
     """A pool of Ray tasks; Ray itself repeats a task whose process dies."""
 
@@ -117,7 +133,7 @@ class TaskPool(_Pool[Item]):
             gpus: number of GPUs of a task; may be a fraction.
         """
         super().__init__(limit, tries)
-        self._task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=tries - 1)(function)
+        self._task = as_task(function, tries=tries, cpus=cpus, gpus=gpus)
         self._running: set[Any] = set()
 
     def _submit(self, arguments: tuple[Any, ...]) -> Any:

@@ -3,8 +3,8 @@
 Jung et al., "Feature structure distillation with Centered Kernel Alignment in BERT transferring", 2023,
 arXiv 2204.08922; formulas in docs/explanation/method.md, "Loss terms".
 
-Shapes: B examples, n tokens, H and H' hidden sizes of teacher and student. Inputs in half precision are computed in
-float32.
+Shapes: B examples, n tokens, H and H' hidden sizes of teacher and student; `...` are optional dimensions of layer
+pairs, which are computed together. Inputs in half precision are computed in float32.
 """
 
 import torch
@@ -19,12 +19,12 @@ def intra_loss(teacher: Tensor, student: Tensor, mask: Tensor | None = None) -> 
     The intra-feature term of Jung et al. (2023, arXiv 2204.08922).
 
     Args:
-        teacher: hidden states [B, n, H], any floating dtype.
-        student: hidden states [B, n, H'], any floating dtype.
+        teacher: hidden states [..., B, n, H], any floating dtype.
+        student: hidden states [..., B, n, H'], any floating dtype.
         mask: [B, n], nonzero at real tokens; None counts every position.
 
     Returns:
-        A scalar of at least -1e-8; 0 with zero gradient if no example has two different tokens.
+        [...] of at least -1e-8; 0 with zero gradient if no example has two different tokens.
 
     Example:
         >>> import torch
@@ -41,12 +41,12 @@ def local_loss(teacher: Tensor, student: Tensor, mask: Tensor | None = None) -> 
     The local inter-feature term of Jung et al. (2023, arXiv 2204.08922).
 
     Args:
-        teacher: hidden states [B, n, H], any floating dtype.
-        student: hidden states [B, n, H'], any floating dtype.
+        teacher: hidden states [..., B, n, H], any floating dtype.
+        student: hidden states [..., B, n, H'], any floating dtype.
         mask: [B, n], nonzero at real tokens; None keeps every position.
 
     Returns:
-        A scalar of at least -1e-8; 0 with zero gradient if the examples of one side are all equal.
+        [...] of at least -1e-8; 0 with zero gradient if the examples of one side are all equal.
 
     Example:
         >>> import torch
@@ -61,13 +61,13 @@ def flatten(feature: Tensor, mask: Tensor | None = None) -> Tensor:
     """Flatten the tokens of each example, in at least float32, with zeros at padded positions.
 
     Args:
-        feature: [B, n, H].
+        feature: [..., B, n, H].
         mask: [B, n], nonzero at real tokens; None keeps every position.
 
     Returns:
-        [B, n * H].
+        [..., B, n * H].
     """
     feature = widen(feature)
     if mask is not None:
         feature = torch.where(mask.unsqueeze(-1) > 0, feature, 0.0)
-    return feature.flatten(1)
+    return feature.flatten(-2)

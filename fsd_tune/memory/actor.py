@@ -15,6 +15,7 @@ from ray.exceptions import GetTimeoutError, ObjectLostError, RayActorError
 
 from fsd_tune.cluster import connection, placement
 from fsd_tune.cluster.leases import Leases
+from fsd_tune.cluster.task_pool import as_task
 from fsd_tune.errors import FsdTuneError
 from fsd_tune.memory.arrays import Arrays, open_arrays
 from fsd_tune.memory.build import BuiltMemory, NotBuiltError, build_artifacts
@@ -34,7 +35,6 @@ _RESTART_SECONDS = 3600.0
 _LEAVE_SECONDS = 30.0
 
 
-@ray.remote(max_retries=3)  # type: ignore[untyped-decorator]
 def _build(spec: MemorySpec, cpus: int, actor: Any) -> BuiltMemory:
     _hide_gpus()
     torch.set_num_threads(max(1, cpus))
@@ -131,7 +131,7 @@ class _Memory:
             "Other work has them all; the same command continues later.",
             lambda text: self._show(text, 0, 1),
         )
-        task = _build.options(num_cpus=cpus, num_gpus=gpus)
+        task = as_task(_build, tries=4, cpus=cpus, gpus=gpus)
         reference = task.remote(spec, cpus, ray.get_runtime_context().current_actor)
         # The task reports as soon as it runs.
         while not self._building and not _is_ready(reference):

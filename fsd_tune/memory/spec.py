@@ -109,7 +109,7 @@ class MemorySpec:
         device: str = "auto",
         *,
         remote: str | None = None,
-        elsewhere: bool = False,
+        native_bf16: bool | None = None,
     ) -> "MemorySpec":
         """Return the specification of the artefacts that a search or a run with these settings needs.
 
@@ -122,17 +122,18 @@ class MemorySpec:
             folder: the folder of the artefacts.
             device: auto, cpu or cuda.
             remote: the URI that holds the artefacts for all nodes; None when all nodes share `folder`.
-            elsewhere: the work runs on other machines, as for `device.select_device`.
+            native_bf16: whether the GPUs of other machines, which then compute, multiply bfloat16 natively; None if
+                this machine computes.
         """
         methods = set(settings.methods)
         layer_counts = inputs.teacher.layers, settings.student.layers
         pairs = layer_pairs(settings.loss.layers, *layer_counts) if methods & USES_FEATURES else ()
         pair = global_pair(settings.loss.layers, *layer_counts)
         memory_pair = pair if methods & USES_MEMORY else None
-        chosen_device = select_device(device, elsewhere)
+        chosen_device = select_device(device, remote=native_bf16 is not None)
         source = init_source(settings.student, inputs.teacher)
         precision, said = usable_precision(
-            resolve_precision(settings.precision, chosen_device),
+            resolve_precision(settings.precision, chosen_device, native_bf16),
             [inputs.teacher.path, *([] if source is None else [source])],
         )
         # The memory's layer is always stored: a later search with a memory then needs no second pass.

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fsd_tune.cka import CentredGram, centred_gram
 from fsd_tune.data.batching import inputs_for
+from fsd_tune.data.ragged import RaggedTensors
 from fsd_tune.device import autocast, send
 from fsd_tune.losses import GlobalTargets, distances_and_cosines, flatten
 from fsd_tune.memory.teacher_memory import TeacherMemory
@@ -86,6 +87,42 @@ class CachedTeacher:
                 self._memory_gram,
             )
         return TeacherBatch(send(self.outputs.logits[rows], self.device), features, targets)
+
+
+class ResidentTeacher:
+    """Teacher targets from arrays that were copied to the GPU once; equal to those of `CachedTeacher`."""
+
+    def __init__(
+        self, outputs: TeacherOutputs, memory: TeacherMemory | None, layers: Sequence[int], device: torch.device
+    ) -> None:
+        """Copy the arrays to the device.
+
+        Args:
+            outputs: the teacher's logits and features.
+            memory: centroids and targets, or None if no method uses one.
+            layers: the teacher layers whose features are used.
+            device: where they are kept.
+        """
+        self._device = device
+        self._logits = torch.tensor(outputs.logits).to(device)
+        shards = {str(layer): (outputs.shards[layer], 0) for layer in layers}
+        self._features = RaggedTensors(shards, outputs.offsets, device)
+        self._targets: GlobalTargets | None = None
+        if memory is not None:
+            self._targets = GlobalTargets(
+                torch.tensor(memory.distances).to(device),
+                torch.tensor(memory.cosines).to(device),
+                centred_gram(torch.tensor(memory.centroids).to(device)),
+            )
+
+    def batch(self, rows: NDArray[np.int64], inputs: Mapping[str, Tensor]) -> TeacherBatch:
+        """Return the teacher's part of one batch; see `TeacherTargets.batch`."""
+        features = self._features.gather(rows, inputs["input_ids"].shape[1])
+        chosen = send(rows, self._device)
+        targets = self._targets
+        if targets is not None:
+            targets = GlobalTargets(targets.distances[chosen], targets.cosines[chosen], targets.memory_gram)
+        return TeacherBatch(self._logits[chosen], {int(layer): states for layer, states in features.items()}, targets)
 
 
 @dataclass(frozen=True)

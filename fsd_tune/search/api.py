@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fsd_tune.cluster import connection, nodes
+from fsd_tune.cluster import accelerator, connection, nodes
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.report.results import Results, load
 from fsd_tune.search import budget
@@ -172,7 +172,11 @@ def execute(plan: SearchPlan, options: RunOptions) -> Results:
 def _run_trials(plan: SearchPlan, past: ResumeState, to_do: int, notes: list[str], options: RunOptions) -> Results:
     """Check the connected cluster, describe the search in its folder, and run it."""
     spec = plan.spec
-    gpus = connection.gpus_for(plan.settings, spec.device)
+    gpus = accelerator.gpus_for(plan.settings, spec.device)
+    idle = "" if gpus else accelerator.idle_note(plan.settings, options.device)
+    if idle:
+        notes.append(idle)
+        options.shown().line(f"note: {idle}")
     workers = connection.workers(plan.settings, gpus)
     spec = dataclasses.replace(spec, brought=plan.experiment.upload_inputs(spec.model_folders))
     paths = [] if spec.brought else spec.model_folders

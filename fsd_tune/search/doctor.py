@@ -265,12 +265,13 @@ def _ray(request: CheckRequest) -> list[Check]:
 
 
 def _nodes(request: CheckRequest) -> list[Check]:
+    from fsd_tune.cluster import accelerator, nodes
     from fsd_tune.cluster import connection as cluster
-    from fsd_tune.cluster import nodes
 
     gpus = 0.0
     if request.settings is not None:
-        gpus = cluster.gpus_for(request.settings, cluster.device_for(request.settings, "auto", request.address))
+        chosen = accelerator.choose(request.settings, "auto", request.address)
+        gpus = accelerator.gpus_for(request.settings, chosen.device)
     paths = [str(Path(path).absolute()) for path in (request.teacher,) if path and Path(path).is_dir()]
     checks = []
     needed = _bytes_at_most(request)

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fsd_tune.cluster import connection, nodes
+from fsd_tune.cluster.task_pool import as_task
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.memory.actor import build, leave, start
 from fsd_tune.memory.build import BuiltMemory
@@ -210,7 +211,7 @@ class SearchDriver:
         from fsd_tune.search.trial import probe
 
         self.display.line("GPU memory: probing a trial's peak")
-        peak_bytes, total_bytes = ray.get(probe.remote(self.settings, self.plan.spec, memory))
+        peak_bytes, total_bytes = ray.get(as_task(probe, gpus=1).remote(self.settings, self.plan.spec, memory))
         gpus = gpu_packing.gpu_share(peak_bytes, total_bytes)
         self.capacity = replace(self.capacity, gpus=gpus, workers=connection.workers(self.settings, gpus))
         self.display.line(

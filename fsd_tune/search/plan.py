@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fsd_tune.cluster import connection, destination
+from fsd_tune.cluster import accelerator, destination
 from fsd_tune.errors import ProblemCollector
 from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.search import budget
@@ -67,9 +67,10 @@ def plan_search(settings: Settings, inputs: SearchInputs, options: RunOptions) -
     if not isinstance(inputs.output, ExperimentFolder):
         experiment.check_writable("--output")
     memory, remote = experiment.memory_folder(inputs.memory)
-    device = connection.device_for(settings, options.device, options.address)
-    elsewhere = connection.elsewhere(options.address)
-    spec = MemorySpec.from_inputs(settings, loaded, memory, device, remote=remote, elsewhere=elsewhere)
+    chosen = accelerator.choose(settings, options.device, options.address)
+    spec = MemorySpec.from_inputs(
+        settings, loaded, memory, chosen.device, remote=remote, native_bf16=chosen.native_bf16
+    )
     identity = search_folder.describe_identity(settings, spec)
     with experiment.look() as folder:
         search_folder.check_output(folder, identity, options.overwrite, options.resuming)

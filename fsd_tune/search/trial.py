@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import ray
 import torch
 from ray import tune
 
@@ -18,7 +17,6 @@ from fsd_tune.training.distiller import Distiller
 from fsd_tune.training.factory import DistillerFactory
 
 
-@ray.remote(num_gpus=1, max_retries=0)  # type: ignore[untyped-decorator]
 def probe(settings: Settings, spec: MemorySpec, memory: tuple[Any, BuiltMemory] | None) -> tuple[int, int]:
     """Return the peak GPU memory of the largest trial of the space, and the memory of the GPU, in bytes.
 

@@ -291,8 +291,8 @@ class Resources(Section):
         BeforeValidator(_read_gpus),
         Accepted(f"a share of one GPU, a whole number of GPUs up to {_MAX_GPUS}, or auto"),
     ] = Field(
-        default=0.0,
-        description="GPUs per trial; below 1, trials share a GPU; auto: as many share one as its memory holds",
+        default="auto",
+        description="GPUs per trial; below 1, trials share a GPU; auto: none on machines without GPUs, else a share",
     )
     max_concurrent: Whole | None = Field(
         ge=1,

@@ -7,10 +7,13 @@ from typing import Any
 import torch
 
 from fsd_tune.data import splits
+from fsd_tune.data.batching import TokenizedSplit
+from fsd_tune.data.ragged import ResidentSplit
 from fsd_tune.memory.arrays import Arrays
 from fsd_tune.memory.spec import MemorySpec
-from fsd_tune.memory.targets import CachedTeacher, LiveTeacher, TeacherTargets
+from fsd_tune.memory.targets import CachedTeacher, LiveTeacher, ResidentTeacher, TeacherTargets
 from fsd_tune.memory.teacher_memory import TeacherMemory
+from fsd_tune.memory.teacher_outputs import TeacherOutputs
 from fsd_tune.models.layers import global_pair
 from fsd_tune.models.loading import label_order, load_classifier
 from fsd_tune.models.student_init import build_student
@@ -18,6 +21,37 @@ from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import USES_FEATURES, USES_MEMORY, USES_TEACHER
 from fsd_tune.training.distiller import Distiller, start_memory
 from fsd_tune.training.setup import TrainingSetup
+
+# A task's data stay on the GPU if they fit into this share of its memory.
+_RESIDENT_SHARE = 0.1
+
+
+def _gpu_bytes() -> int:
+    return int(torch.cuda.get_device_properties(0).total_memory)
+
+
+class _Resident:
+    """A task's data on the GPU, copied when a run first needs them and kept for the worker's next runs."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._split: ResidentSplit | None = None
+        self._targets: dict[tuple[bool, tuple[int, ...]], ResidentTeacher] = {}
+
+    def split(self, train: TokenizedSplit) -> ResidentSplit:
+        """Return the training split."""
+        if self._split is None:
+            self._split = ResidentSplit(train, self._device)
+        return self._split
+
+    def targets(
+        self, outputs: TeacherOutputs, memory: TeacherMemory | None, layers: tuple[int, ...]
+    ) -> ResidentTeacher:
+        """Return the teacher's targets of a method; those of the last method make room for them."""
+        key = memory is not None, layers
+        if key not in self._targets:
+            self._targets = {key: ResidentTeacher(outputs, memory, layers, self._device)}
+        return self._targets[key]
 
 
 @dataclass
@@ -35,9 +69,23 @@ class DistillerFactory:
     arrays: Arrays | None
     _start: Any = field(default=None, repr=False)
     _teacher: Any = field(default=None, repr=False)
+    _resident: "_Resident | None" = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         self.spec.bring()
+        if self.spec.device == "cuda" and self._nbytes <= _RESIDENT_SHARE * _gpu_bytes():
+            self._resident = _Resident(torch.device("cuda"))
+
+    def keep_on_host(self) -> None:
+        """Make the batches of later runs on the host, as for data that are too large for the GPU."""
+        self._resident = None
+
+    @property
+    def _nbytes(self) -> int:
+        """The bytes of the training split and of the teacher's arrays."""
+        split = self.spec.train
+        types = 0 if split.types is None else split.types.nbytes
+        return split.ids.nbytes + types + split.labels.nbytes + (0 if self.arrays is None else self.arrays.nbytes)
 
     def distiller(self, config: dict[str, Any], reports: int, seed: int | None = None) -> Distiller:
         """Return a run at step 0, which does not depend on earlier calls.
@@ -75,6 +123,7 @@ class DistillerFactory:
             seed=seed,
             precision=spec.precision,
             device=device,
+            resident=None if self._resident is None else self._resident.split(spec.train),
         )
         return Distiller(setup, model, None if memory is None else self._memory_start(model, memory, seed))
 
@@ -83,6 +132,8 @@ class DistillerFactory:
         spec = self.spec
         assert self.arrays is not None
         if self.arrays.outputs is not None:
+            if self._resident is not None:
+                return self._resident.targets(self.arrays.outputs, memory, layers)
             return CachedTeacher(self.arrays.outputs, memory, layers, device)
         assert spec.live
         task = splits.get_task(spec.task)

@@ -4,9 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
-from fsd_tune.data.batching import TokenizedSplit
+from fsd_tune.data.batching import TokenizedSplit, collate
+from fsd_tune.data.ragged import ResidentSplit
 from fsd_tune.data.splits import Task
 from fsd_tune.memory.targets import TeacherTargets
 
@@ -29,6 +33,7 @@ class TrainingSetup:
         seed: of batch order and dropout.
         precision: `bf16` or `float32`.
         device: the device that trains the model.
+        resident: `train` on that device; None if batches are made on the host.
     """
 
     task: Task
@@ -44,8 +49,20 @@ class TrainingSetup:
     seed: int
     precision: str
     device: torch.device
+    resident: ResidentSplit | None = None
 
     @property
     def published(self) -> bool:
         """True if steps are made as in the published code: padding, clipping, epsilon and accumulation."""
         return self.padding == "published"
+
+    def batch(self, rows: NDArray[np.int64]) -> dict[str, Tensor]:
+        """Return a training batch as a model's inputs and `labels`, see `batching.collate`.
+
+        Args:
+            rows: int64 [B], indices of training examples.
+        """
+        pad_to = self.train.max_length if self.published else None
+        if self.resident is not None:
+            return self.resident.collate(rows, pad_to)
+        return collate(self.train, rows, self.device, pad_to)

@@ -1,8 +1,10 @@
 """What a search asks a cluster before it starts: how many trials fit, also on machines that are still to come."""
 
+import contextlib
 import http.server
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -10,9 +12,10 @@ import threading
 from pathlib import Path
 
 import pytest
+import torch
 
-from fsd_tune.cluster import connection, destination
-from fsd_tune.device import resolve_precision, select_device
+from fsd_tune.cluster import accelerator, connection, destination
+from fsd_tune.device import resolve_precision
 from fsd_tune.errors import InputError
 from tests import ROOT
 from tests.helpers.searching import short_folder
@@ -73,19 +76,90 @@ def test_a_memory_is_built_with_the_cpus_that_are_free_on_a_node_that_has_its_gp
     assert connection.build_cpus(0) == 1
 
 
-def test_gpus_may_be_elsewhere(monkeypatch, load_settings):
+def test_the_device_of_a_search_on_this_machine(monkeypatch, load_settings):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    share, auto, none = (load_settings(**{"resources.gpus_per_trial": value}) for value in (0.5, "auto", 0))
+    assert load_settings().resources.gpus_per_trial == "auto"
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    asked, auto = (load_settings(**{"resources.gpus_per_trial": share}) for share in (0.5, "auto"))
+    assert accelerator.choose(auto, "auto") == accelerator.choose(none, "auto") == accelerator.Accelerator("cpu")
+    for settings, device, problem in (
+        (share, "auto", "resources.gpus_per_trial: found 0.5, but this machine has no CUDA device that torch sees."),
+        (auto, "cuda", "--device: found cuda, but this machine has no CUDA device that torch sees."),
+        (none, "cuda", "--gpus-per-trial: found 0, but must be auto or above 0 with --device cuda."),
+    ):
+        with pytest.raises(InputError, match=re.escape(problem)):
+            accelerator.choose(settings, device)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert [accelerator.choose(settings, "auto").device for settings in (share, auto, none)] == ["cuda", "cuda", "cpu"]
+    assert [accelerator.gpus_for(settings, "cuda") for settings in (share, auto)] == [0.5, 1.0]
+    assert accelerator.gpus_for(auto, "cpu") == 0
+
+
+@pytest.fixture
+def cluster_of(monkeypatch, nodes):
+    """A function that makes the connected cluster have these nodes, whose GPUs give these answers on bfloat16."""
+    answers: list[bool] = []
+    monkeypatch.setattr(connection, "connect", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr("ray.wait", lambda asked, num_returns, timeout: (asked, []))
+    monkeypatch.setattr("ray.get", lambda answer: answer)
+
+    class Task:
+        def options(self, **_):
+            return self
+
+        def remote(self):
+            return answers.pop()
+
+    monkeypatch.setattr("fsd_tune.cluster.nodes.as_task", lambda *_, **__: Task())
+
+    def make(gpus, found, future=""):
+        nodes[:] = [
+            {"Alive": True, "NodeID": f"{i:056x}", "Resources": {"CPU": 4, "GPU": n}} for i, n in enumerate(gpus)
+        ]
+        answers[:] = found
+        monkeypatch.setenv("FSD_TUNE_NODES", future)
+
+    return make
+
+
+def test_the_device_of_a_search_on_a_cluster(cluster_of, load_settings):
+    settings = load_settings(precision="auto")
+    cluster_of([0, 0], [])
+    assert accelerator.choose(settings, "auto", "h:1") == accelerator.Accelerator("cpu")
+    with pytest.raises(InputError, match="--device: found cuda, but no node of this cluster has a GPU"):
+        accelerator.choose(settings, "cuda", "h:1")
+    with pytest.raises(InputError, match=r"gpus_per_trial: found 1\.0, but no node"):
+        accelerator.choose(load_settings(**{"resources.gpus_per_trial": 1}), "auto", "h:1")
+    for gpus, answers, native in (([0, 1], [True], True), ([1, 2], [True, False], False), ([1, 1], [True, True], True)):
+        cluster_of(gpus, answers)
+        assert accelerator.choose(settings, "auto", "h:1") == accelerator.Accelerator("cuda", native)
+    cluster_of([0], [False], json.dumps(AWS))
+    assert accelerator.choose(settings, "auto", "h:1") == accelerator.Accelerator("cuda", False), "one that is to come"
+    cluster_of([1], [])
+    assert accelerator.choose(load_settings(precision="bf16"), "auto", "h:1").device == "cuda", "nobody is asked"
+    assert accelerator.choose(settings, "cpu", "h:1") == accelerator.Accelerator("cpu")
+
+
+def test_gpus_that_no_trial_uses_are_named(nodes, load_settings):
+    assert accelerator.idle_note(load_settings(), "auto") == ""
+    nodes.append({"Alive": True, "Resources": {"CPU": 4, "GPU": 2}})
+    nodes.append({"Alive": False, "Resources": {"CPU": 4, "GPU": 2}})
+    none = load_settings(**{"resources.gpus_per_trial": 0})
     assert (
-        connection.device_for(asked, "auto") == "cuda"
-        and connection.device_for(load_settings(), "auto", "h:1") == "cpu"
+        accelerator.idle_note(load_settings(), "cpu") == "2 GPUs are not used: --device cpu; --device auto uses them."
     )
-    assert connection.device_for(auto, "auto") == "auto" and connection.device_for(auto, "auto", "head:6379") == "cuda"
-    with pytest.raises(InputError, match="no CUDA device"):
-        select_device("cuda", connection.elsewhere(None))
-    there = select_device("cuda", connection.elsewhere("head:6379"))
-    assert there.type == "cuda" and resolve_precision("auto", there) == "bf16"
+    assert accelerator.idle_note(none, "auto") == "2 GPUs are not used: resources.gpus_per_trial is 0; auto uses them."
+    nodes[1]["Resources"]["GPU"] = 1.0
+    assert re.fullmatch(
+        r"1 GPU is not used: torch \S+ sees no CUDA device\.", accelerator.idle_note(load_settings(), "auto")
+    )
+
+
+def test_a_gpu_that_only_emulates_bf16_computes_in_float32(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation=True: including_emulation)
+    cuda = torch.device("cuda")
+    assert resolve_precision("auto", cuda) == resolve_precision("auto", cuda, native_bf16=False) == "float32"
+    assert resolve_precision("auto", cuda, native_bf16=True) == resolve_precision("bf16", cuda) == "bf16"
 
 
 def test_auto_is_answered_at_once_when_the_last_cluster_is_gone(monkeypatch):

@@ -19,6 +19,7 @@ import ray
 from ray.cluster_utils import Cluster
 from fsd_tune import errors
 from fsd_tune.cluster import nodes as cluster_nodes, placement
+from fsd_tune.cluster.task_pool import as_task
 from fsd_tune.memory import actor as memory_actor
 from fsd_tune.storage.open_folder import open_experiment
 few = {"object_store_memory": 10**8, "include_dashboard": False}
@@ -43,6 +44,10 @@ def nodes(kind, cpus, gpus):
     return sorted(found.count(node) for node in set(found))
 
 found = {f"{kind} {gpus}": nodes(kind, 1, gpus) for kind in ("pack", "spread") for gpus in (0, 0.25, 0.5)}
+for gpus in (0, 1):
+    process = ray.get(as_task(os.getpid, gpus=gpus).remote())
+    time.sleep(2)
+    found[f"process left by a task with {gpus} GPUs"] = Path(f"/proc/{process}").exists()
 actor = memory_actor._actor().remote()
 look = lambda self: (os.environ["CUDA_VISIBLE_DEVICES"], ray.get_runtime_context().get_node_id())
 found["memory actor sees"] = ray.get(actor.__ray_call__.remote(look))[0]
@@ -102,6 +107,7 @@ def test_trials_are_packed_or_spread_and_the_memorys_actor_sees_no_gpu():
     assert found == {
         "pack 0": [4], "pack 0.25": [4], "pack 0.5": [4],
         "spread 0": [2, 2], "spread 0.25": [2, 2], "spread 0.5": [2, 2],
+        "process left by a task with 0 GPUs": True, "process left by a task with 1 GPUs": False,
         "memory actor sees": "", "after a death elsewhere": True,
         "actors on the head": False, "after a death on the head": False, "the head alone is free to all": True,
         "joined": True,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fsd_tune.cluster import connection
+from fsd_tune.cluster import accelerator
 from fsd_tune.errors import InputError, ProblemCollector
 from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.report.compare import differences
@@ -269,13 +269,14 @@ def _load_unchanged(
     data = None if recorded["data"] is None else Path(recorded["data"])
     inputs = load_inputs(settings, recorded_task(recorded), str(recorded["teacher"]), data)
     memory, remote = experiment.memory_folder(recorded["memory"])
-    device = connection.device_for(settings, str(recorded["device"]), address)
-    elsewhere = connection.elsewhere(address)
+    chosen = accelerator.choose(settings, str(recorded["device"]), address)
     memory_settings = settings
     if not set(settings.methods) & USES_TEACHER:
         # A search of ce alone needs no teacher, but its kd baseline does.
         memory_settings = settings.model_copy(update={"method": Choice(choice=("ce", "kd"))})
-    spec = MemorySpec.from_inputs(memory_settings, inputs, memory, device, remote=remote, elsewhere=elsewhere)
+    spec = MemorySpec.from_inputs(
+        memory_settings, inputs, memory, chosen.device, remote=remote, native_bf16=chosen.native_bf16
+    )
     changed = differences(searched.results.summary.identity, describe_identity(settings, spec))
     if changed:
         raise InputError([f"{searched.folder}: {difference}." for difference in changed], UNDO)

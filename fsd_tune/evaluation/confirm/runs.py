@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fsd_tune.cluster import connection
+from fsd_tune.cluster import accelerator, connection
 from fsd_tune.cluster.task_pool import ActorPool
 from fsd_tune.errors import FsdTuneError
 from fsd_tune.evaluation.confirm.run_store import FinishedRun, RunRequest, RunStore
@@ -168,7 +168,7 @@ class ConfirmationRuns:
         """
         self._stack.enter_context(connection.connect(*self._connection))
         search = self._settings.search.model_copy(update={"trials": runs})
-        gpus = connection.gpus_for(self._settings, self._spec.device)
+        gpus = accelerator.gpus_for(self._settings, self._spec.device)
         limit = connection.workers(self._settings.model_copy(update={"search": search}), gpus)
         if self._pool is not None and teacher and self._memory is None:
             self._pool.close()  # Its workers started without the memory.

@@ -9,10 +9,11 @@ from transformers import AutoModelForSequenceClassification
 from fsd_tune import losses
 from fsd_tune.data import splits
 from fsd_tune.data.batching import collate
+from fsd_tune.data.ragged import ResidentSplit
 from fsd_tune.memory.arrays import open_arrays
 from fsd_tune.memory.build import build_artifacts
 from fsd_tune.memory.spec import MemorySpec
-from fsd_tune.memory.targets import LiveTeacher
+from fsd_tune.memory.targets import LiveTeacher, ResidentTeacher
 from fsd_tune.models.inference import predict
 from fsd_tune.models.layers import layer_pairs
 from fsd_tune.models.loading import label_order, load_classifier
@@ -409,3 +410,32 @@ def test_a_run_with_the_published_memory(bench, start):
         assert not distiller.memory[held.sizes == 0].any() and distiller.memory[held.sizes > 0].any(1).all()
     records = run(distiller)
     assert all("diverged" not in record and math.isfinite(record["loss/global"]) for record in records)
+
+
+@pytest.mark.parametrize("method", sorted(USES_FEATURES - {"pkd"}))
+@pytest.mark.parametrize("padding", ["masked", "published"])
+def test_terms_of_several_pairs_are_equal_in_one_call(bench, method, padding, monkeypatch):
+    """The way of a GPU, on a CPU: one call for all layer pairs, and data and targets that lie on the device."""
+    overrides = {"loss.layers": "[[1, 1], [2, 2]]", "data.padding": padding}
+    if padding == "published":
+        overrides["student.memory_start"] = "published"
+    workbench, config = bench(method, **overrides)
+    one_by_one, together = (workbench.distiller(config, 1) for _ in range(2))
+    assert len(one_by_one.setup.pairs) > 1
+    outputs, memory = workbench.arrays.outputs, workbench.arrays.memory
+    layers = sorted({t for t, _ in together.setup.pairs})
+    resident = ResidentTeacher(outputs, memory if one_by_one.memory is not None else None, layers, CPU)
+    together.setup = replace(together.setup, targets=resident, resident=ResidentSplit(together.setup.train, CPU))
+    rows = np.arange(6)
+    results = []
+    for distiller in (one_by_one, together):
+        on_gpu = distiller is together
+        monkeypatch.setattr(training_terms, "_computes_pairs_together", lambda *_, on_gpu=on_gpu: on_gpu)
+        distiller.model.eval()
+        terms = terms_of(distiller, rows)
+        sum(terms[name] * weight for name, weight in distiller.weights.items()).backward()
+        gradient = torch.cat([p.grad.flatten() for p in distiller.model.parameters() if p.grad is not None])
+        results.append(({name: value.item() for name, value in terms.items()}, gradient))
+    (expected, gradient), (got, other) = results
+    assert got == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    assert (gradient - other).norm() < 1e-4 * gradient.norm()
