@@ -210,14 +210,15 @@ class SearchDriver:
         from fsd_tune.search import gpu_packing
         from fsd_tune.search.trial import probe
 
-        self.display.line("GPU memory: probing a trial's peak")
-        peak_bytes, total_bytes = ray.get(as_task(probe, gpus=1).remote(self.settings, self.plan.spec, memory))
-        gpus = gpu_packing.gpu_share(peak_bytes, total_bytes)
+        self.display.line("GPU: probing the largest trial")
+        found = ray.get(as_task(probe, gpus=1).remote(self.settings, self.plan.spec, memory))
+        gpus = gpu_packing.gpu_share(found)
         self.capacity = replace(self.capacity, gpus=gpus, workers=connection.workers(self.settings, gpus))
-        self.display.line(
-            f"GPU memory: a trial takes {peak_bytes / 1e9:.1f} of {total_bytes / 1e9:.1f} GB, "
-            f"so {round(1 / gpus)} share a GPU"
-        )
+        if gpu_packing.keeps_busy(found):
+            reason = f"a trial keeps it busy (the host needs {found.host_seconds / found.step_seconds:.0%} of a step)"
+        else:
+            reason = f"a trial takes {found.peak_bytes / 1e9:.1f} of the {found.free_bytes / 1e9:.1f} GB that are free"
+        self.display.line(f"GPU: {reason}, so {round(1 / gpus)} to a GPU")
         self._write_summary(workers=self.capacity.workers, gpus_per_trial=gpus)
 
     def _tune(self, memory: Memory) -> bool:

@@ -1,8 +1,11 @@
 """Choose how many trials share a GPU (`resources.gpus_per_trial: auto`).
 
-A few training steps of the largest trial measure its peak memory. The probe that runs on a GPU node is `trial.probe`.
+A few training steps of the largest trial measure its peak memory, and whether the host or the GPU limits its speed. The
+probe that runs on a GPU node is `trial.probe`.
 """
 
+import time
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,10 +22,14 @@ from fsd_tune.training.distiller import Distiller
 _USABLE = 0.9
 # Memory of a CUDA context with its kernels, once per process.
 _CONTEXT_BYTES = 700 << 20
-# The number of students assumed to keep a GPU busy. It is not measured: `make bench BENCH="--device cuda"` prints
-# trials per hour for 1, 2, 4 and 8.
-MOST = 4
-_STEPS = 3
+# `make bench BENCH="--device cuda --only sharing"` prints trials an hour for 1, 2, 4 and 8 on one GPU; 8 are the most
+# that were measured (docs/benchmarks/cost.md).
+MOST = 8
+# If the host has launched a step in less than this share of the step's time, it waits for the GPU for the rest of it.
+# Other trials would then only take turns with this one.
+_HOST_SHARE = 0.5
+_WARM_UP = 3
+_STEPS = 8
 # From this batch size the B x B x B numbers of rkd_angle outweigh a student memory of BERT-base size.
 _CUBIC = 256
 
@@ -48,36 +55,73 @@ def largest_configuration(settings: Settings) -> dict[str, Any]:
     return resolve(settings, {"method": max(costs, key=lambda method: costs[method])} | values)
 
 
-def measure_peak(distiller: Distiller) -> int:
-    """Train a few steps on the longest examples and return the peak of the allocator's GPU memory in bytes.
+@dataclass(frozen=True)
+class Probe:
+    """The needs of the largest trial on a GPU.
+
+    Attributes:
+        peak_bytes: peak memory of torch's allocator.
+        free_bytes: memory of the GPU that was free before the trial.
+        host_seconds: seconds of the host for a step, without waiting for the GPU.
+        step_seconds: seconds of a step.
+    """
+
+    peak_bytes: int
+    free_bytes: int
+    host_seconds: float
+    step_seconds: float
+
+
+def measure(distiller: Distiller, free_bytes: int) -> Probe:
+    """Train a few steps on the longest examples.
 
     Args:
         distiller: a distiller on a GPU, with the configuration to measure.
+        free_bytes: memory of the GPU that was free before the distiller was made.
     """
-    lengths = distiller.setup.train.lengths
-    longest = np.argsort(-lengths, kind="stable")[: distiller.setup.config["batch_size"]]
+    device = distiller.setup.device
+    longest = np.argsort(-distiller.setup.train.lengths, kind="stable")[: distiller.setup.config["batch_size"]]
     distiller.model.train()
-    torch.cuda.reset_peak_memory_stats(distiller.setup.device)
+    torch.cuda.reset_peak_memory_stats(device)
+    for _ in range(_WARM_UP):
+        distiller.train_on(longest)
+    torch.cuda.synchronize(device)
+    start = time.perf_counter()
     for _ in range(_STEPS):
         distiller.train_on(longest)
-    torch.cuda.synchronize(distiller.setup.device)
-    return int(torch.cuda.max_memory_reserved(distiller.setup.device))
+    launched = time.perf_counter()
+    torch.cuda.synchronize(device)
+    done = time.perf_counter()
+    peak = int(torch.cuda.max_memory_reserved(device))
+    return Probe(peak, free_bytes, (launched - start) / _STEPS, (done - start) / _STEPS)
 
 
-def gpu_share(peak_bytes: int, total_bytes: int) -> float:
-    """Return the fraction of a GPU that a trial requests: 1/n for the n trials that fit, at most `MOST`.
+def gpu_share(probe: Probe) -> float:
+    """Return the fraction of a GPU that a trial requests.
 
     Args:
-        peak_bytes: the peak GPU memory of a trial.
-        total_bytes: the memory of the GPU.
+        probe: the needs of the largest trial.
+
+    Returns:
+        1 if a single trial keeps the GPU busy, else 1/n for the n trials that fit into its memory, at most `MOST`.
 
     Raises:
         FsdTuneError: not even one trial fits.
     """
-    fitting = int(_USABLE * total_bytes // (peak_bytes + _CONTEXT_BYTES))
+    fitting = int(_USABLE * probe.free_bytes // (probe.peak_bytes + _CONTEXT_BYTES))
     if fitting < 1:
         raise FsdTuneError(
-            f"A trial takes {peak_bytes / 1e9:.1f} GB of GPU memory, but the GPU has {total_bytes / 1e9:.1f} GB.",
+            f"A trial takes {probe.peak_bytes / 1e9:.1f} GB of GPU memory, but the GPU has only "
+            f"{probe.free_bytes / 1e9:.1f} GB free.",
             hint="Lower batch_size, data.max_length or student.layers, or raise gradient_accumulation.",
         )
-    return 1 / min(fitting, MOST)
+    return 1.0 if keeps_busy(probe) else 1 / min(fitting, MOST)
+
+
+def keeps_busy(probe: Probe) -> bool:
+    """Return whether a single trial keeps the GPU busy, so that sharing it gains nothing.
+
+    Args:
+        probe: the needs of the largest trial.
+    """
+    return probe.host_seconds < _HOST_SHARE * probe.step_seconds

@@ -17,8 +17,8 @@ from fsd_tune.training.distiller import Distiller
 from fsd_tune.training.factory import DistillerFactory
 
 
-def probe(settings: Settings, spec: MemorySpec, memory: tuple[Any, BuiltMemory] | None) -> tuple[int, int]:
-    """Return the peak GPU memory of the largest trial of the space, and the memory of the GPU, in bytes.
+def probe(settings: Settings, spec: MemorySpec, memory: tuple[Any, BuiltMemory] | None) -> gpu_packing.Probe:
+    """Return the needs of the largest trial of the space on this node's GPU.
 
     Args:
         settings: the settings of the search.
@@ -26,9 +26,10 @@ def probe(settings: Settings, spec: MemorySpec, memory: tuple[Any, BuiltMemory] 
         memory: the memory's actor and the built memory; None for a search of `ce` alone.
     """
     quiet_transformers()
+    free_bytes, _ = torch.cuda.mem_get_info()
     factory = DistillerFactory(settings, spec, None if memory is None else fetch_arrays(*memory))
-    peak_bytes = gpu_packing.measure_peak(factory.distiller(gpu_packing.largest_configuration(settings), reports=1))
-    return peak_bytes, int(torch.cuda.get_device_properties(0).total_memory)
+    largest = factory.distiller(gpu_packing.largest_configuration(settings), reports=1)
+    return gpu_packing.measure(largest, free_bytes)
 
 
 class DistillTrial(tune.Trainable):  # type: ignore[misc]

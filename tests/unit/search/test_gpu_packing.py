@@ -20,14 +20,23 @@ resources: {gpus_per_trial: auto}
 GB = 10**9
 
 
-@pytest.mark.parametrize(("peak", "total", "expected"), [(1, 80, 1 / 4), (20, 80, 1 / 3), (30, 80, 1 / 2), (60, 80, 1)])
-def test_as_many_trials_as_fit_share_a_gpu(peak, total, expected):
-    assert gpu_packing.gpu_share(peak * GB, total * GB) == pytest.approx(expected)
+def probe(peak, free, host=1.0):
+    return gpu_packing.Probe(peak * GB, free * GB, host, 1.0)
+
+
+@pytest.mark.parametrize(("peak", "free", "expected"), [(1, 80, 1 / 8), (20, 80, 1 / 3), (30, 80, 1 / 2), (60, 80, 1)])
+def test_as_many_trials_as_fit_share_a_gpu(peak, free, expected):
+    assert gpu_packing.gpu_share(probe(peak, free)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("host", "expected"), [(0.1, 1), (0.49, 1), (0.51, 1 / 8), (1.0, 1 / 8)])
+def test_trials_share_a_gpu_only_if_the_host_is_the_slower_one(host, expected):
+    assert gpu_packing.gpu_share(probe(1, 80, host)) == expected
 
 
 def test_a_trial_that_fits_no_gpu_is_refused():
-    with pytest.raises(FsdTuneError, match=r"takes 79\.0 GB of GPU memory, but the GPU has 80\.0 GB"):
-        gpu_packing.gpu_share(79 * GB, 80 * GB)
+    with pytest.raises(FsdTuneError, match=r"takes 79\.0 GB of GPU memory, but the GPU has only 80\.0 GB free"):
+        gpu_packing.gpu_share(probe(79, 80))
 
 
 def test_the_dearest_configuration_has_most_terms_and_the_largest_batch(tmp_path):
