@@ -1,5 +1,6 @@
 """Choose the device and the precision of a run."""
 
+import os
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from pathlib import Path
@@ -74,6 +75,16 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
         return nullcontext()
     # The weights change every step, so caching their casts beyond one context would only cost memory.
     return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def compute_deterministically() -> None:
+    """Make torch compute the same bits in every run on a GPU, for the rest of this process.
+
+    Some of its kernels otherwise add in an order that changes from run to run. On the CPU runs are equal anyway.
+    """
+    # Read when cuBLAS is first used: https://docs.nvidia.com/cuda/cublas/#results-reproducibility
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    torch.use_deterministic_algorithms(True)
 
 
 def send(array: NDArray[Any], device: torch.device) -> Tensor:

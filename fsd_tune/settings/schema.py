@@ -303,6 +303,10 @@ class Resources(Section):
     placement: Literal["pack", "spread"] = Field(
         default="pack", description="on a cluster: pack trials on as few nodes as possible, or spread them over all"
     )
+    deterministic: Truth = Field(
+        default=False,
+        description="on a GPU: compute the same bits in every run, so that a resumed trial equals an uninterrupted one",
+    )
 
 
 WandbName = Annotated[str, BeforeValidator(_read_wandb_name), Accepted(_WANDB_NAMES)]

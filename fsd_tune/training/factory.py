@@ -9,6 +9,7 @@ import torch
 from fsd_tune.data import splits
 from fsd_tune.data.batching import TokenizedSplit
 from fsd_tune.data.ragged import ResidentSplit
+from fsd_tune.device import compute_deterministically
 from fsd_tune.memory.arrays import Arrays
 from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.memory.targets import CachedTeacher, LiveTeacher, ResidentTeacher, TeacherTargets
@@ -73,6 +74,8 @@ class DistillerFactory:
 
     def __post_init__(self) -> None:
         self.spec.bring()
+        if self.settings.resources.deterministic and self.spec.device == "cuda":
+            compute_deterministically()
         if self.spec.device == "cuda" and self._nbytes <= _RESIDENT_SHARE * _gpu_bytes():
             self._resident = _Resident(torch.device("cuda"))
 

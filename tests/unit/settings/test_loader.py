@@ -52,7 +52,8 @@ def test_defaults_are_those_of_the_interface(tmp_path: Path) -> None:
                  judge_by: mean_of_last_3, time_budget: null, stop_after_stalled: null}
         asha: {reports: 10, grace: 1, reduction_factor: 3}
         precision: auto
-        resources: {cpus_per_trial: 1, gpus_per_trial: auto, max_concurrent: null, placement: pack}
+        resources:
+          {cpus_per_trial: 1, gpus_per_trial: auto, max_concurrent: null, placement: pack, deterministic: false}
         wandb: {mode: "off", project: fsd_tune, entity: null, tags: []}
         """
     )
