@@ -5,8 +5,7 @@ pads a batch to its longest example, `published` padding to the maximum length (
 and padding").
 """
 
-import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -174,33 +173,6 @@ def collate(
         batch["token_type_ids"] = types
     batch["labels"] = data.labels[rows]
     return {name: send(array, device) for name, array in batch.items()}
-
-
-def reads_types(model: Any) -> bool:
-    """Return whether a classifier distinguishes token types.
-
-    Args:
-        model: a transformers classifier.
-
-    Returns:
-        False for DistilBERT, which has no token types, and for RoBERTa, which has only one.
-    """
-    parameters = inspect.signature(model.forward).parameters
-    return "token_type_ids" in parameters and getattr(model.config, "type_vocab_size", 2) > 1
-
-
-def inputs_for(model: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Drop inputs that `model` does not accept, such as `token_type_ids` for DistilBERT.
-
-    Args:
-        model: a transformers classifier.
-        batch: as `collate` returns it, without labels.
-
-    Returns:
-        The remaining inputs, as the same tensors.
-    """
-    accepts_types = reads_types(model)
-    return {name: value for name, value in batch.items() if accepts_types or name != "token_type_ids"}
 
 
 def split_digest(split: TokenizedSplit) -> str:

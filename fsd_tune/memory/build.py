@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from fsd_tune.data import splits
-from fsd_tune.data.batching import by_length, collate, inputs_for
+from fsd_tune.data.batching import by_length, collate
 from fsd_tune.device import autocast
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.losses import flatten
@@ -26,6 +26,7 @@ from fsd_tune.memory import teacher_memory, teacher_outputs
 from fsd_tune.memory.spec import MemorySpec, fingerprint
 from fsd_tune.memory.teacher_outputs import Progress
 from fsd_tune.models.inference import EVALUATION_BATCH, predict
+from fsd_tune.models.inputs import inputs_for
 from fsd_tune.models.loading import check_label_order, label_order, load_classifier
 from fsd_tune.models.student_init import build_student, init_source
 from fsd_tune.storage import artifacts, json_file

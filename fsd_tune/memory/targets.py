@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fsd_tune.cka import CentredGram, centred_gram
-from fsd_tune.data.batching import inputs_for
 from fsd_tune.data.ragged import RaggedTensors
 from fsd_tune.device import autocast, send
 from fsd_tune.losses import GlobalTargets, distances_and_cosines, flatten
 from fsd_tune.memory.teacher_memory import TeacherMemory
 from fsd_tune.memory.teacher_outputs import TeacherOutputs
+from fsd_tune.models.inputs import inputs_for
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fsd_tune.data.batching import TokenizedSplit, by_length, collate, inputs_for
+from fsd_tune.data.batching import TokenizedSplit, by_length, collate
 from fsd_tune.device import autocast
 from fsd_tune.memory import sizes
+from fsd_tune.models.inputs import inputs_for
 from fsd_tune.storage import artifacts
 
 # Called with the name of a stage, the units done and their total.

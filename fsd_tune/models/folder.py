@@ -4,7 +4,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
-from fsd_tune.data.batching import reads_types
+from fsd_tune.models.inputs import reads_types
 from fsd_tune.models.loading import transformers_quiet
 from fsd_tune.storage import artifacts, files, json_file, layout
 from fsd_tune.storage.artifacts import MODEL_RECORD, write_json

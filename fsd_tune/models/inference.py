@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from fsd_tune.data import splits
-from fsd_tune.data.batching import TokenizedSplit, by_length, collate, inputs_for
+from fsd_tune.data.batching import TokenizedSplit, by_length, collate
 from fsd_tune.device import autocast, select_device
+from fsd_tune.models.inputs import inputs_for
 from fsd_tune.models.loading import load_finished
 
 EVALUATION_BATCH = 64

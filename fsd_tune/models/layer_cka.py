@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from fsd_tune.cka import CentredGram, centred_gram, cka_of
-from fsd_tune.data.batching import TokenizedSplit, by_length, collate, inputs_for
+from fsd_tune.data.batching import TokenizedSplit, by_length, collate
 from fsd_tune.device import autocast, select_device
+from fsd_tune.models.inputs import inputs_for
 from fsd_tune.models.loading import load_finished
 
 _BATCH = 32

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fsd_tune import losses
-from fsd_tune.data.batching import inputs_for
 from fsd_tune.device import autocast
 from fsd_tune.memory.targets import TeacherBatch
+from fsd_tune.models.inputs import inputs_for
 from fsd_tune.settings.methods import TERMS
 from fsd_tune.training.setup import TrainingSetup
 

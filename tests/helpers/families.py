@@ -83,6 +83,18 @@ def tokenizer(family):
     return BertTokenizer(vocab={word: index for index, word in enumerate([*names, *words])})
 
 
+def config(family, layers=LAYERS, vocabulary=100):
+    """The configuration of a tiny model of any family, for token ids that no tokenizer makes."""
+    if family in MORE:
+        own = {"attention_window": [4] * layers} if family == "longformer" else {}
+        sizes = {**_SIZES, "vocab_size": vocabulary, "pad_token_id": 0, **MORE[family], **own}
+        return AutoConfig.for_model(family, **sizes | {"num_hidden_layers": layers})
+    kind, own = _CONFIGS[family]
+    depth = {"n_layers": layers} if family == "distilbert" else {"num_hidden_layers": layers}
+    sizes = {} if family == "distilbert" else _SIZES
+    return kind(**{**sizes, **own, "vocab_size": vocabulary, "pad_token_id": 0, **depth})
+
+
 def write_classifier(folder, family, words, **more):
     """A classifier's folder of one of the `MORE` families, with random weights and a WordPiece tokenizer."""
     labels = {"id2label": dict(enumerate(words)), "label2id": {word: index for index, word in enumerate(words)}}
