@@ -11,7 +11,7 @@ import yaml
 from fsd_tune.data.batching import split_digest
 from fsd_tune.data.splits import Task
 from fsd_tune.errors import InputError
-from fsd_tune.memory.spec import MemorySpec, fingerprint
+from fsd_tune.memory.spec import SpecInputs, fingerprint
 from fsd_tune.report.compare import differences
 from fsd_tune.settings import loader
 from fsd_tune.settings.loader import Settings
@@ -21,21 +21,21 @@ from fsd_tune.storage.search_summary import SearchSummary
 from fsd_tune.storage.uri import is_uri
 
 
-def describe_identity(settings: Settings, spec: MemorySpec) -> dict[str, Any]:
+def describe_identity(settings: Settings, inputs: SpecInputs) -> dict[str, Any]:
     """Return the identity of a search: its settings, and task, teacher and data by their content.
 
     The numbers of trials and workers and the time are not part of it, because a search can continue with more of them.
 
     Args:
         settings: the settings of the search.
-        spec: the specification of its memory, which names task, teacher and data.
+        inputs: its task, teacher and data.
     """
     return {
         "settings": identifying_settings(settings),
-        "task": spec.task.definition,
-        "teacher": fingerprint(spec.teacher.path),
-        "training split": split_digest(spec.train),
-        "dev split": split_digest(spec.dev),
+        "task": inputs.task.definition,
+        "teacher": fingerprint(inputs.teacher.path),
+        "training split": split_digest(inputs.train),
+        "dev split": split_digest(inputs.dev),
     }
 
 

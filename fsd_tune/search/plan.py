@@ -66,15 +66,16 @@ def plan_search(settings: Settings, inputs: SearchInputs, options: RunOptions) -
     problems.raise_any()
     if not isinstance(inputs.output, ExperimentFolder):
         experiment.check_writable("--output")
+    identity = search_folder.describe_identity(settings, loaded)
+    with experiment.look() as folder:
+        search_folder.check_output(folder, identity, options.overwrite, options.resuming)
+        held = search_folder.group_in(folder)
     memory, remote = experiment.memory_folder(inputs.memory)
+    # This may connect to a cluster, so everything else is checked before.
     chosen = accelerator.choose(settings, options.device, options.address)
     spec = MemorySpec.from_inputs(
         settings, loaded, memory, chosen.device, remote=remote, native_bf16=chosen.native_bf16
     )
-    identity = search_folder.describe_identity(settings, spec)
-    with experiment.look() as folder:
-        search_folder.check_output(folder, identity, options.overwrite, options.resuming)
-        held = search_folder.group_in(folder)
     given = search_folder.record_inputs(loaded.task, str(inputs.teacher), inputs.data, inputs.memory, options.device)
     all_notes = (*loaded.notes, *spec.notes, *budget.notes(settings))
     return SearchPlan(settings, loaded, spec, experiment, identity, given, all_notes, held)

@@ -268,6 +268,9 @@ def _load_unchanged(
     recorded = searched.results.summary.inputs
     data = None if recorded["data"] is None else Path(recorded["data"])
     inputs = load_inputs(settings, recorded_task(recorded), str(recorded["teacher"]), data)
+    changed = differences(searched.results.summary.identity, describe_identity(settings, inputs))
+    if changed:
+        raise InputError([f"{searched.folder}: {difference}." for difference in changed], UNDO)
     memory, remote = experiment.memory_folder(recorded["memory"])
     chosen = accelerator.choose(settings, str(recorded["device"]), address)
     memory_settings = settings
@@ -277,9 +280,6 @@ def _load_unchanged(
     spec = MemorySpec.from_inputs(
         memory_settings, inputs, memory, chosen.device, remote=remote, native_bf16=chosen.native_bf16
     )
-    changed = differences(searched.results.summary.identity, describe_identity(settings, spec))
-    if changed:
-        raise InputError([f"{searched.folder}: {difference}." for difference in changed], UNDO)
     return inputs, spec, [*inputs.notes, *spec.notes]
 
 

@@ -22,7 +22,7 @@ from fsd_tune.models.student_init import build_student
 from fsd_tune.progress import Display
 from fsd_tune.settings.configuration import resolve
 from fsd_tune.settings.schema import Student
-from fsd_tune.training import loss_terms
+from fsd_tune.training import loss_terms, setup
 from fsd_tune.training.factory import DistillerFactory
 from fsd_tune.training.inputs import load_inputs
 from fsd_tune.training.optimizer import build_optimizer
@@ -104,7 +104,7 @@ def test_teacher_memory_step_and_student_of_a_family(family, base_of, teacher_of
     distiller.model.eval()
     short = values(distiller, rows)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loss_terms, "collate", lambda data, rows, device, pad_to=None: collate(data, rows, device, width))
+        patch.setattr(setup, "collate", lambda data, rows, device, pad_to=None: collate(data, rows, device, width))
         assert values(distiller, rows) == pytest.approx(short, rel=1e-3, abs=1e-5)
 
     # It learns, and what continues from a checkpoint goes on as if nothing had been.

@@ -21,6 +21,7 @@ from fsd_tune.settings.configuration import resolve
 from fsd_tune.settings.methods import METHODS, NEEDS_EQUAL_WIDTHS, USES_FEATURES, term_weights
 from fsd_tune.training import distiller as training_distiller
 from fsd_tune.training import loss_terms as training_terms
+from fsd_tune.training import setup as training_setup
 from fsd_tune.training.factory import DistillerFactory
 from fsd_tune.training.inputs import load_inputs
 from fsd_tune.training.loss_terms import PAIRED, loss_terms
@@ -166,7 +167,7 @@ def test_padding_to_the_batch_equals_padding_to_the_maximum(bench, method, monke
     # The student memory ends at the longest example of the split: nothing lies beyond it in any batch.
     width = int(workbench.spec.train.lengths.max())
     monkeypatch.setattr(
-        training_terms, "collate", lambda data, rows, device, pad_to=None: collate(data, rows, device, width)
+        training_setup, "collate", lambda data, rows, device, pad_to=None: collate(data, rows, device, width)
     )
     full = values(distiller, rows)
     assert short == pytest.approx(full, rel=1e-4, abs=1e-6)

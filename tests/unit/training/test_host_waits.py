@@ -9,7 +9,7 @@ import torch
 from benchmarks.operations import OperationCounter, count
 from fsd_tune.models.inference import predict
 from fsd_tune.settings.methods import METHODS
-from fsd_tune.training import loss_terms
+from fsd_tune.training import setup
 from tests.helpers import families, random_runs
 from tests.helpers.random_runs import CPU, FIVE_PAIRS, ONE_PAIR
 
@@ -56,7 +56,7 @@ def test_what_waits_is_found_with_its_place(monkeypatch):
         "masked_select": lambda mask: mask.masked_select(mask > 0),
         "equal": lambda mask: torch.equal(mask, mask),
     }
-    collate = loss_terms.collate
+    collate = setup.collate
     for name, read in reads.items():
 
         def reading(*arguments, read=read, **named):
@@ -64,7 +64,7 @@ def test_what_waits_is_found_with_its_place(monkeypatch):
             read(batch["attention_mask"])
             return batch
 
-        monkeypatch.setattr(loss_terms, "collate", reading)
+        monkeypatch.setattr(setup, "collate", reading)
         found = waits(random_runs.distiller("kd"))
         assert len(found) == 1 and all("test_host_waits.py" in place for place in found), (name, found)
         assert name == "is_nonzero" or next(iter(found)).startswith(f"{name} at "), found
