@@ -90,7 +90,8 @@ def count(step: Callable[[], object], device: str = "cpu") -> OperationCounter:
         step: for example `Distiller.train_step`; the first steps of a run also pay for what is made once.
         device: cpu or cuda.
     """
-    with OperationCounter(device) as counter:
+    counter = OperationCounter(device)
+    with counter:
         step()
     return counter
 
