@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_map
 from benchmarks.operations import OperationCounter
 from fsd_tune.data.batching import collate
 from fsd_tune.memory import build, kmeans, published_kmeans, teacher_memory, teacher_outputs
+from fsd_tune.models import inference
 from fsd_tune.models.inference import predict
 from fsd_tune.models.layer_cka import layer_cka
 from fsd_tune.settings.methods import METHODS
@@ -96,7 +97,7 @@ def _save_and_load(folder: Path) -> None:
 def _evaluate(precision: str) -> None:
     model = random_runs.classifier().to(CUDA)
     data = random_runs.split()
-    with OperationCounter("cuda") as counter:
+    with OperationCounter("cuda") as counter, mock.patch.object(inference, "EVALUATION_BATCH", 4):
         logits = predict(model, data, precision, CUDA)
     assert logits.shape == (len(data), 2) and logits.dtype == "float32"
     assert sum(counter.waits.values()) == 1, f"once for all logits: {counter.waits}"

@@ -89,6 +89,10 @@ class _SameDtypes(TorchDispatchMode):
     """Raises for products of tensors of different dtypes, which fake tensors let pass."""
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        with self:
+            result = function.decompose(*args, **(kwargs or {}))
+        if result is not NotImplemented:
+            return result
         name = function._schema.name.split("::")[1]
         if name in _PRODUCTS:
             found = [
