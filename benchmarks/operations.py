@@ -57,6 +57,11 @@ class OperationCounter(TorchDispatchMode):
         self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        # In inference mode torch does not take operations such as `linear` and `to` apart before they come here.
+        with self:
+            result = function.decompose(*args, **kwargs)
+        if result is not NotImplemented:
+            return result
         result = function(*args, **kwargs)
         name = function._schema.name.split("::")[1]
         if self._waits(name, args, kwargs, result):
@@ -93,7 +98,8 @@ def count(step: Callable[[], object], device: str = "cpu") -> OperationCounter:
         step: for example `Distiller.train_step`; the first steps of a run also pay for what is made once.
         device: cpu or cuda.
     """
-    with OperationCounter(device) as counter:
+    counter = OperationCounter(device)
+    with counter:
         step()
     return counter
 

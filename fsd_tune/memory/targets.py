@@ -155,6 +155,11 @@ class LiveTeacher:
         centroids = torch.tensor(self.memory.centroids).to(self.device)
         return centroids, centred_gram(centroids)
 
+    @cached_property
+    def _order(self) -> Tensor:
+        # A list as index would be copied to the device in every step, for which the host waits.
+        return torch.tensor(self.order).to(self.device)
+
     def batch(self, rows: NDArray[np.int64], inputs: Mapping[str, Tensor]) -> TeacherBatch:
         """Return the teacher's part of one batch; see `TeacherTargets.batch`."""
         self.model.eval()
@@ -168,4 +173,4 @@ class LiveTeacher:
             feature = flatten(out.hidden_states[self.memory_layer], mask)
             targets = GlobalTargets(*distances_and_cosines(feature, centroids), gram)
         features = {layer: out.hidden_states[layer] for layer in self.layers}
-        return TeacherBatch(out.logits.float()[:, list(self.order)], features, targets)
+        return TeacherBatch(out.logits.float().index_select(1, self._order), features, targets)

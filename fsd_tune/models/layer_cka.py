@@ -116,4 +116,4 @@ def _hidden_states(model: Any, batch: dict[str, Tensor], precision: str) -> Sequ
 
 def _sum_and_count(value: Tensor, defined: Tensor) -> Tensor:
     """Return the sum and the number of the defined values, as one tensor [2]."""
-    return torch.stack([value[defined].sum(), defined.sum().to(value.dtype)])
+    return torch.stack([torch.where(defined, value, 0.0).sum(), defined.sum().to(value.dtype)])

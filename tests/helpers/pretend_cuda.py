@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 CUDA = torch.device("cuda")
 _CUDA_INDEX = 1  # c10::DeviceType::CUDA
 _SLOTS = 64  # more than any of these classes has virtual functions
+_PRODUCTS = frozenset({"addmm", "addmm_", "addmv", "baddbmm", "bmm", "convolution", "dot", "index_add_", "mm", "mv"})
 _kept: list[Any] = []
 
 
@@ -78,6 +80,29 @@ def _numpy(tensor: torch.Tensor) -> Any:
 _real_numpy = torch.Tensor.numpy
 
 
+def _tolist(tensor: torch.Tensor) -> Any:
+    """Stands for `Tensor.tolist`, as `_numpy`."""
+    return _numpy(tensor).tolist()
+
+
+class _SameDtypes(TorchDispatchMode):
+    """Raises for products of tensors of different dtypes, which fake tensors let pass."""
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        with self:
+            result = function.decompose(*args, **(kwargs or {}))
+        if result is not NotImplemented:
+            return result
+        name = function._schema.name.split("::")[1]
+        if name in _PRODUCTS:
+            found = [
+                str(value.dtype) for value in args if isinstance(value, torch.Tensor) and value.is_floating_point()
+            ]
+            if len({*found}) > 1:
+                raise RuntimeError(f"{name} of {' and '.join(found)}")
+        return function(*args, **(kwargs or {}))
+
+
 def _move(module: torch.nn.Module, device: torch.device) -> torch.nn.Module:
     """Stands for `Module.to`, which cannot change the device of fake parameters in place."""
     for part in module.modules():
@@ -102,14 +127,17 @@ def install() -> None:
     torch.cuda.amp.common.amp_definitely_not_available = lambda: False
     torch.cuda.is_bf16_supported = lambda including_emulation=True: True
     torch.cuda.get_rng_state = lambda device="cuda": torch.zeros(16, dtype=torch.uint8, device="cpu")
-    torch.cuda.set_rng_state = lambda state, device="cuda": None
-    torch.Tensor.pin_memory = lambda tensor, *_: tensor  # type: ignore[method-assign, assignment]
+    torch.cuda.set_rng_state = lambda new_state, device="cuda": None
+    torch.Tensor.pin_memory = lambda tensor, *_: tensor  # type: ignore[method-assign]
     torch.Tensor.numpy = _numpy  # type: ignore[method-assign, assignment]
+    FakeTensor.tolist = _tolist  # type: ignore[method-assign, assignment]
+    # It reads values of the weights that it makes.
+    torch.nn.init._no_grad_trunc_normal_ = lambda tensor, *_, **__: tensor
     torch.nn.Module.to = PreTrainedModel.to = _move  # type: ignore[method-assign, assignment]
 
 
 @contextmanager
 def pretending() -> Iterator[None]:
     """A context in which all tensors are fake: those of the CPU, and those of a GPU that is not there."""
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    with FakeTensorMode(allow_non_fake_inputs=True), _SameDtypes():
         yield

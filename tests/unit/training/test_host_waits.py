@@ -1,19 +1,18 @@
 """A training step never asks for a value on the device: on a GPU the host would wait for it, once a step or more."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 
 from benchmarks.operations import OperationCounter, count
+from fsd_tune.data.batching import collate
 from fsd_tune.models.inference import predict
 from fsd_tune.settings.methods import METHODS
 from fsd_tune.training import setup
 from tests.helpers import families, random_runs
 from tests.helpers.random_runs import CPU, FIVE_PAIRS, ONE_PAIR
 
-# Their own code asks for values, whatever the mask; it is not known to wait for less in any release of transformers.
+# Code of these families in transformers asks for values, whatever the mask.
 WAITING_FAMILIES = {"deberta": "scripted functions", "longformer": "the positions of tokens with global attention"}
 
 
@@ -56,7 +55,6 @@ def test_what_waits_is_found_with_its_place(monkeypatch):
         "masked_select": lambda mask: mask.masked_select(mask > 0),
         "equal": lambda mask: torch.equal(mask, mask),
     }
-    collate = setup.collate
     for name, read in reads.items():
 
         def reading(*arguments, read=read, **named):
@@ -71,7 +69,7 @@ def test_what_waits_is_found_with_its_place(monkeypatch):
 
 
 def test_operations_are_counted_the_same_in_every_step():
-    run = random_runs.distiller("fsd_ilg", data=replace(random_runs.split(full=True)))
+    run = random_runs.distiller("fsd_ilg", data=random_runs.split(full=True))
     run.train_step()
     first, second = (count(lambda: run.train_on(np.arange(4))).operations for _ in range(2))
     assert first == second and first["_fused_adamw_"] == 3 and first["view"] == 0
