@@ -257,6 +257,8 @@ class SearchDriver:
                     study.close()
         if self._interrupted.is_set():
             raise KeyboardInterrupt
+        if ending.failure is not None:
+            raise ending.failure
         return study.stalled
 
     def _searcher_and_scheduler(self, study: SearchStudy) -> "tuple[StudySearcher, ResumableAsha | None]":

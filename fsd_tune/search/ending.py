@@ -15,6 +15,7 @@ from ray.experimental import internal_kv
 from ray.tune import Stopper
 
 from fsd_tune.cluster import connection
+from fsd_tune.errors import FsdTuneError
 from fsd_tune.search.driver_only import DriverOnly
 
 # How often a worker looks whether the search ends.
@@ -27,12 +28,13 @@ SAVED = "saved"
 
 
 class Ending(DriverOnly, Stopper):  # type: ignore[misc]
-    """Ends a search in the driver, at an interrupt or at the end of its time budget.
+    """Ends a search in the driver: at an interrupt, after its time budget, or at an error that all trials share.
 
     Attributes:
         key: the name of the key that asks the workers to save.
         interrupted: set by an interrupt.
         asked: true after the workers were asked to save.
+        failure: the error that ended the search; None if there is none.
     """
 
     def __init__(self, interrupted: Event, budget_seconds: float | None = None) -> None:
@@ -45,6 +47,7 @@ class Ending(DriverOnly, Stopper):  # type: ignore[misc]
         self.key = f"{connection.NAMESPACE}/ending/{secrets.token_hex(8)}"
         self.interrupted = interrupted
         self.asked = False
+        self.failure: FsdTuneError | None = None
         self._budget_end = None if budget_seconds is None else time.monotonic() + budget_seconds
         self._save_end = 0.0
         self._saved: set[str] = set()
@@ -54,7 +57,7 @@ class Ending(DriverOnly, Stopper):  # type: ignore[misc]
     def due(self) -> bool:
         """True if the search is to end now."""
         is_spent = self._budget_end is not None and time.monotonic() >= self._budget_end
-        return self.interrupted.is_set() or is_spent
+        return self.interrupted.is_set() or is_spent or self.failure is not None
 
     def ask(self) -> None:
         """Ask the workers to save."""
@@ -82,7 +85,7 @@ class Ending(DriverOnly, Stopper):  # type: ignore[misc]
         """End the search.
 
         Raises:
-            KeyboardInterrupt: at an interrupt. At the end of the budget Tune asks `stop_all`.
+            KeyboardInterrupt: at an interrupt. Otherwise Tune asks `stop_all`.
         """
         if self.interrupted.is_set():
             raise KeyboardInterrupt

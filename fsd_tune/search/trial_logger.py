@@ -16,6 +16,7 @@ from ray.tune import Callback
 
 from fsd_tune.cluster import connection
 from fsd_tune.cluster.nodes import NewNodeWatcher
+from fsd_tune.errors import DamagedError
 from fsd_tune.search.asha import ResumableAsha
 from fsd_tune.search.driver_only import DriverOnly
 from fsd_tune.search.ending import SAVED, Ending
@@ -248,7 +249,8 @@ class TrialLogger(DriverOnly, Callback):  # type: ignore[misc]
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Called when Tune retries a failed trial.
 
-        Host deaths and GPU out-of-memory errors do not count against its retries.
+        Host deaths and GPU out-of-memory errors do not count against its retries. A damaged teacher memory ends the
+        search, because no trial could continue.
 
         Args:
             iteration: the iteration of Tune's loop.
@@ -256,6 +258,8 @@ class TrialLogger(DriverOnly, Callback):  # type: ignore[misc]
             trial: the trial that failed.
             **info: not used.
         """
+        if self._is_memory_damaged(trial):
+            return
         if "OutOfMemoryError" not in _last_error_line(trial):
             address = (trial.last_result or {}).get("node_ip")
             if address:
@@ -265,6 +269,13 @@ class TrialLogger(DriverOnly, Callback):  # type: ignore[misc]
         if workers is not None:
             trial.run_metadata.num_failures -= 1
             self._progress.note(f"GPU memory ran out: at most {workers} trials at the same time from now on")
+
+    def _is_memory_damaged(self, trial: Any) -> bool:
+        """Return whether a trial failed because the teacher memory is damaged, and let the search end if so."""
+        _, is_damaged, message = _last_error_line(trial).partition(f"{DamagedError.__name__}: ")
+        if is_damaged and self._others.ending is not None:
+            self._others.ending.failure = DamagedError(message, hint="`fsd-tune resume` builds it again and continues.")
+        return bool(is_damaged)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Called when a trial failed and has no retries left.

@@ -73,9 +73,12 @@ class TrialEnding(Record):
 
 
 class Manifest(BaseModel):
-    """The size and the checksum of each file of an artefact, and the facts of it."""
+    """The size, the checksum and the modification time in µs of each file of an artefact, and the facts of it.
 
-    files: dict[str, tuple[StrictInt, StrictStr]]
+    Earlier versions wrote no times.
+    """
+
+    files: dict[str, tuple[StrictInt, StrictStr] | tuple[StrictInt, StrictStr, StrictInt]]
     facts: dict[str, Any]
 
 
