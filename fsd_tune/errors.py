@@ -20,6 +20,10 @@ class FsdTuneError(Exception):
         self.hint = hint
 
 
+class DamagedError(FsdTuneError):
+    """A file of an artefact has not the content that was written; the next start builds the artefact again."""
+
+
 class InputError(FsdTuneError):
     """Wrong input, found before any work starts.
 

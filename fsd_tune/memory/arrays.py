@@ -9,6 +9,7 @@ from fsd_tune.memory import teacher_memory, teacher_outputs
 from fsd_tune.memory.build import BuiltMemory
 from fsd_tune.memory.teacher_memory import TeacherMemory
 from fsd_tune.memory.teacher_outputs import TeacherOutputs
+from fsd_tune.storage import artifacts
 
 
 @dataclass(frozen=True)
@@ -45,5 +46,5 @@ def open_arrays(built: BuiltMemory, mapped: bool) -> Arrays:
     return Arrays(
         None if live or built.outputs is None else teacher_outputs.read_outputs(built.outputs, mapped),
         None if built.memory is None else teacher_memory.read_memory(built.memory, mapped),
-        None if built.start is None else np.load(built.start / "start.npy"),
+        None if built.start is None else artifacts.read_array(built.start / "start.npy"),
     )

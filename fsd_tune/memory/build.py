@@ -188,7 +188,7 @@ class _Builder:
         with self._artefact(folder) as missing:
             if missing:
                 self._write_dev(folder)
-        logits = np.load(folder / "logits.npy")
+        logits = artifacts.read_array(folder / "logits.npy")
         check_label_order(spec.teacher, self._task, logits, spec.dev.labels)
         return splits.compute_metrics(self._task, logits, spec.dev.labels)
 
@@ -250,7 +250,7 @@ class _Builder:
         folder = spec.folder / f"start-{artifacts.digest(memory_key, student, seed, layer, spec.precision)}"
         with self._artefact(folder) as missing:
             if missing:
-                clusters, sizes = (np.load(memory / f"{name}.npy") for name in ("clusters", "sizes"))
+                clusters, sizes = (artifacts.read_array(memory / f"{name}.npy") for name in ("clusters", "sizes"))
                 centroids = self._student_means(clusters, sizes, layer)
                 with artifacts.writing(folder, bytes_needed=centroids.nbytes) as (temporary, facts):
                     np.save(temporary / "start.npy", centroids)

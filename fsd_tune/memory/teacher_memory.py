@@ -7,7 +7,6 @@ See docs/explanation/method.md, "Teacher memory".
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -111,7 +110,9 @@ def read_memory(folder: Path, mapped: bool) -> TeacherMemory:
     Args:
         folder: a folder that `write_memory` has written.
         mapped: map the files instead of reading them into memory.
+
+    Raises:
+        DamagedError: a file is damaged.
     """
-    mode: Any = "r" if mapped else None
     names = ("centroids", "sizes", "clusters", "distances", "cosines")
-    return TeacherMemory(*(np.load(folder / f"{name}.npy", mmap_mode=mode) for name in names))
+    return TeacherMemory(*(artifacts.read_array(folder / f"{name}.npy", mapped) for name in names))

@@ -7,7 +7,7 @@ memory-mapped shards. See docs/explanation/method.md, "Teacher outputs".
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +40,15 @@ class TeacherOutputs:
         offsets: int64 [N + 1]; example i has the stored positions offsets[i] to offsets[i + 1].
         shards: features of each layer, float16 [positions, H], cut into shards between examples.
         shard_starts: first example of each shard, and N, int64 [shards + 1].
+        unchecked: folder of mapped shards, each of which is checked when it is first read; None if they are checked.
     """
 
     logits: NDArray[np.float32]
     offsets: NDArray[np.int64]
     shards: dict[int, list[NDArray[np.float16]]]
     shard_starts: NDArray[np.int64]
+    unchecked: Path | None = None
+    _checked: set[tuple[int, int]] = field(default_factory=set, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.logits)
@@ -73,9 +76,16 @@ class TeacherOutputs:
 
         Returns:
             float16 [B, width, H].
+
+        Raises:
+            DamagedError: a shard is damaged.
         """
         out = np.zeros((len(rows), width, self.width(layer)), np.float16)
         shard_of = np.searchsorted(self.shard_starts, rows, "right") - 1
+        if self.unchecked is not None:
+            for shard in {int(shard) for shard in shard_of if (layer, int(shard)) not in self._checked}:
+                artifacts.check_once(_shard_path(self.unchecked, layer, shard))
+                self._checked.add((layer, shard))
         for i, (row, shard) in enumerate(zip(rows, shard_of, strict=True)):
             base = self.offsets[self.shard_starts[shard]]
             start, end = self.offsets[row] - base, self.offsets[row + 1] - base
@@ -145,7 +155,7 @@ def write_outputs(
         shards = {
             layer: [
                 artifacts.reserved(
-                    temporary / f"layer_{layer:02d}_{index:04d}.npy",
+                    _shard_path(temporary, layer, index),
                     (int(offsets[end] - offsets[start]), hidden),
                     np.float16,
                 )
@@ -198,19 +208,28 @@ def read_outputs(folder: Path, mapped: bool) -> TeacherOutputs:
     Args:
         folder: a folder that `write_outputs` has written.
         mapped: map the files instead of reading them into memory.
+
+    Raises:
+        DamagedError: a file is damaged.
     """
-    mode: Any = "r" if mapped else None
-    starts = np.load(folder / "shard_starts.npy")
     layers = sorted({int(path.name.split("_")[1]) for path in folder.glob("layer_*.npy")})
+    starts = artifacts.read_array(folder / "shard_starts.npy")
+    paths = {layer: [_shard_path(folder, layer, index) for index in range(len(starts) - 1)] for layer in layers}
     return TeacherOutputs(
-        logits=np.load(folder / "logits.npy"),
-        offsets=np.load(folder / "offsets.npy"),
+        logits=artifacts.read_array(folder / "logits.npy"),
+        offsets=artifacts.read_array(folder / "offsets.npy"),
         shards={
-            layer: [np.load(path, mmap_mode=mode) for path in sorted(folder.glob(f"layer_{layer:02d}_*.npy"))]
+            # A mapped shard is checked when its first example is read.
+            layer: [np.load(path, mmap_mode="r") if mapped else artifacts.read_array(path) for path in paths[layer]]
             for layer in layers
         },
         shard_starts=starts,
+        unchecked=folder if mapped else None,
     )
+
+
+def _shard_path(folder: Path, layer: int, shard: int) -> Path:
+    return folder / f"layer_{layer:02d}_{shard:04d}.npy"
 
 
 def dense(outputs: TeacherOutputs, layer: int, rows: NDArray[np.int64], width: int, device: torch.device) -> Tensor:

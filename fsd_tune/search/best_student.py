@@ -36,17 +36,20 @@ def export_best(
         results: the results of the search.
         tokenizer: folder or hub id whose tokenizer the student uses.
         experiment: the search's folder, which downloads a checkpoint that is needed.
-        note: called with a line for each better trial whose checkpoint is damaged or missing.
+        note: called with a line for each better trial whose checkpoint is damaged or missing. Trials that are not
+            among the best have none.
 
     Returns:
         The student; None if there is no finished trial with a whole checkpoint.
     """
     trials = results.trials[results.trials["state"] == TrialState.FINISHED].dropna(subset="score")
-    for best in trials.to_dict("records"):
+    for place, best in enumerate(trials.to_dict("records")):
         experiment.download_checkpoint(str(best["folder"]))
         newest = checkpoints.newest(results.folder / layout.RESULTS / str(best["folder"]))
         if newest is not None and (newest[0] / "student").is_dir():
             return _export(results, best, newest[0] / "student", tokenizer)
+        if place >= checkpoints.STUDENTS:
+            continue
         note(
             f"note: trial {best['number']} ({results.metric} {best['score']:.4f}) has lost its student: its checkpoint "
             f"is damaged or missing, so best/ is not from it; fsd-tune resume {experiment.name} runs it again."

@@ -15,7 +15,7 @@ from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.memory import sizes
 from fsd_tune.models.local_checks import model_problems
 from fsd_tune.settings.loader import Settings
-from fsd_tune.storage import hub, json_file, open_folder
+from fsd_tune.storage import artifacts, hub, json_file, open_folder
 from fsd_tune.storage.outputs import output_problems
 from fsd_tune.storage.uri import is_uri, joined
 from fsd_tune.storage.waiting import holder_of
@@ -75,6 +75,7 @@ def run_checks(request: CheckRequest) -> Iterator[Check]:
         ("data", request.task is not None, _data),
         ("teacher", request.teacher is not None, _teacher),
         ("output", request.output is not None, _output),
+        ("teacher memory", request.output is not None or request.memory is not None, _memory),
         ("disk", True, _disk),
         ("Weights & Biases", request.settings is not None, _tracking),
         ("auth mode", True, _auth),
@@ -121,6 +122,27 @@ def _teacher(request: CheckRequest) -> list[Check]:
         problems = [f"--teacher: {request.teacher} is not a folder, and the hub: {problem}"] if problem else []
     readable = Check("teacher", f"{request.teacher} can be read")
     return [Check("teacher", problem, False) for problem in problems] or [readable]
+
+
+def _memory(request: CheckRequest) -> list[Check]:
+    """Compare the checksums of all stored teacher outputs and memories; a search compares them at the first read."""
+    folder, _ = open_folder.open_experiment(request.output or "").memory_folder(request.memory)
+    manifests = sorted(folder.glob(f"*/{artifacts.MANIFEST}"))
+    checks, total = [], 0
+    for manifest in manifests:
+        artefact = manifest.parent
+        total += sum(path.stat().st_size for path in artefact.iterdir())
+        try:
+            damaged = ", ".join(artifacts.damaged_files(artefact))
+        except ValueError:
+            damaged = manifest.name
+        if damaged:
+            message = f"{artefact} is damaged ({damaged}); delete this folder, and the next search builds it again"
+            checks.append(Check("teacher memory", message, False))
+    if manifests and not checks:
+        message = f"{len(manifests)} artefacts in {folder} are whole ({total / 1e9:.3g} GB read)"
+        checks.append(Check("teacher memory", message))
+    return checks
 
 
 def _output(request: CheckRequest) -> list[Check]:

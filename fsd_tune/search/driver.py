@@ -18,12 +18,14 @@ from fsd_tune.report.results import Results, load
 from fsd_tune.search import budget
 from fsd_tune.search.conclusion import conclude, explained_interrupt
 from fsd_tune.search.folder import clear_folder
+from fsd_tune.search.kept_students import KeptStudents
 from fsd_tune.search.live import View
 from fsd_tune.search.plan import SearchPlan
 from fsd_tune.search.process_state import interrupt_flag
 from fsd_tune.search.progress import SearchProgress
 from fsd_tune.search.resume import ResumeState
 from fsd_tune.search.study import SearchStudy
+from fsd_tune.search.trial_record import finished_scores
 from fsd_tune.search.wandb_logger import WandbSearchLogger
 from fsd_tune.settings.configuration import distributions
 from fsd_tune.settings.methods import USES_TEACHER
@@ -35,6 +37,7 @@ from fsd_tune.storage.waiting import WaitedTooLongError
 
 if TYPE_CHECKING:
     from fsd_tune.search.asha import ResumableAsha
+    from fsd_tune.search.ending import Ending
     from fsd_tune.search.searcher import StudySearcher
     from fsd_tune.search.trial_logger import TrialLogger
 
@@ -229,13 +232,17 @@ class SearchDriver:
         """
         from ray import tune
 
+        from fsd_tune.search.ending import Ending
+
         study = SearchStudy(
             self.settings, self._folder / layout.STUDY, self.summary.name or self._folder.name, self.past.trials
         )
+        seconds = self.settings.search.time_budget_seconds
+        ending = Ending(self._interrupted, None if seconds is None else max(1, seconds - self._earlier_seconds))
         try:
             searcher, scheduler = self._searcher_and_scheduler(study)
-            logger = self._callback(searcher, scheduler)
-            tuner = self._tuner(memory, searcher, scheduler, logger)
+            logger = self._callback(searcher, scheduler, ending)
+            tuner = self._tuner(memory, searcher, scheduler, logger, ending)
             self._announce()
             with interrupt_flag(self._interrupted):
                 tuner.fit()
@@ -245,12 +252,15 @@ class SearchDriver:
             reason = [line for line in str(error).splitlines() if line.strip()][-1]
             raise FsdTuneError(f"Ray Tune stopped the search: {reason.strip()}") from error
         finally:
+            ending.close()
             if self._storage.lost is None:
                 # The study is made again from the trials' files, so its end must not hide another error.
                 with suppress(WaitedTooLongError):
                     study.close()
         if self._interrupted.is_set():
             raise KeyboardInterrupt
+        if ending.failure is not None:
+            raise ending.failure
         return study.stalled
 
     def _searcher_and_scheduler(self, study: SearchStudy) -> "tuple[StudySearcher, ResumableAsha | None]":
@@ -265,7 +275,9 @@ class SearchDriver:
         searcher = StudySearcher(study, self._metric, self._reports, self.capacity.workers, restarts, self._storage)
         return searcher, scheduler
 
-    def _callback(self, searcher: "StudySearcher", scheduler: "ResumableAsha | None") -> "TrialLogger":
+    def _callback(
+        self, searcher: "StudySearcher", scheduler: "ResumableAsha | None", ending: "Ending"
+    ) -> "TrialLogger":
         from fsd_tune.search.trial_logger import Collaborators, LoggedSearch, TrialLogger
 
         progress = SearchProgress(
@@ -286,14 +298,20 @@ class SearchDriver:
             tracker=self._tracker,
             searcher=searcher,
             asha=scheduler,
-            interrupted=self._interrupted,
+            ending=ending,
+            students=KeptStudents(finished_scores(self.past.trials, judge_by)),
             storage=self._storage,
             new_nodes=nodes.NewNodeWatcher(self.plan.experiment, self.capacity.needs),
         )
         return TrialLogger(search, collaborators)
 
     def _tuner(
-        self, memory: Memory, searcher: "StudySearcher", scheduler: "ResumableAsha | None", logger: "TrialLogger"
+        self,
+        memory: Memory,
+        searcher: "StudySearcher",
+        scheduler: "ResumableAsha | None",
+        logger: "TrialLogger",
+        ending: "Ending",
     ) -> Any:
         from ray import tune
 
@@ -307,10 +325,9 @@ class SearchDriver:
             spec=self.plan.spec,
             memory=memory,
             reports=self._reports,
-            checkpoints=(*(self.summary.rungs or []), self._reports),
+            ending=ending.key,
         )
         trial_resources = placement.request(resources.placement, resources.cpus_per_trial, self.capacity.gpus)
-        seconds = self.settings.search.time_budget_seconds
         folders = {number: restart.parent.name for number, restart in self.past.restarts.items()}
         return tune.Tuner(
             tune.with_resources(trainable, trial_resources),
@@ -320,13 +337,13 @@ class SearchDriver:
                 scheduler=scheduler,
                 max_concurrent_trials=self.capacity.workers,
                 reuse_actors=True,
-                time_budget_s=None if seconds is None else max(1, seconds - self._earlier_seconds),
                 trial_dirname_creator=partial(_trial_folder, folders),
             ),
             run_config=tune.RunConfig(
                 name=layout.RESULTS,
                 **self.plan.experiment.ray_storage(),
                 callbacks=[logger],
+                stop=ending,
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=_FAILURES_PER_TRIAL),
                 checkpoint_config=tune.CheckpointConfig(num_to_keep=1),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fsd_tune.report.results import Results, load
+from fsd_tune.search.kept_students import KeptStudents
 from fsd_tune.search.trial_record import TrialRecord
 from fsd_tune.settings.configuration import picked
 from fsd_tune.settings.loader import Settings
@@ -45,8 +46,9 @@ def restore_trials(
     """Return the trials in a search's folder, and prepare unfinished trials to continue.
 
     An unfinished trial continues from its newest complete checkpoint, with the same number and folder; without one it
-    starts again. Its reports after the checkpoint are dropped, because it will make them again. Ended trials do not
-    change, except that the best one runs again if its student is lost. An interrupted restore can be repeated.
+    starts again. Its reports after the checkpoint are dropped, because it will make them again. A trial that has made
+    all its reports has finished if its student is there or is not among the best. Ended trials do not change, except
+    that the best one runs again if its student is lost. An interrupted restore can be repeated.
 
     Args:
         folder: the search's folder, locked by this process.
@@ -59,6 +61,8 @@ def restore_trials(
     reports = results.summary.planned_reports
     values = _values(results)
     best = None if results.best is None else int(results.best["number"])
+    finished = results.trials[results.trials["state"] == TrialState.FINISHED].dropna(subset="score")
+    students = KeptStudents(dict(zip(finished["number"], finished["score"], strict=True)))
     past = ResumeState(notes=[f"{problem}: this trial's part is lost." for problem in results.problems])
     for row in results.trials.to_dict("records"):
         number = int(row["number"])
@@ -69,8 +73,9 @@ def restore_trials(
         complete = _is_complete(record.values, reports)
         if record.state == TrialState.FINISHED and not complete:
             past.notes.append(f"trial {number}: {len(record.values)} of its {reports} reports are left; it runs again.")
-        elif not ended and complete and (checkpoints.newest(trial_folder) or (None, 0))[1] == reports:
+        elif not ended and complete and not _needs_student(trial_folder, number, row["score"], reports, students):
             _finish(record, trial_folder)
+            students.add(number, row["score"])
             continue
         elif number == best and _is_lost(trial_folder, experiment):
             past.notes.append(
@@ -106,6 +111,12 @@ def _finish(record: TrialRecord, trial_folder: Path) -> None:
     record.ended_at = time.time()
     ending = {"state": str(record.state), "reason": "", "time": record.ended_at}
     artifacts.write_json(trial_folder / layout.TRIAL_ENDING, ending)
+
+
+def _needs_student(trial_folder: Path, number: int, score: float, reports: int, students: KeptStudents) -> bool:
+    """Return whether a trial that has made all its reports is among the best and has lost its student."""
+    is_saved = (checkpoints.newest(trial_folder) or (None, 0))[1] == reports
+    return not is_saved and students.admits(number, score)
 
 
 def _is_lost(trial_folder: Path, experiment: ExperimentFolder) -> bool:

@@ -44,6 +44,11 @@ class StudySearcher(DriverOnly, Searcher):  # type: ignore[misc]
         self._restarts = restarts or {}
         self._storage_watch = storage
         self._numbers: dict[str, int] = {}
+        self._closed = False
+
+    def close(self) -> None:
+        """Suggest no other trial, because the search ends."""
+        self._closed = True
 
     def back_off(self) -> int | None:
         """Lower the number of trials that run at the same time, because the GPU that they share ran out of memory.
@@ -78,6 +83,8 @@ class StudySearcher(DriverOnly, Searcher):  # type: ignore[misc]
             checkpoint from which the trial continues, or "". With CMA-ES also `generation`, which a resumed search
             needs. None if no trial can start now; FINISHED if there is no other trial.
         """
+        if self._closed:
+            return str(Searcher.FINISHED)
         if len(self._numbers) >= self._max_workers:
             return None
         self._await_storage()
@@ -95,8 +102,10 @@ class StudySearcher(DriverOnly, Searcher):  # type: ignore[misc]
 
         Args:
             trial_id: Tune's id of the trial.
-            result: the report.
+            result: the report, or the note that a trial has paused for a checkpoint.
         """
+        if "report" not in result:
+            return
         self._await_storage()
         self._study.report(self._numbers[trial_id], result["report"], result[self._metric_name])
 

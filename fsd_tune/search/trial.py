@@ -1,20 +1,28 @@
 """A Ray Tune trial: the distillation of one student as a `tune.Trainable`. It never loads the teacher's weights."""
 
+import math
+import shutil
+import time
 from pathlib import Path
 from typing import Any
 
 import torch
 from ray import tune
+from ray.train._internal.checkpoint_manager import _TrainingResult
 
 from fsd_tune.memory.actor import fetch_arrays
 from fsd_tune.memory.build import BuiltMemory
 from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.models.quiet import quiet_transformers
 from fsd_tune.search import gpu_packing
+from fsd_tune.search.ending import SAVED, EndingWatch
 from fsd_tune.settings.loader import Settings
-from fsd_tune.storage import remote_copies, retry
+from fsd_tune.storage import checkpoints, remote_copies, retry
 from fsd_tune.training.distiller import Distiller
 from fsd_tune.training.factory import DistillerFactory
+
+# How long a trial whose state is saved waits for the driver to stop it, before it looks again.
+_STOP_SECONDS = 0.2
 
 
 def probe(settings: Settings, spec: MemorySpec, memory: tuple[Any, BuiltMemory] | None) -> gpu_packing.Probe:
@@ -36,10 +44,16 @@ class DistillTrial(tune.Trainable):  # type: ignore[misc]
     """A Ray Tune trainable that distils one student and reports at equal fractions of the steps.
 
     Tune reuses its worker for the next trial, so that a worker loads its model only once.
+
+    A checkpoint is written when it is due (`checkpoints.Pace`), between any two steps, and when the search ends early.
+    At its end a trial offers its student; the driver decides whether it is among the best.
     """
 
     _factory: DistillerFactory
     _distiller: Distiller
+    _pace: checkpoints.Pace
+    _ending: EndingWatch
+    _saved_step: int
 
     def setup(
         self,
@@ -48,7 +62,7 @@ class DistillTrial(tune.Trainable):  # type: ignore[misc]
         spec: MemorySpec | None = None,
         memory: tuple[Any, BuiltMemory] | None = None,
         reports: int = 1,
-        checkpoints: tuple[int, ...] = (),
+        ending: str = "",
     ) -> None:
         """Start a trial in a new worker.
 
@@ -59,14 +73,16 @@ class DistillTrial(tune.Trainable):  # type: ignore[misc]
             spec: the specification of its memory.
             memory: the memory's actor and the built memory; None for a search of `ce` alone.
             reports: the number of evaluations of a whole trial.
-            checkpoints: reports after which a checkpoint is saved (ASHA's rungs and the last).
+            ending: the key that is set when the search ends early, see `ending.Ending`.
         """
         assert settings is not None and spec is not None
         self._await_storage()
         quiet_transformers()
         torch.set_num_threads(max(1, int(settings.resources.cpus_per_trial)))
         self._reports = reports
-        self._checkpoints = checkpoints
+        self._ending = EndingWatch(ending)
+        # A worker keeps the measured cost of a save for its next trials.
+        self._pace = checkpoints.Pace()
         self._factory = DistillerFactory(settings, spec, None if memory is None else fetch_arrays(*memory))
         self._begin(config)
 
@@ -75,6 +91,12 @@ class DistillTrial(tune.Trainable):  # type: ignore[misc]
         if config["restart"]:
             with remote_copies.folder_of(config["restart"]) as folder:
                 self._distiller.load(folder)
+        self._started_from_here()
+
+    def _started_from_here(self) -> None:
+        self._saved_step = self._distiller.step
+        self._checkpoint_bytes = self._distiller.checkpoint_bytes
+        self._pace.begin()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Start another trial in the same worker. It computes the same numbers as in a new worker.
@@ -89,19 +111,68 @@ class DistillTrial(tune.Trainable):  # type: ignore[misc]
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train to the next report.
+        """Train to the next report, or until a checkpoint is due or the search ends.
 
         Returns:
-            The report, with Tune's keys `done` and `should_checkpoint`.
+            The report, with Tune's keys `done` and `should_checkpoint`. Without a report only the metric, NaN, because
+            Tune requires it, and `saved`: true if the search ends and the trial's state is saved.
         """
-        record = self._distiller.train_to_next_evaluation()
+        distiller = self._distiller
+        if self._ending.asked() or not distiller.train_towards_evaluation(self._should_pause):
+            ends = self._ending.asked()
+            if ends:
+                self._save_before_end()
+            return {distiller.setup.task.metric: math.nan, SAVED: ends, "should_checkpoint": not ends}
+        record = distiller.train_to_next_evaluation()
+        diverged = "diverged" in record
         return record | {
-            "done": self._distiller.done or "diverged" in record,
-            "should_checkpoint": record["report"] in self._checkpoints and "diverged" not in record,
+            "done": distiller.done or diverged,
+            "should_checkpoint": (distiller.done or self._is_due()) and not diverged,
         }
 
+    def _is_due(self) -> bool:
+        return self._pace.due(self._checkpoint_bytes)
+
+    def _should_pause(self) -> bool:
+        return self._ending.asked() or self._is_due()
+
+    def _save_before_end(self) -> None:
+        """Save what no checkpoint holds. Then wait, because Tune asks for the next step until the driver stops it."""
+        if self._saved_step == self._distiller.step:
+            time.sleep(_STOP_SECONDS)
+        else:
+            self.save()
+
+    def save(self, checkpoint_dir: str | None = None) -> Any:
+        """Save a checkpoint and measure what it costs.
+
+        On a disk that the nodes share it is written in its place; Tune would write a temporary folder and copy it.
+
+        Args:
+            checkpoint_dir: Tune's argument, the folder to write; None for the next one of the trial.
+
+        Returns:
+            Tune's description of the checkpoint.
+        """
+        storage = self._storage
+        with self._pace.measured(self._distiller.checkpoint_bytes):
+            if checkpoint_dir is not None or storage is None or storage.storage_filesystem.type_name != "local":
+                result = super().save(checkpoint_dir)
+            else:
+                storage._check_validation_file()
+                metrics = dict(self._last_result or {})
+                storage._update_checkpoint_index(metrics)
+                folder = Path(storage.checkpoint_fs_path)
+                # A killed worker may have left a part of a checkpoint of this name.
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir(parents=True)
+                self.save_checkpoint(str(folder))
+                result = _TrainingResult(checkpoint=tune.Checkpoint.from_directory(folder), metrics=metrics)
+        self._saved_step = self._distiller.step
+        return result
+
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Save the state that a trial needs to continue; see `Distiller.save`. Tune copies it to the search's folder.
+        """Save the state that a trial needs to continue; see `Distiller.save`.
 
         Args:
             checkpoint_dir: the folder to write.
@@ -138,3 +209,4 @@ class DistillTrial(tune.Trainable):  # type: ignore[misc]
             checkpoint_dir: the folder, as `save_checkpoint` wrote it.
         """
         self._distiller.load(Path(checkpoint_dir))
+        self._started_from_here()

@@ -10,15 +10,17 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 from ray.tune import Callback
 
 from fsd_tune.cluster import connection
 from fsd_tune.cluster.nodes import NewNodeWatcher
+from fsd_tune.errors import DamagedError
 from fsd_tune.search.asha import ResumableAsha
 from fsd_tune.search.driver_only import DriverOnly
+from fsd_tune.search.ending import SAVED, Ending
+from fsd_tune.search.kept_students import KeptStudents
 from fsd_tune.search.progress import SearchProgress
 from fsd_tune.search.searcher import StudySearcher, state_at_end
 from fsd_tune.search.wandb_logger import WandbSearchLogger
@@ -62,7 +64,8 @@ class Collaborators:
         tracker: sends them to Weights & Biases.
         searcher: lowers the number of trials that run at the same time when GPU memory runs out.
         asha: knows the report at which it stopped a trial; None without ASHA.
-        interrupted: the event that asks the search to end.
+        ending: ends the search early; None if it cannot.
+        students: the finished trials that keep their students.
         storage: waits while the search's folder is unavailable; None to never wait.
         new_nodes: checks nodes that join the cluster; None to check none.
     """
@@ -71,7 +74,8 @@ class Collaborators:
     tracker: WandbSearchLogger
     searcher: StudySearcher
     asha: ResumableAsha | None = None
-    interrupted: Event = field(default_factory=Event)
+    ending: Ending | None = None
+    students: KeptStudents = field(default_factory=lambda: KeptStudents({}))
     storage: FolderWatch | None = None
     new_nodes: NewNodeWatcher | None = None
 
@@ -106,17 +110,17 @@ class TrialLogger(DriverOnly, Callback):  # type: ignore[misc]
         self._experiment.upload(path)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Raise a pending interrupt, sync the search's folder if it is due, and check the cluster.
+        """End the search if it is due, sync the search's folder if it is due, and check the cluster.
 
-        The interrupt is raised here, between two steps of Tune's loop, because Ray's own code could swallow it.
+        An interrupt is raised here, between two steps of Tune's loop, because Ray's own code could swallow it.
 
         Args:
             iteration: the iteration of Tune's loop.
             trials: all of Tune's trials.
             **info: not used.
         """
-        if self._others.interrupted.is_set():
-            raise KeyboardInterrupt
+        if self._others.ending is not None:
+            self._end_if_due(self._others.ending, trials)
         self._experiment.sync_if_due()
         if time.monotonic() > self._last_cluster_check + _CLUSTER_CHECK_SECONDS:
             self._last_cluster_check = time.monotonic()
@@ -125,6 +129,16 @@ class TrialLogger(DriverOnly, Callback):  # type: ignore[misc]
             if self._others.new_nodes is not None:
                 self._await_storage()
                 self._others.new_nodes.require()
+
+    def _end_if_due(self, ending: Ending, trials: list[Any]) -> None:
+        """Let the running trials save their state when the search is to end, and then end it."""
+        if not ending.due:
+            return
+        if not ending.asked:
+            self._others.searcher.close()
+            ending.ask()
+        if ending.wait_is_over([trial.trial_id for trial in trials if trial.status == "RUNNING"]):
+            ending.stop()
 
     def _take_back_failures(self, dead_hosts: set[str]) -> None:
         """Do not count failures whose host has died, because the trial did not cause them."""
@@ -169,6 +183,13 @@ class TrialLogger(DriverOnly, Callback):  # type: ignore[misc]
             result: the report.
             **info: not used.
         """
+        if "report" not in result:
+            if result[SAVED] and self._others.ending is not None:
+                self._others.ending.saved(trial.trial_id)
+            return
+        if result["done"] and result["should_checkpoint"]:
+            # Tune reads this key after its callbacks.
+            result["should_checkpoint"] = self._is_kept(trial, result)
         if result["report"] in self._values[trial.trial_id]:
             return
         self._await_storage()
@@ -185,6 +206,16 @@ class TrialLogger(DriverOnly, Callback):  # type: ignore[misc]
         self._values[trial.trial_id][result["report"]] = result[self._search.metric]
         self._tracker.reported(trial.config["trial"], row)
         self._progress.reported(trial.config["trial"], row)
+
+    def _is_kept(self, trial: Any, result: dict[str, Any]) -> bool:
+        """Return whether the student of a trial that ends with this report stays on disk."""
+        if result["report"] < self._search.reports:
+            return False
+        values = self._values[trial.trial_id] | {result["report"]: result[self._search.metric]}
+        return self._others.students.admits(trial.config["trial"], self._score(values))
+
+    def _score(self, values: Mapping[int, float]) -> float:
+        return judge([values[report] for report in sorted(values)], self._search.judge_by)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Called when a trial ended by itself or was stopped by ASHA.
@@ -203,15 +234,23 @@ class TrialLogger(DriverOnly, Callback):  # type: ignore[misc]
         elif state == TrialState.STOPPED:
             assert self._others.asha is not None
             reason = f"ASHA at report {self._others.asha.stopped[trial.trial_id]}"
-        if state != TrialState.FINISHED:
+        dropped = []
+        if state == TrialState.FINISHED:
+            number = trial.config["trial"]
+            dropped = self._others.students.add(number, self._score(self._values[trial.trial_id]))
+        if state != TrialState.FINISHED or trial.config["trial"] in dropped:
             # The trial is neither continued nor exported, so its checkpoints would only fill the disk.
             self._experiment.delete_checkpoints(self._folder(trial))
         self._end(trial, state, reason)
+        for number in dropped:
+            for folder in (self._experiment.folder / layout.RESULTS).glob(f"{number:04d}_*"):
+                self._experiment.delete_checkpoints(folder)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Called when Tune retries a failed trial.
 
-        Host deaths and GPU out-of-memory errors do not count against its retries.
+        Host deaths and GPU out-of-memory errors do not count against its retries. A damaged teacher memory ends the
+        search, because no trial could continue.
 
         Args:
             iteration: the iteration of Tune's loop.
@@ -219,6 +258,8 @@ class TrialLogger(DriverOnly, Callback):  # type: ignore[misc]
             trial: the trial that failed.
             **info: not used.
         """
+        if self._is_memory_damaged(trial):
+            return
         if "OutOfMemoryError" not in _last_error_line(trial):
             address = (trial.last_result or {}).get("node_ip")
             if address:
@@ -228,6 +269,13 @@ class TrialLogger(DriverOnly, Callback):  # type: ignore[misc]
         if workers is not None:
             trial.run_metadata.num_failures -= 1
             self._progress.note(f"GPU memory ran out: at most {workers} trials at the same time from now on")
+
+    def _is_memory_damaged(self, trial: Any) -> bool:
+        """Return whether a trial failed because the teacher memory is damaged, and let the search end if so."""
+        _, is_damaged, message = _last_error_line(trial).partition(f"{DamagedError.__name__}: ")
+        if is_damaged and self._others.ending is not None:
+            self._others.ending.failure = DamagedError(message, hint="`fsd-tune resume` builds it again and continues.")
+        return bool(is_damaged)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Called when a trial failed and has no retries left.
@@ -256,7 +304,7 @@ class TrialLogger(DriverOnly, Callback):  # type: ignore[misc]
         if state == TrialState.FINISHED:
             # The file that declares the trial finished must not outlive its checkpoint and reports in a loss of power.
             files.sync(folder)
-            score = judge([values[report] for report in sorted(values)], self._search.judge_by)
+            score = self._score(values)
         ending = {"state": str(state), "reason": reason, "score": score, "time": time.time()}
         self._write(folder / layout.TRIAL_ENDING, ending)
         self._progress.ended(trial.config["trial"], state, reason, score)

@@ -58,6 +58,17 @@ def final_score(trial: TrialRecord, judge_by: str) -> float | None:
     return judge(trial.series(), judge_by) if trial.state == TrialState.FINISHED else None
 
 
+def finished_scores(trials: Mapping[int, TrialRecord], judge_by: str) -> dict[int, float]:
+    """Return the scores of the finished trials by number.
+
+    Args:
+        trials: trials by number.
+        judge_by: `search.judge_by` of the settings.
+    """
+    scores = {number: final_score(trial, judge_by) for number, trial in trials.items()}
+    return {number: score for number, score in scores.items() if score is not None}
+
+
 def frozen_trial(
     trial: TrialRecord, score: float | None, state: str, distributions: Mapping[str, BaseDistribution]
 ) -> FrozenTrial:

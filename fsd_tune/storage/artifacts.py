@@ -1,6 +1,8 @@
 """Artefacts on disk: named by their content, checksummed, and written atomically.
 
-An artefact is a folder with a manifest. It is built once, even if several processes need it.
+An artefact is a folder with a manifest. It is built once, even if several processes need it. A start compares sizes and
+times with the manifest; the checksum of a file is compared when the file is first read on a node, because reading all
+files at each start would take minutes for a large task.
 """
 
 import contextlib
@@ -9,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fsd_tune.errors import FsdTuneError
+from fsd_tune.errors import DamagedError, FsdTuneError
 from fsd_tune.storage import json_file, waiting
 from fsd_tune.storage.files import MANIFEST as MANIFEST
 from fsd_tune.storage.files import MODEL_RECORD as MODEL_RECORD
@@ -131,8 +134,13 @@ def writing(folder: Path, bytes_needed: int = 0) -> Iterator[tuple[Path, dict[st
     try:
         with atomic_folder(folder) as temporary:
             yield temporary, facts
-            files = {path.name: [path.stat().st_size, checksum(path)] for path in sorted(temporary.iterdir())}
+            files = {
+                path.name: [path.stat().st_size, checksum(path), path.stat().st_mtime_ns // 1000]
+                for path in sorted(temporary.iterdir())
+            }
             (temporary / MANIFEST).write_text(json.dumps({"files": files, "facts": facts}, indent=1), encoding="utf-8")
+        for name in files:
+            _mark_checked(folder / name)
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise no_space(folder.parent) from error
@@ -186,23 +194,122 @@ def no_space(folder: Path, needed: int | None = None, free: int | None = None) -
 
 
 def facts_of(folder: Path) -> dict[str, Any] | None:
-    """Return the facts of an artefact that is complete and undamaged.
+    """Return the facts of an artefact that is complete and seems undamaged by the sizes and times of its files.
+
+    A file with another time than in the manifest is a copy or was changed, so its checksum is compared. If it agrees,
+    the file gets the time of the manifest and is not read again at the next start.
 
     Args:
         folder: the artefact's folder.
 
     Returns:
-        The facts of its manifest; None if the artefact is missing, or if the size or checksum of a file differs.
+        The facts of its manifest; None if the artefact is missing, or if the size or a compared checksum differs.
     """
     try:
-        manifest = Manifest.model_validate(json_file.read_mapping(folder / MANIFEST))
-        for name, (size, expected) in manifest.files.items():
+        manifest = _manifest(folder)
+        for name, (size, expected, *recorded) in manifest.files.items():
             path = folder / name
-            if path.stat().st_size != size or checksum(path) != expected:
+            status = path.stat()
+            if status.st_size != size:
                 return None
+            if [status.st_mtime_ns // 1000] == recorded:
+                continue
+            if checksum(path) != expected:
+                return None
+            if recorded:
+                with contextlib.suppress(OSError):  # The folder may be read-only.
+                    os.utime(path, ns=(status.st_atime_ns, recorded[0] * 1000))
+            _mark_checked(path)
     except (OSError, ValueError):
         return None
     return manifest.facts
+
+
+def damaged_files(folder: Path) -> list[str]:
+    """Compare the checksums of all files of an artefact, and return the names of the missing and damaged ones.
+
+    Args:
+        folder: the artefact's folder; it has a manifest.
+
+    Raises:
+        OSError: the manifest cannot be read.
+        ValueError: the manifest is damaged.
+    """
+    return [name for name in _manifest(folder).files if not _is_whole(folder / name)]
+
+
+def check_once(path: Path) -> None:
+    """Compare the checksum of an artefact's file before it is read, once per node and version of the file.
+
+    Args:
+        path: the file, in the folder of its artefact.
+
+    Raises:
+        DamagedError: the checksum differs. The next start builds the artefact again.
+    """
+    marker = _marker(path)
+    if marker.exists():
+        return
+    from filelock import FileLock
+
+    with contextlib.ExitStack() as stack:
+        # The other processes of this node wait, instead of reading the file as well.
+        with contextlib.suppress(OSError):
+            marker.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FileLock(marker.with_suffix(".lock")))
+        if marker.exists():
+            return
+        if not _is_whole(path):
+            # With a new time its checksum is compared at the next start.
+            with contextlib.suppress(OSError):
+                path.touch()
+            raise DamagedError(
+                f"{path}: is damaged, because its checksum is not that in {MANIFEST}.",
+                hint=f"The next start builds {path.parent.name} again.",
+            )
+        _mark_checked(path)
+
+
+def _manifest(folder: Path) -> Manifest:
+    return Manifest.model_validate(json_file.read_mapping(folder / MANIFEST))
+
+
+def _is_whole(path: Path) -> bool:
+    """Return whether a file of an artefact has its recorded size and checksum."""
+    size, expected, *_ = _manifest(path.parent).files[path.name]
+    return path.is_file() and path.stat().st_size == size and checksum(path) == expected
+
+
+def _marker(path: Path) -> Path:
+    """Return the file that tells the processes of this node that a file was checked; restarting the machine clears it.
+
+    Its name contains the file's time and inode, so that a changed file is checked again.
+    """
+    status = path.stat()
+    name = digest(str(path.resolve()), status.st_size, status.st_mtime_ns, status.st_ino)
+    return Path(tempfile.gettempdir()) / f"fsd_tune-checked-{os.getuid()}" / name
+
+
+def _mark_checked(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        marker = _marker(path)
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        marker.touch()
+
+
+def read_array(path: Path, mapped: bool = False) -> NDArray[Any]:
+    """Return an array of an artefact, after checking its file on the first read.
+
+    Args:
+        path: a .npy file.
+        mapped: map the file instead of reading it into memory.
+
+    Raises:
+        DamagedError: the checksum of the file differs.
+    """
+    check_once(path)
+    array: NDArray[Any] = np.load(path, mmap_mode="r" if mapped else None)
+    return array
 
 
 @contextmanager

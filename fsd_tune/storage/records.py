@@ -73,17 +73,24 @@ class TrialEnding(Record):
 
 
 class Manifest(BaseModel):
-    """The size and the checksum of each file of an artefact, and the facts of it."""
+    """The size, the checksum and the modification time in µs of each file of an artefact, and the facts of it.
 
-    files: dict[str, tuple[StrictInt, StrictStr]]
+    Earlier versions wrote no times.
+    """
+
+    files: dict[str, tuple[StrictInt, StrictStr] | tuple[StrictInt, StrictStr, StrictInt]]
     facts: dict[str, Any]
 
 
 class Seal(BaseModel):
-    """The size and the checksum of each file of a checkpoint, and the number of reports that its run had made."""
+    """The size and the checksum of each file of a checkpoint, and the reports and steps that its run had made.
+
+    Checkpoints of earlier versions were written at reports only and have no `step`.
+    """
 
     files: dict[str, tuple[StrictInt, StrictStr]]
     report: Annotated[StrictInt, Field(ge=0)]
+    step: Annotated[StrictInt, Field(ge=0)] = 0
 
 
 def _key(detail: ErrorDetails, value: dict[str, Any]) -> tuple[str, ...]:

@@ -73,6 +73,9 @@ class Distiller:
         self.report = 0
         self.seconds = {"train": 0.0, "evaluation": 0.0}
         self.logits: NDArray[np.float32] | None = None
+        # Sums of the terms over the steps since the last evaluation, and the number of these steps.
+        self._sums: dict[str, Tensor] = {}
+        self._summed = 0
         self._means: dict[str, float] = {}
         self._metrics: dict[str, float] = {}
         seed_torch(setup.seed)
@@ -94,9 +97,10 @@ class Distiller:
             evaluation_seconds so far, and `diverged` with the reason when a loss or metric is not finite.
         """
         assert not self.done
-        started = time.monotonic()
+        self.train_towards_evaluation(on_step=on_step)
         self.report += 1
-        means = self._train_until(math.ceil(self.steps_total * self.report / self.setup.reports), on_step)
+        means = {name: float(value) / self._summed for name, value in self._sums.items()}
+        self._sums, self._summed = {}, 0
         trained = time.monotonic()
         # With fewer steps than reports, two reports may have no step between them. The second repeats the values of
         # the first, without another evaluation.
@@ -105,7 +109,6 @@ class Distiller:
         if means or self.logits is None:
             self.logits = predict(self.model, self.setup.dev, self.setup.precision, self.setup.device)
             self._metrics = compute_metrics(self.setup.task, self.logits, self.setup.dev.labels)
-        self.seconds["train"] += trained - started
         self.seconds["evaluation"] += time.monotonic() - trained
         record: dict[str, Any] = {
             "report": self.report,
@@ -123,17 +126,34 @@ class Distiller:
             record["diverged"] = f"{not_finite[0]} is {record[not_finite[0]]} at step {self.step}"
         return record
 
-    def _train_until(self, target: int, on_step: Callable[[int], None] | None) -> dict[str, float]:
-        """Train up to a step; return the mean of each term over the steps, empty when there was none."""
+    def train_towards_evaluation(
+        self, pause: Callable[[], bool] = lambda: False, on_step: Callable[[int], None] | None = None
+    ) -> bool:
+        """Train up to the next evaluation, or until `pause` returns True after a step.
+
+        Args:
+            pause: called after each step.
+            on_step: called after each step with the number of steps done.
+
+        Returns:
+            True if the next evaluation is due, False if training paused before it.
+        """
+        started = time.monotonic()
+        target = math.ceil(self.steps_total * (self.report + 1) / self.setup.reports)
         self.model.train()
-        sums: dict[str, Tensor] = {}
-        before = self.step
-        while self.step < target:
+        paused = False
+        while self.step < target and not paused:
             for name, value in self.train_step().items():
-                sums[name] = sums[name] + value if name in sums else value
+                self._sums[name] = self._sums[name] + value if name in self._sums else value
+            self._summed += 1
             if on_step is not None:
                 on_step(self.step)
-        return {name: float(value) / (self.step - before) for name, value in sums.items()}
+            paused = pause()
+        # Losses are computed asynchronously on a GPU; reading one waits for them, so that the time is true.
+        if self._sums:
+            float(next(iter(self._sums.values())))
+        self.seconds["train"] += time.monotonic() - started
+        return self.step == target
 
     def train_step(self) -> dict[str, Tensor]:
         """Make the next optimiser step.
@@ -200,6 +220,8 @@ class Distiller:
                 "step": self.step,
                 "report": self.report,
                 "seconds": self.seconds,
+                "sums": {name: value.cpu() for name, value in self._sums.items()},
+                "summed": self._summed,
                 "means": self._means,
                 "memory": None if self.memory is None else self.memory.detach(),
                 "optimizer": self.optimizer.state_dict(),
@@ -207,7 +229,19 @@ class Distiller:
                 "cuda_random": torch.cuda.get_rng_state() if self.setup.device.type == "cuda" else None,
             }
             torch.save(state, folder / "state.pt")
-        checkpoints.seal(folder, self.report)
+        checkpoints.seal(folder, self.report, self.step)
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """The bytes of a checkpoint, but for the small files: the weights and, before the end, the optimiser's."""
+        kept: int = sum(tensor.numel() * tensor.element_size() for tensor in self.model.state_dict().values())
+        if self.done:
+            return kept
+        trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        # AdamW keeps two moments of each trained parameter.
+        moments: int = 2 * sum(parameter.numel() * parameter.element_size() for parameter in trained)
+        memory: int = 0 if self.memory is None else self.memory.numel() * self.memory.element_size()
+        return kept + moments + memory
 
     def load(self, folder: Path) -> None:
         """Continue from a checkpoint: weights, student memory, optimiser, position and random state.
@@ -221,7 +255,10 @@ class Distiller:
         self.step = state["step"]
         self.report = state["report"]
         self.seconds = state["seconds"]
-        self._means = state.get("means", {})  # Checkpoints of earlier versions have none.
+        # Checkpoints of earlier versions were written at evaluations only and have no sums; older ones have no means.
+        self._sums = {name: value.to(self.setup.device) for name, value in state.get("sums", {}).items()}
+        self._summed = state.get("summed", 0)
+        self._means = state.get("means", {})
         if self.memory is not None:
             with torch.no_grad():
                 self.memory.copy_(state["memory"])

@@ -1,6 +1,8 @@
 """Searches killed by process id at different moments and resumed: nothing finished is lost, nothing is there twice."""
 
 import json
+import os
+import signal
 import subprocess
 import time
 
@@ -9,6 +11,7 @@ import pytest
 from fsd_tune.errors import InputError
 from fsd_tune.report.results import load
 from fsd_tune.search.api import resume, run
+from fsd_tune.storage import checkpoints
 from tests.helpers.searching import SCRIPT, SPACE, agree, as_if_uninterrupted, command, gone, kill, short_folder
 
 TIMES = ("train_seconds", "evaluation_seconds")
@@ -67,6 +70,57 @@ def test_killed_and_resumed(moment, glue, teacher, tmp_path):
     assert len((folder / "memory" / "passes.jsonl").read_text().splitlines()) == 1
     if "checkpoint" in moment:
         assert "1 of them from a checkpoint" in again.stderr or "2 of them from a checkpoint" in again.stderr
+    as_if_uninterrupted(results, glue)
+
+
+NOTICES = {
+    "SIGTERM": lambda driver: os.kill(driver.pid, signal.SIGTERM),
+    "Ctrl-C": lambda driver: os.killpg(driver.pid, signal.SIGINT),
+    "time budget": lambda driver: None,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("notice", NOTICES)
+def test_with_notice_every_running_trial_is_saved_where_it_is(notice, glue, teacher, tmp_path):
+    """Between two reports, too, and also if a checkpoint is not due."""
+    folder, space_file = tmp_path / "R", tmp_path / "space.yaml"
+    is_budget = notice == "time budget"
+    # The budget counts from the start of the workers, which takes longer than a short trial.
+    epochs, batch_size = (1000, 2) if is_budget else (300, 8)
+    text = SPACE.replace("epochs: 2", f"epochs: {epochs}").replace("{trials: 6}", "{trials: 2}")
+    text = text.replace("{reports: 4}", "{reports: 4, grace: 4}").replace("batch_size: 8", f"batch_size: {batch_size}")
+    space_file.write_text(text)
+    flags = ("--time-budget=40s",) if is_budget else ()
+    with short_folder() as temporary:
+        words = command(glue, teacher, folder, space_file, temporary, *flags)
+        driver = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        until(lambda: list(folder.glob("results/*/config.json")) or driver.poll() is not None, driver)
+        time.sleep(3)
+        NOTICES[notice](driver)
+        _, said = driver.communicate(timeout=120)
+        gone(driver)
+    # A budget that ends before a trial has finished is too short, and the search says so.
+    assert driver.returncode == (1 if is_budget else 130), said
+    begun = {path.parent for path in folder.glob("results/*/config.json")}
+    open_trials = {trial for trial in begun if not (trial / "trial.json").exists()}
+    assert open_trials
+    steps = {}
+    for trial in open_trials:
+        checkpoint, _ = checkpoints.newest(trial)
+        steps[trial] = json.loads((checkpoint / checkpoints.SEAL).read_text())["step"]
+    assert all(steps.values()) and any(step % (10 * epochs // batch_size) for step in steps.values())
+    if is_budget:
+        return
+    with short_folder() as temporary:
+        again = subprocess.run(
+            [SCRIPT, "resume", folder, "--temp-dir", temporary],
+            capture_output=True, text=True, timeout=400, check=False,
+        )  # fmt: skip
+    assert again.returncode == 0, again.stderr
+    assert f"{len(open_trials)} of them from a checkpoint" in again.stderr
+    results = load(folder)
+    agree(results)
     as_if_uninterrupted(results, glue)
 
 

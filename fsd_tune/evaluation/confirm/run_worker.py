@@ -17,6 +17,7 @@ from fsd_tune.settings.judging import judge
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import USES_MEMORY
 from fsd_tune.storage import remote_copies
+from fsd_tune.storage.artifacts import read_array
 from fsd_tune.storage.layout import TrialState
 from fsd_tune.training.factory import DistillerFactory
 
@@ -90,5 +91,5 @@ class RunWorker:
             return
         prepared = build_artifacts(replace(self._spec, seed=seed), lambda *_: None)
         assert prepared.start is not None
-        self._factory.arrays = replace(arrays, start=np.load(prepared.start / "start.npy"))
+        self._factory.arrays = replace(arrays, start=read_array(prepared.start / "start.npy"))
         self._memory_seed = seed

@@ -146,6 +146,15 @@ def test_killed_between_the_last_report_and_its_end_it_has_finished(folder, sett
     assert load(folder).trials.iloc[0]["state"] == "finished" and (trial / "checkpoint_000004").is_dir()
 
 
+@pytest.mark.parametrize(("better", "state"), [(3, "finished"), (2, "running")])
+def test_a_trial_that_is_not_among_the_best_has_finished_without_its_student(folder, settings, better, state):
+    for number in range(better):
+        write_trial(folder, number, 4, "finished", at=(4,), done=True)
+    trial = write_trial(folder, 3, 4)
+    past = restore_trials(folder, settings, errored=False)
+    assert past.trials[3].state == state and trial.exists() == (state == "finished")
+
+
 def test_a_finished_trial_whose_reports_were_truncated_runs_again(folder, settings):
     trial = write_trial(folder, 0, 4, "finished", at=(4,), done=True)
     text = (trial / "reports.jsonl").read_text()

@@ -1,4 +1,6 @@
+import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -6,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from fsd_tune.errors import FsdTuneError
+from fsd_tune.errors import DamagedError, FsdTuneError
 from fsd_tune.storage import artifacts
 
 
@@ -45,6 +47,67 @@ def test_damage_is_detected_and_rebuilt(tmp_path, damage):
     assert artifacts.facts_of(folder) is None
     build(folder)
     assert artifacts.facts_of(folder) == {"size": 5}
+
+
+@pytest.fixture
+def another_node(tmp_path, monkeypatch):
+    """A node on which no file was checked yet."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "node"))
+
+
+def rot(path):
+    """Change a byte and keep size and time, as a failing disk does."""
+    status = path.stat()
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_a_start_reads_no_file_and_the_first_read_compares_its_checksum(tmp_path, another_node, monkeypatch):
+    folder = tmp_path / "artefact"
+    with artifacts.writing(folder) as (temporary, _):
+        np.save(temporary / "a.npy", np.arange(4))
+        np.save(temporary / "b.npy", np.arange(4))
+    read = []
+    checksum = artifacts.checksum
+    monkeypatch.setattr(artifacts, "checksum", lambda path: read.append(path.name) or checksum(path))
+    assert artifacts.facts_of(folder) == {} and artifacts.read_array(folder / "a.npy", mapped=True).sum() == 6
+    assert read == [], "this node wrote it"
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "other"))
+    for _ in range(2):
+        artifacts.read_array(folder / "a.npy")
+    assert read == ["a.npy"], "once"
+    assert artifacts.damaged_files(folder) == []
+    rot(folder / "b.npy")
+    assert artifacts.facts_of(folder) == {} and artifacts.damaged_files(folder) == ["b.npy"]
+    with pytest.raises(DamagedError, match=r"b\.npy: is damaged"):
+        artifacts.read_array(folder / "b.npy")
+    assert artifacts.facts_of(folder) is None, "so that the next start builds it again"
+    (folder / "b.npy").unlink()
+    assert artifacts.damaged_files(folder) == ["b.npy"]
+
+
+def test_a_copy_is_read_whole_once(tmp_path, another_node, monkeypatch):
+    build(tmp_path / "artefact")
+    shutil.copytree(tmp_path / "artefact", tmp_path / "copy", copy_function=shutil.copyfile)
+    os.utime(tmp_path / "copy" / "data.txt", (1, 1))
+    read = []
+    checksum = artifacts.checksum
+    monkeypatch.setattr(artifacts, "checksum", lambda path: read.append(path.name) or checksum(path))
+    for _ in range(2):
+        assert artifacts.facts_of(tmp_path / "copy") == {"size": 5}
+    artifacts.check_once(tmp_path / "copy" / "data.txt")
+    assert read == ["data.txt"]
+
+
+def test_an_artefact_of_an_earlier_version_is_read_at_each_start(tmp_path):
+    build(tmp_path / "artefact")
+    manifest = tmp_path / "artefact" / "manifest.json"
+    old = json.loads(manifest.read_text())
+    old["files"] = {name: entry[:2] for name, entry in old["files"].items()}
+    manifest.write_text(json.dumps(old))
+    assert artifacts.facts_of(tmp_path / "artefact") == {"size": 5}
+    rot(tmp_path / "artefact" / "data.txt")
+    assert artifacts.facts_of(tmp_path / "artefact") is None
 
 
 def test_names_follow_content():

@@ -107,6 +107,23 @@ def test_restored_equals_uninterrupted(bench, tmp_path, method, accumulation):
     assert run(second) == whole[2:]
 
 
+@pytest.mark.parametrize("method", ["kd", "fsd_ilg"])
+def test_saved_between_two_reports_equals_uninterrupted(bench, tmp_path, method):
+    workbench, config = bench(method, epochs=4)
+    whole = run(workbench.distiller(config, 2))
+    first = workbench.distiller(config, 2)
+    first.train_to_next_evaluation()
+    assert not first.train_towards_evaluation(pause=lambda: first.step % 3 == 0)
+    assert first.report == 1 and first.steps_total // 2 < first.step < first.steps_total
+    first.save(tmp_path / "checkpoint")
+    written = sum(path.stat().st_size for path in (tmp_path / "checkpoint").rglob("*") if path.is_file())
+    assert first.checkpoint_bytes <= written <= 1.2 * first.checkpoint_bytes + 100_000
+    run(workbench.distiller(config, 2))
+    second = workbench.distiller(config, 2)
+    second.load(tmp_path / "checkpoint")
+    assert second.step == first.step and run(second) == whole[1:]
+
+
 def test_reused_equals_fresh(bench):
     workbench, config = bench("fsd_ilg")
     other = config | {"method": "kd", "learning_rate": 5e-3}
