@@ -57,11 +57,9 @@ class OperationCounter(TorchDispatchMode):
         self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        # In inference mode torch does not take operations such as `linear` and `to` apart before they come here.
-        with self:
-            result = function.decompose(*args, **kwargs)
-        if result is not NotImplemented:
-            return result
+        parts = take_apart(self, function, args, kwargs)
+        if parts is not NotImplemented:
+            return parts
         result = function(*args, **kwargs)
         name = function._schema.name.split("::")[1]
         if self._waits(name, args, kwargs, result):
@@ -89,6 +87,20 @@ class OperationCounter(TorchDispatchMode):
 
     def _on_device(self, tensor: Tensor) -> bool:
         return tensor.device.type == self._device
+
+
+def take_apart(mode: TorchDispatchMode, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Run an operation that consists of others one by one, so that `mode` sees those.
+
+    In inference mode torch hands operations such as `linear` and `to` to a mode as they are.
+
+    Returns:
+        The operation's result; `NotImplemented` if it does not consist of others.
+    """
+    if function is torch.ops.prim.device.default:
+        return NotImplemented
+    with mode:
+        return function.decompose(*args, **kwargs)
 
 
 def count(step: Callable[[], object], device: str = "cpu") -> OperationCounter:

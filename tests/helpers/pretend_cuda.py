@@ -17,6 +17,8 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.operations import take_apart
+
 CUDA = torch.device("cuda")
 _CUDA_INDEX = 1  # c10::DeviceType::CUDA
 _SLOTS = 64  # more than any of these classes has virtual functions
@@ -89,10 +91,9 @@ class _SameDtypes(TorchDispatchMode):
     """Raises for products of tensors of different dtypes, which fake tensors let pass."""
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        with self:
-            result = function.decompose(*args, **(kwargs or {}))
-        if result is not NotImplemented:
-            return result
+        parts = take_apart(self, function, args, kwargs or {})
+        if parts is not NotImplemented:
+            return parts
         name = function._schema.name.split("::")[1]
         if name in _PRODUCTS:
             found = [
