@@ -43,7 +43,7 @@ MOMENTS = {
 def test_killed_and_resumed(moment, glue, teacher, tmp_path):
     target, reached = MOMENTS[moment]
     folder, space_file = tmp_path / "R", tmp_path / "space.yaml"
-    space_file.write_text(SPACE.replace("epochs: 2", "epochs: 30").replace("trials: 6", "trials: 5"))
+    space_file.write_text(SPACE.replace("epochs: 2", "epochs: 120").replace("trials: 6", "trials: 5"))
     with short_folder() as temporary:
         words = command(glue, teacher, folder, space_file, temporary)
         driver = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
