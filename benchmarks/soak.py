@@ -4,9 +4,9 @@ Beside kills it loses its terminal (SIGHUP to all its processes) and the reader 
 
 A search that is done before all kills are made gets more trials.
 
-Prints a line for each kill, the tally, and the seconds of work that a kill cost a running trial at most (README: the work
-since its last checkpoint); fails when anything was lost, is there twice, or differs from an
-uninterrupted run of the same configuration.
+Prints a line for each kill, the tally, and the seconds of work that a kill cost a running trial at most, which is the
+work since its last checkpoint. Fails when anything else was lost, is there twice, or differs from an uninterrupted run
+of the same configuration.
 """
 
 import argparse
