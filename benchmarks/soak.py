@@ -4,8 +4,9 @@ Beside kills it loses its terminal (SIGHUP to all its processes) and the reader 
 
 A search that is done before all kills are made gets more trials.
 
-Prints a line for each kill and the tally; fails when anything was lost, is there twice, or differs from an
-uninterrupted run of the same configuration.
+Prints a line for each kill, the tally, and the seconds of work that a kill cost a running trial at most, which is the
+work since its last checkpoint. Fails when anything else was lost, is there twice, or differs from an uninterrupted run
+of the same configuration.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import time
 from pathlib import Path
 
 from fsd_tune.report.results import load
+from fsd_tune.storage import checkpoints
 from tests.helpers import glue_folders, tiny
 from tests.helpers.searching import (
     SCRIPT,
@@ -39,6 +41,17 @@ def _over(started: float | None, seconds: float) -> bool:
     return started is not None and time.monotonic() - started > seconds
 
 
+def _unsaved_seconds(folder: Path) -> float:
+    """Return the longest time that a running trial has worked since its last checkpoint, or since its start."""
+    unsaved = [0.0]
+    for config in folder.glob("results/*/config.json"):
+        trial = config.parent
+        if not (trial / "trial.json").exists():
+            seals = [path.stat().st_mtime for path in trial.glob(f"*/{checkpoints.SEAL}")]
+            unsaved.append(time.time() - max(seals, default=config.stat().st_mtime))
+    return max(unsaved)
+
+
 def main() -> None:
     """Kill and resume."""
     parser = argparse.ArgumentParser(prog="make soak", description=__doc__)
@@ -55,7 +68,7 @@ def main() -> None:
         teacher = tiny.write_teacher(root / "teacher", tiny.write_base(root / "base"))
         space_file, folder = root / "space.yaml", root / "R"
         space_file.write_text(SPACE.replace("epochs: 2", "epochs: 200").replace("trials: 6", f"trials: {given.trials}"))
-        kills, trials = 0, given.trials
+        kills, trials, lost = 0, given.trials, 0.0
         while True:
             begun = (folder / "summary.json").is_file()
             with short_folder() as temporary:
@@ -73,8 +86,10 @@ def main() -> None:
                     time.sleep(0.1)
                     if started is None and any(is_trial(title(one)) for one in processes_of(driver.pid)):
                         started = time.monotonic()
+                unsaved = _unsaved_seconds(folder) if since == "a trial began" and target in ("driver", "all") else 0.0
                 if driver.poll() is None and kill(driver, target):
                     kills += 1
+                    lost = max(lost, unsaved)
                     tally[target] += 1
                     print(f"{kills:3d}: {target} killed {moment:.0f} s after {since}", flush=True)
                     if target in ("workers", "actor", "stderr"):
@@ -103,6 +118,7 @@ def main() -> None:
         states = results.trials["state"].value_counts().to_dict()
         passes = len((folder / "memory" / "passes.jsonl").read_text(encoding="utf-8").splitlines())
     print(f"{kills} kills: {dict(tally)}; {trials} trials, each once: {states}; teacher passes paid: {passes}")
+    print(f"a killed driver cost a running trial {lost:.1f} s of work at most")
     print("every trial's reports are those of its configuration trained in one go")
     if states.get("failed"):
         sys.exit("trials failed")

@@ -9,6 +9,7 @@ import pytest
 
 from fsd_tune.search.doctor import CheckRequest, run_checks
 from fsd_tune.search.folder import identifying_settings
+from fsd_tune.storage import artifacts
 from tests.helpers.searching import SCRIPT, SPACE
 
 
@@ -46,6 +47,19 @@ def test_each_mistake_says_what_to_do(settings, glue, teacher, tmp_path, monkeyp
     assert set(wrong) == {"cluster file", "data", "teacher", "study", "auth mode"}
     assert "SST-2" in wrong["data"] and "damaged" in wrong["teacher"]
     assert "`resume` writes it again" in wrong["study"] and "ray get-auth-token --generate" in wrong["auth mode"]
+
+
+def test_damaged_teacher_outputs_are_found(tmp_path):
+    for name in ("outputs-1", "memory-1"):
+        with artifacts.writing(tmp_path / name) as (temporary, _):
+            (temporary / "part.npy").write_bytes(b"x" * 100)
+    assert "2 artefacts" in found(memory=str(tmp_path))["teacher memory"].message
+    part = tmp_path / "outputs-1" / "part.npy"
+    status = part.stat()
+    part.write_bytes(b"y" * 100)
+    os.utime(part, ns=(status.st_atime_ns, status.st_mtime_ns))
+    check = found(memory=str(tmp_path))["teacher memory"]
+    assert not check.passed and "outputs-1 is damaged (part.npy); delete this folder" in check.message
 
 
 def test_what_a_local_ray_cannot_use_is_said(monkeypatch):

@@ -1,9 +1,12 @@
+import os
+
 import numpy as np
 import pytest
 import torch
 
 from fsd_tune.data import splits
 from fsd_tune.data.batching import collate, tokenize
+from fsd_tune.errors import DamagedError
 from fsd_tune.memory import teacher_outputs
 from fsd_tune.models.loading import load_classifier, load_tokenizer
 from fsd_tune.storage import artifacts
@@ -77,3 +80,28 @@ def test_bytes_are_what_the_formula_says(tmp_path, teacher, data):
     assert outputs.nbytes == 2 * tokens * hidden * layers + 4 * n * classes + 8 * (n + 1)
     facts = artifacts.facts_of(tmp_path / "o")
     assert facts is not None and facts["tokens"] == tokens
+
+
+def test_a_damaged_shard_is_found_when_it_is_first_read(tmp_path, teacher, data, monkeypatch):
+    monkeypatch.setattr(teacher_outputs, "SHARD_BYTES", 2000)
+    folder = tmp_path / "o"
+    write(folder, teacher, data)
+    shard = folder / "layer_02_0001.npy"
+    status = shard.stat()
+    shard.write_bytes(shard.read_bytes()[:-1] + b"?")
+    os.utime(shard, ns=(status.st_atime_ns, status.st_mtime_ns))
+    # Another node has read no file yet.
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "node"))
+    assert artifacts.facts_of(folder) is not None
+    outputs = teacher_outputs.read_outputs(folder, mapped=True)
+    first, second = (np.asarray([row]) for row in outputs.shard_starts[:2])
+    outputs.features(2, first, 32)
+    outputs.features(3, second, 32)
+    for _ in range(2):
+        with pytest.raises(DamagedError, match=r"layer_02_0001\.npy: is damaged"):
+            outputs.features(2, second, 32)
+    with pytest.raises(DamagedError):
+        teacher_outputs.read_outputs(folder, mapped=False)
+    assert artifacts.facts_of(folder) is None
+    shard.write_bytes(shard.read_bytes()[:100])
+    assert artifacts.damaged_files(folder) == [shard.name]
