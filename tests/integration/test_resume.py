@@ -107,7 +107,9 @@ def test_with_notice_every_running_trial_is_saved_where_it_is(notice, glue, teac
     assert open_trials
     steps = {}
     for trial in open_trials:
-        checkpoint, _ = checkpoints.newest(trial)
+        newest = checkpoints.newest(trial)
+        assert newest is not None
+        checkpoint, _ = newest
         steps[trial] = json.loads((checkpoint / checkpoints.SEAL).read_text())["step"]
     assert all(steps.values()) and any(step % (10 * epochs // batch_size) for step in steps.values())
     if is_budget:

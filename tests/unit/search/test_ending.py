@@ -32,7 +32,8 @@ def trials(**states):
 
 
 def test_an_interrupt_waits_until_running_trials_have_saved(store, clock, tmp_path):
-    interrupted, closed = Event(), []
+    interrupted = Event()
+    closed: list[int] = []
     ending = Ending(interrupted)
     logger = logger_of(ending, tmp_path, closed)
     running = trials(a="RUNNING", b="RUNNING", c="PENDING", d="TERMINATED")

@@ -62,14 +62,25 @@ def rot(path):
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
+def counted_checksums(monkeypatch):
+    """The names of the files whose checksums are computed from now on."""
+    read: list[str] = []
+    checksum = artifacts.checksum
+
+    def counted(path):
+        read.append(path.name)
+        return checksum(path)
+
+    monkeypatch.setattr(artifacts, "checksum", counted)
+    return read
+
+
 def test_a_start_reads_no_file_and_the_first_read_compares_its_checksum(tmp_path, another_node, monkeypatch):
     folder = tmp_path / "artefact"
     with artifacts.writing(folder) as (temporary, _):
         np.save(temporary / "a.npy", np.arange(4))
         np.save(temporary / "b.npy", np.arange(4))
-    read = []
-    checksum = artifacts.checksum
-    monkeypatch.setattr(artifacts, "checksum", lambda path: read.append(path.name) or checksum(path))
+    read = counted_checksums(monkeypatch)
     assert artifacts.facts_of(folder) == {} and artifacts.read_array(folder / "a.npy", mapped=True).sum() == 6
     assert read == [], "this node wrote it"
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "other"))
@@ -90,9 +101,7 @@ def test_a_copy_is_read_whole_once(tmp_path, another_node, monkeypatch):
     build(tmp_path / "artefact")
     shutil.copytree(tmp_path / "artefact", tmp_path / "copy", copy_function=shutil.copyfile)
     os.utime(tmp_path / "copy" / "data.txt", (1, 1))
-    read = []
-    checksum = artifacts.checksum
-    monkeypatch.setattr(artifacts, "checksum", lambda path: read.append(path.name) or checksum(path))
+    read = counted_checksums(monkeypatch)
     for _ in range(2):
         assert artifacts.facts_of(tmp_path / "copy") == {"size": 5}
     artifacts.check_once(tmp_path / "copy" / "data.txt")
