@@ -11,6 +11,8 @@ from fsd_tune.models.loader import new_model
 from tests.helpers import families, random_runs
 from tests.helpers.random_runs import CPU
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 # Eager attention in bf16 adds the mask in float32. Without padding transformers adds none, so that scores round.
 ROUNDED = {"mpnet"}
 BOOLEAN = ("bert", "roberta", "distilbert", "electra", "albert", "camembert", "nomic_bert", "xlm-roberta")

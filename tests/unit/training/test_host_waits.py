@@ -12,6 +12,8 @@ from fsd_tune.training import setup
 from tests.helpers import families, random_runs
 from tests.helpers.random_runs import CPU, FIVE_PAIRS, ONE_PAIR
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 # Code of these families in transformers asks for values, whatever the mask.
 WAITING_FAMILIES = {"deberta": "scripted functions", "longformer": "the positions of tokens with global attention"}
 
