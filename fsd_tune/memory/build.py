@@ -29,7 +29,7 @@ from fsd_tune.models.inference import EVALUATION_BATCH, predict
 from fsd_tune.models.inputs import inputs_for
 from fsd_tune.models.loading import check_label_order, label_order, load_classifier
 from fsd_tune.models.student_init import build_student, init_source
-from fsd_tune.storage import artifacts, json_file
+from fsd_tune.storage import artifact_lock, artifacts, json_file
 from fsd_tune.storage.remote import RemoteFolder
 from fsd_tune.storage.remote_copies import fetched, publish
 
@@ -94,7 +94,7 @@ class BuiltMemory:
         for folder in filter(None, (self.outputs, self.memory, self.start)):
             if self.remote is None or folder.is_dir():
                 continue
-            with artifacts.locked(folder):
+            with artifact_lock.locked(folder):
                 if not fetched(folder, self.remote):
                     raise FsdTuneError(f"{self.remote}: holds no {folder.name}; the search's next start builds it.")
 
@@ -172,7 +172,7 @@ class _Builder:
     @contextmanager
     def _artefact(self, folder: Path) -> Iterator[bool]:
         """Lock an artefact, yield whether the body must build it, and publish a new one for other nodes."""
-        with artifacts.locked(folder, lambda text: self._progress(text, 0, 1)):
+        with artifact_lock.locked(folder, lambda text: self._progress(text, 0, 1)):
             missing = not fetched(folder, self._spec.remote)
             if missing and not self._build:
                 raise NotBuiltError(folder.name)

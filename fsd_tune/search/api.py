@@ -10,9 +10,10 @@ from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.report.results import Results, load
 from fsd_tune.search import budget
 from fsd_tune.search import folder as search_folder
+from fsd_tune.search.capacity import Capacity
 from fsd_tune.search.conclusion import conclude, explained_interrupt
 from fsd_tune.search.description import write_description
-from fsd_tune.search.driver import Capacity, SearchDriver
+from fsd_tune.search.driver import SearchDriver
 from fsd_tune.search.options import RunOptions, SearchInputs, SettingsLike, as_settings, from_keywords
 from fsd_tune.search.plan import SearchPlan, plan_search
 from fsd_tune.search.process_state import preserved_process_state

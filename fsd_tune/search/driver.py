@@ -4,18 +4,18 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fsd_tune.cluster import connection, nodes
-from fsd_tune.cluster.task_pool import as_task
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.memory.actor import build, leave, start
 from fsd_tune.memory.build import BuiltMemory
 from fsd_tune.progress import Display, duration
 from fsd_tune.report.results import Results, load
 from fsd_tune.search import budget
+from fsd_tune.search.capacity import Capacity, share_of_a_gpu
 from fsd_tune.search.conclusion import conclude, explained_interrupt
 from fsd_tune.search.folder import clear_folder
 from fsd_tune.search.kept_students import KeptStudents
@@ -45,21 +45,6 @@ _FAILURES_PER_TRIAL = 2
 
 # The memory's actor and the built memory; None for a search of `ce` alone.
 Memory = tuple[Any, BuiltMemory] | None
-
-
-@dataclass(frozen=True)
-class Capacity:
-    """The capacity of the cluster for trials.
-
-    Attributes:
-        gpus: the number of GPUs of a trial, which may be a fraction.
-        workers: the number of trials that run at the same time.
-        needs: the requirements that every node must meet.
-    """
-
-    gpus: float
-    workers: int
-    needs: nodes.Needs
 
 
 class SearchDriver:
@@ -207,20 +192,10 @@ class SearchDriver:
         self._write_summary(memory=facts | cost, teacher=teacher)
 
     def _share_gpus(self, memory: Memory) -> None:
-        """Choose how many trials share a GPU, from the peak memory of the largest trial."""
-        import ray
-
-        from fsd_tune.search import gpu_packing
-        from fsd_tune.search.trial import probe
-
+        """Choose how many trials share a GPU."""
         self.display.line("GPU: probing the largest trial")
-        found = ray.get(as_task(probe, gpus=1).remote(self.settings, self.plan.spec, memory))
-        gpus = gpu_packing.gpu_share(found)
+        gpus, reason = share_of_a_gpu(self.settings, self.plan.spec, memory)
         self.capacity = replace(self.capacity, gpus=gpus, workers=connection.workers(self.settings, gpus))
-        if gpu_packing.keeps_busy(found):
-            reason = f"a trial keeps it busy (the host needs {found.host_seconds / found.step_seconds:.0%} of a step)"
-        else:
-            reason = f"a trial takes {found.peak_bytes / 1e9:.1f} of the {found.free_bytes / 1e9:.1f} GB that are free"
         self.display.line(f"GPU: {reason}, so {round(1 / gpus)} to a GPU")
         self._write_summary(workers=self.capacity.workers, gpus_per_trial=gpus)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fsd_tune.errors import FsdTuneError
-from fsd_tune.storage import artifacts
+from fsd_tune.storage import artifact_lock, artifacts
 from fsd_tune.storage.remote import RemoteFolder
 from fsd_tune.storage.uri import is_uri
 
@@ -24,7 +24,7 @@ def provide(folder: Path, uri: str) -> None:
     if folder.is_dir():
         return
     try:
-        with artifacts.locked(folder):
+        with artifact_lock.locked(folder):
             if not folder.is_dir() and not RemoteFolder(uri).get_folder("", folder):
                 raise FsdTuneError(f"{uri}: is not there.")
     except PermissionError as error:
@@ -71,7 +71,7 @@ def folder_to_fill(place: str) -> Iterator[Path]:
 def fetched(folder: Path, remote: str | None) -> bool:
     """Download an artefact unless this node has it, and return whether it is now complete.
 
-    The caller holds the artefact's lock (`artifacts.locked`).
+    The caller holds the artefact's lock (`artifact_lock.locked`).
 
     Args:
         folder: the artefact's final name on this machine.

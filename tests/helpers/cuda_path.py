@@ -26,7 +26,7 @@ from fsd_tune.models.inference import predict
 from fsd_tune.models.layer_cka import layer_cka
 from fsd_tune.settings.methods import METHODS
 from fsd_tune.training import distiller as training_distiller
-from fsd_tune.training import loss_terms
+from fsd_tune.training import loss_terms, setup
 from tests.helpers import families, pretend_cuda, random_runs
 from tests.helpers.pretend_cuda import CUDA
 from tests.helpers.random_runs import FIVE_PAIRS, ONE_PAIR
@@ -172,7 +172,7 @@ def _fault(name: str) -> Iterator[None]:
             (feature.to(torch.bfloat16) @ memory[:, : feature.shape[1]].T).sum()
         return global_terms(setup, teacher, feature, memory)
 
-    with mock.patch.object(loss_terms, "collate", collated), mock.patch.object(loss_terms, "_global_terms", mixed):
+    with mock.patch.object(setup, "collate", collated), mock.patch.object(loss_terms, "_global_terms", mixed):
         yield
 
 

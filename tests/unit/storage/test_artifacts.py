@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from fsd_tune.errors import DamagedError, FsdTuneError
-from fsd_tune.storage import artifacts
+from fsd_tune.storage import artifact_lock, artifacts
 
 
 def build(folder, text="hello"):
@@ -155,8 +155,8 @@ with files.locked(folder):
 BUILDING = """
 import sys
 from pathlib import Path
-from fsd_tune.storage import artifacts
-with artifacts.locked(Path(sys.argv[1])), artifacts.writing(Path(sys.argv[1])) as (temporary, _):
+from fsd_tune.storage import artifact_lock, artifacts
+with artifact_lock.locked(Path(sys.argv[1])), artifacts.writing(Path(sys.argv[1])) as (temporary, _):
     (temporary / "half").touch()
     print(flush=True)
     sys.stdin.read()
@@ -180,7 +180,7 @@ def test_the_next_build_removes_what_killed_ones_left_and_spares_those_at_work(t
         builder.wait()
     (tmp_path / f".again.other.host-{builders[1].pid}-0123abcd").mkdir()
     assert len(list(tmp_path.glob(".*.*-*-*"))) == 4
-    with artifacts.locked(tmp_path / "again"):
+    with artifact_lock.locked(tmp_path / "again"):
         (left,) = tmp_path.glob(".*.*-*-*")
     assert left.name.startswith(".at-work.")
     builders[1].communicate()
@@ -235,7 +235,7 @@ def test_what_a_killed_process_left_is_removed_and_what_another_builds_stays(tmp
     code = """
 import sys, time
 from pathlib import Path
-from fsd_tune.storage import artifacts
+from fsd_tune.storage import artifact_lock, artifacts
 with artifacts.atomic_folder(Path(sys.argv[1]) / "folder") as temporary:
     (temporary / "half").touch()
     print(flush=True)

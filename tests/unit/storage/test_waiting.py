@@ -11,14 +11,14 @@ from contextlib import closing
 import pytest
 
 from fsd_tune.errors import FsdTuneError
-from fsd_tune.storage import artifacts, sqlite_copy, waiting
+from fsd_tune.storage import artifact_lock, sqlite_copy, waiting
 
 HOLD = """
 import sqlite3, sys
 from pathlib import Path
-from fsd_tune.storage import artifacts
+from fsd_tune.storage import artifact_lock
 if sys.argv[1] == "lock":
-    held = artifacts.locked(Path(sys.argv[2]))
+    held = artifact_lock.locked(Path(sys.argv[2]))
     held.__enter__()
 else:
     database = sqlite3.connect(sys.argv[2], isolation_level=None)
@@ -80,7 +80,7 @@ def test_the_lock_of_an_artefact(tmp_path, hold, soon):
         said.append(text)
         process.stdin.close()
 
-    with artifacts.locked(tmp_path / "outputs-1", end):
+    with artifact_lock.locked(tmp_path / "outputs-1", end):
         assert waiting.holder_of(tmp_path / ".outputs-1.lock") is None
     assert f"process {process.pid} (-c" in said[0] and f"builds {tmp_path / 'outputs-1'}" in said[0]
 
@@ -91,7 +91,7 @@ def test_a_process_that_is_stopped(tmp_path, hold, soon, monkeypatch):
     os.kill(process.pid, signal.SIGSTOP)
     os.waitid(os.P_PID, process.pid, os.WSTOPPED)
     said = pytest.raises(FsdTuneError, match=f"is stopped. `kill -CONT {process.pid}` lets it go on")
-    with said, artifacts.locked(tmp_path / "outputs-1", lambda text: None):
+    with said, artifact_lock.locked(tmp_path / "outputs-1", lambda text: None):
         pass
 
 
