@@ -137,9 +137,9 @@ def test_only_one_process_builds(tmp_path):
 import sys, time
 from pathlib import Path
 from typing import Any
-from fsd_tune.storage import artifacts as files
+from fsd_tune.storage import artifact_lock, artifacts as files
 folder = Path(sys.argv[1]) / "artefact"
-with files.locked(folder):
+with artifact_lock.locked(folder):
     if files.facts_of(folder) is None:
         with files.writing(folder) as (temporary, facts):
             time.sleep(0.5)
@@ -235,7 +235,7 @@ def test_what_a_killed_process_left_is_removed_and_what_another_builds_stays(tmp
     code = """
 import sys, time
 from pathlib import Path
-from fsd_tune.storage import artifact_lock, artifacts
+from fsd_tune.storage import artifacts
 with artifacts.atomic_folder(Path(sys.argv[1]) / "folder") as temporary:
     (temporary / "half").touch()
     print(flush=True)
