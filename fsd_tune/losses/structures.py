@@ -54,7 +54,9 @@ def local_loss(teacher: Tensor, student: Tensor, mask: Tensor | None = None) -> 
         >>> round(local_loss(teacher, teacher[..., :1]).item(), 4)
         0.7791
     """
-    return cka_loss(*cka_of(centred_gram(flatten(teacher, mask)), centred_gram(flatten(student, mask))))
+    value, defined = cka_of(centred_gram(flatten(teacher, mask)), centred_gram(flatten(student, mask)))
+    # One value for each layer pair, of which `cka_loss` must not take the mean before the logarithm.
+    return cka_loss(value.unsqueeze(-1), defined.unsqueeze(-1))
 
 
 def flatten(feature: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -141,3 +141,15 @@ def test_half_precision_inputs(dtype):
             "relative",
         ),
     )
+
+
+@pytest.mark.parametrize("loss", [losses.intra_loss, losses.local_loss])
+def test_stacked_layer_pairs_have_the_losses_of_single_pairs(loss):
+    generator = torch.Generator().manual_seed(0)
+    teacher = torch.randn(3, 8, 6, 16, dtype=torch.float64, generator=generator)
+    # CKAs that differ between the pairs, so that a mean before the logarithm differs from one after it.
+    noise = torch.randn(3, 8, 6, 12, dtype=torch.float64, generator=generator)
+    student = noise + teacher[..., :12] * torch.tensor([0.1, 1.0, 5.0]).view(3, 1, 1, 1)
+    mask = (torch.arange(6) < torch.tensor([[2], [6], [3], [4], [5], [6], [2], [3]])).long()
+    singly = torch.stack([loss(t, s, mask) for t, s in zip(teacher, student, strict=True)])
+    torch.testing.assert_close(loss(teacher, student, mask), singly, rtol=1e-12, atol=1e-12)
