@@ -117,7 +117,7 @@ def count(step: Callable[[], object], device: str = "cpu") -> OperationCounter:
 
 
 def table(setting: Setting, methods: tuple[str, ...], precision: str) -> list[dict[str, object]]:
-    """A row for each method, with one layer pair and for fsd_ilg with all pairs: operations / those of `ce`."""
+    """Return a row for each method with one layer pair, and for fsd_ilg with all: operations / those of `ce`."""
     rows: list[dict[str, object]] = []
     plain = 0
     cases = [("ce", "penultimate"), *((method, "penultimate") for method in methods), ("fsd_ilg", "all")]

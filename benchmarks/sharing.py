@@ -38,7 +38,7 @@ def _count(setting: Setting, method: str, barrier: Barrier, queue: Any) -> None:
 
 
 def trials_an_hour(setting: Setting, method: str = "fsd_ilg") -> list[dict[str, object]]:
-    """A row for each number of runs that share the GPU."""
+    """Return a row for each number of runs that share the GPU."""
     settings.artefacts(setting, method, "bf16")
     context = multiprocessing.get_context("spawn")
     rows: list[dict[str, object]] = []

@@ -78,7 +78,7 @@ def against_plain(setting: Setting, precision: str, rounds: int) -> list[dict[st
 
 
 def against_host_batches(setting: Setting, rounds: int) -> list[dict[str, object]]:
-    """A row for each method: its step on data that lie on the GPU / the same with batches made on the host."""
+    """Return a row for each method: its step on data that lie on the GPU / the same with batches from the host."""
     rows = []
     for method, layers in (("ce", "penultimate"), ("fsd_ilg", "penultimate"), ("fsd_ilg", "all")):
         _, _, bench = settings.artefacts(setting, method, "bf16", loss_layers=layers)

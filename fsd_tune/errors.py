@@ -21,7 +21,7 @@ class FsdTuneError(Exception):
 
 
 class DamagedError(FsdTuneError):
-    """A file of an artefact has not the content that was written; the next start builds the artefact again."""
+    """A file of an artefact differs from what was written; the next start builds the artefact again."""
 
 
 class InputError(FsdTuneError):

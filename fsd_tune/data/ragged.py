@@ -73,7 +73,7 @@ class RaggedTensors:
 
 
 class ResidentSplit:
-    """A split on a device."""
+    """A split that lies on a device, and makes its batches there."""
 
     def __init__(self, split: TokenizedSplit, device: torch.device) -> None:
         """Copy the split to the device.

@@ -88,7 +88,7 @@ def expected_end(trial: TrialRecord, median_gains: Mapping[int, float], learn_fr
 
 @dataclass
 class _Made:
-    """Optuna's record of a trial, and what it was made from.
+    """A trial's record in Optuna, with the values from which it was built.
 
     Attributes:
         belief: with the trial.

@@ -123,7 +123,7 @@ def hold_folder(folder: Path, name: str = "") -> Iterator[None]:
         if only_lock or (new_lock and refused):
             (folder / layout.LOCK).unlink(missing_ok=True)
             if only_lock and new:
-                # The search was refused before it wrote anything, so remove the empty folder that was made for it.
+                # The search was refused before it wrote anything, so remove the empty folder that was created for it.
                 files.real_path(folder).rmdir()
         lock.release()
 

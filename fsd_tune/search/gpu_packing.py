@@ -77,7 +77,7 @@ def measure(distiller: Distiller, free_bytes: int) -> Probe:
 
     Args:
         distiller: a distiller on a GPU, with the configuration to measure.
-        free_bytes: memory of the GPU that was free before the distiller was made.
+        free_bytes: memory of the GPU that was free before the distiller was built.
     """
     device = distiller.setup.device
     longest = np.argsort(-distiller.setup.train.lengths, kind="stable")[: distiller.setup.config["batch_size"]]

@@ -23,7 +23,7 @@ PAIRED: dict[str, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {
 }
 # Terms that compute all layer pairs in one call. On a GPU, five pairs then need a fifth of the kernel launches. On a
 # CPU, where larger arrays leave the cache, the pairs are computed one after the other.
-STACKED = {"intra", "local"}
+STACKED = frozenset({"intra", "local"})
 
 
 def loss_terms(
@@ -80,15 +80,19 @@ def _paired_terms(
         student: hidden states [B, n, H'] of all layers.
         mask: [B, n], or None for published padding.
     """
+    # In the order of PAIRED, because gradients are added in this order, and that of a set differs between processes.
+    chosen = [name for name in PAIRED if name in names]
+    together = STACKED if _computes_pairs_together(setup.device, setup.pairs) else frozenset()
     terms: dict[str, Tensor] = {}
-    together = names & STACKED if _computes_pairs_together(setup.device, setup.pairs) else set()
-    if together:
+    if together & names:
         teachers = torch.stack([teacher[t] for t, _ in setup.pairs])
         students = torch.stack([student[s] for _, s in setup.pairs])
-        terms = {name: PAIRED[name](teachers, students, mask).mean() for name in together}
-    for name in (PAIRED.keys() & names) - together:
-        values = [PAIRED[name](teacher[t], student[s], mask) for t, s in setup.pairs]
-        terms[name] = torch.stack(values).mean()
+    for name in chosen:
+        if name in together:
+            values = PAIRED[name](teachers, students, mask)
+        else:
+            values = torch.stack([PAIRED[name](teacher[t], student[s], mask) for t, s in setup.pairs])
+        terms[name] = values.mean()
     return terms
 
 
