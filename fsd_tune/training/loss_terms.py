@@ -59,12 +59,14 @@ def loss_terms(
     aligned = losses.alignment_losses(comparisons)
     if "global" in names:
         parts = {"memory": aligned.pop("memory"), **parts}
-        terms["global"] = losses.global_sum(parts, setup.config["gamma_m"])
-        terms |= {f"global/{name}": value for name, value in parts.items()}
+    terms |= aligned
     for name in PAIRED.keys() & names - losses.COMPARED.keys():
         values = [PAIRED[name](teacher.features[t], out.hidden_states[s], mask) for t, s in setup.pairs]
         terms[name] = torch.stack(values).mean()
-    return terms | aligned
+    if "global" in names:
+        terms["global"] = losses.global_sum(parts, setup.config["gamma_m"])
+        terms |= {f"global/{name}": value for name, value in parts.items()}
+    return terms
 
 
 def _computes_pairs_together(device: torch.device, pairs: Sequence[tuple[int, int]]) -> bool:
