@@ -8,7 +8,7 @@ import torch
 
 from benchmarks import setting as settings
 from benchmarks.setting import Setting
-from fsd_tune import losses
+from fsd_tune.losses import alignment_losses, global_parts, structures
 
 METHODS = ("ce", "fsd_g", "fsd_ilg")
 _STEPS = 12
@@ -16,9 +16,9 @@ _STEPS = 12
 _PARTS = {
     "batch and teacher targets": ("collate", "batch"),
     "student forward": ("_wrapped_call_impl",),
-    "L_I forward": (losses.intra_loss.__name__,),
-    "L_L forward": (losses.local_loss.__name__,),
-    "L_G forward": (losses.global_terms.__name__,),
+    "L_I and L_L: Gram matrices": (structures.compare_tokens.__name__, structures.compare_examples.__name__),
+    "L_G: distances, cosines, Gram": (global_parts.__name__,),
+    "CKA losses of all terms": (alignment_losses.__name__,),
     "backward": ("backward",),
     "clipping": ("clip_grad_norm_",),
     "optimiser": ("step",),
@@ -42,7 +42,7 @@ def shares(setting: Setting, precision: str) -> list[str]:
     names = [*_PARTS, "rest", "whole step"]
     lines = [f"where a step's time goes, milliseconds, {setting.device} {precision}: {', '.join(METHODS)}"]
     for name in names:
-        lines.append(f"  {name:26s}" + "".join(f"{parts[method][name]:9.1f}" for method in METHODS))
+        lines.append(f"  {name:30s}" + "".join(f"{parts[method][name]:9.1f}" for method in METHODS))
     return lines
 
 

@@ -11,6 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+# The centred Gram matrix of equal rows contains only the rounding error of their mean, about eps per entry. A spread
+# within this multiple of it counts as none.
+CENTRING_ERROR = 8
+
 
 @dataclass(frozen=True)
 class CentredGram:
@@ -65,8 +69,7 @@ def centred_gram(x: Tensor, mask: Tensor | None = None) -> CentredGram:
             centred = (x - mean) * weight
             total = x.detach().square().sum((-2, -1))
         matrix = centred @ centred.transpose(-2, -1)
-        # The Gram matrix of equal rows contains only the rounding error of their mean, about eps per entry.
-        return _normed(matrix, (8 * torch.finfo(x.dtype).eps) ** 2 * total)
+        return _normed(matrix, (CENTRING_ERROR * torch.finfo(x.dtype).eps) ** 2 * total)
 
 
 def centre_gram(gram: Tensor) -> CentredGram:

@@ -7,23 +7,30 @@ Shapes: B examples, n tokens, H and H' hidden sizes of teacher and student, D an
 K centroids, C classes. Inputs in half precision are computed in float32.
 """
 
+from fsd_tune.losses.alignment import Comparison, alignment_losses
 from fsd_tune.losses.baselines import cls_loss, pkd_loss, rkd_angle_loss, rkd_distance_loss
 from fsd_tune.losses.distillation import kd_loss, task_loss
 from fsd_tune.losses.global_structure import (
     GlobalTargets,
     distances_and_cosines,
     global_loss,
+    global_parts,
     global_sum,
     global_terms,
 )
-from fsd_tune.losses.structures import flatten, intra_loss, local_loss
+from fsd_tune.losses.structures import COMPARED, Features, flatten, intra_loss, local_loss
 
 __all__ = [
+    "COMPARED",
+    "Comparison",
+    "Features",
     "GlobalTargets",
+    "alignment_losses",
     "cls_loss",
     "distances_and_cosines",
     "flatten",
     "global_loss",
+    "global_parts",
     "global_sum",
     "global_terms",
     "intra_loss",

@@ -54,7 +54,7 @@ def kd_loss(teacher_logits: Tensor, student_logits: Tensor, temperature: float) 
     soft = F.kl_div(
         F.log_softmax(student / temperature, -1),
         F.log_softmax(teacher / temperature, -1),
-        reduction="batchmean",
+        reduction="sum",
         log_target=True,
     )
-    return soft * temperature**2
+    return soft * (temperature**2 / len(student))

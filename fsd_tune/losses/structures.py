@@ -7,10 +7,105 @@ Shapes: B examples, n tokens, H and H' hidden sizes of teacher and student; `...
 pairs, which are computed together. Inputs in half precision are computed in float32.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from fsd_tune.cka import centred_gram, cka_loss, cka_of, widen
+from fsd_tune.cka import widen
+from fsd_tune.losses.alignment import Comparison, alignment_losses
+
+
+@dataclass(frozen=True)
+class Features:
+    """Hidden states of a teacher and a student in one tensor, so that each operation is launched once for both.
+
+    Attributes:
+        student: the student's hidden states as they were given, [..., B, n, H'].
+        both: of teacher and student, [2, P, B, n, max(H, H')], at least float32, without gradient, zero at padded
+            positions; P layer pairs. Zeros after the narrower features change no inner product.
+        mask: [B, n], nonzero at real tokens; None counts every position.
+        padding: the other positions, bool [B, n, 1]; None without a mask.
+    """
+
+    student: Tensor
+    both: Tensor
+    mask: Tensor | None
+    padding: Tensor | None
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, teacher: Tensor, student: Tensor, mask: Tensor | None = None) -> "Features":
+        """Return the features of teacher [..., B, n, H] and student [..., B, n, H'], of any floating dtype.
+
+        Args:
+            teacher: hidden states.
+            student: hidden states.
+            mask: [B, n], nonzero at real tokens; None counts every position.
+        """
+        width = max(teacher.shape[-1], student.shape[-1])
+        sides = [F.pad(side, (0, width - side.shape[-1])) if side.shape[-1] < width else side.detach()
+                 for side in (teacher, student)]  # fmt: skip
+        both = widen(torch.stack(sides)).reshape(2, -1, *sides[1].shape[-3:])
+        padding = None if mask is None else (mask == 0).unsqueeze(-1)
+        if padding is not None:
+            # Padded positions can contain NaN, and NaN times zero is NaN, so replace them.
+            both.masked_fill_(padding, 0.0)
+        return cls(student, both, mask, padding)
+
+
+@torch.no_grad()
+def compare_tokens(features: Features) -> Comparison:
+    """Return the comparison of L_I: the tokens of each example.
+
+    Args:
+        features: of a batch.
+
+    Returns:
+        One group of B comparisons for each layer pair.
+    """
+    both, mask = features.both, features.mask
+    if mask is None:
+        centred = both - both.mean(-2, keepdim=True)
+    else:
+        weight = mask.unsqueeze(-1)
+        mean = both.sum(-2, keepdim=True) / weight.sum(-2, keepdim=True).clamp(min=1)
+        centred = torch.addcmul(both, mean, weight, value=-1)
+    return _comparison(features, centred, torch.linalg.vector_norm(both, dim=(-2, -1)))
+
+
+@torch.no_grad()
+def compare_examples(features: Features) -> Comparison:
+    """Return the comparison of L_L: the examples of a batch, each flattened to one row.
+
+    Args:
+        features: of a batch.
+
+    Returns:
+        One group of one comparison for each layer pair.
+    """
+    rows = features.both.flatten(-2).unsqueeze(2)
+    centred = rows - rows.mean(-2, keepdim=True)
+    # An example is zero at its padding, but the mean is not, and so are centred rows.
+    return _comparison(features, centred, torch.linalg.vector_norm(rows, dim=(-2, -1)), features.padding)
+
+
+def _comparison(features: Features, centred: Tensor, sizes: Tensor, padding: Tensor | None = None) -> Comparison:
+    """Return the comparison of centred rows [2, g, m, n, p] that had the norms `sizes` [2, g, m] before."""
+    with torch.autocast(centred.device.type, enabled=False):
+        rows = centred.flatten(0, 2)
+        grams = torch.bmm(rows, rows.transpose(-2, -1))
+    own = rows[len(rows) // 2 :]
+    hidden, width = features.student.shape[-1], features.both.shape[-1]
+    if hidden < width:
+        own = own.reshape(*own.shape[:-1], -1, width)[..., :hidden].flatten(-2)
+    return Comparison(features.student, grams.view(*sizes.shape, *grams.shape[-2:]), sizes, own, padding)
+
+
+# The terms that compare features by CKA.
+COMPARED: dict[str, Callable[[Features], Comparison]] = {"intra": compare_tokens, "local": compare_examples}
 
 
 def intra_loss(teacher: Tensor, student: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -24,7 +119,7 @@ def intra_loss(teacher: Tensor, student: Tensor, mask: Tensor | None = None) -> 
         mask: [B, n], nonzero at real tokens; None counts every position.
 
     Returns:
-        [...] of at least -1e-8; 0 with zero gradient if no example has two different tokens.
+        A scalar of at least -1e-8, the mean over `...`; 0 with zero gradient if no example has two different tokens.
 
     Example:
         >>> import torch
@@ -32,7 +127,7 @@ def intra_loss(teacher: Tensor, student: Tensor, mask: Tensor | None = None) -> 
         >>> round(intra_loss(teacher, teacher[..., :1]).item(), 4)
         0.7791
     """
-    return cka_loss(*cka_of(centred_gram(teacher, mask), centred_gram(student, mask)))
+    return alignment_losses({"intra": [compare_tokens(Features.of(teacher, student, mask))]})["intra"]
 
 
 def local_loss(teacher: Tensor, student: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -46,7 +141,7 @@ def local_loss(teacher: Tensor, student: Tensor, mask: Tensor | None = None) -> 
         mask: [B, n], nonzero at real tokens; None keeps every position.
 
     Returns:
-        [...] of at least -1e-8; 0 with zero gradient if the examples of one side are all equal.
+        A scalar of at least -1e-8, the mean over `...`; 0 with zero gradient if the examples of one side are all equal.
 
     Example:
         >>> import torch
@@ -54,9 +149,7 @@ def local_loss(teacher: Tensor, student: Tensor, mask: Tensor | None = None) -> 
         >>> round(local_loss(teacher, teacher[..., :1]).item(), 4)
         0.7791
     """
-    value, defined = cka_of(centred_gram(flatten(teacher, mask)), centred_gram(flatten(student, mask)))
-    # One value for each layer pair, of which `cka_loss` must not take the mean before the logarithm.
-    return cka_loss(value.unsqueeze(-1), defined.unsqueeze(-1))
+    return alignment_losses({"local": [compare_examples(Features.of(teacher, student, mask))]})["local"]
 
 
 def flatten(feature: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -71,5 +164,5 @@ def flatten(feature: Tensor, mask: Tensor | None = None) -> Tensor:
     """
     feature = widen(feature)
     if mask is not None:
-        feature = torch.where(mask.unsqueeze(-1) > 0, feature, 0.0)
+        feature = feature.masked_fill((mask == 0).unsqueeze(-1), 0.0)
     return feature.flatten(-2)

@@ -59,6 +59,7 @@ class Distiller:
         self.setup = setup
         self.model = model.to(setup.device)
         self.weights = term_weights(setup.config["method"], setup.config)
+        self._weights = torch.empty(0)
         self.memory: torch.nn.Parameter | None = None
         if "global" in self.weights:
             assert student_memory is not None, "fsd_g and fsd_ilg need a student memory"
@@ -174,7 +175,7 @@ class Distiller:
             The mean of each unweighted term and of `total` over the batches: detached scalars on the device, so that
             a step does not wait for it.
         """
-        sums: dict[str, Tensor] = {}
+        done: list[dict[str, Tensor]] = []
         divisor = len(batches)
         if self.setup.published:
             # Of the published scripts, that of FSD_IL and FSD_ILG divides by the number of batches; the others add up.
@@ -182,17 +183,25 @@ class Distiller:
             divisor = self.schedule.accumulation if averages else 1
         for rows in batches:
             terms = loss_terms(self.setup, self.model, self.memory, self.weights.keys(), rows)
-            total = torch.stack([terms[name] * weight for name, weight in self.weights.items()]).sum()
-            torch.autograd.backward(total / divisor)
-            terms["total"] = total
-            for name, value in terms.items():
-                sums[name] = sums.get(name, 0) + value.detach() / len(batches)
+            total = self._total(terms)
+            torch.autograd.backward(total if divisor == 1 else total / divisor)
+            done.append({name: value.detach() for name, value in (terms | {"total": total}).items()})
         clip_gradients(self.model, self.memory, together=self.setup.published)
         set_step(self.optimizer, self.step, self._learning_rate(self.step), self.setup.published)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        return sums
+        if len(done) == 1:
+            return done[0]
+        return {name: torch.stack([terms[name] for terms in done]).mean() for name in done[0]}
+
+    def _total(self, terms: Mapping[str, Tensor]) -> Tensor:
+        """Return the weighted sum of the method's terms."""
+        values = torch.stack([terms[name] for name in self.weights])
+        if not len(self._weights):
+            # Filled on the device: a copy from the host would make the host wait.
+            self._weights = torch.stack([values.new_full((), weight) for weight in self.weights.values()])
+        return torch.dot(values, self._weights)
 
     def _learning_rate(self, step: int) -> float:
         config = self.setup.config

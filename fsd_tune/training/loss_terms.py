@@ -11,7 +11,6 @@ from torch import Tensor
 
 from fsd_tune import losses
 from fsd_tune.device import autocast
-from fsd_tune.memory.targets import TeacherBatch
 from fsd_tune.models.inputs import inputs_for
 from fsd_tune.settings.methods import TERMS
 from fsd_tune.training.setup import TrainingSetup
@@ -21,9 +20,6 @@ from fsd_tune.training.setup import TrainingSetup
 PAIRED: dict[str, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {
     name: getattr(losses, term.loss) for name, term in TERMS.items() if term.loss
 }
-# Terms that compute all layer pairs in one call. On a GPU, five pairs then need a fifth of the kernel launches. On a
-# CPU, where larger arrays leave the cache, the pairs are computed one after the other.
-STACKED = frozenset({"intra", "local"})
 
 
 def loss_terms(
@@ -53,10 +49,25 @@ def loss_terms(
     teacher = setup.targets.batch(rows, inputs)
     terms["kd"] = losses.kd_loss(teacher.logits, out.logits, setup.config["temperature"])
     mask = None if setup.published else inputs["attention_mask"]
-    terms |= _paired_terms(setup, names, teacher.features, out.hidden_states, mask)
+    comparisons = _comparisons(setup, names, teacher.features, out.hidden_states, mask)
+    parts: dict[str, Tensor] = {}
     if "global" in names:
-        assert memory is not None
-        terms |= _global_terms(setup, teacher, losses.flatten(out.hidden_states[setup.memory_layer], mask), memory)
+        assert memory is not None and teacher.targets is not None
+        feature = losses.flatten(out.hidden_states[setup.memory_layer], mask)
+        memories, parts = losses.global_parts(teacher.targets, feature, memory, setup.distance)
+        comparisons["memory"] = [memories]
+    aligned = losses.alignment_losses(comparisons)
+    if "global" in names:
+        parts = {"memory": aligned.pop("memory"), **parts}
+    terms |= aligned
+    # In the order of PAIRED, because gradients are added in this order, and that of a set differs between processes.
+    for name, loss in PAIRED.items():
+        if name in names and name not in losses.COMPARED:
+            values = [loss(teacher.features[t], out.hidden_states[s], mask) for t, s in setup.pairs]
+            terms[name] = torch.stack(values).mean()
+    if "global" in names:
+        terms["global"] = losses.global_sum(parts, setup.config["gamma_m"])
+        terms |= {f"global/{name}": value for name, value in parts.items()}
     return terms
 
 
@@ -64,14 +75,17 @@ def _computes_pairs_together(device: torch.device, pairs: Sequence[tuple[int, in
     return device.type == "cuda" and len(pairs) > 1
 
 
-def _paired_terms(
+def _comparisons(
     setup: TrainingSetup,
     names: AbstractSet[str],
     teacher: Mapping[int, Tensor],
     student: Sequence[Tensor],
     mask: Tensor | None,
-) -> dict[str, Tensor]:
-    """Return the terms of the layer pairs, each the mean over the pairs.
+) -> dict[str, list[losses.Comparison]]:
+    """Return the comparisons of layer pairs by CKA.
+
+    On a GPU all pairs are one comparison, because five pairs then need a fifth of the kernel launches. On a CPU, where
+    larger arrays leave the cache, each pair is one.
 
     Args:
         setup: the training run.
@@ -80,25 +94,12 @@ def _paired_terms(
         student: hidden states [B, n, H'] of all layers.
         mask: [B, n], or None for published padding.
     """
-    # In the order of PAIRED, because gradients are added in this order, and that of a set differs between processes.
-    chosen = [name for name in PAIRED if name in names]
-    together = STACKED if _computes_pairs_together(setup.device, setup.pairs) else frozenset()
-    terms: dict[str, Tensor] = {}
-    if together & names:
-        teachers = torch.stack([teacher[t] for t, _ in setup.pairs])
-        students = torch.stack([student[s] for _, s in setup.pairs])
-    for name in chosen:
-        if name in together:
-            values = PAIRED[name](teachers, students, mask)
-        else:
-            values = torch.stack([PAIRED[name](teacher[t], student[s], mask) for t, s in setup.pairs])
-        terms[name] = values.mean()
-    return terms
-
-
-def _global_terms(setup: TrainingSetup, teacher: TeacherBatch, feature: Tensor, memory: Tensor) -> dict[str, Tensor]:
-    """Return L_G and its parts for the student's flattened features [B, D'] and its memory [K, D']."""
-    assert teacher.targets is not None
-    parts = losses.global_terms(teacher.targets, feature, memory, setup.distance)
-    total = losses.global_sum(parts, setup.config["gamma_m"])
-    return {"global": total} | {f"global/{name}": value for name, value in parts.items()}
+    chosen = {name: compare for name, compare in losses.COMPARED.items() if name in names}
+    if not chosen:
+        return {}
+    pairs = [(teacher[t], student[s]) for t, s in setup.pairs]
+    if _computes_pairs_together(setup.device, setup.pairs):
+        teachers, students = zip(*pairs, strict=True)
+        pairs = [(torch.stack(teachers), torch.stack(students))]
+    features = [losses.Features.of(*pair, mask) for pair in pairs]
+    return {name: [compare(pair) for pair in features] for name, compare in chosen.items()}

@@ -365,7 +365,10 @@ TEACHERS = {
     "head width": (
         nothing, ("--student-start=random", "--student-hidden-size=12"), ["student.hidden_size: found 12, but must be"],
     ),
-    "may know the holdout": (nothing, ("--select-on={holdout: 0.1}",), ["--teacher: {t} records no holdout, so it may have seen the rows"]),
+    "may know the holdout": (
+        nothing, ("--select-on={holdout: 0.1}",),
+        ["--teacher: {t} records no holdout, so it may have seen the rows"],
+    ),
     "narrower student for pkd": (
         nothing, ("--method=pkd", "--beta=1", "--student-start=random", "--student-hidden-size=8"),
         ["student.hidden_size: found 8, but method pkd compares [CLS] vectors number by number: must be the teacher's"],

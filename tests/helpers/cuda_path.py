@@ -19,6 +19,7 @@ import torch
 from torch.utils._pytree import tree_map
 
 from benchmarks.operations import OperationCounter
+from fsd_tune import losses
 from fsd_tune.data.batching import collate
 from fsd_tune.memory import build, kmeans, published_kmeans, teacher_memory, teacher_outputs
 from fsd_tune.models import inference
@@ -26,7 +27,7 @@ from fsd_tune.models.inference import predict
 from fsd_tune.models.layer_cka import layer_cka
 from fsd_tune.settings.methods import METHODS
 from fsd_tune.training import distiller as training_distiller
-from fsd_tune.training import loss_terms, setup
+from fsd_tune.training import setup
 from tests.helpers import families, pretend_cuda, random_runs
 from tests.helpers.pretend_cuda import CUDA
 from tests.helpers.random_runs import FIVE_PAIRS, ONE_PAIR
@@ -153,7 +154,7 @@ def _layer_cka(precision: str) -> None:
 @contextmanager
 def _fault(name: str) -> Iterator[None]:
     """A mistake in a step, as someone could make it."""
-    global_terms = loss_terms._global_terms
+    global_parts = losses.global_parts
 
     def collated(*arguments: Any, **named: Any) -> Any:
         batch = collate(*arguments, **named)
@@ -167,12 +168,12 @@ def _fault(name: str) -> Iterator[None]:
             batch["labels"].cpu()
         return batch
 
-    def mixed(setup: Any, teacher: Any, feature: Any, memory: Any) -> Any:
+    def mixed(targets: Any, feature: Any, memory: Any, distance: str) -> Any:
         if name == "bf16 meets float32":
             (feature.to(torch.bfloat16) @ memory[:, : feature.shape[1]].T).sum()
-        return global_terms(setup, teacher, feature, memory)
+        return global_parts(targets, feature, memory, distance)
 
-    with mock.patch.object(setup, "collate", collated), mock.patch.object(loss_terms, "_global_terms", mixed):
+    with mock.patch.object(setup, "collate", collated), mock.patch.object(losses, "global_parts", mixed):
         yield
 
 

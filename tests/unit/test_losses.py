@@ -143,13 +143,73 @@ def test_half_precision_inputs(dtype):
     )
 
 
-@pytest.mark.parametrize("loss", [losses.intra_loss, losses.local_loss])
-def test_stacked_layer_pairs_have_the_losses_of_single_pairs(loss):
-    generator = torch.Generator().manual_seed(0)
-    teacher = torch.randn(3, 8, 6, 16, dtype=torch.float64, generator=generator)
-    # CKAs that differ between the pairs, so that a mean before the logarithm differs from one after it.
-    noise = torch.randn(3, 8, 6, 12, dtype=torch.float64, generator=generator)
-    student = noise + teacher[..., :12] * torch.tensor([0.1, 1.0, 5.0]).view(3, 1, 1, 1)
-    mask = (torch.arange(6) < torch.tensor([[2], [6], [3], [4], [5], [6], [2], [3]])).long()
-    singly = torch.stack([loss(t, s, mask) for t, s in zip(teacher, student, strict=True)])
-    torch.testing.assert_close(loss(teacher, student, mask), singly, rtol=1e-12, atol=1e-12)
+@pytest.mark.parametrize("masked", [False, True])
+def test_layer_pairs_in_one_call_equal_the_mean_of_single_calls(masked):
+    teacher, student, mask, _ = case(4)
+    noise = np.random.default_rng(0).normal(size=(3, *student.shape)) * np.array([0.1, 1, 5]).reshape(3, 1, 1, 1)
+    t, m = torch.tensor(np.stack([teacher] * 3)), torch.tensor(mask) if masked else None
+    for loss in (losses.intra_loss, losses.local_loss):
+        together, single = (torch.tensor(student + noise, requires_grad=True) for _ in range(2))
+        value = loss(t, together, m)
+        expected = torch.stack([loss(t[i], single[i], m) for i in range(3)]).mean()
+        torch.testing.assert_close(value, expected)
+        value.backward()
+        expected.backward()
+        torch.testing.assert_close(together.grad, single.grad)
+
+
+def undefined(name, dtype):
+    """A loss without any defined CKA, and the tensor that its gradient goes to."""
+    x = torch.randn(4, 5, 3, dtype=dtype)
+    if name == "one token":
+        student, mask = torch.randn(4, 5, 3, dtype=dtype, requires_grad=True), torch.tensor([[1, 0, 0, 0, 0]] * 4)
+        return losses.intra_loss(x, student, mask), student
+    if name == "equal examples of the student":
+        student = torch.randn(1, 5, 3, dtype=dtype).repeat(4, 1, 1).requires_grad_()
+        return losses.local_loss(x, student), student
+    if name == "equal examples of the teacher":
+        student = torch.randn(4, 5, 3, dtype=dtype, requires_grad=True)
+        return losses.local_loss(x[:1].repeat(4, 1, 1), student), student
+    centroids = torch.randn(6, 10, dtype=dtype)
+    equal = centroids[:1].repeat(6, 1)
+    of_teacher, of_student = (equal, centroids) if name == "equal centroids of the teacher" else (centroids, equal)
+    memory = of_student.clone().requires_grad_()
+    feature, targets = x.flatten(1)[:, :10], torch.rand(4, 6, dtype=dtype)
+    parts = losses.global_terms(losses.GlobalTargets(targets, targets, centred_gram(of_teacher)), feature, memory)
+    return parts["memory"], memory
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "one token",
+        "equal examples of the student",
+        "equal examples of the teacher",
+        "equal centroids of the teacher",
+        "equal centroids of the student",
+    ],
+)
+def test_an_undefined_cka_has_no_loss_and_no_gradient(name, dtype):
+    loss, student = undefined(name, dtype)
+    loss.backward()
+    assert loss.item() == 0
+    assert (student.grad == 0).all()
+
+
+def test_autocast_does_not_reach_the_losses():
+    t, s = torch.randn(4, 6, 8), torch.randn(4, 6, 8)
+    memories = torch.randn(3, 48), torch.randn(3, 48)
+
+    def gradients():
+        student, memory = s.clone().requires_grad_(), memories[1].clone().requires_grad_()
+        total = losses.intra_loss(t, student) + losses.local_loss(t, student)
+        total = total + losses.global_loss(t.flatten(1), student.flatten(1), memories[0], memory, 0.5)
+        total.backward()
+        return total, student.grad, memory.grad
+
+    expected = gradients()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = gradients()
+    for one, other in zip(got, expected, strict=True):
+        torch.testing.assert_close(one, other)
