@@ -95,6 +95,8 @@ def export(
     lines = [f"student for {document['task']}: {score_text}, in {output}"]
     if document["confirmed"]:
         lines.append("the model card has the scores on fresh seeds")
+    if document["remark"]:
+        lines.append(document["remark"])
     if document["onnx_difference"] is not None:
         lines.append(f"model.onnx: logits within {document['onnx_difference']:.1e} of the model's")
     show_result(document, as_json, lines)

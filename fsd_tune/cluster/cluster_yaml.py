@@ -127,11 +127,17 @@ def _type_problems(config: dict[str, Any]) -> list[Problem]:
     return [
         (
             list(error.absolute_path),
-            f"found {str(error.instance)[:40]}, but must be {_JSON_TYPES[error.validator_value]}",
+            f"found {str(error.instance)[:40]}, but must be {_type_words(error.validator_value)}",
         )
         for error in _schema_errors(config)
         if error.validator == "type" and error.instance is not None
     ]
+
+
+def _type_words(types: str | list[str]) -> str:
+    """Return the types that Ray's schema accepts, in words."""
+    names = [types] if isinstance(types, str) else types
+    return " or ".join(_JSON_TYPES[name] for name in names if name in _JSON_TYPES)
 
 
 def _ray_problems(config: dict[str, Any]) -> list[Problem]:

@@ -46,7 +46,7 @@ def connect(address: str | None = None, temporary: Path | None = None) -> Iterat
         temporary: the folder for sockets and logs of a local instance; its path must be short.
 
     Raises:
-        InputError: nothing answers at the address, or Ray cannot use the folder.
+        InputError: nothing answers at the address, Ray cannot use the folder, or both are given.
         FsdTuneError: Ray cannot be reached or started.
     """
     with _environment(), _quiet_snapshots(), signals.handled():
@@ -58,6 +58,10 @@ def connect(address: str | None = None, temporary: Path | None = None) -> Iterat
         flag, cluster = destination.resolve(address)
         with contextlib.ExitStack() as stack:
             if cluster:
+                if temporary is not None:
+                    raise InputError(
+                        f"--temp-dir: is for a local Ray, but {flag} names the cluster {cluster}; leave one out."
+                    )
                 _check_reachable(cluster, flag)
                 mode = os.environ.get("RAY_AUTH_MODE", "disabled")
                 stack.enter_context(private_ray.variables({"RAY_AUTH_MODE": mode}))
@@ -144,7 +148,7 @@ def _check_reachable(address: str, flag: str) -> None:
     if not colon or not port.isdigit():
         return
     try:
-        with socket.create_connection((host, int(port)), timeout=5) as connected:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=5) as connected:
             connected.settimeout(_ANSWER_SECONDS)
             with contextlib.suppress(OSError):  # A head answers in another protocol or not at all.
                 connected.sendall(b"GET / HTTP/1.0\r\n\r\n")

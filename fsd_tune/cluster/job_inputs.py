@@ -32,7 +32,7 @@ def translate(shared: str, words: Sequence[str]) -> tuple[list[str], dict[str, P
     Raises:
         InputError: arguments are wrong; it has a line for each problem.
     """
-    verb, arguments = words[0], list(words[1:])
+    verb, arguments = words[0], [_with_hyphens(word) for word in words[1:]]
     inputs, problems = _Inputs(shared), ProblemCollector()
     option_names = {word.partition("=")[0] for word in arguments if word.startswith("--")}
     for name in sorted(option_names & {"--help", "--detach", "--address", "--shared"}):
@@ -74,6 +74,14 @@ def translate(shared: str, words: Sequence[str]) -> tuple[list[str], dict[str, P
     if verb in ("search", "resume", "confirm", "doctor"):
         translated += ["--address", "auto"]
     return translated, inputs.files
+
+
+def _with_hyphens(word: str) -> str:
+    """Return a word of a command with hyphens in the name of its flag, which may be written with underscores."""
+    if not word.startswith("--"):
+        return word
+    name, equals, value = word.partition("=")
+    return f"{name.replace('_', '-')}{equals}{value}"
 
 
 class _Inputs:

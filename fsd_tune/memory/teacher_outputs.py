@@ -18,6 +18,7 @@ from torch import Tensor
 
 from fsd_tune.data.batching import TokenizedSplit, by_length, collate
 from fsd_tune.device import autocast
+from fsd_tune.errors import FsdTuneError
 from fsd_tune.memory import sizes
 from fsd_tune.models.inputs import inputs_for
 from fsd_tune.storage import artifacts
@@ -141,7 +142,7 @@ def write_outputs(
         progress: called with the number of examples done.
 
     Raises:
-        FsdTuneError: the disk is full.
+        FsdTuneError: the disk is full, or an output is not a finite number of half precision.
     """
     started = time.monotonic()
     model = model.to(device).eval()
@@ -170,12 +171,15 @@ def write_outputs(
             with torch.inference_mode(), autocast(precision, device):
                 out = model(**inputs_for(model, batch), output_hidden_states=True)
             logits[rows] = out.logits.float().cpu().numpy()[:, list(order)]
+            _require_finite(logits[rows], "logits")
             for layer in layers:
                 features = out.hidden_states[layer].half().cpu().numpy()
                 for i, row in enumerate(rows):
                     shard = int(np.searchsorted(starts, row, "right")) - 1
                     begin = offsets[row] - offsets[starts[shard]]
-                    shards[layer][shard][begin : begin + lengths[row]] = features[i, : lengths[row]]
+                    stored = features[i, : lengths[row]]
+                    _require_finite(stored, f"hidden states of layer {layer}")
+                    shards[layer][shard][begin : begin + lengths[row]] = stored
             done += len(rows)
             progress("teacher pass", done, len(data))
         np.save(temporary / "logits.npy", logits)
@@ -189,6 +193,16 @@ def write_outputs(
             padding=padding,
             precision=precision,
             seconds=round(time.monotonic() - started, 3),
+        )
+
+
+def _require_finite(values: NDArray[Any], name: str) -> None:
+    """Check outputs of the teacher, as they are stored."""
+    if not np.isfinite(values).all():
+        reason = "not finite" if values.dtype != np.float16 else "NaN, or above 65,504, the largest number of float16"
+        raise FsdTuneError(
+            f"--teacher: its {name} are {reason}, so students cannot learn from them; check it with "
+            "`fsd-tune evaluate`, or compare other layers (loss.layers)."
         )
 
 

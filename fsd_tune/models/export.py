@@ -67,10 +67,11 @@ def export_student(
     assert info is not None and student_task is not None
     model, tokenizer = _load(student, student_task, own_order), load_tokenizer(student)
     record = _without_paths(record | {"task": student_task.id})
-    confirmation = _confirmation(Path(student), record)
+    confirmation, remark = _confirmation(Path(student), record)
     metrics, examples = model_card.scores(student_task, record)
     result: dict[str, Any] = {"task": student_task.id, "student": student, "metrics": metrics, "examples": examples}
-    result |= {"labels": list(model.config.id2label.values()), "confirmed": bool(confirmation), "onnx_difference": None}
+    result |= {"labels": list(model.config.id2label.values()), "confirmed": bool(confirmation), "remark": remark}
+    result["onnx_difference"] = None
     with artifacts.atomic_folder(output) as temporary:
         display.stage("writing", 0, 1)
         model.save_pretrained(temporary)
@@ -131,20 +132,27 @@ def _load(student: str, task: Task, own_order: bool) -> Any:
     return require_weights(load_model(student, load_config(student, **words)), student).model
 
 
-def _confirmation(student: Path, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the confirmation of the search that the student lies in, if its winner is this student's configuration."""
+def _confirmation(student: Path, record: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """Return the confirmation of the search that the student lies in, if its winner is this student's configuration.
+
+    Returns:
+        The confirmation's summary, empty without one; and why there is none although its file exists, else empty.
+    """
     search = made_in_search(student)
-    if search is None:
-        return {}
+    file = search / layout.CONFIRM / layout.SUMMARY if search is not None else None
+    if file is None or not file.exists():
+        return {}, ""
+    again = "the model card is written without the scores on fresh seeds; run `fsd-tune confirm` again to have them"
     try:
-        summary = json_file.read_mapping(search / layout.CONFIRM / layout.SUMMARY)
-        if confirmation_problems(summary):
-            return {}
-        winner = summary["winner"]
-        same: bool = winner["config"] == record["config"] or winner["trial"] == record["trial"]
-    except (OSError, ValueError, KeyError):
-        return {}
-    return summary if same else {}
+        summary = json_file.read_mapping(file)
+    except (OSError, ValueError) as error:
+        return {}, f"{file}: cannot be read ({error}); {again}"
+    if problems := confirmation_problems(summary):
+        return {}, f"{file}: {problems[0]}; {again}"
+    winner = summary["winner"]
+    if winner["config"] == record.get("config") or winner["trial"] == record.get("trial"):
+        return summary, ""
+    return {}, f"{file}: confirms {winner['label']}, not this student; the model card is written without its scores"
 
 
 def _without_paths(value: Any) -> Any:

@@ -60,6 +60,7 @@ class _Optimism(BaseModel):
 
 class _Confirmation(BaseModel):
     metric: StrictStr
+    dev_examples: StrictInt
     winner: _Winner
     configurations: list[Annotated[_Winner | _Baseline | _Candidate, Field(discriminator="role")]]
     differences: list[_Difference]

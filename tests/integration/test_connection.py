@@ -309,6 +309,19 @@ def web():
         thread.join()
 
 
+def test_a_folder_for_a_local_ray_beside_a_cluster(monkeypatch, tmp_path):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    for address, flag in ((None, "RAY_ADDRESS"), ("127.0.0.1:1", "--address")):
+        with pytest.raises(InputError, match=f"^--temp-dir: .*{flag} names"), connection.connect(address, tmp_path):
+            pass
+
+
+def test_an_address_of_ipv6(monkeypatch):
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as server:
+        monkeypatch.setattr(connection, "_ANSWER_SECONDS", 0.1)
+        connection._check_reachable(f"[::1]:{server.getsockname()[1]}", "--address")
+
+
 @pytest.mark.parametrize("prefix", ["http://", "HTTPS://", "", "tcp://"])
 def test_a_dashboard_is_no_cluster(monkeypatch, web, prefix):
     monkeypatch.setenv("RAY_ADDRESS", f"{prefix}{web}")

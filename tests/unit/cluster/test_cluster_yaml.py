@@ -153,6 +153,14 @@ def test_a_mistake_is_named_with_its_line(tmp_path):
         assert found.startswith(f"{path}:{number}: {key if 'ips' in wrong else 'x: unknown key'}"), found
 
 
+def test_a_key_of_several_types(tmp_path):
+    config = yaml.safe_load((ROOT / "examples" / "cluster" / "gcp.yaml").read_text())
+    config["provider"]["project_id"] = 5
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(config))
+    assert any("provider.project_id: found 5, but must be a string" in line for line in cluster_yaml.problems(path))
+
+
 def test_a_file_that_is_none(tmp_path):
     assert "no such file" in cluster_yaml.problems(tmp_path / "none.yaml")[0]
     (tmp_path / "list.yaml").write_text("[1]")

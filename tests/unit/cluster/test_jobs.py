@@ -120,6 +120,15 @@ def test_order_and_switches_change_nothing(cluster, laptop):
     assert "/shared/a" in words and len(cluster.sent) == 2
 
 
+def test_flags_with_underscores_are_the_same_flags(cluster, laptop):
+    (laptop / "base").mkdir()
+    words = "--task=rte --student_model base --teacher=teacher --wandb_group a_b"
+    jobs.submit(cluster, ["search", "space.yaml", *words.split()])
+    words = command_of(cluster)
+    assert words[words.index("--student-model") + 1].endswith("-base") and len(cluster.sent) == 3
+    assert words[words.index("--wandb-group") + 1] == "a_b" and words.count("--student-model") == 1
+
+
 def test_teachers_of_several_tasks_and_the_model_of_students_go_along(cluster, laptop):
     (laptop / "teachers" / "rte").mkdir(parents=True)
     jobs.submit(cluster, ["search", "space.yaml", "--teacher", "teachers/{task}"])

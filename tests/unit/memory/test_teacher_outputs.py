@@ -6,7 +6,7 @@ import torch
 
 from fsd_tune.data import splits
 from fsd_tune.data.batching import collate, tokenize
-from fsd_tune.errors import DamagedError
+from fsd_tune.errors import DamagedError, FsdTuneError
 from fsd_tune.memory import teacher_outputs
 from fsd_tune.models.loading import load_classifier, load_tokenizer
 from fsd_tune.storage import artifacts
@@ -20,8 +20,9 @@ def data(glue, teacher):
     return tokenize(splits.load_split(SST2, "train", glue), load_tokenizer(str(teacher)), 32)
 
 
-def write(folder, teacher, data, padding="masked", order=(0, 1)):
+def write(folder, teacher, data, padding="masked", order=(0, 1), scale=1.0):
     model = load_classifier(str(teacher), SST2)
+    model.bert.encoder.layer[2].output.LayerNorm.weight.data.mul_(scale)
     seen = []
 
     def progress(what, done, total):
@@ -52,6 +53,13 @@ def test_every_example_keeps_its_own_logits_and_features(tmp_path, teacher, data
                 expected = expected * batch["attention_mask"][0].numpy()[:, None]
             got = outputs.features(layer, np.array([row]), width)[0]
             np.testing.assert_allclose(got, expected, rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize(("scale", "said"), [(1e6, "hidden states of layer 3 are .*65,504"), (float("nan"), "logits")])
+def test_outputs_that_cannot_be_stored(tmp_path, teacher, data, scale, said):
+    with pytest.raises(FsdTuneError, match=f"^--teacher: its {said}"):
+        write(tmp_path / "o", teacher, data, scale=scale)
+    assert not (tmp_path / "o").exists()
 
 
 def test_the_name_follows_everything_that_the_outputs_depend_on(data, glue, teacher):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 
 import numpy as np
@@ -179,6 +180,27 @@ def test_every_problem_is_said_at_once(tmp_path, monkeypatch, capsys):
     for part in ("holds other files", "Did you mean `rte`", "--student: "):
         assert part in err, part
     assert [path.name for path in (tmp_path / "E").iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda made: made[:40], "cannot be read"),
+        (lambda made: made.replace('"dev_examples": 872', '"dev": 872'), "dev_examples: field required"),
+        (
+            lambda made: made.replace('"trial": 3', '"trial": 4').replace('"config": {}', '"config": {"a": 1}'),
+            "confirms trial 3",
+        ),
+    ],
+    ids=["torn", "a key is missing", "of another student"],
+)  # fmt: skip
+def test_why_a_confirmation_is_left_out_is_said(exported, tmp_path, damage, said):
+    search = shutil.copytree(exported[0] / "R", tmp_path / "R")
+    summary = search / "confirm" / "summary.json"
+    summary.write_text(damage(summary.read_text()))
+    made = run(search / "best", tmp_path / "E")
+    assert not made["confirmed"] and made["remark"].startswith(f"{summary}: ") and said in made["remark"]
+    assert exported[3]["confirmed"] and exported[3]["remark"] == ""
 
 
 def test_no_student(tmp_path, teacher, base, exported):
