@@ -153,8 +153,20 @@ def resume(
     "--fresh-seeds",
     panel=TRAINING,
     type=int,
-    default=5,
-    help="Further seeds for the winner and the baselines; they select nothing.",
+    help="Further seeds for the winner and the baselines, which select nothing; default 5.",
+)
+@option(
+    "--max-seeds",
+    panel=TRAINING,
+    type=int,
+    help="Add fresh seeds one by one until each comparison is decided or cannot be, at most this number.",
+)
+@option(
+    "--detect",
+    panel=TRAINING,
+    type=float,
+    metavar="POINTS",
+    help="Difference that the fresh seeds must be able to show: chooses their number, or checks the given one.",
 )
 @option(
     "--baseline",
@@ -171,7 +183,9 @@ def confirm(
     folder: str,
     top: int,
     seeds: int,
-    fresh_seeds: int,
+    fresh_seeds: int | None,
+    max_seeds: int | None,
+    detect: float | None,
     baseline: str | None,
     address: str | None,
     temp_dir: Path | None,
@@ -192,6 +206,8 @@ def confirm(
             top=top,
             seeds=seeds,
             fresh_seeds=fresh_seeds,
+            max_seeds=max_seeds,
+            detect=detect,
             baseline=baseline,
             address=address,
             ray_temporary=temp_dir,

@@ -9,8 +9,11 @@ from fsd_tune.progress import short
 Confirmation = Mapping[str, Any]
 
 _INTERVALS = (
-    "The interval over seeds covers what training with other seeds may change (paired t; judged scores). The interval "
-    "over dev examples covers what other examples may change (bootstrap of the last evaluation)."
+    "Each interval covers what other seeds and other dev examples may change together (variances added, Satterthwaite)."
+)
+_SEQUENTIAL = (
+    "Each interval covers what other seeds and other dev examples may change together, whenever one stops adding "
+    "seeds; all of them hold at once."
 )
 _STILL_OPTIMISTIC = (
     "All configurations were chosen on these dev examples, which fresh seeds do not undo: expect less on new examples."
@@ -48,10 +51,11 @@ def confirmation_lines(made: Confirmation, folder: Path) -> list[str]:
     for difference in made["differences"]:
         out += [
             f"  winner minus {difference['baseline']}: {difference['verdict']}",
-            f"    over seeds        {interval(difference['seeds'])}",
-            f"    over dev examples {interval(difference['examples'])}",
+            f"    {interval(difference['interval'])}{significance(difference)}",
         ]
-    out += [f"  {_INTERVALS}", f"  {_STILL_OPTIMISTIC}"]
+    if made["differences"]:
+        out.append(f"  {_SEQUENTIAL if made['differences'][0]['sequential'] else _INTERVALS}")
+    out.append(f"  {_STILL_OPTIMISTIC}")
     optimism, runs = made["optimism"], made["runs"]
     overestimate = (
         "" if optimism["fresh"] is None else f"; the search promised {optimism['search'] - optimism['fresh']:+.4f}"
@@ -93,7 +97,7 @@ def figure(figures: Mapping[str, Any]) -> str:
     return f"{figures['mean']:.4f}{spread}{failed}"
 
 
-def interval(found: Mapping[str, float] | None) -> str:
+def interval(found: Mapping[str, Any] | None) -> str:
     """Return a difference with its interval, as `+0.0125, 95% interval -0.0020 to +0.0270`.
 
     Args:
@@ -101,7 +105,19 @@ def interval(found: Mapping[str, float] | None) -> str:
     """
     if found is None:
         return "too few runs that trained"
+    if found["low"] is None:
+        return f"{found['estimate']:+.4f}, too few seeds for an interval"
     return f"{found['estimate']:+.4f}, 95% interval {found['low']:+.4f} to {found['high']:+.4f}"
+
+
+def significance(difference: Mapping[str, Any]) -> str:
+    """Return number of seeds and p-value of a difference, as ` (5 seeds, p 0.013)`.
+
+    Args:
+        difference: an entry of `differences` in `confirm/summary.json`.
+    """
+    p = difference["adjusted_p"]
+    return f" ({difference['pairs']} seeds{'' if p is None else f', p {p:.3f} after Holm'})"
 
 
 def _score(value: float | None) -> str:

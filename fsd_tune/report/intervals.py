@@ -1,8 +1,4 @@
-"""Means, differences and their intervals: over seeds by the paired t, over dev examples by a bootstrap.
-
-A score depends on luck in two ways, so there are two intervals: one for training with other seeds, and one for scoring
-on other examples.
-"""
+"""Means and differences of scores, and how they vary: over seeds by Student's t, over dev examples by a bootstrap."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -46,16 +42,6 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
     return mean, float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
 
 
-def paired(first: Sequence[float], second: Sequence[float]) -> Interval:
-    """Return the mean of `first - second` with its paired t interval.
-
-    Args:
-        first: scores of a configuration, at least two.
-        second: scores of another configuration on the same seeds, in the same order.
-    """
-    return mean_interval([a - b for a, b in zip(first, second, strict=True)])
-
-
 def mean_interval(values: Sequence[float]) -> Interval:
     """Return the mean of scores with its t interval.
 
@@ -70,18 +56,18 @@ def mean_interval(values: Sequence[float]) -> Interval:
     return Interval(mean, mean - half, mean + half)
 
 
-def bootstrap(
+def example_error(
     task: Task,
     first: NDArray[np.float32],
     second: NDArray[np.float32],
     labels: NDArray[np.generic],
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> Interval:
-    """Return the difference of two configurations in the selection metric, with an interval over examples.
+) -> float:
+    """Return the standard error, over dev examples, of the difference of two configurations in the selection metric.
 
-    The metric is averaged over the seeds of each configuration. The interval is a percentile interval. Both
-    configurations are scored on the same resamples of the examples.
+    The metric is averaged over the seeds of each configuration. Both configurations are scored on the same resamples
+    of the examples (bootstrap).
 
     Args:
         task: the task, which names the metric.
@@ -91,14 +77,9 @@ def bootstrap(
         resamples: the number of draws of N examples with replacement.
         seed: the seed of the draws.
     """
-    differences, full = [], np.ones((1, len(labels)))
     scorers = [_scorer(task, logits, labels) for logits in (first, second)]
-    estimate = float((scorers[0](full) - scorers[1](full))[0])
-    for weights in _weights(len(labels), resamples, seed):
-        differences.append(scorers[0](weights) - scorers[1](weights))
-    tail = (1 - LEVEL) / 2
-    low, high = np.quantile(np.concatenate(differences), [tail, 1 - tail])
-    return Interval(estimate, float(low), float(high))
+    differences = [scorers[0](weights) - scorers[1](weights) for weights in _weights(len(labels), resamples, seed)]
+    return float(np.concatenate(differences).std(ddof=1))
 
 
 def _weights(examples: int, resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:

@@ -16,8 +16,8 @@ class _Figures(BaseModel):
 
 class _Interval(BaseModel):
     estimate: Score
-    low: Score
-    high: Score
+    low: Score | None
+    high: Score | None
 
 
 class _Candidate(BaseModel):
@@ -48,8 +48,10 @@ class _Winner(BaseModel):
 class _Difference(BaseModel):
     baseline: StrictStr
     verdict: StrictStr
-    seeds: _Interval | None
-    examples: _Interval | None
+    interval: _Interval | None
+    pairs: StrictInt
+    adjusted_p: Score | None
+    sequential: bool
 
 
 class _Optimism(BaseModel):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,8 +21,11 @@ from transformers import AutoModelForSequenceClassification
 from fsd_tune.cluster import connection
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.evaluation.confirm import inputs as confirm_inputs
+from fsd_tune.evaluation.confirm import stages
 from fsd_tune.evaluation.confirm.api import confirm
+from fsd_tune.evaluation.confirm.counts import SeedCounts
 from fsd_tune.evaluation.confirm.inputs import Configuration, baselines
+from fsd_tune.evaluation.confirm.sequential import Decision
 from fsd_tune.evaluation.scoring import evaluate
 from fsd_tune.memory.arrays import open_arrays
 from fsd_tune.progress import Display
@@ -97,8 +101,18 @@ def test_the_winner_is_confirmed(confirmed, searches):
     }
     assert winner["fresh"]["mean"] == pytest.approx(np.mean(list(winner["fresh"]["scores"].values())))
     kd = next(one for one in made["configurations"] if one["label"] == "kd (tuned)")
-    assert kd["config"] == confirm_inputs.read_finished_search(searches / "KD").configurations()[0].config
-    assert len(made["runs"]) == made["runs_trained"] == 2 * 2 + 3 * 2 == len(runs(confirmed))
+    tuned = confirm_inputs.read_finished_search(searches / "KD").configurations()
+    assert kd["config"] in [one.config for one in tuned] and "of KD, the best of 2 on" in kd["remark"]
+    (chosen, other) = sorted(tuned, key=lambda one: one.config != kd["config"])
+    means = {
+        one.config["alpha"]: np.mean(
+            [run["score"] for run in made["runs"] if f"trial {number} " in run["configuration"]]
+        )
+        for number, one in ((int(one.label.split()[1]), one) for one in tuned)
+    }
+    assert kd["selection"]["mean"] == pytest.approx(means[chosen.config["alpha"]])
+    assert means[chosen.config["alpha"]] >= means[other.config["alpha"]]
+    assert len(made["runs"]) == made["runs_trained"] == (2 + 2) * 2 + 3 * 2 == len(runs(confirmed))
 
 
 def test_no_teacher_pass_is_paid(confirmed, searches):
@@ -111,7 +125,7 @@ def test_a_run_equals_a_single_run(confirmed, searches):
     from fsd_tune.memory.build import build_artifacts
     from fsd_tune.training.factory import DistillerFactory
 
-    plan = confirm_inputs.plan_confirmation(confirmed, 2, 2, 2, searches / "KD")
+    plan = confirm_inputs.plan_confirmation(confirmed, SeedCounts(2, 2, 2), searches / "KD")
     prepared = build_artifacts(plan.spec, lambda *_: None)
     made = load(confirmed).confirmation
     for one, seed in ((made["winner"], 2002), (made["configurations"][-1], 2001)):
@@ -144,9 +158,9 @@ def test_what_people_read(confirmed):
     lines = confirmation.confirmation_lines(results.confirmation, confirmed)
     winner = results.confirmation["winner"]
     assert lines[0].endswith(f"winner {winner['label']}, confirmed on 2 fresh seeds (2001–2002)")
-    assert sum("95% interval" in line for line in lines) == 4
+    assert sum("95% interval" in line and "(2 seeds, p " in line for line in lines) == 2
     assert any("optimism" in line for line in lines) and any(
-        "0 paid; 10 runs, 10 trained now" in line for line in lines
+        "0 paid; 14 runs, 14 trained now" in line for line in lines
     )
     said = next(line for line in summary.summary_lines(results) if "confirmed" in line)
     assert f"{winner['fresh']['mean']:.4f}" in said and "fresh seeds" in said
@@ -162,6 +176,31 @@ def test_again_trains_nothing_and_needs_no_ray(again, searches, monkeypatch):
     monkeypatch.setattr(connection, "connect", lambda *_: pytest.fail("Ray was started"))
     made = confirm(again, **SMALL, baseline=searches / "KD")
     assert made["runs_trained"] == 0 and runs(again) == before
+
+
+def test_seeds_are_added_until_nothing_is_open(again, searches, monkeypatch):
+    """Of two baselines one is decided after three seeds, the other after five."""
+    shown: list[str] = []
+    calls: list[int] = []
+
+    def decide(values, error, most, level):
+        assert (most, level) == (6, 0.975)
+        calls.append(len(values))
+        return Decision.DECIDED if len(calls) == 1 or len(values) == 5 else Decision.OPEN
+
+    class Showing(Display):
+        def line(self, text):
+            shown.append(text)
+
+    monkeypatch.setattr(stages, "decide", decide)
+    counts = {name: SMALL[name] for name in ("top", "seeds")}
+    made = confirm(again, **counts, max_seeds=6, baseline=searches / "KD", display=Showing(quiet=True))
+    assert made["fresh_seeds"] == [2001, 2002, 2003, 2004, 2005]
+    assert [one["pairs"] for one in made["differences"]] == [3, 5] and made["runs_trained"] == 3 + 2 * 2
+    assert all(one["sequential"] and one["p"] is None for one in made["differences"])
+    assert sum("decided after" in line for line in shown) == 2
+    assert any("fresh seeds show a difference of" in line for line in shown) and calls == [3, 3, 4, 5]
+    assert load(again).confirmation == made and "added one by one" in (again / "report.html").read_text()
 
 
 def test_more_seeds_train_the_new_ones_and_what_is_damaged(again, searches):
@@ -287,7 +326,7 @@ def test_a_folder_of_an_earlier_version_is_refused_and_its_command_completes_it(
     search.run(settings, task="sst2", teacher=str(teacher), data=glue, output=folder, memory=memory)
     inputs = {"task": "sst2", "teacher": str(teacher), "data": str(glue), "memory": str(memory), "device": "auto"}
     assert json.loads((folder / "summary.json").read_text())["inputs"] == inputs
-    confirm_inputs.plan_confirmation(folder, 1, 1, 2, None)
+    confirm_inputs.plan_confirmation(folder, SeedCounts(1, 1, 2), None)
 
 
 def test_what_has_changed_since_the_search_is_named(folder, glue, teacher, tmp_path):
@@ -330,25 +369,27 @@ def test_a_baseline_must_be_like_the_search(folder, searches, tmp_path):
 
 
 def test_notes_on_an_unequal_baseline(folder, searches):
-    plan = confirm_inputs.plan_confirmation(folder, 9, 1, 2, searches / "KD")
+    plan = confirm_inputs.plan_confirmation(folder, SeedCounts(9, 1, 2), searches / "KD")
     assert plan.notes == (
         "--top 9: the search has 4 different finished configurations.",
-        f"--baseline: {searches / 'KD'} was not confirmed itself, so the best trial of its search is the baseline.",
         f"--baseline: kd was tuned in 2 trials, {folder} has 4.",
     )
 
 
-def test_a_baseline_that_was_confirmed_gives_its_winner(folder, searches, confirmed, tmp_path):
-    kd = shutil.copytree(searches / "KD", tmp_path / "KD")
-    second = confirm_inputs.read_finished_search(kd).configurations()[1]
-    confirmation = json.loads((confirmed / "confirm" / "summary.json").read_text())
-    confirmation["winner"] |= {"config": second.config, "trial": second.trial}
-    (kd / "confirm").mkdir()
-    (kd / "confirm" / "summary.json").write_text(json.dumps(confirmation))
-    plan = confirm_inputs.plan_confirmation(folder, 1, 1, 2, kd)
-    assert plan.baseline is not None and plan.baseline.config == second.config
-    assert plan.baseline.remark == f"trial {second.trial} of {kd}, the winner of its confirmation"
-    assert plan.notes == (f"--baseline: kd was tuned in 2 trials, {folder} has 4.",)
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ({"fresh_seeds": 5, "max_seeds": 20}, "--max-seeds: contradicts --fresh-seeds"),
+        ({"max_seeds": 2}, "--max-seeds: found 2, but must be in 3..900"),
+        ({"detect": 0}, "--detect: found 0, but must be in points, above 0"),
+        ({"detect": 0.001, "fresh_seeds": 3}, "--detect: 3 fresh seeds show .* points or more, but found 0.001; "),
+    ],
+)
+def test_numbers_that_contradict(again, counts, said):
+    for number, path in enumerate(sorted((again / "confirm" / "runs").glob("*.json"))):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"score": 0.5 + 0.01 * (number % 3)}))
+    (found,) = problems(again, **counts)
+    assert re.match(said, found), found
 
 
 def test_a_damaged_confirmation_is_named_and_hides_nothing(folder):

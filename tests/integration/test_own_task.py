@@ -10,6 +10,7 @@ import yaml
 
 from fsd_tune.cluster import jobs
 from fsd_tune.errors import InputError
+from fsd_tune.evaluation.confirm.counts import SeedCounts
 from fsd_tune.evaluation.confirm.inputs import plan_confirmation
 from fsd_tune.report.results import load
 from tests import ROOT
@@ -143,7 +144,7 @@ def test_a_search_is_taken_up_from_its_folder_and_notices_another_task(ticket_te
     assert done.returncode == 0, done.stderr
     results = load(folder)
     assert len(results.trials) == 3 and results.summary.memory.passes in (0, 1)
-    assert plan_confirmation(folder, 1, 1, 2, None).inputs.task.id == "tickets"
+    assert plan_confirmation(folder, SeedCounts(1, 1, 2), None).inputs.task.id == "tickets"
 
     text = task.read_text()
     task.write_text(text.replace("metric: accuracy", "metric: macro_f1"))
@@ -151,7 +152,7 @@ def test_a_search_is_taken_up_from_its_folder_and_notices_another_task(ticket_te
     assert done.returncode == 2 and "task.metrics" in done.stderr, done.stderr
     task.write_text(text.replace("[billing, shipping, technical]", "[shipping, billing, technical]"))
     with pytest.raises(InputError, match=r"task\.labels"):
-        plan_confirmation(folder, 1, 1, 2, None)
+        plan_confirmation(folder, SeedCounts(1, 1, 2), None)
     task.unlink()
     done = script("resume", folder, "--trials", "4")
     assert done.returncode == 2 and f"{task}: no such file" in done.stderr

@@ -6,20 +6,20 @@ selected nothing can be reported, beside baselines on the same seeds.
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from fsd_tune.cluster import destination
-from fsd_tune.errors import FsdTuneError, InputError
-from fsd_tune.evaluation.confirm import inputs
-from fsd_tune.evaluation.confirm.figures import confirmation_summary, run_requests, run_row, score_table, scores_of
-from fsd_tune.evaluation.confirm.inputs import Configuration, ConfirmationPlan
-from fsd_tune.evaluation.confirm.run_store import FinishedRun
+from fsd_tune.errors import InputError
+from fsd_tune.evaluation.confirm import inputs, stages
+from fsd_tune.evaluation.confirm.counts import SeedCounts
+from fsd_tune.evaluation.confirm.figures import confirmation_summary, run_requests, run_row, score_table
+from fsd_tune.evaluation.confirm.inputs import ConfirmationPlan
+from fsd_tune.evaluation.confirm.run_store import read_records
 from fsd_tune.evaluation.confirm.runs import ConfirmationRuns
-from fsd_tune.progress import Display, short
+from fsd_tune.progress import Display
 from fsd_tune.report import html_report
-from fsd_tune.report.intervals import mean_and_deviation
 from fsd_tune.search.folder import hold_folder
 from fsd_tune.storage import artifacts, layout, open_folder
 from fsd_tune.storage.experiment_folder import ExperimentFolder
@@ -32,7 +32,9 @@ def confirm(
     *,
     top: int = 5,
     seeds: int = 5,
-    fresh_seeds: int = 5,
+    fresh_seeds: int | None = None,
+    max_seeds: int | None = None,
+    detect: float | None = None,
     baseline: Path | str | None = None,
     address: str | None = None,
     ray_temporary: Path | None = None,
@@ -54,8 +56,13 @@ def confirm(
             and the search's report is written again.
         top: number of the search's best configurations that compete.
         seeds: number of selection seeds, the same for all of them.
-        fresh_seeds: number of further seeds, for the winner and the baselines.
-        baseline: the folder of a search over kd on the same task, data and student; None for kd at its defaults.
+        fresh_seeds: number of further seeds, for the winner and the baselines; None for 5, or what `detect` needs.
+        max_seeds: go on seed by seed, up to this number, until each comparison is decided or cannot be any more; in the
+            place of `fresh_seeds`.
+        detect: the difference in points (hundredths of the metric) that the fresh seeds shall find with a probability
+            of 80%; None for any.
+        baseline: the folder of a search over kd on the same task, data and student, whose best configurations compete
+            in the same way; None for kd at its defaults.
         address: the address of a Ray cluster; None for a local instance.
         ray_temporary: Ray's folder for sockets and logs; None for Ray's own.
         display: shows progress; None shows nothing.
@@ -77,14 +84,13 @@ def confirm(
     # A folder that does not exist is refused below; locking would create it.
     exists = experiment.folder.is_dir() or is_uri(experiment.name)
     with _lock(experiment) if exists else contextlib.nullcontext():
-        return _confirm(experiment, top, seeds, fresh_seeds, baseline, address, ray_temporary, display, started)
+        counts = SeedCounts(top, seeds, fresh_seeds, max_seeds, detect)
+        return _confirm(experiment, counts, baseline, address, ray_temporary, display, started)
 
 
 def _confirm(
     experiment: ExperimentFolder,
-    top: int,
-    seeds: int,
-    fresh_seeds: int,
+    counts: SeedCounts,
     baseline: Path | str | None,
     address: str | None,
     ray_temporary: Path | None,
@@ -92,9 +98,10 @@ def _confirm(
     started: float,
 ) -> dict[str, Any]:
     """Confirm the search in a locked folder."""
-    plan = inputs.plan_confirmation(experiment, top, seeds, fresh_seeds, baseline, address)
+    plan = inputs.plan_confirmation(experiment, counts, baseline, address)
     for note in plan.notes:
         display.line(f"note: {note}")
+    stages.announce(plan, stages.expected_spread(plan, read_records(experiment.folder)), display)
     runs = ConfirmationRuns(
         experiment,
         plan.searched.settings,
@@ -136,22 +143,25 @@ def _student_facts(plan: ConfirmationPlan) -> dict[str, Any]:
 
 def _compete(plan: ConfirmationPlan, runs: ConfirmationRuns, display: Display) -> dict[str, Any]:
     """Train the candidates on the selection seeds, then the winner and the baselines on the fresh ones."""
-    selection = run_requests(plan, plan.candidates, plan.selection_seeds)
+    selection = run_requests(plan, (*plan.candidates, *plan.tuned), plan.selection_seeds)
     finished_runs = runs.finish("selection seeds", selection)
-    winner = _winner(plan, finished_runs, display)
-    baselines, notes = inputs.baselines(winner, plan.baseline)
+    winner = stages.choose_winner(plan, finished_runs, display)
+    tuned = stages.choose_tuned(plan, finished_runs, display)
+    baselines, notes = inputs.baselines(winner, tuned)
     for note in notes:
         display.line(f"note: {note}")
-    fresh = run_requests(plan, [winner, *baselines], plan.fresh_seeds, student_of=winner)
-    finished_runs |= runs.finish("fresh seeds", fresh)
+    spread = stages.measured_spread(plan, finished_runs)
+    fresh_runs, seeds = stages.train_fresh(plan, winner, baselines, spread, runs, display)
+    finished_runs |= fresh_runs
+    fresh = run_requests(plan, [winner, *baselines], seeds, student_of=winner)
     display.stage("intervals", 0, 1)
-    return confirmation_summary(plan, winner, baselines, finished_runs) | {
+    return confirmation_summary(plan, winner, baselines, seeds, finished_runs) | {
         "notes": [*plan.notes, *notes],
         "teacher_passes": runs.passes,
         "runs_trained": runs.trained,
         "runs": [
             *(run_row(request, "selection", finished_runs) for request in selection),
-            *(run_row(request, "fresh", finished_runs) for request in fresh),
+            *(run_row(request, "fresh", finished_runs) for request in fresh if request.name in finished_runs),
         ],
     }
 
@@ -167,23 +177,3 @@ def _lock(experiment: ExperimentFolder) -> Iterator[None]:
                 f"{experiment.name}: a search or a confirmation is running in it; wait until it ends."
             ) from None
         yield
-
-
-def _winner(plan: ConfirmationPlan, finished_runs: Mapping[str, FinishedRun], display: Display) -> Configuration:
-    """Return the candidate with the best mean on the selection seeds; the search decides between equal means."""
-    means = []
-    for candidate in plan.candidates:
-        scores = scores_of(plan, candidate, plan.selection_seeds, finished_runs)
-        if len(scores) < len(plan.selection_seeds):
-            failed = len(plan.selection_seeds) - len(scores)
-            display.line(f"  {candidate.label} cannot win: {failed} of its {len(plan.selection_seeds)} runs diverged")
-        else:
-            means.append((mean_and_deviation(list(scores.values()))[0], candidate))
-    if not means:
-        raise FsdTuneError(
-            "No configuration has trained on all selection seeds: each has a run that diverged.",
-            hint="Let more configurations compete with --top, or search again with lower learning rates.",
-        )
-    best, winner = max(means, key=lambda item: item[0])
-    display.line(f"winner: {winner.label}, mean {best:.4f} on the selection seeds; {short(winner.config)}")
-    return winner

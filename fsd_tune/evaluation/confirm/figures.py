@@ -1,14 +1,17 @@
 """The figures of a confirmation: scores, the search's optimism, differences from the baselines, tables."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from fsd_tune.evaluation.confirm.comparison import compare, holm, verdict
 from fsd_tune.evaluation.confirm.inputs import Configuration, ConfirmationPlan
 from fsd_tune.evaluation.confirm.run_store import FinishedRun, RunRequest
-from fsd_tune.report.intervals import RESAMPLES, Interval, bootstrap, mean_and_deviation, paired
+from fsd_tune.evaluation.confirm.sequential import confidence_sequence
+from fsd_tune.report.intervals import LEVEL, RESAMPLES, example_error, mean_and_deviation
 from fsd_tune.storage import artifacts
 
 
@@ -18,7 +21,7 @@ def run_requests(
     seeds: Sequence[int],
     student_of: Configuration | None = None,
 ) -> list[RunRequest]:
-    """Return a run of each configuration on each seed, seed by seed.
+    """Return a run of each different configuration on each seed, seed by seed.
 
     Args:
         plan: of the confirmation.
@@ -27,7 +30,7 @@ def run_requests(
         student_of: the configuration whose run on the first seed also writes its student.
     """
     summary = plan.searched.results.summary
-    requests = []
+    requests: dict[str, RunRequest] = {}
     for seed in seeds:
         for configuration in configurations:
             # 1 and 1.0 train the same, so they must give the same name.
@@ -36,22 +39,24 @@ def run_requests(
             }
             name = artifacts.digest(summary.identity, config, seed, summary.planned_reports, plan.spec.precision)
             student = configuration is student_of and seed == seeds[0]
-            requests.append(RunRequest(name, configuration, seed, student))
-    return requests
+            # Two searches may have found the same configuration.
+            requests.setdefault(name, RunRequest(name, configuration, seed, student))
+    return list(requests.values())
 
 
 def scores_of(
     plan: ConfirmationPlan, configuration: Configuration, seeds: Sequence[int], finished_runs: Mapping[str, FinishedRun]
 ) -> dict[int, float]:
-    """Return the scores of a configuration by seed, without the seeds on which it failed.
+    """Return the scores of a configuration by seed, without the seeds on which it failed or was not trained.
 
     Args:
         plan: of the confirmation.
-        configuration: one that was trained on the seeds.
+        configuration: the configuration.
         seeds: the seeds.
         finished_runs: the runs by name.
     """
-    scores = {request.seed: finished_runs[request.name].score for request in run_requests(plan, [configuration], seeds)}
+    requests = run_requests(plan, [configuration], seeds)
+    scores = {request.seed: finished_runs[request.name].score for request in requests if request.name in finished_runs}
     return {seed: score for seed, score in scores.items() if score is not None}
 
 
@@ -59,6 +64,7 @@ def confirmation_summary(
     plan: ConfirmationPlan,
     winner: Configuration,
     baselines: Sequence[Configuration],
+    fresh_seeds: Sequence[int],
     finished_runs: Mapping[str, FinishedRun],
 ) -> dict[str, Any]:
     """Return the confirmation's figures: scores, the search's optimism, differences from the baselines.
@@ -67,9 +73,11 @@ def confirmation_summary(
         plan: of the confirmation.
         winner: the candidate that won on the selection seeds.
         baselines: to compare it with.
+        fresh_seeds: the fresh seeds that the winner was trained on.
         finished_runs: the runs by name.
     """
     results = plan.searched.results
+    tuned_configs = [configuration.config for configuration in plan.tuned]
     entries = []
     for configuration in (*plan.candidates, *baselines):
         is_baseline = configuration in baselines
@@ -82,10 +90,10 @@ def confirmation_summary(
             "remark": configuration.remark,
             "config": configuration.config,
         }
-        if not is_baseline:
+        if not is_baseline or configuration.config in tuned_configs:
             entry["selection"] = _figures(plan, configuration, plan.selection_seeds, finished_runs)
         if is_winner or is_baseline:
-            entry["fresh"] = _figures(plan, configuration, plan.fresh_seeds, finished_runs)
+            entry["fresh"] = _figures(plan, configuration, fresh_seeds, finished_runs)
         entries.append(entry)
     winner_entry = next(entry for entry in entries if entry["role"] == "winner")
     return {
@@ -96,7 +104,7 @@ def confirmation_summary(
         "search_trials": len(results.trials),
         "search_seed": plan.searched.seed,
         "selection_seeds": list(plan.selection_seeds),
-        "fresh_seeds": list(plan.fresh_seeds),
+        "fresh_seeds": list(fresh_seeds),
         "winner": winner_entry,
         "optimism": {
             "search": winner_entry["search_score"],
@@ -104,7 +112,7 @@ def confirmation_summary(
             "fresh": winner_entry["fresh"]["mean"],
         },
         "configurations": entries,
-        "differences": [_difference(plan, winner, baseline, finished_runs) for baseline in baselines],
+        "differences": _differences(plan, winner, baselines, fresh_seeds, finished_runs),
     }
 
 
@@ -117,65 +125,103 @@ def _figures(
         "mean": _number(mean),
         "deviation": _number(deviation),
         "scores": {str(seed): score for seed, score in scores.items()},
-        "failed": [seed for seed in seeds if seed not in scores],
+        "failed": [
+            request.seed
+            for request in run_requests(plan, [configuration], seeds)
+            if request.name in finished_runs and request.seed not in scores
+        ],
     }
 
 
-def _difference(
-    plan: ConfirmationPlan, winner: Configuration, baseline: Configuration, finished_runs: Mapping[str, FinishedRun]
-) -> dict[str, Any]:
-    """Return winner minus baseline over the seeds on which both trained; intervals are None if there are too few."""
-    winner_scores = scores_of(plan, winner, plan.fresh_seeds, finished_runs)
-    baseline_scores = scores_of(plan, baseline, plan.fresh_seeds, finished_runs)
-    common_seeds = [seed for seed in plan.fresh_seeds if seed in winner_scores and seed in baseline_scores]
-    difference: dict[str, Any] = {
-        "baseline": baseline.label,
-        "pairs": len(common_seeds),
-        "seeds": None,
-        "examples": None,
-    }
-    if common_seeds:
-        logits = [
-            np.stack(
-                [_logits(finished_runs[request.name]) for request in run_requests(plan, [configuration], common_seeds)]
-            )
-            for configuration in (winner, baseline)
-        ]
-        labels = plan.inputs.dev.labels
-        difference["examples"] = _interval(bootstrap(plan.inputs.task, logits[0], logits[1], labels))
-        difference["resamples"] = RESAMPLES
-    if len(common_seeds) > 1:
-        difference["seeds"] = _interval(
-            paired([winner_scores[seed] for seed in common_seeds], [baseline_scores[seed] for seed in common_seeds])
+def paired_differences(
+    plan: ConfirmationPlan,
+    first: Configuration,
+    second: Configuration,
+    seeds: Sequence[int],
+    finished_runs: Mapping[str, FinishedRun],
+) -> tuple[list[float], float]:
+    """Return how two configurations differ on the seeds on which both have trained.
+
+    Args:
+        plan: of the confirmation.
+        first: a configuration.
+        second: another one.
+        seeds: the seeds to look at.
+        finished_runs: the runs by name.
+
+    Returns:
+        The differences of their scores, first minus second, and the standard error of the mean difference over dev
+        examples, 0 without a common seed.
+    """
+    scores = [scores_of(plan, configuration, seeds, finished_runs) for configuration in (first, second)]
+    common_seeds = [seed for seed in seeds if seed in scores[0] and seed in scores[1]]
+    if not common_seeds:
+        return [], 0.0
+    logits = [
+        np.stack(
+            [_logits(finished_runs[request.name]) for request in run_requests(plan, [configuration], common_seeds)]
         )
-    return difference | _verdict(difference["seeds"], difference["examples"])
-
-
-def _verdict(seeds: dict[str, float] | None, examples: dict[str, float] | None) -> dict[str, Any]:
-    """Return the common verdict of the intervals over seeds and over dev examples."""
-    intervals = {"seeds": seeds, "dev examples": examples}
-    noisy_sources = [
-        source for source, interval in intervals.items() if interval is None or interval["low"] <= 0 <= interval["high"]
+        for configuration in (first, second)
     ]
-    signs = {np.sign(interval["estimate"]) for interval in intervals.values() if interval is not None}
-    if noisy_sources:
-        verdict = f"within noise over {' and over '.join(noisy_sources)}"
-    elif signs == {1}:
-        verdict = "better beyond noise"
-    elif signs == {-1}:
-        verdict = "worse beyond noise"
-    else:
-        verdict = "undecided: judged score and last evaluation disagree"
-    return {"within_noise": bool(noisy_sources), "verdict": verdict}
+    error = example_error(plan.inputs.task, logits[0], logits[1], plan.inputs.dev.labels)
+    return [scores[0][seed] - scores[1][seed] for seed in common_seeds], error
+
+
+def _differences(
+    plan: ConfirmationPlan,
+    winner: Configuration,
+    baselines: Sequence[Configuration],
+    seeds: Sequence[int],
+    finished_runs: Mapping[str, FinishedRun],
+) -> list[dict[str, Any]]:
+    """Return winner minus each baseline with its interval, None for fewer than two common seeds, and its verdict."""
+    measured = [paired_differences(plan, winner, baseline, seeds, finished_runs) for baseline in baselines]
+    level = level_of_each(len(baselines))
+    rows: list[dict[str, Any]] = []
+    for baseline, (values, error) in zip(baselines, measured, strict=True):
+        row: dict[str, Any] = {"baseline": baseline.label, "pairs": len(values), "resamples": RESAMPLES}
+        row |= {"interval": None, "p": None, "seed_error": None, "example_error": error}
+        row["sequential"] = plan.counts.most is not None
+        if len(values) > 1:
+            found = compare(values, error)
+            interval = found.interval
+            if row["sequential"]:
+                interval = confidence_sequence(values, error, level)
+            row["interval"] = {name: _finite(getattr(interval, name)) for name in ("estimate", "low", "high")}
+            row |= {"p": None if row["sequential"] else found.p, "seed_error": found.seed_error}
+        rows.append(row)
+    adjusted = iter(holm([row["p"] for row in rows if row["p"] is not None]))
+    for row in rows:
+        row["adjusted_p"] = next(adjusted) if row["p"] is not None else None
+        interval = row["interval"]
+        if row["p"] is not None:
+            is_noise = row["adjusted_p"] >= 1 - LEVEL
+        else:
+            low, high = (None, None) if interval is None else (interval["low"], interval["high"])
+            is_noise = low is None or high is None or low <= 0 <= high
+        row |= {
+            "within_noise": is_noise,
+            "verdict": verdict(0.0 if interval is None else interval["estimate"], is_noise),
+        }
+    return rows
+
+
+def level_of_each(comparisons: int) -> float:
+    """Return the level of each interval of a sequential confirmation, so that all of them hold at 95%.
+
+    Args:
+        comparisons: number of baselines.
+    """
+    return 1 - (1 - LEVEL) / max(1, comparisons)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _logits(run: FinishedRun) -> Any:
     assert run.logits is not None, "a finished run has logits"
     return run.logits
-
-
-def _interval(interval: Interval) -> dict[str, float]:
-    return {"estimate": interval.estimate, "low": interval.low, "high": interval.high}
 
 
 def run_row(request: RunRequest, stage: str, finished_runs: Mapping[str, FinishedRun]) -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """Read and check the inputs of a confirmation: a finished search, its best configurations, baselines and seeds."""
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fsd_tune.cluster import accelerator
 from fsd_tune.errors import InputError, ProblemCollector
+from fsd_tune.evaluation.confirm.counts import SeedCounts
 from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.report.compare import differences
 from fsd_tune.report.results import Results, load
@@ -22,7 +24,6 @@ from fsd_tune.training.inputs import Inputs, load_inputs
 # The first selection seed and the first fresh seed, far from the seeds that people choose for a search.
 SELECTION_FROM = 1001
 FRESH_FROM = 2001
-MOST_SEEDS = 900
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,11 @@ class ConfirmationPlan:
         inputs: the search's task, data and teacher.
         spec: the inputs of its teacher memory.
         candidates: its best configurations, best first.
-        baseline: the tuned kd to compare with; None for kd at the defaults.
+        tuned: the best configurations of a search over kd, of which one becomes the baseline in the same way; empty for
+            kd at the defaults.
+        counts: numbers of configurations and seeds.
         selection_seeds: seeds of all candidates; the best mean on them wins.
-        fresh_seeds: seeds that selected nothing, neither a configuration in a search nor the winner.
+        used_seeds: seeds that a search ran with.
         notes: remarks for the user.
     """
 
@@ -106,17 +109,24 @@ class ConfirmationPlan:
     inputs: Inputs
     spec: MemorySpec
     candidates: tuple[Configuration, ...]
-    baseline: Configuration | None
+    tuned: tuple[Configuration, ...]
+    counts: SeedCounts
     selection_seeds: tuple[int, ...]
-    fresh_seeds: tuple[int, ...]
+    used_seeds: frozenset[int]
     notes: tuple[str, ...]
+
+    def fresh_seeds(self, count: int) -> tuple[int, ...]:
+        """Return seeds that selected nothing, neither a configuration in a search nor the winner.
+
+        Args:
+            count: their number. More seeds begin with the same ones, so that their runs are reused.
+        """
+        return _seeds(FRESH_FROM, count, self.used_seeds)
 
 
 def plan_confirmation(
     folder: Path | str | ExperimentFolder,
-    top: int,
-    seeds: int,
-    fresh_seeds: int,
+    counts: SeedCounts,
     baseline: Path | str | None,
     address: str | None = None,
 ) -> ConfirmationPlan:
@@ -124,9 +134,7 @@ def plan_confirmation(
 
     Args:
         folder: the folder of the search, a path or a URI.
-        top: number of its best configurations that compete.
-        seeds: number of selection seeds.
-        fresh_seeds: number of fresh seeds.
+        counts: numbers of configurations and seeds.
         baseline: the folder of a search over kd; None for kd at its defaults.
         address: the address of the Ray cluster that will train the runs; None for a local instance.
 
@@ -137,7 +145,7 @@ def plan_confirmation(
         InputError: the message lists all problems of the search and the baseline, and all inputs that have changed.
     """
     experiment = open_folder.open_experiment(folder)
-    problems = ProblemCollector(_count_problems(top, seeds, fresh_seeds))
+    problems = ProblemCollector(counts.problems())
     searched: FinishedSearch | None = None
     loaded: tuple[Inputs, MemorySpec, list[str]] | None = None
     with problems.collect():
@@ -149,18 +157,19 @@ def plan_confirmation(
     problems.raise_any()
     assert searched is not None and loaded is not None
     inputs, spec, notes = loaded
-    used_seeds = {searched.seed} | ({kd.seed} if kd is not None else set())
+    used_seeds = frozenset({searched.seed} | ({kd.seed} if kd is not None else set()))
     configurations = searched.configurations()
-    if len(configurations) < top:
-        notes.append(f"--top {top}: the search has {len(configurations)} different finished configurations.")
+    if len(configurations) < counts.top:
+        notes.append(f"--top {counts.top}: the search has {len(configurations)} different finished configurations.")
     return ConfirmationPlan(
         searched=searched,
         inputs=inputs,
         spec=spec,
-        candidates=tuple(configurations[:top]),
-        baseline=None if kd is None else _tuned(searched, kd, notes),
-        selection_seeds=_seeds(SELECTION_FROM, seeds, used_seeds),
-        fresh_seeds=_seeds(FRESH_FROM, fresh_seeds, used_seeds),
+        candidates=tuple(configurations[: counts.top]),
+        tuned=() if kd is None else _tuned(searched, kd, counts.top, notes),
+        counts=counts,
+        selection_seeds=_seeds(SELECTION_FROM, counts.selection, used_seeds),
+        used_seeds=used_seeds,
         notes=tuple(notes),
     )
 
@@ -243,16 +252,7 @@ def read_finished_search(folder: Path, prefix: str = "") -> FinishedSearch:
     return FinishedSearch(folder, results, settings)
 
 
-def _count_problems(top: int, seeds: int, fresh_seeds: int) -> list[str]:
-    """Return a problem for each number that is out of range."""
-    problems = [] if top >= 1 else [f"--top: found {top}, but must be at least 1."]
-    for flag, count, least in (("--seeds", seeds, 1), ("--fresh-seeds", fresh_seeds, 2)):
-        if not least <= count <= MOST_SEEDS:
-            problems.append(f"{flag}: found {count}, but must be in {least}..{MOST_SEEDS}.")
-    return problems
-
-
-def _seeds(start: int, count: int, used_seeds: set[int]) -> tuple[int, ...]:
+def _seeds(start: int, count: int, used_seeds: AbstractSet[int]) -> tuple[int, ...]:
     """Return the first `count` whole numbers from `start` that no search ran with.
 
     A larger `count` returns the same seeds first, so that their runs are reused.
@@ -316,25 +316,13 @@ def _baseline_problems(searched: FinishedSearch, kd: FinishedSearch) -> list[str
     return problems
 
 
-def _tuned(searched: FinishedSearch, kd: FinishedSearch, notes: list[str]) -> Configuration:
-    """Return the best kd of a search: the winner of its own confirmation if there is one, else its best trial."""
-    configurations = kd.configurations("kd")
-    best = configurations[0]
-    remark = f"trial {best.trial} of {kd.folder}, its best of kd"
-    winner = kd.results.confirmation.get("winner")
-    winning_config = winner.get("config") if isinstance(winner, dict) else None
-    confirmed = next(
-        (configuration for configuration in configurations if configuration.config == winning_config), None
-    )
-    if confirmed is not None:
-        best = confirmed
-        remark = f"trial {best.trial} of {kd.folder}, the winner of its confirmation"
-    elif kd.folder.resolve() != searched.folder.resolve():
-        notes.append(
-            f"--baseline: {kd.folder} was not confirmed itself, so the best trial of its search is the baseline."
-        )
+def _tuned(searched: FinishedSearch, kd: FinishedSearch, top: int, notes: list[str]) -> tuple[Configuration, ...]:
+    """Return the best kd configurations of a search, best first."""
     trials = len(searched.results.trials)
     kd_trials = int((kd.results.trials["method"] == "kd").sum())
     if trials != kd_trials:
         notes.append(f"--baseline: kd was tuned in {kd_trials} trials, {searched.folder} has {trials}.")
-    return Configuration("kd (tuned)", best.config, None, best.score, remark)
+    return tuple(
+        Configuration(f"kd, trial {best.trial} of {kd.folder.name}", best.config, None, best.score)
+        for best in kd.configurations("kd")[:top]
+    )

@@ -3,7 +3,9 @@
 A run's name is a digest of its inputs, so a run on disk is never trained again.
 """
 
+import contextlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,6 +57,21 @@ class FinishedRun:
     def score(self) -> float | None:
         """The score by `judge_by`; None if the run failed."""
         return float(self.record["score"]) if self.record["state"] == TrialState.FINISHED else None
+
+
+def read_records(folder: Path) -> list[dict[str, Any]]:
+    """Return the records of all runs in the confirmation of a search; damaged ones are left out.
+
+    Args:
+        folder: the search's folder.
+    """
+    records = []
+    for path in sorted((folder / layout.CONFIRM / "runs").glob("*.json")):
+        with contextlib.suppress(OSError, ValueError):
+            record = json_file.read_mapping(path)
+            if isinstance(record.get("config"), dict) and "seed" in record:
+                records.append(record)
+    return records
 
 
 class RunStore:

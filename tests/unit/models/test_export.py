@@ -74,7 +74,8 @@ def exported(tmp_path_factory):
     made |= {"metric": "accuracy", "selection_seeds": [1001]}
     made["optimism"] = {"search": 0.82, "selection": 0.81, "fresh": 0.8}
     seeds = {"estimate": 0.1, "low": 0.05, "high": 0.15}
-    made["differences"] = [{"baseline": "ce", "verdict": "better beyond noise", "seeds": seeds, "examples": None}]
+    difference = {"baseline": "ce", "verdict": "better beyond noise", "interval": seeds, "pairs": 2, "adjusted_p": 0.01}
+    made["differences"] = [difference | {"sequential": False}]
     (search / "confirm").mkdir()
     (search / "confirm" / "summary.json").write_text(json.dumps(made))
     return home, student, home / "E", run(student, home / "E")
