@@ -268,4 +268,7 @@ def run() -> None:
         code = error.exit_code
     except click.Abort:
         code = 130
+    except OSError as error:  # A help text that cannot be printed.
+        print(f"failed: standard output: {error.strerror}", file=sys.stderr)
+        code = 1
     raise SystemExit(code)

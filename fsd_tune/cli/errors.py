@@ -60,7 +60,7 @@ class Invocation:
         words = [self.verb, *self.words]
         if self.search is not None and (open_experiment(self.search).folder / SUMMARY).is_file():
             words = ["resume", self.search]
-        elif not self.single_run:
+        elif not self.single_run and self.keeps_progress:
             # `--overwrite` would delete the work that the command continues.
             words = [word for word in words if word != "--overwrite"]
         return f"{'To continue' if self.keeps_progress else 'To start again'}: {shlex.join(['fsd-tune', *words])}"
@@ -82,7 +82,6 @@ def guard(work: Callable[[], object], invocation: Invocation, debug: bool) -> in
             signal.signal(number, interrupt)
     try:
         work()
-        sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:
         known = error if isinstance(error, FsdTuneError | KeyboardInterrupt) else as_os_error(error)
         if known is None:
@@ -94,6 +93,11 @@ def guard(work: Callable[[], object], invocation: Invocation, debug: bool) -> in
         lines, code = error_lines(known, invocation)
         print("\n".join(lines), file=sys.stderr)
         return code
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        print(f"failed: the work is done, but its result cannot be printed: {error.strerror}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -80,6 +80,18 @@ class SpaceFile(click.ParamType[Path]):
         return find_space(str(value))
 
 
+class Folder(click.ParamType[Path]):
+    """A parameter type for a folder, which `Path` alone would take to be the working folder if it is empty."""
+
+    name = "folder"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the folder."""
+        if not str(value):
+            self.fail("is empty, but must be a folder.", param, ctx)
+        return Path(value)
+
+
 SEEDS = Number(int, 0, MAX_SEED)
 PRECISIONS = OneOf("auto", "float32", "bf16")
 
@@ -117,7 +129,7 @@ def folder_flag(name: str, help: str, **attributes: Any) -> Decorator:
         help: the help of the flag.
         attributes: further attributes, as for `app.option`.
     """
-    return option(name, **{"panel": OUTPUT, "type": Path, "metavar": "FOLDER", "help": help} | attributes)
+    return option(name, **{"panel": OUTPUT, "type": Folder(), "metavar": "FOLDER", "help": help} | attributes)
 
 
 space = argument("space", type=SpaceFile(), help="Search-space YAML, or the name of a shipped one such as fsd_ilg.")

@@ -20,6 +20,7 @@ import yaml
 from fsd_tune.errors import InputError, nearest
 from fsd_tune.settings import yaml_file
 from fsd_tune.settings.problems import Problems
+from fsd_tune.storage.uri import local_path
 
 # A problem: the path of its key, and the text that follows the key.
 Problem = tuple[Sequence[str | int], str]
@@ -271,10 +272,10 @@ def lacking(path: Path) -> list[str]:
     config = read_cluster_yaml(path)
     lines = library(config)
     key = (config.get("auth") or {}).get("ssh_private_key")
-    if key and not Path(str(key)).expanduser().is_file():
+    if key and not local_path(str(key)).is_file():
         lines.append(f"auth.ssh_private_key: {key}: no such file; `ssh-keygen -t ed25519 -f {key}` makes one.")
     for target, source in (config.get("file_mounts") or {}).items():
-        if not Path(str(source)).expanduser().exists():
+        if not local_path(str(source)).exists():
             makes = "; `ray get-auth-token --generate` makes it" if str(source).endswith(".ray/auth_token") else ""
             lines.append(f"file_mounts: {target}: {source}: no such file{makes}.")
     return [f"{path}: {problem}" for problem in lines]

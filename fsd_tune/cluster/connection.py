@@ -17,6 +17,7 @@ from fsd_tune.cluster import destination, private_ray, signals
 from fsd_tune.cluster.placement import HEAD
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.settings.loader import Settings
+from fsd_tune.storage.uri import local_path
 
 # The Ray namespace of everything that this package starts on a cluster.
 NAMESPACE = "fsd_tune"
@@ -32,6 +33,7 @@ _ENVIRONMENT = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 _ANSWER_SECONDS = 2.0
+_LAST_PORT = 65535
 
 
 @contextmanager
@@ -62,7 +64,7 @@ def connect(address: str | None = None, temporary: Path | None = None) -> Iterat
                     raise InputError(
                         f"--temp-dir: is for a local Ray, but {flag} names the cluster {cluster}; leave one out."
                     )
-                _check_reachable(cluster, flag)
+                check_reachable(cluster, flag)
                 mode = os.environ.get("RAY_AUTH_MODE", "disabled")
                 stack.enter_context(private_ray.variables({"RAY_AUTH_MODE": mode}))
                 _start(f"{flag}: {cluster}", address=cluster)
@@ -91,7 +93,7 @@ def _start(name: str, **options: Any) -> None:
     from ray.job_config import JobConfig
 
     try:
-        with signals.hangup_ignored():
+        with signals.out_of_reach():
             ray.init(
                 namespace=NAMESPACE,
                 log_to_driver=False,
@@ -133,7 +135,7 @@ def _quiet_snapshots() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _check_reachable(address: str, flag: str) -> None:
+def check_reachable(address: str, flag: str) -> None:
     """Check that a process listens at an address, because Ray itself would try for a minute.
 
     Args:
@@ -145,8 +147,10 @@ def _check_reachable(address: str, flag: str) -> None:
     """
     resolved = _resolve_auto() if address == "auto" else address
     host, colon, port = resolved.removeprefix("ray://").rpartition(":")
-    if not colon or not port.isdigit():
+    if not resolved or resolved == "local":  # Ray finds the head by itself.
         return
+    if not colon or not host or not port.isdecimal() or int(port) > _LAST_PORT:
+        raise InputError(f"{flag}: found {address}, but must be HOST:PORT, ray://HOST:PORT or auto.")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=5) as connected:
             connected.settimeout(_ANSWER_SECONDS)
@@ -154,9 +158,9 @@ def _check_reachable(address: str, flag: str) -> None:
                 connected.sendall(b"GET / HTTP/1.0\r\n\r\n")
                 if connected.recv(5) == b"HTTP/":
                     raise destination.not_a_cluster(flag, address)
-    except OSError as error:
+    except (OSError, ValueError, OverflowError) as error:  # A host's name that cannot exist is a ValueError.
         name = address if resolved == address else f"{resolved}, which is {address} here"
-        raise InputError(f"{flag}: nobody answers at {name}: {error.strerror or error}.") from None
+        raise InputError(f"{flag}: nobody answers at {name}: {getattr(error, 'strerror', None) or error}.") from None
 
 
 def _resolve_auto() -> str:
@@ -247,7 +251,7 @@ def _autoscaler_config() -> dict[str, Any]:
 
 def _yaml_of_ray_up() -> str:
     try:
-        return Path("~/ray_bootstrap_config.yaml").expanduser().read_text(encoding="utf-8")
+        return local_path("~/ray_bootstrap_config.yaml").read_text(encoding="utf-8")
     except OSError:
         return ""
 

@@ -11,7 +11,7 @@ from fsd_tune.errors import InputError, ProblemCollector
 from fsd_tune.settings.shipped import find_space
 from fsd_tune.storage.artifacts import digest
 from fsd_tune.storage.model_record import ModelRecord
-from fsd_tune.storage.uri import is_uri, problems_of
+from fsd_tune.storage.uri import is_uri, local_path, problems_of
 
 # Verbs whose argument is a file to send. The argument of other verbs is an experiment folder on the cluster.
 _BY_FILE = ("search", "memory", "distill", "doctor")
@@ -102,7 +102,7 @@ class _Inputs:
         """
         # For `teachers/{task}`, the folder with the teachers of all tasks is sent.
         before, placeholder, after = value.partition("{task}")
-        path = Path(before).expanduser()
+        path = local_path(before)
         if placeholder and not before.endswith("/"):
             path, placeholder = path.parent, path.name + placeholder
         if not value or not path.exists():
@@ -118,7 +118,7 @@ class _Inputs:
         Raises:
             InputError: the YAML cannot be read, or a file in it is missing or outside its folder.
         """
-        tables = task_file.read_task_file(Path(value).expanduser()).tables
+        tables = task_file.read_task_file(local_path(value)).tables
         assert tables is not None
         target = f"{self._folder}/{digest(str(tables.file.resolve()))[:6]}-{_plain(tables.file.stem)}"
         self.files[f"{target}/{tables.file.name}"] = tables.file

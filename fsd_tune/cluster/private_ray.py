@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fsd_tune.errors import InputError
+from fsd_tune.storage.uri import local_path
 
 # What is appended to the folder for Ray's files, with a process id of seven digits. Linux limits the paths of sockets
 # to 107 bytes.
@@ -82,7 +83,7 @@ def _base(temporary: Path | None) -> tuple[str, Path]:
     if sys.platform != "darwin":  # Its TMPDIR is always too long.
         named["TMPDIR"] = os.environ.get("TMPDIR")
     flag, folder = next(((flag, folder) for flag, folder in named.items() if folder), ("--temp-dir", "/tmp"))
-    return flag, Path(folder).expanduser().absolute()
+    return flag, local_path(folder).absolute()
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The signals that end a verb in an orderly way: Ctrl-C, SIGTERM, and SIGHUP when the terminal is lost."""
 
+import functools
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -39,11 +40,27 @@ def handled(handler: Callable[[int, FrameType | None], None] | None = None) -> I
 
 
 @contextmanager
-def hangup_ignored() -> Iterator[None]:
-    """Ignore SIGHUP during the block, so that the processes that it starts ignore it for ever.
+def out_of_reach() -> Iterator[None]:
+    """Keep signals of this process's group from the processes that `ray.init` starts in the block.
 
-    A lost terminal sends SIGHUP to Ray's processes, too, which the orderly end of a search still needs.
+    A lost terminal, `timeout` and schedulers send SIGHUP or SIGTERM to the whole group. An orderly end of a search
+    still needs Ray's processes. They start in groups of their own and ignore SIGHUP.
     """
+    from ray._private import services, utils
+
+    popen = services.ConsolePopen
+    # Elsewhere Ray ends its processes by their group.
+    if utils.detect_fate_sharing_support():
+        services.ConsolePopen = functools.partial(popen, process_group=0)
+    try:
+        with _hangup_ignored():
+            yield
+    finally:
+        services.ConsolePopen = popen
+
+
+@contextmanager
+def _hangup_ignored() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return

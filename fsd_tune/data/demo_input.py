@@ -16,7 +16,6 @@ import json
 import random
 import re
 import subprocess
-import sys
 import tarfile
 import tempfile
 import zipfile
@@ -25,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fsd_tune.errors import FsdTuneError, InputError
+from fsd_tune.python_command import python
 from fsd_tune.storage import json_file
 from fsd_tune.storage.files import make_folder
 
@@ -143,7 +143,7 @@ def download(requirement: str, sha256: str, folder: Path, options: Sequence[str]
         FsdTuneError: pip failed (the message quotes its last line), or the archive has another SHA-256.
     """
     target = folder / requirement
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "--disable-pip-version-check"]
+    command = python("-m", "pip", "download", "--no-deps", "--no-input", "--disable-pip-version-check")
     result = subprocess.run([*command, *options, "--dest", str(target), requirement], capture_output=True, text=True)
     if result.returncode != 0:
         last_line = next(

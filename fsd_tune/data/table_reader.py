@@ -27,6 +27,7 @@ from fsd_tune.data.text_lines import (
 )
 from fsd_tune.errors import InputError
 from fsd_tune.settings.problems import describe
+from fsd_tune.storage.uri import local_path
 
 # The name of a row in messages (file and line), and its cells by column, or a text about its problem.
 Row = tuple[str, dict[str, Any] | str]
@@ -140,7 +141,7 @@ def _paths_of(tables: Tables, name: str, data: Path | None) -> list[Path]:
         check_folder(data, f"the folder that the paths in {tables.file} start from")
     paths: list[Path] = []
     for text in dict(tables.files)[name]:
-        path = (data or tables.file.parent) / Path(text).expanduser()
+        path = (data or tables.file.parent) / local_path(text)
         if path.exists() or not glob.has_magic(text):
             paths.append(path)
             continue

@@ -22,6 +22,7 @@ from fsd_tune.memory.spec import fingerprint
 from fsd_tune.progress import Display
 from fsd_tune.storage import artifacts, files
 from fsd_tune.storage.artifacts import checksum, write_bytes, write_json, write_text
+from fsd_tune.storage.files import real_path
 from fsd_tune.storage.model_record import ModelRecord
 from fsd_tune.storage.outputs import output_problems
 
@@ -82,6 +83,7 @@ def write_submission(
         InputError: the message lists all problems found before work starts, or a student's logits are not finite.
     """
     submissions = _load(tasks, students, data, output, device, precision, display)
+    output = real_path(output)
     recorded_files = ModelRecord.read(output).as_json().get("files")
     record: dict[str, Any] = recorded_files if isinstance(recorded_files, dict) else {}
     identities = {

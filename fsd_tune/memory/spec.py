@@ -20,6 +20,7 @@ from fsd_tune.settings.methods import USES_FEATURES, USES_MEMORY, USES_TEACHER
 from fsd_tune.settings.schema import Student
 from fsd_tune.storage import artifacts
 from fsd_tune.storage.remote_copies import provide
+from fsd_tune.storage.uri import local_path
 
 _WEIGHTS = ("config.json", "*.safetensors")
 # The sample for a live teacher's memory must not depend on the search's seed.
@@ -284,7 +285,7 @@ def fingerprint(path: str) -> str:
     Returns:
         16 hex digits.
     """
-    folder = Path(path).expanduser()
+    folder = local_path(path)
     if folder.is_dir():
         return artifacts.folder_digest(folder, _WEIGHTS)
     return artifacts.digest(path, getattr(load_config(path), "_commit_hash", None))

@@ -49,7 +49,7 @@ def export_student(
         FsdTuneError: the ONNX file computes other logits than the model.
     """
     display.stage("checking the student", 0, 1)
-    problems = ProblemCollector(folder.check_output(output, overwrite))
+    problems = ProblemCollector(folder.check_output(output, overwrite, {"--student": student}))
     if onnx and (missing := onnx_file.lacking()):
         problems.add(f"--onnx: needs {' and '.join(missing)}, which are not installed: pip install 'fsd_tune[onnx]'.")
     info: ModelInfo | None = None

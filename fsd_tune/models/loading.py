@@ -21,6 +21,7 @@ from fsd_tune.models.quiet import quiet_transformers as quiet_transformers
 from fsd_tune.models.quiet import transformers_quiet as transformers_quiet
 from fsd_tune.settings.loader import Settings
 from fsd_tune.storage.model_record import ModelRecord
+from fsd_tune.storage.uri import local_path
 
 # Labels without words of their own: transformers' LABEL_0, LABEL_1, ... or digits.
 _NUMBERED = re.compile(r"LABEL_\d+")
@@ -62,7 +63,7 @@ def read_model_info(path: str, flag: str = "--teacher") -> ModelInfo:
     config = read_config(path, flag)
     check_encoder(path, config, flag)
     check_weights(path, config, flag, head=True)
-    folder = Path(path).expanduser()
+    folder = local_path(path)
     return ModelInfo(
         path=str(folder.absolute()) if folder.is_dir() else path,
         layers=config.num_hidden_layers,

@@ -235,6 +235,10 @@ def load(folder: Path | str, described: bool = False) -> Results:
     for trial in newest_of_each(list(trials_in(reader)), reader):
         trials.append(_row(trial, summary, judge_by))
         reports += [{"trial": trial.number, **report} for report in trial.reports]
+    if trials and not summary.metric:
+        reader.problem(folder / layout.SUMMARY, "is missing or has no metric, so the trials' scores are unknown")
+    if trials and not settings_text.strip():
+        reader.problem(folder / layout.SETTINGS, "is missing or empty, so what was searched is unknown")
     reader.check_numbers([trial["number"] for trial in trials], summary)
     return Results(
         folder=folder,

@@ -1,6 +1,7 @@
 """Run a search from settings to the best student: one teacher pass, trials on Ray Tune, results in a folder."""
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -70,14 +71,14 @@ def run_search(
 
 
 def resume_search(
-    folder: Path | str, overrides: Mapping[str, str] | None = None, options: RunOptions | None = None, **keywords: Any
+    folder: Path | str, overrides: Mapping[str, Any] | None = None, options: RunOptions | None = None, **keywords: Any
 ) -> Results:
     """Continue a search from its folder alone, or add trials to a search that is done.
 
     Args:
         folder: the folder of the search, a path or a URI.
-        overrides: settings that change, as {dotted key: YAML text}. The keys in `RESUMABLE`, `resources` and `wandb`
-            are accepted.
+        overrides: settings that change, as {dotted key: plain value}; a string is read as on the command line. The keys
+            in `RESUMABLE`, `resources` and `wandb` are accepted.
         options: the options of the run; None for the defaults. The device is always the recorded one.
         **keywords: fields of `RunOptions` (`errored`, `address`, `ray_temporary`, `display`). They replace those of
             `options`.
@@ -90,7 +91,7 @@ def resume_search(
         FsdTuneError: something failed midway, or no trial has finished; finished work is kept.
 
     Example:
-        >>> results = resume_search("runs/rte", {"search.trials": "40"})  # doctest: +SKIP
+        >>> results = resume_search("runs/rte", {"search.trials": 40})  # doctest: +SKIP
         >>> len(results.trials)  # doctest: +SKIP
         40
     """
@@ -99,7 +100,10 @@ def resume_search(
         with experiment.look() as look:
             recorded = search_folder.recorded_inputs(look)
             _check_overrides(overrides or {})
-            settings = loader.load(look / layout.SETTINGS, overrides)
+            # JSON is YAML.
+            given = (overrides or {}).items()
+            texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in given}
+            settings = loader.load(look / layout.SETTINGS, texts)
         keywords = keywords | recorded | {"output": experiment, "resuming": True}
         return run_search(settings, None, options, **keywords)
 

@@ -23,6 +23,8 @@ def rungs(grace: int, reduction_factor: float, reports: int) -> list[int]:
         reduction_factor: the factor from one rung to the next.
         reports: the number of reports of a whole trial.
     """
+    if (reduction_factor - 1) * reports < 1:  # No report lies between two rungs, and there may be billions of them.
+        return list(range(grace, reports))
     reports_at_rungs = set()
     rung = float(grace)
     # Round before taking the ceiling, because 10 * 1.1 is slightly more than 11 in floating point.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fsd_tune.cluster import cluster_yaml, destination
+from fsd_tune.cluster import cluster_yaml, connection, destination
 from fsd_tune.data import splits
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.memory import sizes
@@ -17,7 +17,7 @@ from fsd_tune.models.local_checks import model_problems
 from fsd_tune.settings.loader import Settings
 from fsd_tune.storage import artifacts, hub, json_file, open_folder
 from fsd_tune.storage.outputs import output_problems
-from fsd_tune.storage.uri import is_uri, joined
+from fsd_tune.storage.uri import is_uri, joined, local_path
 from fsd_tune.storage.waiting import holder_of
 from fsd_tune.tracking.login import tracking_problems
 from fsd_tune.versions import versions
@@ -272,7 +272,7 @@ def _tracking(request: CheckRequest) -> list[Check]:
 def _auth(request: CheckRequest) -> list[Check]:
     """Check that Ray's token exists if the environment requires one."""
     mode = os.environ.get("RAY_AUTH_MODE", "")
-    token = Path("~/.ray/auth_token").expanduser()
+    token = local_path("~/.ray/auth_token")
     if mode == "token" and not token.is_file() and "RAY_AUTH_TOKEN" not in os.environ:
         message = "RAY_AUTH_MODE=token, but there is no token; `ray get-auth-token --generate` makes one"
         return [Check("auth mode", message, False)]
@@ -283,12 +283,14 @@ def _auth(request: CheckRequest) -> list[Check]:
 def _ray(request: CheckRequest) -> list[Check]:
     """Check that RAY_ADDRESS is that of a cluster, or that a local Ray can have its folder."""
     destination.check(request.address, None)
+    flag, cluster = destination.resolve(request.address)
+    if cluster not in (None, "auto"):
+        connection.check_reachable(str(cluster), flag)
     return []
 
 
 def _nodes(request: CheckRequest) -> list[Check]:
     from fsd_tune.cluster import accelerator, nodes
-    from fsd_tune.cluster import connection as cluster
 
     gpus = 0.0
     if request.settings is not None:
@@ -301,7 +303,7 @@ def _nodes(request: CheckRequest) -> list[Check]:
     folder, remote = experiment.memory_folder(request.memory)
     # Only a bound of the size is known, so do not require it of the nodes. The search requires the true size.
     needs = nodes.Needs(gpus, paths, folder.absolute() if remote else None)
-    with cluster.connect(request.address):
+    with connection.connect(request.address):
         if request.settings is not None:
             workers = cluster.workers(request.settings, gpus)
             checks.append(Check("workers", f"{workers} trials can run at the same time"))

@@ -18,7 +18,7 @@ from fsd_tune.settings.loader import Settings
 from fsd_tune.storage import files, layout
 from fsd_tune.storage.experiment_folder import ExperimentFolder
 from fsd_tune.storage.search_summary import SearchSummary
-from fsd_tune.storage.uri import is_uri
+from fsd_tune.storage.uri import is_uri, local_path
 
 
 def describe_identity(settings: Settings, inputs: SpecInputs) -> dict[str, Any]:
@@ -70,9 +70,9 @@ def record_inputs(task: Task, teacher: str, data: object, memory: object, device
     def absolute(path: object) -> str | None:
         if path is None or is_uri(path):
             return None if path is None else str(path)
-        return str(Path(str(path)).expanduser().absolute())
+        return str(local_path(str(path)).absolute())
 
-    local = Path(teacher).expanduser().is_dir()  # Otherwise the teacher is an id of the hub.
+    local = local_path(teacher).is_dir()  # Otherwise the teacher is an id of the hub.
     return {
         "task": task.id,
         **({} if task.tables is None else {"task_file": str(task.tables.file)}),

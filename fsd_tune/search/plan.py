@@ -13,6 +13,7 @@ from fsd_tune.search.options import RunOptions, SearchInputs
 from fsd_tune.settings.loader import Settings
 from fsd_tune.storage import open_folder
 from fsd_tune.storage.experiment_folder import ExperimentFolder
+from fsd_tune.storage.uri import local_path
 from fsd_tune.training.inputs import Inputs, load_inputs
 
 
@@ -84,7 +85,7 @@ def plan_search(settings: Settings, inputs: SearchInputs, options: RunOptions) -
 def _with_absolute_model(settings: Settings) -> Settings:
     """Return the settings with an absolute path of the student's model, because workers start in other folders."""
     model = settings.student.model
-    if model is None or not Path(model).expanduser().is_dir():
+    if model is None or not local_path(model).is_dir():
         return settings
-    student = settings.student.model_copy(update={"model": str(Path(model).expanduser().absolute())})
+    student = settings.student.model_copy(update={"model": str(local_path(model).absolute())})
     return settings.model_copy(update={"student": student})

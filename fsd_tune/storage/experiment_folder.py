@@ -13,14 +13,14 @@ from typing import Any
 from fsd_tune.errors import InputError
 from fsd_tune.storage import artifacts, layout
 from fsd_tune.storage.outputs import output_problems
-from fsd_tune.storage.uri import expanded, is_uri
+from fsd_tune.storage.uri import expanded, is_uri, local_path
 
 
 def cache() -> Path:
     """Return the folder for this machine's copies of remote folders: $FSD_TUNE_CACHE, or ~/.cache/fsd_tune."""
     configured = os.environ.get("FSD_TUNE_CACHE")
     base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
-    return (Path(configured) if configured else base / "fsd_tune").expanduser().absolute()
+    return local_path(configured or base / "fsd_tune").absolute()
 
 
 class ExperimentFolder:

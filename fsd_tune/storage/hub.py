@@ -7,9 +7,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
 from types import ModuleType
 from typing import Literal
+
+from fsd_tune.storage.uri import local_path
 
 TIMEOUT_S = 10.0
 # An answer is reused for this time, so that reading the configuration, tokenizer and weights of a model asks once.
@@ -25,7 +26,7 @@ def cached_if_unreachable(name: str) -> AbstractContextManager[None]:
     Args:
         name: a hub id, or a folder, for which nothing is switched.
     """
-    return offline(not Path(name).expanduser().is_dir() and bool(unreachable("model", name)))
+    return offline(not local_path(name).is_dir() and bool(unreachable("model", name)))
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from pydantic import StrictFloat, StrictInt, StrictStr
 from fsd_tune.storage import json_file
 from fsd_tune.storage.artifacts import MODEL_RECORD
 from fsd_tune.storage.records import Record
+from fsd_tune.storage.uri import local_path
 
 
 class ModelRecord(Record):
@@ -55,7 +56,7 @@ class ModelRecord(Record):
             folder: the model's folder, or a hub id, which has no record.
         """
         try:
-            content = json_file.read_mapping(Path(folder).expanduser() / MODEL_RECORD)
+            content = json_file.read_mapping(local_path(folder) / MODEL_RECORD)
         except (OSError, ValueError):
             return cls()
         return cls.from_json(content, MODEL_RECORD)[0]

@@ -32,6 +32,10 @@ def output_problems(place: str | Path, flag: str = "--output", *, file: bool = F
         return [f"{flag}: found a URI ({urlsplit(str(place)).scheme}://), but must be a {kind} on a disk."]
     if not str(place):
         return [f"{flag}: is empty, but must be a {kind}."]
+    try:
+        str(files.real_path(place)).encode()
+    except UnicodeEncodeError:
+        return [f"{flag}: {str(place)!a} is not UTF-8, in which the files of models are written."]
     if expanded(str(place)).startswith("~"):
         return [f"{flag}: found {place}, but there is no user {Path(place).parts[0][1:]}; ./~ names a folder ~."]
     try:

@@ -15,6 +15,8 @@ RETRY_SECONDS = 120.0
 TIMEOUT_SECONDS = 180.0
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 5.0
+# Waiting does not help against these.
+_PERMANENT = (errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP, errno.EROFS)
 # Waiting does not free a full disk, and the code that writes to it reports the error.
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _NOTIFY_AFTER_SECONDS = 3.0
@@ -44,8 +46,7 @@ def retry_until_available(work: Callable[[], Result], patience: float = RETRY_SE
         except (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError):
             raise
         except OSError as error:
-            # A retry does not help if access is denied or the disk of this machine is full.
-            permanent = "ACCESS_DENIED" in str(error) or error.errno == errno.ENOSPC
+            permanent = "ACCESS_DENIED" in str(error) or error.errno in _PERMANENT
             if permanent or wait.seconds + pause > patience:
                 raise
             problem = (str(error).splitlines() or [type(error).__name__])[0]

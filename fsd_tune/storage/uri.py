@@ -41,6 +41,15 @@ def expanded(place: str) -> str:
     return place if is_uri(place) else os.path.expanduser(place)  # noqa: PTH111
 
 
+def local_path(place: str | Path) -> Path:
+    """Return the path of a folder or file on this machine, with `~` replaced as by `expanded`.
+
+    Args:
+        place: a path as the user gave it.
+    """
+    return Path(expanded(str(place)))
+
+
 def joined(place: str, *names: str) -> str:
     """Return a path or URI below another one.
 

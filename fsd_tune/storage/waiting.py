@@ -137,18 +137,21 @@ def holder_of(path: Path) -> "psutil.Process | None":
     import psutil
 
     with contextlib.suppress(OSError):
-        inode = path.stat().st_ino
-        for pid in dict.fromkeys(_lock_owners(inode)):
+        status = path.stat()
+        # As in Linux's list of locks.
+        place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+        for pid in dict.fromkeys(_lock_owners(place)):
             with contextlib.suppress(psutil.Error):
                 if pid != os.getpid():
                     return psutil.Process(pid)
     return None
 
 
-def _lock_owners(inode: int) -> Iterator[int]:
-    """Yield the ids of the processes that have locked a file, from Linux's list of locks."""
+def _lock_owners(place: str) -> Iterator[int]:
+    """Yield the ids of the processes that have locked a file (major:minor:inode), from Linux's list of locks."""
     for line in Path("/proc/locks").read_text(encoding="utf-8").splitlines():
         fields = line.split()
         # A line with an arrow is a process that waits.
-        if "->" not in fields and fields[5].rpartition(":")[2] == str(inode):
+        # A lock of an open file description belongs to no process: its id is -1.
+        if "->" not in fields and fields[5] == place and int(fields[4]) > 0:
             yield int(fields[4])

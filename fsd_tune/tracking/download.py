@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fsd_tune.errors import InputError
+from fsd_tune.python_command import python
 from fsd_tune.storage import artifacts, layout
 from fsd_tune.storage.layout import TrialState
 from fsd_tune.storage.search_summary import SearchSummary
@@ -43,7 +44,7 @@ def download(address: str, into: Path) -> Path:
     if len(parts) != 3 or not all(parts):
         raise InputError(f"{address}: must be {PREFIX}entity/project/group.")
     folder = into / (re.sub(r"[^\w.-]", "-", parts[2]) or "group")
-    command = [sys.executable, "-m", "fsd_tune.tracking.download", *parts, str(folder)]
+    command = python("-m", "fsd_tune.tracking.download", *parts, str(folder))
     try:
         process = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False)
     except subprocess.TimeoutExpired:

@@ -2,8 +2,8 @@
 
 import os
 import subprocess
-import sys
 
+from fsd_tune.python_command import python
 from fsd_tune.settings.schema import Wandb
 
 _TIMEOUT_SECONDS = 9.0
@@ -28,7 +28,7 @@ def tracking_problems(settings: Wandb) -> list[str]:
     try:
         # The key comes from the environment or the user's netrc, never from a command line.
         process = subprocess.run(
-            [sys.executable, "-c", _LOG_IN],
+            python("-c", _LOG_IN),
             env=environment,
             capture_output=True,
             text=True,

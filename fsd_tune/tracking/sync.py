@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from fsd_tune.errors import FsdTuneError, InputError
+from fsd_tune.python_command import python
 
 
 def sync(folder: Path) -> dict[str, int]:
@@ -27,7 +28,7 @@ def sync(folder: Path) -> dict[str, int]:
         raise InputError(f"{folder}: holds no offline runs; `--wandb offline` makes them.")
     new_runs = [path for path in runs if not list(path.glob("*.wandb.synced"))]
     if new_runs:
-        command = [sys.executable, "-m", "wandb", "sync", "--yes", *map(str, new_runs)]
+        command = python("-m", "wandb", "sync", "--yes", *map(str, new_runs))
         process = subprocess.run(command, stdout=sys.stderr, check=False)
         if process.returncode:
             raise FsdTuneError(f"`wandb sync` has failed with exit code {process.returncode}; its output is above.")

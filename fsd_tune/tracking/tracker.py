@@ -10,7 +10,6 @@ import queue
 import re
 import secrets
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from typing import Any
 
 import psutil
 
+from fsd_tune.python_command import python
 from fsd_tune.settings.schema import Wandb
 from fsd_tune.storage.artifacts import digest
 
@@ -79,7 +79,7 @@ class Tracker:
         self._threads: list[threading.Thread] = []
         if settings.mode != "off":
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "fsd_tune.tracking.process"],
+                python("-m", "fsd_tune.tracking.process"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

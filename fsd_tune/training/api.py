@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fsd_tune.data.splits import TaskLike
-from fsd_tune.errors import FsdTuneError, InputError, ProblemCollector
+from fsd_tune.errors import InputError, ProblemCollector
 from fsd_tune.memory.arrays import open_arrays
 from fsd_tune.memory.build import BuiltMemory, build_artifacts
 from fsd_tune.memory.spec import MemorySpec
@@ -75,7 +75,8 @@ def fine_tune_teacher(
         The contents of `fsd_tune.json`: base, task, metric, score, reports, config and more.
 
     Raises:
-        InputError: with every problem of task, data, model and output; or training diverged.
+        InputError: with every problem of numbers, task, data, model and output.
+        FsdTuneError: training diverged.
 
     Example:
         >>> import fsd_tune as fsd
@@ -200,14 +201,18 @@ def distill(
     settings = _settings(settings)
     folder = Path(tempfile.mkdtemp(prefix="fsd_tune-")) / "student" if output is None else Path(output)
     memory_folder = real_path(folder).parent / "memory" if memory is None else Path(memory)
-    problems = ProblemCollector(check_output(folder, overwrite) or output_problems(memory_folder, "--memory"))
+    places = {"--teacher": teacher, "--data": data, "student.model": settings.student.model}
+    problems = ProblemCollector(
+        check_output(folder, overwrite, places | {"--memory": memory_folder})
+        or output_problems(memory_folder, "--memory")
+    )
     with problems.collect():
         config = resolve(settings)
     with problems.collect():
         inputs, spec = _load(settings, task, str(teacher), _path(data), memory_folder, device, display)
     problems.raise_any()
     built = _build(spec, display) if config["method"] in USES_TEACHER else None
-    return _distill(settings, config, inputs, spec, built, str(teacher), folder, display)
+    return _distill(settings, config, inputs, spec, built, str(teacher), folder, overwrite, display)
 
 
 def _settings(settings: SettingsLike) -> Settings:
@@ -245,6 +250,7 @@ def _distill(
     built: BuiltMemory | None,
     teacher: str,
     output: Path,
+    overwrite: bool,
     display: Display,
 ) -> Student:
     """Train the student of checked inputs and write its folder."""
@@ -273,7 +279,7 @@ def _distill(
     facts |= shared_facts(settings, spec, inputs.task.metric)
     facts |= {f"hp/{key}": value for key, value in config.items()}
     depends_on = () if built is None else (built.facts.fingerprint,)
-    run = SingleRun("distill", real_path(output), settings.wandb, facts, depends_on, _diverged)
+    run = SingleRun("distill", real_path(output), overwrite, settings.wandb, facts, depends_on)
     record = train_to_end(run, distiller, display, write, summarise)
     return Student(output, {name: record["reports"][-1][name] for name in inputs.task.metrics}, record)
 
@@ -303,7 +309,3 @@ def _record(
         "student": {"layers": settings.student.layers, "start": settings.student.start},
         "versions": versions(),
     }
-
-
-def _diverged(reason: str) -> FsdTuneError:
-    return FsdTuneError(f"Training diverged: {reason}.", hint="Lower --learning-rate.")

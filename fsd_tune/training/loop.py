@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fsd_tune.errors import FsdTuneError
+from fsd_tune.models.folder import hold_output
 from fsd_tune.progress import Display
 from fsd_tune.settings.schema import Wandb
 from fsd_tune.tracking.tracker import tracked
@@ -20,18 +21,18 @@ class SingleRun:
     Attributes:
         kind: `teacher` or `distill`; W&B's job type.
         output: the folder that is written at the end; checkpoints lie beside it until then.
+        overwrite: a model in the output folder may be replaced.
         wandb: where the run is tracked.
         facts: W&B's configuration of the run, flat.
         depends_on: what the result depends on beyond data, configuration and starting weights; JSON values.
-        diverged: returns the error for a run that diverged for the given reason.
     """
 
     kind: str
     output: Path
+    overwrite: bool
     wandb: Wandb
     facts: Mapping[str, Any]
     depends_on: tuple[Any, ...]
-    diverged: Callable[[str], FsdTuneError]
 
 
 def train_to_end(
@@ -54,8 +55,21 @@ def train_to_end(
         The record that `write` returned.
 
     Raises:
+        InputError: another process writes the output.
         FsdTuneError: training diverged; its checkpoints are removed.
     """
+    with hold_output(run.output, run.overwrite):
+        return _train(run, distiller, display, write, summarise)
+
+
+def _train(
+    run: SingleRun,
+    distiller: Distiller,
+    display: Display,
+    write: Callable[[list[dict[str, Any]]], dict[str, Any]],
+    summarise: Callable[[list[dict[str, Any]]], Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Train the run of a locked output."""
     unfinished = UnfinishedRun(run.output, identity_of(distiller, run.kind, *run.depends_on), display)
     reports = unfinished.continue_run(distiller)
     if reports:
@@ -73,12 +87,11 @@ def train_to_end(
                 _show(report, distiller.setup.task.metric, display)
                 if "diverged" in report:
                     unfinished.remove()
-                    raise run.diverged(report["diverged"])
+                    raise FsdTuneError(f"Training diverged: {report['diverged']}.", hint="Lower --learning-rate.")
                 if not distiller.done:
                     unfinished.save(distiller, reports)
             wandb_run.summary |= summarise(reports)
         display.close()
-        run.output.parent.mkdir(parents=True, exist_ok=True)
         record = write(reports)
     except BaseException as error:
         if unfinished.reports_kept:

@@ -11,13 +11,16 @@ from fsd_tune.data import holdout
 from fsd_tune.data.batching import TokenizedSplit, tokenize
 from fsd_tune.data.splits import Split, Task, TaskLike, get_task
 from fsd_tune.device import resolve_precision, select_device
-from fsd_tune.errors import FsdTuneError, InputError, ProblemCollector
+from fsd_tune.errors import ProblemCollector
 from fsd_tune.models.folder import check_output, write_model
 from fsd_tune.models.loading import checked_tokenizer, describe_model, load_with_new_head
 from fsd_tune.models.probe import usable_precision
 from fsd_tune.progress import Display
-from fsd_tune.settings.schema import Wandb
+from fsd_tune.settings.methods import HYPERPARAMETERS
+from fsd_tune.settings.problems import as_number
+from fsd_tune.settings.schema import MAX_SEED, Wandb
 from fsd_tune.storage.files import real_path
+from fsd_tune.storage.uri import local_path
 from fsd_tune.tracking.login import tracking_problems
 from fsd_tune.training.distiller import Distiller
 from fsd_tune.training.inputs import load_train_and_dev
@@ -85,9 +88,11 @@ def load_teacher_inputs(config: TeacherConfig, overwrite: bool) -> TeacherInputs
         overwrite: accept an output folder that holds a model.
 
     Raises:
-        InputError: with every problem of task, data, model and output.
+        InputError: with every problem of numbers; else with every problem of task, data, model and output.
     """
-    problems = ProblemCollector(check_output(config.output, overwrite))
+    problems = ProblemCollector(_number_problems(config))
+    problems.raise_any()  # The other checks rely on the numbers.
+    problems.add(*check_output(config.output, overwrite, {"--model": config.model, "--data": config.data}))
     task = splits = tokenizer = None
     holdout_record: dict[str, Any] = {}
     with problems.collect():
@@ -108,6 +113,28 @@ def load_teacher_inputs(config: TeacherConfig, overwrite: bool) -> TeacherInputs
     return TeacherInputs(task, splits, tokenizer, holdout_record)
 
 
+def _number_problems(config: TeacherConfig) -> list[str]:
+    """Return a line for each number that is out of its range; the command line has checked them already."""
+    numbers = [
+        (name, value, rule.kind, rule.low, rule.high, rule.low_open)
+        for name, value in config.config.items()
+        for rule in [HYPERPARAMETERS[name]]
+    ]
+    numbers += [
+        ("max_length", config.max_length, int, 4, 100_000, False),
+        ("seed", config.seed, int, 0, MAX_SEED, False),
+    ]
+    if config.holdout is not None:
+        numbers.append(("holdout", config.holdout, float, 0, 0.5, True))
+    problems = []
+    for name, value, kind, low, high, low_open in numbers:
+        try:
+            as_number(value, kind, low, high, low_open)
+        except ValueError as error:
+            problems.append(f"--{name.replace('_', '-')}: found {value!r}, but {error}.")
+    return problems
+
+
 def fine_tune(config: TeacherConfig, overwrite: bool, display: Display) -> dict[str, Any]:
     """Train a teacher and write its folder, in which `fsd_tune.json` records its base, scores and configuration.
 
@@ -122,7 +149,8 @@ def fine_tune(config: TeacherConfig, overwrite: bool, display: Display) -> dict[
         The contents of `fsd_tune.json`.
 
     Raises:
-        InputError: with every problem of task, data, model and output found before training, or training diverged.
+        InputError: with every problem of numbers, task, data, model and output.
+        FsdTuneError: training diverged.
     """
     inputs = load_teacher_inputs(config, overwrite)
     device = select_device(config.device)
@@ -143,7 +171,7 @@ def fine_tune(config: TeacherConfig, overwrite: bool, display: Display) -> dict[
         write_model(config.output, distiller.model, inputs.tokenizer, record)
         return record
 
-    run = SingleRun("teacher", real_path(config.output), config.wandb, facts, (), _diverged)
+    run = SingleRun("teacher", real_path(config.output), overwrite, config.wandb, facts, ())
     return train_to_end(run, distiller, display, write)
 
 
@@ -179,7 +207,7 @@ def _distiller(
 def _record(
     config: TeacherConfig, inputs: TeacherInputs, precision: str, reports: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    model = Path(config.model).expanduser()
+    model = local_path(config.model)
     return {
         "base": str(model.resolve()) if model.is_dir() else config.model,
         "task": inputs.task.id,
@@ -192,7 +220,3 @@ def _record(
         "precision": precision,
         **inputs.holdout_record,
     }
-
-
-def _diverged(reason: str) -> FsdTuneError:
-    return InputError(f"--learning-rate: training diverged ({reason}); lower it.")

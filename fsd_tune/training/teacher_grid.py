@@ -19,6 +19,7 @@ from fsd_tune.progress import Display, duration
 from fsd_tune.settings.schema import Wandb
 from fsd_tune.storage import artifacts, files, json_file
 from fsd_tune.storage.artifacts import digest, write_json
+from fsd_tune.storage.uri import local_path
 from fsd_tune.tracking.tracker import Tracker
 from fsd_tune.training.teacher import TeacherConfig, load_teacher_inputs
 from fsd_tune.training.teacher_workers import Trained, Workers
@@ -158,7 +159,7 @@ def grid_lines(record: dict[str, Any]) -> list[str]:
 
 
 def _absolute(model: str) -> str:
-    folder = Path(model).expanduser()
+    folder = local_path(model)
     return str(folder.resolve()) if folder.is_dir() else model
 
 

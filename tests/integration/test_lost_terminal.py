@@ -1,4 +1,4 @@
-"""A search that loses its terminal or the reader of its standard error ends in order, and Ray with it."""
+"""A search that loses its terminal or the reader of its standard error, or whose group is ended, ends in order."""
 
 import json
 import os
@@ -24,7 +24,7 @@ LONG, SHORT = "400", "20"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("loss", ["stderr", "hangup"])
+@pytest.mark.parametrize("loss", ["stderr", "hangup", "group"])
 def test_a_search_without_its_terminal_ends_in_order(glue, teacher, tmp_path, loss):
     folder, space_file = tmp_path / "R", tmp_path / "space.yaml"
     space_file.write_text(SPACE.replace("EPOCHS", SHORT if loss == "stderr" else LONG))
@@ -36,7 +36,8 @@ def test_a_search_without_its_terminal_ends_in_order(glue, teacher, tmp_path, lo
             assert driver.stderr is not None
             driver.stderr.close()
         else:
-            os.killpg(driver.pid, signal.SIGHUP)
+            # As `timeout` and schedulers do it; Ray's processes must outlive the end of the search.
+            os.killpg(driver.pid, signal.SIGHUP if loss == "hangup" else signal.SIGTERM)
         assert driver.wait(timeout=300) == (0 if loss == "stderr" else 130)
         assert not gone(driver), "Ray's processes end with the search"
     summary = json.loads((folder / "summary.json").read_text())

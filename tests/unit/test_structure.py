@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from fsd_tune.python_command import python
 from tests import ROOT
 
 MODULES = sorted((ROOT / "fsd_tune").rglob("*.py"))
@@ -34,6 +35,18 @@ def test_losses_know_no_models():
     assert {name for name in imported if not name.startswith("fsd_tune.losses")} >= {"fsd_tune.cka", "torch"}
     assert {name for name in imported if name.startswith("fsd_tune.") and "losses" not in name} == {"fsd_tune.cka"}
     assert "transformers" not in imported
+
+
+def test_home_folders_are_expanded_in_one_place():
+    """`Path.expanduser` raises an error for an unknown user."""
+    assert {path.name for path in MODULES if ".expanduser(" in path.read_text()} == {"uri.py"}
+
+
+def test_a_users_file_in_the_working_folder_is_not_imported(tmp_path):
+    (tmp_path / "statistics.py").write_text("raise SystemExit('the user's file')")
+    subprocess.run(python("-c", "import statistics"), cwd=tmp_path, check=True)
+    started = {path.name for path in MODULES if "sys.executable, " in path.read_text()}
+    assert started == {"python_command.py"}, "Python is started there alone"
 
 
 def test_modules_are_short():

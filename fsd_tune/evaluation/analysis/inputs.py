@@ -119,7 +119,7 @@ def plan_analysis(
     models = {flag: path for flag, path in (("--teacher", teacher), ("--student", student)) if path}
     resolved, dev, infos = _load_models_and_data(task, data, models, problems)
     if output is not None and not (output / ANALYSIS).is_file():
-        problems.add(*check_output(output, overwrite))
+        problems.add(*check_output(output, overwrite, {**models, "--data": data}))
     elif search is not None or output is not None:
         problems.add(*output_problems(output or Path(str(search), layout.ANALYSIS)))
     source_search = made_in_search(Path(student)) if search is None and student else search

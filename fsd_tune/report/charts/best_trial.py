@@ -95,7 +95,7 @@ def layer_map(table: list[list[float | None]]) -> go.Heatmap:
     """Return a heat map of the CKA between all layers.
 
     Args:
-        table: cKA as [student's layers][teacher's layers], the embeddings first; None where undefined.
+        table: CKA as [student's layers][teacher's layers], the embeddings first; None where undefined.
     """
     names = [["embeddings", *(f"{layer}" for layer in range(1, count))] for count in (len(table[0]), len(table))]
     return go.Heatmap(

@@ -107,6 +107,7 @@ def test_a_mount_point_and_a_folder_in_a_foreign_one_are_filled_in_place(root, m
         ("gs://key:secret@bucket", "found a URI (gs://), but must be a folder on a disk."),
         ("~nobody-of-this-name/x", "found ~nobody-of-this-name/x, but there is no user nobody-of-this-name"),
         ("", "is empty"),
+        ("new/\udcff/x", "'new/\\udcff/x' is not UTF-8"),
         ("file", "file is a file, but must be a folder or new."),
         ("to-file", "to-file is a file, but must be a folder or new."),
         ("file/below", "is not a writable directory."),

@@ -1,7 +1,10 @@
 import json
 
+import pytest
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+import fsd_tune as fsd
+from fsd_tune.errors import InputError
 from fsd_tune.models.loading import read_model_info
 from fsd_tune.progress import Display
 from fsd_tune.training.teacher import TeacherConfig, fine_tune
@@ -27,3 +30,20 @@ def test_a_teacher_is_a_plain_model_that_records_its_base(base, glue, tmp_path):
     info = read_model_info(str(output))
     assert info.base == str(base.resolve()) and info.labels == ("entailment", "not_entailment")
     assert json.loads((output / "fsd_tune.json").read_text()) == made
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"batch_size": -1}, "--batch-size: found -1, but must be in 1..65536."),
+        ({"batch_size": 0, "epochs": 1.5}, "--epochs: found 1.5, but must be a whole number"),
+        ({"learning_rate": "5e-5"}, "--learning-rate: found '5e-5', but must be a number"),
+        ({"max_length": 2}, "--max-length: found 2"),
+        ({"seed": 2**40}, "--seed: found 1099511627776"),
+        ({"holdout": 2}, "--holdout: found 2, but must be above 0"),
+    ],
+)
+def test_numbers_are_checked_before_anything_is_read(tmp_path, given, said):
+    with pytest.raises(InputError) as error:
+        fsd.fine_tune_teacher("rte", model=tmp_path / "none", output=tmp_path / "T", **given)
+    assert len(error.value.problems) == len(given) and any(line.startswith(said) for line in error.value.problems)
