@@ -42,6 +42,7 @@ class Term:
         hyperparameters: the hyperparameters that the term takes in addition to its weight.
         uses: the teacher data that it needs: "logits", "features" (hidden states) or "memory" (centroids).
         equal_widths: whether the hidden sizes of teacher and student must be equal.
+        cubic: whether its memory grows with the cube of the batch size.
         cka: for terms of the form -log(CKA), the column of their loss and the column of the CKA in reports.
     """
 
@@ -50,6 +51,7 @@ class Term:
     hyperparameters: tuple[str, ...] = ()
     uses: frozenset[str] = frozenset()
     equal_widths: bool = False
+    cubic: bool = False
     cka: tuple[str, str] | None = None
 
 
@@ -101,6 +103,8 @@ _LOSS = {
     "gamma_l": Hyperparameter(float, 0.0, 1e6, 1.0, "weight of the local inter-feature term L_L inside beta"),
     "gamma_g": Hyperparameter(float, 0.0, 1e6, 1.0, "weight of the global inter-feature term L_G inside beta"),
     "gamma_m": Hyperparameter(float, 0.0, 1.0, 0.5, "weight of the distances in L_G; 1 - gamma_m weighs the cosines"),
+    "beta_distance": Hyperparameter(float, 0.0, 1e6, 25.0, "weight of the distances between examples in rkd"),
+    "beta_angle": Hyperparameter(float, 0.0, 1e6, 50.0, "weight of the angles between examples in rkd"),
 }
 
 OPTIMISATION = {
@@ -131,7 +135,7 @@ TERMS: dict[str, Term] = {
     ),
     "cls": Term("PKD ([CLS])", loss="cls_loss", uses=_FEATURES, equal_widths=True),
     "distance": Term("RKD distance", loss="rkd_distance_loss", uses=_FEATURES),
-    "angle": Term("RKD angle", loss="rkd_angle_loss", uses=_FEATURES),
+    "angle": Term("RKD angle", loss="rkd_angle_loss", uses=_FEATURES, cubic=True),
 }
 
 # A beta of 30 is the argparse default of the scripts of Jung et al. (2023). Their paper searched 3 to 6 for fsd_i and
@@ -167,6 +171,12 @@ METHODS: dict[str, Method] = {
     "rkd_angle": Method(
         "RKD-A", "L_KD + beta · the Huber loss of the angles between three examples", {"angle": ("beta",)}, beta=50.0
     ),
+    "rkd": Method(
+        "RKD",
+        "L_KD + beta_distance · the Huber loss of the examples' relative distances"
+        " + beta_angle · the Huber loss of the angles between three examples",
+        {"distance": ("beta_distance",), "angle": ("beta_angle",)},
+    ),
 }
 
 USES_TEACHER = frozenset(name for name, method in METHODS.items() if method.uses_teacher)
@@ -175,6 +185,9 @@ USES_MEMORY = frozenset(name for name, method in METHODS.items() if method.uses(
 NEEDS_EQUAL_WIDTHS = frozenset(
     name for name, method in METHODS.items() if any(TERMS[term].equal_widths for term in method.terms)
 )
+
+
+CUBIC_IN_BATCH = frozenset(name for name, method in METHODS.items() if any(TERMS[term].cubic for term in method.terms))
 
 
 def default(method: str, name: str) -> float | int:
