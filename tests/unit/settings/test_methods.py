@@ -26,6 +26,8 @@ def test_weights_are_the_formulas_of_the_method_table(method):
         "rkd_distance": kd | {"distance": 3.0},
         "rkd_angle": kd | {"angle": 3.0},
         "rkd": kd | {"distance": 6.0, "angle": 7.0},
+        "gram": kd | {"gram_intra": 1.5, "gram_local": 6.0},
+        "procrustes": kd | {"procrustes_intra": 1.5, "procrustes_local": 6.0},
     }
     assert term_weights(method, config) == pytest.approx(expected[method])
 
@@ -43,6 +45,8 @@ def test_the_hyperparameters_of_each_method():
         "rkd_distance": (*KD, "beta"),
         "rkd_angle": (*KD, "beta"),
         "rkd": (*KD, "beta_distance", "beta_angle"),
+        "gram": (*KD, "beta", "gamma_i", "gamma_l"),
+        "procrustes": (*KD, "beta", "gamma_i", "gamma_l"),
     }
 
 
