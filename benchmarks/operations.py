@@ -16,10 +16,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmarks import setting as settings
 from benchmarks.setting import Setting
 
-# Operations whose result, or the size of whose result, the host must know.
+# Operations whose result, or the size of whose result, the host must know; decompositions ask whether they converged.
 _READS = frozenset(
     {
-        "_local_scalar_dense", "_unique2", "allclose", "bincount", "equal", "is_nonzero", "item", "masked_select",
+        "_linalg_eigh", "_linalg_svd", "_local_scalar_dense", "_unique2",
+        "allclose", "bincount", "equal", "is_nonzero", "item", "masked_select",
         "nonzero", "nonzero_numpy", "unique_consecutive", "unique_dim",
     }
 )  # fmt: skip

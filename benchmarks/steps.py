@@ -14,9 +14,10 @@ from fsd_tune import losses
 from fsd_tune.data import splits
 from fsd_tune.data.batching import collate
 from fsd_tune.models.loading import load_classifier
+from fsd_tune.settings import methods
 from fsd_tune.training.distiller import Distiller
 
-METHODS = ("kd", "fsd_i", "fsd_l", "fsd_g", "fsd_ilg", "pkd", "rkd_distance", "rkd_angle")
+METHODS = tuple(name for name in methods.METHODS if name != "ce")
 _WARM_UP = 3
 
 

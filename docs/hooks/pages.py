@@ -16,7 +16,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 import fsd_tune
-from fsd_tune.settings.methods import HYPERPARAMETERS, METHODS, OPTIMISATION
+from fsd_tune.settings.methods import HYPERPARAMETERS, METHODS, OPTIMISATION, TERMS
 from fsd_tune.settings.reference import SettingDescription, describe_settings
 from fsd_tune.settings.schema import SECTIONS
 
@@ -226,12 +226,8 @@ it returns. [A search in Python](../tutorials/notebook.md) uses most of them. `f
 _DOCUMENTED = (
     "fsd_tune.cka.linear_cka",
     "fsd_tune.losses.kd_loss",
-    "fsd_tune.losses.intra_loss",
-    "fsd_tune.losses.local_loss",
     "fsd_tune.losses.global_loss",
-    "fsd_tune.losses.cls_loss",
-    "fsd_tune.losses.rkd_distance_loss",
-    "fsd_tune.losses.rkd_angle_loss",
+    *(f"fsd_tune.losses.{term.loss}" for term in TERMS.values() if term.loss),
 )
 
 

@@ -10,6 +10,7 @@ K centroids, C classes. Inputs in half precision are computed in float32.
 from fsd_tune.losses.alignment import Comparison, alignment_losses
 from fsd_tune.losses.baselines import cls_loss, pkd_loss, rkd_angle_loss, rkd_distance_loss
 from fsd_tune.losses.distillation import kd_loss, task_loss
+from fsd_tune.losses.geometry import gram_intra_loss, gram_local_loss, procrustes_intra_loss, procrustes_local_loss
 from fsd_tune.losses.global_structure import (
     GlobalTargets,
     distances_and_cosines,
@@ -33,10 +34,14 @@ __all__ = [
     "global_parts",
     "global_sum",
     "global_terms",
+    "gram_intra_loss",
+    "gram_local_loss",
     "intra_loss",
     "kd_loss",
     "local_loss",
     "pkd_loss",
+    "procrustes_intra_loss",
+    "procrustes_local_loss",
     "rkd_angle_loss",
     "rkd_distance_loss",
     "task_loss",

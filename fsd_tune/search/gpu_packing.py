@@ -15,7 +15,7 @@ from fsd_tune.errors import FsdTuneError
 from fsd_tune.settings.configuration import resolve
 from fsd_tune.settings.domains import Choice, Range
 from fsd_tune.settings.loader import Settings
-from fsd_tune.settings.methods import USES_FEATURES, USES_MEMORY, USES_TEACHER
+from fsd_tune.settings.methods import CUBIC_IN_BATCH, USES_FEATURES, USES_MEMORY, USES_TEACHER
 from fsd_tune.training.distiller import Distiller
 
 # The fraction of a GPU's memory that trials may fill together, because the allocator does not count all used memory.
@@ -30,7 +30,7 @@ MOST = 8
 _HOST_SHARE = 0.5
 _WARM_UP = 3
 _STEPS = 8
-# From this batch size the B x B x B numbers of rkd_angle outweigh a student memory of BERT-base size.
+# From this batch size the B x B x B numbers of RKD's angles outweigh a student memory of BERT-base size.
 _CUBIC = 256
 
 
@@ -50,8 +50,12 @@ def largest_configuration(settings: Settings) -> dict[str, Any]:
         method: sum(method in group for group in (USES_TEACHER, USES_FEATURES, USES_MEMORY))
         for method in settings.methods
     }
-    if "rkd_angle" in costs and resolve(settings, values | {"method": "rkd_angle"})["batch_size"] >= _CUBIC:
-        costs["rkd_angle"] = max(costs.values()) + 1
+    cubic = [
+        method
+        for method in settings.methods
+        if method in CUBIC_IN_BATCH and resolve(settings, {"method": method} | values)["batch_size"] >= _CUBIC
+    ]
+    costs |= dict.fromkeys(cubic, max(costs.values()) + 1)
     return resolve(settings, {"method": max(costs, key=lambda method: costs[method])} | values)
 
 

@@ -42,6 +42,9 @@ class Term:
         hyperparameters: the hyperparameters that the term takes in addition to its weight.
         uses: the teacher data that it needs: "logits", "features" (hidden states) or "memory" (centroids).
         equal_widths: whether the hidden sizes of teacher and student must be equal.
+        cubic: whether its memory grows with the cube of the batch size.
+        stacked: whether `loss` also takes the hidden states of several layer pairs in one tensor each, and returns the
+            mean over them.
         cka: for terms of the form -log(CKA), the column of their loss and the column of the CKA in reports.
     """
 
@@ -50,6 +53,8 @@ class Term:
     hyperparameters: tuple[str, ...] = ()
     uses: frozenset[str] = frozenset()
     equal_widths: bool = False
+    cubic: bool = False
+    stacked: bool = False
     cka: tuple[str, str] | None = None
 
 
@@ -97,10 +102,12 @@ _LOSS = {
     "alpha": Hyperparameter(float, 0.0, 1.0, 0.5, "weight of the task loss; 1 - alpha weighs the soft targets"),
     "temperature": Hyperparameter(float, 0.0, 1000.0, 5.0, "temperature of the soft targets", low_open=True),
     "beta": Hyperparameter(float, 0.0, 1e6, 30.0, "weight of the terms beside L_KD; its default depends on the method"),
-    "gamma_i": Hyperparameter(float, 0.0, 1e6, 1.0, "weight of the intra-feature term L_I inside beta"),
-    "gamma_l": Hyperparameter(float, 0.0, 1e6, 1.0, "weight of the local inter-feature term L_L inside beta"),
+    "gamma_i": Hyperparameter(float, 0.0, 1e6, 1.0, "weight of the intra term (between tokens) inside beta"),
+    "gamma_l": Hyperparameter(float, 0.0, 1e6, 1.0, "weight of the local term (between examples) inside beta"),
     "gamma_g": Hyperparameter(float, 0.0, 1e6, 1.0, "weight of the global inter-feature term L_G inside beta"),
     "gamma_m": Hyperparameter(float, 0.0, 1.0, 0.5, "weight of the distances in L_G; 1 - gamma_m weighs the cosines"),
+    "beta_distance": Hyperparameter(float, 0.0, 1e6, 25.0, "weight of the distances between examples in rkd"),
+    "beta_angle": Hyperparameter(float, 0.0, 1e6, 50.0, "weight of the angles between examples in rkd"),
 }
 
 OPTIMISATION = {
@@ -121,8 +128,8 @@ _FEATURES = frozenset({"features"})
 TERMS: dict[str, Term] = {
     "task": Term("task"),
     "kd": Term("KD", hyperparameters=("temperature",), uses=frozenset({"logits"})),
-    "intra": Term("L_I (intra)", loss="intra_loss", uses=_FEATURES, cka=("loss/intra", "cka/intra")),
-    "local": Term("L_L (local)", loss="local_loss", uses=_FEATURES, cka=("loss/local", "cka/local")),
+    "intra": Term("L_I (intra)", loss="intra_loss", uses=_FEATURES, stacked=True, cka=("loss/intra", "cka/intra")),
+    "local": Term("L_L (local)", loss="local_loss", uses=_FEATURES, stacked=True, cka=("loss/local", "cka/local")),
     "global": Term(
         "L_G (global)",
         hyperparameters=("gamma_m",),
@@ -131,12 +138,17 @@ TERMS: dict[str, Term] = {
     ),
     "cls": Term("PKD ([CLS])", loss="cls_loss", uses=_FEATURES, equal_widths=True),
     "distance": Term("RKD distance", loss="rkd_distance_loss", uses=_FEATURES),
-    "angle": Term("RKD angle", loss="rkd_angle_loss", uses=_FEATURES),
+    "angle": Term("RKD angle", loss="rkd_angle_loss", uses=_FEATURES, cubic=True),
+    "gram_intra": Term("Gram (intra)", loss="gram_intra_loss", uses=_FEATURES, stacked=True),
+    "gram_local": Term("Gram (local)", loss="gram_local_loss", uses=_FEATURES, stacked=True),
+    "procrustes_intra": Term("Procrustes (intra)", loss="procrustes_intra_loss", uses=_FEATURES, stacked=True),
+    "procrustes_local": Term("Procrustes (local)", loss="procrustes_local_loss", uses=_FEATURES, stacked=True),
 }
 
 # A beta of 30 is the argparse default of the scripts of Jung et al. (2023). Their paper searched 3 to 6 for fsd_i and
-# fsd_l. The 1 of fsd_il and fsd_ilg is this project's own. The 100 of pkd is one of the values 10, 100, 500 and 1000
-# that Sun et al. (2019) try. The values of RKD are those that Park et al. (2019) use with a cross-entropy.
+# fsd_l. The 1 of fsd_il, fsd_ilg, gram and procrustes is this project's own. The 100 of pkd is one of the values 10,
+# 100, 500 and 1000 that Sun et al. (2019) try. The values of RKD are those that Park et al. (2019) use with a
+# cross-entropy.
 METHODS: dict[str, Method] = {
     "ce": Method("fine-tuning", "the task loss alone (plain fine-tuning)", uses_teacher=False),
     "kd": Method("KD", "L_KD = alpha · task + (1 − alpha) · T² · KL(teacher ‖ student)"),
@@ -167,6 +179,24 @@ METHODS: dict[str, Method] = {
     "rkd_angle": Method(
         "RKD-A", "L_KD + beta · the Huber loss of the angles between three examples", {"angle": ("beta",)}, beta=50.0
     ),
+    "rkd": Method(
+        "RKD",
+        "L_KD + beta_distance · the Huber loss of the examples' relative distances"
+        " + beta_angle · the Huber loss of the angles between three examples",
+        {"distance": ("beta_distance",), "angle": ("beta_angle",)},
+    ),
+    "gram": Method(
+        "Gram",
+        "L_KD + beta · (gamma_i · the distance of the tokens' Gram matrices + gamma_l · that of the examples')",
+        {"gram_intra": ("beta", "gamma_i"), "gram_local": ("beta", "gamma_l")},
+        beta=1.0,
+    ),
+    "procrustes": Method(
+        "Procrustes",
+        "L_KD + beta · (gamma_i · the Procrustes distance of the tokens + gamma_l · that of the examples)",
+        {"procrustes_intra": ("beta", "gamma_i"), "procrustes_local": ("beta", "gamma_l")},
+        beta=1.0,
+    ),
 }
 
 USES_TEACHER = frozenset(name for name, method in METHODS.items() if method.uses_teacher)
@@ -175,6 +205,9 @@ USES_MEMORY = frozenset(name for name, method in METHODS.items() if method.uses(
 NEEDS_EQUAL_WIDTHS = frozenset(
     name for name, method in METHODS.items() if any(TERMS[term].equal_widths for term in method.terms)
 )
+
+
+CUBIC_IN_BATCH = frozenset(name for name, method in METHODS.items() if any(TERMS[term].cubic for term in method.terms))
 
 
 def default(method: str, name: str) -> float | int:

@@ -1,6 +1,6 @@
 """The loss terms of one batch (docs/explanation/method.md, "Loss terms")."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -49,7 +49,9 @@ def loss_terms(
     teacher = setup.targets.batch(rows, inputs)
     terms["kd"] = losses.kd_loss(teacher.logits, out.logits, setup.config["temperature"])
     mask = None if setup.published else inputs["attention_mask"]
-    comparisons = _comparisons(setup, names, teacher.features, out.hidden_states, mask)
+    pairs = [(teacher.features[t], out.hidden_states[s]) for t, s in setup.pairs] if names & PAIRED.keys() else []
+    stacked = _stacked(setup, pairs) if any(TERMS[name].stacked for name in names) else []
+    comparisons = _comparisons(names, stacked, mask)
     parts: dict[str, Tensor] = {}
     if "global" in names:
         assert memory is not None and teacher.targets is not None
@@ -63,7 +65,7 @@ def loss_terms(
     # In the order of PAIRED, because gradients are added in this order, and that of a set differs between processes.
     for name, loss in PAIRED.items():
         if name in names and name not in losses.COMPARED:
-            values = [loss(teacher.features[t], out.hidden_states[s], mask) for t, s in setup.pairs]
+            values = [loss(t, s, mask) for t, s in (stacked if TERMS[name].stacked else pairs)]
             terms[name] = torch.stack(values).mean()
     if "global" in names:
         terms["global"] = losses.global_sum(parts, setup.config["gamma_m"])
@@ -75,31 +77,30 @@ def _computes_pairs_together(device: torch.device, pairs: Sequence[tuple[int, in
     return device.type == "cuda" and len(pairs) > 1
 
 
-def _comparisons(
-    setup: TrainingSetup,
-    names: AbstractSet[str],
-    teacher: Mapping[int, Tensor],
-    student: Sequence[Tensor],
-    mask: Tensor | None,
-) -> dict[str, list[losses.Comparison]]:
-    """Return the comparisons of layer pairs by CKA.
+def _stacked(setup: TrainingSetup, pairs: Sequence[tuple[Tensor, Tensor]]) -> Sequence[tuple[Tensor, Tensor]]:
+    """Return the pairs of hidden states [B, n, H] as one pair of [P, B, n, H] on a GPU.
 
-    On a GPU all pairs are one comparison, because five pairs then need a fifth of the kernel launches. On a CPU, where
-    larger arrays leave the cache, each pair is one.
+    Five pairs then need a fifth of the kernel launches. On a CPU, where larger arrays leave the cache, the pairs stay
+    apart.
+    """
+    if not _computes_pairs_together(setup.device, setup.pairs):
+        return pairs
+    teachers, students = zip(*pairs, strict=True)
+    return [(torch.stack(teachers), torch.stack(students))]
+
+
+def _comparisons(
+    names: AbstractSet[str], pairs: Sequence[tuple[Tensor, Tensor]], mask: Tensor | None
+) -> dict[str, list[losses.Comparison]]:
+    """Return the comparisons by CKA of hidden states.
 
     Args:
-        setup: the training run.
         names: the terms that the method uses.
-        teacher: hidden states [B, n, H] by layer.
-        student: hidden states [B, n, H'] of all layers.
+        pairs: of teacher and student, as `_stacked` returns them.
         mask: [B, n], or None for published padding.
     """
     chosen = {name: compare for name, compare in losses.COMPARED.items() if name in names}
     if not chosen:
         return {}
-    pairs = [(teacher[t], student[s]) for t, s in setup.pairs]
-    if _computes_pairs_together(setup.device, setup.pairs):
-        teachers, students = zip(*pairs, strict=True)
-        pairs = [(torch.stack(teachers), torch.stack(students))]
     features = [losses.Features.of(*pair, mask) for pair in pairs]
     return {name: [compare(pair) for pair in features] for name, compare in chosen.items()}

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import scipy.linalg
 
 
 def centre(gram):
@@ -136,3 +137,36 @@ def kd(teacher, student, temperature):
 
 def cross_entropy(logits, labels):
     return sum(-math.log(softmax(z)[y]) for z, y in zip(logits, labels, strict=True)) / len(labels)
+
+
+def shape(x):
+    """The rows minus their mean, divided by their Frobenius norm; None if they are all equal."""
+    x = x - sum(x) / len(x)
+    norm = math.sqrt((x**2).sum())
+    return x / norm if norm > 1e-10 else None
+
+
+def gram_distance(x, y):
+    """Bhattarai et al. 2025: the norm of the difference of all inner products; None where undefined."""
+    x, y = shape(x), shape(y)
+    if x is None or y is None:
+        return None
+    pairs = [(i, j) for i in range(len(x)) for j in range(len(x))]
+    return math.sqrt(sum((x[i] @ x[j] - y[i] @ y[j]) ** 2 for i, j in pairs))
+
+
+def procrustes_distance(x, y):
+    """Bhattarai et al. 2025: what the best rotation of `y` leaves; None where undefined."""
+    x, y = shape(x), shape(y)
+    if x is None or y is None:
+        return None
+    width = max(x.shape[1], y.shape[1])
+    x, y = (np.pad(side, ((0, 0), (0, width - side.shape[1]))) for side in (x, y))
+    turn, _ = scipy.linalg.orthogonal_procrustes(y, x)
+    return ((y @ turn - x) ** 2).sum()
+
+
+def mean_distance(distance, pairs):
+    """The mean of the defined distances of pairs of matrices; 0 without any."""
+    found = [value for x, y in pairs if (value := distance(x, y)) is not None]
+    return sum(found) / len(found) if found else 0.0

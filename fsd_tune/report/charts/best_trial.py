@@ -1,6 +1,7 @@
 """The report's charts of the best trial and the memory: loss terms, CKA with the teacher by layer, clusters."""
 
 import html
+import itertools
 import math
 
 import plotly.graph_objects as go
@@ -10,8 +11,9 @@ from fsd_tune.report.results import Results
 from fsd_tune.report.study_db import UndrawableError
 from fsd_tune.settings.methods import TERMS
 
-# Terms without their own colour are pink. No method has two such terms.
+# Other terms take the next of `_SPARE`, because no method has them beside L_I, L_L or L_G.
 _COLOURS = {"task": GREY, "kd": BLUE, "intra": ACCENT, "local": AMBER, "global": VIOLET}
+_SPARE = (PINK, AMBER)
 _DASHES = ("dot", "dash", "dashdot")
 
 
@@ -29,6 +31,7 @@ def losses(results: Results) -> Chart:
         raise UndrawableError("Not drawn yet: no trial has finished.")
     reports = results.reports[results.reports["trial"] == best["number"]]
     figure = go.Figure()
+    colours, spare = dict(_COLOURS), itertools.cycle(_SPARE)
     lowest, highest = math.inf, 0.0
     for column in (name for name in reports.columns if str(name).startswith("loss/")):
         values = reports[column].astype(float)
@@ -36,7 +39,9 @@ def losses(results: Results) -> Chart:
             continue
         term = str(column).removeprefix("loss/")
         term_name, _, part = term.partition("/")
-        name, colour = TERMS[term_name].label if term_name in TERMS else term_name, _COLOURS.get(term_name, PINK)
+        name = TERMS[term_name].label if term_name in TERMS else term_name
+        if term_name not in colours:
+            colours[term_name] = next(spare)
         if part:
             name = f"{name.split(' ')[0]}: {part}"
         figure.add_scatter(
@@ -44,7 +49,7 @@ def losses(results: Results) -> Chart:
             y=values.tolist(),
             name=html.escape(name),
             mode="lines+markers",
-            line={"color": colour, "width": 2, "dash": _DASHES[len(figure.data) % 3] if part else "solid"},
+            line={"color": colours[term_name], "width": 2, "dash": _DASHES[len(figure.data) % 3] if part else "solid"},
             marker={"size": 5},
             visible="legendonly" if part else True,
             hovertemplate="step %{x}: %{y:.4g}",

@@ -24,6 +24,7 @@ from fsd_tune.report.charts import space as space_charts
 from fsd_tune.report.charts.base import Chart, guarded
 from fsd_tune.report.importances import importances
 from fsd_tune.settings import loader
+from fsd_tune.settings.methods import METHODS, TERMS
 from fsd_tune.storage.known_trials import study_of
 from tests.helpers.result_folders import (
     configuration,
@@ -173,6 +174,17 @@ def test_a_worker_is_busy_from_a_trials_begin_to_its_last_report(tmp_path: Path)
     assert list(zip(bars.y, bars.base, bars.x, strict=True)) == [
         ("1: worker", 0.0, 3.0), ("2: worker", 1.0, 3.0), ("1: worker", 5.0, 3.0)
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_term_of_a_method_has_a_colour_of_its_own(tmp_path: Path, method: str) -> None:
+    write_frame(tmp_path)
+    terms = METHODS[method].all_terms
+    row = {"report": 1, "step": 10, "accuracy": 0.6, "score": 0.6} | {f"loss/{name}": 1.0 for name in terms}
+    write_trial(tmp_path, 0, configuration(random.Random(0), method=method), [row])
+    lines = traces(drawn(tmp_path)["losses"])
+    assert [line.name for line in lines] == [TERMS[name].label for name in terms]
+    assert len({line.line.color for line in lines}) == len(terms)
 
 
 def test_the_headline_has_the_confirmed_mean_with_its_interval_and_the_baselines() -> None:

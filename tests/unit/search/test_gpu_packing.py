@@ -46,10 +46,13 @@ def test_the_dearest_configuration_has_most_terms_and_the_largest_batch(tmp_path
     assert (config["method"], config["batch_size"], config["alpha"]) == ("fsd_ilg", 64, 0.1)
 
 
-@pytest.mark.parametrize(("batch", "expected"), [(64, "fsd_ilg"), (512, "rkd_angle")])
-def test_angles_are_dearest_in_large_batches(tmp_path, batch, expected):
+@pytest.mark.parametrize("angles", ["rkd_angle", "rkd"])
+@pytest.mark.parametrize("batch", [64, 512])
+def test_angles_are_dearest_in_large_batches(tmp_path, batch, angles):
     path = tmp_path / "space.yaml"
-    text = SPACE.replace("[ce, fsd_ilg, kd]", "[rkd_angle, fsd_ilg, kd]").replace("64", str(batch))
+    text = SPACE.replace("[ce, fsd_ilg, kd]", f"[{angles}, fsd_ilg, kd]").replace("64", str(batch))
+    if angles == "rkd":
+        text = text.replace("  beta: 1\n", "  beta: 1\n  beta_distance: 1\n  beta_angle: 1\n")
     path.write_text(text, encoding="utf-8")
     config = gpu_packing.largest_configuration(loader.load(path))
-    assert (config["method"], config["batch_size"]) == (expected, batch)
+    assert (config["method"], config["batch_size"]) == ("fsd_ilg" if batch == 64 else angles, batch)

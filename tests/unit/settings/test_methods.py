@@ -12,6 +12,7 @@ KD = ("alpha", "temperature")
 @pytest.mark.parametrize("method", METHODS)
 def test_weights_are_the_formulas_of_the_method_table(method):
     config = {"alpha": 0.2, "beta": 3.0, "gamma_i": 0.5, "gamma_l": 2.0, "gamma_g": 4.0, "temperature": 2.0}
+    config |= {"beta_distance": 6.0, "beta_angle": 7.0}
     kd = {"task": 0.2, "kd": 0.8}
     expected = {
         "ce": {"task": 1.0},
@@ -24,6 +25,9 @@ def test_weights_are_the_formulas_of_the_method_table(method):
         "pkd": kd | {"cls": 3.0},
         "rkd_distance": kd | {"distance": 3.0},
         "rkd_angle": kd | {"angle": 3.0},
+        "rkd": kd | {"distance": 6.0, "angle": 7.0},
+        "gram": kd | {"gram_intra": 1.5, "gram_local": 6.0},
+        "procrustes": kd | {"procrustes_intra": 1.5, "procrustes_local": 6.0},
     }
     assert term_weights(method, config) == pytest.approx(expected[method])
 
@@ -40,6 +44,9 @@ def test_the_hyperparameters_of_each_method():
         "pkd": (*KD, "beta"),
         "rkd_distance": (*KD, "beta"),
         "rkd_angle": (*KD, "beta"),
+        "rkd": (*KD, "beta_distance", "beta_angle"),
+        "gram": (*KD, "beta", "gamma_i", "gamma_l"),
+        "procrustes": (*KD, "beta", "gamma_i", "gamma_l"),
     }
 
 
@@ -48,6 +55,7 @@ def test_what_each_method_uses_of_the_teacher():
     assert set(METHODS) - {"ce", "kd"} == methods.USES_FEATURES
     assert {"fsd_g", "fsd_ilg"} == methods.USES_MEMORY
     assert {"pkd"} == methods.NEEDS_EQUAL_WIDTHS
+    assert {"rkd_angle", "rkd"} == methods.CUBIC_IN_BATCH
 
 
 def test_the_table_names_what_exists():

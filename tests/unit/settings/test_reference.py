@@ -31,7 +31,7 @@ def test_some_descriptions() -> None:
     assert (ROWS["student.hidden_size"].type, ROWS["student.hidden_size"].default) == ("integer or null", "null")
     assert ROWS["asha.reduction_factor"].accepted == "a number above 1 and at most 10000"
     assert ROWS["loss.distance"].accepted == "one of relative, raw"
-    assert ROWS["space.beta"].default.startswith("30 (fsd_i, fsd_l, fsd_g); 1 (fsd_il, fsd_ilg); ")
+    assert ROWS["space.beta"].default.startswith("30 (fsd_i, fsd_l, fsd_g); 1 (fsd_il, fsd_ilg")
 
 
 @pytest.mark.parametrize("key", [key for key in ROWS if key.count(".") == 1 and not key.startswith("space.")])

@@ -49,7 +49,7 @@ def test_each_method_file_holds_its_defaults(path: Path) -> None:
     assert set(METHODS[method].hyperparameters) <= set(settings.space)
 
 
-@pytest.mark.parametrize("method", ["fsd_il", "fsd_ilg"])
+@pytest.mark.parametrize("method", [name for name, entry in METHODS.items() if "gamma_l" in entry.hyperparameters])
 def test_beta_is_fixed_where_the_gammas_are_searched(method: str) -> None:
     settings = load(next(path for path in METHOD_FILES if path.stem == method))
     assert settings.space["beta"] == Fixed(value=1.0)
