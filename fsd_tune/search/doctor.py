@@ -305,7 +305,7 @@ def _nodes(request: CheckRequest) -> list[Check]:
     needs = nodes.Needs(gpus, paths, folder.absolute() if remote else None)
     with connection.connect(request.address):
         if request.settings is not None:
-            workers = cluster.workers(request.settings, gpus)
+            workers = connection.workers(request.settings, gpus)
             checks.append(Check("workers", f"{workers} trials can run at the same time"))
         for node in nodes.probe_nodes(experiment, needs):
             name = f"node {node.address}"
