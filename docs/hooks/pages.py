@@ -72,7 +72,7 @@ def settings_page() -> str:
         _SETTINGS,
         "## Top level",
         "",
-        *_settings_table([settings["method"], settings["precision"]]),
+        *_settings_table([settings["method"], settings["published"], settings["precision"]]),
         "",
         "## `space`",
         "",

@@ -201,6 +201,24 @@ class Loss(Section):
     )
 
 
+class Optimizer(Section):
+    """The steps of the optimiser: torch's, or those of the published code, one by one."""
+
+    clipping: Literal["separate", "together"] = Field(
+        default="separate",
+        description="clip the gradients of student and student memory by a norm each, or together by one (published)",
+    )
+    epsilon: Literal["torch", "published"] = Field(
+        default="torch",
+        description="where AdamW adds epsilon: after the bias correction (torch) or before it (published)",
+    )
+    accumulation: Literal["averaged", "published"] = Field(
+        default="averaged",
+        description="gradient_accumulation: averaged, or published (added up for some methods; batches that an epoch "
+        "has left over count for the next one)",
+    )
+
+
 class Memory(Section):
     """The teacher memory: centroids of the teacher's features."""
 
@@ -331,6 +349,7 @@ SECTIONS: dict[str, type[Section]] = {
     "student": Student,
     "data": Data,
     "loss": Loss,
+    "optimizer": Optimizer,
     "memory": Memory,
     "search": Search,
     "asha": Asha,

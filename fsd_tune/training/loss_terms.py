@@ -48,7 +48,7 @@ def loss_terms(
         return terms
     teacher = setup.targets.batch(rows, inputs)
     terms["kd"] = losses.kd_loss(teacher.logits, out.logits, setup.config["temperature"])
-    mask = None if setup.published else inputs["attention_mask"]
+    mask = None if setup.pads_as_published else inputs["attention_mask"]
     comparisons = _comparisons(setup, names, teacher.features, out.hidden_states, mask)
     parts: dict[str, Tensor] = {}
     if "global" in names:
