@@ -15,6 +15,7 @@ from fsd_tune.cli import (
     cluster,  # noqa: F401 (importing a module registers its verbs)
     models,  # noqa: F401 (importing a module registers its verbs)
     options,
+    paper,  # noqa: F401 (importing a module registers its verbs)
     search,  # noqa: F401 (importing a module registers its verbs)
     students,  # noqa: F401 (importing a module registers its verbs)
     tracking,  # noqa: F401 (importing a module registers its verbs)
