@@ -29,9 +29,10 @@ _TASK = "{task}"
 @options.quiet
 @options.as_json
 def paper(*, task: str, teacher: str | None, output: Path, systems: str | None, quiet: bool, **flags: Any) -> None:
-    """Run the paper's protocol: every system searched, six seeds, beside Tables 2 and 3.
+    """Run the paper's protocol, beside its Tables 2 and 3.
 
-    The same command continues after an interruption.
+    It searches every system with the same budget and trains the winners on six seeds. The same command continues
+    after an interruption.
     """
     check_outputs({"--output": output})
     from fsd_tune.paper import api, page

@@ -28,9 +28,9 @@ from fsd_tune.settings.schema import (
     Resources,
     Search,
     Student,
-    Wandb,
 )
 from fsd_tune.settings.space import WEIGHTED, check_grid, read_first, read_method, read_space
+from fsd_tune.settings.wandb_section import Wandb
 from fsd_tune.settings.yaml_file import KeyPath
 
 __all__ = ["Choice", "Domain", "Fixed", "Range", "Settings", "dump", "flags", "load", "parse_flags"]

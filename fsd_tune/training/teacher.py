@@ -16,7 +16,7 @@ from fsd_tune.models.folder import check_output, write_model
 from fsd_tune.models.loading import checked_tokenizer, describe_model, load_with_new_head
 from fsd_tune.models.probe import usable_precision
 from fsd_tune.progress import Display
-from fsd_tune.settings.schema import Wandb
+from fsd_tune.settings.wandb_section import Wandb
 from fsd_tune.storage.files import real_path
 from fsd_tune.tracking.login import tracking_problems
 from fsd_tune.training.distiller import Distiller

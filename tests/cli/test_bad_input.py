@@ -400,9 +400,7 @@ MODELS = {
     ),
     "nothing is searched": (
         "search {y} --teacher {t} --task rte --data {g} --output {o}",
-        {
-            "space.yaml": "method: kd\nspace: {alpha: 0.5, temperature: 5}\nstudent: {layers: 2}\ndata: {max_length: 32}\n"
-        },
+        yaml_of("method: kd\nspace: {alpha: 0.5, temperature: 5}\nstudent: {layers: 2}\ndata: {max_length: 32}\n"),
         "space: nothing is searched, so all 64 trials would be the same: give a hyperparameter a range or a choice, "
         "or train one student with `fsd-tune distill`.",
     ),
@@ -588,6 +586,7 @@ FLAGS: dict[str, tuple[Any, ...]] = {
     "small model of the paper": (
         "paper --task rte --data {g} --model {w}/base --output {o}",
         {},
+        "search.select_on: a holdout of 0.1 cannot be taken from the 9 rows",
         "--model: the protocol needs 128, but the model takes at most 64.",
         "--model: {w}/base has 3 layers, but the students have 6.",
     ),

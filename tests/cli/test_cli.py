@@ -654,8 +654,8 @@ def test_help_of_a_verb_groups_its_flags(fsd_tune):
     _, out, _ = fsd_tune("search", "--help")
     titles = [line[:-1] for line in out.splitlines() if line.endswith(":") and not line.startswith(" ")]
     assert titles == [
-        "Inputs", "Output", "Where it runs", "Search space", "Student", "Data", "Loss", "Teacher memory", "Search",
-        "Early stopping (ASHA)", "Resources", "Weights & Biases", "Other",
+        "Inputs", "Output", "Where it runs", "Search space", "Student", "Data", "Loss", "Optimiser", "Teacher memory",
+        "Search", "Early stopping (ASHA)", "Resources", "Weights & Biases", "Other",
     ]  # fmt: skip
     student = out.split("\nStudent:\n")[1].split("\n\n")[0]
     assert "--student-layers" in student and "--trials" not in student
