@@ -17,7 +17,7 @@ _TASK = "{task}"
 @verb(SEARCH)
 @option("--task", panel=INPUTS, required=True, help="GLUE task, or several, separated by commas; all: the nine.")
 @option("--teacher", panel=INPUTS, help="Fine-tuned teacher: folder or hub id; for several tasks 'teachers/{task}'.")
-@option("--model", panel=INPUTS, help="Pretrained model to fine-tune teachers from; default: that of --teacher.")
+@option("--model", panel=INPUTS, help="Pretrained model of students and teachers; default: that of --teacher.")
 @options.data
 @options.folder_flag("--output", "Folder of all tasks; each has its own in it.", required=True)
 @option("--systems", panel=TRAINING, help="Some of vkd, pkd, rkd, fsd_i, fsd_l, fsd_g, fsd_il and fsd; default: all.")

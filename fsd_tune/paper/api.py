@@ -22,6 +22,7 @@ from fsd_tune.report.results import Results
 from fsd_tune.search.api import run_search
 from fsd_tune.search.process_state import preserved_process_state
 from fsd_tune.storage.artifacts import checksum, write_json
+from fsd_tune.storage.model_record import ModelRecord
 from fsd_tune.storage.outputs import output_problems
 from fsd_tune.training.inputs import load_inputs
 from fsd_tune.training.teacher import fine_tune, load_teacher_inputs
@@ -46,18 +47,10 @@ def run_task(run: PaperRun, display: Display | None = None) -> TaskResults:
     """
     display = display or Display(quiet=True)
     check(run)
-    notes: list[str] = []
     teacher = run.teacher or _teacher(run, str(run.model), False, display)
-    info = read_model_info(teacher)
-    pretrained = run.model or info.base
-    folders = {"dev": (teacher, "")}
-    if pretrained is None:
-        notes.append(
-            f"{teacher} does not record its pretrained model, so no teacher could be trained without the holdout: give "
-            "--model to select on a holdout, too."
-        )
-    else:
-        folders["holdout"] = (_teacher(run, pretrained, True, display), "-holdout")
+    pretrained = run.model or read_model_info(teacher).base
+    assert pretrained is not None, "checked"
+    folders = {"dev": (teacher, ""), "holdout": (_teacher(run, pretrained, True, display), "-holdout")}
     # One Ray for all searches and runs.
     with preserved_process_state(), connection.connect(run.address, run.ray_temporary):
         searches = {
@@ -91,7 +84,6 @@ def run_task(run: PaperRun, display: Display | None = None) -> TaskResults:
         small=run.small,
         seeds=SEEDS,
         teacher=any_search.summary.teacher.score,
-        notes=tuple(notes),
         systems=systems,
     )
     write_json(run.folder / FILE, results.as_json())
@@ -115,26 +107,42 @@ def check(run: PaperRun) -> None:
         problems.add(f"--task: found {run.task}, but must be one of {', '.join(TASKS)}.{nearest(run.task, TASKS)}")
         problems.raise_any()
     settings = [search_settings(run, system, held_out=False) for system in run.systems]
+    model = run.model
     if run.teacher is not None:
-        for each in settings:
-            with problems.collect():
-                load_inputs(each, run.task, run.teacher, run.data)
-    elif run.model is None:
-        problems.add("--teacher: is missing: give a fine-tuned teacher, or --model to fine-tune one.")
-    if run.model is not None:
         inputs = ProblemCollector()
-        with inputs.collect():
-            load_teacher_inputs(teacher_config(run, run.model, held_out=True), overwrite=True)
-        # The verb has no flag for it.
-        problems.add(*(line.replace("--max-length: found", "--model: the protocol needs") for line in inputs.lines))
-        with problems.collect():
-            layers = read_config(run.model, "--model").num_hidden_layers
-            if layers < settings[0].student.layers:
-                problems.add(
-                    f"--model: {run.model} has {layers} layers, but the students have {settings[0].student.layers}."
-                )
+        for each in settings:
+            with inputs.collect():
+                load_inputs(each, run.task, run.teacher, run.data)
+        # The verb has no flag for the student's model, which is that of the teachers.
+        unknown = f"--model: is missing, and {run.teacher} does not record the model that it was fine-tuned from."
+        problems.add(*(unknown if line.startswith("student.model: ") else line for line in inputs.lines))
+        model = model or (None if inputs.lines else read_model_info(run.teacher).base)
+    elif model is None:
+        problems.add("--teacher: is missing: give a fine-tuned teacher, or --model to fine-tune one.")
+    if model is not None:
+        problems.add(*_model_problems(run, model, settings[0].student.layers))
     problems.lines = list(dict.fromkeys(problems.lines))
     problems.raise_any()
+
+
+def _model_problems(run: PaperRun, model: str, student_layers: int) -> list[str]:
+    """Return the problems of a pretrained model, of the teachers that are there, and of the data without a holdout."""
+    inputs, problems = ProblemCollector(), ProblemCollector()
+    for held_out in (True,) if run.teacher is not None else (False, True):
+        config = teacher_config(run, model, held_out)
+        record = ModelRecord.read(config.output)
+        expected = (_base(model), config.config, config.max_length)
+        if record.base is not None and (record.base, record.config, record.max_length) != expected:
+            problems.add(f"--output: {config.output} was made with another --model, or --small; give a new folder.")
+    with inputs.collect():
+        load_teacher_inputs(teacher_config(run, model, held_out=True), overwrite=True)
+    # The verb has no flag for it.
+    problems.add(*(line.replace("--max-length: found", "--model: the protocol needs") for line in inputs.lines))
+    with problems.collect():
+        layers = read_config(model, "--model").num_hidden_layers
+        if layers < student_layers:
+            problems.add(f"--model: {model} has {layers} layers, but the students have {student_layers}.")
+    return problems.lines
 
 
 def _teacher(run: PaperRun, model: str, held_out: bool, display: Display) -> str:
@@ -151,8 +159,13 @@ def _is_made_from(teacher: Path, model: str) -> bool:
         info = read_model_info(str(teacher))
     except InputError:
         return False
-    base = str(Path(model).expanduser().resolve()) if Path(model).expanduser().is_dir() else model
-    return info.base == base and bool(checksum(teacher / "model.safetensors"))
+    return info.base == _base(model) and bool(checksum(teacher / "model.safetensors"))
+
+
+def _base(model: str) -> str:
+    """Return a pretrained model as a teacher's record names it."""
+    path = Path(model).expanduser()
+    return str(path.resolve()) if path.is_dir() else model
 
 
 def _search(run: PaperRun, system: str, teacher: str, suffix: str, display: Display) -> Results:

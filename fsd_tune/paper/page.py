@@ -73,7 +73,7 @@ def result_lines(results: TaskResults, folder: Path) -> list[str]:
         results: the results.
         folder: the folder of all tasks.
     """
-    lines = [f"note: {note}" for note in results.notes]
+    lines = []
     for metric in results.metrics:
         lines.append(f"{results.task}, {metric.replace('_', ' ')} on dev in percent, mean (deviation):")
         for row in _rows(table(results, metric)):

@@ -39,7 +39,7 @@ class PaperRun:
         output: the folder of all tasks; this task's is below it.
         data: the folder that holds `RTE/` and so on; None for the hub.
         teacher: fine-tuned teacher, folder or hub id; None to fine-tune `model`.
-        model: pretrained model of the teachers to fine-tune; None for the base of `teacher`.
+        model: pretrained model of students, and of the teachers to fine-tune; None for the base of `teacher`.
         systems: keys of `facts.SYSTEMS`.
         trials: of each search; None for those of the space.
         small: shrink models, data and searches for a laptop.
@@ -77,6 +77,8 @@ def search_settings(run: PaperRun, system: str, held_out: bool) -> Settings:
     overrides = range_overrides(system, run.task) | (_SMALL if run.small else {})
     if run.trials is not None:
         overrides["search.trials"] = run.trials
+    if run.teacher is not None and run.model is not None:
+        overrides["student.model"] = run.model
     if held_out:
         overrides["search.select_on"] = {"holdout": HOLDOUT}
     return loader.load(shipped_space(f"paper/{system}"), overrides)

@@ -61,7 +61,6 @@ class TaskResults:
         small: whether models, data and searches were shrunk.
         seeds: number of seeds of each configuration.
         teacher: the teacher's score on dev in the first metric; None if it is not known.
-        notes: remarks for the reader.
         systems: by selection and system.
     """
 
@@ -70,7 +69,6 @@ class TaskResults:
     small: bool
     seeds: int
     teacher: float | None
-    notes: tuple[str, ...] = ()
     systems: dict[str, dict[str, SystemScores]] = field(default_factory=dict)
 
     def values(self, selection: str, system: str, metric: str) -> dict[int, float]:
@@ -138,8 +136,7 @@ def read_results(folder: Path) -> Iterator[TaskResults]:
             }
             for selection, by_system in values["systems"].items()
         }
-        lists = {name: tuple(values[name]) for name in ("metrics", "notes")}
-        yield TaskResults(**values | lists | {"systems": systems})
+        yield TaskResults(**values | {"metrics": tuple(values["metrics"]), "systems": systems})
 
 
 def table(results: TaskResults, metric: str) -> pd.DataFrame:

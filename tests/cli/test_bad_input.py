@@ -393,7 +393,27 @@ MODELS = {
         {},
         "student.layers: found 6, but must be at most the teacher's 3.",
     ),
-    "the paper's protocol for a small model": (
+    "a teacher of the paper without its model": (
+        "paper --teacher {t} --small --task rte --data {g} --output {o} --systems vkd,fsd",
+        {"teacher/fsd_tune.json": "{}"},
+        "--model: is missing, and {t} does not record the model that it was fine-tuned from.",
+    ),
+    "a folder with the paper's protocol of another size": (
+        "paper --teacher {t} --small --task rte --data {g} --output {w}/paper --systems vkd",
+        lambda world: [
+            glue_folders.write_glue(world.root / "more", train=40, dev=9, tasks=("rte",)),
+            shutil.copytree(world.root / "more/RTE", world.root / "glue/RTE", dirs_exist_ok=True),
+            world.damage(
+                {
+                    "paper/rte/teacher-holdout/fsd_tune.json": json.dumps(
+                        {"base": str(world.root / "base"), "max_length": 128, "config": {"epochs": 3}}
+                    )
+                }
+            ),
+        ],
+        "--output: {w}/paper/rte/teacher-holdout was made with another --model, or --small; give a new folder.",
+    ),
+    "a system of the paper twice": (
         "paper --model {w}/base --small --task rte --data {g} --output {o} --systems vkd,vkd",
         {},
         "--systems: found vkd more than once.",
