@@ -1,7 +1,8 @@
 """An MkDocs hook that writes the pages which come from the code or from files at the repository's root.
 
-reference/settings.md comes from the schema, reference/cli.md from the commands, reference/python.md from
-`fsd_tune.__all__`, tutorials/notebook.md from the notebook, contributing.md and changelog.md from the root.
+reference/settings.md comes from the schema, reference/published-flags.md from the table of flags, reference/cli.md from
+the commands, reference/python.md from `fsd_tune.__all__`, tutorials/notebook.md from the notebook, contributing.md and
+changelog.md from the root.
 """
 
 import importlib
@@ -17,6 +18,7 @@ from mkdocs.structure.files import File, Files
 
 import fsd_tune
 from fsd_tune.settings.methods import HYPERPARAMETERS, METHODS, OPTIMISATION, TERMS
+from fsd_tune.settings.published_flags import FLAGS
 from fsd_tune.settings.reference import SettingDescription, describe_settings
 from fsd_tune.settings.schema import SECTIONS
 
@@ -30,6 +32,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         "reference/settings.md": settings_page,
         "reference/cli.md": cli_page,
         "reference/python.md": python_page,
+        "reference/published-flags.md": published_flags_page,
         "tutorials/notebook.md": notebook_page,
         "contributing.md": lambda: root_page("CONTRIBUTING.md", config.extra["repository"]),
         "changelog.md": lambda: root_page("CHANGELOG.md", config.extra["repository"]),
@@ -72,7 +75,7 @@ def settings_page() -> str:
         _SETTINGS,
         "## Top level",
         "",
-        *_settings_table([settings["method"], settings["precision"]]),
+        *_settings_table([settings["method"], settings["published"], settings["precision"]]),
         "",
         "## `space`",
         "",
@@ -113,6 +116,23 @@ def _settings_table(settings: Sequence[SettingDescription]) -> list[str]:
         for setting in settings
     ]
     return _table(("key", "accepted", "default", "meaning"), rows)
+
+
+def published_flags_page() -> str:
+    """Return the page of the published scripts' flags."""
+    rows = (
+        (f"`{flag.name}`", flag.scripts, f"`{flag.here}`" if flag.here else "nothing", flag.meaning) for flag in FLAGS
+    )
+    lines = [
+        "# Flags of the published scripts",
+        "",
+        "What each flag of the published code really does, and what does the same here. I, L, G and ILG are the",
+        "scripts `glue_with_cka_i.py` and so on, memory is `train_memory.py`. `published: true` sets what all runs of",
+        "that code share; see [Differences from the published code](../explanation/published-code.md).",
+        "",
+        *_table(("their flag", "scripts", "here", "what it does"), rows),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _code(names: Sequence[str]) -> str:

@@ -35,6 +35,8 @@ _SECTION_PANELS = {
     "student": "Student",
     "data": "Data",
     "loss": "Loss",
+    "published": "Loss",
+    "optimizer": "Optimiser",
     "memory": "Teacher memory",
     "search": "Search",
     "asha": "Early stopping (ASHA)",

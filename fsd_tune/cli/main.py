@@ -8,12 +8,14 @@ from contextlib import closing
 from pathlib import Path
 
 import click
+import yaml
 
 from fsd_tune.cli import (
     app,
     cluster,  # noqa: F401 (importing a module registers its verbs)
     models,  # noqa: F401 (importing a module registers its verbs)
     options,
+    paper,  # noqa: F401 (importing a module registers its verbs)
     search,  # noqa: F401 (importing a module registers its verbs)
     students,  # noqa: F401 (importing a module registers its verbs)
     tracking,  # noqa: F401 (importing a module registers its verbs)
@@ -23,7 +25,8 @@ from fsd_tune.cli.errors import Invocation
 from fsd_tune.cli.values import check_outputs, checked_settings, show_result
 from fsd_tune.errors import InputError
 from fsd_tune.progress import Display
-from fsd_tune.settings import loader
+from fsd_tune.settings import loader, published
+from fsd_tune.settings.configuration import same_trials_note
 
 
 @verb(INSPECT)
@@ -92,7 +95,14 @@ def validate(
         from fsd_tune.training.inputs import load_inputs
 
         load_inputs(settings, task, teacher, data)
-    print(loader.dump(settings), end="")
+    text = loader.dump(settings)
+    # Comments, so that the output remains a settings file.
+    if implied := published.lines(settings.published, settings.methods, yaml.safe_load(text)):
+        print(f"# published: {str(settings.published).lower()} sets")
+        print("\n".join(f"#   {line}" for line in implied))
+    if same := same_trials_note(settings):
+        print(f"# search: {same}.")
+    print(text, end="")
 
 
 @verb(SEARCH)

@@ -17,7 +17,7 @@ from fsd_tune.progress import Display
 from fsd_tune.settings.loader import load_section
 from fsd_tune.settings.methods import HYPERPARAMETERS
 from fsd_tune.settings.overrides import flag_of, read_configuration_file
-from fsd_tune.settings.schema import Wandb
+from fsd_tune.settings.wandb_section import Wandb
 
 
 def _number(name: str) -> options.Number:

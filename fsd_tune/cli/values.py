@@ -75,7 +75,7 @@ def checked_settings(
     """
     try:
         if space is not None and is_bare_name(space) and not space.exists():
-            raise InputError(unknown_space(space.name))
+            raise InputError(unknown_space(space.as_posix()))
         flags = overrides.overrides() if isinstance(overrides, Invocation) else overrides
         return loader.load(space, flags, places)
     except InputError as error:

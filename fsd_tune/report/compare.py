@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from fsd_tune.errors import InputError, ProblemCollector
 from fsd_tune.report.results import Results, load
+from fsd_tune.settings import loader
 from fsd_tune.storage.layout import TrialState
 from fsd_tune.tracking.download import PREFIX, download
 
@@ -214,11 +216,19 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     Returns:
         A line per difference. Settings and custom tasks are compared by key, other inputs by name.
     """
-    lines = _by_key(before["settings"], now["settings"])
+    lines = _by_key(*_completed(before["settings"], now["settings"]))
     if isinstance(before.get("task"), dict) and isinstance(now["task"], dict):
         lines += [f"task.{difference}" for difference in _by_key(before["task"], now["task"])]
         now = {name: value for name, value in now.items() if name != "task"}
     return lines + [f"another {name}" for name in now if name != "settings" and before.get(name) != now[name]]
+
+
+def _completed(*settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return settings with the keys that an earlier version did not record, which have implied or default values."""
+    try:
+        return [yaml.safe_load(loader.dump(loader.Settings.from_dict(values))) for values in settings]
+    except InputError:
+        return list(settings)
 
 
 def _by_key(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

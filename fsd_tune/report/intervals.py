@@ -42,6 +42,37 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
     return mean, float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
 
 
+def paired(first: Sequence[float], second: Sequence[float]) -> Interval:
+    """Return the mean of `first - second` with its paired t interval, over seeds alone.
+
+    Args:
+        first: scores of a configuration, at least two.
+        second: scores of another configuration on the same seeds, in the same order.
+    """
+    return mean_interval([a - b for a, b in zip(first, second, strict=True)])
+
+
+def right_tailed_p(first: Sequence[float], second: Sequence[float]) -> float:
+    """Return the p-value of the paired t-test that `first` has the larger mean.
+
+    Args:
+        first: scores of a configuration, at least two.
+        second: scores of another configuration on the same seeds, in the same order.
+
+    Returns:
+        The probability of a difference at least this large if the true one is 0. Without any spread it is 0, 0.5 or 1,
+        by the sign of the difference.
+    """
+    from scipy.stats import t
+
+    differences = [a - b for a, b in zip(first, second, strict=True)]
+    assert len(differences) >= 2, len(differences)
+    mean, deviation = mean_and_deviation(differences)
+    if deviation == 0:
+        return 0.5 - 0.5 * float(np.sign(mean))
+    return float(t.sf(mean / deviation * math.sqrt(len(differences)), len(differences) - 1))
+
+
 def mean_interval(values: Sequence[float]) -> Interval:
     """Return the mean of scores with its t interval.
 

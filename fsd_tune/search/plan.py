@@ -10,6 +10,7 @@ from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.search import budget
 from fsd_tune.search import folder as search_folder
 from fsd_tune.search.options import RunOptions, SearchInputs
+from fsd_tune.settings.configuration import same_trials_note
 from fsd_tune.settings.loader import Settings
 from fsd_tune.storage import open_folder
 from fsd_tune.storage.experiment_folder import ExperimentFolder
@@ -59,6 +60,8 @@ def plan_search(settings: Settings, inputs: SearchInputs, options: RunOptions) -
     experiment = open_folder.open_experiment(inputs.output)
     settings = _with_absolute_model(settings)
     problems = ProblemCollector()
+    if not options.resuming and (same := same_trials_note(settings)):
+        problems.add(f"space: {same}.")
     with problems.collect():
         destination.check(options.address, options.ray_temporary)
     data = None if inputs.data is None else Path(inputs.data)

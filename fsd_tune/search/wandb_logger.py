@@ -12,7 +12,7 @@ from fsd_tune.report.charts import charts
 from fsd_tune.report.results import Results
 from fsd_tune.search.resume import read_reports
 from fsd_tune.settings.methods import TERMS
-from fsd_tune.settings.schema import Wandb
+from fsd_tune.settings.wandb_section import Wandb
 from fsd_tune.storage import layout
 from fsd_tune.storage.layout import TrialState
 from fsd_tune.storage.search_summary import SearchSummary

@@ -75,6 +75,24 @@ def distributions(settings: Settings) -> dict[str, BaseDistribution]:
     return by_name
 
 
+def same_trials_note(settings: Settings) -> str:
+    """Return why a search of these settings makes no sense: nothing is searched, so all trials are the same.
+
+    Args:
+        settings: the settings of the search.
+
+    Returns:
+        A sentence; empty if something is searched, or there is only one trial.
+    """
+    trials = settings.search.trials
+    if _searched(settings) or trials == 1:
+        return ""
+    return (
+        f"nothing is searched, so all {trials} trials would be the same: give a hyperparameter a range or a choice, "
+        "or train one student with `fsd-tune distill`"
+    )
+
+
 def first_configurations(settings: Settings) -> list[dict[str, Any]]:
     """Return the configurations to try first, for `study.enqueue_trial`, without duplicates.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from fsd_tune.errors import nearest
@@ -15,6 +15,12 @@ from fsd_tune.settings.problems import Problems, as_number, listed, span
 from fsd_tune.settings.yaml_file import KeyPath
 
 _NUMBER_ERRORS = ("int_", "float_", "greater_than", "less_than", "finite_number")
+
+
+class Section(BaseModel):
+    """Base class of the sections: frozen, without unknown keys or conversions between types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,27 @@ from typing import Any, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fsd_tune.errors import InputError, nearest
-from fsd_tune.settings import yaml_file
+from fsd_tune.settings import published, yaml_file
 from fsd_tune.settings.domains import Choice, Domain, Fixed, Range
 from fsd_tune.settings.fields import note_errors
 from fsd_tune.settings.methods import HYPERPARAMETERS, METHODS, USES_FEATURES
 from fsd_tune.settings.normalise import apply_overrides, copy_plain, is_off, normalise
 from fsd_tune.settings.overrides import flag_of, flags, parse_flags
 from fsd_tune.settings.problems import Problems, describe, listed
-from fsd_tune.settings.schema import SECTIONS, Asha, Data, Loss, Memory, Precision, Resources, Search, Student, Wandb
+from fsd_tune.settings.schema import (
+    SECTIONS,
+    Asha,
+    Data,
+    Loss,
+    Memory,
+    Optimizer,
+    Precision,
+    Resources,
+    Search,
+    Student,
+)
 from fsd_tune.settings.space import WEIGHTED, check_grid, read_first, read_method, read_space
+from fsd_tune.settings.wandb_section import Wandb
 from fsd_tune.settings.yaml_file import KeyPath
 
 __all__ = ["Choice", "Domain", "Fixed", "Range", "Settings", "dump", "flags", "load", "parse_flags"]
@@ -31,9 +43,11 @@ class Settings(BaseModel):
         method: the method, or a choice of several.
         space: the domain of each hyperparameter of the methods, and of those of optimisation that the file names; the
             others have their defaults.
+        published: False, True or the name of a published script, whose settings were filled in.
         student: the section `student`; the following attributes are sections, too.
         data: examples.
         loss: structure terms.
+        optimizer: the steps of the optimiser.
         memory: the teacher memory.
         search: trials, sampler and judging.
         asha: early stopping; None when it is off.
@@ -51,9 +65,11 @@ class Settings(BaseModel):
 
     method: str | Choice
     space: dict[str, Domain]
+    published: bool | str = False
     student: Student = Student()
     data: Data = Data()
     loss: Loss = Loss()
+    optimizer: Optimizer = Optimizer()
     memory: Memory = Memory()
     search: Search = Search()
     asha: Asha | None = Asha()
@@ -165,6 +181,7 @@ def _build(data: dict[str, Any], overrides: Mapping[str, Any], problems: Problem
     precision = "auto" if data.get("precision") is None else data["precision"]
     if precision not in get_args(Precision):
         problems.found(("precision",), precision, f"must be one of {listed(get_args(Precision))}", get_args(Precision))
+    published_as = published.read(data.get("published"), methods, sections, problems)
     problems.raise_any()
 
     loss, search = sections["loss"], sections["search"]
@@ -172,7 +189,8 @@ def _build(data: dict[str, Any], overrides: Mapping[str, Any], problems: Problem
     if loss.weights is not None:
         space |= {name: Fixed(value=value) for name, value in loss.weights.hyperparameters().items()}
     sections["search"] = search.model_copy(update={"first": first})
-    return Settings(method=method, space=space, precision=precision, **{"asha": None, **sections})  # type: ignore[arg-type]
+    values: dict[str, Any] = {"asha": None, **sections, "precision": precision, "published": published_as}
+    return Settings(method=method, space=space, **values)
 
 
 def dump(settings: Settings) -> str:
@@ -181,7 +199,7 @@ def dump(settings: Settings) -> str:
     Args:
         settings: the settings to write.
     """
-    data: dict[str, Any] = {"method": _plain(settings.method)}
+    data: dict[str, Any] = {"method": _plain(settings.method), "published": settings.published}
     weighted = settings.loss.weights is not None
     data["space"] = {
         name: _plain(entry) for name, entry in settings.space.items() if not (weighted and name in WEIGHTED)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fsd_tune.errors import nearest
-from fsd_tune.settings import yaml_file
+from fsd_tune.settings import published, yaml_file
 from fsd_tune.settings.methods import METHODS, default
 from fsd_tune.settings.overrides import flags
 from fsd_tune.settings.problems import Problems
@@ -111,7 +111,7 @@ def normalise(
     if methods is not None and "method" in overrides:
         _drop_other_methods(data, file_method, methods, overrides)
     _drop_fixed_from_first(data, overrides)
-    _fill_published(data)
+    published.fill(data, methods)
 
 
 def _fill_space(data: Data, methods: tuple[str, ...]) -> None:
@@ -149,17 +149,6 @@ def _drop_fixed_from_first(data: Data, overrides: Mapping[str, Any]) -> None:
     if fixed:
         remaining = [_without(item, fixed) if isinstance(item, dict) else item for item in data["search"]["first"]]
         data["search"]["first"] = [item for item in remaining if item != {}]
-
-
-def _fill_published(data: Data) -> None:
-    """Set the published choices that `data.padding: published` implies, unless the data sets them."""
-    if not isinstance(data.get("data"), dict) or data["data"].get("padding") != "published":
-        return
-    for section, key, value in (("loss", "distance", "raw"), ("student", "memory_start", "published")):
-        if data.get(section) is None:
-            data[section] = {}
-        if isinstance(data[section], dict):
-            data[section].setdefault(key, value)
 
 
 def _has_first(data: Data) -> bool:

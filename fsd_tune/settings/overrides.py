@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fsd_tune.errors import InputError, nearest
+from fsd_tune.settings import published
 from fsd_tune.settings.methods import HYPERPARAMETERS, METHODS, OPTIMISATION
 from fsd_tune.settings.problems import Problems
 from fsd_tune.settings.schema import SECTIONS
@@ -24,7 +25,7 @@ def flags() -> list[tuple[str, str, str]]:
     The keys of the sections `search` and `resources` have a short flag (`--trials`) before the full one
     (`--search-trials`), and so has the mode of `wandb` (`--wandb`).
     """
-    rows = [("--method", "method", METHOD_DOC)]
+    rows = [("--method", "method", METHOD_DOC), ("--published", "published", published.DOC)]
     rows += [(_flag(name), f"space.{name}", h.doc) for name, h in HYPERPARAMETERS.items()]
     for section, model in SECTIONS.items():
         if section == "asha":

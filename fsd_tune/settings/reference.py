@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from fsd_tune.settings import published
 from fsd_tune.settings.fields import accepted, types_of
 from fsd_tune.settings.methods import HYPERPARAMETERS, METHODS, OPTIMISATION, default
 from fsd_tune.settings.overrides import flags
@@ -45,6 +46,7 @@ def describe_settings() -> list[SettingDescription]:
         by_key.setdefault(key, []).append(flag)
         docs[key] = doc
     rows = [("method", "text or mapping", "", f"one of {listed(METHODS)}, or {{choice: [...]}} of them")]
+    rows.append(("published", "boolean or text", "false", f"one of {published.ACCEPTED}"))
     rows += [(f"space.{name}", *_hyperparameter(name)) for name in HYPERPARAMETERS]
     for section, model in SECTIONS.items():
         if model is Asha:

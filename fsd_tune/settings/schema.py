@@ -7,44 +7,19 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
-from fsd_tune.settings.fields import Accepted, Number, Place, Reason, Truth, Whole, read_text
+from fsd_tune.settings.fields import Accepted, Number, Place, Reason, Section, Truth, Whole
 from fsd_tune.settings.problems import as_number
+from fsd_tune.settings.wandb_section import Wandb
 
 _DURATION = re.compile(r"(?:(\d{1,5})h)?(?:(\d{1,5})m)?(?:(\d{1,6})s)?")
 _DURATIONS = "a duration such as 2h, 30m, 1h30m or 90s"
-_TAGS = "a list of text such as [baseline, rte]"
 _LAYERS = "one of penultimate, last, all, or a list of [teacher layer, student layer] pairs such as [[11, 5]]"
 _FIRST = "a list of configurations such as [{alpha: 0.5}]"
 _SELECT_ON = "dev or {holdout: share of the training split, above 0 and at most 0.5}"
 _MAX_GPUS = 1024
 MAX_SEED = 2**32 - 1  # NumPy accepts no larger seed.
-# W&B refuses other names when the run begins.
-_WANDB_NAME = re.compile(r"[^/\\#?%:]{1,128}")
-_WANDB_NAMES = "a name of at most 128 characters without / \\ # ? % : and line ends"
-
-
-def _read_mode(value: Any) -> Any:
-    return "off" if value is False else value
-
-
-def _read_tags(value: Any) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    if not isinstance(value, list | tuple) or any(not isinstance(tag, str) or not tag.strip() for tag in value):
-        raise ValueError(f"must be {_TAGS}")
-    if any(len(tag) > 64 or not tag.isprintable() for tag in value):
-        raise ValueError("must be tags of at most 64 characters, without line ends, as W&B accepts them")
-    return tuple(value)
-
-
-def _read_wandb_name(value: Any) -> str:
-    name = read_text(value)
-    if not _WANDB_NAME.fullmatch(name) or not name.isprintable():
-        separate = "; `entity` and `project` are separate settings" if "/" in name else ""
-        raise ValueError(f"must be {_WANDB_NAMES}{separate}")
-    return name
 
 
 def _read_layers(value: Any) -> Any:
@@ -109,12 +84,6 @@ def _read_gpus(value: Any) -> float | str:
     if number > 1 and not number.is_integer():
         raise ValueError("must be a share of one GPU or a whole number of them")
     return number
-
-
-class Section(BaseModel):
-    """Base class of the sections: frozen, without unknown keys or conversions between types."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Student(Section):
@@ -198,6 +167,24 @@ class Loss(Section):
     weights: Weights | None = Field(
         default=None,
         description="{epsilon, sigma, gamma, beta}: published weights of fsd_ilg, instead of beta and the gammas",
+    )
+
+
+class Optimizer(Section):
+    """The steps of the optimiser: torch's, or those of the published code, one by one."""
+
+    clipping: Literal["separate", "together"] = Field(
+        default="separate",
+        description="clip the gradients of student and student memory by a norm each, or together by one (published)",
+    )
+    epsilon: Literal["torch", "published"] = Field(
+        default="torch",
+        description="where AdamW adds epsilon: after the bias correction (torch) or before it (published)",
+    )
+    accumulation: Literal["averaged", "published"] = Field(
+        default="averaged",
+        description="gradient_accumulation: averaged, or published (added up for some methods; batches that an epoch "
+        "has left over count for the next one)",
     )
 
 
@@ -309,28 +296,13 @@ class Resources(Section):
     )
 
 
-WandbName = Annotated[str, BeforeValidator(_read_wandb_name), Accepted(_WANDB_NAMES)]
-
-
-class Wandb(Section):
-    """Tracking with Weights & Biases."""
-
-    mode: Annotated[Literal["off", "offline", "online"], BeforeValidator(_read_mode)] = Field(
-        default="off", description="off, offline (files to sync later) or online"
-    )
-    project: WandbName = Field(default="fsd_tune", description="project of the runs")
-    entity: WandbName | None = Field(default=None, description="user or team; null: the default of the account")
-    tags: Annotated[tuple[str, ...], BeforeValidator(_read_tags), Accepted(_TAGS)] = Field(
-        default=(), description="tags of the runs"
-    )
-
-
 Precision = Literal["auto", "float32", "bf16"]
 
 SECTIONS: dict[str, type[Section]] = {
     "student": Student,
     "data": Data,
     "loss": Loss,
+    "optimizer": Optimizer,
     "memory": Memory,
     "search": Search,
     "asha": Asha,

@@ -10,8 +10,9 @@ from fsd_tune.errors import InputError, nearest
 
 
 def shipped_spaces() -> list[str]:
-    """Return the names of the shipped search spaces, sorted."""
-    return sorted(path.stem for path in _folder().glob("*.yaml"))
+    """Return the names of the shipped search spaces, sorted: `fsd_ilg`, and `paper/fsd` for those of a folder."""
+    folder = _folder()
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
 
 
 def shipped_space(name: str) -> Path:
@@ -38,17 +39,17 @@ def find_space(text: str) -> Path:
         text: the path or name that the user gave.
     """
     path = Path(text)
-    shipped = _folder() / f"{text}.yaml"
-    return shipped if text == path.name and not path.exists() and shipped.is_file() else path
+    return _folder() / f"{text}.yaml" if text in shipped_spaces() and not path.exists() else path
 
 
 def is_bare_name(path: Path) -> bool:
-    """Return whether `path` could be the name of a shipped space: one word without a folder or a suffix.
+    """Return whether `path` could be the name of a shipped space: one word without a suffix, or two as `paper/fsd`.
 
     Args:
         path: what the user gave as a settings file.
     """
-    return len(path.parts) == 1 and not path.suffix and path.name not in ("", "~", "..")
+    folders = {Path(name).parent for name in shipped_spaces()}
+    return path.parent in folders and not path.suffix and path.name not in ("", "~", "..")
 
 
 def unknown_space(name: str) -> str:

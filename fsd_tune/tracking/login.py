@@ -4,7 +4,7 @@ import os
 import subprocess
 
 from fsd_tune.python_command import python
-from fsd_tune.settings.schema import Wandb
+from fsd_tune.settings.wandb_section import Wandb
 
 _TIMEOUT_SECONDS = 9.0
 # The login runs in a separate process, because that can be ended if the server does not answer, and leaves no state in

@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 
 from fsd_tune.python_command import python
-from fsd_tune.settings.schema import Wandb
+from fsd_tune.settings.wandb_section import Wandb
 from fsd_tune.storage.artifacts import digest
 
 # Name of the file that marks a run's folder as complete: W&B has received all data of the run.

@@ -35,8 +35,8 @@ class BatchSchedule:
     def __post_init__(self) -> None:
         if self.published and self.accumulation > self.batches_per_epoch:
             raise FsdTuneError(
-                f"gradient_accumulation is {self.accumulation}, but with data.padding: published must be at most "
-                f"{self.batches_per_epoch}, the batches of an epoch."
+                f"gradient_accumulation is {self.accumulation}, but with optimizer.accumulation: published must be at "
+                f"most {self.batches_per_epoch}, the batches of an epoch."
             )
 
     @property

@@ -67,7 +67,7 @@ class Distiller:
         self.optimizer = build_optimizer(self.model, self.memory, setup.config["weight_decay"])
         self.schedule = BatchSchedule(
             len(setup.train), setup.config["batch_size"], setup.config["epochs"],
-            setup.config["gradient_accumulation"], setup.seed, setup.published,
+            setup.config["gradient_accumulation"], setup.seed, setup.optimizer.accumulation == "published",
         )  # fmt: skip
         self.steps_total = self.schedule.steps_total
         self.step = 0
@@ -168,8 +168,8 @@ class Distiller:
         """Make one optimiser step on batches of training rows.
 
         Args:
-            *batches: rows of each batch, int64 [B]; their gradients are averaged, or with published padding combined as
-                in the method's published script.
+            *batches: rows of each batch, int64 [B]; their gradients are averaged, or with published accumulation
+                combined as in the method's published script.
 
         Returns:
             The mean of each unweighted term and of `total` over the batches: detached scalars on the device, so that
@@ -177,7 +177,8 @@ class Distiller:
         """
         done: list[dict[str, Tensor]] = []
         divisor = len(batches)
-        if self.setup.published:
+        optimizer = self.setup.optimizer
+        if optimizer.accumulation == "published":
             # Of the published scripts, that of FSD_IL and FSD_ILG divides by the number of batches; the others add up.
             averages = self.setup.config["method"] in ("fsd_il", "fsd_ilg")
             divisor = self.schedule.accumulation if averages else 1
@@ -186,8 +187,8 @@ class Distiller:
             total = self._total(terms)
             torch.autograd.backward(total if divisor == 1 else total / divisor)
             done.append({name: value.detach() for name, value in (terms | {"total": total}).items()})
-        clip_gradients(self.model, self.memory, together=self.setup.published)
-        set_step(self.optimizer, self.step, self._learning_rate(self.step), self.setup.published)
+        clip_gradients(self.model, self.memory, together=optimizer.clipping == "together")
+        set_step(self.optimizer, self.step, self._learning_rate(self.step), optimizer.epsilon == "published")
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1

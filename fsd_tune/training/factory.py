@@ -126,6 +126,7 @@ class DistillerFactory:
             seed=seed,
             precision=spec.precision,
             device=device,
+            optimizer=settings.optimizer,
             resident=None if self._resident is None else self._resident.split(spec.train),
         )
         return Distiller(setup, model, None if memory is None else self._memory_start(model, memory, seed))

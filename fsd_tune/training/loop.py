@@ -8,7 +8,7 @@ from typing import Any
 from fsd_tune.errors import FsdTuneError
 from fsd_tune.models.folder import hold_output
 from fsd_tune.progress import Display
-from fsd_tune.settings.schema import Wandb
+from fsd_tune.settings.wandb_section import Wandb
 from fsd_tune.tracking.tracker import tracked
 from fsd_tune.training.distiller import Distiller
 from fsd_tune.training.unfinished import UnfinishedRun, identity_of

@@ -48,7 +48,7 @@ def loss_terms(
         return terms
     teacher = setup.targets.batch(rows, inputs)
     terms["kd"] = losses.kd_loss(teacher.logits, out.logits, setup.config["temperature"])
-    mask = None if setup.published else inputs["attention_mask"]
+    mask = None if setup.pads_as_published else inputs["attention_mask"]
     pairs = [(teacher.features[t], out.hidden_states[s]) for t, s in setup.pairs] if names & PAIRED.keys() else []
     stacked = _stacked(setup, pairs) if any(TERMS[name].stacked for name in names) else []
     comparisons = _comparisons(names, stacked, mask)

@@ -1,7 +1,7 @@
 """The parts of a training run beside the model."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from fsd_tune.data.batching import TokenizedSplit, collate
 from fsd_tune.data.ragged import ResidentSplit
 from fsd_tune.data.splits import Task
 from fsd_tune.memory.targets import TeacherTargets
+from fsd_tune.settings.schema import Optimizer
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class TrainingSetup:
         seed: of batch order and dropout.
         precision: `bf16` or `float32`.
         device: the device that trains the model.
+        optimizer: how the steps of the optimiser are made.
         resident: `train` on that device; None if batches are made on the host.
     """
 
@@ -49,11 +51,12 @@ class TrainingSetup:
     seed: int
     precision: str
     device: torch.device
+    optimizer: Optimizer = field(default_factory=Optimizer)
     resident: ResidentSplit | None = None
 
     @property
-    def published(self) -> bool:
-        """True if steps are made as in the published code: padding, clipping, epsilon and accumulation."""
+    def pads_as_published(self) -> bool:
+        """True if batches are padded to the maximum length, and structures include the padding."""
         return self.padding == "published"
 
     def batch(self, rows: NDArray[np.int64]) -> dict[str, Tensor]:
@@ -62,7 +65,7 @@ class TrainingSetup:
         Args:
             rows: int64 [B], indices of training examples.
         """
-        pad_to = self.train.max_length if self.published else None
+        pad_to = self.train.max_length if self.pads_as_published else None
         if self.resident is not None:
             return self.resident.collate(rows, pad_to)
         return collate(self.train, rows, self.device, pad_to)

@@ -16,7 +16,7 @@ from fsd_tune.cluster import destination
 from fsd_tune.errors import FsdTuneError, ProblemCollector
 from fsd_tune.memory.spec import fingerprint
 from fsd_tune.progress import Display, duration
-from fsd_tune.settings.schema import Wandb
+from fsd_tune.settings.wandb_section import Wandb
 from fsd_tune.storage import artifacts, files, json_file
 from fsd_tune.storage.artifacts import digest, write_json
 from fsd_tune.storage.uri import local_path

@@ -378,6 +378,52 @@ MODELS = {
     "no base": (SEARCH, {"teacher/fsd_tune.json": "{}"}, "student.model: {t} does not record the pretrained model"),
     "record cut short": (SEARCH, {"teacher/fsd_tune.json": cut}, "student.model: {t} does not record the pretrained"),
     "base moved": (SEARCH, {"base": None}, "student.model: the base that {t} records: {w}/base is no folder"),
+    "fewer layers than a published script compares": (
+        DISTILL.replace("kd", "fsd_i") + " --published true --loss-layers [[11,5]]",
+        {},
+        "--loss-layers: [0]: found student layer 5, but must be in 0..2.",
+    ),
+    "fewer layers of the teacher than of a listed pair": (
+        DISTILL.replace("kd", "fsd_i") + " --published true --loss-layers [[12,2]]",
+        {},
+        "loss.layers: found the pair [12, 2], but the teacher has layers 0..3 and the student 0..2.",
+    ),
+    "a space of the paper for a small teacher": (
+        "search paper/fsd_g --data-max-length 32 --teacher {t} --task rte --data {g} --output {o}",
+        {},
+        "student.layers: found 6, but must be at most the teacher's 3.",
+    ),
+    "a teacher of the paper without its model": (
+        "paper --teacher {t} --small --task rte --data {g} --output {o} --systems vkd,fsd",
+        {"teacher/fsd_tune.json": "{}"},
+        "--model: is missing, and {t} does not record the model that it was fine-tuned from.",
+    ),
+    "a folder with the paper's protocol of another size": (
+        "paper --teacher {t} --small --task rte --data {g} --output {w}/paper --systems vkd",
+        lambda world: [
+            glue_folders.write_glue(world.root / "more", train=40, dev=9, tasks=("rte",)),
+            shutil.copytree(world.root / "more/RTE", world.root / "glue/RTE", dirs_exist_ok=True),
+            world.damage(
+                {
+                    "paper/rte/teacher-holdout/fsd_tune.json": json.dumps(
+                        {"base": str(world.root / "base"), "max_length": 128, "config": {"epochs": 3}}
+                    )
+                }
+            ),
+        ],
+        "--output: {w}/paper/rte/teacher-holdout was made with another --model, or --small; give a new folder.",
+    ),
+    "a system of the paper twice": (
+        "paper --model {w}/base --small --task rte --data {g} --output {o} --systems vkd,vkd",
+        {},
+        "--systems: found vkd more than once.",
+    ),
+    "nothing is searched": (
+        "search {y} --teacher {t} --task rte --data {g} --output {o}",
+        yaml_of("method: kd\nspace: {alpha: 0.5, temperature: 5}\nstudent: {layers: 2}\ndata: {max_length: 32}\n"),
+        "space: nothing is searched, so all 64 trials would be the same: give a hyperparameter a range or a choice, "
+        "or train one student with `fsd-tune distill`.",
+    ),
     "no layers left": (
         SEARCH + " --student-layers 4",
         {},
@@ -494,6 +540,26 @@ YAMLS = {
     "too large": (VALIDATE, yaml_of("# " + "x" * 300_000), "{y}"),
     "twice": (VALIDATE, line("method: kd"), "{y}:20: method: found twice, on lines 2 and 20"),
     "unknown key": (VALIDATE, line("saerch: {trials: 3}"), "{y}:20: saerch: unknown key"),
+    "published by another script": (
+        VALIDATE,
+        line("published: glue_with_cka_l.py"),
+        "{y}:20: published: found glue_with_cka_l.py, which trains fsd_l, but method is fsd_ilg, kd, ce.",
+    ),
+    "published by no script": (
+        VALIDATE,
+        line("published: glue_with_cka.py"),
+        "{y}:20: published: found text 'glue_with_cka.py', but must be true, false or one of glue_with_cka_i.py",
+    ),
+    "a narrower student of a space of the paper": (
+        "validate paper/fsd --student-start random --student-hidden-size 8",
+        {},
+        "--student-hidden-size: found 8, but must be null with `published`",
+    ),
+    "unknown space of the paper": (
+        "validate paper/fds",
+        {},
+        "paper/fds: no such file; the shipped search spaces are demo, ",
+    ),
     "unknown key in a section": (VALIDATE, space(lambda s: s["student"].update(layer=2)), "{y}:"),
     "unknown method": (VALIDATE, space(lambda s: s.update(method="fsd")), "{y}"),
     "no method": (VALIDATE, space(lambda s: s.pop("method")), "{y}:1: method: is missing"),
@@ -530,6 +596,20 @@ FLAGS: dict[str, tuple[Any, ...]] = {
     "unknown verb": ("serach {y}", {}, "no such command 'serach'. Did you mean `search`?"),
     "unknown flag": (PREDICT + " --al", {}, "--al: unknown flag"),
     "nothing given": ("predict", {}, "--student: is missing", "--output: is missing"),
+    "unknown task and system of the paper": (
+        "paper --task rtx --model {w}/base --systems fsk --output {o}",
+        {},
+        "--task: found rtx, but must be among cola, sst2, mrpc, qqp, stsb, mnli, qnli, rte, wnli, or all.",
+        "--systems: found fsk, but must be among vkd, pkd, rkd, fsd_i, fsd_l, fsd_g, fsd_il, fsd. Did you mean `fsd`?",
+    ),
+    "no model of the paper": ("paper --task rte --data {g} --output {o}", {}, "--teacher: is missing"),
+    "small model of the paper": (
+        "paper --task rte --data {g} --model {w}/base --output {o}",
+        {},
+        "search.select_on: a holdout of 0.1 cannot be taken from the 9 rows",
+        "--model: the protocol needs 128, but the model takes at most 64.",
+        "--model: {w}/base has 3 layers, but the students have 6.",
+    ),
     "no value": (SEARCH + " --trials", {}, "--trials: requires an argument."),
     "given twice": (SEARCH + " --trials 3 --search-trials 4", {}, "--search-trials: is given twice"),
     "unknown task": (EVALUATE.replace("rte", "rtee"), {}, "task: `rtee` is not a GLUE task"),

@@ -654,8 +654,8 @@ def test_help_of_a_verb_groups_its_flags(fsd_tune):
     _, out, _ = fsd_tune("search", "--help")
     titles = [line[:-1] for line in out.splitlines() if line.endswith(":") and not line.startswith(" ")]
     assert titles == [
-        "Inputs", "Output", "Where it runs", "Search space", "Student", "Data", "Loss", "Teacher memory", "Search",
-        "Early stopping (ASHA)", "Resources", "Weights & Biases", "Other",
+        "Inputs", "Output", "Where it runs", "Search space", "Student", "Data", "Loss", "Optimiser", "Teacher memory",
+        "Search", "Early stopping (ASHA)", "Resources", "Weights & Biases", "Other",
     ]  # fmt: skip
     student = out.split("\nStudent:\n")[1].split("\n\n")[0]
     assert "--student-layers" in student and "--trials" not in student
@@ -676,6 +676,22 @@ def test_an_unknown_name_lists_the_shipped_spaces(fsd_tune, tmp_path, monkeypatc
     assert code == 2 and out == "" and len(err) == 2, "with the other inputs' problems"
     assert err[0].startswith("error: fsd_ilgg: no such file; the shipped search spaces are demo, fsd_g, ")
     assert err[0].endswith(". Did you mean `fsd_ilg`?")
+
+
+def test_validate_says_what_published_sets_and_that_nothing_is_searched(fsd_tune, tmp_path):
+    space = tmp_path / "x.yaml"
+    space.write_text("method: fsd_l\npublished: true\nspace: {alpha: 0.5, temperature: 5, beta: 3}\nprecision: bf16\n")
+    code, out, err = fsd_tune("validate", space)
+    assert (code, err) == (0, [])
+    remarks = [line for line in out.splitlines() if line.startswith("#")]
+    assert remarks[0] == "# published: true sets"
+    assert {"#   loss.layers: last", "#   optimizer.clipping: together"} < {*remarks}
+    assert "#   precision: bf16, set by you (published: float32)" in remarks
+    assert remarks[-1].startswith("# search: nothing is searched, so all 64 trials would be the same")
+    again = tmp_path / "y.yaml"
+    again.write_text(out)
+    assert settings.load(again) == settings.load(space), "the output is a settings file"
+    assert not fsd_tune("validate", "fsd_ilg")[1].startswith("#")
 
 
 # ---------------------------------------------------------------- standard streams

@@ -10,6 +10,7 @@ from fsd_tune.memory.teacher_memory import TeacherMemory
 from fsd_tune.memory.teacher_outputs import TeacherOutputs
 from fsd_tune.models.loader import new_model
 from fsd_tune.settings.methods import HYPERPARAMETERS, USES_FEATURES, USES_MEMORY, USES_TEACHER, default
+from fsd_tune.settings.schema import Optimizer
 from fsd_tune.training.distiller import Distiller
 from fsd_tune.training.setup import TrainingSetup
 from tests.helpers import families
@@ -69,6 +70,9 @@ def targets(method, pairs, padding, live, precision, device, data):
     return LiveTeacher(teacher, (1, 0), held, layers, TEACHER_LAYERS, padding, precision, device)
 
 
+PUBLISHED_STEPS = Optimizer(clipping="together", epsilon="published", accumulation="published")
+
+
 def distiller(
     method, family="bert", pairs=ONE_PAIR, padding="masked", live=False, precision="float32", device=CPU, data=None,
     distance="relative", accumulation=1,
@@ -81,7 +85,8 @@ def distiller(
         task=get_task("sst2"), train=data, dev=data, config=config,
         targets=targets(method, pairs, padding, live, precision, device, data),
         pairs=pairs if method in USES_FEATURES else (), memory_layer=STUDENT_LAYERS, distance=distance,
-        padding=padding, reports=2, seed=0, precision=precision, device=device,
+        padding=padding, optimizer=PUBLISHED_STEPS if padding == "published" else Optimizer(),
+        reports=2, seed=0, precision=precision, device=device,
     )  # fmt: skip
     start = torch.from_numpy(memory().centroids) if method in USES_MEMORY else None
     made = Distiller(setup, classifier(family), start)

@@ -25,6 +25,7 @@ from fsd_tune.evaluation.confirm import stages
 from fsd_tune.evaluation.confirm.api import confirm
 from fsd_tune.evaluation.confirm.counts import SeedCounts
 from fsd_tune.evaluation.confirm.inputs import Configuration, baselines
+from fsd_tune.evaluation.confirm.seeds import train_on_seeds
 from fsd_tune.evaluation.confirm.sequential import Decision
 from fsd_tune.evaluation.scoring import evaluate
 from fsd_tune.memory.arrays import open_arrays
@@ -118,6 +119,22 @@ def test_the_winner_is_confirmed(confirmed, searches):
 def test_no_teacher_pass_is_paid(confirmed, searches):
     assert load(confirmed).confirmation["teacher_passes"] == 0
     assert len((searches / "memory" / "passes.jsonl").read_text().splitlines()) == 1
+
+
+def test_given_configurations_share_the_confirmations_runs(again):
+    """Equal configurations are trained once, and a run that is there is not trained again."""
+    document = load(again).confirmation
+    winner, kd = document["winner"]["config"], document["configurations"][-1]["config"]
+    before = runs(again)
+    found = train_on_seeds(again, {"winner": winner, "kd": kd, "same": dict(winner)}, 2)
+    assert runs(again) == before
+    last = {(row["configuration"], row["seed"]): row["last"] for row in document["runs"] if row["stage"] == "fresh"}
+    labels = {"winner": document["winner"]["label"], "kd": "kd (tuned)", "same": document["winner"]["label"]}
+    for name, label in labels.items():
+        assert list(found[name]) == [2001, 2002]
+        for seed, metrics in found[name].items():
+            assert metrics == {"accuracy": pytest.approx(last[label, seed])}
+    assert load(again).confirmation == document
 
 
 def test_a_run_equals_a_single_run(confirmed, searches):

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import psutil
 import pytest
 
-from fsd_tune.settings.schema import Wandb
+from fsd_tune.settings.wandb_section import Wandb
 from fsd_tune.tracking.login import tracking_problems
 from fsd_tune.tracking.tracker import Tracker, safe_id, tracked
 from tests.helpers.wandb_files import runs_of
@@ -70,7 +70,7 @@ def test_a_run_that_was_broken_off_is_written_anew(tmp_path):
     rows = [{"report": i, "accuracy": i / 10} for i in (1, 2, 3)]
     code = f"""
 import os, pathlib
-from fsd_tune.settings.schema import Wandb
+from fsd_tune.settings.wandb_section import Wandb
 from fsd_tune.tracking.tracker import Tracker
 tracker = Tracker(Wandb(mode="offline"), pathlib.Path({str(tmp_path)!r}), "g")
 tracker.begin("t", "trial", {{}}, {rows[:2]})

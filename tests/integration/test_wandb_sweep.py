@@ -18,7 +18,7 @@ from fsd_tune.tracking.sweep import sweep_config, text
 from tests import ROOT
 from tests.helpers.searching import SCRIPT
 
-SPACES = sorted((ROOT / "search_spaces").glob("*.yaml"))
+SPACES = sorted((ROOT / "search_spaces").rglob("*.yaml"))
 SPACE = """
 method: {choice: [fsd_i, ce]}
 space:

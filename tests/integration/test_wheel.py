@@ -66,7 +66,7 @@ def environment(wheel, tmp_path_factory):
 
 def test_the_wheel_holds_the_data_files(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
-    spaces = {f"fsd_tune/search_spaces/{path.name}" for path in (ROOT / "search_spaces").glob("*.yaml")}
+    spaces = {f"fsd_tune/{path.relative_to(ROOT)}" for path in (ROOT / "search_spaces").rglob("*.yaml")}
     templates = {f"fsd_tune/report/templates/{path.name}" for path in (ROOT / "fsd_tune/report/templates").iterdir()}
     assert spaces | templates | {"fsd_tune/py.typed"} <= names
     assert not any(name.startswith(("tests/", "benchmarks/", "search_spaces/")) for name in names)

@@ -83,7 +83,7 @@ def confirm(
     display.stage("reading the search, its data and teacher", 0, 1)
     # A folder that does not exist is refused below; locking would create it.
     exists = experiment.folder.is_dir() or is_uri(experiment.name)
-    with _lock(experiment) if exists else contextlib.nullcontext():
+    with hold_search(experiment) if exists else contextlib.nullcontext():
         counts = SeedCounts(top, seeds, fresh_seeds, max_seeds, detect)
         return _confirm(experiment, counts, baseline, address, ray_temporary, display, started)
 
@@ -108,7 +108,7 @@ def _confirm(
         plan.spec,
         plan.inputs.task.metric,
         plan.searched.results.summary.planned_reports,
-        _student_facts(plan),
+        student_facts(plan),
         display,
         address,
         ray_temporary,
@@ -125,8 +125,12 @@ def _confirm(
     return document
 
 
-def _student_facts(plan: ConfirmationPlan) -> dict[str, Any]:
-    """Return the entries of the winner's `fsd_tune.json` that do not depend on its run."""
+def student_facts(plan: ConfirmationPlan) -> dict[str, Any]:
+    """Return the entries of a student's `fsd_tune.json` that do not depend on its run.
+
+    Args:
+        plan: the checked inputs of the confirmation.
+    """
     summary = plan.searched.results.summary
     return {
         "task": plan.spec.task.id,
@@ -167,7 +171,15 @@ def _compete(plan: ConfirmationPlan, runs: ConfirmationRuns, display: Display) -
 
 
 @contextlib.contextmanager
-def _lock(experiment: ExperimentFolder) -> Iterator[None]:
+def hold_search(experiment: ExperimentFolder) -> Iterator[None]:
+    """Lock the folder of a search while its configurations are trained.
+
+    Args:
+        experiment: the folder of the search.
+
+    Raises:
+        InputError: a search or a confirmation is running in it.
+    """
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(hold_folder(experiment.folder))

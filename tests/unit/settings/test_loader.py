@@ -432,7 +432,7 @@ def test_every_key_has_a_documented_flag() -> None:
     rows = flags()
     keys = {key for _, key, _ in rows}
     assert keys == {
-        "method", "precision", "asha",
+        "method", "published", "precision", "asha",
         *(f"space.{name}" for name in HYPERPARAMETERS),
         *(f"{section}.{key}" for section, model in SECTIONS.items() for key in model.model_fields),
     }  # fmt: skip

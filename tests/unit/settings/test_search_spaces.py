@@ -6,20 +6,22 @@ import optuna
 import pytest
 
 from fsd_tune.settings.configuration import distributions, first_configurations, sample
-from fsd_tune.settings.domains import Fixed, contains
+from fsd_tune.settings.domains import Choice, Fixed, contains
 from fsd_tune.settings.loader import dump, load
 from fsd_tune.settings.methods import METHODS, OPTIMISATION, default
 from tests import ROOT
 
-FILES = sorted((ROOT / "search_spaces").glob("*.yaml"))
-METHOD_FILES = [path for path in FILES if path.stem in METHODS]
+SPACES = ROOT / "search_spaces"
+FILES = sorted(SPACES.rglob("*.yaml"))
+METHOD_FILES = [path for path in FILES if path.parent == SPACES and path.stem in METHODS]
+PAPER_FILES = [path for path in FILES if path.parent.name == "paper"]
 
 
 def test_one_file_per_method() -> None:
     assert {path.stem for path in METHOD_FILES} == set(METHODS) - {"ce"}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_file_samples_and_reads_back(path: Path, tmp_path: Path) -> None:
     settings = load(path)
     copy = tmp_path / "settings.yaml"
@@ -63,3 +65,21 @@ def test_beta_is_fixed_where_the_gammas_are_searched(method: str) -> None:
 @pytest.mark.parametrize("path", METHOD_FILES, ids=lambda path: path.stem)
 def test_each_method_file_names_the_command_that_prints_the_rest(path: Path) -> None:
     assert f"fsd-tune validate search_spaces/{path.name}" in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", PAPER_FILES, ids=lambda path: path.stem)
+def test_the_papers_spaces_search_its_setting_alone(path: Path) -> None:
+    """Sections 4.2 and 4.3; ranges of raw distances are logarithmic, because they span orders of magnitude."""
+    settings = load(path)
+    assert settings.published is True and settings.asha is None and settings.loss.distance == "raw"
+    assert settings.loss.layers == {"fsd_l": "last", "pkd": "all"}.get(path.stem, "penultimate")
+    assert (settings.student.layers, settings.student.start, settings.data.max_length) == (6, "copy", 128)
+    assert settings.space["batch_size"] == Fixed(value=32)
+    assert settings.space["alpha"] == Choice(choice=(0.2, 0.5, 0.7))
+    for name in ("gamma_m", "gamma_g"):
+        if name in settings.space:
+            assert getattr(settings.space[name], "log", False) and getattr(settings.space[name], "low", 1) <= 6e-7
+
+
+def test_the_papers_systems_have_a_space_each() -> None:
+    assert [path.stem for path in PAPER_FILES] == ["fsd", "fsd_g", "fsd_i", "fsd_il", "fsd_l", "pkd", "rkd", "vkd"]

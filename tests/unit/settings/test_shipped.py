@@ -1,5 +1,7 @@
 """Shipped search spaces by name."""
 
+from pathlib import Path
+
 import pytest
 
 from fsd_tune.errors import InputError
@@ -8,8 +10,9 @@ from tests import ROOT
 
 
 def test_every_shipped_space_is_found_by_its_name():
-    names = [path.stem for path in sorted((ROOT / "search_spaces").glob("*.yaml"))]
-    assert shipped.shipped_spaces() == names and "demo" in names
+    root = ROOT / "search_spaces"
+    names = sorted(str(path.relative_to(root)).removesuffix(".yaml") for path in root.rglob("*.yaml"))
+    assert shipped.shipped_spaces() == names and {"demo", "paper/fsd"} < {*names}
     for name in names:
         assert shipped.shipped_space(name).read_text() == (ROOT / "search_spaces" / f"{name}.yaml").read_text()
 
@@ -21,5 +24,9 @@ def test_an_unknown_space_is_refused():
 
 def test_only_a_bare_name_is_looked_up(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for text in ("./kd", "kd.yaml", "spaces/kd", "nothing"):
+    for text in ("./kd", "kd.yaml", "spaces/kd", "nothing", "./paper/fsd", "paper/fsd.yaml", "paper", "paper/nothing"):
         assert str(shipped.find_space(text)) == text.removeprefix("./")
+    assert shipped.find_space("paper/fsd") == shipped.shipped_space("paper/fsd")
+    assert [shipped.is_bare_name(Path(text)) for text in ("fsdd", "paper/fsdd", "spaces/kd", "kd.yaml")] == [
+        True, True, False, False,
+    ]  # fmt: skip

@@ -25,7 +25,7 @@ from fsd_tune.memory.targets import LiveTeacher
 from fsd_tune.memory.teacher_memory import TeacherMemory
 from fsd_tune.memory.teacher_outputs import TeacherOutputs
 from fsd_tune.settings.methods import term_weights
-from fsd_tune.settings.schema import Weights
+from fsd_tune.settings.schema import Optimizer, Weights
 from fsd_tune.training import distiller as training
 from fsd_tune.training.setup import TrainingSetup
 from tests import ROOT
@@ -166,7 +166,7 @@ def trained(method):
     setup = TrainingSetup(
         task=get_task("rte"), train=split(), dev=split(), config=config, targets=targets, pairs=(pair,),
         memory_layer=STUDENT_LAYERS - 1, distance="raw", padding="published", reports=1, seed=0, precision="float32",
-        device=CPU,
+        device=CPU, optimizer=Optimizer(clipping="together", epsilon="published", accumulation="published"),
     )  # fmt: skip
     student = bert(STUDENT_LAYERS, 9)
     start = {name: recorded_form(value) for name, value in student.state_dict().items()}
