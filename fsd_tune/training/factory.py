@@ -127,6 +127,7 @@ class DistillerFactory:
             precision=spec.precision,
             device=device,
             resident=None if self._resident is None else self._resident.split(spec.train),
+            batching=settings.data.batching,
         )
         return Distiller(setup, model, None if memory is None else self._memory_start(model, memory, seed))
 

@@ -34,6 +34,7 @@ class TrainingSetup:
         precision: `bf16` or `float32`.
         device: the device that trains the model.
         resident: `train` on that device; None if batches are made on the host.
+        batching: `random` or `grouped` by length.
     """
 
     task: Task
@@ -50,6 +51,7 @@ class TrainingSetup:
     precision: str
     device: torch.device
     resident: ResidentSplit | None = None
+    batching: str = "random"
 
     @property
     def published(self) -> bool:
