@@ -19,7 +19,7 @@ from fsd_tune.device import autocast, send
 from fsd_tune.losses import GlobalTargets, distances_and_cosines, flatten
 from fsd_tune.memory.teacher_memory import TeacherMemory
 from fsd_tune.memory.teacher_outputs import TeacherOutputs
-from fsd_tune.models.inputs import inputs_for
+from fsd_tune.models.packing import classify
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ class LiveTeacher:
         self.model.eval()
         inputs = {name: value for name, value in inputs.items() if name != "labels"}
         with torch.no_grad(), autocast(self.precision, self.device):
-            out = self.model(**inputs_for(self.model, inputs), output_hidden_states=True)
+            out = classify(self.model, inputs, hidden_states=True, packed=self.padding == "masked")
         mask = inputs["attention_mask"] if self.padding == "masked" else None
         targets = None
         if self.memory is not None:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from fsd_tune.data import splits
 from fsd_tune.data.batching import TokenizedSplit, by_length, collate
 from fsd_tune.device import autocast, select_device
-from fsd_tune.models.inputs import inputs_for
 from fsd_tune.models.loading import load_finished
+from fsd_tune.models.packing import classify
 
 EVALUATION_BATCH = 64
 
@@ -67,7 +67,7 @@ def predict(
         for chosen in by_length(data.lengths, EVALUATION_BATCH):
             batch = collate(data, chosen, device)
             batch.pop("labels")
-            parts.append(model(**inputs_for(model, batch)).logits.float())
+            parts.append(classify(model, batch).logits.float())
             rows.append(chosen)
             done += len(chosen)
             progress(done)

@@ -51,6 +51,33 @@ def inputs_for(model: Any, batch: Mapping[str, Tensor]) -> dict[str, Any]:
     return inputs | {"attention_mask": _attention_mask(model, batch["attention_mask"])}
 
 
+def takes_four_dimensions(model: Any) -> bool:
+    """Return whether all layers of a classifier take a mask [B, 1, 1, n].
+
+    Args:
+        model: a transformers classifier.
+    """
+    return model.config.model_type in _FOUR_DIMENSIONS and _passes_masks_on(model)
+
+
+def attends(mask: Tensor) -> Tensor:
+    """Return a mask of four dimensions for sdpa.
+
+    Args:
+        mask: nonzero at real tokens, [B, n].
+
+    Returns:
+        bool [B, 1, 1, n].
+    """
+    return mask.bool()[:, None, None, :]
+
+
+def _passes_masks_on(model: Any) -> bool:
+    # Early releases of transformers 5 made the masks of some families elsewhere, which refuses four dimensions.
+    family_code = sys.modules[type(model).__module__]
+    return hasattr(family_code, "create_bidirectional_mask") and model.config._attn_implementation in ("sdpa", "eager")
+
+
 def _attention_mask(model: Any, mask: Tensor) -> Tensor | dict[str, Tensor]:
     """Return the mask in the form that the host need not wait for, or as it is.
 
@@ -62,26 +89,21 @@ def _attention_mask(model: Any, mask: Tensor) -> Tensor | dict[str, Tensor]:
         [B, 1, 1, n]; for ModernBERT such a mask, or one [B, 1, n, n], by the kind of layer; else `mask`.
     """
     config = model.config
-    # Early releases of transformers 5 made the masks of some families elsewhere, which refuses four dimensions.
-    family_code = sys.modules[type(model).__module__]
-    if not hasattr(family_code, "create_bidirectional_mask") or config._attn_implementation not in ("sdpa", "eager"):
-        return mask
-    attends = mask.bool()[:, None, None, :]
-    if config.model_type in _FOUR_DIMENSIONS:
-        return _for_attention(config, attends)
+    if takes_four_dimensions(model):
+        return _for_attention(config, attends(mask))
     # Mean pooling in ModernBERT reads the mask [B, n].
-    if config.model_type == "modernbert" and config.classifier_pooling == "cls":
+    if config.model_type == "modernbert" and config.classifier_pooling == "cls" and _passes_masks_on(model):
         positions = torch.arange(mask.shape[1], device=mask.device)
         near = (positions[:, None] - positions).abs() <= config.sliding_window
         return {
-            "full_attention": _for_attention(config, attends),
-            "sliding_attention": _for_attention(config, attends & near),
+            "full_attention": _for_attention(config, attends(mask)),
+            "sliding_attention": _for_attention(config, attends(mask) & near),
         }
     return mask
 
 
-def _for_attention(config: Any, attends: Tensor) -> Tensor:
+def _for_attention(config: Any, attended: Tensor) -> Tensor:
     """Return a boolean mask as it is for sdpa, and as numbers to add to the scores for eager attention."""
     if config._attn_implementation == "sdpa":
-        return attends
-    return torch.where(attends, 0.0, torch.finfo(torch.float32).min)
+        return attended
+    return torch.where(attended, 0.0, torch.finfo(torch.float32).min)

@@ -53,6 +53,9 @@ def identifying_settings(settings: Settings) -> dict[str, Any]:
         values.pop(section)
     for key in ("trials", "time_budget", "stop_after_stalled"):
         values["search"].pop(key)
+    # Searches of earlier versions have no `batching`, and random batches.
+    if values["data"]["batching"] == "random":
+        values["data"].pop("batching")
     return values
 
 

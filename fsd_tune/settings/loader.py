@@ -270,6 +270,9 @@ def _check_sections(sections: Mapping[str, Any], methods: tuple[str, ...] | None
         problems.found(
             ("student", "hidden_size"), student.hidden_size, f"must be null unless start is random, not {student.start}"
         )
+    data = sections["data"]
+    if data is not None and data.padding == "published" and data.batching != "random":
+        problems.found(("data", "batching"), data.batching, "must be random if padding is published")
     if asha is not None and asha.grace > asha.reports:
         problems.found(("asha", "grace"), asha.grace, f"must be in 1..{asha.reports}, the number of reports")
     if student is None or loss is None or methods is None or not USES_FEATURES & set(methods):

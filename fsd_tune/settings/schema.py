@@ -121,6 +121,10 @@ class Data(Section):
         default="masked",
         description="whether the structure terms ignore padding (masked) or include it (published)",
     )
+    batching: Literal["random", "grouped"] = Field(
+        default="random",
+        description="which examples meet in a batch: random ones, or ones grouped by length, which saves padding",
+    )
     train_limit: Whole | None = Field(
         ge=1, le=10**9, default=None, description="train on the first N examples after a seeded shuffle; null: all"
     )

@@ -1,8 +1,7 @@
 """The batches of each optimiser step of a training run; see docs/explanation/method.md, "Training"."""
 
 import math
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +22,7 @@ class BatchSchedule:
         seed: of the order of the examples.
         published: take batches as the published code does. An epoch then has only the steps that it has all batches
             for, and the gradients of its remaining batches are added to those of the next epoch's first step.
+        lengths: tokens of each example, int64 [N], if batches are grouped by length; None for random batches.
     """
 
     examples: int
@@ -31,6 +31,8 @@ class BatchSchedule:
     accumulation: int
     seed: int
     published: bool
+    lengths: NDArray[np.int64] | None = field(default=None, compare=False, repr=False)
+    _orders: dict[int, list[NDArray[np.int64]]] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.published and self.accumulation > self.batches_per_epoch:
@@ -83,10 +85,9 @@ class BatchSchedule:
             int64 [B].
         """
         epoch, batch_of_epoch = divmod(batch, self.batches_per_epoch)
-        rows: NDArray[np.int64] = _order(self.examples, self.seed, self.batch_size, epoch)[batch_of_epoch]
-        return rows
-
-
-@lru_cache(maxsize=2)
-def _order(examples: int, seed: int, batch_size: int, epoch: int) -> list[NDArray[np.int64]]:
-    return epoch_order(examples, seed, batch_size, epoch)
+        if epoch not in self._orders:
+            # A published step can use batches of the epoch before.
+            for other in [other for other in self._orders if other != epoch - 1]:
+                del self._orders[other]
+            self._orders[epoch] = epoch_order(self.examples, self.seed, self.batch_size, epoch, self.lengths)
+        return self._orders[epoch][batch_of_epoch]

@@ -68,6 +68,7 @@ class Distiller:
         self.schedule = BatchSchedule(
             len(setup.train), setup.config["batch_size"], setup.config["epochs"],
             setup.config["gradient_accumulation"], setup.seed, setup.optimizer.accumulation == "published",
+            setup.train.lengths if setup.batching == "grouped" else None,
         )  # fmt: skip
         self.steps_total = self.schedule.steps_total
         self.step = 0

@@ -128,6 +128,7 @@ class DistillerFactory:
             device=device,
             optimizer=settings.optimizer,
             resident=None if self._resident is None else self._resident.split(spec.train),
+            batching=settings.data.batching,
         )
         return Distiller(setup, model, None if memory is None else self._memory_start(model, memory, seed))
 

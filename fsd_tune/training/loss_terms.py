@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fsd_tune import losses
 from fsd_tune.device import autocast
-from fsd_tune.models.inputs import inputs_for
+from fsd_tune.models.packing import classify
 from fsd_tune.settings.methods import TERMS
 from fsd_tune.training.setup import TrainingSetup
 
@@ -41,7 +41,7 @@ def loss_terms(
     labels = inputs.pop("labels")
     structured = bool({*names} & {*PAIRED, "global"})
     with autocast(setup.precision, setup.device):
-        out = model(**inputs_for(model, inputs), output_hidden_states=structured)
+        out = classify(model, inputs, structured, packed=not setup.pads_as_published)
     terms = {"task": losses.task_loss(out.logits, labels)}
     if setup.targets is None:
         assert {*names} == {"task"}

@@ -36,6 +36,7 @@ class TrainingSetup:
         device: the device that trains the model.
         optimizer: how the steps of the optimiser are made.
         resident: `train` on that device; None if batches are made on the host.
+        batching: `random` or `grouped` by length.
     """
 
     task: Task
@@ -53,6 +54,7 @@ class TrainingSetup:
     device: torch.device
     optimizer: Optimizer = field(default_factory=Optimizer)
     resident: ResidentSplit | None = None
+    batching: str = "random"
 
     @property
     def pads_as_published(self) -> bool:

@@ -45,6 +45,9 @@ def identity_of(distiller: Distiller, *facts: Any) -> str:
         dict(setup.config), setup.pairs, setup.memory_layer, setup.distance, setup.padding, setup.reports, setup.seed,
         setup.precision, setup.device.type, setup.task.definition, setup.train.max_length,
     ]  # fmt: skip
+    # Runs of earlier versions had random batches and keep their identity.
+    if setup.batching != "random":
+        settings.append(setup.batching)
     arrays: list[Any] = []
     for split in (setup.train, setup.dev):
         parts = (split.ids, split.offsets, split.labels, split.types)

@@ -45,7 +45,7 @@ def test_defaults_are_those_of_the_interface(tmp_path: Path) -> None:
         """
         student: {model: null, layers: 6, start: copy, hidden_size: null, memory_start: matched,
                   freeze_embeddings: false}
-        data: {max_length: 128, padding: masked, train_limit: null}
+        data: {max_length: 128, padding: masked, batching: random, train_limit: null}
         loss: {layers: penultimate, distance: relative, weights: null}
         memory: {centroids: null, algorithm: kmeans, spool_limit_gb: 50}
         search: {trials: 64, seed: 0, sampler: tpe, first: [], select_on: dev, learn_from: extrapolated,
@@ -150,6 +150,11 @@ BAD = [
     (KD + "data: {max_length: 3}\n", S + "5: data.max_length: found 3, but must be in 4..100000."),
     (KD + "data: {train_limit: 0}\n", S + "5: data.train_limit: found 0, but must be in 1.."),
     (KD + "data: {padding: mask}\n", S + "5: data.padding: found text 'mask'", "Did you mean `masked`?"),
+    (KD + "data: {batching: group}\n", S + "5: data.batching: found text 'group'", "Did you mean `grouped`?"),
+    (
+        KD + "data: {padding: published, batching: grouped}\n",
+        S + "5: data.batching: found text 'grouped', but must be random if padding is published.",
+    ),
     (KD + "loss: {distance: row}\n", S + "5: loss.distance: found text 'row'", "Did you mean `raw`?"),
     (KD + "loss: {layers: first}\n", S + "5: loss.layers: found text 'first'", "penultimate, last, all, or a list"),
     (KD + "loss: {layers: []}\n", S + "5: loss.layers: found a list", "such as [[11, 5]]"),

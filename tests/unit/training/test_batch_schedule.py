@@ -44,6 +44,16 @@ def test_rows_are_those_of_the_epochs_order():
             assert np.array_equal(batches.rows(7 * epoch + number), rows)
 
 
+@pytest.mark.parametrize("published", [False, True])
+def test_rows_do_not_depend_on_what_was_asked_before(published):
+    lengths = np.arange(40) % 9
+    batches = BatchSchedule(40, 6, 3, 2, seed=3, published=published, lengths=lengths)
+    in_order = [batches.rows(batch) for batch in range(21)]
+    for batch in np.random.default_rng(0).permutation(21):
+        assert np.array_equal(batches.rows(batch), in_order[batch])
+    assert np.array_equal(in_order[8], epoch_order(40, 3, 6, 1, lengths)[1])
+
+
 def test_more_accumulation_than_an_epoch_has_batches():
     assert schedule(published=False, accumulation=64).epochs_after(1) == 3
     with pytest.raises(FsdTuneError, match=r"gradient_accumulation is 64, but .* must be at most 7"):

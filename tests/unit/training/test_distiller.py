@@ -92,9 +92,10 @@ def test_learning_happens(bench):
 
 
 @pytest.mark.parametrize("method", ["ce", "fsd_ilg"])
-@pytest.mark.parametrize("accumulation", [1, 3])
-def test_restored_equals_uninterrupted(bench, tmp_path, method, accumulation):
-    workbench, config = bench(method, gradient_accumulation=accumulation, warmup_ratio=0.2)
+@pytest.mark.parametrize("accumulation, batching", [(1, "random"), (3, "random"), (3, "grouped")])
+def test_restored_equals_uninterrupted(bench, tmp_path, method, accumulation, batching):
+    changes = {"gradient_accumulation": accumulation, "warmup_ratio": 0.2, "data.batching": batching}
+    workbench, config = bench(method, **changes)
     whole = run(workbench.distiller(config, 4))
     first = workbench.distiller(config, 4)
     first.train_to_next_evaluation()
