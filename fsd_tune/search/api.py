@@ -20,6 +20,7 @@ from fsd_tune.search.process_state import preserved_process_state
 from fsd_tune.search.resume import ResumeState, restore_trials
 from fsd_tune.search.wandb_logger import WandbSearchLogger
 from fsd_tune.settings import loader
+from fsd_tune.settings.judging import JUDGE_BY
 from fsd_tune.settings.methods import USES_TEACHER
 from fsd_tune.settings.overrides import flag_of
 from fsd_tune.storage import layout, open_folder
@@ -99,7 +100,7 @@ def resume_search(
         with experiment.look() as look:
             recorded = search_folder.recorded_inputs(look)
             _check_overrides(overrides or {})
-            settings = loader.load(look / layout.SETTINGS, overrides)
+            settings = loader.load(look / layout.SETTINGS, overrides, stored=True)
         keywords = keywords | recorded | {"output": experiment, "resuming": True}
         return run_search(settings, None, options, **keywords)
 
@@ -196,7 +197,7 @@ def _conclude_again(plan: SearchPlan, past: ResumeState, stalled: bool, options:
     summary = SearchSummary.read(folder)
     ending = budget.ended_by(plan.settings, len(past.trials), len(past.trials) - past.ended, stalled)
     ending = ending if ending["not_run"] else summary.ended_by.as_json() or ending
-    summary.update(state="done", identity=plan.identity, inputs=plan.given, ended_by=ending)
+    summary.update(state="done", identity=plan.identity, inputs=plan.given, ended_by=ending, judge_by=JUDGE_BY)
     summary.write(folder)
     tracker = WandbSearchLogger(plan.settings.wandb, folder, summary, options.shown())
     results = load(folder)
