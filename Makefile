@@ -9,7 +9,7 @@ PIP := .venv/bin/python -m pip --disable-pip-version-check
 
 # torch is installed first and by itself: pip then keeps that build (a CPU one where an index offers it).
 .venv/installed: pyproject.toml constraints.txt
-	@echo "installing dependencies into .venv (a few minutes the first time)"
+	@echo "installing dependencies into .venv (a few minutes the first time)" >&2
 	@test -x .venv/bin/python || test -n "$(PYTHON)" || \
 	  { echo "make: found no Python 3.11 or newer; name one with PYTHON=/path/to/python"; exit 2; }
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
@@ -59,7 +59,7 @@ bench-scale: .venv/installed-test
 bench-growth: .venv/installed-test
 	@.venv/bin/python -m benchmarks.growth $(BENCH)
 
-# Our search beside stock ones, replayed on recorded learning curves.
+# Our search beside stock ones, replayed on tables of learning curves. BENCH='--tables FILE_OR_FOLDER --json' for others.
 bench-search: .venv/installed-test
 	@.venv/bin/python -m benchmarks.searches $(BENCH)
 

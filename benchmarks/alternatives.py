@@ -1,16 +1,35 @@
-"""What else a sampler could be told, from the literature: tried on the recorded curves by `make bench-search`."""
+"""Other models of a sampler, from the literature: tried on the choosing half of the tables by `make bench-search`."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import optuna
+from numpy.typing import NDArray
 
 from fsd_tune.search.beliefs import Belief
 from fsd_tune.search.samplers import Suggester
 from fsd_tune.search.trial_record import TrialRecord
-from fsd_tune.settings.judging import judge
+
+
+class Pruned(Suggester):
+    """A stopped trial is one that Optuna pruned."""
+
+    def beliefs(self, trials: Mapping[int, TrialRecord]) -> Iterator[Belief]:
+        for _, trial in sorted(trials.items()):
+            yield Belief(trial, trial.series()[-1] if trial.state == "finished" else None, trial.state)
+
+
+class LastValue(Suggester):
+    """A stopped trial counts by its last value, as with Ray's OptunaSearch."""
+
+    def beliefs(self, trials: Mapping[int, TrialRecord]) -> Iterator[Belief]:
+        for _, trial in sorted(trials.items()):
+            if trial.state in ("finished", "stopped") and trial.values:
+                yield Belief(trial, trial.series()[-1], "finished")
+            else:
+                yield Belief(trial, None, trial.state)
 
 
 class RungWise(Suggester):
@@ -20,33 +39,30 @@ class RungWise(Suggester):
         reporting = [trial for _, trial in sorted(trials.items()) if trial.values]
         enough = len(self.distributions) + 2
         reached = [report for trial in reporting for report in trial.values]
-        rungs = [report for report in set(reached) if reached.count(report) >= enough]
+        rungs = [report for report in sorted(set(reached)) if reached.count(report) >= enough]
         if not rungs:
             yield from super().beliefs(trials)
             return
-        rung = max(rungs)
+        rung = rungs[-1]
         for trial in reporting:
             if rung in trial.values and math.isfinite(trial.values[rung]):
                 yield Belief(trial, trial.values[rung], "finished")
 
 
-class Regressed(Suggester):
-    """A learning-curve model: the end is a line in the value at the last report, fitted to the finished trials."""
+class RandomThird(Suggester):
+    """A third of the suggestions is random."""
 
-    def beliefs(self, trials: Mapping[int, TrialRecord]) -> Iterator[Belief]:
-        judge_by = self.settings.search.judge_by
-        finished = [trial for trial in trials.values() if trial.state == "finished"]
-        for trial, value, state in super().beliefs(trials):
-            if trial.state == "stopped" and trial.values and len(finished) >= 4:
-                report = max(trial.values)
-                x = np.array([other.values[report] for other in finished if report in other.values])
-                y = np.array([judge(other.series(), judge_by) for other in finished if report in other.values])
-                spread = ((x - x.mean()) ** 2).sum()
-                # Shrunk towards "the same gain for all" (a slope of 1) while there are few points.
-                weight = spread / (spread + 4e-3)
-                slope = weight * (((x - x.mean()) * (y - y.mean())).sum() / max(spread, 1e-12)) + (1 - weight)
-                value = float(y.mean() + slope * (trial.values[report] - x.mean()))
-            yield Belief(trial, value, state)
+    def suggest(
+        self, number: int, trials: Mapping[int, TrialRecord], waiting: Iterable[TrialRecord] = ()
+    ) -> TrialRecord | None:
+        if number >= len(self._first) and np.random.default_rng([self.seed(number), 3]).random() < 1 / 3:
+            points = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=self.seed(number)))
+            return TrialRecord(dict(points.ask(self.distributions).params))
+        return super().suggest(number, trials, waiting)
+
+
+class Bohb(RandomThird, RungWise):
+    """BOHB's model and its third of random suggestions."""
 
 
 class RandomStart(Suggester):
@@ -55,3 +71,38 @@ class RandomStart(Suggester):
     def start_point(self, index: int) -> dict[str, Any]:
         points = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=self.seed(index)))
         return dict(points.ask(self.distributions).params)
+
+
+class Forest(Suggester):
+    """A regression on configuration and share of training; the next point has the best draw of its ensemble."""
+
+    def suggest(
+        self, number: int, trials: Mapping[int, TrialRecord], waiting: Iterable[TrialRecord] = ()
+    ) -> TrialRecord | None:
+        if number < max(10, len(self._first)):
+            return super().suggest(number, trials, waiting)
+        from sklearn.ensemble import ExtraTreesRegressor
+
+        names = list(self.distributions)
+        rows, values = [], []
+        for trial in trials.values():
+            for report, value in trial.values.items():
+                rows.append([*self._scaled(trial.params, names), report])
+                values.append(value)
+        rng = np.random.default_rng(self.seed(number))
+        forest = ExtraTreesRegressor(24, min_samples_leaf=2, bootstrap=True, random_state=int(rng.integers(2**31)))
+        forest.fit(rows, values)
+        best = sorted(trials.values(), key=lambda trial: -max(trial.values.values(), default=-math.inf))[:5]
+        near = [self._scaled(trial.params, names) + rng.normal(0, 0.1, (40, len(names))) for trial in best]
+        candidates = np.clip(np.concatenate([rng.random((300, len(names))), *near]), 0, 1)
+        last = max(report for trial in trials.values() for report in trial.values)
+        tree = forest.estimators_[int(rng.integers(len(forest.estimators_)))]
+        chosen = candidates[tree.predict(np.c_[candidates, np.full(len(candidates), last)]).argmax()]
+        ranges = [self.distributions[name] for name in names]
+        return TrialRecord(
+            {n: float(r.low + x * (r.high - r.low)) for n, r, x in zip(names, ranges, chosen, strict=True)}
+        )
+
+    def _scaled(self, params: Mapping[str, Any], names: list[str]) -> NDArray[np.float64]:
+        ranges = [self.distributions[name] for name in names]
+        return np.asarray([(params[n] - r.low) / (r.high - r.low) for n, r in zip(names, ranges, strict=True)])

@@ -57,10 +57,9 @@ def play(folder: Path, settings: Settings, past: ResumeState, study: SearchStudy
     searcher = StudySearcher(study, METRIC, result_folders.REPORTS, workers=1)
     asha = ResumableAsha(METRIC, result_folders.REPORTS, GRACE, FACTOR, past.trials)
     progress = SearchProgress(Display(quiet=True), 10**6, METRIC, result_folders.REPORTS, [], asha.table)
-    judge_by = settings.search.judge_by
-    progress.add_past(past.trials, judge_by)
+    progress.add_past(past.trials)
     silent: Any = SimpleNamespace(started=lambda *_: None, reported=lambda *_: None, ended=lambda *_: None)
-    search = LoggedSearch(ExperimentFolder(folder), METRIC, result_folders.REPORTS, judge_by)
+    search = LoggedSearch(ExperimentFolder(folder), METRIC, result_folders.REPORTS)
     logger = TrialLogger(search, Collaborators(progress, silent, searcher, asha))
     for index in range(CONTINUED + 1):
         name = f"new-{index}"

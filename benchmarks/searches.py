@@ -1,152 +1,151 @@
-"""`make bench-search`: our search beside stock Ray Tune with Optuna and ASHA, replayed on recorded learning curves."""
+"""`make bench-search`: our search beside stock Ray Tune with Optuna and ASHA, replayed on tables of learning curves.
+
+Without --tables: the tables beside this checkout (`../shared/tables`, if there) and the project's own recorded one.
+An interrupted run goes on where it stopped: finished searches are in the file of --results.
+"""
 
 import argparse
-import logging
-import multiprocessing
+import json
+import os
 import sys
-import warnings
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+import time
 from pathlib import Path
+from typing import Any
 
-import matplotlib
 import numpy as np
-import optuna
-import torch
-from matplotlib import pyplot
 from rich.console import Console
 from rich.table import Table as Printed
 
-from benchmarks import curves
-from benchmarks.alternatives import RandomStart, Regressed, RungWise
-from benchmarks.replay import Grid, Ours, Stock, Strategy, Table, read, replay
+from benchmarks import curves, replays, tables
+from benchmarks.picture import draw
+from benchmarks.ratios import FLOOR, Ratio, Searches, ratio
+from benchmarks.replay import BUDGET, POINTS, WORKERS
+from benchmarks.strategies import syne_tune_missing
 
-matplotlib.use("Agg")
-# The budget, in whole trainings (about 64 trials with ASHA), and where the regret is read.
-BUDGET, FRACTIONS = 40.0, (0.125, 0.25, 0.5, 1.0)
-OURS, STOCK = "ours, extrapolated, mean_of_last_3", "stock OptunaSearch + ASHA"
-Make = Callable[[Table, int], Strategy]
-
-
-def _ours(learn_from: str, judge_by: str) -> Make:
-    return lambda table, seed: Ours(table, seed, learn_from, judge_by)
-
-
-STRATEGIES: dict[str, Make] = {
-    f"ours, {learn_from}, {judge_by}": _ours(learn_from, judge_by)
-    for learn_from in ("extrapolated", "pruned", "last")
-    for judge_by in ("mean_of_last_3", "last")
-}
-STRATEGIES |= {
-    "tried: rung-wise model (BOHB)": lambda table, seed: Ours(table, seed, suggester=RungWise),
-    "tried: regressed end": lambda table, seed: Ours(table, seed, suggester=Regressed),
-    "tried: random start": lambda table, seed: Ours(table, seed, suggester=RandomStart),
-    STOCK: lambda table, seed: Stock(table, seed, "tpe", asha=True),
-    "random + ASHA": lambda table, seed: Stock(table, seed, "random", asha=True),
-    "random": lambda table, seed: Stock(table, seed, "random", asha=False),
-    "grid": Grid,
-}
+BESIDE = Path(__file__).parents[2] / "shared" / "tables"
+# The settings of the search were chosen on these tables, so their ratios are not reported as the result.
+CHOSEN_ON = (
+    "alexnet_imagenet",
+    "demo_sst2",
+    "naap440",
+    "taskset_patch32_GRU128_bs128",
+    "taskset_patch32_VRNN128_tanh_bs128",
+)
+# Percent of the budget, and the index of the point.
+PARTS = {str(percent): POINTS * percent // 100 - 1 for percent in (25, 50, 100)}
 
 
-def anytime(table: Table, make: Make, seeds: int, budget: float) -> tuple[np.ndarray, np.ndarray]:
-    """Budgets spent, float [points], and the regret at each, float [seeds, points]; 1 step of 1/5 training a point."""
-    points = np.arange(1, round(budget * table.accuracy.shape[2]) + 1) / table.accuracy.shape[2]
-    regrets = np.empty((seeds, len(points)))
-    for seed in range(seeds):
-        costs, found = replay(table, partial(make, table, seed), seed % len(table.accuracy), budget)
-        regrets[seed] = found[np.clip(np.searchsorted(costs, points + 1e-9, "right") - 1, 0, None)]
-    return points, regrets
+def best_baseline(found: list[Searches], point: int) -> str:
+    """Return the baseline that the search of this project leads by least, over these tables."""
+    names = [name for name in found[0].regrets if name.startswith(replays.BASELINES)]
+    logs = {name: np.mean([np.log(t.regrets[name][:, point].mean() + FLOOR) for t in found]) for name in names}
+    return min(logs, key=lambda name: logs[name])
 
 
-def _replayed(name: str, path: Path, seeds: int, budget: float) -> tuple[np.ndarray, np.ndarray]:
-    """`anytime` of a strategy by its name, for a process of its own."""
-    warnings.filterwarnings("ignore")
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    torch.set_num_threads(1)
-    return anytime(read(path), STRATEGIES[name], seeds, budget)
+def document(found: dict[str, Searches], given: argparse.Namespace, seconds: float, skipped: str) -> dict[str, Any]:
+    """Return what `--json` prints."""
+    held_out = [name for name in found if (name in CHOSEN_ON) == given.choosing]
+    reported = held_out or list(found)
+    searches = [found[name] for name in reported]
+    over = {part: best_baseline(searches, point) for part, point in PARTS.items()}
+    return {
+        "ratios": {part: ratio(searches, replays.OURS, over[part], point).rounded() for part, point in PARTS.items()},
+        "over": over,
+        "reported_on": reported,
+        "chosen_on": [name for name in found if name in CHOSEN_ON],
+        "held_out": not given.choosing and bool(held_out),
+        "searches": given.searches,
+        "budget_trainings": BUDGET,
+        "workers": WORKERS,
+        "by_strategy": {
+            name: {part: ratio(searches, replays.OURS, name, point).rounded() for part, point in PARTS.items()}
+            for name in searches[0].regrets
+            if name != replays.OURS
+        },
+        "mean_regret": {
+            table: {
+                name: {part: round(float(regrets[:, point].mean()), 4) for part, point in PARTS.items()}
+                for name, regrets in measured.regrets.items()
+            }
+            for table, measured in found.items()
+        },
+        "skipped": skipped,
+        "seconds": round(seconds, 1),
+    }
 
 
-def interval(values: np.ndarray) -> tuple[float, float]:
-    """The 95% bootstrap interval of a median."""
-    rng = np.random.default_rng(0)
-    medians = np.median(rng.choice(values, (2000, len(values))), axis=1)
-    low, high = np.percentile(medians, [2.5, 97.5])
-    return float(low), float(high)
+def show(report: dict[str, Any]) -> None:
+    """Print the ratios and the mean regrets for people."""
+    console = Console(width=150)
+    printed = Printed(title=f"ours / other, on {', '.join(report['reported_on'])}", title_justify="left")
+    for column in ("other", *(f"{part}% of {BUDGET:g} trainings" for part in PARTS)):
+        printed.add_column(column)
+    for name, ratios in report["by_strategy"].items():
+        printed.add_row(name, *(str(Ratio(**ratios[part])) for part in PARTS))
+    printed.add_section()
+    printed.add_row("the best baseline at each", *(str(Ratio(**report["ratios"][part])) for part in PARTS))
+    console.print(printed)
+    regrets = Printed(title="mean regret at the end, in the table's unit", title_justify="left")
+    names = list(report["mean_regret"])
+    for column in ("search", *(f"{name}{'*' if name in CHOSEN_ON else ''}" for name in names)):
+        regrets.add_column(column, overflow="fold")
+    for strategy in report["mean_regret"][names[0]]:
+        regrets.add_row(strategy, *(f"{report['mean_regret'][name][strategy]['100']:.2f}" for name in names))
+    console.print(regrets)
+    if report["chosen_on"]:
+        print(f"* the settings were chosen on this table{'; the ratios leave it out' if report['held_out'] else ''}")
+    print(f"{report['searches']} searches a table and strategy, {report['seconds']:.0f} s in this call")
 
 
-def ratio(ours: np.ndarray, theirs: np.ndarray) -> str:
-    """Our median regret over another search's, with its 95% bootstrap interval."""
-    rng = np.random.default_rng(0)
-    ours_medians = np.median(rng.choice(ours, (2000, len(ours))), axis=1)
-    medians = np.median(rng.choice(theirs, (2000, len(theirs))), axis=1)
-    low, high = np.percentile(ours_medians / np.maximum(medians, 1e-9), [2.5, 97.5])
-    return f"{np.median(ours) / max(float(np.median(theirs)), 1e-9):.2f} ({low:.2f} to {high:.2f})"
-
-
-def reached(points: np.ndarray, regrets: np.ndarray, target: float) -> str:
-    """The median budget after which a search stays at `target` regret or below, and how many searches ever do."""
-    above = regrets > target + 1e-12
-    first = [int(np.flatnonzero(row)[-1]) + 1 if row.any() else 0 for row in above]
-    there = [points[index] for index in first if index < len(points)]
-    return f"{np.median(there):.1f} trainings, {len(there)} of {len(regrets)} searches" if there else "never"
-
-
-def draw(found: dict[str, tuple[np.ndarray, np.ndarray]], path: Path) -> None:
-    """Median regret over cost, with the middle half of the searches shaded for the first two."""
-    figure, axes = pyplot.subplots(figsize=(8, 4.2), layout="constrained")
-    for place, (name, (points, regrets)) in enumerate(found.items()):
-        (line,) = axes.plot(points, np.median(regrets, axis=0), label=name, linewidth=2.4 if place == 0 else 1.4)
-        if place < 2:
-            low, high = np.percentile(regrets, [25, 75], axis=0)
-            axes.fill_between(points, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
-    axes.set(xlabel="student steps spent, in whole trainings", ylabel="regret (accuracy)", yscale="log")
-    axes.legend(frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="make bench-search", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--tables", type=Path, nargs="+", help=".npz files and folders of them")
+    parser.add_argument("--searches", type=int, default=50, help="searches a table and strategy (%(default)s)")
+    parser.add_argument("--json", action="store_true", help="print one JSON document on standard output")
+    parser.add_argument("--results", type=Path, default=Path("build/bench-search.jsonl"), help="finished searches")
+    parser.add_argument("--draw", type=Path, default=Path("build/bench-search.png"), help="regret over cost")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--tried", action="store_true", help="also what was tried and not kept")
+    parser.add_argument("--choosing", action="store_true", help="report on the tables that settings are chosen on")
+    parser.add_argument("--only", nargs="+", help="only these tables, by name")
+    parser.add_argument(
+        "--syne-tune", action="store_true", help="also Syne Tune's ASHA-CQR, which takes over a minute a search"
+    )
+    given = parser.parse_args()
+    if given.searches < 2 or given.processes < 1:
+        parser.error(f"found --searches {given.searches} --processes {given.processes}, but must be at least 2 and 1")
+    return given
 
 
 def main() -> None:
-    """Replay, print the table, draw the curves."""
-    parser = argparse.ArgumentParser(prog="make bench-search", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=30)
-    parser.add_argument("--table", type=Path, default=curves.PACKED)
-    parser.add_argument("--draw", type=Path, default=Path("build/bench-search.png"))
-    given = parser.parse_args()
-    if not given.table.is_file():
-        sys.exit(f"{given.table} is not there: `python -m benchmarks.curves record`, then `pack`, make it (hours)")
-    table = read(given.table)
-    printed = Printed(title=f"median regret on {given.seeds} seeds, budget {BUDGET:g} trainings", title_justify="left")
-    for name in ("search", *(f"{fraction:.0%} of the budget" for fraction in FRACTIONS)):
-        printed.add_column(name)
-    at: dict[str, list[np.ndarray]] = {}
-    whole = len(table.configurations)
-    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
-        running = {name: pool.submit(_replayed, name, given.table, given.seeds, BUDGET) for name in STRATEGIES}
-        running_grid = pool.submit(_replayed, "grid", given.table, given.seeds, whole)
-        found = {}
-        for name, future in running.items():
-            found[name] = future.result()
-            print(f"  {name}: replayed", file=sys.stderr, flush=True)
-        grid = running_grid.result()[1]
-    for name, (points, regrets) in found.items():
-        cells: list[str] = []
-        at[name] = []
-        for fraction in FRACTIONS:
-            values = regrets[:, np.searchsorted(points, fraction * BUDGET - 1e-9)]
-            at[name].append(values)
-            low, high = interval(values)
-            cells.append(f"{np.median(values):.4f} ({low:.4f} to {high:.4f})")
-        printed.add_row(name, *cells)
-    Console(width=140).print(printed)
-    for other in (STOCK, "random + ASHA"):
-        ratios = [ratio(mine, theirs) for mine, theirs in zip(at[OURS], at[other], strict=True)]
-        print(f"ours (default) / {other}: {', '.join(ratios)}")
-    end = float(np.median(grid[:, -1]))
-    print(f"a whole grid ({whole} trainings) ends at {end:.4f}; ours reaches that after {reached(*found[OURS], end)}")
-    draw({name: found[name] for name in (OURS, STOCK, "random + ASHA", "random", "grid")}, given.draw)
-    print(given.draw)
+    """Replay what is missing, print the ratios, draw the regrets."""
+    given = parse()
+    places = given.tables or [place for place in (BESIDE, curves.PACKED) if place.exists()]
+    try:
+        read = tables.read(places)
+    except tables.TableError as error:
+        sys.exit(f"error: {error}".replace("\n", "\nerror: "))
+    unknown = sorted(set(given.only or ()) - {table.name for table in read})
+    if unknown:
+        sys.exit(f"error: --only: found {', '.join(unknown)}, but there are {', '.join(t.name for t in read)}")
+    read = [table for table in read if given.only is None or table.name in given.only]
+    skipped = ""
+    if given.syne_tune:
+        skipped = syne_tune_missing()
+        if skipped:
+            print(f"Syne Tune's ASHA-CQR is left out: {skipped}", file=sys.stderr)
+    names = replays.chosen(tried=given.tried, syne_tune=given.syne_tune and not skipped)
+    begun = time.monotonic()
+    found = replays.run(read, names, given.searches, given.results, given.processes)
+    report = document(found, given, time.monotonic() - begun, skipped)
+    draw(found, report, given.draw)
+    if given.json:
+        print(json.dumps(report))
+    else:
+        show(report)
+        print(given.draw)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import yaml
 from fsd_tune.errors import InputError, ProblemCollector
 from fsd_tune.report.results import Results, load
 from fsd_tune.settings import loader
+from fsd_tune.settings.retired import without_retired
 from fsd_tune.storage.layout import TrialState
 from fsd_tune.tracking.download import PREFIX, download
 
@@ -210,13 +211,13 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Return the differences between two identities of a search.
 
     Args:
-        before: an identity from `summary.json`.
+        before: an identity from `summary.json`. It can be an earlier version's, with settings that are gone.
         now: the identity to compare with it.
 
     Returns:
         A line per difference. Settings and custom tasks are compared by key, other inputs by name.
     """
-    lines = _by_key(*_completed(before["settings"], now["settings"]))
+    lines = _by_key(*_completed(without_retired(before["settings"]), now["settings"]))
     if isinstance(before.get("task"), dict) and isinstance(now["task"], dict):
         lines += [f"task.{difference}" for difference in _by_key(before["task"], now["task"])]
         now = {name: value for name, value in now.items() if name != "task"}

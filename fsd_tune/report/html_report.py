@@ -4,9 +4,7 @@ Both need only the search's folder, during the search or after it. The template 
 comes from files, and the page forbids every request (Content-Security-Policy).
 """
 
-import itertools
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ import pandas as pd
 
 from fsd_tune.progress import duration
 from fsd_tune.report import page
+from fsd_tune.report.again import distill_command
 from fsd_tune.report.charts import charts
 from fsd_tune.report.confirmation import figure, interval
 from fsd_tune.report.intervals import mean_interval
@@ -28,8 +27,6 @@ from fsd_tune.storage.search_summary import SearchSummary
 __all__ = ["Fact", "Results", "distill_command", "leaderboard", "load", "write_report"]
 
 _NOTHING = "–"
-# Options of the search's command line that a single run needs too.
-_SHARED_OPTIONS = ("--task", "--task-file", "--teacher", "--data", "--memory")
 
 
 @dataclass(frozen=True)
@@ -80,39 +77,6 @@ def write_report(source: Results | Path | str) -> Path:
     return path
 
 
-def distill_command(results: Results, row: "pd.Series[Any]") -> str:
-    """Return the command line that trains a trial's configuration again.
-
-    Args:
-        results: the results of the search.
-        row: the trial's row of `Results.trials`.
-    """
-    typed_options = _options(results.command)
-    recorded_options = {"--teacher": results.summary.teacher.name}
-    if "--task-file" not in typed_options:
-        recorded_options["--task"] = results.summary.task
-    if (results.folder / layout.MEMORY).is_dir():
-        recorded_options["--memory"] = str(results.folder / layout.MEMORY)
-    words = ["fsd-tune", "distill", str(results.folder / layout.SETTINGS)]
-    for name in _SHARED_OPTIONS:
-        value = typed_options.get(name) or recorded_options.get(name)
-        words += [name, str(value)] if value else []
-    for name in results.hyperparameters:
-        if not _missing(row[name]):
-            words += [f"--{name.replace('_', '-')}", _exact(row[name])]
-    return shlex.join([*words, "--output", f"{results.folder}-trial-{row['number']}"])
-
-
-def _options(command: str) -> dict[str, str]:
-    """Return the `--name value` and `--name=value` of a command line."""
-    try:
-        words = shlex.split(command)
-    except ValueError:
-        return {}
-    joined = dict(word.split("=", 1) for word in words if word.startswith("--") and "=" in word)
-    return joined | {word: after for word, after in itertools.pairwise(words) if word.startswith("--")}
-
-
 def _page(results: Results) -> str:
     digits = _score_digits(results)
     best, trials = results.best, results.trials
@@ -150,6 +114,7 @@ def _facts(results: Results, digits: int) -> list[Fact]:
     """Return the figures of the headline, in the page's order."""
     return [
         *_teacher(results, digits),
+        *_so_far(results, digits),
         *_confirmed(results.confirmation, digits),
         *_on_dev(results.summary, digits),
         *_trials(results),
@@ -169,6 +134,16 @@ def _teacher(results: Results, digits: int) -> list[Fact]:
         side = "student ahead" if difference > 0 else "student behind" if difference < 0 else "equal"
         facts.append(Fact("Student minus teacher", _signed(f"{difference:+.{digits}f}"), side))
     return facts
+
+
+def _so_far(results: Results, digits: int) -> list[Fact]:
+    """Return the best trial so far if it has not been trained to its end."""
+    leader = results.recommended
+    if leader is None or leader["state"] == TrialState.FINISHED:
+        return []
+    planned = f" of {results.summary.reports}" if results.summary.reports else ""
+    remark = f"trial {leader['number']}, {leader['state']} after {leader['reports']}{planned} reports"
+    return [Fact("Best of all trials so far", _signed(f"{leader['last']:.{digits}f}"), remark)]
 
 
 def _confirmed(confirmation: Mapping[str, Any], digits: int) -> list[Fact]:
@@ -270,11 +245,6 @@ def _signed(number: str) -> str:
 
 def _plural(count: Any, noun: str) -> str:
     return f"{count} {noun}" + ("" if count == 1 else "s")
-
-
-def _exact(value: Any) -> str:
-    """Return a hyperparameter for a command line: with every digit, whole numbers without a decimal point."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def value(value: Any) -> str:

@@ -26,6 +26,8 @@ from fsd_tune.storage.uri import is_uri
 STATES = (
     TrialState.FINISHED, TrialState.STOPPED, TrialState.FAILED, TrialState.RUNNING, TrialState.INTERRUPTED,
 )  # fmt: skip
+# Scores of a search whose summary does not say how they are made.
+_EARLIER_JUDGE = "mean_of_last_3"
 _TRIAL_COLUMNS = {
     "number": "int64",
     "state": "str",
@@ -104,6 +106,19 @@ class Results:
             return None
         first = self.trials.iloc[0]
         return first if first["state"] == TrialState.FINISHED and not math.isnan(first["score"]) else None
+
+    @property
+    def recommended(self) -> "pd.Series[Any] | None":
+        """The trial with the best last value of all that have not failed (the lowest number among equals).
+
+        It need not have finished. While few trials have finished, it is a better choice than `best`. None before the
+        first report.
+        """
+        trials = self.trials[(self.trials["state"] != TrialState.FAILED) & self.trials["last"].notna()]
+        if trials.empty:
+            return None
+        order = trials.sort_values(["last", "number"], ascending=[self.lower_is_better, True], kind="stable")
+        return order.iloc[0]
 
     @property
     def standard_error(self) -> float | None:
@@ -189,7 +204,7 @@ class Results:
         return load_finished(best), load_tokenizer(best)
 
 
-def load(folder: Path | str, described: bool = False) -> Results:
+def load(folder: Path | str, described: bool = False, judge_by: str | None = None) -> Results:
     """Read a search's folder.
 
     Example:
@@ -200,6 +215,7 @@ def load(folder: Path | str, described: bool = False) -> Results:
         folder: a path or a URI. A folder behind a URI is copied, and `Results.folder` is the copy.
         described: whether `summary.json` and `settings.yaml` must be intact. Without them the trials can be listed,
             but not compared.
+        judge_by: how to score trials, of `JUDGES`; None for what the search recorded.
 
     Returns:
         The results. Files that cannot be read are named in its `problems`.
@@ -209,7 +225,7 @@ def load(folder: Path | str, described: bool = False) -> Results:
     """
     if is_uri(folder):
         with open_for_reading(folder) as copy:
-            return load(copy.folder, described)
+            return load(copy.folder, described, judge_by)
     folder = Path(folder)
     if not folder.is_dir():
         problem = "is a file" if folder.exists() else "no such folder"
@@ -221,10 +237,10 @@ def load(folder: Path | str, described: bool = False) -> Results:
         )
     reader = Reader(folder)
     summary = reader.summary()
-    judge_by = summary.judge_by or "mean_of_last_3"
+    judge_by = judge_by or summary.judge_by or _EARLIER_JUDGE
     if judge_by not in JUDGES:
         reader.problems.append(f"summary.json: judge_by: found `{judge_by}`, accepted: {', '.join(JUDGES)}")
-        judge_by = "mean_of_last_3"
+        judge_by = _EARLIER_JUDGE
     settings_text = reader.text(folder / layout.SETTINGS)
     settings = reader.yaml_mapping(folder / layout.SETTINGS, settings_text)
     if described and reader.problems:

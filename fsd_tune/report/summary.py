@@ -4,10 +4,14 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from fsd_tune.progress import duration, short
+from fsd_tune.report.again import distill_command
 from fsd_tune.report.confirmation import one_line
 from fsd_tune.report.results import STATES, Results
 from fsd_tune.storage import layout
+from fsd_tune.storage.layout import TrialState
 from fsd_tune.storage.uri import is_uri
 
 
@@ -35,6 +39,15 @@ def summary_lines(results: Results, output: str | Path | None = None) -> list[st
         out += [
             f"  best student    {results.metric} {best['score']:.4f}{spread}, trial {best['number']}",
             f"                  {short(configuration)}",
+        ]
+    leader = _unfinished_leader(results)
+    if leader is not None:
+        configuration = {name: leader[name] for name in results.hyperparameters if _present(leader[name])}
+        out += [
+            f"  so far          {results.metric} {leader['last']:.4f} after {_reports(results, leader)}, trial "
+            f"{leader['number']}, {leader['state']}: the best of all trials, but not trained to its end",
+            f"                  {short(configuration)}",
+            f"                  {_to_finish(results, leader)}",
         ]
     if results.confirmation:
         out.append(f"  confirmed       {one_line(results.confirmation)}")
@@ -101,6 +114,7 @@ def summary_document(results: Results) -> dict[str, Any]:
             "score": float(best["score"]),
             "config": {name: _plain(best[name]) for name in results.hyperparameters if _present(best[name])},
         },
+        "recommended": _recommended(results),
         "confirmed": {key: results.confirmation[key] for key in ("winner", "optimism", "differences")}
         if results.confirmation
         else None,
@@ -110,6 +124,39 @@ def summary_document(results: Results) -> dict[str, Any]:
         "trials": results.saved,
         "teacher_passes": summary.memory.passes,
         "wall_seconds": summary.wall_seconds,
+    }
+
+
+def _unfinished_leader(results: Results) -> "pd.Series[Any] | None":
+    """Return the recommended trial if it has not finished; None if it has, because then it is the best student."""
+    leader = results.recommended
+    return None if leader is None or leader["state"] == TrialState.FINISHED else leader
+
+
+def _to_finish(results: Results, leader: "pd.Series[Any]") -> str:
+    """Return how the user can train an unfinished trial to its end."""
+    if leader["state"] == TrialState.STOPPED:
+        return f"ASHA stopped it and kept no checkpoint; train it whole: {distill_command(results, leader)}"
+    if leader["state"] == TrialState.INTERRUPTED:
+        return f"continue it: fsd-tune resume {shlex.quote(str(results.folder))}"
+    return "it still runs"
+
+
+def _reports(results: Results, trial: "pd.Series[Any]") -> str:
+    planned = results.summary.reports
+    return f"{trial['reports']} of {planned} reports" if planned else f"{trial['reports']} reports"
+
+
+def _recommended(results: Results) -> dict[str, Any] | None:
+    leader = results.recommended
+    if leader is None:
+        return None
+    return {
+        "trial": int(leader["number"]),
+        "state": str(leader["state"]),
+        "reports": int(leader["reports"]),
+        "last": float(leader["last"]),
+        "config": {name: _plain(leader[name]) for name in results.hyperparameters if _present(leader[name])},
     }
 
 

@@ -21,6 +21,7 @@ from fsd_tune.search.process_state import preserved_process_state
 from fsd_tune.search.resume import ResumeState, restore_trials
 from fsd_tune.search.wandb_logger import WandbSearchLogger
 from fsd_tune.settings import loader
+from fsd_tune.settings.judging import JUDGE_BY
 from fsd_tune.settings.methods import USES_TEACHER
 from fsd_tune.settings.overrides import flag_of
 from fsd_tune.storage import layout, open_folder
@@ -103,7 +104,7 @@ def resume_search(
             # JSON is YAML.
             given = (overrides or {}).items()
             texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in given}
-            settings = loader.load(look / layout.SETTINGS, texts)
+            settings = loader.load(look / layout.SETTINGS, texts, stored=True)
         keywords = keywords | recorded | {"output": experiment, "resuming": True}
         return run_search(settings, None, options, **keywords)
 
@@ -200,7 +201,7 @@ def _conclude_again(plan: SearchPlan, past: ResumeState, stalled: bool, options:
     summary = SearchSummary.read(folder)
     ending = budget.ended_by(plan.settings, len(past.trials), len(past.trials) - past.ended, stalled)
     ending = ending if ending["not_run"] else summary.ended_by.as_json() or ending
-    summary.update(state="done", identity=plan.identity, inputs=plan.given, ended_by=ending)
+    summary.update(state="done", identity=plan.identity, inputs=plan.given, ended_by=ending, judge_by=JUDGE_BY)
     summary.write(folder)
     tracker = WandbSearchLogger(plan.settings.wandb, folder, summary, options.shown())
     results = load(folder)

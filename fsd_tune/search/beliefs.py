@@ -36,13 +36,9 @@ class FinishedTrials:
     Attributes:
         beliefs: by the trial's number.
         median_gains: by report, over the finished trials that made it.
-
-    Args:
-        judge_by: `search.judge_by` of the settings.
     """
 
-    def __init__(self, judge_by: str) -> None:
-        self._judge_by = judge_by
+    def __init__(self) -> None:
         self._forget()
 
     def _forget(self) -> None:
@@ -62,7 +58,7 @@ class FinishedTrials:
         for number, trial in trials.items():
             if number in self.beliefs or trial.state != TrialState.FINISHED:
                 continue
-            score = final_score(trial, self._judge_by)
+            score = final_score(trial)
             assert score is not None
             self.beliefs[number] = Belief(trial, score, trial.state)
             for report, value in trial.values.items():
@@ -71,19 +67,20 @@ class FinishedTrials:
         self.median_gains |= {report: statistics.median(self._gains[report]) for report in changed}
 
 
-def expected_end(trial: TrialRecord, median_gains: Mapping[int, float], learn_from: str) -> float | None:
-    """Return the score that the sampler learns for a stopped trial; None if the sampler should see it as PRUNED.
+def expected_end(trial: TrialRecord, median_gains: Mapping[int, float]) -> float | None:
+    """Return the score that the sampler learns for a stopped trial; None if the trial has no value.
+
+    It is the last value, plus the median gain of the finished trials from that report to their score, or 0 if none has
+    finished.
 
     Args:
         trial: the stopped trial.
         median_gains: `FinishedTrials.median_gains`.
-        learn_from: `pruned` returns None. `last` returns the value of the last report. `extrapolated` adds the median
-            gain of the finished trials from that report to their score, or 0 if none has finished.
     """
-    if learn_from == "pruned" or not trial.values:
+    if not trial.values:
         return None
     report = max(trial.values)
-    return trial.values[report] + (median_gains.get(report, 0.0) if learn_from == "extrapolated" else 0.0)
+    return trial.values[report] + median_gains.get(report, 0.0)
 
 
 @dataclass

@@ -49,7 +49,7 @@ def stall(settings: Settings, past: Mapping[int, TrialRecord]) -> Stall:
     count = Stall(settings.search.stop_after_stalled)
     for _, trial in sorted(past.items(), key=lambda item: (item[1].ended_at, item[0])):
         if trial.state != TrialState.RUNNING:
-            count.ended(final_score(trial, settings.search.judge_by))
+            count.ended(final_score(trial))
     return count
 
 

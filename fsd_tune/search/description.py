@@ -9,6 +9,7 @@ from typing import Any
 
 from fsd_tune.search.plan import SearchPlan
 from fsd_tune.settings import loader
+from fsd_tune.settings.judging import JUDGE_BY
 from fsd_tune.settings.schema import Asha
 from fsd_tune.storage import artifacts, files, layout
 from fsd_tune.storage.experiment_folder import ExperimentFolder
@@ -50,7 +51,7 @@ def write_description(plan: SearchPlan) -> SearchSummary:
         trials=settings.search.trials,
         reports=(asha or Asha()).reports,
         rungs=rungs(asha.grace, asha.reduction_factor, asha.reports) if asha else [],
-        judge_by=settings.search.judge_by,
+        judge_by=JUDGE_BY,
         select_on=settings.search.model_dump(mode="json")["select_on"],
         selection_examples=len(inputs.dev),
         train_examples=len(inputs.train),

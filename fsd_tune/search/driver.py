@@ -264,17 +264,16 @@ class SearchDriver:
             scheduler.table if scheduler else tuple,
         )
         progress.view = View(progress)
-        judge_by = self.settings.search.judge_by
-        progress.add_past(self.past.trials, judge_by)
+        progress.add_past(self.past.trials)
         earlier = {number: trial.values for number, trial in self.past.trials.items()}
-        search = LoggedSearch(self.plan.experiment, self._metric, self._reports, judge_by, earlier)
+        search = LoggedSearch(self.plan.experiment, self._metric, self._reports, earlier)
         collaborators = Collaborators(
             progress=progress,
             tracker=self._tracker,
             searcher=searcher,
             asha=scheduler,
             ending=ending,
-            students=KeptStudents(finished_scores(self.past.trials, judge_by)),
+            students=KeptStudents(finished_scores(self.past.trials)),
             storage=self._storage,
             new_nodes=nodes.NewNodeWatcher(self.plan.experiment, self.capacity.needs),
         )

@@ -34,12 +34,13 @@ class View:
     def _parts(self) -> Iterator[RenderableType]:
         search = self._search
         yield self._headline()
-        if search.best is not None:
-            score, number, config = search.best
-            configuration = short(config, search.searched)
-            yield _clipped(f"best    {search.metric} {score:.4f} · trial {number}  {configuration}", "bold green")
+        leader = search.leader
+        if leader is not None:
+            trial = f"trial {leader.number}{search.unfinished(leader)}"
+            configuration = short(leader.config, search.searched)
+            yield _clipped(f"best    {search.metric} {leader.value:.4f} · {trial}  {configuration}", "bold green")
         else:
-            yield _clipped("best    no trial has finished yet", "dim")
+            yield _clipped("best    no trial has reported yet", "dim")
         rungs = search.rungs()
         if any(rung.values for rung in rungs):
             yield self._rung_table()

@@ -12,8 +12,11 @@ from typing import Any
 from rich.console import RenderableType
 
 from fsd_tune.progress import Display, duration, short
-from fsd_tune.search.trial_record import TrialRecord, final_score
+from fsd_tune.search.trial_record import TrialRecord
 from fsd_tune.storage.layout import TrialState
+
+# States of ended trials that can be recommended.
+_RECOMMENDED = (TrialState.FINISHED, TrialState.STOPPED)
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,28 @@ class Running:
         return float(self.row.get("train_seconds", math.nan)) / step if step else math.nan
 
 
+@dataclass(frozen=True)
+class Leader:
+    """The trial with the best last value of all trials that have not failed: what the search recommends so far.
+
+    Attributes:
+        value: its last value.
+        number: its number.
+        report: the report that made the value.
+        config: its configuration.
+    """
+
+    value: float
+    number: int
+    report: int
+    config: Mapping[str, Any]
+
+    @property
+    def rank(self) -> tuple[float, int]:
+        """The key that orders leaders; among equal values the first trial is the best, as in the results."""
+        return self.value, -self.number
+
+
 class SearchProgress:
     """The progress of a search: a line for each trial that ends, and a summary of all trials.
 
@@ -59,7 +84,6 @@ class SearchProgress:
         rungs: a function that returns the state of ASHA's rungs; empty without ASHA.
         counts: the number of ended trials by state.
         running: the running trials by number.
-        best: score, number and configuration of the best finished trial; None before there is one.
         view: a renderable that a terminal shows instead of the summary line; None for the line.
     """
 
@@ -79,26 +103,41 @@ class SearchProgress:
         self.rungs = rungs
         self.counts: dict[str, int] = {TrialState.FINISHED: 0, TrialState.STOPPED: 0, TrialState.FAILED: 0}
         self.running: dict[int, Running] = {}
-        self.best: tuple[float, int, Mapping[str, Any]] | None = None
         self.view: RenderableType | None = None
         self._display = display
         self._start_time = time.monotonic()
         self._earlier = 0
+        self._best_ended: Leader | None = None
 
-    def add_past(self, trials: Mapping[int, TrialRecord], judge_by: str) -> None:
+    def add_past(self, trials: Mapping[int, TrialRecord]) -> None:
         """Count the trials of an earlier part of the search.
 
         Args:
             trials: the trials by number; running trials are not counted.
-            judge_by: `search.judge_by` of the settings.
         """
         for number, trial in sorted(trials.items()):
             if trial.state in self.counts:
                 self.counts[trial.state] += 1
-            score = final_score(trial, judge_by)
-            if score is not None and (self.best is None or score > self.best[0]):
-                self.best = (score, number, trial.params)
+            if trial.state in _RECOMMENDED and trial.values:
+                report = max(trial.values)
+                self._consider(Leader(trial.values[report], number, report, trial.params))
         self._earlier = self.ended_trials
+
+    @property
+    def leader(self) -> Leader | None:
+        """The trial that the search recommends so far; None before the first report."""
+        running = [
+            Leader(float(trial.row[self.metric]), number, trial.report, trial.config)
+            for number, trial in list(self.running.items())
+            if self.metric in trial.row
+        ]
+        leaders = [each for each in (self._best_ended, *running) if each is not None and math.isfinite(each.value)]
+        return max(leaders, key=lambda leader: leader.rank, default=None)
+
+    def _consider(self, ended: Leader) -> None:
+        """Keep a trial that has ended if it is the best of them. Its value does not change any more."""
+        if math.isfinite(ended.value) and (self._best_ended is None or ended.rank > self._best_ended.rank):
+            self._best_ended = ended
 
     @property
     def ended_trials(self) -> int:
@@ -156,14 +195,24 @@ class SearchProgress:
             reason: the reason why it stopped or failed.
             score: the score of a finished trial; None for other states.
         """
-        config = self.running.pop(number, Running()).config
+        trial = self.running.pop(number, Running())
+        config = trial.config
         self.counts[state] += 1
-        # Among trials with equal scores the first is the best, as in the results.
-        if score is not None and (self.best is None or (score, -number) > (self.best[0], -self.best[1])):
-            self.best = (score, number, config)
+        if score is not None:
+            self._consider(Leader(score, number, self.reports, config))
+        elif state in _RECOMMENDED and self.metric in trial.row:
+            self._consider(Leader(float(trial.row[self.metric]), number, trial.report, config))
         outcome = f"{self.metric} {score:.4f}" if score is not None else reason
         self._display.line(f"  trial {number:3d} {state:8s} {outcome}  {short(config, self.searched)}".rstrip())
         self._show(force=self.ended_trials == self.trials)
+
+    def unfinished(self, leader: Leader) -> str:
+        """Return how far a leader was trained; empty if it has finished.
+
+        Args:
+            leader: the trial.
+        """
+        return "" if leader.report >= self.reports else f", report {leader.report}/{self.reports}"
 
     def note(self, text: str) -> None:
         """Show a note on the search as a whole.
@@ -175,7 +224,8 @@ class SearchProgress:
 
     def _show(self, force: bool = False) -> None:
         counts = self.counts
-        best = f" · best {self.best[0]:.4f} (trial {self.best[1]})" if self.best else ""
+        leader = self.leader
+        best = "" if leader is None else f" · best {leader.value:.4f} (trial {leader.number}{self.unfinished(leader)})"
         time_left = f" · about {duration(self.seconds_left)} left" if self.seconds_left > 0 else ""
         self._display.live(
             f"  {self.ended_trials}/{self.trials} trials ended ({counts['finished']} finished, {counts['stopped']} "

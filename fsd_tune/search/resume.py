@@ -13,6 +13,7 @@ from fsd_tune.report.results import Results, load
 from fsd_tune.search.kept_students import KeptStudents
 from fsd_tune.search.trial_record import TrialRecord
 from fsd_tune.settings.configuration import picked
+from fsd_tune.settings.judging import JUDGE_BY
 from fsd_tune.settings.loader import Settings
 from fsd_tune.storage import artifacts, checkpoints, json_file, layout
 from fsd_tune.storage.experiment_folder import ExperimentFolder
@@ -57,13 +58,15 @@ def restore_trials(
         experiment: downloads the checkpoint of the best trial to check it; None if `folder` is on a disk.
     """
     experiment = experiment or ExperimentFolder(folder)
-    results = load(folder)
+    results = load(folder, judge_by=JUDGE_BY)
     reports = results.summary.planned_reports
     values = _values(results)
     best = None if results.best is None else int(results.best["number"])
     finished = results.trials[results.trials["state"] == TrialState.FINISHED].dropna(subset="score")
     students = KeptStudents(dict(zip(finished["number"], finished["score"], strict=True)))
     past = ResumeState(notes=[f"{problem}: this trial's part is lost." for problem in results.problems])
+    if results.summary.judge_by not in (None, JUDGE_BY):
+        past.notes.append("scores were means of the last three evaluations; from now on they are last evaluations.")
     for row in results.trials.to_dict("records"):
         number = int(row["number"])
         trial_folder = folder / layout.RESULTS / str(row["folder"])

@@ -1,7 +1,7 @@
 """Suggest parameters for new trials: a Sobol start, then TPE, a Gaussian process, CMA-ES, a grid or random search.
 
 Each suggestion is made from a study in memory of the known trials. The score that the sampler learns for a stopped
-trial is an assumption (`search.learn_from`), so it is never written to the study on disk.
+trial is an assumption (`beliefs.expected_end`), so it is never written to the study on disk.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -42,7 +42,7 @@ class Suggester:
         self.settings = settings
         self.distributions = distributions(settings)
         self._first = first_configurations(settings)
-        self._finished = FinishedTrials(settings.search.judge_by)
+        self._finished = FinishedTrials()
         self._studies = BeliefStudies(self.distributions)
         self._grid = grid.Remaining(settings) if settings.search.sampler == "grid" else None
         self._replayed: list[cmaes.Replayed] = []
@@ -104,12 +104,11 @@ class Suggester:
             trials: the known trials by number.
         """
         self._finished.update(trials)
-        learn_from = self.settings.search.learn_from
         for number, trial in sorted(trials.items()):
             if belief := self._finished.beliefs.get(number):
                 yield belief
             elif trial.state == TrialState.STOPPED:
-                score = expected_end(trial, self._finished.median_gains, learn_from)
+                score = expected_end(trial, self._finished.median_gains)
                 yield Belief(trial, score, TrialState.STOPPED if score is None else TrialState.FINISHED)
             else:
                 yield Belief(trial, None, trial.state)

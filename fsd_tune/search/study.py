@@ -150,4 +150,4 @@ class SearchStudy:
         self._running.clear()
 
     def _score(self, trial: TrialRecord) -> float | None:
-        return final_score(trial, self.settings.search.judge_by)
+        return final_score(trial)

@@ -24,7 +24,7 @@ from fsd_tune.search.kept_students import KeptStudents
 from fsd_tune.search.progress import SearchProgress
 from fsd_tune.search.searcher import StudySearcher, state_at_end
 from fsd_tune.search.wandb_logger import WandbSearchLogger
-from fsd_tune.settings.judging import judge
+from fsd_tune.settings.judging import JUDGE_BY, judge
 from fsd_tune.storage import artifacts, checkpoints, files, layout
 from fsd_tune.storage.experiment_folder import ExperimentFolder
 from fsd_tune.storage.layout import TrialState
@@ -44,14 +44,12 @@ class LoggedSearch:
         experiment: the search's folder.
         metric: the metric that is reported.
         reports: the number of reports of a whole trial.
-        judge_by: `search.judge_by` of the settings.
         earlier: the values of trials of an earlier part of the search, by number and report.
     """
 
     experiment: ExperimentFolder
     metric: str
     reports: int
-    judge_by: str
     earlier: Mapping[int, dict[int, float]] = field(default_factory=dict)
 
 
@@ -215,7 +213,7 @@ class TrialLogger(DriverOnly, Callback):  # type: ignore[misc]
         return self._others.students.admits(trial.config["trial"], self._score(values))
 
     def _score(self, values: Mapping[int, float]) -> float:
-        return judge([values[report] for report in sorted(values)], self._search.judge_by)
+        return judge([values[report] for report in sorted(values)], JUDGE_BY)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Called when a trial ended by itself or was stopped by ASHA.

@@ -9,7 +9,7 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, create_trial
 
-from fsd_tune.settings.judging import judge
+from fsd_tune.settings.judging import JUDGE_BY, judge
 from fsd_tune.storage.layout import TrialState
 
 # Optuna's states by the states of a trial.
@@ -48,24 +48,22 @@ class TrialRecord:
         return [self.values[report] for report in sorted(self.values) if until is None or report <= until]
 
 
-def final_score(trial: TrialRecord, judge_by: str) -> float | None:
+def final_score(trial: TrialRecord) -> float | None:
     """Return a trial's score, or None if it has not finished.
 
     Args:
         trial: the trial.
-        judge_by: `search.judge_by` of the settings.
     """
-    return judge(trial.series(), judge_by) if trial.state == TrialState.FINISHED else None
+    return judge(trial.series(), JUDGE_BY) if trial.state == TrialState.FINISHED else None
 
 
-def finished_scores(trials: Mapping[int, TrialRecord], judge_by: str) -> dict[int, float]:
+def finished_scores(trials: Mapping[int, TrialRecord]) -> dict[int, float]:
     """Return the scores of the finished trials by number.
 
     Args:
         trials: trials by number.
-        judge_by: `search.judge_by` of the settings.
     """
-    scores = {number: final_score(trial, judge_by) for number, trial in trials.items()}
+    scores = {number: final_score(trial) for number, trial in trials.items()}
     return {number: score for number, score in scores.items() if score is not None}
 
 

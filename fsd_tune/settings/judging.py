@@ -1,9 +1,11 @@
-"""The score of a trial from its evaluations (`search.judge_by`)."""
+"""The score of a trial from its evaluations."""
 
 import math
 from collections.abc import Sequence
 
-JUDGES = ("mean_of_last_3", "last")
+# How scores are made. Searches of earlier versions that used the mean of the last three evaluations are still read.
+JUDGE_BY = "last"
+JUDGES = ("mean_of_last_3", JUDGE_BY)
 
 
 def judge(values: Sequence[float], judge_by: str) -> float:

@@ -17,6 +17,7 @@ from fsd_tune.settings.methods import HYPERPARAMETERS, METHODS, USES_FEATURES
 from fsd_tune.settings.normalise import apply_overrides, copy_plain, is_off, normalise
 from fsd_tune.settings.overrides import flag_of, flags, parse_flags
 from fsd_tune.settings.problems import Problems, describe, listed
+from fsd_tune.settings.retired import note_retired, without_retired
 from fsd_tune.settings.schema import (
     SECTIONS,
     Asha,
@@ -107,7 +108,10 @@ class Settings(BaseModel):
 
 
 def load(
-    path: Path | str | None, overrides: Mapping[str, Any] | None = None, places: Mapping[str, str] | None = None
+    path: Path | str | None,
+    overrides: Mapping[str, Any] | None = None,
+    places: Mapping[str, str] | None = None,
+    stored: bool = False,
 ) -> Settings:
     """Return the settings of a YAML file.
 
@@ -117,6 +121,7 @@ def load(
         overrides: {dotted key: value}, which replace the file's. A text value, as `parse_flags` returns it, is
             parsed as YAML; any other is used unchanged.
         places: {dotted key: place}, the places to report for overrides that do not come from a flag.
+        stored: the file is a search's own `settings.yaml`, so settings that are gone since are left out.
 
     Raises:
         InputError: there is a problem. The error lists all of them: those of the file as `file:line: key: ...`, those
@@ -129,13 +134,14 @@ def load(
         (20, Fixed(value=5.0))
     """
     document = yaml_file.Document({}, {}, []) if path is None else yaml_file.read_yaml(path)
+    data = without_retired(document.data) if stored else document.data
     overrides, places = overrides or {}, places or {}
     override_places: dict[KeyPath, str] = {tuple(key.split(".")): places.get(key) or flag_of(key) for key in overrides}
     if path is None:
         override_places.setdefault(("method",), "--method")
     file = "" if path is None else str(path)
     problems = Problems(file, document.lines, document.issues, override_places)
-    return _build(document.data, overrides, problems, complete=path is None)
+    return _build(data, overrides, problems, complete=path is None)
 
 
 def load_section(name: str, values: Mapping[str, Any], places: Mapping[str, str]) -> Any:
@@ -161,6 +167,7 @@ def _build(data: dict[str, Any], overrides: Mapping[str, Any], problems: Problem
     With `complete`, the method's own hyperparameters get their defaults.
     """
     file_method = data.get("method")
+    note_retired(data, problems)
     apply_overrides(data, overrides, problems)
     method = None
     if "method" in data:

@@ -11,6 +11,7 @@ from fsd_tune.errors import InputError, nearest
 from fsd_tune.settings import published
 from fsd_tune.settings.methods import HYPERPARAMETERS, METHODS, OPTIMISATION
 from fsd_tune.settings.problems import Problems
+from fsd_tune.settings.retired import retired_flag
 from fsd_tune.settings.schema import SECTIONS
 from fsd_tune.settings.yaml_file import read_yaml
 
@@ -96,7 +97,7 @@ def unknown_flag(flag: str, known: Iterable[str]) -> str:
     """
     if flag == "--gamma":
         return "unknown flag: there are `--gamma-m`, `--gamma-i`, `--gamma-l` and `--gamma-g`."
-    return f"unknown flag.{nearest(flag, known)}"
+    return retired_flag(flag) or f"unknown flag.{nearest(flag, known)}"
 
 
 def read_configuration_file(path: Path) -> dict[str, Any]:

@@ -57,7 +57,7 @@ _ALL: dict[str, Any] = {
     "data.padding": "published",
     **_WITH_PADDING,
     "memory.algorithm": "published",
-    "search.judge_by": "last",
+    "data.batching": "random",
     "precision": "float32",
 }
 

@@ -237,13 +237,6 @@ class Search(Section):
         default="dev",
         description="examples that trials are judged on: dev, or {holdout: 0.1}, a share of the training split",
     )
-    learn_from: Literal["extrapolated", "pruned", "last"] = Field(
-        default="extrapolated",
-        description="what the sampler sees of a stopped trial: an extrapolated score, a pruned trial or its last score",
-    )
-    judge_by: Literal["mean_of_last_3", "last"] = Field(
-        default="mean_of_last_3", description="score of a trial: the mean of its last three evaluations, or the last"
-    )
     time_budget: Annotated[str | None, BeforeValidator(_read_duration), Accepted(_DURATIONS)] = Field(
         default=None, description="start no new trials after this time: 2h, 30m, 1h30m, 90s; null: no limit"
     )

@@ -164,7 +164,7 @@ class SearchSummary(SummaryPart):
         trials: number of requested trials.
         reports: number of evaluations of a complete trial.
         rungs: reports at which ASHA stops trials; empty without ASHA.
-        judge_by: how evaluations become a score (`search.judge_by`).
+        judge_by: how evaluations become a score: `last`, or of earlier versions `mean_of_last_3`.
         select_on: `dev`, or {"holdout": share of the training split}.
         selection_examples: number of selection examples.
         train_examples: number of examples that a student trains on.

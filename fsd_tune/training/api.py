@@ -16,7 +16,7 @@ from fsd_tune.models.loading import load_tokenizer
 from fsd_tune.progress import Display, short
 from fsd_tune.settings import loader
 from fsd_tune.settings.configuration import resolve
-from fsd_tune.settings.judging import judge
+from fsd_tune.settings.judging import JUDGE_BY, judge
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import USES_TEACHER
 from fsd_tune.settings.schema import Asha
@@ -260,7 +260,7 @@ def _distill(
     display.line(f"distil: {short(config)}, {distiller.steps_total} steps on {spec.device} in {spec.precision}")
 
     def score(reports: list[dict[str, Any]]) -> float:
-        return judge([report[inputs.task.metric] for report in reports], settings.search.judge_by)
+        return judge([report[inputs.task.metric] for report in reports], JUDGE_BY)
 
     def summarise(reports: list[dict[str, Any]]) -> dict[str, Any]:
         return {"score": score(reports), "teacher/score": teacher_score, "state": "finished"}
@@ -305,7 +305,7 @@ def _record(
         "examples": len(inputs.dev),
         "train_examples": len(inputs.train),
         "select_on": settings.search.model_dump(mode="json")["select_on"],
-        "judge_by": settings.search.judge_by,
+        "judge_by": JUDGE_BY,
         "student": {"layers": settings.student.layers, "start": settings.student.start},
         "versions": versions(),
     }

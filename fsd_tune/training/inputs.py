@@ -16,6 +16,7 @@ from fsd_tune.models.loading import ModelInfo, check_fit, checked_tokenizer, rea
 from fsd_tune.models.model_config import read_config
 from fsd_tune.models.student_init import check_source, init_source, source_flag
 from fsd_tune.models.tokenizer_match import check_tokens
+from fsd_tune.settings.judging import JUDGE_BY
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import NEEDS_EQUAL_WIDTHS
 from fsd_tune.storage.model_record import ModelRecord
@@ -173,6 +174,6 @@ def shared_facts(settings: Settings, spec: MemorySpec, metric: str) -> dict[str,
         "task": spec.task.id,
         "metric": metric,
         "select_on": settings.search.model_dump(mode="json")["select_on"],
-        "judge_by": settings.search.judge_by,
+        "judge_by": JUDGE_BY,
         "dev split": split_digest(spec.dev),
     }

@@ -26,7 +26,7 @@ class Student:
 
     @property
     def score(self) -> float:
-        """The selection metric, judged over the evaluations as `search.judge_by` says."""
+        """The selection metric at the last evaluation."""
         return float(self.record["score"])
 
     @property

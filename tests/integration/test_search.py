@@ -45,7 +45,7 @@ def finished(ray_session, glue, teacher, tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished")
     file = folder / "space.yaml"
     file.write_text(SPACE)
-    settings = loader.load(file, loader.parse_flags(["--judge-by=last"]))
+    settings = loader.load(file)
     return search.run(settings, task="sst2", teacher=str(teacher), data=glue, output=folder / "R")
 
 
@@ -142,7 +142,7 @@ def test_deterministic_with_one_worker(run, space):
 
 
 def test_again_continues_and_pays_nothing(run, space, finished, copy):
-    settings = ("--judge-by=last", "--trials=7")
+    settings = ("--trials=7",)
     with pytest.raises(
         InputError, match=r"holds another search.*space\.batch_size 8 there, 4 now; search\.seed 0 there"
     ):

@@ -12,6 +12,7 @@ from fsd_tune.evaluation.confirm.inputs import Configuration, ConfirmationPlan
 from fsd_tune.evaluation.confirm.run_store import FinishedRun, RunRequest
 from fsd_tune.evaluation.confirm.sequential import confidence_sequence
 from fsd_tune.report.intervals import LEVEL, RESAMPLES, example_error, mean_and_deviation
+from fsd_tune.settings.judging import JUDGE_BY
 from fsd_tune.storage import artifacts
 
 
@@ -99,7 +100,7 @@ def confirmation_summary(
     return {
         "task": plan.spec.task.id,
         "metric": results.metric,
-        "judge_by": plan.searched.settings.search.judge_by,
+        "judge_by": JUDGE_BY,
         "dev_examples": len(plan.inputs.dev),
         "search_trials": len(results.trials),
         "search_seed": plan.searched.seed,

@@ -230,7 +230,7 @@ def read_finished_search(folder: Path, prefix: str = "") -> FinishedSearch:
     """
     try:
         results = load(folder, described=True)
-        settings = loader.load(folder / layout.SETTINGS)
+        settings = loader.load(folder / layout.SETTINGS, stored=True)
     except InputError as error:
         raise InputError([f"{prefix}{problem}" for problem in error.problems], error.hint) from None
     summary = results.summary

@@ -55,7 +55,7 @@ class FinishedRun:
 
     @property
     def score(self) -> float | None:
-        """The score by `judge_by`; None if the run failed."""
+        """The score; None if the run failed."""
         return float(self.record["score"]) if self.record["state"] == TrialState.FINISHED else None
 
 

@@ -13,7 +13,7 @@ from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.models.folder import write_model
 from fsd_tune.models.loading import load_tokenizer
 from fsd_tune.models.quiet import quiet_transformers
-from fsd_tune.settings.judging import judge
+from fsd_tune.settings.judging import JUDGE_BY, judge
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import USES_MEMORY
 from fsd_tune.storage import remote_copies
@@ -71,7 +71,7 @@ class RunWorker:
             reason = f"diverged: {last['diverged']}"
             return record | {"state": str(TrialState.FAILED), "reason": reason, "score": None}, None
         values = [row[metric] for row in rows]
-        score = judge(values, self._settings.search.judge_by)
+        score = judge(values, JUDGE_BY)
         record |= {"state": str(TrialState.FINISHED), "reason": "", "score": score, "last": last[metric]}
         record["values"] = values
         if student is not None:

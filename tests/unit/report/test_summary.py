@@ -134,3 +134,45 @@ def test_hyperparameters_that_the_best_does_not_use_are_left_out(tmp_path):
     config = summary.summary_document(results)["best"]["config"]
     assert config == {"method": "kd", "alpha": 0.5, "temperature": 3.0, "epochs": 2}
     json.dumps(config)
+
+
+def leading(tmp_path, state):
+    """A finished trial at 0.6, and one that is ahead of it after 3 of 10 reports."""
+    folder = tmp_path / "L"
+    result_folders.write_frame(folder)
+    rng = random.Random(3)
+    for number, values, ending in (
+        (0, [0.5, 0.9] + [0.6] * 8, "finished"),
+        (1, [0.5, 0.5, 0.7], state),
+        (2, [0.8], "failed"),
+    ):
+        rows = [result_folders.report(index, score) for index, score in enumerate(values, start=1)]
+        result_folders.write_trial(folder, number, result_folders.configuration(rng), rows, ending)
+    return load(folder)
+
+
+@pytest.mark.parametrize(
+    ("state", "how"),
+    [
+        ("stopped", "ASHA stopped it and kept no checkpoint; train it whole: fsd-tune distill "),
+        (None, "continue it: fsd-tune resume "),
+    ],
+)
+def test_the_best_of_all_trials_is_named_although_it_has_not_finished(tmp_path, state, how):
+    results = leading(tmp_path, state)
+    assert results.best is not None and results.best["number"] == 0
+    lines = summary.summary_lines(results)
+    said = value(lines, "so far  ")
+    assert said.startswith("accuracy 0.7000 after 3 of 10 reports, trial 1, ")
+    assert [line for line in lines if line.strip().startswith(how)]
+    document = summary.summary_document(results)
+    assert document["best"]["trial"] == 0
+    found = document["recommended"]
+    assert (found["trial"], found["reports"], found["last"]) == (1, 3, 0.7) and found["config"]["method"] == "fsd_ilg"
+    json.dumps(document)
+
+
+def test_a_finished_leader_is_the_best_student_alone(tmp_path):
+    results = leading(tmp_path, "failed")
+    assert not any("so far" in line for line in summary.summary_lines(results))
+    assert summary.summary_document(results)["recommended"]["trial"] == 0

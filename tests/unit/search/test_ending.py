@@ -23,7 +23,7 @@ def store(monkeypatch):
 
 def logger_of(ending, folder, closed):
     searcher = SimpleNamespace(close=lambda: closed.append(1))
-    search = LoggedSearch(ExperimentFolder(folder), "accuracy", 4, "last")
+    search = LoggedSearch(ExperimentFolder(folder), "accuracy", 4)
     return TrialLogger(search, Collaborators(None, None, searcher, ending=ending))  # type: ignore[arg-type]
 
 

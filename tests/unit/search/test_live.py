@@ -42,7 +42,7 @@ def test_everything_is_in_view(search, width):
     lines = drawn(search, width)
     assert all(len(line) <= width for line in lines)
     assert "1/8 ended: 0 finished · 1 stopped · 2 running" in lines[0]
-    assert lines[1] == "best    no trial has finished yet"
+    assert lines[1] == "best    accuracy 0.6250 · trial 1, report 2/4  alpha=0.25"
     text = [" ".join(line.split()) for line in lines]
     assert "ASHA, report reached stopped best must reach" in text
     assert "1/4 3 2 0.6000 0.5500" in text and "3/4 0 0 – –" in text

@@ -13,14 +13,15 @@ def test_a_search_can_be_followed(capsys, clock):
     search.started(1, {"alpha": 0.5})
     clock.now += 20
     search.reported(1, {"report": 1, "accuracy": 0.4})
-    assert shown(capsys) == ["  0/4 trials ended (0 finished, 0 stopped, 0 failed) · 2 running"]
+    assert shown(capsys)[0].endswith(" · 2 running · best 0.4000 (trial 1, report 1/4)")
     clock.now += 20
     search.ended(1, "stopped", "ASHA at report 1", None)
     lines = shown(capsys)
     assert lines[0] == "  trial   1 stopped  ASHA at report 1  alpha=0.5"
     # One of four trials ended in 40 s: about 120 s are left.
     assert lines[1] == (
-        "  1/4 trials ended (0 finished, 1 stopped, 0 failed) · 1 running · about 2 min 00 s left"
+        "  1/4 trials ended (0 finished, 1 stopped, 0 failed) · 1 running · best 0.4000 (trial 1, report 1/4)"
+        " · about 2 min 00 s left"
     )  # fmt: skip
     clock.now += 20
     search.ended(0, "finished", "", 0.8125)
@@ -37,6 +38,28 @@ def test_a_search_can_be_followed(capsys, clock):
     assert lines[-1] == "  4/4 trials ended (2 finished, 1 stopped, 1 failed) · 0 running · best 0.8125 (trial 0)"
 
 
+def leader_of(search):
+    leader = search.leader
+    return None if leader is None else (leader.number, leader.value, leader.report)
+
+
+def test_the_best_is_of_all_trials_by_their_last_values(capsys, clock):
+    search = SearchProgress(Display(), 5, "accuracy", 4, [])
+    assert leader_of(search) is None
+    search.ended(0, "finished", "", 0.7)
+    for number, values in ((1, (0.9, 0.6)), (2, (0.8,)), (3, (0.75, float("nan"))), (4, (0.95,))):
+        search.started(number, {})
+        for report, value in enumerate(values, start=1):
+            search.reported(number, {"report": report, "accuracy": value})
+    search.ended(4, "failed", "its worker died", None)
+    assert leader_of(search) == (2, 0.8, 1)
+    search.ended(2, "stopped", "ASHA at report 1", None)
+    assert leader_of(search) == (2, 0.8, 1)
+    search.ended(1, "finished", "", 0.8)
+    # Among equal values the first trial is the best.
+    assert leader_of(search) == (1, 0.8, 4)
+
+
 def test_running_trials_count_by_their_reports(capsys, clock):
     search = SearchProgress(Display(), 4, "accuracy", 4, [])
     search.started(0, {})
@@ -51,9 +74,9 @@ def test_running_trials_count_by_their_reports(capsys, clock):
 def test_a_continued_search_counts_what_was_done_but_not_its_time(capsys, clock):
     search = SearchProgress(Display(), 10, "accuracy", 4, [])
     states = ["finished"] * 4 + ["stopped"] * 2 + ["running"]
-    values = {number: {1: 0.9 if number == 3 else 0.1 * number} for number in range(len(states))}
+    values = {number: {4: 0.9 if number == 3 else 0.1 * number} for number in range(len(states))}
     past = {number: TrialRecord({}, state, values[number]) for number, state in enumerate(states)}
-    search.add_past(past, "last")
+    search.add_past(past)
     search.started(6, {})
     assert shown(capsys) == [
         "  6/10 trials ended (4 finished, 2 stopped, 0 failed) · 1 running · best 0.9000 (trial 3)"

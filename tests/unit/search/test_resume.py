@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from fsd_tune.report.compare import differences
 from fsd_tune.report.results import load
+from fsd_tune.search.folder import identifying_settings
 from fsd_tune.search.resume import restore_trials
 from fsd_tune.settings import loader
 from fsd_tune.storage import checkpoints
@@ -177,3 +179,25 @@ def test_a_damaged_file_of_one_trial_costs_no_other(folder, settings):
     (broken / "config.json").write_text('{"trial": 1, "conf')
     past = restore_trials(folder, settings, errored=False)
     assert list(past.trials) == [0] and "0001_abc/config.json: is not JSON" in past.notes[0]
+
+
+def test_a_search_of_an_earlier_version_goes_on_by_last_evaluations(folder):
+    """Its settings name what is gone, and by the means of the last three another trial would be the best."""
+    (folder / "settings.yaml").write_text(
+        SPACE.replace("4}\nasha", "4, judge_by: mean_of_last_3, learn_from: last}\nasha")
+    )
+    summary = json.loads((folder / "summary.json").read_text())
+    (folder / "summary.json").write_text(json.dumps(summary | {"judge_by": "mean_of_last_3"}))
+    for number, values in enumerate(((0.9, 0.9, 0.9, 0.6), (0.5, 0.6, 0.7, 0.8))):
+        trial = write_trial(folder, number, 4, "finished", at=(4,), done=True)
+        rows = [{"report": r, "accuracy": value, "step": r} for r, value in enumerate(values, start=1)]
+        (trial / "reports.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = loader.load(folder / "settings.yaml", stored=True)
+    past = restore_trials(folder, settings, errored=False)
+    assert past.ended == 2 and ["last evaluations" in note for note in past.notes] == [True]
+    shutil.rmtree(folder / "results/0001_abc/checkpoint_000004")
+    past = restore_trials(folder, settings, errored=False)
+    assert past.trials[1].state == "running" and past.trials[0].state == "finished"
+    stored = identifying_settings(settings)
+    earlier = stored | {"search": stored["search"] | {"judge_by": "mean_of_last_3", "learn_from": "last"}}
+    assert differences({"settings": earlier}, {"settings": stored}) == []

@@ -16,7 +16,6 @@ from fsd_tune.search.beliefs import FinishedTrials, expected_end
 from fsd_tune.search.samplers import Suggester, start_up_trials
 from fsd_tune.search.study import SearchStudy, quiet_optuna
 from fsd_tune.search.trial_record import TrialRecord, final_score, frozen_trial
-from fsd_tune.settings import judging
 from fsd_tune.settings.configuration import distributions, sample, unconditional
 
 KD = """
@@ -95,7 +94,7 @@ def test_the_record_says_what_happened(load, make, tmp_path):
     assert [trial.state for trial in trials] == [
         TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.FAIL,
     ]  # fmt: skip
-    assert trials[0].value == pytest.approx((0.6 + 0.7 + 0.9) / 3)
+    assert trials[0].value == 0.9
     assert trials[1].value == 0.4
     assert [trial.intermediate_values for trial in trials] == [
         {1: 0.5, 2: 0.6, 3: 0.7, 4: 0.9},
@@ -104,15 +103,6 @@ def test_the_record_says_what_happened(load, make, tmp_path):
         {},
     ]
     assert all(set(trial.params) == set(distributions(load())) for trial in trials)
-
-
-def test_judged_by_the_last_evaluation(load, make, tmp_path):
-    record = make(load(KD, "--judge-by=last"))
-    number, _ = record.ask()
-    for report, value in enumerate([0.5, 0.6, 0.7, 0.9], start=1):
-        record.report(number, report, value)
-    record.tell(number, "finished")
-    assert stored(tmp_path / "study.db")[0].value == 0.9
 
 
 def test_reports_arrive_while_a_trial_runs_and_may_be_repeated(load, make, tmp_path):
@@ -150,33 +140,28 @@ def test_what_the_sampler_is_told_of_a_stopped_trial():
     ]
     stopped = TrialRecord({}, "stopped", {1: 0.30, 2: 0.40})
 
-    def end(trial, learn_from, judge_by="last", others=finished):
-        known = FinishedTrials(judge_by)
+    def end(trial, others=finished):
+        known = FinishedTrials()
         known.update(dict(enumerate(others)))
-        return expected_end(trial, known.median_gains, learn_from)
+        return expected_end(trial, known.median_gains)
 
-    # The means of their last three are 0.70, 0.70 and 0.67, which is 0.10, 0.00 and 0.02 above their report 2.
-    assert end(stopped, "extrapolated", "mean_of_last_3") == pytest.approx(0.42)
-    # The last ones are 0.20, 0.00 and 0.03 above it.
-    assert end(stopped, "extrapolated") == pytest.approx(0.43)
-    assert end(stopped, "extrapolated", others=[]) == 0.40
-    assert end(stopped, "last") == 0.40
-    assert end(stopped, "pruned") is None
-    assert end(TrialRecord({}, "stopped", {}), "extrapolated") is None
+    # The last values are 0.20, 0.00 and 0.03 above those of report 2.
+    assert end(stopped) == pytest.approx(0.43)
+    assert end(stopped, others=[]) == 0.40
+    assert end(TrialRecord({}, "stopped", {})) is None
 
 
 def slow_suggestion(suggester, number, trials, kind):
     """A suggestion from a study that is built for it alone, with Optuna's own sampler and a median for each trial."""
-    search = suggester.settings.search
     finished = [trial for trial in trials.values() if trial.state == "finished"]
     study = optuna.create_study(direction="maximize")
     ended = []
     for _, trial in sorted(trials.items()):
-        score, state = final_score(trial, search.judge_by), trial.state
-        if state == "stopped" and search.learn_from != "pruned" and trial.values:
+        score, state = final_score(trial), trial.state
+        if state == "stopped" and trial.values:
             report = max(trial.values)
-            gains = [judging.judge(t.series(), search.judge_by) - t.values[report] for t in finished]
-            gain = statistics.median(gains) if gains and search.learn_from == "extrapolated" else 0.0
+            gains = [t.series()[-1] - t.values[report] for t in finished]
+            gain = statistics.median(gains) if gains else 0.0
             score, state = trial.values[report] + gain, "finished"
         study.add_trial(frozen_trial(trial, score, state, suggester.distributions))
         if state == "finished" and trial.generation is not None and score is not None:
@@ -197,19 +182,11 @@ def slow_suggestion(suggester, number, trials, kind):
 
 @quiet_optuna()
 @pytest.mark.parametrize(
-    ("space", "kind", "learn_from", "trials"),
-    [
-        (KD, "tpe", "extrapolated", 40),
-        (METHODS, "tpe", "extrapolated", 40),
-        (METHODS, "tpe", "pruned", 24),
-        (KD, "cmaes", "last", 40),
-        (KD, "cmaes", "extrapolated", 40),
-        (KD, "gp", "extrapolated", 12),
-    ],
+    ("space", "kind", "trials"), [(KD, "tpe", 40), (METHODS, "tpe", 40), (KD, "cmaes", 40), (KD, "gp", 12)]
 )
-def test_what_is_kept_between_suggestions_changes_none(load, space, kind, learn_from, trials):
+def test_what_is_kept_between_suggestions_changes_none(load, space, kind, trials):
     """Trials end in another order than they began in, so that scores, states and CMA-ES generations change later."""
-    suggester = Suggester(load(space, f"--sampler={kind}", f"--learn-from={learn_from}"))
+    suggester = Suggester(load(space, f"--sampler={kind}"))
     past: dict[int, TrialRecord] = {}
     running: list[int] = []
     rng = random.Random(1)
@@ -247,7 +224,7 @@ def test_many_past_trials_are_stored_as_optuna_stores_one_by_one(load, make, tmp
         if number in (3, 4):
             one_by_one.enqueue_trial({})
         else:
-            score = final_score(past[number], "mean_of_last_3")
+            score = final_score(past[number])
             one_by_one.add_trial(frozen_trial(past[number], score, past[number].state, distributions(load())))
     expected, found = one_by_one.trials, stored(tmp_path / "study.db")
     for trial in (*expected, *found):
@@ -258,9 +235,8 @@ def test_many_past_trials_are_stored_as_optuna_stores_one_by_one(load, make, tmp
     assert bulk.ask()[0] == 3, "waiting trials first"
 
 
-@pytest.mark.parametrize("learn_from", ["extrapolated", "pruned", "last"])
-def test_a_record_rebuilt_from_the_past_is_the_record(load, make, tmp_path, learn_from):
-    settings = load(KD, f"--learn-from={learn_from}")
+def test_a_record_rebuilt_from_the_past_is_the_record(load, make, tmp_path):
+    settings = load(KD)
     record = make(settings)
     play(record, 8, stop=lambda n: {2: 1, 5: 2}.get(n), fail=lambda n: n == 3)
     make(settings, past=copy.deepcopy(record.trials), file="again.db")
@@ -337,28 +313,23 @@ def test_the_sampler_learns(load, make):
     assert sum(abs(config["alpha"] - 0.4) for config in late) / len(late) < 0.2
 
 
-def test_the_sampler_learns_by_the_strategy(load, make):
-    """Of three good trials each strategy thinks another the best: the suggestions differ."""
+def test_the_sampler_learns_the_expected_ends(load, make):
+    """By its own value the finished trial or the longer stopped one would be the best."""
 
     def known(alpha, state, *values):
         params = {"alpha": alpha, "temperature": 5.0, "learning_rate": 1e-4, "batch_size": 16}
         return TrialRecord(params, state, dict(enumerate(values, start=1)))
 
     past = {
-        0: known(0.1, "finished", 0.3, 0.5, 0.6, 0.7),  # a gain of 0.3 from report 1, of 0.1 from report 2
-        1: known(0.5, "stopped", 0.65),  # extrapolated to 0.95
-        2: known(0.9, "stopped", 0.3, 0.7),  # extrapolated to 0.8
+        0: known(0.1, "finished", 0.3, 0.5, 0.6, 0.7),  # a gain of 0.4 from report 1, of 0.2 from report 2
+        1: known(0.5, "stopped", 0.65),  # extrapolated to 1.05
+        2: known(0.9, "stopped", 0.3, 0.7),  # extrapolated to 0.9
         3: known(0.3, "stopped", 0.1),
         4: known(0.7, "stopped", 0.1),
     }
-    best = {"pruned": 0.1, "extrapolated": 0.5, "last": 0.9}
-    for learn_from, alpha in best.items():
-        suggested = [
-            make(load(KD, f"--learn-from={learn_from}", f"--seed={seed}"), past=past).ask()[1]["alpha"]
-            for seed in range(4)
-        ]
-        distances = {name: sum(abs(value - near) for value in suggested) for name, near in best.items()}
-        assert min(distances, key=distances.__getitem__) == learn_from, (alpha, suggested)
+    suggested = [make(load(KD, f"--seed={seed}"), past=past).ask()[1]["alpha"] for seed in range(4)]
+    distances = {near: sum(abs(value - near) for value in suggested) for near in (0.1, 0.5, 0.9)}
+    assert min(distances, key=distances.__getitem__) == 0.5, suggested
 
 
 def test_the_first_configurations_come_first(load, make):
@@ -442,9 +413,7 @@ def test_a_failed_trial_keeps_the_others_suggestions_coming(load, make, tmp_path
     states = [trial.state for trial in stored(tmp_path / "study.db")]
     assert states.count(TrialState.FAIL) == 3 and states.count(TrialState.COMPLETE) == 9
     scores = [trial.value for trial in stored(tmp_path / "study.db") if trial.state == TrialState.COMPLETE]
-    assert scores == [
-        judging.judge(t.series(), "mean_of_last_3") for t in record.trials.values() if t.state == "finished"
-    ]
+    assert scores == [t.series()[-1] for t in record.trials.values() if t.state == "finished"]
 
 
 def test_an_unwritable_place_is_the_systems_error(load, tmp_path):
@@ -505,14 +474,15 @@ def test_the_sampler_beats_random_on_a_bowl(load, make, sampler, trials, seeds, 
 
 
 @pytest.mark.parametrize("sampler", ["cmaes", "gp"])
-def test_every_sampler_learns_by_the_strategy(load, make, sampler):
+def test_every_sampler_learns_the_expected_ends(load, make, monkeypatch, sampler):
     """What is made of the stopped trials decides what is suggested next."""
-    suggested = {}
-    for learn_from in ("extrapolated", "pruned", "last"):
-        record = make(load(NUMBERS, f"--sampler={sampler}", f"--learn-from={learn_from}", "--trials=16", *PLANE))
+    suggested = set()
+    for expected in (expected_end, lambda trial, gains: None, lambda trial, gains: trial.series()[-1]):
+        monkeypatch.setattr("fsd_tune.search.samplers.expected_end", expected)
+        record = make(load(NUMBERS, f"--sampler={sampler}", "--trials=16", *PLANE))
         play(record, 10, stop=lambda n: 1 + n % 3 if n % 2 else None)
-        suggested[learn_from] = record.ask()[1]["alpha"]
-    assert len(set(suggested.values())) == 3, suggested
+        suggested.add(record.ask()[1]["alpha"])
+    assert len(suggested) == 3, suggested
 
 
 @pytest.mark.parametrize("sampler", ["cmaes", "gp"])
@@ -538,8 +508,8 @@ def test_cmaes_goes_on_generation_by_generation_with_several_workers(load, make)
 
 
 def test_cmaes_learns_nothing_from_what_it_is_not_told(load, make):
-    record = make(load(NUMBERS, "--sampler=cmaes", "--learn-from=pruned"))
-    play(record, 20, stop=lambda number: 1)
+    record = make(load(NUMBERS, "--sampler=cmaes"))
+    play(record, 20, fail=lambda number: True)
     assert {trial.generation for trial in record.trials.values()} == {None, 0}
 
 

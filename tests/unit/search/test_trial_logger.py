@@ -18,7 +18,7 @@ class Progress:
 
 
 def logger_in(folder, progress, tracker=None, searcher=None):
-    search = LoggedSearch(ExperimentFolder(folder), "accuracy", 3, "last")
+    search = LoggedSearch(ExperimentFolder(folder), "accuracy", 3)
     return TrialLogger(search, Collaborators(progress, tracker, searcher))
 
 

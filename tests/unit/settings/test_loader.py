@@ -48,8 +48,8 @@ def test_defaults_are_those_of_the_interface(tmp_path: Path) -> None:
         data: {max_length: 128, padding: masked, batching: random, train_limit: null}
         loss: {layers: penultimate, distance: relative, weights: null}
         memory: {centroids: null, algorithm: kmeans, spool_limit_gb: 50}
-        search: {trials: 64, seed: 0, sampler: tpe, first: [], select_on: dev, learn_from: extrapolated,
-                 judge_by: mean_of_last_3, time_budget: null, stop_after_stalled: null}
+        search: {trials: 64, seed: 0, sampler: tpe, first: [], select_on: dev, time_budget: null,
+                 stop_after_stalled: null}
         asha: {reports: 10, grace: 1, reduction_factor: 3}
         precision: auto
         resources:
@@ -129,8 +129,15 @@ BAD = [
         "tpe, random, grid, cmaes, gp",
         "`tpe`?",
     ),
-    (KD + "search: {learn_from: prune}\n", S + "5: search.learn_from: found text 'prune'", "Did you mean `pruned`?"),
-    (KD + "search: {judge_by: 3}\n", S + "5: search.judge_by: found 3, but must be one of mean_of_last_3, last."),
+    (
+        KD + "search: {learn_from: pruned}\n",
+        S + "5: search.learn_from: found text 'pruned', but this setting is gone: the sampler always learns",
+    ),
+    (
+        KD + "search: {judge_by: mean_of_last_3}\n",
+        S
+        + "5: search.judge_by: found text 'mean_of_last_3', but this setting is gone: a trial's score is its last evaluation",
+    ),
     (
         KD + "search: {sampler: grid}\n",
         S + "4: space.temperature: is a range without steps, but search.sampler is grid: give a `step:` or a choice.",
@@ -713,3 +720,25 @@ def test_a_flag_fixes_a_value_in_the_first_configurations_too(tmp_path):
     assert settings.search.first == ({"temperature": 2.0},)
     with pytest.raises(InputError, match="first"):
         load(path, {"space.temperature": "{low: 5, high: 6}"})
+
+
+def test_values_of_retired_settings_that_are_still_true_are_no_mistake(tmp_path: Path) -> None:
+    text = KD + "search: {trials: 7, learn_from: extrapolated, judge_by: last}\n"
+    assert _load(tmp_path, text) == _load(tmp_path, KD + "search: {trials: 7}\n")
+
+
+def test_a_stored_file_of_an_earlier_version_is_read_without_what_is_gone(tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text(KD + "search: {trials: 7, learn_from: pruned, judge_by: mean_of_last_3}\n", encoding="utf-8")
+    assert load(path, stored=True) == _load(tmp_path, KD + "search: {trials: 7}\n")
+    path.write_text(KD + "search: {trials: 7, learns: pruned, judge_by: last}\n", encoding="utf-8")
+    with pytest.raises(InputError) as caught:
+        load(path, stored=True)
+    (problem,) = caught.value.problems
+    assert "search.learns: unknown key" in problem
+
+
+@pytest.mark.parametrize("flag", ["--judge-by=last", "--search-judge-by=last", "--learn_from=pruned"])
+def test_a_flag_that_is_gone_says_what_replaced_it(flag: str) -> None:
+    with pytest.raises(InputError, match=r"this setting is gone: .*; remove it\."):
+        parse_flags([flag])

@@ -21,14 +21,14 @@ def settings(method="fsd_i", **values):
 def chosen(made):
     return (
         made.data.padding, made.loss.distance, made.student.memory_start, made.memory.algorithm,
-        made.optimizer.model_dump(), made.search.judge_by, made.precision,
+        made.optimizer.model_dump(), made.data.batching, made.precision,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_true_sets_what_the_published_code_does(method):
     made = settings(method, published=True)
-    assert chosen(made) == ("published", "raw", "published", "published", STEPS, "last", "float32")
+    assert chosen(made) == ("published", "raw", "published", "published", STEPS, "random", "float32")
     assert Settings.from_dict(yaml.safe_load(dump(made))) == made
     assert made.published is True
 
@@ -59,11 +59,11 @@ def test_layer_pairs_follow_the_script(method, value, layers):
 def test_what_is_given_wins():
     made = settings(
         "fsd_l", published=True, data={"padding": "masked"}, loss={"layers": "all"}, optimizer={"epsilon": "torch"},
-        search={"judge_by": "mean_of_last_3"}, precision="bf16",
+        search={"trials": 9}, precision="bf16",
     )  # fmt: skip
     assert made.optimizer.model_dump() == STEPS | {"epsilon": "torch"}
     assert (made.data.padding, made.loss.layers, made.loss.distance) == ("masked", "all", "raw")
-    assert (made.search.judge_by, made.precision, made.search.trials) == ("mean_of_last_3", "bf16", 64)
+    assert (made.precision, made.search.trials) == ("bf16", 9)
     lines = published.lines(made.published, made.methods, yaml.safe_load(dump(made)))
     assert "data.padding: masked, set by you (published: published)" in lines
     assert "loss.distance: raw" in lines and "precision: bf16, set by you (published: float32)" in lines
