@@ -30,7 +30,7 @@ def modified(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 def test_the_protocol_is_continued_after_a_kill(tmp_path):
     glue_folders.write_glue(tmp_path / "glue", train=80, dev=24, tasks=("rte",))
     tiny.write_base(tmp_path / "base")
@@ -41,7 +41,7 @@ def test_the_protocol_is_continued_after_a_kill(tmp_path):
             process = subprocess.Popen(
                 command(tmp_path, temporary), stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
             )
-        deadline = time.monotonic() + 900
+        deadline = time.monotonic() + 1500
         while not any(task.rglob("confirm/runs/*.json")):
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline
@@ -50,7 +50,7 @@ def test_the_protocol_is_continued_after_a_kill(tmp_path):
         gone(process)
         before = modified(task)
     with short_folder() as temporary:
-        again = subprocess.run(command(tmp_path, temporary), capture_output=True, text=True, timeout=900, check=False)
+        again = subprocess.run(command(tmp_path, temporary), capture_output=True, text=True, timeout=1800, check=False)
     assert again.returncode == 0, again.stderr
     after = modified(task)
     assert before.items() <= after.items(), "what had ended was made again"
