@@ -135,8 +135,7 @@ BAD = [
     ),
     (
         KD + "search: {judge_by: mean_of_last_3}\n",
-        S
-        + "5: search.judge_by: found text 'mean_of_last_3', but this setting is gone: a trial's score is its last evaluation",
+        S + "5: search.judge_by: found text 'mean_of_last_3', but this setting is gone: a trial's score is its",
     ),
     (
         KD + "search: {sampler: grid}\n",
