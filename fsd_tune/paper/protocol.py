@@ -21,7 +21,7 @@ _SMALL: dict[str, Any] = {
     "student.layers": 3,
     "student.freeze_embeddings": True,
     "data.max_length": 64,
-    "data.train_limit": 800,
+    "data.train_limit": 600,
     "memory.centroids": 50,
     "search.trials": 4,
     # One evaluation, at the end.
