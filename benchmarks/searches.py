@@ -9,8 +9,9 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from rich.console import Console
@@ -119,6 +120,12 @@ def parse() -> argparse.Namespace:
     return given
 
 
+def refuse(problems: Sequence[str]) -> NoReturn:
+    """End with one line for each problem, and the code of wrong input."""
+    print("\n".join(f"error: {problem}" for problem in problems), file=sys.stderr)
+    sys.exit(2)
+
+
 def main() -> None:
     """Replay what is missing, print the ratios, draw the regrets."""
     given = parse()
@@ -126,10 +133,10 @@ def main() -> None:
     try:
         read = tables.read(places)
     except tables.TableError as error:
-        sys.exit(f"error: {error}".replace("\n", "\nerror: "))
+        refuse(str(error).splitlines())
     unknown = sorted(set(given.only or ()) - {table.name for table in read})
     if unknown:
-        sys.exit(f"error: --only: found {', '.join(unknown)}, but there are {', '.join(t.name for t in read)}")
+        refuse([f"--only: found {', '.join(unknown)}, but must be of {', '.join(table.name for table in read)}"])
     read = [table for table in read if given.only is None or table.name in given.only]
     skipped = ""
     if given.syne_tune:

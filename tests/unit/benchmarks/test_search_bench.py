@@ -196,3 +196,12 @@ def test_a_run_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
     assert set(json.loads(json.dumps(report))["ratios"]["25"]) == {"value", "low", "high"}
     picture.draw(found, report, tmp_path / "picture.png")
     assert (tmp_path / "picture.png").stat().st_size > 1000
+
+
+def test_wrong_input_ends_before_any_search(tmp_path, monkeypatch, capsys):
+    write(tmp_path / "toy.npz", table_of())
+    for words, said in ((["--tables", "no/where"], "no/where: no such"), (["--only", "joy"], "--only: found joy, but")):
+        monkeypatch.setattr("sys.argv", ["bench", "--tables", str(tmp_path), *words])
+        with pytest.raises(SystemExit) as ended:
+            searches.main()
+        assert ended.value.code == 2 and capsys.readouterr().err.startswith(f"error: {said}")
