@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import building, operations, sharing, steps
+from benchmarks import building, operations, sharing, steps, stock
 from benchmarks import setting as settings
 from fsd_tune.device import cpu_has_bf16
 from fsd_tune.errors import InputError
@@ -25,6 +25,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15, help="neighbours compared for each ratio of steps")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
     parser.add_argument("--only", help="some of the parts, such as steps-bf16,operations,sharing")
+    parser.add_argument("--glue", type=Path, help="a folder in GLUE's layout with RTE, in the place of generated pairs")
+    parser.add_argument("--epochs", type=int, default=2, help="epochs of each setting for the ratios to Trainer's step")
     parser.add_argument("--peak", help="(used by itself) print the peak memory of a run of this method")
     given = parser.parse_args()
     if given.device == "cuda" and not torch.cuda.is_available():
@@ -39,6 +41,12 @@ def main() -> None:
     }
     parts |= {
         "operations": lambda: operations.table(setting, steps.METHODS, precisions[-1]),
+        "trainer": lambda: [
+            row
+            for sizes in (setting, settings.with_pairs(setting, given.glue))
+            for precision in precisions
+            for row in stock.against_trainer(sizes, precision, given.epochs, published=precision == "float32")
+        ],
         "published": lambda: [steps.against_published(setting, max(3, given.rounds // 3))],
         "building": lambda: building.against_inference(setting, precisions[-1], 3),
         "peak": lambda: [building.peak(setting, 2)],

@@ -1,12 +1,13 @@
 """The inputs of the benchmarks: real sentences; MiniLM on a CPU, BERT-base of random weights on a GPU."""
 
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks import generated_pairs
 from fsd_tune.data import demo_input
 from fsd_tune.data.batching import tokenize
 from fsd_tune.data.splits import get_task
@@ -29,9 +30,10 @@ class Setting:
     Attributes:
         device: cpu or cuda.
         teacher: its folder.
-        data: a GLUE-layout folder with SST-2/.
+        data: a folder in GLUE's layout.
         folder: for memories.
         student_layers, max_length, batch_size, centroids, examples: the sizes.
+        task: the id of the task in `data`.
     """
 
     device: str
@@ -43,6 +45,7 @@ class Setting:
     batch_size: int
     centroids: int
     examples: int
+    task: str = "sst2"
 
     def describe(self) -> str:
         """One line for the table's head."""
@@ -62,14 +65,32 @@ def _processor() -> str:
 def make(device: str, folder: Path) -> Setting:
     """Fetch or make what the benchmarks need, below `folder`."""
     found = demo_input.fetch_demo_input(folder / "input")
-    teacher = folder / f"teacher-{device}"
-    if not (teacher / "config.json").is_file():
-        task = get_task("sst2")
-        model = load_with_new_head(str(found.model), task, 0) if device == "cpu" else _bert_base()
-        write_model(teacher, model, load_tokenizer(str(found.model)), {"base": str(found.model.resolve())})
+    teacher = _teacher(folder / f"teacher-{device}", device, found.model, "sst2")
     if device == "cpu":
         return Setting(device, teacher, found.data, folder / "memory", 3, 128, 32, 100, 1000)
     return Setting(device, teacher, found.data, folder / "memory", 6, 128, 32, 100, 1500)
+
+
+def with_pairs(setting: Setting, glue: Path | None) -> Setting:
+    """Return the setting with RTE's pairs of sentences in the place of single ones.
+
+    Args:
+        setting: as `make` returns it.
+        glue: a folder in GLUE's layout with RTE; None for generated pairs of RTE's lengths.
+    """
+    folder = setting.folder.parent
+    if glue is None:
+        generated_pairs.write(folder / "pairs", setting.examples)
+    found = demo_input.fetch_demo_input(folder / "input")
+    teacher = _teacher(folder / f"teacher-{setting.device}-pairs", setting.device, found.model, "rte")
+    return replace(setting, task="rte", data=glue or folder / "pairs", teacher=teacher)
+
+
+def _teacher(folder: Path, device: str, base: Path, task: str) -> Path:
+    if not (folder / "config.json").is_file():
+        model = load_with_new_head(str(base), get_task(task), 0) if device == "cpu" else _bert_base()
+        write_model(folder, model, load_tokenizer(str(base)), {"base": str(base.resolve())})
+    return folder
 
 
 def _bert_base() -> Any:
@@ -96,13 +117,14 @@ def artefacts(
         "precision": precision,
     } | {name.replace("_", "-"): value for name, value in flags.items()}
     settings = loader.load(None, loader.parse_flags([f"--{k}={v}" for k, v in given.items()]))
-    splits = load_train_and_dev(get_task("sst2"), setting.data)
+    task = get_task(setting.task)
+    splits = load_train_and_dev(task, setting.data)
     tokenizer = load_tokenizer(str(setting.teacher))
     train, dev = (
         tokenize(splits[name], tokenizer, setting.max_length, limit)
         for name, limit in (("train", setting.examples), ("dev", None))
     )
-    inputs = Inputs(get_task("sst2"), _info(setting), train, dev, None, ())
+    inputs = Inputs(task, _info(setting), train, dev, None, ())
     spec = MemorySpec.from_inputs(settings, inputs, setting.folder, setting.device)
     prepared = None if method == "ce" else build_artifacts(spec, lambda *_: None)
     arrays = None if prepared is None else open_arrays(prepared, mapped=False)

@@ -110,7 +110,7 @@ class Published:
             setting, "fsd_ilg", "float32", data_padding="published", student_memory_start="published"
         )
         self.run = settings.distiller(bench)
-        self.teacher = load_classifier(str(setting.teacher), splits.get_task("sst2")).to(setting.device).eval()
+        self.teacher = load_classifier(str(setting.teacher), splits.get_task(setting.task)).to(setting.device).eval()
         assert bench.arrays is not None and bench.arrays.memory is not None
         self.memory = torch.tensor(bench.arrays.memory.centroids).to(setting.device)
 
