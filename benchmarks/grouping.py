@@ -154,7 +154,7 @@ def _factory(
     folder: Path,
     given: argparse.Namespace,
 ) -> DistillerFactory:
-    flags = {"method": method, "data.batching": batching, "student.layers": 3, "epochs": given.epochs}
+    flags = {"method": method, "data.batching": batching, "student.layers": 3, "space.epochs": given.epochs}
     flags |= {"data.train_limit": given.limit} if given.limit else {}
     settings = loader.load(None, flags)
     inputs = load_inputs(settings, task, str(teacher), data)

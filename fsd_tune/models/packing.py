@@ -20,7 +20,7 @@ from fsd_tune.models.inputs import attends, inputs_for, takes_four_dimensions
 # Families whose models pass further arguments on to the attention, take positions from outside, and know where a token
 # stands from nothing else. The number is the first position after `config.pad_token_id`, None if positions begin at 0.
 _FAMILIES = {"bert": None, "distilbert": None, "electra": None, "camembert": 1, "roberta": 1, "xlm-roberta": 1}
-# With less padding, moving tokens into place and back costs more than the padding does (docs/benchmarks/cost.md).
+# With little padding, little can be saved, and moving tokens into place and back has a cost of its own.
 _LEAST_PADDING = 0.15
 _ATTENTION = "fsd_tune_packed"
 
