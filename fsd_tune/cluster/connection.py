@@ -104,10 +104,10 @@ def _start(name: str, **options: Any) -> None:
                 job_config=JobConfig(_client_job=True),
                 **options,
             )
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
+    except Exception as error:  # On a busy machine Ray raises a bare Exception.
         # Its processes would run on, because a start that fails leaves what it has started.
         ray.shutdown()
-        raise FsdTuneError(f"{name} cannot be reached or started: {str(error).splitlines()[0]}") from error
+        raise FsdTuneError(f"{name} cannot be reached or started: {(str(error).splitlines() or [repr(error)])[0]}") from error
 
 
 @contextmanager
