@@ -107,7 +107,8 @@ def _start(name: str, **options: Any) -> None:
     except Exception as error:  # On a busy machine Ray raises a bare Exception.
         # Its processes would run on, because a start that fails leaves what it has started.
         ray.shutdown()
-        raise FsdTuneError(f"{name} cannot be reached or started: {(str(error).splitlines() or [repr(error)])[0]}") from error
+        reason = (str(error).splitlines() or [repr(error)])[0]
+        raise FsdTuneError(f"{name} cannot be reached or started: {reason}") from error
 
 
 @contextmanager
