@@ -4,7 +4,6 @@ import contextlib
 import logging
 import os
 import signal
-import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,8 +31,6 @@ _ENVIRONMENT = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
-_ANSWER_SECONDS = 2.0
-_LAST_PORT = 65535
 
 
 @contextmanager
@@ -64,7 +61,7 @@ def connect(address: str | None = None, temporary: Path | None = None) -> Iterat
                     raise InputError(
                         f"--temp-dir: is for a local Ray, but {flag} names the cluster {cluster}; leave one out."
                     )
-                check_reachable(cluster, flag)
+                destination.check_reachable(cluster, flag)
                 mode = os.environ.get("RAY_AUTH_MODE", "disabled")
                 stack.enter_context(private_ray.variables({"RAY_AUTH_MODE": mode}))
                 _start(f"{flag}: {cluster}", address=cluster)
@@ -134,43 +131,6 @@ def _quiet_snapshots() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
-
-
-def check_reachable(address: str, flag: str) -> None:
-    """Check that a process listens at an address, because Ray itself would try for a minute.
-
-    Args:
-        address: of a cluster.
-        flag: the flag or variable that gives it.
-
-    Raises:
-        InputError: nothing listens at the address, or a web server does.
-    """
-    resolved = _resolve_auto() if address == "auto" else address
-    host, colon, port = resolved.removeprefix("ray://").rpartition(":")
-    if not resolved or resolved == "local":  # Ray finds the head by itself.
-        return
-    if not colon or not host or not port.isdecimal() or int(port) > _LAST_PORT:
-        raise InputError(f"{flag}: found {address}, but must be HOST:PORT, ray://HOST:PORT or auto.")
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=5) as connected:
-            connected.settimeout(_ANSWER_SECONDS)
-            with contextlib.suppress(OSError):  # A head answers in another protocol or not at all.
-                connected.sendall(b"GET / HTTP/1.0\r\n\r\n")
-                if connected.recv(5) == b"HTTP/":
-                    raise destination.not_a_cluster(flag, address)
-    except (OSError, ValueError, OverflowError) as error:  # A host's name that cannot exist is a ValueError.
-        name = address if resolved == address else f"{resolved}, which is {address} here"
-        raise InputError(f"{flag}: nobody answers at {name}: {getattr(error, 'strerror', None) or error}.") from None
-
-
-def _resolve_auto() -> str:
-    """Return the address that Ray uses for `auto`; empty if Ray finds the head by itself."""
-    from ray._private.services import find_gcs_addresses
-    from ray._private.utils import read_ray_address
-
-    # Ray finds a running head by itself. Otherwise it uses the address of the last `ray start` on this machine.
-    return "" if find_gcs_addresses() else read_ray_address() or ""
 
 
 def workers(settings: Settings, gpus: float) -> int:

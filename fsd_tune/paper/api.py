@@ -24,6 +24,7 @@ from fsd_tune.search.process_state import preserved_process_state
 from fsd_tune.storage.artifacts import checksum, write_json
 from fsd_tune.storage.model_record import ModelRecord
 from fsd_tune.storage.outputs import output_problems
+from fsd_tune.storage.uri import local_path
 from fsd_tune.training.inputs import load_inputs
 from fsd_tune.training.teacher import fine_tune, load_teacher_inputs
 
@@ -164,7 +165,7 @@ def _is_made_from(teacher: Path, model: str) -> bool:
 
 def _base(model: str) -> str:
     """Return a pretrained model as a teacher's record names it."""
-    path = Path(model).expanduser()
+    path = local_path(model)
     return str(path.resolve()) if path.is_dir() else model
 
 

@@ -253,7 +253,8 @@ def load(folder: Path | str, described: bool = False, judge_by: str | None = Non
         reports += [{"trial": trial.number, **report} for report in trial.reports]
     if trials and not summary.metric:
         reader.problem(folder / layout.SUMMARY, "is missing or has no metric, so the trials' scores are unknown")
-    if trials and not settings_text.strip():
+    # Searches downloaded from W&B have neither settings nor command.
+    if trials and not settings_text.strip() and (folder / layout.COMMAND).exists():
         reader.problem(folder / layout.SETTINGS, "is missing or empty, so what was searched is unknown")
     reader.check_numbers([trial["number"] for trial in trials], summary)
     return Results(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fsd_tune.cluster import cluster_yaml, connection, destination
+from fsd_tune.cluster import cluster_yaml, destination
 from fsd_tune.data import splits
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.memory import sizes
@@ -285,12 +285,12 @@ def _ray(request: CheckRequest) -> list[Check]:
     destination.check(request.address, None)
     flag, cluster = destination.resolve(request.address)
     if cluster not in (None, "auto"):
-        connection.check_reachable(str(cluster), flag)
+        destination.check_reachable(str(cluster), flag)
     return []
 
 
 def _nodes(request: CheckRequest) -> list[Check]:
-    from fsd_tune.cluster import accelerator, nodes
+    from fsd_tune.cluster import accelerator, connection, nodes
 
     gpus = 0.0
     if request.settings is not None:

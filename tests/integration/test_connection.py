@@ -172,10 +172,10 @@ def test_auto_is_answered_at_once_when_the_last_cluster_is_gone(monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(utils, "read_ray_address", lambda: gone)
     monkeypatch.setattr(services, "find_gcs_addresses", lambda: {"127.0.0.1:1"})
-    connection.check_reachable("auto", "--address")
+    destination.check_reachable("auto", "--address")
     monkeypatch.setattr(services, "find_gcs_addresses", set)
     with bound, pytest.raises(InputError, match=f"nobody answers at {gone}, which is auto here"):
-        connection.check_reachable("auto", "--address")
+        destination.check_reachable("auto", "--address")
 
 
 _RESTORED = """
@@ -318,8 +318,8 @@ def test_a_folder_for_a_local_ray_beside_a_cluster(monkeypatch, tmp_path):
 
 def test_an_address_of_ipv6(monkeypatch):
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as server:
-        monkeypatch.setattr(connection, "_ANSWER_SECONDS", 0.1)
-        connection.check_reachable(f"[::1]:{server.getsockname()[1]}", "--address")
+        monkeypatch.setattr(destination, "_ANSWER_SECONDS", 0.1)
+        destination.check_reachable(f"[::1]:{server.getsockname()[1]}", "--address")
 
 
 @pytest.mark.parametrize("prefix", ["http://", "HTTPS://", "", "tcp://"])

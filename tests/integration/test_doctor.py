@@ -3,10 +3,12 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 
 import pytest
 
+from fsd_tune.cluster import destination
 from fsd_tune.search.doctor import CheckRequest, run_checks
 from fsd_tune.search.folder import identifying_settings
 from fsd_tune.storage import artifacts
@@ -69,8 +71,12 @@ def test_what_a_local_ray_cannot_use_is_said(monkeypatch):
     assert not found()["Ray"].passed and "TMPDIR" in found()["Ray"].message
     monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:8265")
     assert "RAY_ADDRESS: found http://127.0.0.1:8265" in found()["Ray"].message
-    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
-    assert "Ray" not in found()
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    assert "RAY_ADDRESS: nobody answers at 127.0.0.1:1" in found()["Ray"].message
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{head.getsockname()[1]}")
+        monkeypatch.setattr(destination, "_ANSWER_SECONDS", 0.1)
+        assert "Ray" not in found()
 
 
 def test_a_folder_that_holds_another_search(settings, tmp_path):

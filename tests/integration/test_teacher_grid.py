@@ -89,11 +89,12 @@ def test_the_best_on_dev_is_kept_with_the_whole_table(grid, tmp_path):
 
 
 def test_a_candidate_that_diverges_does_not_lose_the_others(grid):
-    made = grid([1e30, 1e-3], [3])
+    # A step of 1 with a decay of 10 multiplies the weights by -9.
+    made = grid([1.0, 1e-3], [3], config=CONFIG | {"weight_decay": 10.0, "epochs": 12})
     bad, good = made["grid"]
-    assert bad["state"] == "failed" and bad["score"] is None and "training diverged" in bad["reason"]
+    assert bad["state"] == "failed" and bad["score"] is None and "Training diverged" in bad["reason"]
     assert good["state"] == "finished" and made["config"]["learning_rate"] == 1e-3
-    assert "training diverged" in teacher_grid.grid_lines(made)[1]
+    assert "Training diverged" in teacher_grid.grid_lines(made)[1]
 
 
 def test_all_failed_is_an_error_that_names_each(grid, tmp_path, monkeypatch):

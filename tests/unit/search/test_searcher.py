@@ -62,7 +62,7 @@ def test_the_searcher_tells_the_record_the_truth(searcher, tmp_path):
     assert [trial.intermediate_values for trial in trials] == [
         {1: 0.5, 2: 0.6, 3: 0.7}, {1: 0.4, 2: 0.3}, {1: 0.5}, {1: 0.5}, {},
     ]  # fmt: skip
-    assert trials[0].value == pytest.approx(0.6)
+    assert trials[0].value == pytest.approx(0.7)
     assert {n: trial.params["alpha"] for n, trial in enumerate(trials)} == {
         suggestion["trial"]: suggestion["config"]["alpha"] for suggestion in suggested.values()
     }

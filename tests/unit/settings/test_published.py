@@ -35,7 +35,7 @@ def test_true_sets_what_the_published_code_does(method):
 
 def test_without_it_nothing_is_set():
     assert settings(published=False) == settings()
-    assert chosen(settings())[-2:] == ("mean_of_last_3", "auto") and settings().published is False
+    assert chosen(settings())[-2:] == ("random", "auto") and settings().published is False
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from fsd_tune.models.inference import predict
 from fsd_tune.models.layers import layer_pairs
 from fsd_tune.models.loading import label_order, load_classifier
 from fsd_tune.settings.configuration import resolve
-from fsd_tune.settings.methods import METHODS, NEEDS_EQUAL_WIDTHS, USES_FEATURES, term_weights
+from fsd_tune.settings.methods import METHODS, NEEDS_EQUAL_WIDTHS, USES_FEATURES, default, term_weights
 from fsd_tune.training import distiller as training_distiller
 from fsd_tune.training import loss_terms as training_terms
 from fsd_tune.training import setup as training_setup
@@ -45,6 +45,12 @@ def bench(load_settings, glue, teacher, tmp_path):
         return DistillerFactory(settings, spec, open_arrays(prepared, mapped=True)), resolve(settings)
 
     return make
+
+
+def of_method(config, method):
+    """A configuration for another method, with its defaults for the hyperparameters that are missing."""
+    missing = {name: default(method, name) for name in METHODS[method].hyperparameters if name not in config}
+    return config | {"method": method} | missing
 
 
 def run(distiller):
@@ -313,7 +319,7 @@ def test_a_narrower_student_learns_from_a_wider_teacher(bench):
     for method in METHODS:
         if method in NEEDS_EQUAL_WIDTHS:
             continue
-        distiller = workbench.distiller(config | {"method": method}, 1)
+        distiller = workbench.distiller(of_method(config, method), 1)
         assert distiller.model.config.hidden_size == 8
         assert distiller.memory is None or distiller.memory.shape == (5, 8 * longest)
         before = [parameter.detach().clone() for parameter in distiller.model.parameters()]
@@ -352,7 +358,7 @@ def test_terms_are_means_over_the_chosen_pairs_of_stored_layers(bench, teacher, 
     with torch.no_grad():
         theirs, ours = (model(**batch, output_hidden_states=True).hidden_states for model in (own, start))
     for method in USES_FEATURES:
-        distiller = workbench.distiller(config | {"method": method}, 1)
+        distiller = workbench.distiller(of_method(config, method), 1)
         distiller.model.eval()
         terms = values(distiller, rows)
         for name in terms.keys() & PAIRED.keys():

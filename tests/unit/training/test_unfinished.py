@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fsd_tune.errors import InputError
+from fsd_tune.errors import FsdTuneError
 from fsd_tune.progress import Display
 from fsd_tune.training.api import distill
 from fsd_tune.training.teacher import TeacherConfig, fine_tune
@@ -83,8 +83,10 @@ def test_a_damaged_checkpoint_is_not_continued(config):
 
 
 def test_a_run_that_diverged_leaves_nothing_to_continue(config):
-    diverging = replace(config, config=CONFIG | {"learning_rate": 1e30, "warmup_ratio": 0.0})
-    with pytest.raises(InputError, match="diverged"):
+    # A step of 1 with a decay of 10 multiplies the weights by -9.
+    too_fast = {"learning_rate": 1.0, "weight_decay": 10.0, "warmup_ratio": 0.0, "epochs": 12}
+    diverging = replace(config, config=CONFIG | too_fast, reports=12)
+    with pytest.raises(FsdTuneError, match="Training diverged"):
         fine_tune(diverging, False, Display(quiet=True))
     assert not unfinished_folder(config.output).exists() and not config.output.exists()
 
