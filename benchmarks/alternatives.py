@@ -14,7 +14,7 @@ from fsd_tune.search.trial_record import TrialRecord
 
 
 class Pruned(Suggester):
-    """A stopped trial is one that Optuna pruned."""
+    """A sampler that learns stopped trials as pruned."""
 
     def beliefs(self, trials: Mapping[int, TrialRecord]) -> Iterator[Belief]:
         for _, trial in sorted(trials.items()):
@@ -22,7 +22,7 @@ class Pruned(Suggester):
 
 
 class LastValue(Suggester):
-    """A stopped trial counts by its last value, as with Ray's OptunaSearch."""
+    """A sampler that learns a stopped trial's last value, as Ray's OptunaSearch does."""
 
     def beliefs(self, trials: Mapping[int, TrialRecord]) -> Iterator[Belief]:
         for _, trial in sorted(trials.items()):
@@ -50,7 +50,7 @@ class RungWise(Suggester):
 
 
 class RandomThird(Suggester):
-    """A third of the suggestions is random."""
+    """A sampler that draws a third of its suggestions at random."""
 
     def suggest(
         self, number: int, trials: Mapping[int, TrialRecord], waiting: Iterable[TrialRecord] = ()
@@ -74,7 +74,7 @@ class RandomStart(Suggester):
 
 
 class Forest(Suggester):
-    """A regression on configuration and share of training; the next point has the best draw of its ensemble."""
+    """A sampler that takes the best draw of an ensemble, fitted to configurations and shares of training."""
 
     def suggest(
         self, number: int, trials: Mapping[int, TrialRecord], waiting: Iterable[TrialRecord] = ()

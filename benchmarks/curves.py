@@ -72,13 +72,13 @@ _TEACHER = {
 
 
 def points() -> NDArray[np.float64]:
-    """The configurations scaled to 0..1, the first of a scrambled Sobol sequence, float [configurations, ranges]."""
+    """Return the configurations scaled to 0..1, float [configurations, ranges]: the first of a Sobol sequence."""
     drawn = qmc.Sobol(len(RANGES), seed=0).random(2 ** math.ceil(math.log2(CONFIGURATIONS)))[:CONFIGURATIONS]
     return np.asarray(drawn, dtype=float)
 
 
 def configurations() -> list[dict[str, float]]:
-    """The configurations in the order of `points`."""
+    """Return the configurations in the order of `points`."""
     rows = []
     for point in points():
         row = {}

@@ -1,7 +1,7 @@
 """`make bench-search`: our search beside stock Ray Tune with Optuna and ASHA, replayed on tables of learning curves.
 
 Without --tables: the tables beside this checkout (`../shared/tables`, if there) and the project's own recorded one.
-An interrupted run goes on where it stopped: finished searches are in the file of --results.
+An interrupted run continues: finished searches are in the file of --results.
 """
 
 import argparse

@@ -134,7 +134,7 @@ def _model_problems(run: PaperRun, model: str, student_layers: int) -> list[str]
         record = ModelRecord.read(config.output)
         expected = (_base(model), config.config, config.max_length)
         if record.base is not None and (record.base, record.config, record.max_length) != expected:
-            problems.add(f"--output: {config.output} was made with another --model, or --small; give a new folder.")
+            problems.add(f"--output: {config.output} was trained with another --model or --small; give a new folder.")
     with inputs.collect():
         load_teacher_inputs(teacher_config(run, model, held_out=True), overwrite=True)
     # The verb has no flag for it.

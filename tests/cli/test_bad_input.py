@@ -411,7 +411,7 @@ MODELS = {
                 }
             ),
         ],
-        "--output: {w}/paper/rte/teacher-holdout was made with another --model, or --small; give a new folder.",
+        "--output: {w}/paper/rte/teacher-holdout was trained with another --model or --small; give a new folder.",
     ),
     "a system of the paper twice": (
         "paper --model {w}/base --small --task rte --data {g} --output {o} --systems vkd,vkd",

@@ -102,18 +102,7 @@ def _confirm(
     for note in plan.notes:
         display.line(f"note: {note}")
     stages.announce(plan, stages.expected_spread(plan, read_records(experiment.folder)), display)
-    runs = ConfirmationRuns(
-        experiment,
-        plan.searched.settings,
-        plan.spec,
-        plan.inputs.task.metric,
-        plan.searched.results.summary.planned_reports,
-        student_facts(plan),
-        display,
-        address,
-        ray_temporary,
-    )
-    with runs:
+    with runs_of(plan, experiment, display, address, ray_temporary) as runs:
         document = _compete(plan, runs, display)
         document["wall_seconds"] = round(time.monotonic() - started, 2)
         output = experiment.folder / layout.CONFIRM
@@ -125,7 +114,36 @@ def _confirm(
     return document
 
 
-def student_facts(plan: ConfirmationPlan) -> dict[str, Any]:
+def runs_of(
+    plan: ConfirmationPlan,
+    experiment: ExperimentFolder,
+    display: Display,
+    address: str | None,
+    ray_temporary: Path | None,
+) -> ConfirmationRuns:
+    """Return the runs of a plan, which read what has ended and train the rest.
+
+    Args:
+        plan: the checked inputs of the confirmation.
+        experiment: the search's folder.
+        display: shows progress.
+        address: the address of a Ray cluster; None for a local instance.
+        ray_temporary: Ray's folder for sockets and logs; None for Ray's own.
+    """
+    return ConfirmationRuns(
+        experiment,
+        plan.searched.settings,
+        plan.spec,
+        plan.inputs.task.metric,
+        plan.searched.results.summary.planned_reports,
+        _student_facts(plan),
+        display,
+        address,
+        ray_temporary,
+    )
+
+
+def _student_facts(plan: ConfirmationPlan) -> dict[str, Any]:
     """Return the entries of a student's `fsd_tune.json` that do not depend on its run.
 
     Args:

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from fsd_tune.data.metrics import compute_metrics
-from fsd_tune.evaluation.confirm.api import hold_search, student_facts
+from fsd_tune.evaluation.confirm.api import hold_search, runs_of
 from fsd_tune.evaluation.confirm.counts import SeedCounts
 from fsd_tune.evaluation.confirm.figures import run_requests
 from fsd_tune.evaluation.confirm.inputs import Configuration, plan_confirmation
-from fsd_tune.evaluation.confirm.runs import ConfirmationRuns
 from fsd_tune.progress import Display
 from fsd_tune.storage import open_folder
 
@@ -55,18 +54,7 @@ def train_on_seeds(
             place[name] = equal[0] if equal else len(different)
             different += [] if equal else [Configuration(name, dict(config))]
         requests = run_requests(plan, different, plan.fresh_seeds(seeds))
-        runs = ConfirmationRuns(
-            experiment,
-            plan.searched.settings,
-            plan.spec,
-            plan.inputs.task.metric,
-            plan.searched.results.summary.planned_reports,
-            student_facts(plan),
-            display,
-            address,
-            ray_temporary,
-        )
-        with runs:
+        with runs_of(plan, experiment, display, address, ray_temporary) as runs:
             finished = runs.finish(f"{experiment.name}: {seeds} seeds", requests)
     metrics: list[dict[int, dict[str, float]]] = [{} for _ in different]
     for request in requests:
