@@ -53,6 +53,7 @@ def main() -> None:
     }
     if given.device == "cuda":
         parts["resident"] = lambda: steps.against_host_batches(setting, given.rounds)
+        parts["deterministic"] = lambda: sharing.deterministic(setting)
         parts["sharing"] = lambda: sharing.trials_an_hour(setting)
     chosen = given.only.split(",") if given.only else list(parts)
     if not set(chosen) <= parts.keys():

@@ -11,17 +11,17 @@ changes nothing. Give `record` again to go on.
 import argparse
 import json
 import math
-import multiprocessing
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.stats import qmc
 
+from benchmarks import pool
 from fsd_tune.data import demo_input
 from fsd_tune.data.batching import tokenize
 from fsd_tune.data.splits import get_task
@@ -37,6 +37,7 @@ from fsd_tune.training.factory import DistillerFactory
 from fsd_tune.training.inputs import Inputs, load_train_and_dev
 from fsd_tune.training.teacher import TeacherConfig, fine_tune
 
+RUNS = "curves.jsonl"
 PACKED = Path(__file__).parent / "curves.npz"
 TABLE = "demo_sst2"
 # Searched ranges; all but alpha are logarithmic.
@@ -98,7 +99,7 @@ class Curve:
     seconds: list[float]
 
 
-def bench(folder: Path) -> DistillerFactory:
+def bench(folder: Path, device: str) -> DistillerFactory:
     """The task, teacher and memory, made on the first call."""
     quiet_transformers()
     display = Display(quiet=True)
@@ -106,7 +107,7 @@ def bench(folder: Path) -> DistillerFactory:
     teacher = folder / "teacher"
     if not (teacher / "fsd_tune.json").is_file():
         run = TeacherConfig(
-            str(found.model), "sst2", found.data, teacher, _TEACHER, MAX_LENGTH, True, 0, 2, "cpu", "bf16"
+            str(found.model), "sst2", found.data, teacher, _TEACHER, MAX_LENGTH, True, 0, 2, device, "bf16"
         )  # fmt: skip
         print(f"teacher: {fine_tune(run, True, display)['score']:.4f}", flush=True)
     given = FLAGS | {name.replace("_", "-"): str(low) for name, (low, _) in RANGES.items()}
@@ -115,7 +116,7 @@ def bench(folder: Path) -> DistillerFactory:
     train = tokenize(splits["train"], tokenizer, MAX_LENGTH, settings.data.train_limit)
     dev = tokenize(splits["dev"], tokenizer, MAX_LENGTH)
     inputs = Inputs(get_task("sst2"), read_model_info(str(teacher)), train, dev, None, ())
-    spec = MemorySpec.from_inputs(settings, inputs, folder / "memory", "cpu")
+    spec = MemorySpec.from_inputs(settings, inputs, folder / "memory", device)
     return DistillerFactory(settings, spec, open_arrays(build_artifacts(spec, lambda *_: None), mapped=True))
 
 
@@ -133,59 +134,69 @@ def one(workbench: DistillerFactory, index: int, seed: int) -> Curve:
     return Curve(index, seed, accuracy, seconds)
 
 
-def _rows(folder: Path) -> dict[tuple[int, int], dict[str, Any]]:
-    rows = {}
-    for path in folder.glob("curves-*.jsonl"):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue  # the line that a stopped worker left half written
-            rows[row["index"], row["seed"]] = row
-    return rows
+def job(index: int, seed: int) -> pool.Job:
+    """Return a run as `pool.finish` takes it.
+
+    Args:
+        index: of its configuration.
+        seed: one of `SEEDS`.
+    """
+    return {"index": index, "seed": seed}
 
 
-def _work(folder: Path, worker: int, workers: int) -> None:
-    torch.set_num_threads(1)
-    workbench, done = bench(folder), _rows(folder)
-    # Seed by seed, so that what is there early is a whole table.
-    to_do = [(index, seed) for seed in SEEDS for index in range(len(configurations())) if (index, seed) not in done]
-    with (folder / f"curves-{worker}.jsonl").open("a", encoding="utf-8") as stream:
-        stream.write("\n")  # ends the line that a stopped worker left half written
-        for index, seed in to_do[worker::workers]:
-            stream.write(json.dumps(vars(one(workbench, index, seed))) + "\n")
-            stream.flush()
-            print(f"{len(_rows(folder))} of {len(SEEDS) * len(configurations())}", flush=True)
+def jobs() -> list[pool.Job]:
+    """Return all runs, seed by seed, so that what is there early is a whole table."""
+    return [job(index, seed) for seed in SEEDS for index in range(CONFIGURATIONS)]
 
 
-def record(folder: Path, workers: int) -> None:
-    """Record what is missing with so many processes of one thread each."""
-    bench(folder)
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_work, args=(folder, worker, workers)) for worker in range(workers)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    if any(process.exitcode for process in processes):
-        sys.exit("a worker failed; give the command again to go on")
+_BENCHES: dict[tuple[Path, str], DistillerFactory] = {}
+
+
+def work(job: pool.Job, folder: Path, device: str) -> dict[str, Any]:
+    """Return a run's curve as plain values.
+
+    Args:
+        job: of `job`.
+        folder: of input, teacher and memory.
+        device: cpu or cuda.
+    """
+    if (folder, device) not in _BENCHES:
+        _BENCHES[folder, device] = bench(folder, device)
+    return vars(one(_BENCHES[folder, device], **job))
+
+
+def record(folder: Path, workers: int, device: str) -> None:
+    """Record what is missing with so many processes of one thread each.
+
+    Args:
+        folder: of input, teacher, memory and recorded runs.
+        workers: number of processes.
+        device: cpu or cuda.
+    """
+    bench(folder, device)
+    with pool.Pool(workers) as processes:
+        processes.finish(folder / RUNS, jobs(), partial(work, folder=folder, device=device))
 
 
 def pack(folder: Path) -> None:
     """Write the table that the replays read; every run must be there."""
-    rows = _rows(folder)
-    count = len(configurations())
-    missing = [(i, s) for s in SEEDS for i in range(count) if (i, s) not in rows]
+    found = pool.results_in(folder / RUNS)
+    missing = sum(pool.key(each) not in found for each in jobs())
     if missing:
-        sys.exit(f"{len(missing)} of {count * len(SEEDS)} runs are missing; record them first")
-    curves = np.full((len(SEEDS), count, REPORTS), np.nan, dtype=np.float32)
+        sys.exit(f"{missing} of {len(jobs())} runs are missing; record them first")
+    curves = np.full((len(SEEDS), CONFIGURATIONS, REPORTS), np.nan, dtype=np.float32)
     for place, seed in enumerate(SEEDS):
-        for index in range(count):
-            values = rows[index, seed]["accuracy"]
+        for index in range(CONFIGURATIONS):
+            values = found[pool.key(job(index, seed))]["accuracy"]
             curves[place, index, : len(values)] = values
     last = curves[:, :, -1]
     worth = np.where(np.isnan(last), np.nanmin(curves), last).mean(axis=0)
-    about = {"ranges": RANGES, "fixed": FLAGS, "seeds": SEEDS, "seconds": sum(r["seconds"][-1] for r in rows.values())}
+    about = {
+        "ranges": RANGES,
+        "fixed": FLAGS,
+        "seeds": SEEDS,
+        "seconds": sum(row["seconds"][-1] for row in found.values()),
+    }
     arrays = {"U": points(), "curves": curves, "worth": worth, "about": np.asarray(json.dumps(about))}
     np.savez_compressed(PACKED, allow_pickle=False, **{f"{TABLE}/{name}": array for name, array in arrays.items()})
     print(f"{PACKED}: {PACKED.stat().st_size / 1e3:.1f} kB")
@@ -197,9 +208,10 @@ def main() -> None:
     parser.add_argument("what", choices=("record", "pack"))
     parser.add_argument("--folder", type=Path, default=Path("bench"))
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     given = parser.parse_args()
     if given.what == "record":
-        record(given.folder, given.workers)
+        record(given.folder, given.workers, given.device)
     else:
         pack(given.folder)
 

@@ -5,15 +5,14 @@ made again, so the command can be stopped and repeated, with more seeds or tasks
 """
 
 import argparse
-import json
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
 import fsd_tune as fsd
+from benchmarks import pool
 from fsd_tune.data import demo_input
 from fsd_tune.data.splits import get_task
 from fsd_tune.errors import InputError
@@ -23,8 +22,6 @@ from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.report.intervals import Interval, paired
 from fsd_tune.settings import loader
 from fsd_tune.settings.configuration import resolve
-from fsd_tune.settings.judging import JUDGE_BY, judge
-from fsd_tune.storage import json_file
 from fsd_tune.training.factory import DistillerFactory
 from fsd_tune.training.inputs import load_inputs
 
@@ -46,15 +43,13 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3, help="of teachers and students")
     parser.add_argument("--limit", type=int, help="training examples; default: all")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--threads", type=int, help="of torch; default: all cores")
+    parser.add_argument("--workers", type=int, default=2, help="runs at the same time, of one thread each")
     given = parser.parse_args()
     tasks = given.tasks.split(",")
     if not set(tasks) <= set(TASKS):
         raise InputError(f"--tasks: found {given.tasks}, but must be some of {','.join(TASKS)}.")
     if given.seeds < 2:
         raise InputError(f"--seeds: found {given.seeds}, but must be at least 2.")
-    if given.threads:
-        torch.set_num_threads(given.threads)
     console = Console(width=140)
     results = Table(title=f"{given.seeds} paired seeds, {given.epochs} epochs, 95% intervals, points of 100")
     for column in (
@@ -67,8 +62,9 @@ def main() -> None:
         f"no loss above {LARGEST_LOSS}",
     ):
         results.add_column(column)
-    for name in tasks:
-        metric, scores = measure(name, given)
+    with pool.Pool(given.workers) as processes:
+        found = {name: measure(name, given, processes) for name in tasks}
+    for name, (metric, scores) in found.items():
         for method in METHODS:
             grouped, random = (scores[method, batching] for batching in BATCHINGS)
             difference = paired(grouped, random)
@@ -90,87 +86,112 @@ def verdict(difference: Interval) -> str:
     return "NO" if difference.high < -LARGEST_LOSS else "open"
 
 
-def measure(name: str, given: argparse.Namespace) -> tuple[str, dict[tuple[str, str], list[float]]]:
+def measure(
+    name: str, given: argparse.Namespace, processes: pool.Pool
+) -> tuple[str, dict[tuple[str, str], list[float]]]:
     """Return a task's metric, and the scores of each method and batching, seed by seed, after making missing runs.
 
     Args:
         name: demo, cola or rte.
         given: the arguments of the command.
+        processes: make the runs.
     """
-    found = demo_input.fetch_demo_input(given.folder / "input")
-    task, data = ("sst2", found.data) if name == "demo" else (name, given.glue)
-    sizes = f"{given.epochs}-epochs-{given.limit or 'all'}"
-    folder = given.folder / "grouping" / f"{name}-{sizes}"
+    task, data = source(name, given)
+    folder = folder_of(name, given)
     teacher = folder / "teacher"
     if not (teacher / "fsd_tune.json").is_file():
+        model = demo_input.fetch_demo_input(given.folder / "input").model
         fsd.fine_tune_teacher(
-            task, model=found.model, output=teacher, data=data, epochs=given.epochs, device=given.device, quiet=False
+            task, model=model, output=teacher, data=data, epochs=given.epochs, device=given.device, quiet=False
         )
-    file = folder / "scores.jsonl"
-    made = scores_in(file)
-    arrays: Any = None
-    for seed in range(given.seeds):
-        # The runs of a pair follow each other, so that a stopped measurement has whole pairs.
-        for method in METHODS:
-            for batching in BATCHINGS:
-                if (method, batching, seed) in made:
-                    continue
-                factory = _factory(method, batching, task, data, teacher, folder, given)
-                arrays = arrays or open_arrays(build_artifacts(factory.spec, lambda *_: None), mapped=True)
-                factory.arrays = arrays
-                score = _score(factory, seed)
-                made[method, batching, seed] = score
-                with file.open("a", encoding="utf-8") as lines:
-                    lines.write(
-                        json.dumps({"method": method, "batching": batching, "seed": seed, "score": score}) + "\n"
-                    )
-                print(f"  {name} {method} {batching} seed {seed}: {score:.2f}", flush=True)
-    scores = {
-        (method, batching): [made[method, batching, seed] for seed in range(given.seeds)]
-        for method in METHODS
-        for batching in BATCHINGS
-    }
+    # Stored once, before the processes start.
+    run_factory("fsd_ilg", "random", name, given)
+    # The runs of a pair follow each other, so that a stopped measurement has whole pairs.
+    jobs = [job(*setup, seed) for seed in range(given.seeds) for setup in setups()]
+    made = processes.finish(folder / "scores.jsonl", jobs, partial(score, name=name, given=given))
+    scores = {setup: [made[pool.key(job(*setup, seed))] for seed in range(given.seeds)] for setup in setups()}
     return get_task(task).metric, scores
 
 
-def scores_in(file: Path) -> dict[tuple[str, str, int], float]:
-    """Return the scores of earlier runs by method, batching and seed. A line that was cut off is left out.
+def setups() -> list[tuple[str, str]]:
+    """Return each method with each batching."""
+    return [(method, batching) for method in METHODS for batching in BATCHINGS]
+
+
+def job(method: str, batching: str, seed: int) -> pool.Job:
+    """Return a run as `pool.finish` takes it.
 
     Args:
-        file: `scores.jsonl`, which may be missing.
+        method: one of `METHODS`.
+        batching: one of `BATCHINGS`.
+        seed: of student, batches and dropout.
     """
-    if not file.exists():
-        return {}
-    rows = [row for _, row in json_file.read_rows(file) if row is not None]
-    return {(row["method"], row["batching"], row["seed"]): row["score"] for row in rows}
+    return {"method": method, "batching": batching, "seed": seed}
 
 
-def _factory(
-    method: str,
-    batching: str,
-    task: str,
-    data: Path | None,
-    teacher: Path,
-    folder: Path,
-    given: argparse.Namespace,
-) -> DistillerFactory:
+def source(name: str, given: argparse.Namespace) -> tuple[str, Path | None]:
+    """Return a task's id and the folder of its data.
+
+    Args:
+        name: demo, cola or rte.
+        given: the arguments of the command.
+    """
+    return ("sst2", demo_input.fetch_demo_input(given.folder / "input").data) if name == "demo" else (name, given.glue)
+
+
+def folder_of(name: str, given: argparse.Namespace) -> Path:
+    """Return the folder of a task's teacher and scores.
+
+    Args:
+        name: demo, cola or rte.
+        given: the arguments of the command.
+    """
+    folder: Path = given.folder / "grouping" / f"{name}-{given.epochs}-epochs-{given.limit or 'all'}"
+    return folder
+
+
+_FACTORIES: dict[tuple[str, str, str], DistillerFactory] = {}
+
+
+def run_factory(method: str, batching: str, name: str, given: argparse.Namespace) -> DistillerFactory:
+    """Return the factory of a task's runs, which a process keeps for its next ones.
+
+    Args:
+        method: one of `METHODS`.
+        batching: one of `BATCHINGS`.
+        name: demo, cola or rte.
+        given: the arguments of the command.
+    """
+    if (method, batching, name) in _FACTORIES:
+        return _FACTORIES[method, batching, name]
+    task, data = source(name, given)
+    folder = folder_of(name, given)
     flags = {"method": method, "data.batching": batching, "student.layers": 3, "space.epochs": given.epochs}
     flags |= {"data.train_limit": given.limit} if given.limit else {}
     settings = loader.load(None, flags)
-    inputs = load_inputs(settings, task, str(teacher), data)
+    inputs = load_inputs(settings, task, str(folder / "teacher"), data)
     # Batching is no part of teacher outputs and memory, so all runs of a task share those of fsd_ilg.
     stored = loader.load(None, flags | {"method": "fsd_ilg"})
-    return DistillerFactory(settings, MemorySpec.from_inputs(stored, inputs, folder / "memory", given.device), None)
+    spec = MemorySpec.from_inputs(stored, inputs, folder / "memory", given.device)
+    arrays = open_arrays(build_artifacts(spec, lambda *_: None), mapped=True)
+    return _FACTORIES.setdefault((method, batching, name), DistillerFactory(settings, spec, arrays))
 
 
-def _score(factory: DistillerFactory, seed: int) -> float:
-    """Return the score of a run, in points of 100."""
-    run = factory.distiller(resolve(factory.settings), _REPORTS, seed)
+def score(job: pool.Job, name: str, given: argparse.Namespace) -> float:
+    """Return the score of a run, in points of 100.
+
+    Args:
+        job: of `job`.
+        name: demo, cola or rte.
+        given: the arguments of the command.
+    """
+    factory = run_factory(job["method"], job["batching"], name, given)
+    run = factory.distiller(resolve(factory.settings), _REPORTS, job["seed"])
     metric = run.setup.task.metric
-    values = []
+    value = 0.0
     while not run.done:
-        values.append(float(run.train_to_next_evaluation()[metric]))
-    return 100 * judge(values, JUDGE_BY)
+        value = float(run.train_to_next_evaluation()[metric])
+    return 100 * value
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """One optimiser step of each method beside plain fine-tuning, and beside the published way of doing it."""
 
 import gc
+import random
 import time
 from collections.abc import Callable
 
@@ -32,15 +33,19 @@ def _timed(step: Callable[[], object], device: str) -> float:
 
 
 def in_turn(steps: dict[str, Callable[[], object]], rounds: int, device: str) -> dict[str, np.ndarray]:
-    """Seconds of each step, float [rounds], taken A B C A B C so that a slow moment of the machine meets all."""
+    """Seconds of each step, float [rounds], taken in turns so that a slow moment of the machine meets all.
+
+    The order is drawn for each turn, because what follows the turn's end falls on the first step of the next.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     # A collection visits the modules of all models, which takes longer than a step on a GPU, and falls on the same step
     # of each turn.
     gc.collect()
     gc.disable()
+    order = random.Random(0)
     for turn in range(_WARM_UP + rounds):
-        for name, step in steps.items():
-            taken = _timed(step, device)
+        for name in order.sample(list(steps), len(steps)):
+            taken = _timed(steps[name], device)
             if turn >= _WARM_UP:
                 seconds[name].append(taken)
     gc.enable()
