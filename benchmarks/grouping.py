@@ -30,6 +30,8 @@ BATCHINGS = ("grouped", "random")
 TASKS = ("demo", "cola", "rte")
 # The largest loss, in points of 100, that may be the price of a faster step.
 LARGEST_LOSS = 0.3
+# Small students of few examples learn little at the default, which is for BERT-base.
+LEARNING_RATE = 2e-4
 _REPORTS = 6
 
 
@@ -167,6 +169,7 @@ def run_factory(method: str, batching: str, name: str, given: argparse.Namespace
     task, data = source(name, given)
     folder = folder_of(name, given)
     flags = {"method": method, "data.batching": batching, "student.layers": 3, "space.epochs": given.epochs}
+    flags["space.learning_rate"] = LEARNING_RATE
     flags |= {"data.train_limit": given.limit} if given.limit else {}
     settings = loader.load(None, flags)
     inputs = load_inputs(settings, task, str(folder / "teacher"), data)
