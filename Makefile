@@ -5,7 +5,7 @@ PYTHON ?= $(shell for python in python3.14 python3.13 python3.12 python3.11 pyth
 	  $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null && echo $$python && break; done)
 PIP := .venv/bin/python -m pip --disable-pip-version-check
 
-.PHONY: demo test test-slow docs bench bench-scale bench-growth bench-grouping bench-search soak measure-failures check format clean
+.PHONY: demo test test-slow docs bench bench-scale bench-growth bench-grouping bench-glue bench-search soak measure-failures check format clean
 
 # torch is installed first and by itself: pip then keeps that build (a CPU one where an index offers it).
 .venv/installed: pyproject.toml constraints.txt
@@ -62,6 +62,10 @@ bench-growth: .venv/installed-test
 # Dev scores of grouped batches beside random ones on paired seeds: hours. BENCH='--glue FOLDER --tasks cola,rte' and more.
 bench-grouping: .venv/installed-test
 	@.venv/bin/python -m benchmarks.grouping $(BENCH)
+
+# Students on official GLUE tasks, each method from two starts: hours on CPUs. BENCH='--glue FOLDER --tasks stsb --device cuda'.
+bench-glue: .venv/installed-test
+	@.venv/bin/python -m benchmarks.record $(BENCH)
 
 # Our search beside stock ones, replayed on tables of learning curves. BENCH='--tables FILE_OR_FOLDER --json' for others.
 bench-search: .venv/installed-test
