@@ -116,22 +116,6 @@ def test_the_memory_crosses_to_a_node_once(cluster):
     assert all(each < 0.1 or 1 <= each < 1.25 for each in times) and max(times) >= 1, times
 
 
-def test_the_memorys_host_is_cut_off_and_comes_back(cluster):
-    # Without ASHA a trial that has just reported goes on for sure.
-    process = cluster.lab.start(1, cluster.command("cut", "--asha", "off"))
-    begun(cluster, "cut", process, at_least=1)
-    host = host_of_memory(cluster)
-    assert host != 1, "the head runs no trials: it is spared the memory"
-    trains(cluster, "cut", process, host)
-    cluster.lab.cut(host)
-    noticed = cluster.wait_for_nodes(2)
-    cluster.lab.heal(host)
-    cluster.join(host)
-    ended(process)
-    check(cluster, "cut")
-    assert noticed < 30, "a host that is cut off says nothing: only its silence tells"
-
-
 def test_what_a_node_lacks_is_said_before_the_first_trial(cluster):
     """Host 2 sees another folder than the driver, host 3 cannot write to it and has the package no more."""
     place, site = cluster.shared / "place", next(Path(sys.prefix).glob("lib/*/site-packages"))
@@ -156,30 +140,41 @@ def test_what_a_node_lacks_is_said_before_the_first_trial(cluster):
     assert not list(place.iterdir()), "nothing stays behind"
 
 
-def test_storage_goes_away_and_then_the_host_of_packed_trials_dies(cluster):
-    """From the driver's host and the workers' at once: all wait, and nothing that was done is lost."""
-    folder = str(cluster.shared / "away")
-    packed = ("--trials", "4", "--cpus-per-trial", "0.5", "--max-concurrent", "2", "--asha", "off", "--epochs", "120")
-    process = cluster.lab.start(1, cluster.command(folder, *packed))
-    begun(cluster, "away", process)
-    (name,) = hosts_of(cluster.shared / "away")
-    before = {path: path.read_bytes() for path in reports(cluster, "away")}
+@pytest.mark.timeout(900)
+def test_storage_goes_away_then_a_worker_is_cut_off_and_comes_back_then_the_memorys_host_dies(cluster):
+    """Two trials share a worker all the time; nothing that was done is lost."""
+    folder, name = cluster.shared / "failures", str(cluster.shared / "failures")
+    packed = ("--trials", "4", "--cpus-per-trial", "0.5", "--max-concurrent", "2", "--asha", "off", "--epochs", "150")
+    process = cluster.lab.start(1, cluster.command(name, *packed))
+    begun(cluster, name, process)
+    (first,) = hosts_of(folder)
+    before = {path: path.read_bytes() for path in reports(cluster, name)}
+    # Away from the driver's host and the workers' at once: all wait.
     for host in (1, 2, 3):
         cluster.hide_storage(host)
     time.sleep(10)
     assert process.poll() is None
     for host in (1, 2, 3):
         cluster.show_storage(host)
-    host = int(name.removeprefix("lab"))
-    trains(cluster, "away", process, host)
-    cluster.lab.kill(host)
-    noticed = cluster.wait_for_nodes(2)
-    cluster.boot(host)
-    cluster.join(host)
+    worker = int(first.removeprefix("lab"))
+    other = 5 - worker
+    trains(cluster, name, process, worker)
+    cluster.lab.cut(worker)
+    silent = cluster.wait_for_nodes(2)
+    cluster.lab.heal(worker)
+    cluster.join(worker)
+    trains(cluster, name, process, other)
+    # The head runs no trials, so it is spared the memory, too.
+    assert host_of_memory(cluster) == other
+    cluster.lab.kill(other)
+    dead = cluster.wait_for_nodes(2)
+    cluster.boot(other)
+    cluster.join(other)
     said = ended(process)
-    assert f"{folder} cannot be written" in said and f"{folder} is back after" in said
-    assert f"its host {labs.address(host)} has died; it continues elsewhere" in said
-    results = check(cluster, "away", trials=4)
+    assert f"{name} cannot be written" in said and f"{name} is back after" in said
+    assert f"its host {labs.address(other)} has died; it continues elsewhere" in said
+    results = check(cluster, name, trials=4)
     assert set(results.trials["state"]) == {"finished"}
     assert all(path.read_bytes().startswith(content) for path, content in before.items())
-    assert noticed < 20, "the cluster's YAML makes Ray see a dead host soon"
+    assert silent < 30, "a host that is cut off says nothing: only its silence tells"
+    assert dead < 20, "the cluster's YAML makes Ray see a dead host soon"
