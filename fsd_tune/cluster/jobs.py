@@ -4,6 +4,7 @@ The searches continue when this machine is switched off. Everything goes through
 `ray rsync-down` with the cluster's YAML, so its ssh settings, user and container apply, and no port has to be open.
 """
 
+import base64
 import json
 import os
 import posixpath
@@ -87,14 +88,12 @@ class Cluster:
 
         Args:
             local: the path on this machine.
-            remote: the path on the head, in the shared folder.
+            remote: the path on the head, in the shared folder. Its `_plain_parent` must exist.
 
         Raises:
             FsdTuneError: the copy failed.
         """
-        folder = posixpath.dirname(remote)
-        while not _PLAIN_PATH.fullmatch(folder):
-            folder = posixpath.dirname(folder)
+        folder = _plain_parent(remote)
         if folder != posixpath.dirname(remote) or not _PLAIN_PATH.fullmatch(remote):
             # Send a folder that holds it, because a shell on the head would expand the name.
             with tempfile.TemporaryDirectory() as temporary:
@@ -103,7 +102,6 @@ class Cluster:
                 (shutil.copytree if local.is_dir() else shutil.copy)(local, copy)
                 self.send(Path(temporary), folder)
             return
-        self.run(f"mkdir -p {shlex.quote(folder)}")
         # A relative source with a colon would be taken for a host.
         source = f"{local.absolute()}/" if local.is_dir() else str(local.absolute())
         target = f"{remote}/" if local.is_dir() else remote
@@ -144,6 +142,14 @@ class Cluster:
         return subprocess.run(
             [program, *arguments], stdout=output, stderr=subprocess.PIPE, text=True, check=False, env=environment
         )
+
+
+def _plain_parent(path: str) -> str:
+    """Return the nearest folder above a path on the head whose name no shell changes."""
+    folder = posixpath.dirname(path)
+    while not _PLAIN_PATH.fullmatch(folder):
+        folder = posixpath.dirname(folder)
+    return folder
 
 
 def named(file: Path, shared: str) -> Cluster:
@@ -210,22 +216,28 @@ def submit(cluster: Cluster, words: Sequence[str]) -> str:
         raise InputError(f"submit: found {name}, but must be one of {', '.join(VERBS)}.{nearest(name, VERBS)}{order}")
     cluster.check()
     command_words, files = job_inputs.translate(cluster.shared, words)
+    if files:
+        # One command for all, because each takes seconds.
+        cluster.run(f"mkdir -p {shlex.join(sorted({_plain_parent(target) for target in files}))}")
     for target, path in files.items():
         cluster.send(path, target)
     job = f"{words[0]}-{time.strftime('%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     command = shlex.join(["fsd-tune", *command_words])
     note = json.dumps({"job": job, "command": command, "submitted": time.time()})
-    sent = f"inputs/{job}"
-    with tempfile.TemporaryDirectory() as temporary:
-        # As files, because each shell on the way to the job would expand what the words hold.
-        Path(temporary, "command.sh").write_text(f"cd {shlex.quote(cluster.shared)} && exec {command}\n", "utf-8")
-        Path(temporary, "note.json").write_text(f"{note}\n", "utf-8")
-        cluster.send(Path(temporary), f"{cluster.shared}/{sent}")
+    script = f"{cluster.shared}/inputs/{job}.sh"
     cluster.run(
-        f"cd {cluster.shared} && ray job submit --address {_DASHBOARD} --submission-id {job} --no-wait -- "
-        f"bash {cluster.shared}/{sent}/command.sh && cat {sent}/note.json >> jobs.jsonl"
+        f"cd {cluster.shared} && mkdir -p inputs && "
+        f"{_decoded(f'cd {cluster.shared} && exec {command}')} > {script} && "
+        f"ray job submit --address {_DASHBOARD} --submission-id {job} --no-wait -- bash {script} && "
+        f"{_decoded(note)} >> jobs.jsonl"
     )
     return job
+
+
+def _decoded(line: str) -> str:
+    """Return a command that prints a line, which is encoded because each shell on the way would expand its words."""
+    encoded = base64.b64encode(f"{line}\n".encode()).decode()
+    return f"echo {encoded} | base64 -d"
 
 
 def jobs(cluster: Cluster) -> list[dict[str, str]]:

@@ -9,6 +9,7 @@ from transformers import AutoModelForSequenceClassification
 
 from fsd_tune.report.results import load
 from tests.cluster import lab as labs
+from tests.cluster.test_searches import hosts_of
 from tests.helpers.searching import agree
 
 pytestmark = pytest.mark.slow
@@ -36,12 +37,13 @@ def uri(cluster):
 
 
 def test_a_search_without_a_shared_folder(cluster, uri):
-    """Data, teacher and base lie on the head's own disk; the student comes to the laptop from the storage."""
+    """The inputs lie on the head's own disk; trials spread; the student comes to the laptop from the storage."""
     copied = f"mkdir -p /srv/own; cp -r {cluster.shared}/teacher {cluster.shared}/base {cluster.shared}/glue /srv/own/"
     cluster.lab.run(1, f"{copied}; cp {cluster.shared}/space.yaml /srv/own/")
     words = ["fsd-tune", "search", "space.yaml", "--task", "sst2", "--teacher", "teacher", "--data", "glue"]
     words += ["--student-model", "base", "--output", uri, "--address", "auto", "--resources-placement", "spread"]
-    words += ["--trials", "4", "--asha", "off", "--epochs", "20"]
+    # Two trials would fit on each host.
+    words += ["--cpus-per-trial", "0.5", "--max-concurrent", "2", "--trials", "3", "--asha", "off", "--epochs", "40"]
     process = cluster.lab.start(1, f"cd /srv/own; FSD_TUNE_CACHE=/srv/cache RAY_AUTH_MODE=token {shlex.join(words)}")
     working = "cat /srv/cache/*/work/uri/results/*/reports.jsonl"
     deadline = time.monotonic() + 300
@@ -66,6 +68,7 @@ def test_a_search_without_a_shared_folder(cluster, uri):
     cluster.laptop(f"FSD_TUNE_CACHE={cluster.shared}/cache fsd-tune report {shlex.quote(uri)}")
     (view,) = (cluster.shared / "cache").glob("*/view/uri")
     results = load(view)
-    assert set(results.trials["state"]) == {"finished"} and len(results.trials) == 4
+    assert set(results.trials["state"]) == {"finished"} and len(results.trials) == 3
     assert results.summary.memory.passes == 1
+    assert results.summary.workers == 2 and hosts_of(view) == {"lab2", "lab3"}, "the head trains nothing"
     agree(results)

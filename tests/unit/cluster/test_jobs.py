@@ -1,6 +1,8 @@
 """What of a command line is sent to a cluster, and what it means there; a real cluster is in tests/cluster."""
 
+import base64
 import json
+import re
 import shlex
 import subprocess
 from pathlib import Path
@@ -18,19 +20,19 @@ class Recorded(jobs.Cluster):
     said = ""
     commands: list[str]
     sent: dict[str, str]
-    script: str
-    note: str
 
     def run(self, command, follow=False):
         self.commands.append(command)
         return self.said
 
     def send(self, here, there):
-        if (here / "command.sh").exists():
-            type(self).script = (here / "command.sh").read_text()
-            type(self).note = (here / "note.json").read_text()
-        else:
-            self.sent[there] = str(here)
+        assert jobs._plain_parent(there) in self.commands[0], "its folder was made before"
+        self.sent[there] = str(here)
+
+    @property
+    def files(self):
+        """The job's script and its note, which its command carries."""
+        return [base64.b64decode(text).decode() for text in re.findall(r"echo (\S+) \| base64 -d >", self.commands[-1])]
 
 
 @pytest.fixture
@@ -50,7 +52,7 @@ def laptop(tmp_path, monkeypatch):
 
 def command_of(cluster):
     """The verb's words as the head's shell would run them."""
-    return shlex.split(cluster.script.partition(" && exec ")[2])
+    return shlex.split(cluster.files[0].partition(" && exec ")[2])
 
 
 def test_files_go_along_and_mean_their_copies(cluster, laptop):
@@ -65,14 +67,14 @@ def test_files_go_along_and_mean_their_copies(cluster, laptop):
         there["glue"], "--output", "/shared/runs/rte", "--trials", "8", "--wandb", "offline", "--address", "auto",
     ]  # fmt: skip
     assert f"--submission-id {job}" in cluster.commands[-1]
-    note = json.loads(cluster.note)
+    note = json.loads(cluster.files[1])
     assert note["job"] == job and note["command"] == shlex.join(words)
 
 
 def test_no_shell_expands_the_words(cluster, laptop):
     words = ["--wandb-group", "$HOME `id` $(id) ~ * ! \\ 'a' \"b\" {c,d} é\nf"]
     jobs.submit(cluster, ["search", "space.yaml", "--task", "$(touch x)", *words])
-    echoed = cluster.script.replace("exec fsd-tune", "exec printf '%s\\0'").replace("/shared", str(laptop))
+    echoed = cluster.files[0].replace("exec fsd-tune", "exec printf '%s\\0'").replace("/shared", str(laptop))
     shown = subprocess.run(["bash", "-c", echoed], capture_output=True, text=True, check=True).stdout.split("\0")
     assert ["$(touch x)", *words] == shown[3:6] and not (laptop / "x").exists()
     assert all(word not in command for command in cluster.commands for word in (*words, "$("))
