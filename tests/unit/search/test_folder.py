@@ -1,5 +1,6 @@
 """What identifies a search, and so whether a command continues it."""
 
+from fsd_tune.report.compare import differences
 from fsd_tune.search.folder import identifying_settings
 
 
@@ -9,3 +10,18 @@ def test_searches_of_earlier_versions_keep_their_identity_and_random_batches(loa
     # What summary.json of a search holds that was begun before there was `data.batching`.
     assert identifying_settings(plain)["data"] == {"max_length": 32, "padding": "masked", "train_limit": None}
     assert identifying_settings(grouped)["data"] == identifying_settings(plain)["data"] | {"batching": "grouped"}
+
+
+SEVERAL = "method: {choice: [ce, kd]}\nspace: {alpha: {low: 0, high: 1}, temperature: 5}\nsearch: {trials: 8}\n"
+
+
+def test_searches_of_earlier_versions_spend_freely_and_are_not_continued_equally(settings_from_yaml, load_settings):
+    free, equal = settings_from_yaml(SEVERAL, "--compare-methods=best_overall"), settings_from_yaml(SEVERAL)
+    # What summary.json of a search holds that was begun before there was `search.compare_methods`.
+    earlier = {"settings": identifying_settings(free)}
+    assert "compare_methods" not in earlier["settings"]["search"]
+    assert differences(earlier, {"settings": identifying_settings(free)}) == []
+    assert differences(earlier, {"settings": identifying_settings(equal)}) == [
+        "search.compare_methods best_overall there, equal now"
+    ]
+    assert "compare_methods" not in identifying_settings(load_settings("kd"))["search"]
