@@ -105,7 +105,7 @@ def run_demo(folder: Path, ray_temporary: Path | None, display: Display) -> Resu
 def _holds(file: Path, settings: loader.Settings) -> bool:
     """Return whether a file contains these settings."""
     try:
-        return loader.load(file) == settings
+        return loader.load(file, stored=True) == settings
     except InputError:
         return False
 

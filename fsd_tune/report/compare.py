@@ -11,9 +11,10 @@ import pandas as pd
 import yaml
 
 from fsd_tune.errors import InputError, ProblemCollector
+from fsd_tune.report.methods import compares_equally, method_rows
 from fsd_tune.report.results import Results, load
 from fsd_tune.settings import loader
-from fsd_tune.settings.retired import without_retired
+from fsd_tune.settings.retired import as_stored
 from fsd_tune.storage.layout import TrialState
 from fsd_tune.tracking.download import PREFIX, download
 
@@ -60,6 +61,26 @@ class Comparison:
                     **({} if best is None else {key: best[key] for key in results.hyperparameters}),
                 }
             )
+        return pd.DataFrame(rows)
+
+    def methods(self) -> pd.DataFrame:
+        """Return a row per method of each search that has several: its best score, its share, its trials."""
+        rows = [
+            {
+                "search": name,
+                "method": row.method,
+                "best": math.nan if row.best is None else row.best,
+                "trials": row.trials,
+                "finished": row.finished,
+                "reports": row.reports,
+                "share of reports": row.share_of_reports,
+                "hours": row.seconds / 3600,
+                "share of time": row.share_of_time,
+                "compared": "equally" if compares_equally(results) else "as the sampler chose",
+            }
+            for name, results in zip(self.names, self.results, strict=True)
+            for row in method_rows(results)
+        ]
         return pd.DataFrame(rows)
 
     def differing(self) -> list[tuple[str, list[str]]]:
@@ -124,14 +145,19 @@ def _remarks(results: Results, first: Results) -> list[str]:
 
 
 def comparison_lines(compared: Comparison) -> list[str]:
-    """Return the comparison as lines for a terminal: the remarks, then the table.
+    """Return the comparison as lines for a terminal: the remarks, the table, then the methods within the searches.
 
     Args:
         compared: the searches.
     """
     shown = compared.table()[["search", "best", "median", "confirmed", "trials", "finished", "hours", "steps"]]
-    text = shown.to_string(index=False, na_rep="-", float_format=lambda value: f"{value:.4f}")
-    return [*(f"note: {remark}" for remark in compared.remarks), *text.splitlines()]
+    lines = [*(f"note: {remark}" for remark in compared.remarks), *_table_lines(shown)]
+    by_method = compared.methods()
+    return lines + (["", "methods of one search:", *_table_lines(by_method)] if len(by_method) else [])
+
+
+def _table_lines(table: pd.DataFrame) -> list[str]:
+    return table.to_string(index=False, na_rep="-", float_format=lambda value: f"{value:.4f}").splitlines()
 
 
 def comparison_document(compared: Comparison) -> dict[str, Any]:
@@ -141,13 +167,18 @@ def comparison_document(compared: Comparison) -> dict[str, Any]:
         compared: the searches.
 
     Returns:
-        `metric`; `searches`, the rows of the table with None for missing values; `remarks`; and `differing`, lines by
-        the name of a search.
+        `metric`; `searches` and `methods`, the rows of the tables with None for missing values; `remarks`; and
+        `differing`, lines by the name of a search.
     """
-    rows = compared.table().astype(object)
+
+    def records(table: pd.DataFrame) -> list[dict[Any, Any]]:
+        rows = table.astype(object)
+        return rows.where(pd.notna(rows), None).to_dict("records")
+
     return {
         "metric": compared.metric,
-        "searches": rows.where(pd.notna(rows), None).to_dict("records"),
+        "searches": records(compared.table()),
+        "methods": records(compared.methods()),
         "remarks": list(compared.remarks),
         "differing": dict(compared.differing()),
     }
@@ -217,7 +248,7 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     Returns:
         A line per difference. Settings and custom tasks are compared by key, other inputs by name.
     """
-    lines = _by_key(*_completed(without_retired(before["settings"]), now["settings"]))
+    lines = _by_key(*_completed(as_stored(before["settings"]), as_stored(now["settings"])))
     if isinstance(before.get("task"), dict) and isinstance(now["task"], dict):
         lines += [f"task.{difference}" for difference in _by_key(before["task"], now["task"])]
         now = {name: value for name, value in now.items() if name != "task"}

@@ -144,6 +144,7 @@ def _page(compared: Comparison, curves: Picture) -> str:
         title=" · ".join(compared.names),
         columns=list(table.columns),
         rows=table.to_dict("records"),
+        methods=compared.methods().to_dict("records"),
         differing=compared.differing(),
         metric=compared.metric.replace("_", " "),
     )

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from fsd_tune.progress import duration
-from fsd_tune.report import page
+from fsd_tune.report import methods, page
 from fsd_tune.report.again import distill_command
 from fsd_tune.report.charts import charts
 from fsd_tune.report.confirmation import figure, interval
@@ -47,7 +47,8 @@ class Fact:
 def leaderboard(results: Results) -> pd.DataFrame:
     """Return one row per trial, best first: its rank, then the columns of `Results.trials`.
 
-    Only finished trials have a rank; it is NA for the others.
+    With several methods `method_rank`, the rank among the trials of the same method, comes after `rank`. Only finished
+    trials have a rank; it is NA for the others.
 
     Args:
         results: the results of a search.
@@ -55,6 +56,9 @@ def leaderboard(results: Results) -> pd.DataFrame:
     table = results.trials.rename(columns={"number": "trial"})
     finished = (table["state"] == TrialState.FINISHED) & table["score"].notna()
     table.insert(0, "rank", finished.cumsum().where(finished).astype("Int64"))
+    if methods.method_rows(results) and "method" in table:
+        own = finished.groupby(table["method"]).cumsum()
+        table.insert(1, "method_rank", own.where(finished).astype("Int64"))
     return table
 
 
@@ -85,7 +89,7 @@ def _page(results: Results) -> str:
     return page.render(
         "report_template.html",
         charts(results),
-        {"seconds": _duration, "value": value, "missing": _missing, "plain": plain},
+        {"seconds": _duration, "value": value, "missing": _missing, "plain": plain, "percent": "{:.0%}".format},
         results=results,
         summary=results.summary,
         name=results.summary.name or results.folder.name,
@@ -98,6 +102,8 @@ def _page(results: Results) -> str:
         command=None if best is None else distill_command(results, best),
         facts=_facts(results, digits),
         rows=leaderboard(results).to_dict("records"),
+        methods=methods.method_rows(results),
+        methods_remark=methods.remark(results),
         varied=varied,
         constant=_configuration(trials.iloc[0], same) if len(trials) else [],
         failures=trials[trials["state"] == TrialState.FAILED].to_dict("records"),

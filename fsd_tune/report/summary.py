@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from fsd_tune.progress import duration, short
+from fsd_tune.report import methods
 from fsd_tune.report.again import distill_command
 from fsd_tune.report.confirmation import one_line
 from fsd_tune.report.results import STATES, Results
@@ -72,6 +73,13 @@ def summary_lines(results: Results, output: str | Path | None = None) -> list[st
         f"  trials          {len(results.trials)}{requested}: {counts or 'none ended'}; stopping early "
         f"saved {saved['share']:.0%} of the steps ({int(saved['steps_saved'])} of {int(saved['steps_if_all_ran'])})"
     )
+    by_method = methods.method_lines(results)
+    if by_method:
+        fair = (
+            "equal reports for each" if methods.compares_equally(results) else "unequal reports, as the sampler chose"
+        )
+        out.append(f"  methods         {fair}")
+        out += [f"                  {line}" for line in by_method]
     if summary.ended_by.text:
         out.append(f"  ended by        {summary.ended_by.text}")
     memory = summary.memory
@@ -115,6 +123,7 @@ def summary_document(results: Results) -> dict[str, Any]:
             "config": {name: _plain(best[name]) for name in results.hyperparameters if _present(best[name])},
         },
         "recommended": _recommended(results),
+        "methods": methods.method_documents(results),
         "confirmed": {key: results.confirmation[key] for key in ("winner", "optimism", "differences")}
         if results.confirmation
         else None,

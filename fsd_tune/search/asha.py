@@ -1,7 +1,10 @@
-"""ASHA as a Ray Tune scheduler that remembers which trials it stopped and continues from earlier trials."""
+"""ASHA as a Ray Tune scheduler that remembers which trials it stopped and continues from earlier trials.
+
+Trials are judged among all others, or among those of their method if the methods are compared equally.
+"""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
@@ -13,6 +16,7 @@ from fsd_tune.storage.layout import TrialState
 
 # Running trials count: a trial that continues from its checkpoint does not report again at the rungs it has passed.
 _COUNTED_AT_RUNGS = (TrialState.FINISHED, TrialState.STOPPED, TrialState.RUNNING)
+_ALL = ""  # The group of all trials.
 
 
 def rungs(grace: int, reduction_factor: float, reports: int) -> list[int]:
@@ -42,7 +46,13 @@ class ResumableAsha(DriverOnly, AsyncHyperBandScheduler):  # type: ignore[misc]
     """
 
     def __init__(
-        self, metric: str, reports: int, grace: int, reduction_factor: float, past: Mapping[int, TrialRecord]
+        self,
+        metric: str,
+        reports: int,
+        grace: int,
+        reduction_factor: float,
+        past: Mapping[int, TrialRecord],
+        methods: Sequence[str] = (),
     ) -> None:
         """Create the scheduler.
 
@@ -52,7 +62,9 @@ class ResumableAsha(DriverOnly, AsyncHyperBandScheduler):  # type: ignore[misc]
             grace: the report of the first rung.
             reduction_factor: 1/reduction_factor of the trials continue at each rung.
             past: trials of an earlier part of the search, by number.
+            methods: methods with rungs of their own; empty if all trials share the same.
         """
+        groups = tuple(methods) or (_ALL,)
         super().__init__(
             time_attr="report",
             metric=metric,
@@ -60,35 +72,42 @@ class ResumableAsha(DriverOnly, AsyncHyperBandScheduler):  # type: ignore[misc]
             max_t=reports,
             grace_period=grace,
             reduction_factor=reduction_factor,
+            brackets=len(groups),
         )
         self.stopped: dict[str, int] = {}
-        # With a fractional factor Ray's rungs are fractions, and several can lie between two reports. They would judge
-        # trials at other reports than `rungs` returns, so replace them.
-        own_rungs = [(rung, self._past_values(rung, past)) for rung in rungs(grace, reduction_factor, reports)]
-        self._brackets[0]._rungs = own_rungs[::-1]
-        self._stopped_before = [
-            max(trial.values, default=0) for trial in past.values() if trial.state == TrialState.STOPPED
-        ]
+        self._own_bracket = dict(zip(groups, self._brackets, strict=True))
+        # The reports at which trials of each group were stopped.
+        self._stops: dict[str, list[int]] = {group: [] for group in groups}
+        for group, bracket in self._own_bracket.items():
+            own = {number: trial for number, trial in past.items() if group in (_ALL, trial.params.get("method"))}
+            # With a fractional factor Ray's rungs are fractions, and several can lie between two reports. They would
+            # judge trials at other reports than `rungs` returns, so replace them.
+            own_rungs = [(rung, _past_values(rung, own)) for rung in rungs(grace, reduction_factor, reports)]
+            bracket._rungs = own_rungs[::-1]
+            stopped = [trial for trial in own.values() if trial.state == TrialState.STOPPED]
+            self._stops[group] += [max(trial.values, default=0) for trial in stopped]
 
     def table(self) -> list[Rung]:
-        """Return the values, cutoff and stopped trials of each rung, the first rung first."""
-        stopped = [*self.stopped.values(), *self._stopped_before]
-        bracket = self._brackets[0]
+        """Return the values, cutoff and stopped trials of each rung, the first rung of each group first."""
         table = []
-        for rung, recorded in reversed(bracket._rungs):
-            values = list(recorded.values())
-            cutoff = float(bracket.cutoff(dict(enumerate(values)))) if values else math.nan
-            table.append(Rung(rung, values, cutoff, stopped.count(rung)))
+        for group, bracket in self._own_bracket.items():
+            for rung, recorded in reversed(bracket._rungs):
+                values = list(recorded.values())
+                cutoff = float(bracket.cutoff(dict(enumerate(values)))) if values else math.nan
+                table.append(Rung(rung, values, cutoff, self._stops[group].count(rung), group))
         return table
 
-    @staticmethod
-    def _past_values(rung: int, past: Mapping[int, TrialRecord]) -> dict[str, float]:
-        """Return the values of earlier trials at a rung."""
-        return {
-            f"past-{number}": trial.values[rung]
-            for number, trial in past.items()
-            if trial.state in _COUNTED_AT_RUNGS and rung in trial.values
-        }
+    def _group(self, trial: Any) -> str:
+        return _ALL if _ALL in self._own_bracket else str(trial.config["config"]["method"])
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Choose the group of a new trial. Ray would draw it at random.
+
+        Args:
+            tune_controller: Tune's controller.
+            trial: the trial.
+        """
+        self._trial_info[trial.trial_id] = self._own_bracket[self._group(trial)]
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Return ASHA's decision, and record the report if the trial is to stop.
@@ -101,6 +120,7 @@ class ResumableAsha(DriverOnly, AsyncHyperBandScheduler):  # type: ignore[misc]
         action: str = super().on_trial_result(tune_controller, trial, result)
         if action == TrialScheduler.STOP:
             self.stopped[trial.trial_id] = result["report"]
+            self._stops[self._group(trial)].append(result["report"])
         return action
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
@@ -128,5 +148,15 @@ class ResumableAsha(DriverOnly, AsyncHyperBandScheduler):  # type: ignore[misc]
             self._forget(trial)
 
     def _forget(self, trial: Any) -> None:
-        for _, recorded in self._brackets[0]._rungs:
-            recorded.pop(trial.trial_id, None)
+        for bracket in self._brackets:
+            for _, recorded in bracket._rungs:
+                recorded.pop(trial.trial_id, None)
+
+
+def _past_values(rung: int, past: Mapping[int, TrialRecord]) -> dict[str, float]:
+    """Return the values of earlier trials at a rung."""
+    return {
+        f"past-{number}": trial.values[rung]
+        for number, trial in past.items()
+        if trial.state in _COUNTED_AT_RUNGS and rung in trial.values
+    }

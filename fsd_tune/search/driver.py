@@ -27,6 +27,7 @@ from fsd_tune.search.resume import ResumeState
 from fsd_tune.search.study import SearchStudy
 from fsd_tune.search.trial_record import finished_scores
 from fsd_tune.search.wandb_logger import WandbSearchLogger
+from fsd_tune.settings.comparing import EQUAL
 from fsd_tune.settings.configuration import distributions
 from fsd_tune.settings.methods import USES_TEACHER
 from fsd_tune.storage import layout
@@ -245,7 +246,10 @@ class SearchDriver:
         asha = self.settings.asha
         scheduler = None
         if asha:
-            scheduler = ResumableAsha(self._metric, self._reports, asha.grace, asha.reduction_factor, self.past.trials)
+            methods = self.settings.methods if self.settings.search.compare_methods == EQUAL else ()
+            scheduler = ResumableAsha(
+                self._metric, self._reports, asha.grace, asha.reduction_factor, self.past.trials, methods
+            )
         restarts = {number: self.plan.experiment.path_for_workers(path) for number, path in self.past.restarts.items()}
         searcher = StudySearcher(study, self._metric, self._reports, self.capacity.workers, restarts, self._storage)
         return searcher, scheduler

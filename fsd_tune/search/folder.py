@@ -14,6 +14,7 @@ from fsd_tune.errors import InputError
 from fsd_tune.memory.spec import SpecInputs, fingerprint
 from fsd_tune.report.compare import differences
 from fsd_tune.settings import loader
+from fsd_tune.settings.comparing import EQUAL
 from fsd_tune.settings.loader import Settings
 from fsd_tune.storage import files, layout
 from fsd_tune.storage.experiment_folder import ExperimentFolder
@@ -53,9 +54,11 @@ def identifying_settings(settings: Settings) -> dict[str, Any]:
         values.pop(section)
     for key in ("trials", "time_budget", "stop_after_stalled"):
         values["search"].pop(key)
-    # Searches of earlier versions have no `batching`, and random batches.
+    # Searches of earlier versions have neither of these keys: their batches are random and their methods not compared.
     if values["data"]["batching"] == "random":
         values["data"].pop("batching")
+    if values["search"]["compare_methods"] != EQUAL:
+        values["search"].pop("compare_methods")
     return values
 
 

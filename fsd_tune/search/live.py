@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
@@ -10,9 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from fsd_tune.progress import duration, short
-from fsd_tune.search.progress import SearchProgress
+from fsd_tune.search.progress import Rung, SearchProgress
 
-_MOST_WORKERS = 8  # A terminal is often only 24 lines high.
+# A terminal is often only 24 lines high.
+_MOST_WORKERS = 8
+_MOST_RUNGS = 9
 _MISSING = "–"
 
 
@@ -43,7 +45,7 @@ class View:
             yield _clipped("best    no trial has reported yet", "dim")
         rungs = search.rungs()
         if any(rung.values for rung in rungs):
-            yield self._rung_table()
+            yield self._rung_table(rungs)
         if search.running:
             yield self._workers()
 
@@ -67,17 +69,22 @@ class View:
         )
         return grid
 
-    def _rung_table(self) -> RenderableType:
+    def _rung_table(self, rungs: Sequence[Rung]) -> RenderableType:
         table = _table("ASHA, report", "reached", "stopped", "best", "must reach")
-        for rung in self._search.rungs():
+        if len(rungs) > _MOST_RUNGS:
+            rungs = [rung for rung in rungs if rung.values]
+        for rung in rungs[:_MOST_RUNGS]:
             best = max(rung.values, default=math.nan)
             table.add_row(
-                f"{rung.report}/{self._search.reports}",
+                f"{rung.method} {rung.report}/{self._search.reports}".lstrip(),
                 str(len(rung.values)),
                 str(rung.stopped),
                 _number(best),
                 _number(rung.bar),
             )
+        hidden_count = len(rungs) - _MOST_RUNGS
+        if hidden_count > 0:
+            table.add_row(f"{hidden_count} more", *[""] * 4)
         return table
 
     def _workers(self) -> RenderableType:

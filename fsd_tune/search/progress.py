@@ -28,12 +28,14 @@ class Rung:
         values: the values of the trials that reached the rung.
         bar: the value that a trial must reach to continue; NaN while too few trials have reached the rung.
         stopped: the number of trials that ASHA stopped here.
+        method: the method whose trials are judged here; empty if those of all methods are.
     """
 
     report: int
     values: Sequence[float]
     bar: float
     stopped: int
+    method: str = ""
 
 
 @dataclass

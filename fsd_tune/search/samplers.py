@@ -135,11 +135,12 @@ class Suggester:
         )
         study = optuna.create_study(sampler=sampler)
         # The sampler infers its space from a study's first ended trial, and draws at random until there is one.
-        any_point = dict(optuna.create_study().ask(self.distributions).params)
-        study.add_trial(create_trial(value=0.0, params=any_point, distributions=self.distributions))
+        space = {name: distribution for name, distribution in self.distributions.items() if not distribution.single()}
+        any_point = dict(optuna.create_study().ask(space).params)
+        study.add_trial(create_trial(value=0.0, params=any_point, distributions=space))
         for _ in range(index):
-            study.ask(self.distributions)
-        return dict(study.ask(self.distributions).params)
+            study.ask(space)
+        return dict(study.ask(space).params)
 
     def _in_start_up(self, number: int) -> bool:
         search = self.settings.search

@@ -1,6 +1,7 @@
 """The Optuna study of a search: a SQLite file that records parameters, reports and end of each trial.
 
-`samplers.Suggester` suggests the parameters of new trials; the study only records them. This module does not use Ray.
+`samplers.Suggester` or `equal_methods.EqualMethods` suggests the parameters of new trials; the study only records them.
+This module does not use Ray.
 """
 
 import math
@@ -15,6 +16,7 @@ from optuna.trial import TrialState as OptunaState
 from optuna.trial import create_trial
 
 from fsd_tune.search import budget, study_file
+from fsd_tune.search.equal_methods import EqualMethods, new_suggester
 from fsd_tune.search.samplers import Suggester
 from fsd_tune.search.trial_record import OPTUNA_STATES, TrialRecord, final_score, frozen_trial
 from fsd_tune.settings.configuration import sample
@@ -55,11 +57,11 @@ class SearchStudy:
         path: Path | None,
         name: str,
         past: Mapping[int, TrialRecord],
-        suggester: Suggester | None = None,
+        suggester: Suggester | EqualMethods | None = None,
     ) -> None:
         self.settings = settings
         self.trials = dict(past)
-        self._suggester = suggester or Suggester(settings)
+        self._suggester = suggester or new_suggester(settings)
         self._stall = budget.stall(settings, past)
         self._running: dict[int, optuna.Trial] = {}
         self._waiting: dict[int, TrialRecord] = {}

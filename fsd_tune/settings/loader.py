@@ -10,14 +10,14 @@ from typing import Any, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fsd_tune.errors import InputError, nearest
-from fsd_tune.settings import published, yaml_file
+from fsd_tune.settings import comparing, published, yaml_file
 from fsd_tune.settings.domains import Choice, Domain, Fixed, Range
 from fsd_tune.settings.fields import note_errors
 from fsd_tune.settings.methods import HYPERPARAMETERS, METHODS, USES_FEATURES
 from fsd_tune.settings.normalise import apply_overrides, copy_plain, is_off, normalise
 from fsd_tune.settings.overrides import flag_of, flags, parse_flags
 from fsd_tune.settings.problems import Problems, describe, listed
-from fsd_tune.settings.retired import note_retired, without_retired
+from fsd_tune.settings.retired import as_stored, note_retired
 from fsd_tune.settings.schema import (
     SECTIONS,
     Asha,
@@ -121,7 +121,8 @@ def load(
         overrides: {dotted key: value}, which replace the file's. A text value, as `parse_flags` returns it, is
             parsed as YAML; any other is used unchanged.
         places: {dotted key: place}, the places to report for overrides that do not come from a flag.
-        stored: the file is a search's own `settings.yaml`, so settings that are gone since are left out.
+        stored: the file is a search's own `settings.yaml`, which an earlier version may have written: see
+            `retired.as_stored`.
 
     Raises:
         InputError: there is a problem. The error lists all of them: those of the file as `file:line: key: ...`, those
@@ -134,7 +135,7 @@ def load(
         (20, Fixed(value=5.0))
     """
     document = yaml_file.Document({}, {}, []) if path is None else yaml_file.read_yaml(path)
-    data = without_retired(document.data) if stored else document.data
+    data = as_stored(document.data) if stored else document.data
     overrides, places = overrides or {}, places or {}
     override_places: dict[KeyPath, str] = {tuple(key.split(".")): places.get(key) or flag_of(key) for key in overrides}
     if path is None:
@@ -195,7 +196,8 @@ def _build(data: dict[str, Any], overrides: Mapping[str, Any], problems: Problem
     assert method is not None and isinstance(loss, Loss) and isinstance(search, Search)
     if loss.weights is not None:
         space |= {name: Fixed(value=value) for name, value in loss.weights.hyperparameters().items()}
-    sections["search"] = search.model_copy(update={"first": first})
+    chosen = method.choice if isinstance(method, Choice) else (method,)
+    sections["search"] = comparing.resolved(search.model_copy(update={"first": first}), chosen)
     values: dict[str, Any] = {"asha": None, **sections, "precision": precision, "published": published_as}
     return Settings(method=method, space=space, **values)
 
@@ -282,6 +284,8 @@ def _check_sections(sections: Mapping[str, Any], methods: tuple[str, ...] | None
         problems.found(("data", "batching"), data.batching, "must be random if padding is published")
     if asha is not None and asha.grace > asha.reports:
         problems.found(("asha", "grace"), asha.grace, f"must be in 1..{asha.reports}, the number of reports")
+    if sections["search"] is not None and methods is not None:
+        comparing.check(sections["search"], methods, problems)
     if student is None or loss is None or methods is None or not USES_FEATURES & set(methods):
         return
     path = ("loss", "layers")

@@ -1,4 +1,4 @@
-"""Settings of earlier versions that are gone: what replaced them, and stored settings that still name them."""
+"""Settings of earlier versions: what replaced those that are gone, and how stored settings are read."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +12,8 @@ RETIRED: dict[tuple[str, str], str] = {
 }
 # Values that name what is done now in any case.
 _STILL_TRUE = {("search", "judge_by"): "last", ("search", "learn_from"): "extrapolated"}
+# What searches did before a setting existed, if its default is something else.
+_BEFORE = {("search", "compare_methods"): "best_overall"}
 
 
 def note_retired(data: dict[str, Any], problems: Problems) -> None:
@@ -29,18 +31,23 @@ def note_retired(data: dict[str, Any], problems: Problems) -> None:
             problems.add((section, key), f"found {describe(value)}, but this setting is gone: {instead}.")
 
 
-def without_retired(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the content of a stored settings file without retired settings.
+def as_stored(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of a stored settings file, without retired settings and with what was done without newer ones.
 
     Args:
         data: the content, as an earlier version may have written it.
     """
-    return {
+    kept: dict[str, Any] = {
         section: {key: value for key, value in values.items() if (section, key) not in RETIRED}
         if isinstance(values, Mapping)
         else values
         for section, values in data.items()
     }
+    for (section, key), value in _BEFORE.items():
+        own = kept.get(section)
+        if own is None or (isinstance(own, dict) and key not in own):
+            kept[section] = {**(own or {}), key: value}
+    return kept
 
 
 def retired_flag(flag: str) -> str:

@@ -230,6 +230,11 @@ class Search(Section):
         description="sampler of configurations: tpe, random, grid (all combinations of choices and stepped ranges), "
         "cmaes (tpe for choices and conditional parameters) or gp (Gaussian process)",
     )
+    compare_methods: Literal["equal", "best_overall"] | None = Field(
+        default=None,
+        description="if method is a choice: equal (each method gets the same number of reports) or best_overall (the "
+        "sampler spends freely); null: equal, but best_overall with a grid",
+    )
     first: Annotated[tuple[dict[str, Any], ...], Accepted(_FIRST)] = Field(
         default=(), description="configurations to try first, after the defaults"
     )

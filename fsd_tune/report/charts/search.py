@@ -7,6 +7,7 @@ import optuna
 import plotly.graph_objects as go
 
 from fsd_tune.report.charts.base import ACCENT, GREY, STATE_COLOURS, Chart, finished, label, styled, teacher_score
+from fsd_tune.report.methods import compares_equally
 from fsd_tune.report.results import Results
 from fsd_tune.report.study_db import UndrawableError
 
@@ -109,9 +110,10 @@ def curves(results: Results, study: optuna.study.Study) -> Chart:
     caption = "Each line is one trial's evaluations, at equal parts of its steps. "
     if rungs:
         rung_reports = ", ".join(f"{rung:g}" for rung in rungs)
+        others = " others of their method" if compares_equally(results) else ""
         caption += (
-            f"At the dotted lines (reports {rung_reports}) ASHA stops trials that lag behind. If stopped lines run "
-            "well below the best one, little was lost; if lines cross after a rung, a longer grace would be safer."
+            f"At the dotted lines (reports {rung_reports}) ASHA stops trials that lag behind{others}. If stopped lines "
+            "run well below the best one, little was lost; if lines cross after a rung, a longer grace would be safer."
         )
     else:
         caption += (

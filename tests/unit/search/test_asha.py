@@ -17,6 +17,11 @@ class Trial:
 
     trial_id: str
     tries_left: int = 0
+    method: str = "kd"
+
+    @property
+    def config(self):
+        return {"config": {"method": self.method}}
 
     def should_recover(self):
         return self.tries_left > 0
@@ -117,6 +122,32 @@ def test_a_continued_search_judges_like_an_uninterrupted_one(factor, seed):
     for number, values in enumerate(played[15:], start=15):
         assert live(again, Trial(str(number)), values) == live(whole, Trial(str(number)), values)
     assert {trial for trial in whole.stopped if not trial.startswith("past")} == set(again.stopped)
+
+
+def test_methods_have_bars_of_their_own():
+    """Each method's trials end as if the others were not there, in a continued search, too."""
+    played = {method: curves(16, 9, seed) for seed, method in enumerate(("kd", "ce"))}
+    played["ce"] = [[value - 0.5 for value in values] for values in played["ce"]]
+    together = ResumableAsha("accuracy", 9, 1, 3, {}, ("kd", "ce"))
+    alone = {method: ResumableAsha("accuracy", 9, 1, 3, {}) for method in played}
+    past: dict[int, TrialRecord] = {}
+    ends: dict[str, list[int]] = {method: [] for method in played}
+    for number in range(16):
+        if number == 8:
+            together = ResumableAsha("accuracy", 9, 1, 3, past, ("kd", "ce"))
+        for method, values in played.items():
+            end = live(together, Trial(f"{method}{number}", method=method), values[number])
+            assert end == live(alone[method], Trial(str(number)), values[number])
+            state = "finished" if end == 9 else "stopped"
+            past[len(past)] = TrialRecord({"method": method}, state, dict(enumerate(values[number][:end], start=1)))
+            ends[method].append(end)
+    assert len(set(ends["ce"])) > 1
+    table = together.table()
+    assert [(rung.method, rung.report) for rung in table] == [(m, report) for m in ("kd", "ce") for report in (1, 3)]
+    assert [rung.stopped for rung in table] == [ends[rung.method].count(rung.report) for rung in table]
+    for rung in table:
+        same = next(its for its in alone[rung.method].table() if its.report == rung.report)
+        assert (rung.values, rung.bar) == (same.values, same.bar)
 
 
 def test_an_interrupted_trial_sets_the_bars_that_it_had_passed_at_its_checkpoint():

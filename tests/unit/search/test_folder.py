@@ -3,6 +3,7 @@
 import pytest
 
 from fsd_tune.errors import InputError
+from fsd_tune.report.compare import differences
 from fsd_tune.search.folder import hold_folder, identifying_settings
 
 
@@ -25,3 +26,18 @@ def test_a_refused_search_leaves_its_output_as_it_was(before, tmp_path):
     with pytest.raises(InputError), hold_folder(folder):
         raise InputError("a node lacks something")
     assert (sorted(path.name for path in folder.iterdir()) if folder.exists() else None) == before
+
+
+SEVERAL = "method: {choice: [ce, kd]}\nspace: {alpha: {low: 0, high: 1}, temperature: 5}\nsearch: {trials: 8}\n"
+
+
+def test_searches_of_earlier_versions_spend_freely_and_are_not_continued_equally(settings_from_yaml, load_settings):
+    free, equal = settings_from_yaml(SEVERAL, "--compare-methods=best_overall"), settings_from_yaml(SEVERAL)
+    # What summary.json of a search holds that was begun before there was `search.compare_methods`.
+    earlier = {"settings": identifying_settings(free)}
+    assert "compare_methods" not in earlier["settings"]["search"]
+    assert differences(earlier, {"settings": identifying_settings(free)}) == []
+    assert differences(earlier, {"settings": identifying_settings(equal)}) == [
+        "search.compare_methods best_overall there, equal now"
+    ]
+    assert "compare_methods" not in identifying_settings(load_settings("kd"))["search"]

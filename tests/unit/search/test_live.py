@@ -50,6 +50,16 @@ def test_everything_is_in_view(search, width):
     assert "trial 2 – 0/4 – – –" in text
 
 
+def test_rungs_of_many_methods_do_not_fill_the_screen(search):
+    reached = [Rung(report, [0.5, 0.6], 0.6, 1, method) for method in ("kd", "fsd_il", "ce") for report in (1, 2, 3)]
+    search.rungs = lambda: [*reached, *(Rung(report, [], math.nan, 0, "pkd") for report in (1, 2, 3))]
+    text = [" ".join(line.split()) for line in drawn(search, 80)]
+    assert "fsd_il 2/4 2 1 0.6000 0.6000" in text and not any(line.startswith("pkd") for line in text)
+    search.rungs = lambda: [*reached, Rung(1, [0.5], 0.5, 0, "pkd")]
+    text = [" ".join(line.split()) for line in drawn(search, 80)]
+    assert "1 more" in text and not any(line.startswith("pkd") for line in text)
+
+
 def test_the_end_is_expected_where_the_pace_says(search):
     # One and a half of eight trials in 40 s leave six and a half.
     assert search.seconds_left == pytest.approx(40 / 1.5 * 6.5)

@@ -18,6 +18,7 @@ ILG = (
     "method: fsd_ilg\nspace:\n  alpha: 0.5\n  temperature: 5\n  beta: 1\n  gamma_i: 1\n  gamma_l: 1\n"
     "  gamma_g: {low: 1e-2, high: 10, log: true}\n  gamma_m: 0.5\n"
 )
+SEVERAL = "method: {choice: [kd, ce]}\nspace: {alpha: {choice: [0.1, 0.5]}, temperature: 5}\n"
 WEIGHTED = (
     "method: fsd_ilg\nspace: {alpha: 0.5, temperature: 5}\n"
     "loss: {weights: {epsilon: 30, sigma: 0.5, gamma: 0.2, beta: 0.4}}\n"
@@ -48,8 +49,8 @@ def test_defaults_are_those_of_the_interface(tmp_path: Path) -> None:
         data: {max_length: 128, padding: masked, batching: random, train_limit: null}
         loss: {layers: penultimate, distance: relative, weights: null}
         memory: {centroids: null, algorithm: kmeans, spool_limit_gb: 50}
-        search: {trials: 64, seed: 0, sampler: tpe, first: [], select_on: dev, time_budget: null,
-                 stop_after_stalled: null}
+        search: {trials: 64, seed: 0, sampler: tpe, compare_methods: null, first: [], select_on: dev,
+                 time_budget: null, stop_after_stalled: null}
         asha: {reports: 10, grace: 1, reduction_factor: 3}
         precision: auto
         resources:
@@ -276,6 +277,12 @@ BAD = [
         KD + "  epochs: {choice: [1, 3], when: {batch_size: [8]}}\n  batch_size: {choice: [8], when: {epochs: [1]}}\n",
         S + "5: space.epochs.when: depends on epochs itself, directly or through others.",
     ),
+    # the comparison of methods
+    (
+        SEVERAL + "search:\n  sampler: grid\n  compare_methods: equal\n",
+        S + "5: search.compare_methods: is equal, but must be best_overall with sampler grid, which runs every",
+    ),
+    (SEVERAL + "search: {compare_methods: equl}\n", S + "3: search.compare_methods: found text 'equl'", "`equal`?"),
     # the first configurations
     (KD + "search: {first: {alpha: 0.5}}\n", S + "5: search.first: found a mapping, but must be a list"),
     (KD + "search: {first: [0.5]}\n", S + "5: search.first[0]: found 0.5, but must be a mapping"),
@@ -735,6 +742,35 @@ def test_a_stored_file_of_an_earlier_version_is_read_without_what_is_gone(tmp_pa
         load(path, stored=True)
     (problem,) = caught.value.problems
     assert "search.learns: unknown key" in problem
+
+
+@pytest.mark.parametrize(
+    ("text", "flags", "compared"),
+    [
+        (SEVERAL, [], "equal"),
+        (SEVERAL, ["--compare-methods=best_overall"], "best_overall"),
+        (SEVERAL, ["--sampler=grid"], "best_overall"),
+        (SEVERAL + "search: {compare_methods: equal}\n", ["--method=kd"], None),
+        (SEVERAL + "search: {compare_methods: equal}\n", ["--method={choice: [kd]}", "--sampler=grid"], None),
+        (KD, [], None),
+    ],
+)
+def test_methods_are_compared_equally_if_there_are_several(
+    tmp_path: Path, text: str, flags: list[str], compared: str | None
+) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text(text, encoding="utf-8")
+    settings = load(path, parse_flags(flags))
+    assert settings.search.compare_methods == compared
+    path.write_text(dump(settings), encoding="utf-8")
+    assert load(path, stored=True) == settings == load(path)
+
+
+@pytest.mark.parametrize("search", ["", "search:\n", "search: {trials: 7}\n"])
+def test_a_stored_file_of_an_earlier_version_spends_freely(tmp_path: Path, search: str) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text(SEVERAL + search, encoding="utf-8")
+    assert load(path, stored=True).search.compare_methods == "best_overall"
 
 
 @pytest.mark.parametrize("flag", ["--judge-by=last", "--search-judge-by=last", "--learn_from=pruned"])
