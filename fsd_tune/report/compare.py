@@ -11,7 +11,7 @@ import pandas as pd
 import yaml
 
 from fsd_tune.errors import InputError, ProblemCollector
-from fsd_tune.report.methods import compares_equally, method_rows
+from fsd_tune.report.methods import method_rows
 from fsd_tune.report.results import Results, load
 from fsd_tune.settings import loader
 from fsd_tune.settings.retired import as_stored
@@ -76,7 +76,6 @@ class Comparison:
                 "share of reports": row.share_of_reports,
                 "hours": row.seconds / 3600,
                 "share of time": row.share_of_time,
-                "compared": "equally" if compares_equally(results) else "as the sampler chose",
             }
             for name, results in zip(self.names, self.results, strict=True)
             for row in method_rows(results)

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from fsd_tune.search import grid
+from fsd_tune.search.equal_methods import tried_once
 from fsd_tune.search.trial_record import TrialRecord, final_score
+from fsd_tune.settings.comparing import EQUAL
 from fsd_tune.settings.loader import Settings
 from fsd_tune.storage.layout import TrialState
 
@@ -64,14 +66,13 @@ def planned(settings: Settings) -> int:
 
 
 def notes(settings: Settings) -> list[str]:
-    """Return notes for the user on the size of a grid compared with `search.trials`.
+    """Return notes for the user on `search.trials`: compared with the size of a grid, or with the number of methods.
 
     Args:
         settings: the settings of the search.
-
-    Returns:
-        At most one line; none for other samplers, or if the grid has `search.trials` points.
     """
+    if settings.search.compare_methods == EQUAL:
+        return _notes_on_methods(settings)
     if settings.search.sampler != "grid":
         return []
     points = grid.size(settings)
@@ -82,6 +83,14 @@ def notes(settings: Settings) -> list[str]:
     if points < trials:
         return [f"search.trials: {trials:,}, but the grid has {points:,} points, so the search runs {points:,} trials."]
     return []
+
+
+def _notes_on_methods(settings: Settings) -> list[str]:
+    trials, count = settings.search.trials, len(settings.methods)
+    notes = [f"{name}: has one trial, because nothing of it is searched." for name in tried_once(settings)]
+    if trials < count:
+        notes.append(f"search.trials: {trials} for {count} methods, so some get none.")
+    return notes
 
 
 def ended_by(settings: Settings, begun: int, broken_off: int, stalled: bool) -> dict[str, Any]:

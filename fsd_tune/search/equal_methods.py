@@ -31,9 +31,7 @@ class EqualMethods:
         self._suggesters = {
             method: Suggester(settings_of_method(settings, method)) for method in sorted(settings.methods)
         }
-        # Nothing but the method itself is searched, so a second trial would repeat the first.
-        fixed = {method for method, own in self._suggesters.items() if len(own.distributions) == 1}
-        self._once = fixed if len(fixed) < len(self._suggesters) else set()
+        self._once = set(tried_once(settings))
 
     def seed(self, number: int) -> int:
         """Return the seed of a trial.
@@ -84,6 +82,19 @@ def _spent(own: Mapping[str, Mapping[int, TrialRecord]]) -> dict[str, float]:
         )
         for method, of_method in own.items()
     }
+
+
+def tried_once(settings: Settings) -> list[str]:
+    """Return the methods that get one trial, because nothing of them is searched and a second one would repeat it.
+
+    Args:
+        settings: the settings of a search that compares its methods equally.
+
+    Returns:
+        Their names; none if nothing of any method is searched.
+    """
+    fixed = [name for name in settings.methods if len(distributions(settings_of_method(settings, name))) == 1]
+    return fixed if len(fixed) < len(settings.methods) else []
 
 
 def new_suggester(settings: Settings) -> Suggester | EqualMethods:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from fsd_tune.report.methods import method_rows
 from fsd_tune.report.results import load
 
 
@@ -23,6 +24,8 @@ def test_the_demo_and_the_demo_again(tmp_path):
             assert said in first.stdout, first.stdout
         results = load(tmp_path / "demo" / "search")
         assert len(results.trials) >= 12 and results.summary.memory.passes == 1
+        assert "equal reports for each" in first.stdout
+        assert all(row.finished and 0.2 < row.share_of_reports < 0.5 for row in method_rows(results)), first.stdout
         # A majority-class student scores 0.53, the teacher 0.83: the search finds students that have learnt.
         assert results.best is not None and results.best["score"] > 0.7
         assert (results.summary.teacher.score or 0) > 0.78

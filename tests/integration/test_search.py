@@ -92,6 +92,10 @@ def test_the_main_job(finished):
     results = finished
     assert len(results.trials) == 6 and set(results.trials["state"]) <= {"finished", "stopped"}
     assert results.summary.state == "done"
+    begun = results.trials[results.trials["number"] < 3]
+    assert set(begun["method"]) == {"fsd_ilg", "kd", "ce"} and set(begun["learning_rate"]) == {1e-4}, "the defaults"
+    # Each method's rungs are its own, so the first trial at each of them continues.
+    assert set(results.trials[results.trials["state"] == "finished"]["method"]) == set(begun["method"])
     assert results.summary.memory.passes == 1 and results.summary.teacher.score >= 0
     assert len((results.folder / "memory" / "passes.jsonl").read_text().splitlines()) == 1
     agree(results)

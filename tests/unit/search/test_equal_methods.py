@@ -5,6 +5,7 @@ import itertools
 
 import pytest
 
+from fsd_tune.search import budget
 from fsd_tune.search.samplers import Suggester
 from fsd_tune.search.study import SearchStudy, quiet_optuna
 from fsd_tune.search.trial_record import TrialRecord
@@ -128,7 +129,9 @@ def test_a_method_that_always_crashes_does_not_take_the_trials(compared):
 
 def test_a_method_of_which_nothing_is_searched_has_one_trial(compared):
     space = "space: {alpha: {low: 0, high: 1}, temperature: 5}\n"
-    study = SearchStudy(compared(methods=("ce", "kd"), space=space), None, "search", {})
+    settings = compared(methods=("ce", "kd"), space=space)
+    assert budget.notes(settings) == ["ce: has one trial, because nothing of it is searched."]
+    study = SearchStudy(settings, None, "search", {})
     methods = []
     for _ in range(8):
         asked = study.ask()

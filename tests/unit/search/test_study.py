@@ -635,3 +635,5 @@ def test_what_ended_a_search_is_said(load):
     assert budget.notes(load(GRID)) == ["search.trials: 64, but the grid has 22 points, so the search runs 22 trials."]
     assert budget.notes(load(GRID, "--trials=9")) == ["search.trials: 9 of the grid's 22 points are run."]
     assert budget.notes(load()) == []
+    assert budget.notes(load(METHODS)) == []
+    assert budget.notes(load(METHODS, "--trials=2")) == ["search.trials: 2 for 3 methods, so some get none."]
