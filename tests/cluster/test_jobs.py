@@ -22,6 +22,7 @@ def commands():
     return lines[1:]
 
 
+@pytest.mark.timeout(900)
 def test_the_launch_of_the_page_word_by_word(made):
     """Its files are on the laptop alone, under its names; workers come for the trials and go after them."""
     made.configure(on_demand=True)
