@@ -135,7 +135,7 @@ def one(workbench: DistillerFactory, index: int, seed: int) -> Curve:
 
 
 def job(index: int, seed: int) -> pool.Job:
-    """Return a run as `pool.finish` takes it.
+    """Return a run as `pool.Pool.finish` takes it.
 
     Args:
         index: of its configuration.

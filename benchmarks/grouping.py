@@ -121,7 +121,7 @@ def setups() -> list[tuple[str, str]]:
 
 
 def job(method: str, batching: str, seed: int) -> pool.Job:
-    """Return a run as `pool.finish` takes it.
+    """Return a run as `pool.Pool.finish` takes it.
 
     Args:
         method: one of `METHODS`.

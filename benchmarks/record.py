@@ -3,7 +3,7 @@
 For each task a teacher is fine-tuned with some learning rates, and the best one on dev is kept. Each system, which is a
 method with a start, gets the same number of configurations: its defaults, and points of a Sobol sequence in the ranges
 of its shipped space. The best one on a tenth of the training split, which no system trains on, is trained on fresh
-seeds and scored on dev after each epoch. Each run is a line of a file; the command goes on where it was stopped.
+seeds and scored on dev after each epoch. Each run is a line of a file, so the command continues where it was stopped.
 """
 
 import argparse
@@ -98,7 +98,7 @@ def measure(
         task: max(TEACHER_RATES, key=lambda rate, task=task: made[pool.key(teacher_job(task, rate))])  # type: ignore[misc]
         for task in tasks
     }
-    finish([memory_job(task, rates[task]) for task in tasks])
+    finish([teacher_job(task, rates[task], "memory") for task in tasks])
     systems = [(task, method, start) for task in tasks for method in methods for start in STARTS]
     tuned = finish([job for system in systems for job in trial_jobs(*system, rates[system[0]], given.trials)])
     best = {}
@@ -154,24 +154,15 @@ def write_data(given: argparse.Namespace, task: str) -> None:
             path.write_bytes(b"".join([header, *lines[:: one_in * given.one_in]]))
 
 
-def teacher_job(task: str, rate: float) -> pool.Job:
+def teacher_job(task: str, rate: float, kind: str = "teacher") -> pool.Job:
     """Return the job of a teacher.
 
     Args:
         task: a key of `TASKS`.
         rate: its learning rate.
+        kind: `teacher` to fine-tune it; `memory` to store its outputs and memory before the runs that share them.
     """
-    return {"kind": "teacher", "task": task, "rate": rate}
-
-
-def memory_job(task: str, rate: float) -> pool.Job:
-    """Return the job that stores a teacher's outputs and memory before the runs that share them.
-
-    Args:
-        task: a key of `TASKS`.
-        rate: the learning rate of its teacher.
-    """
-    return {"kind": "memory", "task": task, "rate": rate}
+    return {"kind": kind, "task": task, "rate": rate}
 
 
 def trial_jobs(task: str, method: str, start: str, rate: float, trials: int) -> Iterator[pool.Job]:
@@ -251,7 +242,7 @@ def run(job: pool.Job, given: argparse.Namespace) -> Any:
     """Make a run.
 
     Args:
-        job: of `teacher_job`, `memory_job`, `trial_jobs` or `seed_job`.
+        job: of `teacher_job`, `trial_jobs` or `seed_job`.
         given: the arguments of the command.
 
     Returns:

@@ -13,7 +13,7 @@ from fsd_tune.storage.layout import TrialState
 
 @dataclass(frozen=True)
 class MethodRow:
-    """What a search spent on a method, and what it found.
+    """The budget that a search spent on a method, and the best that it found.
 
     Attributes:
         method: the name of the method.
