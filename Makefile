@@ -33,14 +33,15 @@ demo: .venv/installed
 
 # Two processes on two cores; a file's tests stay together, for they share what its fixtures have searched.
 SIDE_BY_SIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+TIMES := --durations 40 --durations-min 2
 
 test: .venv/installed-test
-	.venv/bin/python -m pytest $(SIDE_BY_SIDE)
+	.venv/bin/python -m pytest $(SIDE_BY_SIDE) $(TIMES)
 
 # The demo takes both cores, the hosts of tests/cluster share one network and their times are told: one after the other.
 test-slow: .venv/installed-test
-	.venv/bin/python -m pytest -m slow $(SIDE_BY_SIDE) --ignore tests/cluster --ignore tests/integration/test_demo.py
-	.venv/bin/python -m pytest -m slow tests/integration/test_demo.py tests/cluster
+	.venv/bin/python -m pytest -m slow $(TIMES) $(SIDE_BY_SIDE) --ignore tests/cluster --ignore tests/integration/test_demo.py
+	.venv/bin/python -m pytest -m slow $(TIMES) tests/integration/test_demo.py tests/cluster
 
 # The documentation site, in site/. A dead link or a missing reference is an error. Nothing is fetched while it is built.
 docs: .venv/installed-docs

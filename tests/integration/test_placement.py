@@ -45,9 +45,11 @@ def nodes(kind, cpus, gpus):
 
 found = {f"{kind} {gpus}": nodes(kind, 1, gpus) for kind in ("pack", "spread") for gpus in (0, 0.25, 0.5)}
 for gpus in (0, 1):
-    process = ray.get(as_task(lambda: os.getpid(), gpus=gpus).remote())  # a lambda: Ray takes no builtin
-    time.sleep(2)
-    found[f"process left by a task with {gpus} GPUs"] = Path(f"/proc/{process}").exists()
+    process = Path(f"/proc/{ray.get(as_task(lambda: os.getpid(), gpus=gpus).remote())}")  # a lambda: no builtin
+    deadline = time.monotonic() + (60 if gpus else 2)
+    while process.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    found[f"process left by a task with {gpus} GPUs"] = process.exists()
 actor = memory_actor._actor().remote()
 look = lambda self: (os.environ["CUDA_VISIBLE_DEVICES"], ray.get_runtime_context().get_node_id())
 found["memory actor sees"] = ray.get(actor.__ray_call__.remote(look))[0]
