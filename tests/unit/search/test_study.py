@@ -513,9 +513,9 @@ def test_cmaes_learns_nothing_from_what_it_is_not_told(load, make):
     assert {trial.generation for trial in record.trials.values()} == {None, 0}
 
 
-@pytest.mark.parametrize("sampler", ["cmaes", "gp"])
-def test_a_continued_search_of_any_sampler_suggests_what_an_uninterrupted_one_does(load, make, sampler):
-    settings = load(NUMBERS, f"--sampler={sampler}", "--trials=12")
+@pytest.mark.parametrize(("sampler", "flags"), [("cmaes", ()), ("gp", PLANE)])
+def test_a_continued_search_of_any_sampler_suggests_what_an_uninterrupted_one_does(load, make, sampler, flags):
+    settings = load(NUMBERS, f"--sampler={sampler}", "--trials=12", *flags)
     configs = play(make(settings), 12, stop=lambda n: 1 if n % 4 == 2 else None)
     first = make(settings, file="first.db")
     play(first, 11, stop=lambda n: 1 if n % 4 == 2 else None)
