@@ -20,7 +20,7 @@ from fsd_tune.storage.sqlite_copy import PatientConnection
 class _StudyConnection(PatientConnection):
     """A connection that does not wait for the disk after each change.
 
-    What a crash of the system may damage is made again from the trials' files, and each report would wait several times.
+    What a crash of the system damages is made again from the trials' files, and each report would wait several times.
     """
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
