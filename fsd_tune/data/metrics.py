@@ -38,7 +38,7 @@ def compute_metrics(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[
     return {metric: _METRICS[metric](labels, predictions) for metric in task.metrics}
 
 
-def standard_error(metric: str, score: float, examples: int) -> float:
+def standard_error(metric: str, score: float, examples: int) -> float | None:
     """Return how far a score may lie from that on all possible examples, as a standard error.
 
     The error is sqrt(p (1 - p) / n) for accuracy and macro F1, sqrt(p (1 - p) (2 - p) / n) for F1 with as many positive
@@ -49,7 +49,12 @@ def standard_error(metric: str, score: float, examples: int) -> float:
         metric: the name of the metric.
         score: the value of the metric.
         examples: the number of examples that it was measured on, at least 1.
+
+    Returns:
+        The standard error in units of the score; None for a metric of another program.
     """
+    if metric not in _METRICS:
+        return None
     if metric in ("pearson", "spearman"):
         return (1 - score**2) / math.sqrt(examples)
     if metric == "matthews_correlation":

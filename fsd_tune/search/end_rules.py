@@ -114,7 +114,7 @@ class NoiseRule:
             return None
         gain = max(gain for gain in gains if gain is not None)
         error = standard_error(self._metric, max(scores), self._examples)
-        if gain >= error:
+        if error is None or gain >= error:
             return None
         return EndRule(
             "stop_when",
