@@ -17,6 +17,7 @@ from fsd_tune.report.results import Results, load
 from fsd_tune.search import budget
 from fsd_tune.search.capacity import Capacity, share_of_a_gpu
 from fsd_tune.search.conclusion import conclude, explained_interrupt
+from fsd_tune.search.equal_methods import new_suggester
 from fsd_tune.search.folder import clear_folder
 from fsd_tune.search.kept_students import KeptStudents
 from fsd_tune.search.live import View
@@ -211,7 +212,11 @@ class SearchDriver:
         from fsd_tune.search.ending import Ending
 
         study = SearchStudy(
-            self.settings, self._folder / layout.STUDY, self.summary.name or self._folder.name, self.past.trials
+            self.settings,
+            self._folder / layout.STUDY,
+            self.summary.name or self._folder.name,
+            self.past.trials,
+            new_suggester(self.settings, self.plan.warm_start.trials),
         )
         seconds = self.settings.search.time_budget_seconds
         ending = Ending(self._interrupted, None if seconds is None else max(1, seconds - self._earlier_seconds))

@@ -4,7 +4,7 @@ Each suggestion is made from a study in memory of the known trials. The score th
 trial is an assumption (`beliefs.expected_end`), so it is never written to the study on disk.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,8 @@ from fsd_tune.search import cmaes, grid
 from fsd_tune.search.beliefs import Belief, BeliefStudies, FinishedTrials, KnownTrials, expected_end
 from fsd_tune.search.tpe import KnownTrialsTpe
 from fsd_tune.search.trial_record import TrialRecord
-from fsd_tune.settings.configuration import distributions, first_configurations, sample, unconditional
+from fsd_tune.search.warm_start import WarmTrial
+from fsd_tune.settings.configuration import adopt, distributions, first_configurations, sample, unconditional
 from fsd_tune.settings.loader import Settings
 from fsd_tune.storage.layout import TrialState
 
@@ -29,19 +30,32 @@ def start_up_trials(trials: int) -> int:
     return min(10, max(4, trials // 4))
 
 
+def warm_trials(trials: int) -> int:
+    """Return the number of first trials that come from earlier searches: half of the start-up.
+
+    The other half stays a Sobol sequence, for a task that has nothing in common with the earlier ones.
+
+    Args:
+        trials: the number of trials of the search.
+    """
+    return start_up_trials(trials) // 2
+
+
 class Suggester:
     """A source of parameters for new trials.
 
-    Every suggestion depends only on the settings, the trial's number and the known trials.
+    Every suggestion depends only on the settings, the earlier searches, the trial's number and the known trials.
 
     Args:
         settings: the settings of the search.
+        earlier: trials of earlier searches, the first to try first; those of another method or space are left out.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, earlier: Sequence[WarmTrial] = ()) -> None:
         self.settings = settings
         self.distributions = distributions(settings)
-        self._first = first_configurations(settings)
+        self._first = [TrialRecord(configuration) for configuration in first_configurations(settings)]
+        self._first += self._warm_first(earlier)
         self._finished = FinishedTrials()
         self._studies = BeliefStudies(self.distributions)
         self._grid = grid.Remaining(settings) if settings.search.sampler == "grid" else None
@@ -70,8 +84,8 @@ class Suggester:
         first = self._first[number] if number < len(self._first) else None
         if self._grid is not None:
             used_points = {grid.point_key(trial.params) for trial in (*trials.values(), *waiting)}
-            point = self._grid.next(used_points, first)
-            return None if point is None else TrialRecord(point)
+            point = self._grid.next(used_points, None if first is None else first.params)
+            return None if point is None else TrialRecord(point, origin=_origin(first, point))
         if not self.distributions:
             return TrialRecord({})
         beliefs = [] if self.settings.search.sampler == "random" else list(self.beliefs(trials))
@@ -80,7 +94,7 @@ class Suggester:
         study.sampler = self._sampler(number, known)
         generation = None
         if first is not None:
-            study.enqueue_trial(first)
+            study.enqueue_trial(first.params)
         elif self._in_start_up(number):
             study.enqueue_trial(self.start_point(number - len(self._first)))
         elif self._cma_space:
@@ -93,7 +107,20 @@ class Suggester:
             study.sampler = optuna.samplers.PartialFixedSampler(params, study.sampler)
         suggested = study.ask()
         sample(self.settings, suggested)
-        return TrialRecord(dict(suggested.params), generation=generation)
+        params = dict(suggested.params)
+        return TrialRecord(params, generation=generation, origin=_origin(first, params))
+
+    def _warm_first(self, earlier: Sequence[WarmTrial]) -> list[TrialRecord]:
+        """Return the configurations of earlier searches to try first, without those that are first in any case."""
+        limit = warm_trials(self.settings.search.trials)
+        known = [first.params for first in self._first]
+        chosen: list[TrialRecord] = []
+        for trial in earlier:
+            params, outside = adopt(self.settings, trial.config)
+            if params and not outside and params not in known and len(chosen) < limit:
+                known.append(params)
+                chosen.append(TrialRecord(params, origin=trial.origin))
+        return chosen
 
     def beliefs(self, trials: Mapping[int, TrialRecord]) -> Iterator[Belief]:
         """Yield the score and state of each trial as the sampler learns them, in the order of the numbers.
@@ -157,3 +184,8 @@ class Suggester:
             )
         # With cmaes, TPE draws the parameters that CMA-ES cannot: choices and conditional parameters.
         return tpe
+
+
+def _origin(first: TrialRecord | None, params: Mapping[str, Any]) -> str:
+    """Return the origin of a first trial if the sampler has left its configuration as it was."""
+    return first.origin if first is not None and first.params == params else ""
