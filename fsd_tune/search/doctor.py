@@ -21,7 +21,6 @@ from fsd_tune.storage.waiting import holder_of
 from fsd_tune.tracking.login import tracking_problems
 from fsd_tune.versions import versions
 
-
 __all__ = ["Check", "CheckRequest", "print_checks", "run_checks"]
 
 

@@ -14,6 +14,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 # Breaks ties between configurations that no task would gain from: the better mean comes first.
 _MEAN_WEIGHT = 1e-3
+# Points whose squared distance is not larger, because of rounding, are the same.
+_SAME = 1e-10
 
 
 class EarlierTask:
@@ -39,7 +41,7 @@ class EarlierTask:
         np.fill_diagonal(apart, np.inf)
         nearest = np.sqrt(apart.min(axis=1))
         # With one trial, or with copies of one, there is no distance to learn from.
-        known = nearest[np.isfinite(nearest) & (nearest > 0)]
+        known = nearest[np.isfinite(nearest) & (nearest**2 > _SAME)]
         self._width = float(np.median(known)) if len(known) else 0.1
 
     def estimate(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -56,7 +58,7 @@ class EarlierTask:
         # Relative to the nearest trial, so that a point far from all of them still has weights.
         weights = np.exp(-(apart - apart.min(axis=1, keepdims=True)) / (2 * self._width**2))
         means = weights @ self.regrets / weights.sum(axis=1)
-        return np.asarray(np.where(apart.min(axis=1) < 1e-12, self.regrets[nearest], means))
+        return np.asarray(np.where(apart.min(axis=1) <= _SAME, self.regrets[nearest], means))
 
 
 def choose(tasks: Sequence[EarlierTask], size: int) -> list[tuple[int, int]]:
@@ -85,7 +87,7 @@ def choose(tasks: Sequence[EarlierTask], size: int) -> list[tuple[int, int]]:
         best = int(np.where(open_, totals, np.inf).argmin())
         chosen.append(candidates[best])
         reached = np.minimum(reached, regrets[:, best])
-        open_ &= _squared_distances(points, points[best : best + 1])[:, 0] > 1e-12
+        open_ &= _squared_distances(points, points[best : best + 1])[:, 0] > _SAME
     return chosen
 
 
@@ -128,4 +130,6 @@ def _position(distribution: Any, value: float) -> float:
 
 def _squared_distances(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the squared distances of points [n, coordinates] and [m, coordinates] as [n, m]."""
-    return np.asarray(((a[:, None, :] - b[None, :, :]) ** 2).sum(axis=2), np.float64)
+    # Not through the differences, which would be an array of n x m x coordinates.
+    squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T
+    return np.asarray(squares.clip(min=0.0), np.float64)

@@ -3,6 +3,7 @@
 What was read is written into the new search's folder, so that a resumed search needs no earlier folder.
 """
 
+import math
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fsd_tune.errors import InputError, ProblemCollector
-from fsd_tune.report.results import Results, load
+from fsd_tune.report.results import load
 from fsd_tune.search.beliefs import FinishedTrials, expected_end
 from fsd_tune.search.portfolio import EarlierTask, choose, coordinates
 from fsd_tune.search.trial_record import TrialRecord
@@ -145,7 +146,7 @@ def collect(settings: Settings, metric: str, folders: Sequence[str]) -> Collecte
     if earlier:
         origins = ", ".join(f"{search.name} ({len(search.trials)} trials)" for search in earlier)
         notes.insert(0, f"warm start: after the defaults come configurations that were good in {origins}.")
-    trials = list(_portfolios(settings, earlier))
+    trials = list(portfolios(settings, [search.trials for search in earlier]))
     return Collected(WarmStart(searches=list(folders), trials=trials), notes, problems.lines)
 
 
@@ -204,7 +205,11 @@ def _read_search(settings: Settings, metric: str, folder: str) -> _Earlier:
             f"{_SETTING}: {folder} looks for the lowest {results.metric}, but must look for the highest value."
         )
     name = results.summary.name or results.folder.resolve().name
-    scores = _scores(results)
+    values = results.values()
+    states = dict(zip(results.trials["number"], results.trials["state"], strict=True))
+    scores = learned_scores(
+        {int(number): TrialRecord({}, str(state), values.get(number, {})) for number, state in states.items()}
+    )
     rows = {int(row["number"]): row for row in results.trials.to_dict("records")}
     trials: list[WarmTrial] = []
     outside: Counter[str] = Counter()
@@ -236,50 +241,58 @@ def _read_search(settings: Settings, metric: str, folder: str) -> _Earlier:
     return _Earlier(name, trials, [f"{_SETTING}: {note}" for note in notes])
 
 
-def _scores(results: Results) -> dict[int, float]:
-    """Return the score of each ended trial as a sampler learns it, by number."""
-    values = results.values()
-    records = {
-        int(number): TrialRecord({}, str(state), values[number])
-        for number, state in sorted(zip(results.trials["number"], results.trials["state"], strict=True))
-        if state in (TrialState.FINISHED, TrialState.STOPPED) and number in values and _are_finite(values[number])
+def learned_scores(trials: Mapping[int, TrialRecord]) -> dict[int, float]:
+    """Return the score of each trial as a sampler learns it at the end of a search.
+
+    Args:
+        trials: trials by number; those that have neither finished nor been stopped, or have a value that is not
+            finite, are left out.
+    """
+    usable = {
+        number: trial
+        for number, trial in sorted(trials.items())
+        if trial.state in (TrialState.FINISHED, TrialState.STOPPED)
+        and trial.values
+        and all(map(math.isfinite, trial.values.values()))
     }
     finished = FinishedTrials()
-    finished.update(records)
+    finished.update(usable)
     scores: dict[int, float] = {}
-    for number, record in records.items():
+    for number, trial in usable.items():
         belief = finished.beliefs.get(number)
-        score = expected_end(record, finished.median_gains) if belief is None else belief.score
+        score = expected_end(trial, finished.median_gains) if belief is None else belief.score
         assert score is not None
         scores[number] = score
     return scores
 
 
-def _portfolios(settings: Settings, earlier: Sequence[_Earlier]) -> Iterator[WarmTrial]:
-    """Yield the trials to begin with: one portfolio, or one for each method that is compared."""
+def portfolios(settings: Settings, searches: Sequence[Sequence[WarmTrial]]) -> Iterator[WarmTrial]:
+    """Yield the trials to begin with: one portfolio, or one for each method that is compared.
+
+    Args:
+        settings: the settings of the new search.
+        searches: the trials of each earlier search; those outside of the new space are left out.
+    """
     if settings.search.compare_methods != EQUAL:
-        yield from _portfolio(settings, earlier)
+        yield from _portfolio(settings, searches)
         return
     for method in sorted(settings.methods):
-        yield from _portfolio(settings_of_method(settings, method), earlier)
+        yield from _portfolio(settings_of_method(settings, method), searches)
 
 
-def _portfolio(settings: Settings, earlier: Sequence[_Earlier]) -> Iterator[WarmTrial]:
+def _portfolio(settings: Settings, searches: Sequence[Sequence[WarmTrial]]) -> Iterator[WarmTrial]:
     space = distributions(settings)
     fitting: list[list[WarmTrial]] = []
     tasks: list[EarlierTask] = []
-    for search in earlier:
-        own = [trial for trial in search.trials if not adopt(settings, trial.config)[1]]
+    for trials in searches:
+        adopted = [(trial, *adopt(settings, trial.config)) for trial in trials]
+        own = [(trial, params) for trial, params, outside in adopted if params and not outside]
         if own:
-            points = coordinates(space, [adopt(settings, trial.config)[0] for trial in own])
-            fitting.append(own)
-            tasks.append(EarlierTask(points, [trial.score for trial in own]))
+            fitting.append([trial for trial, _ in own])
+            points = coordinates(space, [params for _, params in own])
+            tasks.append(EarlierTask(points, [trial.score for trial, _ in own]))
     for task, index in choose(tasks, _LONGEST):
         yield fitting[task][index]
-
-
-def _are_finite(values: Mapping[int, float]) -> bool:
-    return all(abs(value) < float("inf") for value in values.values())
 
 
 def _is_present(value: Any) -> bool:
