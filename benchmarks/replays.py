@@ -74,10 +74,10 @@ def _warm(source: Callable[[Table, int], warm.Earlier]) -> Kind:
     return Kind(lambda table, search, others: warm.warm(table, search, others, source), rules, own=True, warm=True)
 
 
-WARM = "ours, warm"
+WARM, REVERSED = "ours, warm", "ours, warm from reversed tasks"
 WARMED: dict[str, Kind] = {
     WARM: _warm(warm.searched),
-    "ours, warm from opposite tasks": _warm(warm.searched_reversed),
+    REVERSED: _warm(warm.searched_reversed),
     "ours, warm from the whole related tables": _warm(warm.known),
 }
 
@@ -166,10 +166,10 @@ def _results(
     """Yield the table and kind of each job with its regrets by search, as they are done."""
     if processes == 1:
         for table, name, numbers, others in jobs:
-            yield (table, name), _searches(table, name, numbers, others)
+            yield (table, name), searches_of(table, name, numbers, others)
     elif jobs:
         with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-            running = {pool.submit(_searches, *job): job[:2] for job in jobs}
+            running = {pool.submit(searches_of, *job): job[:2] for job in jobs}
             for future in as_completed(running):
                 yield running[future], future.result()
 
@@ -201,10 +201,10 @@ def _read(path: Path) -> dict[tuple[str, str, int, str], dict[str, list[float]]]
     return held
 
 
-def _searches(
+def searches_of(
     table: Table, name: str, numbers: Sequence[int], related: Sequence[Table]
 ) -> dict[int, dict[str, list[float]]]:
-    """Run a part of the searches, in a process of its own."""
+    """Return the regrets of some searches, by the search's index and the rule."""
     warnings.filterwarnings("ignore")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     for noisy in ("ray", "syne_tune"):

@@ -4,6 +4,7 @@ Each suggestion is made from a study in memory of the known trials. The score th
 trial is an assumption (`beliefs.expected_end`), so it is never written to the study on disk.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -30,17 +31,6 @@ def start_up_trials(trials: int) -> int:
     return min(10, max(4, trials // 4))
 
 
-def warm_trials(trials: int) -> int:
-    """Return the number of first trials that come from earlier searches: half of the start-up.
-
-    The other half stays a Sobol sequence, for a task that has nothing in common with the earlier ones.
-
-    Args:
-        trials: the number of trials of the search.
-    """
-    return start_up_trials(trials) // 2
-
-
 class Suggester:
     """A source of parameters for new trials.
 
@@ -54,8 +44,9 @@ class Suggester:
     def __init__(self, settings: Settings, earlier: Sequence[WarmTrial] = ()) -> None:
         self.settings = settings
         self.distributions = distributions(settings)
-        self._first = [TrialRecord(configuration) for configuration in first_configurations(settings)]
-        self._first += self._warm_first(earlier)
+        self._first = first_configurations(settings)
+        adopted = [(trial.origin, *adopt(settings, trial.config)) for trial in earlier]
+        self._earlier = [TrialRecord(params, origin=origin) for origin, params, outside in adopted if not outside]
         self._finished = FinishedTrials()
         self._studies = BeliefStudies(self.distributions)
         self._grid = grid.Remaining(settings) if settings.search.sampler == "grid" else None
@@ -82,10 +73,13 @@ class Suggester:
             waiting: known trials that wait to run again; a grid does not suggest their points.
         """
         first = self._first[number] if number < len(self._first) else None
+        earlier = None if first is not None else self._next_earlier(number, trials)
+        if earlier is not None:
+            first = earlier.params
         if self._grid is not None:
             used_points = {grid.point_key(trial.params) for trial in (*trials.values(), *waiting)}
-            point = self._grid.next(used_points, None if first is None else first.params)
-            return None if point is None else TrialRecord(point, origin=_origin(first, point))
+            point = self._grid.next(used_points, first)
+            return None if point is None else TrialRecord(point, origin=_origin(earlier, point))
         if not self.distributions:
             return TrialRecord({})
         beliefs = [] if self.settings.search.sampler == "random" else list(self.beliefs(trials))
@@ -94,9 +88,10 @@ class Suggester:
         study.sampler = self._sampler(number, known)
         generation = None
         if first is not None:
-            study.enqueue_trial(first.params)
+            study.enqueue_trial(first)
         elif self._in_start_up(number):
-            study.enqueue_trial(self.start_point(number - len(self._first)))
+            taken = sum(known < number and bool(trial.origin) for known, trial in trials.items())
+            study.enqueue_trial(self.start_point(number - len(self._first) - taken))
         elif self._cma_space:
             ended = [
                 cmaes.EndedTrial(trial.generation, trial.params, score)
@@ -108,19 +103,18 @@ class Suggester:
         suggested = study.ask()
         sample(self.settings, suggested)
         params = dict(suggested.params)
-        return TrialRecord(params, generation=generation, origin=_origin(first, params))
+        return TrialRecord(params, generation=generation, origin=_origin(earlier, params))
 
-    def _warm_first(self, earlier: Sequence[WarmTrial]) -> list[TrialRecord]:
-        """Return the configurations of earlier searches to try first, without those that are first in any case."""
-        limit = warm_trials(self.settings.search.trials)
-        known = [first.params for first in self._first]
-        chosen: list[TrialRecord] = []
-        for trial in earlier:
-            params, outside = adopt(self.settings, trial.config)
-            if params and not outside and params not in known and len(chosen) < limit:
-                known.append(params)
-                chosen.append(TrialRecord(params, origin=trial.origin))
-        return chosen
+    def _next_earlier(self, number: int, trials: Mapping[int, TrialRecord]) -> TrialRecord | None:
+        """Return the next configuration of an earlier search; None if the sampler suggests the trial.
+
+        Only trials of the start-up come from earlier searches, and only as long as such trials are the better ones.
+        """
+        if number - len(self._first) >= start_up_trials(self.settings.search.trials) - 1 or not self._earlier:
+            return None
+        tried = [trial.params for trial in trials.values()]
+        left = [record for record in self._earlier if record.params not in tried]
+        return TrialRecord(left[0].params, origin=left[0].origin) if left and _earlier_ones_lead(trials) else None
 
     def beliefs(self, trials: Mapping[int, TrialRecord]) -> Iterator[Belief]:
         """Yield the score and state of each trial as the sampler learns them, in the order of the numbers.
@@ -186,6 +180,23 @@ class Suggester:
         return tpe
 
 
-def _origin(first: TrialRecord | None, params: Mapping[str, Any]) -> str:
-    """Return the origin of a first trial if the sampler has left its configuration as it was."""
-    return first.origin if first is not None and first.params == params else ""
+def _origin(earlier: TrialRecord | None, params: Mapping[str, Any]) -> str:
+    """Return the origin of a trial's configuration; empty if it is not that of an earlier search."""
+    return earlier.origin if earlier is not None and earlier.params == params else ""
+
+
+def _earlier_ones_lead(trials: Mapping[int, TrialRecord]) -> bool:
+    """Return whether the best trial that comes from an earlier search is at least as good as the best other one.
+
+    They are compared at the last report that both kinds have reached. Until then there is one such trial only, so that
+    earlier tasks that have nothing in common with this one cost little.
+    """
+    kinds: dict[bool, list[Mapping[int, float]]] = {True: [], False: []}
+    for trial in trials.values():
+        finite = {report: value for report, value in trial.values.items() if math.isfinite(value)}
+        kinds[bool(trial.origin)].append(finite)
+    common = min(max((max(values, default=0) for values in kind), default=0) for kind in kinds.values())
+    if not common:
+        return not kinds[True]
+    best = {name: max(values[common] for values in kind if common in values) for name, kind in kinds.items()}
+    return best[True] >= best[False]

@@ -31,7 +31,7 @@ from fsd_tune.storage.layout import TrialState
 from fsd_tune.storage.search_summary import SearchSummary
 from fsd_tune.storage.uri import is_uri, local_path
 
-# The longest portfolio of a method. A search tries as many of its first trials as `samplers.warm_trials` says.
+# The longest portfolio of a method. `samplers.Suggester` says how many of its trials a search begins with.
 _LONGEST = 10
 _SETTING = "search.warm_from"
 # An offer looks at few folders, because it is no reason to wait.

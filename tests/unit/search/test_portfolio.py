@@ -2,6 +2,7 @@
 
 import math
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,8 @@ def slow_choice(tasks, size):
         middle = float(np.median(below)) or 1.0
         return min(1.0, below[index] / middle)
 
-    def estimate(points, values, point):
+    def estimate(task, point):
+        points, values = task
         apart = [distance(point, other) for other in points]
         if min(apart) < 1e-5:
             return regret(values, apart.index(min(apart)))
@@ -42,12 +44,12 @@ def slow_choice(tasks, size):
         for number, (points, _) in enumerate(tasks):
             for index, point in enumerate(points):
                 if (number, index) not in chosen:
-                    own = [estimate(*other, point) for other in tasks]
+                    own = [estimate(other, point) for other in tasks]
                     total = sum(min(r, o) for r, o in zip(reached, own, strict=True)) + 1e-3 * sum(own) / len(own)
                     totals[number, index] = total
         best = min(totals, key=totals.__getitem__)
         chosen.append(best)
-        reached = [min(r, estimate(*task, tasks[best[0]][0][best[1]])) for r, task in zip(reached, tasks, strict=True)]
+        reached = [min(r, estimate(task, tasks[best[0]][0][best[1]])) for r, task in zip(reached, tasks, strict=True)]
     return chosen
 
 
@@ -88,7 +90,13 @@ def test_parameters_have_equal_weights():
         "beta": FloatDistribution(0.0, 2.0),
         "fixed": FloatDistribution(3.0, 3.0),
     }
-    base = {"learning_rate": 1e-5, "epochs": 1, "method": "kd", "fixed": 3.0}
-    others = [{"learning_rate": 1e-3}, {"epochs": 5}, {"method": "fsd_g"}, {"beta": 0.0}, {"learning_rate": 1e-4}]
+    base: dict[str, Any] = {"learning_rate": 1e-5, "epochs": 1, "method": "kd", "fixed": 3.0}
+    others: list[dict[str, Any]] = [
+        {"learning_rate": 1e-3},
+        {"epochs": 5},
+        {"method": "fsd_g"},
+        {"beta": 0.0},
+        {"learning_rate": 1e-4},
+    ]
     points = coordinates(space, [base, *(base | other for other in others)])
     assert np.linalg.norm(points[1:] - points[0], axis=1) == pytest.approx([1, 1, 1, 1, 0.5])

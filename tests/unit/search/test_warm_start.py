@@ -10,7 +10,7 @@ from fsd_tune.errors import InputError
 from fsd_tune.report.results import load as load_results
 from fsd_tune.search import warm_start
 from fsd_tune.search.equal_methods import new_suggester
-from fsd_tune.search.samplers import start_up_trials, warm_trials
+from fsd_tune.search.samplers import start_up_trials
 from fsd_tune.search.study import SearchStudy
 from fsd_tune.search.trial_record import TrialRecord
 from fsd_tune.search.warm_start import WarmStart, WarmTrial
@@ -92,6 +92,7 @@ def earlier(method, count=12):
 def test_the_best_trial_comes_first_and_its_search_is_named(folder, collect):
     found = collect(folder)
     best = load_results(folder, judge_by="last").best
+    assert best is not None
     first = found.warm_start.trials[0]
     assert first.origin == f"cola trial {best['number']}" and first.score == best["score"]
     assert first.config["learning_rate"] == best["learning_rate"] and first.config["method"] == "fsd_ilg"
@@ -123,7 +124,9 @@ def test_what_is_outside_of_the_space_is_left_out_and_counted(folder, collect, s
     settings = settings_from_yaml(SPACE, *flags)
     study = SearchStudy(settings, None, "search", {}, new_suggester(settings, found.warm_start.trials))
     study.ask()
-    _, config = study.ask()
+    asked = study.ask()
+    assert asked is not None
+    config = asked[1]
     assert config["learning_rate"] == found.warm_start.trials[0].config["learning_rate"]
     assert (config["temperature"], config["batch_size"]) == (4, 32), "what is fixed here stays"
 
@@ -175,19 +178,67 @@ def test_other_searches_are_used_if_one_cannot_be(folder, collect, tmp_path):
     assert len(found.problems) == 1 and found.warm_start.trials
 
 
-@pytest.mark.parametrize("trials", [8, 24, 40])
-def test_the_trials_after_the_first_come_from_earlier_searches(settings_from_yaml, trials):
-    settings = settings_from_yaml(SPACE, f"--trials={trials}", "--first=[{alpha: 0.25}]")
-    trials_there = earlier("fsd_ilg")[::-1]
-    study = SearchStudy(settings, None, "search", {}, new_suggester(settings, trials_there))
-    asked = [study.ask() for _ in range(8)]
-    assert all(asked)
-    origins = [study.trials[number].origin for number in range(8)]
-    count = warm_trials(trials)
-    assert 0 < count <= start_up_trials(trials) // 2
-    assert origins == ["", "", *(trial.origin for trial in trials_there[:count]), *[""] * (6 - count)]
-    for asked_trial, trial in zip(asked[2:], trials_there[:count], strict=False):
-        assert asked_trial is not None and asked_trial[1]["learning_rate"] == trial.config["learning_rate"]
+@pytest.fixture
+def study(settings_from_yaml):
+    """A study of a search that knows good trials of an earlier one, best first."""
+
+    def make(*flags, known=tuple(earlier("fsd_ilg")[::-1])):
+        settings = settings_from_yaml(SPACE, *flags)
+        return SearchStudy(settings, None, "search", {}, new_suggester(settings, known))
+
+    return make
+
+
+def ask(study, value=None):
+    """The origin and the learning rate of the next trial, which reports once and is stopped if a value is given."""
+    asked = study.ask()
+    assert asked is not None
+    number, config = asked
+    if value is not None:
+        study.report(number, 1, value)
+        study.tell(number, "stopped")
+    return study.trials[number].origin, config["learning_rate"]
+
+
+def test_defaults_then_one_earlier_trial_until_it_can_be_compared(study):
+    running = study("--first=[{alpha: 0.25}]")
+    asked = [ask(running) for _ in range(6)]
+    best = earlier("fsd_ilg")[-1]
+    assert [origin for origin, _ in asked] == ["", "", best.origin, "", "", ""]
+    assert asked[2][1] == best.config["learning_rate"]
+    running.report(1, 1, 0.5)
+    assert not ask(running)[0]
+    running.report(2, 1, 0.5)
+    assert ask(running)[0] == earlier("fsd_ilg")[-2].origin
+
+
+def test_earlier_trials_go_on_as_long_as_they_are_the_better_ones(study):
+    better = study()
+    asked = [ask(better, 0.5 if number == 0 else 0.6) for number in range(start_up_trials(40))]
+    assert [bool(origin) for origin, _ in asked] == [False] + [True] * (start_up_trials(40) - 1)
+    assert not ask(better, 0.6)[0], "the start-up is over"
+    worse = study()
+    assert [bool(ask(worse, value)[0]) for value in (0.5, 0.4, 0.45, 0.3, 0.3)] == [False, True, False, False, False]
+
+
+def test_kinds_are_compared_at_the_last_report_of_both(study):
+    running = study()
+    for values in ((0.5, 0.55, 0.9), (0.45, 0.6)):
+        asked = running.ask()
+        assert asked is not None
+        number = asked[0]
+        for report, value in enumerate(values, start=1):
+            running.report(number, report, value)
+    assert ask(running)[0], "0.6 against 0.55 at report 2"
+    assert ask(study("--trials=1"))[0] == "", "the defaults first, however few the trials"
+
+
+def test_the_places_of_the_start_are_taken_in_order(study):
+    """What comes from an earlier search takes no point of the Sobol sequence."""
+    warm, plain = study(), study(known=())
+    mixed = [ask(warm, value) for value in (0.5, 0.4, 0.3, 0.3)]
+    assert [bool(origin) for origin, _ in mixed] == [False, True, False, False]
+    assert [rate for origin, rate in mixed if not origin] == [ask(plain, 0.3)[1] for _ in range(3)]
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "cmaes"])
@@ -217,10 +268,8 @@ def test_each_method_is_warmed_by_its_own_trials(settings_from_yaml):
     assert [trials[number].origin for number in range(2)] == ["", ""]
     for method in ("kd", "fsd_ilg"):
         own = [trial for _, trial in sorted(trials.items()) if trial.params["method"] == method]
-        count = warm_trials(20)
-        assert [trial.origin.partition(" ")[0] for trial in own[1 : count + 1]] == [f"{method}-task"] * count
+        assert {trial.origin.partition(" ")[0] for trial in own if trial.origin} == {f"{method}-task"}
         assert own[1].origin == f"{method}-task trial 11" and own[1].params["learning_rate"] == pytest.approx(3e-4)
-        assert not any(trial.origin for trial in own[count + 1 :])
         assert all(("batch_size" in trial.params) == (method == "kd") for trial in own)
     reports = {method: sum(len(t.values) for t in trials.values() if t.params["method"] == method) for method in
                ("kd", "fsd_ilg")}  # fmt: skip
