@@ -5,6 +5,7 @@ trial is an assumption (`beliefs.expected_end`), so it is never written to the s
 """
 
 import math
+import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -108,13 +109,13 @@ class Suggester:
     def _next_earlier(self, number: int, trials: Mapping[int, TrialRecord]) -> TrialRecord | None:
         """Return the next configuration of an earlier search; None if the sampler suggests the trial.
 
-        Only trials of the start-up come from earlier searches, and only as long as such trials are the better ones.
+        Only trials of the start-up come from earlier searches, and only as long as such trials do well here.
         """
         if number - len(self._first) >= start_up_trials(self.settings.search.trials) - 1 or not self._earlier:
             return None
         tried = [trial.params for trial in trials.values()]
         left = [record for record in self._earlier if record.params not in tried]
-        return TrialRecord(left[0].params, origin=left[0].origin) if left and _earlier_ones_lead(trials) else None
+        return TrialRecord(left[0].params, origin=left[0].origin) if left and _earlier_ones_do_well(trials) else None
 
     def beliefs(self, trials: Mapping[int, TrialRecord]) -> Iterator[Belief]:
         """Yield the score and state of each trial as the sampler learns them, in the order of the numbers.
@@ -185,8 +186,8 @@ def _origin(earlier: TrialRecord | None, params: Mapping[str, Any]) -> str:
     return earlier.origin if earlier is not None and earlier.params == params else ""
 
 
-def _earlier_ones_lead(trials: Mapping[int, TrialRecord]) -> bool:
-    """Return whether the best trial that comes from an earlier search is at least as good as the best other one.
+def _earlier_ones_do_well(trials: Mapping[int, TrialRecord]) -> bool:
+    """Return whether the best trial that comes from an earlier search is at least as good as half of the others.
 
     They are compared at the last report that both kinds have reached. Until then there is one such trial only, so that
     earlier tasks that have nothing in common with this one cost little.
@@ -198,5 +199,5 @@ def _earlier_ones_lead(trials: Mapping[int, TrialRecord]) -> bool:
     common = min(max((max(values, default=0) for values in kind), default=0) for kind in kinds.values())
     if not common:
         return not kinds[True]
-    best = {name: max(values[common] for values in kind if common in values) for name, kind in kinds.items()}
-    return best[True] >= best[False]
+    earlier, others = ([values[common] for values in kinds[name] if common in values] for name in (True, False))
+    return max(earlier) >= statistics.median(others)
