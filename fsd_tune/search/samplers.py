@@ -5,7 +5,6 @@ trial is an assumption (`beliefs.expected_end`), so it is never written to the s
 """
 
 import math
-import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -187,7 +186,7 @@ def _origin(earlier: TrialRecord | None, params: Mapping[str, Any]) -> str:
 
 
 def _earlier_ones_do_well(trials: Mapping[int, TrialRecord]) -> bool:
-    """Return whether the best trial that comes from an earlier search is at least as good as half of the others.
+    """Return whether the best trial that comes from an earlier search is not among the worst quarter of the others.
 
     They are compared at the last report that both kinds have reached. Until then there is one such trial only, so that
     earlier tasks that have nothing in common with this one cost little.
@@ -200,4 +199,4 @@ def _earlier_ones_do_well(trials: Mapping[int, TrialRecord]) -> bool:
     if not common:
         return not kinds[True]
     earlier, others = ([values[common] for values in kinds[name] if common in values] for name in (True, False))
-    return max(earlier) >= statistics.median(others)
+    return max(earlier) >= float(np.quantile(others, 0.25))
