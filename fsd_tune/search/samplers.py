@@ -74,12 +74,15 @@ class Suggester:
         """
         first = self._first[number] if number < len(self._first) else None
         earlier = None if first is not None else self._next_earlier(number, trials)
+        origin = ""
         if earlier is not None:
-            first = earlier.params
+            first, origin = earlier.params, earlier.origin
         if self._grid is not None:
             used_points = {grid.point_key(trial.params) for trial in (*trials.values(), *waiting)}
             point = self._grid.next(used_points, first)
-            return None if point is None else TrialRecord(point, origin=_origin(earlier, point))
+            # The grid gives another point if it has none with these values left.
+            is_earlier = earlier is not None and earlier.params == point
+            return None if point is None else TrialRecord(point, origin=origin if is_earlier else "")
         if not self.distributions:
             return TrialRecord({})
         beliefs = [] if self.settings.search.sampler == "random" else list(self.beliefs(trials))
@@ -102,8 +105,7 @@ class Suggester:
             study.sampler = optuna.samplers.PartialFixedSampler(params, study.sampler)
         suggested = study.ask()
         sample(self.settings, suggested)
-        params = dict(suggested.params)
-        return TrialRecord(params, generation=generation, origin=_origin(earlier, params))
+        return TrialRecord(dict(suggested.params), generation=generation, origin=origin)
 
     def _next_earlier(self, number: int, trials: Mapping[int, TrialRecord]) -> TrialRecord | None:
         """Return the next configuration of an earlier search; None if the sampler suggests the trial.
@@ -112,8 +114,9 @@ class Suggester:
         """
         if number - len(self._first) >= start_up_trials(self.settings.search.trials) - 1 or not self._earlier:
             return None
-        tried = [trial.params for trial in trials.values()]
-        left = [record for record in self._earlier if record.params not in tried]
+        params = [trial.params for trial in trials.values()]
+        origins = {trial.origin for trial in trials.values()}
+        left = [each for each in self._earlier if each.params not in params and each.origin not in origins]
         return TrialRecord(left[0].params, origin=left[0].origin) if left and _earlier_ones_do_well(trials) else None
 
     def beliefs(self, trials: Mapping[int, TrialRecord]) -> Iterator[Belief]:
@@ -178,11 +181,6 @@ class Suggester:
             )
         # With cmaes, TPE draws the parameters that CMA-ES cannot: choices and conditional parameters.
         return tpe
-
-
-def _origin(earlier: TrialRecord | None, params: Mapping[str, Any]) -> str:
-    """Return the origin of a trial's configuration; empty if it is not that of an earlier search."""
-    return earlier.origin if earlier is not None and earlier.params == params else ""
 
 
 def _earlier_ones_do_well(trials: Mapping[int, TrialRecord]) -> bool:

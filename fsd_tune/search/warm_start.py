@@ -163,7 +163,11 @@ def offer(settings: Settings, output: str | Path) -> str:
     if settings.search.warm_from != "auto" or is_uri(output):
         return ""
     own = local_path(output)
-    newest_first = sorted(own.parent.glob(f"*/{layout.SUMMARY}"), key=lambda path: path.stat().st_mtime, reverse=True)
+    try:
+        summaries = own.parent.glob(f"*/{layout.SUMMARY}")
+        newest_first = sorted(summaries, key=lambda path: path.stat().st_mtime, reverse=True)
+    except OSError:
+        return ""
     folders = [path.parent for path in newest_first[:_MOST_LOOKED_AT] if path.parent.name != own.name]
     # The flag separates folders by commas.
     like = [str(folder) for folder in folders if "," not in str(folder) and _is_like(settings, folder)][:_MOST_OFFERED]
@@ -183,11 +187,11 @@ def _is_like(settings: Settings, folder: Path) -> bool:
         return False
     own = [name for name in distributions(settings) if name != "method"]
     common = set(own) & set(distributions(there))
-    return bool(common and set(settings.methods) & set(there.methods)) and all(
-        overlap(settings.space[name], there.space.get(name, Fixed(value=default(there.methods[0], name))))
-        for name in own
-        if name in there.space or name in OPTIMISATION
-    )
+    if not common or not set(settings.methods) & set(there.methods):
+        return False
+    fixed = {name: Fixed(value=default(there.methods[0], name)) for name in OPTIMISATION}
+    domains = fixed | there.space
+    return all(overlap(settings.space[name], domains[name]) for name in own if name in domains)
 
 
 def _read_search(settings: Settings, metric: str, folder: str) -> _Earlier:

@@ -94,6 +94,7 @@ def test_a_task_is_warmed_by_those_before_it(tmp_path, glue, teachers):
     warmed = plan.warmed_by([str(earlier)])
     assert {trial.config["method"] for trial in warmed.warm_start.trials} == {"fsd_ilg"}
     assert "good in rte (" in "".join(warmed.notes) and plan.warm_start.trials == []
+    assert plan.offer.endswith(f"--warm-from {earlier}") and warmed.offer == ""
     unusable = plan.warmed_by([str(tmp_path / "none")])
     assert "no such folder" in unusable.notes[-1] and unusable.warm_start.trials == []
     for other in (

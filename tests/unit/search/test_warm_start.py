@@ -311,6 +311,13 @@ def test_finished_searches_beside_the_output_are_offered(folder, settings_from_y
     assert warm_start.offer(settings, "s3://bucket/rte") == ""
 
 
+def test_a_search_over_other_methods_too_is_offered(copied, settings_from_yaml):
+    """Of what its first method has no default for, too."""
+    path = copied()
+    (path / "settings.yaml").write_text(METHODS.replace("[fsd_ilg, kd]", "[ce, kd, fsd_ilg]"))
+    assert warm_start.offer(settings_from_yaml(SPACE), path.parent / "rte").endswith(str(path))
+
+
 def test_unfinished_and_damaged_searches_are_not_offered(copied, settings_from_yaml, tmp_path):
     path = copied(state="interrupted")
     settings = settings_from_yaml(SPACE)
