@@ -12,7 +12,7 @@ from benchmarks.ratios import Searches
 from benchmarks.replay import BUDGET, POINTS
 
 matplotlib.use("Agg")
-_DRAWN = ("ours", "stock OptunaSearch + ASHA, scope last", "random + ASHA, scope last")
+_DRAWN = ("ours, warm", "ours", "stock OptunaSearch + ASHA, scope last", "random + ASHA, scope last")
 
 
 def draw(found: Mapping[str, Searches], report: Mapping[str, Any], path: Path) -> None:

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
 
-from benchmarks import alternatives, replay, strategies
+from benchmarks import alternatives, replay, strategies, warm
 from benchmarks.ratios import Searches
 from benchmarks.recommendations import OWN, SCOPES, Rule
 from benchmarks.tables import Table
@@ -27,7 +28,7 @@ BASELINES = ("stock", "random", "Syne Tune")
 _CHUNK = 10
 # A changed source makes earlier searches another bench's.
 _SOURCES = ("tables", "replay", "recommendations", "strategies")
-_OWN_SOURCES = ("asha", "beliefs", "samplers", "study", "tpe", "trial_record")
+_OWN_SOURCES = ("asha", "beliefs", "portfolio", "samplers", "study", "tpe", "trial_record", "warm_start")
 
 
 _SCOPES = {f", scope {name}": rule for name, rule in SCOPES.items()}
@@ -38,33 +39,52 @@ class Kind:
     """A kind of search.
 
     Attributes:
-        make: makes it from a table and a seed.
+        make: makes it from a table, the index of the search, and the tables that are related.
         rules: what it hands out, by the end of its name; a run is read by all of them.
         own: true for what the project's code decides.
+        warm: true if it starts from searches on the related tables.
     """
 
-    make: Callable[[Table, int], replay.Strategy]
+    make: Callable[[Table, int, Sequence[Table]], replay.Strategy]
     rules: Mapping[str, Rule] = field(
         default_factory=lambda: {f", scope {name}": rule for name, rule in SCOPES.items()}
     )
     own: bool = False
+    warm: bool = False
+
+
+def _stock(table: Table, search: int, **how: Any) -> strategies.Stock:
+    return strategies.Stock(table, table.search_seed(search), **how)
 
 
 # What the product recommends, and for comparison the best finished trial alone.
 _KEPT = {"": OWN["all"], ", of finished trials alone": OWN["finished, last"]}
 KINDS: dict[str, Kind] = {
-    OURS: Kind(lambda table, seed: strategies.Ours(table, seed), _KEPT, own=True),
-    "stock OptunaSearch + ASHA": Kind(lambda table, seed: strategies.Stock(table, seed)),
-    "stock OptunaSearch + ASHA, 3 brackets": Kind(lambda table, seed: strategies.Stock(table, seed, brackets=3)),
-    "random + ASHA": Kind(lambda table, seed: strategies.Stock(table, seed, "random")),
+    OURS: Kind(lambda table, search, _: strategies.Ours(table, table.search_seed(search)), _KEPT, own=True),
+    "stock OptunaSearch + ASHA": Kind(lambda table, search, _: _stock(table, search)),
+    "stock OptunaSearch + ASHA, 3 brackets": Kind(lambda table, search, _: _stock(table, search, brackets=3)),
+    "random + ASHA": Kind(lambda table, search, _: _stock(table, search, sampler="random")),
 }
 SYNE_TUNE = "Syne Tune ASHA-CQR"
-SLOW = {SYNE_TUNE: Kind(lambda table, seed: strategies.SyneTuneCqr(table, seed))}
+SLOW = {SYNE_TUNE: Kind(lambda table, search, _: strategies.SyneTuneCqr(table, table.search_seed(search)))}
+
+
+def _warm(source: Callable[[Table, int], warm.Earlier]) -> Kind:
+    rules = {"": OWN["all"]}
+    return Kind(lambda table, search, others: warm.warm(table, search, others, source), rules, own=True, warm=True)
+
+
+WARM, REVERSED = "ours, warm", "ours, warm from reversed tasks"
+WARMED: dict[str, Kind] = {
+    WARM: _warm(warm.searched),
+    REVERSED: _warm(warm.searched_reversed),
+    "ours, warm from the whole related tables": _warm(warm.known),
+}
 
 
 def _tried(suggester: type[Suggester]) -> Kind:
     rules = {f", {name}": rule for name, rule in OWN.items()}
-    return Kind(lambda table, seed: strategies.Ours(table, seed, suggester), rules, own=True)
+    return Kind(lambda table, search, _: strategies.Ours(table, table.search_seed(search), suggester), rules, own=True)
 
 
 TRIED: dict[str, Kind] = {
@@ -77,13 +97,18 @@ TRIED: dict[str, Kind] = {
 }
 
 
-def chosen(tried: bool = False, syne_tune: bool = False) -> list[str]:
+def chosen(tried: bool = False, syne_tune: bool = False, warm: bool = False) -> list[str]:
     """Return the names of the kinds to run."""
-    return [*KINDS, *(TRIED if tried else ()), *(SLOW if syne_tune else ())]
+    return [*KINDS, *(WARMED if warm else ()), *(TRIED if tried else ()), *(SLOW if syne_tune else ())]
 
 
 def run(
-    tables: Sequence[Table], names: Sequence[str], searches: int, path: Path, processes: int
+    tables: Sequence[Table],
+    names: Sequence[str],
+    searches: int,
+    path: Path,
+    processes: int,
+    related: Mapping[str, Sequence[Table]] | None = None,
 ) -> dict[str, Searches]:
     """Run the searches that the file lacks.
 
@@ -93,24 +118,33 @@ def run(
         searches: how many of each on each table.
         path: a JSON line for each search; lines of other tables or of changed code are kept and not read.
         processes: how many processes run them.
+        related: by table, those that warm searches start from.
 
     Returns:
         By table, the regrets by the full name of each strategy.
     """
     held = _read(path)
-    versions = {name: _version(_kind(name)) for name in names}
+    related = related or {}
+    versions = {
+        (table.name, name): _version(_kind(name), related.get(table.name, ())) for table in tables for name in names
+    }
+
+    def key_of(table: Table, name: str, search: int) -> tuple[str, str, int, str]:
+        return table.fingerprint, name, search, versions[table.name, name]
+
     jobs = []
     for table in tables:
+        others = related.get(table.name, ())
         for name in names:
-            missing = [s for s in range(searches) if (table.fingerprint, name, s, versions[name]) not in held]
-            jobs += [(table, name, missing[i : i + _CHUNK]) for i in range(0, len(missing), _CHUNK)]
+            missing = [s for s in range(searches) if key_of(table, name, s) not in held]
+            jobs += [(table, name, missing[i : i + _CHUNK], others) for i in range(0, len(missing), _CHUNK)]
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as stream:
         # A killed run can leave half a line.
         stream.write("\n" if path.stat().st_size else "")
         for done, ((table, name), results) in enumerate(_results(jobs, processes), start=1):
             for number, regrets in results.items():
-                key = (table.fingerprint, name, number, versions[name])
+                key = key_of(table, name, number)
                 held[key] = regrets
                 stream.write(json.dumps({"key": key, "table": table.name, "regrets": regrets}) + "\n")
             stream.flush()
@@ -118,9 +152,7 @@ def run(
     found = {}
     for table in tables:
         measured = {
-            name + rule: np.asarray(
-                [held[table.fingerprint, name, s, versions[name]][rule] for s in range(searches)], dtype=float
-            )
+            name + rule: np.asarray([held[key_of(table, name, s)][rule] for s in range(searches)], dtype=float)
             for name in names
             for rule in _kind(name).rules
         }
@@ -129,29 +161,32 @@ def run(
 
 
 def _results(
-    jobs: Sequence[tuple[Table, str, list[int]]], processes: int
+    jobs: Sequence[tuple[Table, str, list[int], Sequence[Table]]], processes: int
 ) -> Iterator[tuple[tuple[Table, str], dict[int, dict[str, list[float]]]]]:
     """Yield the table and kind of each job with its regrets by search, as they are done."""
     if processes == 1:
-        for table, name, numbers in jobs:
-            yield (table, name), _searches(table, name, numbers)
+        for table, name, numbers, others in jobs:
+            yield (table, name), searches_of(table, name, numbers, others)
     elif jobs:
         with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-            running = {pool.submit(_searches, table, name, numbers): (table, name) for table, name, numbers in jobs}
+            running = {pool.submit(searches_of, *job): job[:2] for job in jobs}
             for future in as_completed(running):
                 yield running[future], future.result()
 
 
 def _kind(name: str) -> Kind:
-    return (KINDS | TRIED | SLOW)[name]
+    return (KINDS | WARMED | TRIED | SLOW)[name]
 
 
-def _version(kind: Kind) -> str:
+def _version(kind: Kind, related: Sequence[Table] = ()) -> str:
     files = [ROOT / "benchmarks" / f"{name}.py" for name in _SOURCES]
     if kind.own:
         files += [ROOT / "fsd_tune" / "search" / f"{name}.py" for name in _OWN_SOURCES]
         files += [ROOT / "fsd_tune" / "settings" / "schema.py", ROOT / "benchmarks" / "alternatives.py"]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
+    parts = [file.read_bytes() for file in files]
+    if kind.warm:
+        parts += [(ROOT / "benchmarks" / "warm.py").read_bytes(), *(table.fingerprint.encode() for table in related)]
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:12]
 
 
 def _read(path: Path) -> dict[tuple[str, str, int, str], dict[str, list[float]]]:
@@ -166,14 +201,13 @@ def _read(path: Path) -> dict[tuple[str, str, int, str], dict[str, list[float]]]
     return held
 
 
-def _searches(table: Table, name: str, numbers: Sequence[int]) -> dict[int, dict[str, list[float]]]:
-    """Run a part of the searches, in a process of its own."""
+def searches_of(
+    table: Table, name: str, numbers: Sequence[int], related: Sequence[Table]
+) -> dict[int, dict[str, list[float]]]:
+    """Return the regrets of some searches, by the search's index and the rule."""
     warnings.filterwarnings("ignore")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     for noisy in ("ray", "syne_tune"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     kind = _kind(name)
-    return {
-        number: replay.replay(table, kind.make(table, table.search_seed(number)), number, kind.rules)
-        for number in numbers
-    }
+    return {number: replay.replay(table, kind.make(table, number, related), number, kind.rules) for number in numbers}

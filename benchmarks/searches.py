@@ -17,7 +17,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table as Printed
 
-from benchmarks import curves, replays, tables
+from benchmarks import curves, replays, tables, warm
 from benchmarks.picture import draw
 from benchmarks.ratios import FLOOR, Ratio, Searches, ratio
 from benchmarks.replay import BUDGET, POINTS, WORKERS
@@ -49,8 +49,10 @@ def document(found: dict[str, Searches], given: argparse.Namespace, seconds: flo
     reported = held_out or list(found)
     searches = [found[name] for name in reported]
     over = {part: best_baseline(searches, point) for part, point in PARTS.items()}
+    mine = replays.WARM if given.warm else replays.OURS
     return {
-        "ratios": {part: ratio(searches, replays.OURS, over[part], point).rounded() for part, point in PARTS.items()},
+        "search": mine,
+        "ratios": {part: ratio(searches, mine, over[part], point).rounded() for part, point in PARTS.items()},
         "over": over,
         "reported_on": reported,
         "chosen_on": [name for name in found if name in CHOSEN_ON],
@@ -59,9 +61,9 @@ def document(found: dict[str, Searches], given: argparse.Namespace, seconds: flo
         "budget_trainings": BUDGET,
         "workers": WORKERS,
         "by_strategy": {
-            name: {part: ratio(searches, replays.OURS, name, point).rounded() for part, point in PARTS.items()}
+            name: {part: ratio(searches, mine, name, point).rounded() for part, point in PARTS.items()}
             for name in searches[0].regrets
-            if name != replays.OURS
+            if name != mine
         },
         "mean_regret": {
             table: {
@@ -78,7 +80,7 @@ def document(found: dict[str, Searches], given: argparse.Namespace, seconds: flo
 def show(report: dict[str, Any]) -> None:
     """Print the ratios and the mean regrets for people."""
     console = Console(width=150)
-    printed = Printed(title=f"ours / other, on {', '.join(report['reported_on'])}", title_justify="left")
+    printed = Printed(title=f"{report['search']} / other, on {', '.join(report['reported_on'])}", title_justify="left")
     for column in ("other", *(f"{part}% of {BUDGET:g} trainings" for part in PARTS)):
         printed.add_column(column)
     for name, ratios in report["by_strategy"].items():
@@ -109,6 +111,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--draw", type=Path, default=Path("build/bench-search.png"), help="regret over cost")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--tried", action="store_true", help="also what was tried and not kept")
+    parser.add_argument(
+        "--warm",
+        action="store_true",
+        help="searches that start from those on up to three related tables (of the same configurations)",
+    )
     parser.add_argument("--choosing", action="store_true", help="report on the tables that settings are chosen on")
     parser.add_argument("--only", nargs="+", help="only these tables, by name")
     parser.add_argument(
@@ -137,15 +144,23 @@ def main() -> None:
     unknown = sorted(set(given.only or ()) - {table.name for table in read})
     if unknown:
         refuse([f"--only: found {', '.join(unknown)}, but must be of {', '.join(table.name for table in read)}"])
+    related = {table.name: warm.related(table, read) for table in read} if given.warm else {}
     read = [table for table in read if given.only is None or table.name in given.only]
+    if given.warm:
+        alone = [table.name for table in read if not related[table.name]]
+        read = [table for table in read if related[table.name]]
+        if alone:
+            print(f"left out, because no table has the same configurations: {', '.join(alone)}", file=sys.stderr)
+        if not read:
+            refuse(["--warm: found no tables of the same configurations, but must be at least two"])
     skipped = ""
     if given.syne_tune:
         skipped = syne_tune_missing()
         if skipped:
             print(f"Syne Tune's ASHA-CQR is left out: {skipped}", file=sys.stderr)
-    names = replays.chosen(tried=given.tried, syne_tune=given.syne_tune and not skipped)
+    names = replays.chosen(tried=given.tried, syne_tune=given.syne_tune and not skipped, warm=given.warm)
     begun = time.monotonic()
-    found = replays.run(read, names, given.searches, given.results, given.processes)
+    found = replays.run(read, names, given.searches, given.results, given.processes, related)
     report = document(found, given, time.monotonic() - begun, skipped)
     draw(found, report, given.draw)
     if given.json:

@@ -9,7 +9,7 @@ import importlib.util
 import json
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +24,8 @@ from benchmarks.tables import Table
 from fsd_tune.search.asha import ResumableAsha
 from fsd_tune.search.samplers import Suggester
 from fsd_tune.search.study import SearchStudy
+from fsd_tune.search.trial_record import TrialRecord
+from fsd_tune.search.warm_start import WarmTrial
 from fsd_tune.settings import loader
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import HYPERPARAMETERS, METHODS, OPTIMISATION, default
@@ -75,21 +77,52 @@ class Ours:
     The first trial has the defaults. A table has none, so a random point takes their place, which helps nobody.
     """
 
-    def __init__(self, table: Table, seed: int, suggester: type[Suggester] = Suggester, **search: Any) -> None:
+    def __init__(
+        self,
+        table: Table,
+        seed: int,
+        suggester: type[Suggester] = Suggester,
+        earlier: Callable[[Settings, Callable[[NDArray[np.float64]], dict[str, float]]], list[WarmTrial]] | None = None,
+        **search: Any,
+    ) -> None:
+        """Create the search.
+
+        Args:
+            table: the curves.
+            seed: of the search.
+            suggester: the source of new trials.
+            earlier: gives the trials to begin with, from the settings and the configuration at a point; None for none.
+            search: further settings of the section `search`.
+        """
         defaults = np.random.default_rng([seed, 1]).random(table.points.shape[1])
         self._space = space_of(np.asarray(defaults))
         settings = settings_of(self._space, seed, search)
-        self.suggester = suggester(settings)
+        first = [] if earlier is None else earlier(settings, self._config)
+        self.suggester = suggester(settings, first)
         self.study = SearchStudy(settings, None, "replay", {}, self.suggester)
         self._asha = ResumableAsha("score", table.reports, GRACE, FACTOR, {})
+
+    @property
+    def trials(self) -> Mapping[int, TrialRecord]:
+        """The trials by number."""
+        return self.study.trials
+
+    def point(self, config: Mapping[str, Any]) -> NDArray[np.float64]:
+        """Return where a configuration is in the unit cube."""
+        return np.asarray([(config[name] - low) / (high - low) for name, (low, high) in self._space.items()])
+
+    def _config(self, point: NDArray[np.float64]) -> dict[str, float]:
+        return {
+            name: min(max(low + float(place) * (high - low), low), high)
+            for (name, (low, high)), place in zip(self._space.items(), point, strict=True)
+        }
 
     def ask(self) -> tuple[Any, NDArray[np.float64]]:
         asked = self.study.ask()
         assert asked is not None
         number, config = asked
         self._asha.on_trial_add(None, _trial(number))
-        point = [(config[name] - low) / (high - low) for name, (low, high) in self._space.items()]
-        return number, np.asarray(point)
+        return number, self.point(config)
 
     def report(self, key: Any, report: int, value: float, last: bool) -> bool:
         self.study.report(key, report, value)

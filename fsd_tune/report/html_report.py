@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from fsd_tune.progress import duration
-from fsd_tune.report import methods, page
+from fsd_tune.report import methods, origins, page
 from fsd_tune.report.again import distill_command
 from fsd_tune.report.charts import charts
 from fsd_tune.report.confirmation import figure, interval
@@ -106,6 +106,7 @@ def _page(results: Results) -> str:
         methods=methods.method_rows(results),
         methods_remark=methods.remark(results),
         varied=varied,
+        warm=origins.remark(results),
         constant=_configuration(trials.iloc[0], same) if len(trials) else [],
         failures=trials[trials["state"] == TrialState.FAILED].to_dict("records"),
         memory=results.summary.memory,

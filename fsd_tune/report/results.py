@@ -41,6 +41,7 @@ _TRIAL_COLUMNS = {
     "train_seconds": "float64",
     "evaluation_seconds": "float64",
     "reason": "str",
+    "origin": "str",
     "folder": "str",
 }
 
@@ -59,8 +60,9 @@ class Results:
         trials: one row per trial, best first: `number` (Optuna's), `state` (finished, stopped, failed, running or
             interrupted), `score` (judged), `last` and `best` (over its reports), `reports` (their number), `steps`
             (optimiser steps taken), `steps_total` (of the whole trial; NaN before its first report), `train_seconds`,
-            `evaluation_seconds`, `reason` (why it stopped or failed), `folder` (below `results/`), then `method` and
-            one column per hyperparameter, NaN or None if the trial does not use it.
+            `evaluation_seconds`, `reason` (why it stopped or failed), `origin` (the trial of an earlier search whose
+            configuration it has; else empty), `folder` (below `results/`), then `method` and one column per
+            hyperparameter, NaN or None if the trial does not use it.
         reports: one row per evaluation, by trial and report: `trial` (its number), `report` (from 1), then every
             scalar of the trial's `reports.jsonl`.
         settings: the resolved settings.
@@ -149,6 +151,15 @@ class Results:
             "steps_saved": undone,
             "share": undone / whole if whole else 0.0,
         }
+
+    def values(self) -> dict[int, dict[int, float]]:
+        """Return the selection metric by trial and report."""
+        reports = self.reports
+        values: dict[int, dict[int, float]] = {}
+        if self.metric in reports:
+            for number, report, value in zip(reports["trial"], reports["report"], reports[self.metric], strict=True):
+                values.setdefault(int(number), {})[int(report)] = float(value)
+        return values
 
     def best_so_far(self) -> pd.DataFrame:
         """Return the best score so far over the optimiser steps spent so far.
@@ -291,6 +302,7 @@ def _row(trial: Trial, summary: SearchSummary, judge_by: str) -> dict[str, Any]:
         "train_seconds": last_number(trial.reports, "train_seconds", 0.0),
         "evaluation_seconds": last_number(trial.reports, "evaluation_seconds", 0.0),
         "reason": trial.ending.reason or "",
+        "origin": trial.origin,
         "folder": trial.folder.name,
     }
 

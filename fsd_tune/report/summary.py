@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from fsd_tune.progress import duration, short
-from fsd_tune.report import methods
+from fsd_tune.report import methods, origins
 from fsd_tune.report.again import distill_command
 from fsd_tune.report.confirmation import one_line
 from fsd_tune.report.cost import cost_of
@@ -74,6 +74,9 @@ def summary_lines(results: Results, output: str | Path | None = None) -> list[st
         f"  trials          {len(results.trials)}{requested}: {counts or 'none ended'}; stopping early "
         f"saved {saved['share']:.0%} of the steps ({int(saved['steps_saved'])} of {int(saved['steps_if_all_ran'])})"
     )
+    warm = origins.remark(results)
+    if warm:
+        out.append(f"  warm start      {warm}")
     by_method = methods.method_lines(results)
     if by_method:
         fair = (
@@ -125,7 +128,9 @@ def summary_document(results: Results) -> dict[str, Any]:
             "trial": int(best["number"]),
             "score": float(best["score"]),
             "config": {name: _plain(best[name]) for name in results.hyperparameters if _present(best[name])},
+            "origin": best["origin"],
         },
+        "warm_start": origins.counts(results),
         "recommended": _recommended(results),
         "methods": methods.method_documents(results),
         "confirmed": {key: results.confirmation[key] for key in ("winner", "optimism", "differences")}

@@ -26,6 +26,7 @@ class Trial:
         config: its hyperparameters.
         ending: the content of `trial.json`; empty while the trial runs.
         reports: its reports by index, each index once.
+        origin: the trial of an earlier search whose configuration it has; else empty.
     """
 
     folder: Path
@@ -33,6 +34,7 @@ class Trial:
     config: dict[str, Any]
     ending: TrialEnding
     reports: list[dict[str, Any]]
+    origin: str = ""
 
 
 class Reader:
@@ -184,7 +186,9 @@ def trials_in(reader: Reader) -> Iterator[Trial]:
         reports = path.parent / layout.TRIAL_REPORTS
         if ending.state in (TrialState.FINISHED, TrialState.STOPPED) and not reports.exists():
             reader.problem(reports, f"is missing, although the trial has {ending.state}")
-        yield Trial(path.parent, described.trial, described.config, ending, reader.reports(reports))
+        yield Trial(
+            path.parent, described.trial, described.config, ending, reader.reports(reports), described.origin or ""
+        )
     for folder in sorted(reader.folder.glob(f"{layout.RESULTS}/*/")):
         kept = [name for name in (layout.TRIAL_REPORTS, layout.TRIAL_ENDING) if (folder / name).exists()]
         if kept and not (folder / layout.TRIAL_CONFIG).exists():

@@ -9,7 +9,7 @@ from typing import Any
 from fsd_tune.cluster import accelerator, connection, nodes
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.report.results import Results, load
-from fsd_tune.search import budget
+from fsd_tune.search import budget, warm_start
 from fsd_tune.search import folder as search_folder
 from fsd_tune.search.capacity import Capacity
 from fsd_tune.search.conclusion import conclude, explained_interrupt
@@ -152,11 +152,14 @@ def execute(plan: SearchPlan, options: RunOptions) -> Results:
             search_folder.clear_folder(experiment)
         past = ResumeState()
         if (experiment.folder / layout.SUMMARY).exists():
+            plan = dataclasses.replace(plan, warm_start=warm_start.read(experiment.folder))
             past = restore_trials(experiment.folder.absolute(), plan.settings, options.errored, experiment)
             notes += past.notes
             experiment.sync_unfinished()
         for note in notes:
             display.line(f"note: {note}")
+        if plan.offer and not past.trials:
+            display.line(plan.offer)
         rule = _rule_that_ended(plan, past)
         # A rule lets no new trial begin, but interrupted trials are completed.
         to_do = (len(past.trials) if rule else budget.planned(plan.settings)) - past.ended

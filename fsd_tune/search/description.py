@@ -31,8 +31,11 @@ def write_description(plan: SearchPlan) -> SearchSummary:
     settings, spec = plan.settings, plan.spec
     inputs = plan.inputs
     folder = plan.experiment.folder
-    summary = SearchSummary.read(folder) if (folder / layout.SUMMARY).exists() else SearchSummary()
+    has_begun = (folder / layout.SUMMARY).exists()
+    summary = SearchSummary.read(folder) if has_begun else SearchSummary()
     files.make_folder(folder)
+    if not has_begun:
+        plan.warm_start.write(folder)
     artifacts.write_text(folder / layout.SETTINGS, loader.dump(settings))
     artifacts.write_text(folder / layout.COMMAND, command_line(plan.experiment, plan.given) + "\n")
     artifacts.write_json(folder / layout.VERSIONS, versions())

@@ -5,7 +5,6 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from fsd_tune.data import splits
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.memory import sizes
 from fsd_tune.models.local_checks import model_problems
-from fsd_tune.settings.loader import Settings
+from fsd_tune.search.checks import Check, CheckRequest
 from fsd_tune.storage import artifacts, hub, json_file, open_folder
 from fsd_tune.storage.outputs import output_problems
 from fsd_tune.storage.uri import is_uri, joined, local_path
@@ -22,45 +21,7 @@ from fsd_tune.storage.waiting import holder_of
 from fsd_tune.tracking.login import tracking_problems
 from fsd_tune.versions import versions
 
-
-@dataclass(frozen=True)
-class Check:
-    """The result of one check.
-
-    Attributes:
-        name: the name of the check.
-        message: what was found, or what to do.
-        passed: true if a search may start.
-    """
-
-    name: str
-    message: str
-    passed: bool = True
-
-
-@dataclass(frozen=True)
-class CheckRequest:
-    """The inputs of a search to check; inputs that are None are not checked.
-
-    Attributes:
-        settings: the resolved settings.
-        task: id of a GLUE task, or the file of a custom task.
-        teacher: folder or hub id.
-        data: folder of the data.
-        memory: folder or URI of the memories.
-        output: the search's folder or URI.
-        address: the address of a Ray cluster.
-        cluster: the YAML file for `ray up`.
-    """
-
-    settings: Settings | None = None
-    task: splits.TaskLike | None = None
-    teacher: str | None = None
-    data: Path | None = None
-    memory: str | None = None
-    output: str | None = None
-    address: str | None = None
-    cluster: Path | None = None
+__all__ = ["Check", "CheckRequest", "print_checks", "run_checks"]
 
 
 def run_checks(request: CheckRequest) -> Iterator[Check]:
@@ -75,6 +36,7 @@ def run_checks(request: CheckRequest) -> Iterator[Check]:
         ("data", request.task is not None, _data),
         ("teacher", request.teacher is not None, _teacher),
         ("output", request.output is not None, _output),
+        ("warm start", request.settings is not None, _warm_start),
         ("teacher memory", request.output is not None or request.memory is not None, _memory),
         ("disk", True, _disk),
         ("Weights & Biases", request.settings is not None, _tracking),
@@ -174,6 +136,24 @@ def _output(request: CheckRequest) -> list[Check]:
     return [Check("study", f"{output / 'study.db'} holds {count} trials; the same search continues")]
 
 
+def _warm_start(request: CheckRequest) -> list[Check]:
+    """Check that the searches of `search.warm_from` can be used, or name those beside the output."""
+    from fsd_tune.search import warm_start  # This module imports Optuna.
+
+    assert request.settings is not None
+    warm_from = request.settings.search.warm_from
+    if isinstance(warm_from, str):
+        has_begun = request.output is None or is_uri(request.output) or (Path(request.output) / "summary.json").exists()
+        offer = "" if has_begun or request.output is None else warm_start.offer(request.settings, request.output)
+        return [Check("warm start", offer)] if offer else []
+    metric = "" if request.task is None else splits.get_task(request.task).metric
+    found = warm_start.collect(request.settings, metric, warm_from)
+    return [
+        *(Check("warm start", problem, False) for problem in found.problems),
+        *(Check("warm start", note.removeprefix("warm start: ")) for note in found.notes),
+    ]
+
+
 def _changes(request: CheckRequest) -> list[str]:
     """Return at most three differences of settings or task between the search in the output and the requested one."""
     assert request.output is not None
@@ -191,6 +171,7 @@ def _changes(request: CheckRequest) -> list[str]:
         return []
     from fsd_tune.report.compare import differences
     from fsd_tune.search.folder import identifying_settings  # This module imports torch.
+    from fsd_tune.search.plan import with_absolute_paths
 
     try:
         identity = dict(json_file.parse(text)["identity"])
@@ -198,7 +179,7 @@ def _changes(request: CheckRequest) -> list[str]:
         raise InputError(
             f"{summary}: is damaged or does not belong to a search; move it away, or give a new folder."
         ) from error
-    requested: dict[str, Any] = {"settings": identifying_settings(request.settings)}
+    requested: dict[str, Any] = {"settings": identifying_settings(with_absolute_paths(request.settings))}
     if request.task is not None:
         requested["task"] = splits.get_task(request.task).definition
     return differences({"settings": {}} | identity, requested)[:3]

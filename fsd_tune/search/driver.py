@@ -18,6 +18,7 @@ from fsd_tune.search import budget
 from fsd_tune.search.capacity import Capacity, share_of_a_gpu
 from fsd_tune.search.conclusion import conclude, explained_interrupt
 from fsd_tune.search.end_rules import EndRule
+from fsd_tune.search.equal_methods import new_suggester
 from fsd_tune.search.folder import clear_folder
 from fsd_tune.search.kept_students import KeptStudents
 from fsd_tune.search.live import View
@@ -215,6 +216,7 @@ class SearchDriver:
             self._folder / layout.STUDY,
             self.summary.name or self._folder.name,
             self.past.trials,
+            new_suggester(self.settings, self.plan.warm_start.trials),
             examples=(self._metric, len(self.plan.spec.dev)),
         )
         seconds = self.settings.search.time_budget_seconds

@@ -2,12 +2,13 @@
 
 import random
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from optuna.trial import FrozenTrial
 
 from fsd_tune.search.samplers import Suggester
 from fsd_tune.search.trial_record import TrialRecord
+from fsd_tune.search.warm_start import WarmTrial
 from fsd_tune.settings.comparing import EQUAL, settings_of_method
 from fsd_tune.settings.configuration import distributions
 from fsd_tune.settings.loader import Settings
@@ -21,17 +22,19 @@ class EqualMethods:
     to one that the seed and the trial's number choose. The order of the methods in the settings has no effect.
 
     A method's suggester knows the trials of its method only, and numbers them from 0. So it begins with the method's
-    default configuration, and the trials of other methods change nothing of what it suggests.
+    default configuration, and the trials of other methods change nothing of what it suggests. Of earlier searches, too,
+    it uses the trials of its method only.
 
     Args:
         settings: the settings of the search.
+        earlier: trials of earlier searches of any method; those of each method in the order to try them.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, earlier: Sequence[WarmTrial] = ()) -> None:
         self.distributions = distributions(settings)
         self._seed = settings.search.seed
         self._suggesters = {
-            method: Suggester(settings_of_method(settings, method)) for method in sorted(settings.methods)
+            method: Suggester(settings_of_method(settings, method), earlier) for method in sorted(settings.methods)
         }
         self._once = set(tried_once(settings))
 
@@ -116,10 +119,12 @@ def tried_once(settings: Settings) -> list[str]:
     return fixed if len(fixed) < len(settings.methods) else []
 
 
-def new_suggester(settings: Settings) -> Suggester | EqualMethods:
+def new_suggester(settings: Settings, earlier: Sequence[WarmTrial] = ()) -> Suggester | EqualMethods:
     """Return the source of new trials that the settings define.
 
     Args:
         settings: the settings of the search.
+        earlier: trials of earlier searches, as `warm_start.WarmStart` has them.
     """
-    return EqualMethods(settings) if settings.search.compare_methods == EQUAL else Suggester(settings)
+    source = EqualMethods if settings.search.compare_methods == EQUAL else Suggester
+    return source(settings, earlier)

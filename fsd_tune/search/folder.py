@@ -54,11 +54,14 @@ def identifying_settings(settings: Settings) -> dict[str, Any]:
         values.pop(section)
     for key in ("trials", "time_budget", "stop_after_stalled", "stop_when", "price_per_hour"):
         values["search"].pop(key)
-    # Searches of earlier versions have neither of these keys: their batches are random and their methods not compared.
+    # Searches of earlier versions have none of these keys: their batches are random, their methods not compared, and
+    # they learned nothing from earlier searches.
     if values["data"]["batching"] == "random":
         values["data"].pop("batching")
     if values["search"]["compare_methods"] != EQUAL:
         values["search"].pop("compare_methods")
+    if values["search"]["warm_from"] == "auto":
+        values["search"].pop("warm_from")
     return values
 
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fsd_tune.progress import duration, short
-from fsd_tune.search.progress import Rung, SearchProgress
+from fsd_tune.search.progress import Rung, SearchProgress, came_from
 
 # A terminal is often only 24 lines high.
 _MOST_WORKERS = 8
@@ -39,7 +39,7 @@ class View:
         leader = search.leader
         if leader is not None:
             trial = f"trial {leader.number}{search.unfinished(leader)}"
-            configuration = short(leader.config, search.searched)
+            configuration = f"{short(leader.config, search.searched)}{came_from(leader.origin)}"
             yield _clipped(f"best    {search.metric} {leader.value:.4f} · {trial}  {configuration}", "bold green")
         else:
             yield _clipped("best    no trial has reported yet", "dim")

@@ -34,7 +34,8 @@ def run_searches(
 ) -> list[Outcome]:
     """Run a search for each task in turn, after checking the inputs of all tasks.
 
-    If a task fails midway, the other tasks still run.
+    With `search.warm_from: auto` a task begins with configurations that were good in the tasks before it. If a task
+    fails midway, the other tasks still run, and learn nothing from it.
 
     Args:
         settings: the settings of every search.
@@ -51,14 +52,15 @@ def run_searches(
     display = options.shown()
     with preserved_process_state():
         plans = _plan_all(settings, searches, options)
-        outcomes = []
+        outcomes: list[Outcome] = []
         with connection.connect(options.address, options.ray_temporary):
             for number, (inputs, plan) in enumerate(zip(searches, plans, strict=True), start=1):
                 task = str(inputs.task)
                 folder = plan.experiment.name
                 display.line(f"{task}: task {number} of {len(searches)}, in {folder}")
                 try:
-                    outcomes.append(Outcome(task, folder, execute(plan, options)))
+                    before = [outcome.folder for outcome in outcomes if outcome.results is not None]
+                    outcomes.append(Outcome(task, folder, execute(plan.warmed_by(before), options)))
                 except FsdTuneError as error:
                     display.line(f"{task}: failed: {error}")
                     outcomes.append(Outcome(task, folder, failure=str(error)))

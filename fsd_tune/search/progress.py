@@ -19,6 +19,15 @@ from fsd_tune.storage.layout import TrialState
 _RECOMMENDED = (TrialState.FINISHED, TrialState.STOPPED)
 
 
+def came_from(origin: str) -> str:
+    """Return where a trial's configuration came from, as the end of a line; empty if the search found it itself.
+
+    Args:
+        origin: the trial of an earlier search, or empty text.
+    """
+    return f"  (from {origin})" if origin else ""
+
+
 @dataclass(frozen=True)
 class Rung:
     """A rung of ASHA and the trials that reached it.
@@ -40,9 +49,10 @@ class Rung:
 
 @dataclass
 class Running:
-    """A running trial: its configuration and its last report, which is empty before the first."""
+    """A running trial: its configuration, with its origin, and its last report, which is empty before the first."""
 
     config: Mapping[str, Any] = field(default_factory=dict)
+    origin: str = ""
     report: int = 0
     row: Mapping[str, Any] = field(default_factory=dict)
 
@@ -62,12 +72,14 @@ class Leader:
         number: its number.
         report: the report that made the value.
         config: its configuration.
+        origin: the trial of an earlier search whose configuration it has; else empty.
     """
 
     value: float
     number: int
     report: int
     config: Mapping[str, Any]
+    origin: str = ""
 
     @property
     def rank(self) -> tuple[float, int]:
@@ -122,14 +134,14 @@ class SearchProgress:
                 self.counts[trial.state] += 1
             if trial.state in _RECOMMENDED and trial.values:
                 report = max(trial.values)
-                self._consider(Leader(trial.values[report], number, report, trial.params))
+                self._consider(Leader(trial.values[report], number, report, trial.params, trial.origin))
         self._earlier = self.ended_trials
 
     @property
     def leader(self) -> Leader | None:
         """The trial that the search recommends so far; None before the first report."""
         running = [
-            Leader(float(trial.row[self.metric]), number, trial.report, trial.config)
+            Leader(float(trial.row[self.metric]), number, trial.report, trial.config, trial.origin)
             for number, trial in list(self.running.items())
             if self.metric in trial.row
         ]
@@ -162,14 +174,15 @@ class SearchProgress:
         completed = self.ended_trials - self._earlier + running_parts
         return self.seconds / completed * (self.trials - self._earlier - completed)
 
-    def started(self, number: int, config: Mapping[str, Any]) -> None:
+    def started(self, number: int, config: Mapping[str, Any], origin: str = "") -> None:
         """Record that a trial starts.
 
         Args:
             number: the number of the trial.
             config: the configuration of the trial.
+            origin: the trial of an earlier search whose configuration it has; else empty.
         """
-        self.running.setdefault(number, Running(config))
+        self.running.setdefault(number, Running(config, origin))
         self._show()
 
     def reported(self, number: int, row: Mapping[str, Any]) -> None:
@@ -201,11 +214,12 @@ class SearchProgress:
         config = trial.config
         self.counts[state] += 1
         if score is not None:
-            self._consider(Leader(score, number, self.reports, config))
+            self._consider(Leader(score, number, self.reports, config, trial.origin))
         elif state in _RECOMMENDED and self.metric in trial.row:
-            self._consider(Leader(float(trial.row[self.metric]), number, trial.report, config))
+            self._consider(Leader(float(trial.row[self.metric]), number, trial.report, config, trial.origin))
         outcome = f"{self.metric} {score:.4f}" if score is not None else reason
-        self._display.line(f"  trial {number:3d} {state:8s} {outcome}  {short(config, self.searched)}".rstrip())
+        configuration = f"{short(config, self.searched)}{came_from(trial.origin)}"
+        self._display.line(f"  trial {number:3d} {state:8s} {outcome}  {configuration}".rstrip())
         self._show(force=self.ended_trials == self.trials)
 
     def unfinished(self, leader: Leader) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fsd_tune.report.results import Results, load
+from fsd_tune.report.results import load
 from fsd_tune.search.kept_students import KeptStudents
 from fsd_tune.search.trial_record import TrialRecord
 from fsd_tune.settings.configuration import picked
@@ -60,7 +60,7 @@ def restore_trials(
     experiment = experiment or ExperimentFolder(folder)
     results = load(folder, judge_by=JUDGE_BY)
     reports = results.summary.planned_reports
-    values = _values(results)
+    values = results.values()
     best = None if results.best is None else int(results.best["number"])
     finished = results.trials[results.trials["state"] == TrialState.FINISHED].dropna(subset="score")
     students = KeptStudents(dict(zip(finished["number"], finished["score"], strict=True)))
@@ -104,6 +104,7 @@ def _read_record(
         state=str(row["state"]),
         values=values,
         generation=described.generation,
+        origin=described.origin or "",
         ended_at=_ended_at(trial_folder / layout.TRIAL_ENDING),
     )
 
@@ -134,16 +135,6 @@ def _ended_at(path: Path) -> float:
         return TrialEnding.from_json(json_file.read_mapping(path), path.name)[0].time or 0.0
     except (OSError, ValueError):
         return 0.0
-
-
-def _values(results: Results) -> dict[int, dict[int, float]]:
-    """Return the selection metric by trial and report."""
-    reports = results.reports
-    values: dict[int, dict[int, float]] = {}
-    if results.metric in reports:
-        for number, report, value in zip(reports["trial"], reports["report"], reports[results.metric], strict=True):
-            values.setdefault(int(number), {})[int(report)] = float(value)
-    return values
 
 
 def _is_complete(values: Mapping[int, float], reports: int) -> bool:

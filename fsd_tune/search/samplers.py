@@ -4,7 +4,8 @@ Each suggestion is made from a study in memory of the known trials. The score th
 trial is an assumption (`beliefs.expected_end`), so it is never written to the study on disk.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from fsd_tune.search import cmaes, grid
 from fsd_tune.search.beliefs import Belief, BeliefStudies, FinishedTrials, KnownTrials, expected_end
 from fsd_tune.search.tpe import KnownTrialsTpe
 from fsd_tune.search.trial_record import TrialRecord, frozen_trial
-from fsd_tune.settings.configuration import distributions, first_configurations, sample, unconditional
+from fsd_tune.search.warm_start import WarmTrial
+from fsd_tune.settings.configuration import adopt, distributions, first_configurations, sample, unconditional
 from fsd_tune.settings.loader import Settings
 from fsd_tune.storage.layout import TrialState
 
@@ -32,16 +34,19 @@ def start_up_trials(trials: int) -> int:
 class Suggester:
     """A source of parameters for new trials.
 
-    Every suggestion depends only on the settings, the trial's number and the known trials.
+    Every suggestion depends only on the settings, the earlier searches, the trial's number and the known trials.
 
     Args:
         settings: the settings of the search.
+        earlier: trials of earlier searches, the first to try first; those of another method or space are left out.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, earlier: Sequence[WarmTrial] = ()) -> None:
         self.settings = settings
         self.distributions = distributions(settings)
         self._first = first_configurations(settings)
+        adopted = [(trial.origin, *adopt(settings, trial.config)) for trial in earlier]
+        self._earlier = [TrialRecord(params, origin=origin) for origin, params, outside in adopted if not outside]
         self._finished = FinishedTrials()
         self._studies = BeliefStudies(self.distributions)
         self._grid = grid.Remaining(settings) if settings.search.sampler == "grid" else None
@@ -68,10 +73,16 @@ class Suggester:
             waiting: known trials that wait to run again; a grid does not suggest their points.
         """
         first = self._first[number] if number < len(self._first) else None
+        earlier = None if first is not None else self._next_earlier(number, trials)
+        origin = ""
+        if earlier is not None:
+            first, origin = earlier.params, earlier.origin
         if self._grid is not None:
             used_points = {grid.point_key(trial.params) for trial in (*trials.values(), *waiting)}
             point = self._grid.next(used_points, first)
-            return None if point is None else TrialRecord(point)
+            # The grid gives another point if it has none with these values left.
+            is_earlier = earlier is not None and earlier.params == point
+            return None if point is None else TrialRecord(point, origin=origin if is_earlier else "")
         if not self.distributions:
             return TrialRecord({})
         beliefs = [] if self.settings.search.sampler == "random" else list(self.beliefs(trials))
@@ -82,7 +93,8 @@ class Suggester:
         if first is not None:
             study.enqueue_trial(first)
         elif self._in_start_up(number):
-            study.enqueue_trial(self.start_point(number - len(self._first)))
+            taken = sum(known < number and bool(trial.origin) for known, trial in trials.items())
+            study.enqueue_trial(self.start_point(number - len(self._first) - taken))
         elif self._cma_space:
             ended = [
                 cmaes.EndedTrial(trial.generation, trial.params, score)
@@ -93,7 +105,19 @@ class Suggester:
             study.sampler = optuna.samplers.PartialFixedSampler(params, study.sampler)
         suggested = study.ask()
         sample(self.settings, suggested)
-        return TrialRecord(dict(suggested.params), generation=generation)
+        return TrialRecord(dict(suggested.params), generation=generation, origin=origin)
+
+    def _next_earlier(self, number: int, trials: Mapping[int, TrialRecord]) -> TrialRecord | None:
+        """Return the next configuration of an earlier search; None if the sampler suggests the trial.
+
+        Only trials of the start-up come from earlier searches, and only as long as such trials do well here.
+        """
+        if number - len(self._first) >= start_up_trials(self.settings.search.trials) - 1 or not self._earlier:
+            return None
+        params = [trial.params for trial in trials.values()]
+        origins = {trial.origin for trial in trials.values()}
+        left = [each for each in self._earlier if each.params not in params and each.origin not in origins]
+        return TrialRecord(left[0].params, origin=left[0].origin) if left and _earlier_ones_do_well(trials) else None
 
     def beliefs(self, trials: Mapping[int, TrialRecord]) -> Iterator[Belief]:
         """Yield the score and state of each trial as the sampler learns them, in the order of the numbers.
@@ -173,3 +197,20 @@ class Suggester:
             )
         # With cmaes, TPE draws the parameters that CMA-ES cannot: choices and conditional parameters.
         return tpe
+
+
+def _earlier_ones_do_well(trials: Mapping[int, TrialRecord]) -> bool:
+    """Return whether the best trial that comes from an earlier search is not among the worst quarter of the others.
+
+    They are compared at the last report that both kinds have reached. Until then there is one such trial only, so that
+    earlier tasks that have nothing in common with this one cost little.
+    """
+    kinds: dict[bool, list[Mapping[int, float]]] = {True: [], False: []}
+    for trial in trials.values():
+        finite = {report: value for report, value in trial.values.items() if math.isfinite(value)}
+        kinds[bool(trial.origin)].append(finite)
+    common = min(max((max(values, default=0) for values in kind), default=0) for kind in kinds.values())
+    if not common:
+        return not kinds[True]
+    earlier, others = ([values[common] for values in kinds[name] if common in values] for name in (True, False))
+    return max(earlier) >= float(np.quantile(others, 0.25))

@@ -81,7 +81,8 @@ class StudySearcher(DriverOnly, Searcher):  # type: ignore[misc]
         Returns:
             A mapping with `trial`, the number in the study; `config`, the flat configuration; and `restart`, the
             checkpoint from which the trial continues, or "". With CMA-ES also `generation`, which a resumed search
-            needs. None if no trial can start now; FINISHED if there is no other trial.
+            needs; and for a configuration of an earlier search `origin`, its trial there. None if no trial can start
+            now; FINISHED if there is no other trial.
         """
         if self._closed:
             return str(Searcher.FINISHED)
@@ -94,8 +95,9 @@ class StudySearcher(DriverOnly, Searcher):  # type: ignore[misc]
         number, config = next_trial
         self._numbers[trial_id] = number
         suggestion = {"trial": number, "config": config, "restart": self._restarts.get(number, "")}
-        generation = self._study.trials[number].generation
-        return suggestion | ({} if generation is None else {"generation": generation})
+        record = self._study.trials[number]
+        suggestion |= {} if record.generation is None else {"generation": record.generation}
+        return suggestion | ({"origin": record.origin} if record.origin else {})
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Record a report of a running trial.

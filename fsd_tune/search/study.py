@@ -116,7 +116,7 @@ class SearchStudy:
             config = sample(self.settings, trial)
         self._next = max(self._next, number + 1)
         self._running[number] = trial
-        self.trials[number] = TrialRecord(dict(trial.params), generation=record.generation)
+        self.trials[number] = TrialRecord(dict(trial.params), generation=record.generation, origin=record.origin)
         for report, value in sorted(record.values.items()):
             self.report(number, report, value)
         return number, config

@@ -162,7 +162,7 @@ class TrialLogger(DriverOnly, Callback):  # type: ignore[misc]
         number = trial.config["trial"]
         self._values.setdefault(trial.trial_id, dict(self._search.earlier.get(number, {})))
         self._write_config(trial)
-        self._progress.started(number, trial.config["config"])
+        self._progress.started(number, trial.config["config"], trial.config.get("origin", ""))
         self._tracker.started(number, trial.config["config"], self._folder(trial))
 
     def _write_config(self, trial: Any) -> None:

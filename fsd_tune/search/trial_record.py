@@ -30,6 +30,7 @@ class TrialRecord:
         state: running, finished, stopped or failed.
         values: the selection metric at each report, by report index.
         generation: the generation of CMA-ES in which the parameters were drawn; None for other samplers.
+        origin: the trial of an earlier search whose configuration it has; empty if it has none.
         ended_at: the time when it ended, as `time.time()` returns it; 0 for a trial of this process.
     """
 
@@ -37,6 +38,7 @@ class TrialRecord:
     state: str = TrialState.RUNNING
     values: dict[int, float] = field(default_factory=dict)
     generation: int | None = None
+    origin: str = ""
     ended_at: float = 0.0
 
     def series(self, until: int | None = None) -> list[float]:

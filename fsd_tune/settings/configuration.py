@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from fsd_tune.errors import InputError, nearest
-from fsd_tune.settings.domains import Choice, Domain, Fixed, Range
+from fsd_tune.settings.domains import Choice, Domain, Fixed, Range, contains
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import HYPERPARAMETERS, METHODS, OPTIMISATION, default
 from fsd_tune.settings.overrides import flag_of
@@ -168,6 +168,43 @@ def picked(settings: Settings, full: Mapping[str, Any]) -> dict[str, Any]:
         The searched hyperparameters that its method uses and whose `when` holds.
     """
     return configure(settings, lambda name, entry: full[name], only_picked=True)
+
+
+def adopt(settings: Settings, full: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """Return what a configuration of another search says of this space.
+
+    What this space fixes, or gives its default, need not be the same there.
+
+    Args:
+        settings: the settings of this search.
+        full: a configuration with all hyperparameters of its method.
+
+    Returns:
+        The searched hyperparameters that its method uses and whose `when` holds here, each a value of this space; and
+        the first hyperparameter that `full` lacks or that has a value outside of this space, empty if there is none.
+    """
+    outside: list[str] = []
+
+    def take(name: str, entry: Range | Choice) -> Any:
+        value = full.get(name)
+        if name == "method":
+            known = isinstance(entry, Choice) and value in entry.choice
+            outside.extend([] if known else [name])
+            return value if known else settings.methods[0]
+        h = HYPERPARAMETERS[name]
+        try:
+            number = as_number(value, h.kind, h.low, h.high, h.low_open)
+        except ValueError:
+            number = None
+        if number is None or not contains(entry, number):
+            outside.append(name)
+            return entry.choice[0] if isinstance(entry, Choice) else entry.low
+        return nearest_value(entry, number)
+
+    if not isinstance(settings.method, Choice) and full.get("method") != settings.method:
+        return {}, "method"
+    values = configure(settings, take, only_picked=True)
+    return ({}, outside[0]) if outside else (values, "")
 
 
 def unconditional(settings: Settings) -> list[str]:

@@ -78,6 +78,21 @@ def contains(entry: Domain, value: float | int) -> bool:
     return abs(steps - round(steps)) < 1e-8
 
 
+def overlap(entry: Domain, other: Domain) -> bool:
+    """Return whether two domains of a hyperparameter may have a value in common.
+
+    Args:
+        entry: the first domain.
+        other: the second one.
+    """
+    if isinstance(entry, Range) and isinstance(other, Range):
+        return entry.low <= other.high and other.low <= entry.high
+    few, rest = (other, entry) if isinstance(entry, Range) else (entry, other)
+    assert not isinstance(few, Range)
+    values = few.choice if isinstance(few, Choice) else (few.value,)
+    return any(contains(rest, value) for value in values)
+
+
 def read_entry(name: str, raw: Any, path: KeyPath, problems: Problems) -> Domain | None:
     """Read the domain of a hyperparameter: a number, a range or a choice.
 

@@ -3,6 +3,7 @@
 `--help` and the reference of all settings print the descriptions.
 """
 
+import os
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -17,6 +18,7 @@ _DURATION = re.compile(r"(?:(\d{1,5})h)?(?:(\d{1,5})m)?(?:(\d{1,6})s)?")
 _DURATIONS = "a duration such as 2h, 30m, 1h30m or 90s"
 _LAYERS = "one of penultimate, last, all, or a list of [teacher layer, student layer] pairs such as [[11, 5]]"
 _FIRST = "a list of configurations such as [{alpha: 0.5}]"
+_WARM_FROM = "auto, off, or folders of earlier searches such as [runs/cola, runs/mrpc]"
 _SELECT_ON = "dev or {holdout: share of the training split, above 0 and at most 0.5}"
 _MAX_GPUS = 1024
 MAX_SEED = 2**32 - 1  # NumPy accepts no larger seed.
@@ -49,6 +51,21 @@ def _read_select_on(value: Any) -> Any:
         return Holdout(holdout=as_number(value["holdout"], float, 0, 0.5, low_open=True))
     except ValueError:
         raise ValueError(f"must be {_SELECT_ON}") from None
+
+
+def _read_warm_from(value: Any) -> Any:
+    if value in ("auto", "off"):
+        return value
+    # A flag can give several folders without brackets: --warm-from runs/cola,runs/mrpc
+    folders = value.split(",") if isinstance(value, str) else value
+    if not isinstance(folders, list | tuple) or not folders:
+        raise ValueError(f"must be {_WARM_FROM}")
+    if not all(isinstance(folder, str) and folder.strip() for folder in folders):
+        raise ValueError(f"must be {_WARM_FROM}")
+    paths = tuple(map(os.path.expanduser, map(str.strip, folders)))
+    if len(set(paths)) < len(paths):
+        raise ValueError("must be a list of different folders")
+    return paths
 
 
 def seconds(duration: str) -> int:
@@ -237,6 +254,13 @@ class Search(Section):
     )
     first: Annotated[tuple[dict[str, Any], ...], Accepted(_FIRST)] = Field(
         default=(), description="configurations to try first, after the defaults"
+    )
+    warm_from: Annotated[
+        Literal["auto", "off"] | tuple[str, ...], BeforeValidator(_read_warm_from), Accepted(_WARM_FROM)
+    ] = Field(
+        default="auto",
+        description="earlier searches whose best configurations are tried after those of first: folders, off, or auto "
+        "(of a command with several tasks, the tasks before)",
     )
     select_on: Annotated[Literal["dev"] | Holdout, BeforeValidator(_read_select_on), Accepted(_SELECT_ON)] = Field(
         default="dev",

@@ -51,11 +51,13 @@ class TrialDescription(Record):
         trial: the number of the trial.
         config: its hyperparameters, including `method`.
         generation: the generation of CMA-ES in which they were drawn.
+        origin: the trial of an earlier search that had them; None if the search itself found them.
     """
 
     trial: Annotated[StrictInt, Field(ge=0)] | None = None
     config: dict[str, Annotated[Any, AfterValidator(_one_value)]] | None = None
     generation: StrictInt | None = None
+    origin: StrictStr | None = None
 
 
 class TrialEnding(Record):

@@ -492,6 +492,12 @@ FOLDERS: dict[str, tuple[Any, ...]] = {
     "search: another search": (SEARCH.replace("{o}", "{r}"), {}, "--output: {r} holds another search"),
     "search: a file": (SEARCH.replace("{o}", "{y}"), {}, "--output: {y} is a file"),
     "search: below a file": (SEARCH.replace("{o}", "{y}/x"), {}, "--output: {y}/x cannot be made"),
+    "search: earlier searches": (
+        SEARCH + " --warm-from {g},{w}/none",
+        {},
+        "search.warm_from: {g}: holds no search",
+        "search.warm_from: {w}/none: no such folder",
+    ),
     "search: memory is a file": (SEARCH + " --memory {y}", {}, "--memory: {y} is a file"),
     "search: memory below a file": (SEARCH + " --memory {y}/x", {}, "--memory: {y}/x cannot be made"),
     "memory: below a file": (MEMORY.replace("{o}", "{y}/x"), {}, "--memory: {y}/x cannot be made"),

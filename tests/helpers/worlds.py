@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from ray.tune.schedulers import TrialScheduler
 
 from fsd_tune.search.asha import ResumableAsha
+from fsd_tune.search.equal_methods import new_suggester
 from fsd_tune.search.searcher import StudySearcher
 from fsd_tune.search.study import SearchStudy
 from fsd_tune.settings.comparing import EQUAL
@@ -37,11 +38,12 @@ class World:
         workers: trials at the same time.
         past: trials of an earlier part.
         crashes: the method whose trials crash before their first report.
+        earlier: trials of earlier searches to begin with.
     """
 
-    def __init__(self, settings, better=None, workers=1, past=None, crashes=None):
+    def __init__(self, settings, better=None, workers=1, past=None, crashes=None, earlier=()):
         self.settings, self._better, self._workers, self._crashes = settings, better or {}, workers, crashes
-        self.study = SearchStudy(settings, None, "world", past or {})
+        self.study = SearchStudy(settings, None, "world", past or {}, new_suggester(settings, earlier))
         self._searcher = StudySearcher(self.study, "accuracy", REPORTS, workers)
         methods = settings.methods if settings.search.compare_methods == EQUAL else ()
         self.asha = ResumableAsha("accuracy", REPORTS, 1, 3, past or {}, methods)

@@ -12,6 +12,7 @@ from fsd_tune.cluster import destination
 from fsd_tune.search.doctor import CheckRequest, run_checks
 from fsd_tune.search.folder import identifying_settings
 from fsd_tune.storage import artifacts
+from tests.helpers import result_folders
 from tests.helpers.searching import SCRIPT, SPACE
 
 
@@ -49,6 +50,16 @@ def test_each_mistake_says_what_to_do(settings, glue, teacher, tmp_path, monkeyp
     assert set(wrong) == {"cluster file", "data", "teacher", "study", "auth mode"}
     assert "SST-2" in wrong["data"] and "damaged" in wrong["teacher"]
     assert "`resume` writes it again" in wrong["study"] and "ray get-auth-token --generate" in wrong["auth mode"]
+
+
+def test_earlier_searches_are_offered_and_checked(settings_from_yaml, tmp_path):
+    ranges = "--learning-rate={low: 1e-5, high: 1e-2, log: true}"
+    earlier = result_folders.write_search(tmp_path / "rte", trials=12, study=False, name="rte")
+    offered = found(settings=settings_from_yaml(SPACE, ranges), output=str(tmp_path / "R"))["warm start"]
+    assert offered.passed and offered.message.endswith(f"--warm-from {earlier}")
+    named = found(settings=settings_from_yaml(SPACE, ranges, f"--warm-from={tmp_path}"))["warm start"]
+    assert not named.passed and f"{tmp_path}: holds no search" in named.message
+    assert "warm start" not in found(settings=settings_from_yaml(SPACE, ranges), output=str(earlier))
 
 
 def test_damaged_teacher_outputs_are_found(tmp_path):

@@ -1,5 +1,6 @@
 """Several tasks in one command: real searches with tiny models."""
 
+import dataclasses
 import io
 import json
 import shutil
@@ -17,7 +18,7 @@ from fsd_tune.search.api import execute
 from fsd_tune.search.options import RunOptions, SearchInputs
 from fsd_tune.search.plan import plan_search
 from fsd_tune.settings import loader
-from tests.helpers import tiny
+from tests.helpers import result_folders, tiny
 from tests.helpers.searching import SCRIPT, SPACE, agree, short_folder
 
 LABELS = {"sst2": 2, "rte": 2, "stsb": 1, "mnli": 3}
@@ -85,6 +86,25 @@ def test_what_lies_in_the_folder_when_its_turn_comes(tmp_path, glue, teachers, o
     assert (folder / "summary.json").read_text() == theirs
 
 
+def test_a_task_is_warmed_by_those_before_it(tmp_path, glue, teachers):
+    earlier = result_folders.write_search(tmp_path / "R" / "rte", trials=12, study=False, name="rte")
+    (inputs,) = searches(["sst2"], [teachers / "sst2"], tmp_path / "R", glue)
+    settings = space(tmp_path, "--learning-rate={low: 1e-5, high: 1e-2, log: true}", "--batch-size={choice: [16, 32]}")
+    plan = plan_search(settings, inputs, RunOptions())
+    warmed = plan.warmed_by([str(earlier)])
+    assert {trial.config["method"] for trial in warmed.warm_start.trials} == {"fsd_ilg"}
+    assert "good in rte (" in "".join(warmed.notes) and plan.warm_start.trials == []
+    assert plan.offer.endswith(f"--warm-from {earlier}") and warmed.offer == ""
+    unusable = plan.warmed_by([str(tmp_path / "none")])
+    assert "no such folder" in unusable.notes[-1] and unusable.warm_start.trials == []
+    for other in (
+        plan_search(settings.model_copy(update={"search": settings.search.model_copy(update={"warm_from": "off"})}),
+                    inputs, RunOptions()),
+        dataclasses.replace(plan, is_new=False),
+    ):  # fmt: skip
+        assert other.warmed_by([str(earlier)]) == other
+
+
 @pytest.mark.slow
 def test_tasks_in_turn_and_one_that_fails(ray_session, tmp_path, glue, teachers):
     """The table has every task; one that fails, here by a teacher with weights that are no numbers, stops no other."""
@@ -113,6 +133,8 @@ def test_tasks_in_turn_and_one_that_fails(ray_session, tmp_path, glue, teachers)
     ]
     assert [row[0] for row in rows] == names and rows[1][1] == "failed"
     assert rows[0][2] == f"{found['sst2']['best']['score']:.4f}" and rows[0][-1] == str(tmp_path / "R" / "sst2")
+    said = "".join(load(tmp_path / "R" / "stsb").summary.notes or [])
+    assert "good in sst2 (" in said and "rte" not in said, "a task that failed is no start for others"
     with pytest.raises(FsdTuneError, match="1 of 3 tasks"):
         multi_task.check(outcomes)
 

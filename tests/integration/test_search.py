@@ -22,6 +22,7 @@ from fsd_tune.memory.build import build_artifacts
 from fsd_tune.memory.spec import MemorySpec
 from fsd_tune.report.html_report import distill_command
 from fsd_tune.report.results import load
+from fsd_tune.report.summary import summary_lines
 from fsd_tune.search import api as search
 from fsd_tune.settings import loader
 from fsd_tune.settings.configuration import resolve
@@ -157,6 +158,20 @@ def test_again_continues_and_pays_nothing(run, space, finished, copy):
     assert kept["folder"].tolist() == finished.trials.set_index("number").sort_index()["folder"].tolist()
     assert more.summary.memory.passes == 1, "the pass that this search paid before stays its only one"
     agree(more)
+
+
+def test_a_search_starts_from_an_earlier_one_which_may_go_away(run, space, copy, tmp_path):
+    """Of the two trials of kd in the earlier search one had the defaults, which come first in any case."""
+    kd = load(copy).trials.set_index("number").query("method == 'kd' and number >= 3")
+    run(space(SPACE, "--method=kd", ONE_WORKER, "--seed=1", "--trials=1", f"--warm-from={copy}"), "W")
+    shutil.rmtree(copy)
+    results = search.resume(tmp_path / "W", {"search.trials": 2})
+    trials = results.trials.set_index("number")
+    assert trials["origin"].sort_index().tolist() == ["", f"R trial {kd.index[0]}"]
+    for name in ("learning_rate", "alpha", "temperature"):
+        assert trials.loc[1, name] == kd.iloc[0][name]
+    assert "1 of 2 trials has its configuration from earlier searches: 1 from R." in "".join(summary_lines(results))
+    assert f'<td data-value="R trial {kd.index[0]}">' in (results.folder / "report.html").read_text()
 
 
 def test_a_search_of_one_fixed_configuration_replaces_another(run, space, copy):

@@ -191,7 +191,7 @@ def test_a_run_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
     assert not capsys.readouterr().err
     for name, regrets in found["toy"].regrets.items():
         assert regrets.shape == (3, replay.POINTS) and np.array_equal(regrets, again.regrets[name])
-    report = searches.document(found, argparse.Namespace(searches=3, choosing=False), 1.0, "")
+    report = searches.document(found, argparse.Namespace(searches=3, choosing=False, warm=False), 1.0, "")
     assert set(report["ratios"]) == {"25", "50", "100"} and report["reported_on"] == ["toy"] and report["held_out"]
     assert set(json.loads(json.dumps(report))["ratios"]["25"]) == {"value", "low", "high"}
     picture.draw(found, report, tmp_path / "picture.png")

@@ -41,3 +41,10 @@ def test_searches_of_earlier_versions_spend_freely_and_are_not_continued_equally
         "search.compare_methods best_overall there, equal now"
     ]
     assert "compare_methods" not in identifying_settings(load_settings("kd"))["search"]
+
+
+def test_searches_of_earlier_versions_continue_and_what_a_search_starts_from_identifies_it(load_settings):
+    plain = identifying_settings(load_settings("kd"))
+    assert "warm_from" not in plain["search"], "as before there was `search.warm_from`"
+    warm = identifying_settings(load_settings("kd", **{"search.warm_from": "/runs/cola"}))
+    assert differences({"settings": plain}, {"settings": warm}) == ["search.warm_from auto there, ['/runs/cola'] now"]

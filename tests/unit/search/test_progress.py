@@ -103,3 +103,14 @@ def test_quiet_says_nothing_and_verbose_each_report(capsys, clock):
         shown(capsys)
         search.reported(0, {"report": 4, "accuracy": 0.5})
         assert shown(capsys) == said
+
+
+def test_a_trial_of_an_earlier_search_is_named(capsys, clock):
+    search = SearchProgress(Display(), 2, "accuracy", 4, ["alpha"])
+    search.started(0, {"alpha": 0.5}, "cola trial 12")
+    search.ended(0, "finished", "", 0.75)
+    assert "  trial   0 finished accuracy 0.7500  alpha=0.5  (from cola trial 12)" in shown(capsys)
+    assert search.leader is not None and search.leader.origin == "cola trial 12"
+    again = SearchProgress(Display(quiet=True), 2, "accuracy", 4, ["alpha"])
+    again.add_past({0: TrialRecord({"alpha": 0.5}, "finished", {4: 0.75}, origin="cola trial 12")})
+    assert again.leader == search.leader

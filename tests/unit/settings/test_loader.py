@@ -40,6 +40,15 @@ def _problems(tmp_path: Path, text: str, overrides: dict[str, str] | None = None
     return tuple(problem.removeprefix(f"{tmp_path}/") for problem in caught.value.problems)
 
 
+@pytest.mark.parametrize("given", ["[runs/cola, ~/mrpc]", "runs/cola,~/mrpc", "runs/cola, ~/mrpc"])
+def test_earlier_searches_are_a_list_or_words_with_commas(tmp_path: Path, given: str) -> None:
+    settings = _load(tmp_path, KD, **{"search.warm_from": given})
+    assert settings.search.warm_from == ("runs/cola", str(Path.home() / "mrpc"))
+    assert _load(tmp_path, dump(settings)) == settings
+    off = _load(tmp_path, KD, **{"search.warm_from": "off"})
+    assert off.search.warm_from == "off" and _load(tmp_path, dump(off)) == off
+
+
 def test_defaults_are_those_of_the_interface(tmp_path: Path) -> None:
     settings = _load(tmp_path, KD)
     expected = yaml.safe_load(
@@ -49,8 +58,8 @@ def test_defaults_are_those_of_the_interface(tmp_path: Path) -> None:
         data: {max_length: 128, padding: masked, batching: random, train_limit: null}
         loss: {layers: penultimate, distance: relative, weights: null}
         memory: {centroids: null, algorithm: kmeans, spool_limit_gb: 50}
-        search: {trials: 64, seed: 0, sampler: tpe, compare_methods: null, first: [], select_on: dev,
-                 time_budget: null, stop_after_stalled: null, stop_when: null, price_per_hour: null}
+        search: {trials: 64, seed: 0, sampler: tpe, compare_methods: null, first: [], warm_from: auto,
+                 select_on: dev, time_budget: null, stop_after_stalled: null, stop_when: null, price_per_hour: null}
         asha: {reports: 10, grace: 1, reduction_factor: 3}
         precision: auto
         resources:
@@ -307,6 +316,11 @@ BAD = [
         S + "6: search.first[0].weight_decay: found 0.25",
         "in steps of 0.1",
     ),
+    # earlier searches
+    (KD + "search: {warm_from: []}\n", S + "5: search.warm_from: found a list, but must be auto, off, or folders"),
+    (KD + "search: {warm_from: [3]}\n", S + "5: search.warm_from: found a list, but must be auto, off, or folders"),
+    (KD + "search: {warm_from: true}\n", S + "5: search.warm_from: found true, but must be auto, off, or folders"),
+    (KD + "search: {warm_from: [runs/a, runs/a]}\n", S + "5: search.warm_from: ", "a list of different folders"),
     # the published weights
     (
         KD + "loss: {weights: {epsilon: 1, sigma: 0.5, gamma: 0.5, beta: 0.5}}\n",
