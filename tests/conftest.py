@@ -5,6 +5,8 @@ import sys
 # Before anything imports a hub library: no test may wait for the network (the ones that need it say so).
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# A process that measures latency imports torch for seconds; the tests of latency set it to 1.
+os.environ.setdefault("FSD_TUNE_LATENCY", "0")
 
 import pytest
 import torch

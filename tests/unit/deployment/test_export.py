@@ -13,8 +13,9 @@ from transformers import BertForSequenceClassification, BertModel, pipeline
 
 from fsd_tune.cli import main
 from fsd_tune.data.splits import get_task
+from fsd_tune.deployment import export, model_card
 from fsd_tune.errors import InputError
-from fsd_tune.models import export, model_card, onnx
+from fsd_tune.models import onnx
 from fsd_tune.models.loading import label_config
 from fsd_tune.progress import Display
 from fsd_tune.settings.methods import METHODS
