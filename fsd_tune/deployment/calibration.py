@@ -79,7 +79,8 @@ def _from_memory(results: Results, train: Split, tokenizer: Any) -> TokenizedSpl
     summary, data = results.summary, results.settings.get("data", {})
     path = Path(summary.memory.path or "none")
     folder = next((place for place in (path, results.folder / layout.MEMORY / path.name) if place.is_dir()), None)
-    if folder is None or not path.name.startswith("memory-") or artifacts.facts_of(folder) is None:
+    is_memory = folder is not None and path.name.startswith("memory-") and artifacts.facts_of(folder) is not None
+    if folder is None or not is_memory or "max_length" not in data:
         return None
     rows = train if summary.held_out is None else holdout.split_holdout(train, summary.held_out)[0]
     tokens = tokenize(rows, tokenizer, int(data["max_length"]), data.get("train_limit"))

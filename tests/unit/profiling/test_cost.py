@@ -28,7 +28,8 @@ def test_parameters_and_bytes_are_those_of_the_stored_model(tmp_path):
 
 def test_other_families():
     small = {"n_layers": 2, "dim": 16, "n_heads": 2, "hidden_dim": 32, "vocab_size": 50}
-    assert cost_of(DistilBertConfig(**small), (8,)).flops[8] > 2 * 2 * 8 * (4 * 16 * 16 + 2 * 16 * 32)
+    count = cost_of(DistilBertConfig(**small), (8,)).flops[8]
+    assert count is not None and count > 2 * 2 * 8 * (4 * 16 * 16 + 2 * 16 * 32)
     longformer = LongformerConfig(
         num_hidden_layers=1, hidden_size=16, num_attention_heads=2, intermediate_size=32, vocab_size=50,
         attention_window=[4],
