@@ -17,7 +17,6 @@ from fsd_tune.report.results import load as load_results
 from fsd_tune.storage import artifacts, layout
 
 EXAMPLES = 128
-_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -50,8 +49,7 @@ def choose_calibration(student: str, train: Split, tokenizer: Any, max_length: i
         found = _from_memory(load_results(search), train, tokenizer)
         if found is not None:
             return Calibration(found, f"the {len(found)} most central examples of the teacher memory")
-    rows = np.random.default_rng(_SEED).permutation(len(train))[:EXAMPLES]
-    tokens = tokenize(train, tokenizer, max_length).take(np.sort(rows))
+    tokens = tokenize(train, tokenizer, max_length, limit=EXAMPLES)
     return Calibration(tokens, f"{len(tokens)} random training examples, because the student has no teacher memory")
 
 

@@ -28,6 +28,8 @@ from fsd_tune.progress import Display
 WEIGHTS, ONNX, INT8 = "model.safetensors", "model.onnx", "model_quantized.onnx"
 # Tokens of an example if no dev split says how long the task's are.
 _DEFAULT_LENGTH = 64
+# Enough for 100 runs of any encoder of common size.
+_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,7 @@ def _write_int8(
             display.stage("int8: choosing the fastest file", 0, 1)
             setting = (Setting("onnxruntime", length=_typical_length(config, int8)),)
             targets = [Target(config, setting, onnx=path, quantised=True) for path in paths]
-            speeds = [latency.p50_ms for (latency,) in measure_latency(targets)]
+            speeds = [latency.p50_ms for (latency,) in measure_latency(targets, seconds=_SECONDS)]
             paths = [paths[int(np.argmin(speeds))]]
         shutil.copyfile(paths[0], folder / INT8)
     return search.float_score, search.within[paths[0]], chosen.source, search.attempts
@@ -206,7 +208,7 @@ def _measured(folder: Path, config: Any, files: list[ServedFile], length: int, d
         for file in files
     ]
     results = measure_latency(
-        targets, progress=lambda done, total: display.stage("latency", min(done, total), total)
+        targets, seconds=_SECONDS, progress=lambda done, total: display.stage("latency", min(done, total), total)
     )  # fmt: skip
     return [replace(file, latencies=tuple(found)) for file, found in zip(files, results, strict=True)]
 

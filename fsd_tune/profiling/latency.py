@@ -6,6 +6,7 @@ runtimes. A result whose times vary by more than 20% comes from a busy machine: 
 kept.
 """
 
+import contextlib
 import json
 import subprocess
 import tempfile
@@ -170,10 +171,15 @@ def measure_latency(
         FsdTuneError: the child process failed.
     """
     known = {} if again else cache.read()
+
+    def key(target: Target, setting: Setting) -> str:
+        # A short measurement does not stand for a long one.
+        return f"{target.key(setting)}-{runs}-{seconds:g}"
+
     results: list[dict[Setting, Latency]] = []
     requests: list[tuple[int, list[Setting]]] = []
     for index, target in enumerate(targets):
-        entries = {setting: known.get(target.key(setting)) for setting in target.settings}
+        entries = {setting: known.get(key(target, setting)) for setting in target.settings}
         results.append({setting: Latency.from_json(entry) for setting, entry in entries.items() if entry is not None})
         if missing := [setting for setting in target.settings if setting not in results[index]]:
             requests.append((index, missing))
@@ -190,7 +196,7 @@ def measure_latency(
             index, missing = requests[answer["target"]]
             latency = Latency.from_json(answer["latency"])
             results[index][latency.setting] = latency
-            fresh[targets[index].key(latency.setting)] = latency.as_json()
+            fresh[key(targets[index], latency.setting)] = latency.as_json()
         cache.add({key: entry for key, entry in fresh.items() if not Latency.from_json(entry).is_noisy})
     return [[found[setting] for setting in target.settings] for target, found in zip(targets, results, strict=True)]
 
@@ -223,8 +229,9 @@ def _ask(document: dict[str, Any], progress: Callable[[int], None]) -> list[dict
         ) as child:
             assert child.stdin is not None and child.stdout is not None
             try:
-                child.stdin.write(json.dumps(document))
-                child.stdin.close()
+                with contextlib.suppress(BrokenPipeError):  # It ended, and its exit code is read below.
+                    child.stdin.write(json.dumps(document))
+                    child.stdin.close()
                 for line in child.stdout:
                     answer = json.loads(line)
                     answers[answer["target"], answer["setting"]] = answer

@@ -15,6 +15,8 @@ from fsd_tune.storage.uri import local_path
 
 # Set to 0 to leave latency out, for example where other programs share the machine.
 SWITCH = "FSD_TUNE_LATENCY"
+# Enough for 100 runs of any encoder of common size.
+_SECONDS = 60.0
 
 
 def compare_models(models: Mapping[str, tuple[Any, str | Path]], length: int, device: str = "cpu") -> dict[str, Any]:
@@ -42,7 +44,7 @@ def compare_models(models: Mapping[str, tuple[Any, str | Path]], length: int, de
         rows[name] = {"parameters": cost.parameters, "size_mb": cost.size_mb, "flops": cost.flops[length]}
     if not measured:
         return {"machine": None, "setting": None, "models": rows, "notes": []}
-    results = measure_latency([Target(config, (setting,)) for config, _ in models.values()])
+    results = measure_latency([Target(config, (setting,)) for config, _ in models.values()], seconds=_SECONDS)
     latencies = [latency for (latency,) in results]
     for name, latency in zip(models, latencies, strict=True):
         rows[name] |= {"p50_ms": latency.p50_ms, "p90_ms": latency.p90_ms, "spread": latency.spread}

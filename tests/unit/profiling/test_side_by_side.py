@@ -18,7 +18,7 @@ def measured(monkeypatch):
     """Latency without a process: the teacher takes twice as long. The settings that were asked for are kept."""
     asked: list[tuple[Setting, ...]] = []
 
-    def measure(targets):
+    def measure(targets, **_):
         asked.extend(target.settings for target in targets)
         return [
             [Latency(target.settings[0], 1.5 * target.config.num_hidden_layers, 7.0, 8.0, 100, 0.05)]
