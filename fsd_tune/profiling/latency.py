@@ -170,7 +170,7 @@ def measure_latency(
     Raises:
         FsdTuneError: the child process failed.
     """
-    known = {} if again else cache.read()
+    known = {} if again else _known()
 
     def key(target: Target, setting: Setting) -> str:
         # A short measurement does not stand for a long one.
@@ -180,7 +180,7 @@ def measure_latency(
     requests: list[tuple[int, list[Setting]]] = []
     for index, target in enumerate(targets):
         entries = {setting: known.get(key(target, setting)) for setting in target.settings}
-        results.append({setting: Latency.from_json(entry) for setting, entry in entries.items() if entry is not None})
+        results.append({setting: entry for setting, entry in entries.items() if entry is not None})
         if missing := [setting for setting in target.settings if setting not in results[index]]:
             requests.append((index, missing))
     total = sum(len(missing) for _, missing in requests)
@@ -191,13 +191,13 @@ def measure_latency(
             "busy": BUSY_SPREAD,
             "targets": [targets[index].as_json(missing) for index, missing in requests],
         }
-        fresh: dict[str, dict[str, Any]] = {}
+        fresh: dict[str, Latency] = {}
         for answer in _ask(document, lambda done: progress(done, total)):
             index, missing = requests[answer["target"]]
             latency = Latency.from_json(answer["latency"])
             results[index][latency.setting] = latency
-            fresh[key(targets[index], latency.setting)] = latency.as_json()
-        cache.add({key: entry for key, entry in fresh.items() if not Latency.from_json(entry).is_noisy})
+            fresh[key(targets[index], latency.setting)] = latency
+        cache.add({name: latency.as_json() for name, latency in fresh.items() if not latency.is_noisy})
     return [[found[setting] for setting in target.settings] for target, found in zip(targets, results, strict=True)]
 
 
@@ -216,6 +216,15 @@ def noise_warnings(latencies: Sequence[Latency]) -> list[str]:
         f"twice ({worst.setting.text}: by {worst.spread:.0%}): other programs use this machine "
         f"({Machine.current().text}). Measure again when it is idle."
     ]
+
+
+def _known() -> dict[str, Latency]:
+    """Return the latencies in the cache; entries that cannot be read are left out."""
+    known = {}
+    for name, entry in cache.read().items():
+        with contextlib.suppress(KeyError, TypeError):
+            known[name] = Latency.from_json(entry)
+    return known
 
 
 def _ask(document: dict[str, Any], progress: Callable[[int], None]) -> list[dict[str, Any]]:

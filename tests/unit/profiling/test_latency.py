@@ -114,7 +114,8 @@ def test_a_damaged_cache_is_measured_again(answered, tmp_path):
     expected = measure_latency([target])
     (file,) = (tmp_path / "cache" / "latency").iterdir()
     assert json.loads(file.read_text())["machine"]["cores"] == machine.cores()
-    for content in ("{", '{"latencies": 3}'):
+    (key,) = json.loads(file.read_text())["latencies"]
+    for content in ("{", '{"latencies": 3}', json.dumps({"latencies": {key: {"p50_ms": 1}}})):
         file.write_text(content)
         assert measure_latency([target]) == expected
 
