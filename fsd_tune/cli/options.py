@@ -84,7 +84,8 @@ class Numbers(click.ParamType[list[int]]):
         Raises:
             InputError: a word between commas is not a number, or outside the limits.
         """
-        return list(dict.fromkeys(int(self._number.convert(word, param, ctx)) for word in str(value).split(",")))
+        words = [word.strip() or "nothing between commas" for word in str(value).split(",")]
+        return list(dict.fromkeys(int(self._number.convert(word, param, ctx)) for word in words))
 
 
 class SpaceFile(click.ParamType[Path]):

@@ -149,8 +149,7 @@ def analyze(*, output: Path | None, device: str, quiet: bool, as_json: bool, **i
     "--max-drop",
     panel=OUTPUT,
     type=options.Number(float, 0, 100),
-    default=0.5,
-    help="Points (hundredths of the metric) that int8 may lose on dev.",
+    help="Points (hundredths of the metric) that --int8 may lose on dev; default: 0.5.",
 )
 @option("--no-speed", panel=OUTPUT, is_flag=True, help="Leave latency out of the model card.")
 @options.folder_flag("--data", "Folder with SST-2/, RTE/ and so on, for --int8; default: the hub.", panel=INPUTS)

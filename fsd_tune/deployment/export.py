@@ -41,7 +41,7 @@ def export_student(
     overwrite: bool,
     display: Display,
     int8: bool = False,
-    max_drop: float = MAX_DROP,
+    max_drop: float | None = None,
     data: Path | None = None,
     speed: bool = True,
 ) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def export_student(
         overwrite: replace an exported student.
         display: shows progress.
         int8: also write `model_quantized.onnx`; needs `onnx` and the task's data.
-        max_drop: points that the int8 file may lose on dev.
+        max_drop: points that the int8 file may lose on dev; None for 0.5.
         data: folder of the task's data, for int8; None for the hub, or the folder of the task's file.
         speed: measure the latency of each file for the model card.
 
@@ -77,6 +77,8 @@ def export_student(
     quantised: Int8Inputs | None = None
     if int8 and not onnx:
         problems.add("--int8: needs --onnx, because it quantises that file.")
+    if max_drop is not None and not int8:
+        problems.add("--max-drop: needs --int8, whose loss it bounds.")
     record = ModelRecord.read(student).as_json()
     with problems.collect():
         info = _check_student(student, record)
@@ -85,7 +87,11 @@ def export_student(
     if info is not None and student_task is not None:
         with problems.collect():
             own_order = label_order(info, student_task, "--student") != tuple(range(student_task.num_labels))
-            quantised = None if not int8 else _int8_inputs(student, student_task, data, max_drop)
+            quantised = (
+                None
+                if not int8
+                else _int8_inputs(student, student_task, data, MAX_DROP if max_drop is None else max_drop)
+            )
     problems.raise_any()
     assert info is not None and student_task is not None
     model, tokenizer = _load(student, student_task, own_order), load_tokenizer(student)

@@ -251,6 +251,7 @@ def test_int8_needs_onnx_and_the_tasks_data(tmp_path):
     student = write_student(tmp_path / "student")
     without_onnx, without_data = refused(student, tmp_path / "E", int8=True, data=tmp_path / "none")
     assert without_onnx == "--int8: needs --onnx, because it quantises that file." and "none" in without_data
+    assert refused(student, tmp_path / "E", max_drop=0.5) == ("--max-drop: needs --int8, whose loss it bounds.",)
     assert not (tmp_path / "E").exists()
 
 

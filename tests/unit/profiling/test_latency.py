@@ -177,3 +177,5 @@ def test_all_problems_are_said_at_once(students, fsd_tune):
         api.measure(students[0], lengths=(65, 128))
     code, _, err = fsd_tune("measure", "--student", students[0], "--batch", "1,many")
     assert code == 2 and err == ["error: --batch: found many, but must be a whole number from 1 to 4096."]
+    code, _, err = fsd_tune("measure", "--student", students[0], "--length", "8,")
+    assert code == 2 and err[0].startswith("error: --length: found nothing between commas, but must be")
