@@ -79,11 +79,12 @@ class Ours:
         defaults = np.random.default_rng([seed, 1]).random(table.points.shape[1])
         self._space = space_of(np.asarray(defaults))
         settings = settings_of(self._space, seed, search)
-        self._study = SearchStudy(settings, None, "replay", {}, suggester(settings))
+        self.suggester = suggester(settings)
+        self.study = SearchStudy(settings, None, "replay", {}, self.suggester)
         self._asha = ResumableAsha("score", table.reports, GRACE, FACTOR, {})
 
     def ask(self) -> tuple[Any, NDArray[np.float64]]:
-        asked = self._study.ask()
+        asked = self.study.ask()
         assert asked is not None
         number, config = asked
         self._asha.on_trial_add(None, _trial(number))
@@ -91,18 +92,18 @@ class Ours:
         return number, np.asarray(point)
 
     def report(self, key: Any, report: int, value: float, last: bool) -> bool:
-        self._study.report(key, report, value)
+        self.study.report(key, report, value)
         result = {"report": report, "score": value}
         if math.isnan(value):
             self._asha.on_trial_complete(None, _trial(key), result | {"diverged": "nan"})
-            self._study.tell(key, "failed")
+            self.study.tell(key, "failed")
             return True
         if last:
             self._asha.on_trial_complete(None, _trial(key), result)
-            self._study.tell(key, "finished")
+            self.study.tell(key, "finished")
             return False
         if self._asha.on_trial_result(None, _trial(key), result) == TrialScheduler.STOP:
-            self._study.tell(key, "stopped")
+            self.study.tell(key, "stopped")
             return True
         return False
 

@@ -7,6 +7,9 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # A process that measures latency imports torch for seconds; the tests of latency set it to 1.
 os.environ.setdefault("FSD_TUNE_LATENCY", "0")
+# Before anything imports numpy: threads of two test processes on two cores wait for each other most of the time.
+os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
 
 import pytest
 import torch
@@ -15,7 +18,7 @@ from fsd_tune.cli import main
 from fsd_tune.settings import loader
 from tests.helpers import glue_folders, tiny
 
-torch.set_num_threads(max(1, 2 // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 # Begun first, so that two processes end at about the same time.

@@ -38,6 +38,31 @@ def compute_metrics(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[
     return {metric: _METRICS[metric](labels, predictions) for metric in task.metrics}
 
 
+def standard_error(metric: str, score: float, examples: int) -> float | None:
+    """Return how far a score may lie from that on all possible examples, as a standard error.
+
+    The error is sqrt(p (1 - p) / n) for accuracy and macro F1, sqrt(p (1 - p) (2 - p) / n) for F1 with as many positive
+    as negative examples, (1 - r^2) / sqrt(n) for the correlations of Pearson and Spearman, and sqrt((1 - r^2) / n) for
+    that of Matthews (docs/explanation/method.md, "Metrics").
+
+    Args:
+        metric: the name of the metric.
+        score: the value of the metric.
+        examples: the number of examples that it was measured on, at least 1.
+
+    Returns:
+        The standard error in units of the score; None for a metric of another program.
+    """
+    if metric not in _METRICS:
+        return None
+    if metric in ("pearson", "spearman"):
+        return (1 - score**2) / math.sqrt(examples)
+    if metric == "matthews_correlation":
+        return math.sqrt((1 - score**2) / examples)
+    variance = max(score * (1 - score), 0.0) * (2 - score if metric == "f1" else 1.0)
+    return math.sqrt(variance / examples)
+
+
 def _accuracy(labels: np.ndarray, predictions: np.ndarray) -> float:
     return float((labels == predictions).mean())
 

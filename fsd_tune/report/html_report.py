@@ -17,6 +17,7 @@ from fsd_tune.report import methods, page
 from fsd_tune.report.again import distill_command
 from fsd_tune.report.charts import charts
 from fsd_tune.report.confirmation import figure, interval
+from fsd_tune.report.cost import cost_of
 from fsd_tune.report.intervals import mean_interval
 from fsd_tune.report.pictures import analysis_pictures
 from fsd_tune.report.results import STATES, Results, load
@@ -183,6 +184,9 @@ def _trials(results: Results) -> list[Fact]:
     facts = [Fact("Trials", f"{len(results.trials):,}{requested}", counts)]
     if summary.ended_by.text:
         facts.append(Fact("Ended by", str(summary.ended_by.budget).replace("_", " "), summary.ended_by.text))
+    if cost := cost_of(results):
+        price, _, rest = cost.partition("; ")
+        facts.append(Fact("Cost", price.split(" at ")[0], "; ".join(filter(None, (price, rest)))))
     if saved["steps_if_all_ran"]:
         remark = f"{saved['steps_run']:,.0f} run instead of {saved['steps_if_all_ran']:,.0f}"
         facts.append(Fact("Steps saved by ASHA", f"{saved['share']:.0%}", remark))

@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from fsd_tune.data.metrics import standard_error
 from fsd_tune.errors import InputError
 from fsd_tune.report.trial_files import Reader, Trial, last_number, newest_of_each, trials_in
 from fsd_tune.settings.judging import JUDGES, judge
@@ -122,12 +123,11 @@ class Results:
 
     @property
     def standard_error(self) -> float | None:
-        """The best score's binomial standard error, sqrt(p (1 - p) / examples); None unless the metric is accuracy."""
+        """The best score's standard error over the examples that select; None without a finished trial."""
         examples = self.summary.selection_examples
-        if self.best is None or self.metric != "accuracy" or not examples:
+        if self.best is None or not examples:
             return None
-        score = float(self.best["score"])
-        return math.sqrt(max(score * (1 - score), 0.0) / examples)
+        return standard_error(self.metric, float(self.best["score"]), examples)
 
     @property
     def saved(self) -> dict[str, float]:

@@ -11,6 +11,7 @@ from fsd_tune.progress import duration, short
 from fsd_tune.report import methods
 from fsd_tune.report.again import distill_command
 from fsd_tune.report.confirmation import one_line
+from fsd_tune.report.cost import cost_of
 from fsd_tune.report.results import STATES, Results
 from fsd_tune.storage import layout
 from fsd_tune.storage.layout import TrialState
@@ -84,6 +85,9 @@ def summary_lines(results: Results, output: str | Path | None = None) -> list[st
         out += [f"                  {line}" for line in by_method]
     if summary.ended_by.text:
         out.append(f"  ended by        {summary.ended_by.text}")
+    cost = cost_of(results)
+    if cost:
+        out.append(f"  cost            {cost}")
     memory = summary.memory
     if memory.live:
         out.append("  teacher         ran live in every step: its outputs exceed the disk limit (see the notes)")

@@ -15,6 +15,8 @@ from fsd_tune.search.capacity import Capacity
 from fsd_tune.search.conclusion import conclude, explained_interrupt
 from fsd_tune.search.description import write_description
 from fsd_tune.search.driver import SearchDriver
+from fsd_tune.search.end_rules import EndRule, EndRules
+from fsd_tune.search.equal_methods import new_suggester
 from fsd_tune.search.options import RunOptions, SearchInputs, SettingsLike, as_settings, from_keywords
 from fsd_tune.search.plan import SearchPlan, plan_search
 from fsd_tune.search.process_state import preserved_process_state
@@ -29,7 +31,9 @@ from fsd_tune.storage.layout import TrialState
 from fsd_tune.storage.search_summary import SearchSummary
 
 # Settings that may change when a search is resumed. All settings of `resources` and `wandb` may change, too.
-RESUMABLE = ("search.trials", "search.time_budget", "search.stop_after_stalled")
+RESUMABLE = (
+    "search.trials", "search.time_budget", "search.stop_after_stalled", "search.stop_when", "search.price_per_hour",
+)  # fmt: skip
 
 
 def run_search(
@@ -153,9 +157,9 @@ def execute(plan: SearchPlan, options: RunOptions) -> Results:
             experiment.sync_unfinished()
         for note in notes:
             display.line(f"note: {note}")
-        stalled = budget.stall(plan.settings, past.trials).over
-        # After a stall no new trial begins, but interrupted trials are completed.
-        to_do = (len(past.trials) if stalled else budget.planned(plan.settings)) - past.ended
+        rule = _rule_that_ended(plan, past)
+        # A rule lets no new trial begin, but interrupted trials are completed.
+        to_do = (len(past.trials) if rule else budget.planned(plan.settings)) - past.ended
         if past.trials:
             display.line(
                 f"{experiment.name}: {past.ended} trials have ended before; {max(to_do, 0)} to run now, "
@@ -165,7 +169,7 @@ def execute(plan: SearchPlan, options: RunOptions) -> Results:
             with connection.connect(options.address, options.ray_temporary):
                 results = _run_trials(plan, past, to_do, notes, options)
         else:
-            results = _conclude_again(plan, past, stalled, options)
+            results = _conclude_again(plan, past, rule, options)
     if results.best is None:
         reasons = results.trials.loc[results.trials["state"] == TrialState.FAILED, "reason"].unique()
         reason = f": {reasons[0]}" if len(reasons) else "; give it more time."
@@ -195,11 +199,18 @@ def _run_trials(plan: SearchPlan, past: ResumeState, to_do: int, notes: list[str
     return driver.run()
 
 
-def _conclude_again(plan: SearchPlan, past: ResumeState, stalled: bool, options: RunOptions) -> Results:
+def _rule_that_ended(plan: SearchPlan, past: ResumeState) -> EndRule | None:
+    if not past.trials:
+        return None
+    examples = (plan.inputs.task.metric, len(plan.spec.dev))
+    return EndRules(plan.settings, past.trials, new_suggester(plan.settings), examples).rule
+
+
+def _conclude_again(plan: SearchPlan, past: ResumeState, rule: EndRule | None, options: RunOptions) -> Results:
     """Write summary, best student and report if no trial is to run; a search killed after its last trial lacks them."""
     folder = plan.experiment.folder
     summary = SearchSummary.read(folder)
-    ending = budget.ended_by(plan.settings, len(past.trials), len(past.trials) - past.ended, stalled)
+    ending = budget.ended_by(plan.settings, len(past.trials), len(past.trials) - past.ended, rule)
     ending = ending if ending["not_run"] else summary.ended_by.as_json() or ending
     summary.update(state="done", identity=plan.identity, inputs=plan.given, ended_by=ending, judge_by=JUDGE_BY)
     summary.write(folder)

@@ -17,6 +17,7 @@ from fsd_tune.report.results import Results, load
 from fsd_tune.search import budget
 from fsd_tune.search.capacity import Capacity, share_of_a_gpu
 from fsd_tune.search.conclusion import conclude, explained_interrupt
+from fsd_tune.search.end_rules import EndRule
 from fsd_tune.search.folder import clear_folder
 from fsd_tune.search.kept_students import KeptStudents
 from fsd_tune.search.live import View
@@ -92,13 +93,13 @@ class SearchDriver:
         Returns:
             The results of all trials.
         """
-        stalled: bool | None = None
+        rule: EndRule | None = None
         try:
             self._write_summary(workers=self.capacity.workers)
             with self._memory() as memory:
                 if self.settings.resources.gpus_per_trial == "auto" and self.capacity.gpus:
                     self._share_gpus(memory)
-                stalled = self._tune(memory)
+                rule = self._tune(memory)
         except StorageUnavailableError:
             self._close()
             raise
@@ -116,27 +117,26 @@ class SearchDriver:
         except BaseException:
             self._conclude("failed")
             raise
-        return self._conclude("done", stalled)
+        return self._conclude("done", rule)
 
     def _close(self) -> None:
         self.display.close()
         self._tracker.close()
 
-    def _conclude(self, state: str, stalled: bool | None = None) -> Results:
+    def _conclude(self, state: str, rule: EndRule | None = None) -> Results:
         """Write the summary and everything that is made from the trials' files.
 
         Args:
             state: the state of the search.
-            stalled: true if the rule of `search.stop_after_stalled` ended the search; None if it did not run to its
-                end.
+            rule: the rule that ended a search that is done; None if none did.
         """
         self.display.close()
         with explained_interrupt(self.plan.experiment.name) as missing:
             self._write_summary(state=state)
             results = load(self._folder)
-            if stalled is not None:
+            if state == "done":
                 unfinished = results.trials["state"].isin([TrialState.RUNNING, TrialState.INTERRUPTED])
-                ending = budget.ended_by(self.settings, len(results.trials), int(unfinished.sum()), stalled)
+                ending = budget.ended_by(self.settings, len(results.trials), int(unfinished.sum()), rule)
                 results.summary.update(ended_by=ending)
                 results.summary.write(self._folder)
             conclude(self.plan, results, self._tracker, state == "done", missing, self.display.line)
@@ -200,18 +200,22 @@ class SearchDriver:
         self.display.line(f"GPU: {reason}, so {round(1 / gpus)} to a GPU")
         self._write_summary(workers=self.capacity.workers, gpus_per_trial=gpus)
 
-    def _tune(self, memory: Memory) -> bool:
+    def _tune(self, memory: Memory) -> EndRule | None:
         """Run the trials.
 
         Returns:
-            True if the rule of `search.stop_after_stalled` ended the search.
+            The rule that ended the search before its last trial; None if none did.
         """
         from ray import tune
 
         from fsd_tune.search.ending import Ending
 
         study = SearchStudy(
-            self.settings, self._folder / layout.STUDY, self.summary.name or self._folder.name, self.past.trials
+            self.settings,
+            self._folder / layout.STUDY,
+            self.summary.name or self._folder.name,
+            self.past.trials,
+            examples=(self._metric, len(self.plan.spec.dev)),
         )
         seconds = self.settings.search.time_budget_seconds
         ending = Ending(self._interrupted, None if seconds is None else max(1, seconds - self._earlier_seconds))
@@ -237,7 +241,7 @@ class SearchDriver:
             raise KeyboardInterrupt
         if ending.failure is not None:
             raise ending.failure
-        return study.stalled
+        return study.rule
 
     def _searcher_and_scheduler(self, study: SearchStudy) -> "tuple[StudySearcher, ResumableAsha | None]":
         from fsd_tune.search.asha import ResumableAsha

@@ -4,6 +4,8 @@ import random
 import statistics
 from collections.abc import Iterable, Mapping
 
+from optuna.trial import FrozenTrial
+
 from fsd_tune.search.samplers import Suggester
 from fsd_tune.search.trial_record import TrialRecord
 from fsd_tune.settings.comparing import EQUAL, settings_of_method
@@ -51,13 +53,30 @@ class EqualMethods:
             trials: the known trials by number.
             waiting: not used; only a grid, which cannot compare methods, needs it.
         """
-        own: dict[str, dict[int, TrialRecord]] = {method: {} for method in self._suggesters}
-        for known, trial in trials.items():
-            if trial.params:
-                own[trial.params["method"]][known] = trial
+        own = self._by_method(trials)
         method = self._next_method(number, own)
         position = sum(known < number for known in own[method])
         return self._suggesters[method].suggest(position, own[method])
+
+    def believed(self, trials: Mapping[int, TrialRecord]) -> list[list[FrozenTrial]]:
+        """Return the ended trials with the scores that the samplers learn, in one list for each searched method.
+
+        Args:
+            trials: the known trials by number.
+        """
+        return [
+            known
+            for method, own in self._by_method(trials).items()
+            if method not in self._once
+            for known in self._suggesters[method].believed(own)
+        ]
+
+    def _by_method(self, trials: Mapping[int, TrialRecord]) -> dict[str, dict[int, TrialRecord]]:
+        own: dict[str, dict[int, TrialRecord]] = {method: {} for method in self._suggesters}
+        for number, trial in trials.items():
+            if trial.params:
+                own[trial.params["method"]][number] = trial
+        return own
 
     def _next_method(self, number: int, own: Mapping[str, Mapping[int, TrialRecord]]) -> str:
         methods = [method for method in self._suggesters if not (method in self._once and own[method])]

@@ -52,7 +52,7 @@ def identifying_settings(settings: Settings) -> dict[str, Any]:
     values: dict[str, Any] = yaml.safe_load(loader.dump(settings))
     for section in ("resources", "wandb"):
         values.pop(section)
-    for key in ("trials", "time_budget", "stop_after_stalled"):
+    for key in ("trials", "time_budget", "stop_after_stalled", "stop_when", "price_per_hour"):
         values["search"].pop(key)
     # Searches of earlier versions have neither of these keys: their batches are random and their methods not compared.
     if values["data"]["batching"] == "random":

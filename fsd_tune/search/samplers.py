@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.trial import create_trial
+from optuna.trial import FrozenTrial, create_trial
 
 from fsd_tune.search import cmaes, grid
 from fsd_tune.search.beliefs import Belief, BeliefStudies, FinishedTrials, KnownTrials, expected_end
 from fsd_tune.search.tpe import KnownTrialsTpe
-from fsd_tune.search.trial_record import TrialRecord
+from fsd_tune.search.trial_record import TrialRecord, frozen_trial
 from fsd_tune.settings.configuration import distributions, first_configurations, sample, unconditional
 from fsd_tune.settings.loader import Settings
 from fsd_tune.storage.layout import TrialState
@@ -112,6 +112,22 @@ class Suggester:
                 yield Belief(trial, score, TrialState.STOPPED if score is None else TrialState.FINISHED)
             else:
                 yield Belief(trial, None, trial.state)
+
+    def believed(self, trials: Mapping[int, TrialRecord]) -> list[list[FrozenTrial]]:
+        """Return the ended trials with the scores that the sampler learns, in one list for each searched method.
+
+        A sampler that knows no methods apart has one list.
+
+        Args:
+            trials: the known trials by number.
+        """
+        return [
+            [
+                frozen_trial(trial, score, state, self.distributions)
+                for trial, score, state in self.beliefs(trials)
+                if state == TrialState.FINISHED
+            ]
+        ]
 
     def start_point(self, index: int) -> dict[str, Any]:
         """Return a point of a scrambled Sobol sequence over all searched parameters.

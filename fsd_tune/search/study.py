@@ -15,7 +15,8 @@ import optuna
 from optuna.trial import TrialState as OptunaState
 from optuna.trial import create_trial
 
-from fsd_tune.search import budget, study_file
+from fsd_tune.search import study_file
+from fsd_tune.search.end_rules import EndRule, EndRules
 from fsd_tune.search.equal_methods import EqualMethods, new_suggester
 from fsd_tune.search.samplers import Suggester
 from fsd_tune.search.trial_record import OPTUNA_STATES, TrialRecord, final_score, frozen_trial
@@ -49,6 +50,8 @@ class SearchStudy:
         past: trials by number, from the results on disk. `ask` returns a missing number or an interrupted trial
             (state running) again, with its parameters and values if they are known.
         suggester: the source of new trials; None for the one that the settings define.
+        examples: the metric that selects and the number of examples that it is measured on, for
+            `search.stop_when`; without it the study does not apply that setting.
     """
 
     def __init__(
@@ -58,11 +61,12 @@ class SearchStudy:
         name: str,
         past: Mapping[int, TrialRecord],
         suggester: Suggester | EqualMethods | None = None,
+        examples: tuple[str, int] | None = None,
     ) -> None:
         self.settings = settings
         self.trials = dict(past)
         self._suggester = suggester or new_suggester(settings)
-        self._stall = budget.stall(settings, past)
+        self._rules = EndRules(settings, past, self._suggester, examples)
         self._running: dict[int, optuna.Trial] = {}
         self._waiting: dict[int, TrialRecord] = {}
         self._next = max(past, default=-1) + 1
@@ -82,19 +86,19 @@ class SearchStudy:
         return frozen_trial(trial, self._score(trial), trial.state, self._suggester.distributions)
 
     @property
-    def stalled(self) -> bool:
-        """True if `search.stop_after_stalled` trials in a row have ended without a better finished trial."""
-        return self._stall.over
+    def rule(self) -> EndRule | None:
+        """The rule that ended the search, so that no new trial begins; None to go on."""
+        return self._rules.rule
 
     def ask(self) -> tuple[int, dict[str, Any]] | None:
         """Return the next trial, which depends only on the seed, its number and the known trials.
 
         Returns:
-            The trial's number and its flat configuration; None if stalled or if the grid has no other point.
+            The trial's number and its flat configuration; None if a rule ended the search or the grid is at its end.
         """
-        # After a stall no new trial begins, but interrupted trials are completed.
-        waiting = [number for number in self._waiting if number in self.trials or not self.stalled]
-        if self.stalled and not waiting:
+        # A rule lets no new trial begin, but interrupted trials are completed.
+        waiting = [number for number in self._waiting if number in self.trials or not self.rule]
+        if self.rule and not waiting:
             return None
         number = min(waiting) if waiting else self._next
         with quiet_optuna():
@@ -140,7 +144,7 @@ class SearchStudy:
         trial = self.trials[number]
         trial.state = state
         score = self._score(trial)
-        self._stall.ended(score)
+        self._rules.ended(score, self.trials)
         with quiet_optuna():
             self.study.tell(self._running.pop(number), values=score, state=OPTUNA_STATES[state])
 

@@ -17,6 +17,17 @@ from optuna.trial import FrozenTrial
 from fsd_tune.storage.sqlite_copy import PatientConnection
 
 
+class _StudyConnection(PatientConnection):
+    """A connection that does not wait for the disk after each change.
+
+    What a crash of the system damages is made again from the trials' files, and each report would wait several times.
+    """
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self.execute("PRAGMA synchronous = OFF")
+
+
 def create(path: Path, name: str, trials: Sequence[FrozenTrial]) -> optuna.Study:
     """Create a study's file with the trials that are known, and return the study.
 
@@ -29,7 +40,7 @@ def create(path: Path, name: str, trials: Sequence[FrozenTrial]) -> optuna.Study
     # Do not use an f-string, because a folder's name can contain characters that have a meaning in a URL.
     url = sqlalchemy.URL.create("sqlite", database=str(path)).render_as_string()
     # A program that looks at the study may lock it for a while.
-    storage = RDBStorage(url, engine_kwargs={"connect_args": {"factory": PatientConnection}})
+    storage = RDBStorage(url, engine_kwargs={"connect_args": {"factory": _StudyConnection}})
     study_id = storage.create_new_study([StudyDirection.MAXIMIZE], name)
     rows: dict[Any, list[dict[str, Any]]] = {}
     for number, trial in enumerate(trials):

@@ -252,6 +252,17 @@ class Search(Section):
         default=None,
         description="start no new trials after N trials without a better finished one; null: no limit",
     )
+    stop_when: Literal["noise"] | None = Field(
+        default=None,
+        description="noise: start no new trials once a better configuration would gain less than the standard error of "
+        "a score; null: go on",
+    )
+    price_per_hour: Number | None = Field(
+        gt=0,
+        le=10**6,
+        default=None,
+        description="price of an hour of all machines of the search, for the cost in its report; null: no cost",
+    )
 
     @property
     def time_budget_seconds(self) -> int | None:

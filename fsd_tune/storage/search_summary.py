@@ -103,7 +103,7 @@ class EndSummary(SummaryPart):
     """The reason why a completed search ended.
 
     Attributes:
-        budget: `trials`, `grid`, `stop_after_stalled` or `time_budget`.
+        budget: `trials`, `grid`, `stop_after_stalled`, `stop_when` or `time_budget`.
         not_run: number of trials that did not start.
         text: the reason as a sentence.
     """

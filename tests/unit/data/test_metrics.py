@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
+from fsd_tune.data.metrics import standard_error
 from fsd_tune.data.splits import TASKS, Task, compute_metrics
 
 
@@ -129,3 +130,21 @@ def test_diverged_logits_give_nan_for_every_metric(bad):
         values = compute_metrics(task, logits, np.array([0, 1, 0]))
         assert tuple(values) == task.metrics
         assert all(math.isnan(value) for value in values.values())
+
+
+@pytest.mark.parametrize("name", ["rte", "mrpc", "cola", "stsb"])
+def test_the_standard_error_is_the_spread_over_draws_of_examples(name):
+    """Drawn from a world in which half of the examples are positive; F1, Matthews and Pearson of about 0.8."""
+    generator = np.random.default_rng(0)
+    task, examples, scores = TASKS[name], 400, []
+    for _ in range(400):
+        if name == "stsb":
+            labels = generator.normal(size=examples).astype("float32")
+            logits = (0.8 * labels + 0.6 * generator.normal(size=examples))[:, None]
+        else:
+            labels = generator.integers(2, size=examples)
+            wrong = generator.random(examples) < 0.15
+            logits = np.eye(2)[np.where(wrong, 1 - labels, labels)]
+        scores.append(compute_metrics(task, logits, labels)[task.metrics[0]])
+    error = standard_error(task.metrics[0], float(np.mean(scores)), examples)
+    assert error == pytest.approx(np.std(scores), rel=0.15)

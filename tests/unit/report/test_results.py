@@ -234,7 +234,7 @@ def test_what_is_no_search_is_refused_in_one_line(tmp_path: Path, name: str) -> 
     assert len(caught.value.problems) == 1 and "\n" not in str(caught.value)
 
 
-def test_the_standard_error_is_of_accuracy_only(tmp_path: Path) -> None:
+def test_the_standard_error_of_an_unknown_metric_is_unknown(tmp_path: Path) -> None:
     write_search(tmp_path / "a", trials=2, study=False, metric="accuracy", selection_examples=600)
     assert results.load(tmp_path / "a").standard_error is not None
     (tmp_path / "a" / "summary.json").write_text(json.dumps(summary(metric="loss")))

@@ -176,3 +176,15 @@ def test_a_finished_leader_is_the_best_student_alone(tmp_path):
     results = leading(tmp_path, "failed")
     assert not any("so far" in line for line in summary.summary_lines(results))
     assert summary.summary_document(results)["recommended"]["trial"] == 0
+
+
+def test_what_a_search_cost(search, tmp_path):
+    results = search()
+    assert not any(line.startswith("  cost") for line in summary.summary_lines(results))
+    results.settings["search"]["price_per_hour"] = 2.5
+    seconds, curve = results.summary.wall_seconds, results.best_so_far()
+    half = curve[curve["steps"] <= curve["steps"].max() / 2]["best"].max()
+    gained, cost = 100 * (curve["best"].max() - half), 2.5 * seconds / 3600
+    said = value(summary.summary_lines(results), "cost")
+    assert said.startswith(f"{cost:.2f} at 2.5 an hour; the second half of its steps gained ")
+    assert said.endswith("nothing" if gained == 0 else f"{gained:.1f} points, at {cost / 2 / gained:.2f} each")

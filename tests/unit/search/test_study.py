@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 
 from fsd_tune.search import budget, cmaes, grid
 from fsd_tune.search.beliefs import FinishedTrials, expected_end
+from fsd_tune.search.end_rules import EndRule
 from fsd_tune.search.samplers import Suggester, start_up_trials
 from fsd_tune.search.study import SearchStudy, quiet_optuna
 from fsd_tune.search.trial_record import TrialRecord, final_score, frozen_trial
@@ -513,9 +514,9 @@ def test_cmaes_learns_nothing_from_what_it_is_not_told(load, make):
     assert {trial.generation for trial in record.trials.values()} == {None, 0}
 
 
-@pytest.mark.parametrize("sampler", ["cmaes", "gp"])
-def test_a_continued_search_of_any_sampler_suggests_what_an_uninterrupted_one_does(load, make, sampler):
-    settings = load(NUMBERS, f"--sampler={sampler}", "--trials=12")
+@pytest.mark.parametrize(("sampler", "flags"), [("cmaes", ()), ("gp", PLANE)])
+def test_a_continued_search_of_any_sampler_suggests_what_an_uninterrupted_one_does(load, make, sampler, flags):
+    settings = load(NUMBERS, f"--sampler={sampler}", "--trials=12", *flags)
     configs = play(make(settings), 12, stop=lambda n: 1 if n % 4 == 2 else None)
     first = make(settings, file="first.db")
     play(first, 11, stop=lambda n: 1 if n % 4 == 2 else None)
@@ -603,9 +604,9 @@ def test_a_search_ends_after_trials_in_a_row_without_a_better_one(load, make):
         ends(state, value)
     late = record.ask()[0]
     ends("stopped", 0.7)
-    assert not record.stalled
+    assert not record.rule
     ends("finished", 0.5)
-    assert record.stalled and record.ask() is None
+    assert record.rule and record.ask() is None
     # One that was running goes on to its end; what it finds does not open the search again.
     past = copy.deepcopy(record.trials)
     for number, trial in past.items():
@@ -619,12 +620,13 @@ def test_a_search_ends_after_trials_in_a_row_without_a_better_one(load, make):
 
 
 def test_what_ended_a_search_is_said(load):
-    def said(text, *flags, begun=0, stalled=False, broken_off=0):
-        found = budget.ended_by(load(text, *flags), begun, broken_off, stalled)
+    def said(text, *flags, begun=0, rule=None, broken_off=0):
+        found = budget.ended_by(load(text, *flags), begun, broken_off, rule)
         return found["budget"], found["not_run"], found["text"]
 
+    rule = EndRule("stop_after_stalled", "stopped after 20 trials without a better one")
     assert said(KD, begun=8) == ("trials", 0, "all 8 trials were run")
-    assert said(KD, "--trials=64", "--stop-after-stalled=20", begun=52, stalled=True) == (
+    assert said(KD, "--trials=64", "--stop-after-stalled=20", begun=52, rule=rule) == (
         "stop_after_stalled", 12, "stopped after 20 trials without a better one: 12 of 64 not run",
     )  # fmt: skip
     assert said(KD, "--time-budget=2h", begun=5, broken_off=2) == (

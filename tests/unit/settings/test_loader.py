@@ -50,7 +50,7 @@ def test_defaults_are_those_of_the_interface(tmp_path: Path) -> None:
         loss: {layers: penultimate, distance: relative, weights: null}
         memory: {centroids: null, algorithm: kmeans, spool_limit_gb: 50}
         search: {trials: 64, seed: 0, sampler: tpe, compare_methods: null, first: [], select_on: dev,
-                 time_budget: null, stop_after_stalled: null}
+                 time_budget: null, stop_after_stalled: null, stop_when: null, price_per_hour: null}
         asha: {reports: 10, grace: 1, reduction_factor: 3}
         precision: auto
         resources:
