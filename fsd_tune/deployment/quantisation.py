@@ -74,6 +74,26 @@ def quantise(
                 source, target, _reader(source, batches), quant_format=QuantFormat.QDQ,
                 activation_type=QuantType.QUInt8, **options,
             )  # fmt: skip
+    _keep_sums_apart(target)
+
+
+def _keep_sums_apart(path: Path) -> None:
+    """Write the sums before layer normalisations as `Sum`, which ONNX Runtime does not fuse with them.
+
+    It fuses `Add`, and on a CPU its fused kernel (SkipLayerNormalization of 1.32) takes more than twice as long as the
+    two: without it a student of three layers is 15% faster in int8. Float files keep `Add`, because GPUs profit.
+    """
+    import onnx
+
+    model = onnx.load(str(path))
+    weights = {weight.name for weight in model.graph.initializer}
+    sums = {node.output[0]: node for node in model.graph.node if node.op_type == "Add"}
+    for node in model.graph.node:
+        if node.op_type == "LayerNormalization" and node.input[0] in sums:
+            before = sums[node.input[0]]
+            if not weights.intersection(before.input):
+                before.op_type = "Sum"
+    onnx.save(model, str(path))
 
 
 def _part(scopes: str, op_type: str) -> str:

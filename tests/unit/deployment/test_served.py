@@ -91,6 +91,10 @@ def test_int8_is_close_and_a_quarter_of_the_weights(exported):
         return sum(numpy_helper.to_array(weight).nbytes for weight in weights if len(weight.dims) == 2)
 
     assert stored("model_quantized.onnx") < 0.3 * stored("model.onnx")
+    nodes = onnx.load(folder / "model_quantized.onnx").graph.node
+    made_by = {output: node.op_type for node in nodes for output in node.output}
+    normalised = [made_by[node.input[0]] for node in nodes if node.op_type == "LayerNormalization"]
+    assert normalised == ["Sum"] * 5, "two for each layer and one for the embeddings, which ONNX Runtime must not fuse"
     int8 = document["size_and_speed"]["int8"]
     assert int8["float_parts"] == [] and int8["dev_examples"] == 24
     assert [one["kind"] for one in int8["attempts"]] == ["dynamic", "static"]
