@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 
 from fsd_tune.data import splits
-from fsd_tune.data.batching import TokenizedSplit, by_length, collate, tokenize
+from fsd_tune.data.batching import TokenizedSplit, collate, tokenize
 from fsd_tune.data.splits import Split, Task
 from fsd_tune.deployment.calibration import choose_calibration
 from fsd_tune.deployment.int8 import Attempt, find_int8
 from fsd_tune.device import select_device
 from fsd_tune.evaluation.scoring import CheckedModel
-from fsd_tune.models.inference import EVALUATION_BATCH
 from fsd_tune.models.model_config import positions_of
 from fsd_tune.models.onnx import open_session, run_session, write_onnx
 from fsd_tune.profiling.cost import cost_of
@@ -157,6 +156,9 @@ def write_served_files(
 def score_onnx(path: Path, task: Task, dev: TokenizedSplit, order: Sequence[int]) -> float:
     """Return the score of an ONNX file on a split, by the task's metric.
 
+    Each example is computed by itself. In a batch the results of dynamic quantisation would depend on the other
+    examples, because it scales activations by the range of the batch.
+
     Args:
         path: the file.
         task: the task.
@@ -165,11 +167,8 @@ def score_onnx(path: Path, task: Task, dev: TokenizedSplit, order: Sequence[int]
     """
     session = open_session(path)
     cpu = select_device("cpu")
-    batches = list(by_length(dev.lengths, EVALUATION_BATCH))
-    logits = np.concatenate([run_session(session, collate(dev, rows, cpu)) for rows in batches])
-    in_order = np.empty_like(logits)
-    in_order[np.concatenate(batches)] = logits
-    return float(splits.compute_metrics(task, in_order[:, list(order)], dev.labels)[task.metric])
+    logits = np.concatenate([run_session(session, collate(dev, np.array([row]), cpu)) for row in range(len(dev))])
+    return float(splits.compute_metrics(task, logits[:, list(order)], dev.labels)[task.metric])
 
 
 def _write_int8(
