@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fsd_tune.data.tasks import Task
     from fsd_tune.evaluation.confirm.api import confirm
     from fsd_tune.evaluation.scoring import evaluate
+    from fsd_tune.profiling.api import measure
     from fsd_tune.report.compare import compare
     from fsd_tune.report.results import Results
     from fsd_tune.report.results import load as load_results
@@ -51,6 +52,7 @@ __all__ = [
     "load_settings",
     "load_task",
     "losses",
+    "measure",
     "resume_search",
     "run_search",
 ]
@@ -72,6 +74,7 @@ _PUBLIC_NAMES = {
     "load_results": ("report.results", "load"),
     "load_settings": ("settings.loader", "load"),
     "load_task": ("data.splits", "get_task"),
+    "measure": ("profiling.api", "measure"),
     "resume_search": ("search.api", "resume_search"),
     "run_search": ("search.api", "run_search"),
 }

@@ -5,6 +5,8 @@ import sys
 # Before anything imports a hub library: no test may wait for the network (the ones that need it say so).
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# A process that measures latency imports torch for seconds; the tests of latency set it to 1.
+os.environ.setdefault("FSD_TUNE_LATENCY", "0")
 # Before anything imports numpy: threads of two test processes on two cores wait for each other most of the time.
 os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", os.environ["OMP_NUM_THREADS"])

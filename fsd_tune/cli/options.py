@@ -70,6 +70,24 @@ class Number(click.ParamType[float]):
         return number
 
 
+class Numbers(click.ParamType[list[int]]):
+    """A parameter type that accepts different whole numbers within limits, with commas between them."""
+
+    name = "numbers"
+
+    def __init__(self, low: int, high: int) -> None:
+        self._number = Number(int, low, high)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
+        """Return the numbers in their order.
+
+        Raises:
+            InputError: a word between commas is not a number, or outside the limits.
+        """
+        words = [word.strip() or "nothing between commas" for word in str(value).split(",")]
+        return list(dict.fromkeys(int(self._number.convert(word, param, ctx)) for word in words))
+
+
 class SpaceFile(click.ParamType[Path]):
     """A parameter type for the YAML of a search space: a file, or the name of a shipped space."""
 

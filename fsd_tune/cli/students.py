@@ -1,18 +1,20 @@
-"""The verbs for finished students: evaluate, analyze, export and predict."""
+"""The verbs for finished students: evaluate, measure, analyze, export and predict."""
 
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from fsd_tune.cli import options
-from fsd_tune.cli.app import INPUTS, INSPECT, OUTPUT, PUBLISH, option, verb
+from fsd_tune.cli.app import INPUTS, INSPECT, OUTPUT, PUBLISH, RUNNING, option, verb
 from fsd_tune.cli.values import show_result, tasks_and_models
 from fsd_tune.errors import InputError
+from fsd_tune.profiling import table
 from fsd_tune.progress import Display
 
 
 @verb(INSPECT)
 @option("--student", panel=INPUTS, required=True, help="Folder or hub id of a student, or of a teacher.")
+@option("--teacher", panel=INPUTS, help="Its teacher, to see both side by side in score, size and speed.")
 @options.task
 @options.data
 @options.recorded_precision
@@ -20,19 +22,86 @@ from fsd_tune.progress import Display
 @options.quiet
 @options.as_json
 def evaluate(
-    *, student: str, task: str | Path, data: Path | None, precision: str | None, device: str, quiet: bool, as_json: bool
+    *,
+    student: str,
+    teacher: str | None,
+    task: str | Path,
+    data: Path | None,
+    precision: str | None,
+    device: str,
+    quiet: bool,
+    as_json: bool,
 ) -> None:
-    """Score a student on its task's dev splits."""
+    """Score a student on its task's dev splits.
+
+    With --teacher it scores both, and shows them side by side in score, size and speed.
+    """
     from fsd_tune.evaluation import scoring
 
     with closing(Display(quiet)) as display:
-        evaluation = scoring.evaluate(student, task, data=data, device=device, precision=precision, display=display)
+        evaluation = scoring.evaluate(
+            student, task, teacher=teacher, data=data, device=device, precision=precision, display=display
+        )
     lines = [
         f"{split} ({evaluation['examples'][split]} examples, {evaluation['precision']}): "
         + ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
         for split, scores in evaluation["splits"].items()
     ]
+    if teacher is not None:
+        scores = {name: found[evaluation["metric"]] for name, found in evaluation["side_by_side"]["scores"].items()}
+        lines += ["", *table.side_by_side_lines(evaluation["side_by_side"], evaluation["metric"], scores)]
     show_result(evaluation, as_json, lines)
+
+
+@verb(INSPECT)
+@option("--student", panel=INPUTS, required=True, help="Folder or hub id of a student, or of any classifier.")
+@option("--teacher", panel=INPUTS, help="Its teacher, to see both side by side: folder or hub id.")
+@option(
+    "--batch",
+    panel=RUNNING,
+    type=options.Numbers(1, 4096),
+    default="1,32",
+    help="Examples at once; several with commas.",
+)
+@option("--length", panel=RUNNING, type=options.Numbers(1, 8192), default="16,64,128", help="Tokens of an example.")
+@option(
+    "--threads",
+    panel=RUNNING,
+    type=options.Numbers(1, 1024),
+    help="Threads for a batch; default: 1, and one on each core.",
+)
+@option("--device", panel=RUNNING, type=options.OneOf("cpu", "cuda"), default="cpu", help="Where torch computes.")
+@option("--runs", panel=RUNNING, type=options.Number(int, 5, 10**6), default=100, help="Timed runs at each setting.")
+@option("--again", panel=RUNNING, is_flag=True, help="Measure again what this machine has measured before.")
+@options.quiet
+@options.as_json
+def measure(
+    *,
+    student: str,
+    teacher: str | None,
+    batch: list[int],
+    length: list[int],
+    threads: list[int] | None,
+    device: str,
+    runs: int,
+    again: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Measure a student's size, operations and latency.
+
+    With --teacher it shows both side by side. Latency is that of torch and ONNX Runtime, the tokenizer's apart.
+    """
+    from fsd_tune.device import select_device
+    from fsd_tune.profiling.api import measure as measure_models
+
+    select_device(device)
+    with closing(Display(quiet)) as display:
+        document = measure_models(
+            student, teacher, batches=batch, lengths=length, threads=threads, device=device, runs=runs, again=again,
+            display=display,
+        )  # fmt: skip
+    show_result(document, as_json, table.measure_lines(document))
 
 
 @verb(INSPECT)
@@ -75,20 +144,27 @@ def analyze(*, output: Path | None, device: str, quiet: bool, as_json: bool, **i
 @options.folder_flag("--output", "Folder to write: new, or an exported student.", required=True)
 @options.task_flag("GLUE task, for a student that records none.", required=False)
 @option("--onnx", panel=OUTPUT, is_flag=True, help="Write model.onnx, too; needs pip install 'fsd_tune[onnx]'.")
+@option("--int8", panel=OUTPUT, is_flag=True, help="Write model_quantized.onnx, too, with int8 weights; needs --onnx.")
+@option(
+    "--max-drop",
+    panel=OUTPUT,
+    type=options.Number(float, 0, 100),
+    help="Points (hundredths of the metric) that --int8 may lose on dev; default: 0.5.",
+)
+@option("--no-speed", panel=OUTPUT, is_flag=True, help="Leave latency out of the model card.")
+@options.folder_flag("--data", "Folder with SST-2/, RTE/ and so on, for --int8; default: the hub.", panel=INPUTS)
 @options.overwrite
 @options.quiet
 @options.as_json
-def export(
-    *, student: str, output: Path, task: str | Path | None, onnx: bool, overwrite: bool, quiet: bool, as_json: bool
-) -> None:
+def export(*, student: str, output: Path, no_speed: bool, quiet: bool, as_json: bool, **choices: Any) -> None:
     """Write a student as a folder that is ready to publish.
 
-    It holds safetensors, label words, tokenizer and a model card.
+    It holds safetensors, label words, tokenizer and a model card. --onnx and --int8 add files for ONNX Runtime.
     """
-    from fsd_tune.models.export import export_student
+    from fsd_tune.deployment.export import export_student
 
     with closing(Display(quiet)) as display:
-        document = export_student(student, output, task=task, onnx=onnx, overwrite=overwrite, display=display)
+        document = export_student(student, output, display=display, speed=not no_speed, **choices)
     scores = ", ".join(f"{name} {value:.4f}" for name, value in document["metrics"].items())
     examples = "" if document["examples"] is None else f" on {document['examples']:,} dev examples"
     score_text = scores + examples if scores else "no scores recorded"
@@ -99,7 +175,7 @@ def export(
         lines.append(document["remark"])
     if document["onnx_difference"] is not None:
         lines.append(f"model.onnx: logits within {document['onnx_difference']:.1e} of the model's")
-    show_result(document, as_json, lines)
+    show_result(document, as_json, lines + table.served_lines(document["size_and_speed"]))
 
 
 @verb(PUBLISH)

@@ -16,8 +16,9 @@ from fsd_tune.data.splits import Split, Task
 from fsd_tune.device import resolve_precision, select_device
 from fsd_tune.errors import InputError, ProblemCollector
 from fsd_tune.models.inference import predict
-from fsd_tune.models.loading import checked_tokenizer, label_order, load_finished, read_model_info
+from fsd_tune.models.loading import checked_tokenizer, label_order, load_config, load_finished, read_model_info
 from fsd_tune.models.probe import usable_precision
+from fsd_tune.profiling.side_by_side import compare_models
 from fsd_tune.progress import Display
 from fsd_tune.storage.model_record import ModelRecord
 
@@ -29,6 +30,7 @@ def evaluate(
     student: str | Path,
     task: splits.TaskLike,
     *,
+    teacher: str | Path | None = None,
     data: str | Path | None = None,
     device: str = "auto",
     precision: str | None = None,
@@ -45,6 +47,7 @@ def evaluate(
     Args:
         student: folder or hub id of the model.
         task: id of a GLUE task, or the YAML file of your own.
+        teacher: folder or hub id of its teacher, to compare both in score, size and speed; None for the student alone.
         data: folder that holds `SST-2/`, `RTE/` and so on; None loads GLUE from the hub.
         device: auto, cpu or cuda.
         precision: auto, float32 or bf16; None for the one that the model's folder records, else float32. The scores in
@@ -53,7 +56,8 @@ def evaluate(
 
     Returns:
         {"task": id, "metric": the task's main metric, "precision", "splits": {split: {metric: value}}, "examples":
-        {split: number of examples}}.
+        {split: number of examples}}. With `teacher` also "side_by_side": `compare_models`'s document of "student" and
+        "teacher", with "scores": {name: {metric: value}} on the first of the dev splits.
 
     Raises:
         InputError: model, data and their labels do not fit together, or logits are not finite.
@@ -67,25 +71,48 @@ def evaluate(
         dev_splits = splits.load_splits(resolved, dev_names, None if data is None else Path(data))
     with problems.collect():
         checked = check_model(str(student), resolved, device, precision)
+    checked_teacher: CheckedModel | None = None
+    if teacher is not None:
+        with problems.collect():
+            checked_teacher = check_model(str(teacher), resolved, device, precision, "--teacher")
     problems.raise_any()
     assert resolved is not None and checked is not None
     for note in checked.notes:
         display.line(f"note: {note}")
     scorer = Scorer(checked)
     scores: dict[str, dict[str, float]] = {}
-    examples: dict[str, int] = {}
+    tokenized: dict[str, TokenizedSplit] = {}
     for name, split in dev_splits.items():
-        logits, tokens = scorer.logits(split, partial(display.stage, name, total=len(split)))
-        scores[name] = splits.compute_metrics(resolved, logits, tokens.labels)
-        examples[name] = len(tokens)
-    display.close()
-    return {
+        logits, tokenized[name] = scorer.logits(split, partial(display.stage, name, total=len(split)))
+        scores[name] = splits.compute_metrics(resolved, logits, tokenized[name].labels)
+    document = {
         "task": resolved.id,
         "metric": resolved.metric,
         "precision": checked.precision,
         "splits": scores,
-        "examples": examples,
+        "examples": {name: len(tokens) for name, tokens in tokenized.items()},
     }
+    if checked_teacher is not None:
+        first = next(iter(dev_splits))
+        progress = partial(display.stage, f"{first}, teacher", total=len(dev_splits[first]))
+        logits, tokens = Scorer(checked_teacher).logits(dev_splits[first], progress)
+        display.stage("size and speed", 0, 1)
+        document["side_by_side"] = _side_by_side(checked, checked_teacher, tokenized[first]) | {
+            "scores": {
+                "student": scores[first],
+                "teacher": splits.compute_metrics(resolved, logits, tokens.labels),
+            }
+        }
+    display.close()
+    return document
+
+
+def _side_by_side(student: "CheckedModel", teacher: "CheckedModel", tokens: TokenizedSplit) -> dict[str, Any]:
+    """Return size and speed of both models at the median length of a split."""
+    models = {
+        name: (load_config(model.path), model.path) for name, model in (("student", student), ("teacher", teacher))
+    }
+    return compare_models(models, int(np.median(tokens.lengths)), student.device.type)
 
 
 @dataclass(frozen=True)
@@ -115,7 +142,9 @@ class CheckedModel:
     notes: tuple[str, ...] = ()
 
 
-def check_model(path: str, task: Task | None, device: str, precision: str | None = None) -> CheckedModel | None:
+def check_model(
+    path: str, task: Task | None, device: str, precision: str | None = None, flag: str = "--student"
+) -> CheckedModel | None:
     """Read a model's configuration, record and tokenizer, and check that it fits a task.
 
     Args:
@@ -123,6 +152,7 @@ def check_model(path: str, task: Task | None, device: str, precision: str | None
         task: the task whose labels the model must have; None if it is not known.
         device: auto, cpu or cuda.
         precision: auto, float32 or bf16; None for the one that the folder records.
+        flag: the flag that errors name.
 
     Returns:
         The model with the settings to score it with; None without a task.
@@ -130,11 +160,11 @@ def check_model(path: str, task: Task | None, device: str, precision: str | None
     Raises:
         InputError: `path` is not a model, its tokenizer is damaged, or its labels are not the task's.
     """
-    info = read_model_info(path, "--student")
+    info = read_model_info(path, flag)
     if task is None:
         return None
-    order = label_order(info, task, "--student")
-    tokenizer = checked_tokenizer(path, "--student")
+    order = label_order(info, task, flag)
+    tokenizer = checked_tokenizer(path, flag)
     torch_device = select_device(device)
     record = ModelRecord.read(path)
     if precision is None:

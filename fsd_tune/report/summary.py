@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from fsd_tune.profiling.table import side_by_side_lines
 from fsd_tune.progress import duration, short
 from fsd_tune.report import methods, origins
 from fsd_tune.report.again import distill_command
@@ -68,6 +69,7 @@ def summary_lines(results: Results, output: str | Path | None = None) -> list[st
     if dev.score is not None:
         examples = f"{dev.examples} examples, which selected nothing"
         out.append(f"  on dev          {results.metric} {dev.score:.4f} ({examples})")
+    out += [f"  {line}" for line in _side_by_side(results)]
     counts = ", ".join(f"{int(saved[state])} {state}" for state in STATES[:3] if saved[state])
     requested = f" of {summary.trials}" if summary.trials else ""
     out.append(
@@ -139,10 +141,22 @@ def summary_document(results: Results) -> dict[str, Any]:
         "select_on": summary.select_on,
         "dev": summary.dev.as_json(),
         "teacher": summary.teacher.as_json(),
+        "models": summary.models.as_json(),
         "trials": results.saved,
         "teacher_passes": summary.memory.passes,
         "wall_seconds": summary.wall_seconds,
     }
+
+
+def _side_by_side(results: Results) -> list[str]:
+    """Return the table of the best student and the teacher; empty before the search's end."""
+    summary, best = results.summary, results.best
+    if not summary.models.models or best is None:
+        return []
+    scores = {"student": float(best["score"])}
+    if summary.teacher.score is not None:
+        scores["teacher"] = summary.teacher.score
+    return side_by_side_lines(summary.models.as_json() or {}, results.metric, scores)
 
 
 def _unfinished_leader(results: Results) -> "pd.Series[Any] | None":

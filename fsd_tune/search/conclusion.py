@@ -2,12 +2,18 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
-from fsd_tune.errors import FsdTuneError
+import numpy as np
+
+from fsd_tune.errors import FsdTuneError, first_line
 from fsd_tune.models import inference, layer_cka
+from fsd_tune.models.loading import load_config
+from fsd_tune.profiling.side_by_side import compare_models
 from fsd_tune.report import html_report
 from fsd_tune.report.results import Results
-from fsd_tune.search.best_student import export_best
+from fsd_tune.search.best_student import BestStudent, export_best
 from fsd_tune.search.plan import SearchPlan
 from fsd_tune.search.wandb_logger import WandbSearchLogger
 from fsd_tune.storage import artifacts
@@ -72,7 +78,7 @@ def conclude(
                 best.folder / artifacts.MODEL_RECORD, ModelRecord.read(best.folder).as_json() | {"dev": dev_score}
             )
         cka = layer_cka.of_teacher(spec.teacher.path, best.model, spec.dev, spec.device)
-        results.summary.update(layer_cka=cka)
+        results.summary.update(layer_cka=cka, models=_side_by_side(plan, best, note))
         results.summary.write(experiment.folder)
     missing.remove(BEST_PART)
     html_report.write_report(results)
@@ -85,3 +91,17 @@ def conclude(
             f"{experiment.name}: no finished trial has kept its student: every checkpoint is damaged or missing.",
             hint=f"To run the best one again: fsd-tune resume {experiment.name}",
         )
+
+
+def _side_by_side(plan: SearchPlan, best: BestStudent, note: Callable[[str], None]) -> dict[str, Any] | None:
+    """Return size and speed of the best student and of the teacher; None if they cannot be measured."""
+    teacher = plan.spec.teacher.path
+    models: dict[str, tuple[Any, str | Path]] = {
+        "student": (best.model.config, best.folder),
+        "teacher": (load_config(teacher), teacher),
+    }
+    try:
+        return compare_models(models, int(np.median(plan.spec.dev.lengths)), plan.spec.device)
+    except Exception as error:  # The search is complete without it.
+        note(f"note: size and speed are left out: {first_line(error)}")
+        return None

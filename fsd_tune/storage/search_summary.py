@@ -139,6 +139,22 @@ class LayerCkaSummary(SummaryPart):
     cka: list[list[StrictFloat | None]] | None = None
 
 
+class ModelsSummary(SummaryPart):
+    """The best student and the teacher side by side, as `profiling.side_by_side.compare_models` returns them.
+
+    Attributes:
+        machine: the machine that latency was measured on; None if it was not measured.
+        setting: runtime, device, threads, batch and length of the latency.
+        models: parameters, size, operations and latency by `student` and `teacher`.
+        notes: remarks on the latency.
+    """
+
+    machine: StrictStr | None = None
+    setting: dict[str, Any] | None = None
+    models: dict[str, dict[str, Any]] | None = None
+    notes: list[StrictStr] | None = None
+
+
 _PartType = TypeVar("_PartType", bound=SummaryPart)
 # An empty part stands for a missing one and for `null`, so that readers need no second case.
 _Part = Annotated[_PartType, BeforeValidator(lambda value: value or {})]
@@ -182,6 +198,7 @@ class SearchSummary(SummaryPart):
         ended_by: the reason why it ended.
         dev: the dev scores of the best student.
         layer_cka: the CKA between the best student's and the teacher's layers.
+        models: size and speed of the best student and of the teacher.
     """
 
     identity: Annotated[dict[str, Any], BeforeValidator(_mapping_or_empty)] = Field(default_factory=dict)
@@ -213,6 +230,7 @@ class SearchSummary(SummaryPart):
     ended_by: _Part[EndSummary] = Field(default_factory=EndSummary)
     dev: _Part[DevSummary] = Field(default_factory=DevSummary)
     layer_cka: _Part[LayerCkaSummary] = Field(default_factory=LayerCkaSummary)
+    models: _Part[ModelsSummary] = Field(default_factory=ModelsSummary)
 
     @property
     def held_out(self) -> float | None:

@@ -30,7 +30,7 @@ SCRIPT = Path(sys.executable).with_name("fsd-tune")
 SPACES = ROOT / "search_spaces"
 VERBS = (
     "teacher", "memory", "distill", "evaluate", "predict", "search", "confirm", "report", "validate", "demo", "analyze",
-    "export",
+    "export", "measure",
 )  # fmt: skip
 HEAVY = ("torch", "ray", "transformers", "datasets", "optuna", "pandas", "sklearn", "huggingface_hub")
 TEACHER = ("--max-length", "32", "--precision", "float32", "--quiet")

@@ -118,6 +118,13 @@ def test_the_student_scores_what_the_search_said(finished, glue):
     assert scores["splits"]["dev"]["accuracy"] == finished.best["score"]
 
 
+def test_the_end_has_student_and_teacher_side_by_side(finished):
+    models = finished.summary.models.models
+    assert models is not None and models["student"]["parameters"] < models["teacher"]["parameters"]
+    assert models["student"]["size_mb"] == (finished.folder / "best" / "model.safetensors").stat().st_size / 1e6
+    assert 0 < models["student"]["flops"] < models["teacher"]["flops"]
+
+
 def test_a_trial_equals_a_single_run(finished, glue):
     """Reused workers give the numbers of a fresh process: no state leaks from trial to trial."""
     settings = loader.load(finished.folder / "settings.yaml")

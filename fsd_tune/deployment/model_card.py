@@ -25,7 +25,14 @@ _HUB_METRICS = {"pearson": "pearsonr", "spearman": "spearmanr"}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
-def card(name: str, task: Task, record: Mapping[str, Any], confirmation: Mapping[str, Any], layers: int) -> str:
+def card(
+    name: str,
+    task: Task,
+    record: Mapping[str, Any],
+    confirmation: Mapping[str, Any],
+    layers: int,
+    served: Mapping[str, Any] | None = None,
+) -> str:
     """Return the text of a model card.
 
     Args:
@@ -34,6 +41,7 @@ def card(name: str, task: Task, record: Mapping[str, Any], confirmation: Mapping
         record: `fsd_tune.json` of its folder; the card leaves out what is not recorded.
         confirmation: `confirm/summary.json` of the search whose winner this is; empty without one.
         layers: number of the student's layers.
+        served: `size_and_speed` of `served_files.write_served_files`; None to leave size and speed out.
     """
     metrics, examples = scores(task, record)
     official = _official(task, examples)
@@ -52,7 +60,7 @@ def card(name: str, task: Task, record: Mapping[str, Any], confirmation: Mapping
     method = config.pop("method", None)
     length = record.get("max_length")
     configurations = confirmation.get("configurations", [])
-    template = resources.files("fsd_tune.models").joinpath("model_card_template.md").read_text(encoding="utf-8")
+    template = resources.files("fsd_tune.deployment").joinpath("model_card_template.md").read_text(encoding="utf-8")
     rendered = ModelCard.from_template(
         data,
         template_str=template,
@@ -73,6 +81,7 @@ def card(name: str, task: Task, record: Mapping[str, Any], confirmation: Mapping
         formula=METHODS[method].formula if method in METHODS else None,
         hyperparameters=HYPERPARAMETERS,
         is_number=_is_number,
+        served=served,
     )
     return str(rendered) + "\n"
 

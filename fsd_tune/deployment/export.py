@@ -6,8 +6,12 @@ from typing import Any
 
 from fsd_tune.data import splits
 from fsd_tune.data.splits import Task
+from fsd_tune.deployment import model_card
+from fsd_tune.deployment.int8 import MAX_DROP
+from fsd_tune.deployment.served_files import Int8Inputs, int8_inputs, write_served_files
 from fsd_tune.errors import InputError, ProblemCollector
-from fsd_tune.models import folder, model_card
+from fsd_tune.evaluation.scoring import check_model
+from fsd_tune.models import folder
 from fsd_tune.models import onnx as onnx_file
 from fsd_tune.models.folder import made_in_search
 from fsd_tune.models.loader import load_model, require_weights
@@ -29,7 +33,17 @@ from fsd_tune.storage.model_record import ModelRecord
 
 @transformers_quiet()
 def export_student(
-    student: str, output: Path, *, task: splits.TaskLike | None, onnx: bool, overwrite: bool, display: Display
+    student: str,
+    output: Path,
+    *,
+    task: splits.TaskLike | None,
+    onnx: bool,
+    overwrite: bool,
+    display: Display,
+    int8: bool = False,
+    max_drop: float | None = None,
+    data: Path | None = None,
+    speed: bool = True,
 ) -> dict[str, Any]:
     """Check a student and write the folder to publish, whole or not at all.
 
@@ -40,13 +54,18 @@ def export_student(
         onnx: also write `model.onnx`.
         overwrite: replace an exported student.
         display: shows progress.
+        int8: also write `model_quantized.onnx`; needs `onnx` and the task's data.
+        max_drop: points that the int8 file may lose on dev; None for 0.5.
+        data: folder of the task's data, for int8; None for the hub, or the folder of the task's file.
+        speed: measure the latency of each file for the model card.
 
     Returns:
-        {"task", "student", "files": names, "metrics": on dev, "examples", "labels", "onnx_difference": None or float}
+        {"task", "student", "files": names, "metrics": on dev, "examples", "labels", "confirmed", "remark"} and the
+        result of `served_files.write_served_files`.
 
     Raises:
         InputError: with every problem of student, task and output.
-        FsdTuneError: the ONNX file computes other logits than the model.
+        FsdTuneError: the ONNX file computes other logits than the model, or no int8 file is within the bound.
     """
     display.stage("checking the student", 0, 1)
     problems = ProblemCollector(folder.check_output(output, overwrite, {"--student": student}))
@@ -55,6 +74,11 @@ def export_student(
     info: ModelInfo | None = None
     student_task: Task | None = None
     own_order = False
+    quantised: Int8Inputs | None = None
+    if int8 and not onnx:
+        problems.add("--int8: needs --onnx, because it quantises that file.")
+    if max_drop is not None and not int8:
+        problems.add("--max-drop: needs --int8, whose loss it bounds.")
     record = ModelRecord.read(student).as_json()
     with problems.collect():
         info = _check_student(student, record)
@@ -63,6 +87,11 @@ def export_student(
     if info is not None and student_task is not None:
         with problems.collect():
             own_order = label_order(info, student_task, "--student") != tuple(range(student_task.num_labels))
+            quantised = (
+                None
+                if not int8
+                else _int8_inputs(student, student_task, data, MAX_DROP if max_drop is None else max_drop)
+            )
     problems.raise_any()
     assert info is not None and student_task is not None
     model, tokenizer = _load(student, student_task, own_order), load_tokenizer(student)
@@ -71,17 +100,17 @@ def export_student(
     metrics, examples = model_card.scores(student_task, record)
     result: dict[str, Any] = {"task": student_task.id, "student": student, "metrics": metrics, "examples": examples}
     result |= {"labels": list(model.config.id2label.values()), "confirmed": bool(confirmation), "remark": remark}
-    result["onnx_difference"] = None
     with artifacts.atomic_folder(output) as temporary:
         display.stage("writing", 0, 1)
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
         write_json(temporary / artifacts.MODEL_RECORD, record)
-        text = model_card.card(output.absolute().name, student_task, record, confirmation, info.layers)
+        result |= write_served_files(
+            temporary, model, tokenizer, onnx=onnx, int8=quantised, speed=speed, display=display
+        )
+        served = result["size_and_speed"]
+        text = model_card.card(output.absolute().name, student_task, record, confirmation, info.layers, served)
         write_text(temporary / "README.md", text)
-        if onnx:
-            display.stage("ONNX: tracing the model, which takes a while", 0, 1)
-            result["onnx_difference"] = onnx_file.write_onnx(temporary / "model.onnx", model, tokenizer)
         result["files"] = sorted(path.name for path in temporary.iterdir())
     display.close()
     return result
@@ -106,6 +135,12 @@ def _check_student(student: str, record: Mapping[str, Any]) -> ModelInfo:
             "be a student that `distill` or `search` made."
         )
     return info
+
+
+def _int8_inputs(student: str, task: Task, data: Path | None, max_drop: float) -> Int8Inputs | None:
+    """Return the inputs of int8, or None if the student's own problems are reported already."""
+    checked = check_model(student, task, "cpu", "float32")
+    return None if checked is None else int8_inputs(checked, task, data, max_drop)
 
 
 def _student_task(student: str, record: Mapping[str, Any], task_option: splits.TaskLike | None) -> Task:

@@ -5,7 +5,6 @@ import re
 import shutil
 import sys
 
-import numpy as np
 import pytest
 import torch
 from huggingface_hub import ModelCard
@@ -13,9 +12,12 @@ from transformers import BertForSequenceClassification, BertModel, pipeline
 
 from fsd_tune.cli import main
 from fsd_tune.data.splits import get_task
-from fsd_tune.errors import InputError
-from fsd_tune.models import export, model_card, onnx
+from fsd_tune.deployment import export, model_card, served_files
+from fsd_tune.errors import FsdTuneError, InputError
+from fsd_tune.models import onnx
 from fsd_tune.models.loading import label_config
+from fsd_tune.profiling.latency import Latency
+from fsd_tune.profiling.machine import Machine
 from fsd_tune.progress import Display
 from fsd_tune.settings.methods import METHODS
 from tests import ROOT
@@ -54,7 +56,7 @@ def write_student(folder, record=RECORD, task="sst2"):
 
 
 def run(student, output, **more):
-    given = {"task": None, "onnx": False, "overwrite": False} | more
+    given = {"task": None, "onnx": False, "overwrite": False, "speed": False} | more
     return export.export_student(str(student), output, display=Display(quiet=True), **given)
 
 
@@ -245,23 +247,43 @@ def test_onnx_without_its_packages_says_what_to_install(tmp_path, monkeypatch):
     assert problem == "--onnx: needs onnxscript, which are not installed: pip install 'fsd_tune[onnx]'."
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(bool(onnx.lacking()), reason="fsd_tune[onnx] is not installed")
-def test_onnxruntime_gives_the_same_logits(tmp_path):
-    import onnxruntime
-
+def test_int8_needs_onnx_and_the_tasks_data(tmp_path):
     student = write_student(tmp_path / "student")
-    made = run(student, tmp_path / "E", onnx=True)
-    assert made["onnx_difference"] < 1e-5 and "model.onnx" in made["files"]
-    session = onnxruntime.InferenceSession(str(tmp_path / "E" / "model.onnx"))
-    runs = pipeline("text-classification", model=str(tmp_path / "E"), device="cpu")
-    for texts in (["a letter"], ["the film finds the river", "a small dog", "some bread and a letter"] * 3):
-        batch = runs.tokenizer(texts, padding=True, return_tensors="np")
-        (found,) = session.run(["logits"], {one.name: batch[one.name] for one in session.get_inputs()})
-        with torch.no_grad():
-            model = BertForSequenceClassification.from_pretrained(student).eval()
-            expected = model(**runs.tokenizer(texts, padding=True, return_tensors="pt")).logits.numpy()
-        assert np.abs(found - expected).max() < 1e-5
+    without_onnx, without_data = refused(student, tmp_path / "E", int8=True, data=tmp_path / "none")
+    assert without_onnx == "--int8: needs --onnx, because it quantises that file." and "none" in without_data
+    assert refused(student, tmp_path / "E", max_drop=0.5) == ("--max-drop: needs --int8, whose loss it bounds.",)
+    assert not (tmp_path / "E").exists()
+
+
+def test_int8_that_cannot_hold_the_bound_writes_nothing(tmp_path, glue, monkeypatch):
+    def refuse(source, folder, calibration, score, max_drop, display):
+        (folder / "dynamic.onnx").write_text("tried")
+        raise FsdTuneError(f"no int8 file is within {max_drop}")
+
+    monkeypatch.setattr(onnx, "lacking", list)
+    monkeypatch.setattr(served_files, "write_onnx", lambda path, model, names: path.write_text("float") and 0.0)
+    monkeypatch.setattr(served_files, "find_int8", refuse)
+    with pytest.raises(FsdTuneError, match="no int8 file is within 0\\.25"):
+        run(write_student(tmp_path / "student"), tmp_path / "E", onnx=True, int8=True, max_drop=0.25, data=glue)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["student"]
+
+
+def test_the_card_has_size_and_speed(tmp_path, monkeypatch):
+    def measured(targets, **_):
+        return [[Latency(setting, 1.5, 1.75, 2.0, 100, 0.1) for setting in target.settings] for target in targets]
+
+    monkeypatch.setattr(served_files, "measure_latency", measured)
+    monkeypatch.setattr(served_files, "cores", lambda: 2)
+    made = run(write_student(tmp_path / "student"), tmp_path / "E", speed=True)
+    text = (tmp_path / "E" / "README.md").read_text()
+    parameters = made["size_and_speed"]["parameters"]
+    size = (tmp_path / "E" / "model.safetensors").stat().st_size / 1e6
+    assert f"{parameters:,} parameters" in text and Machine.current().text in text and "of 64 tokens (batch 1)" in text
+    assert f"| `model.safetensors` | torch | {size:.1f} | 1.50 / 1.75 | 1.50 / 1.75 |" in text
+    assert "| file | runtime | MB | 1 thread | 2 threads |" in text
+    plain = run(write_student(tmp_path / "other"), tmp_path / "F")
+    assert "| file | runtime | MB |\n" in (tmp_path / "F" / "README.md").read_text()
+    assert plain["size_and_speed"]["machine"] is None
 
 
 def test_every_method_has_its_formula_in_the_card():
