@@ -19,6 +19,11 @@ SWITCH = "FSD_TUNE_LATENCY"
 _SECONDS = 60.0
 
 
+def measures_latency() -> bool:
+    """Return whether `compare_models` measures latency."""
+    return os.environ.get(SWITCH) != "0"
+
+
 def compare_models(models: Mapping[str, tuple[Any, str | Path]], length: int, device: str = "cpu") -> dict[str, Any]:
     """Return size, operations and torch's latency (one thread, batch 1) of several models.
 
@@ -35,14 +40,13 @@ def compare_models(models: Mapping[str, tuple[Any, str | Path]], length: int, de
     Raises:
         FsdTuneError: the process that measures failed.
     """
-    measured = os.environ.get(SWITCH) != "0"
     setting = Setting("torch", length=length, device=device if torch.cuda.is_available() else "cpu")
     rows: dict[str, dict[str, Any]] = {}
     for name, (config, path) in models.items():
         folder = local_path(path)
         cost = cost_of(config, (length,), folder if folder.is_dir() else None)
         rows[name] = {"parameters": cost.parameters, "size_mb": cost.size_mb, "flops": cost.flops[length]}
-    if not measured:
+    if not measures_latency():
         return {"machine": None, "setting": None, "models": rows, "notes": []}
     results = measure_latency([Target(config, (setting,)) for config, _ in models.values()], seconds=_SECONDS)
     latencies = [latency for (latency,) in results]

@@ -10,7 +10,7 @@ import numpy as np
 from fsd_tune.errors import FsdTuneError, first_line
 from fsd_tune.models import inference, layer_cka
 from fsd_tune.models.loading import load_config
-from fsd_tune.profiling.side_by_side import compare_models
+from fsd_tune.profiling.side_by_side import compare_models, measures_latency
 from fsd_tune.report import html_report
 from fsd_tune.report.results import Results
 from fsd_tune.search.best_student import BestStudent, export_best
@@ -100,6 +100,8 @@ def _side_by_side(plan: SearchPlan, best: BestStudent, note: Callable[[str], Non
         "student": (best.model.config, best.folder),
         "teacher": (load_config(teacher), teacher),
     }
+    if measures_latency():
+        note("measuring how fast student and teacher are")
     try:
         return compare_models(models, int(np.median(plan.spec.dev.lengths)), plan.spec.device)
     except Exception as error:  # The search is complete without it.
