@@ -70,9 +70,10 @@ class PatientStream(io.TextIOBase):
         try:
             work(self._stream)
         except OSError as error:
+            # Python flushes once more at its end, and must not fail a second time.
+            self._lost = True
             if self._accepted is not None and error.errno not in self._accepted:
                 raise
-            self._lost = True
         except ValueError:
             if not self._stream.closed:
                 raise

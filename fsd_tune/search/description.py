@@ -7,6 +7,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from fsd_tune.memory.build import BuiltMemory
+from fsd_tune.progress import duration
 from fsd_tune.search.plan import SearchPlan
 from fsd_tune.settings import loader
 from fsd_tune.settings.judging import JUDGE_BY
@@ -89,3 +91,21 @@ def command_line(experiment: ExperimentFolder, given: Mapping[str, Any]) -> str:
     words += ["--memory", given["memory"]] if given["memory"] is not None else []
     words += ["--device", given["device"]] if given["device"] != "auto" else []
     return shlex.join(map(str, [*words, "--output", experiment.name]))
+
+
+def memory_line(prepared: BuiltMemory) -> str:
+    """Return a line with the name of a teacher memory, its origin, and what it cost.
+
+    Args:
+        prepared: the memory of the search.
+    """
+    facts = prepared.facts.to_json()
+    examples = f"{facts['examples']:,} examples"
+    if facts["live"]:
+        origin = f"made in {duration(facts['build_seconds'])} from {examples}; the teacher runs live"
+    elif prepared.passes:
+        origin = f"built in {duration(facts['build_seconds'])} with one teacher pass over {examples}"
+    else:
+        origin = f"reused (its {prepared.passes_ever} teacher pass ran before)"
+    centroids = f"{facts['centroids']} centroids" if "centroids" in facts else "no centroids needed"
+    return f"teacher memory {facts['fingerprint']}: {origin}, {centroids}"

@@ -12,11 +12,12 @@ from fsd_tune.cluster import connection, nodes
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.memory.actor import build, leave, start
 from fsd_tune.memory.build import BuiltMemory
-from fsd_tune.progress import Display, duration
+from fsd_tune.progress import Display
 from fsd_tune.report.results import Results, load
 from fsd_tune.search import budget
 from fsd_tune.search.capacity import Capacity, share_of_a_gpu
 from fsd_tune.search.conclusion import conclude, explained_interrupt
+from fsd_tune.search.description import memory_line
 from fsd_tune.search.end_rules import EndRule
 from fsd_tune.search.equal_methods import new_suggester
 from fsd_tune.search.folder import clear_folder
@@ -171,16 +172,7 @@ class SearchDriver:
         """Show the memory, its origin and its cost, and write them into the summary."""
         facts = prepared.facts.to_json()
         scores = prepared.teacher_metrics
-        centroids = f"{facts['centroids']} centroids" if "centroids" in facts else "no centroids needed"
-        examples = f"{facts['examples']:,} examples"
-        origin = (
-            f"made in {duration(facts['build_seconds'])} from {examples}; the teacher runs live"
-            if facts["live"]
-            else f"built in {duration(facts['build_seconds'])} with one teacher pass over {examples}"
-            if prepared.passes
-            else f"reused (its {prepared.passes_ever} teacher pass ran before)"
-        )
-        self.display.line(f"teacher memory {facts['fingerprint']}: {origin}, {centroids}")
+        self.display.line(memory_line(prepared))
         # A resumed search adds no pass, but the pass of its earlier part still counts.
         passes = prepared.passes + (self.summary.memory.passes or 0)
         cost = {

@@ -698,12 +698,17 @@ def test_validate_says_what_published_sets_and_that_nothing_is_searched(fsd_tune
 
 
 @pytest.mark.parametrize(
-    ("redirection", "code"),
-    [(">&-", 0), ("2>&-", 0), ("<&- >&- 2>&-", 0), ("| true", 0), (">/dev/full", 1), ("2>/dev/full", 0)],
-)
-def test_streams_that_are_closed_or_lost(kd, redirection, code):
+    ("redirection", "code", "unbuffered"),
+    [
+        (">&-", 0, ""), ("2>&-", 0, ""), ("<&- >&- 2>&-", 0, ""), ("| true", 0, ""), ("2>/dev/full", 0, ""),
+        # With a buffer the error comes with the last flush, without one with the first line.
+        (">/dev/full", 1, ""), (">/dev/full", 1, "1"),
+    ],
+)  # fmt: skip
+def test_streams_that_are_closed_or_lost(kd, redirection, code, unbuffered):
     script = f"set -o pipefail; {shlex.quote(str(SCRIPT))} validate {kd} {redirection}"
-    ended = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    ended = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False, env=environment)
     assert ended.returncode == code and "Traceback" not in ended.stderr and "Exception ignored" not in ended.stderr
 
 
