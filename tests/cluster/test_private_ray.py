@@ -49,7 +49,7 @@ def test_no_other_host_can_use_it(made):
     there.mkdir()
     process = made.lab.start(2, f"python -c {shlex.quote(_VICTIM)} {there}")
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 240
         while not (there / "victim.json").exists():
             assert process.poll() is None and time.monotonic() < deadline, process.stdout.read()
             time.sleep(0.2)
@@ -65,10 +65,10 @@ def test_no_other_host_can_use_it(made):
             made.lab.start(3, f"{known} RAY_gcs_rpc_server_reconnect_timeout_s=2 {start}/{name}")
             for name, known in {"open": "RAY_AUTH_MODE=disabled", "token": token}.items()
         ]
-        assert all(attack.wait(timeout=60) != 0 for attack in attacks)
+        assert all(attack.wait(timeout=300) != 0 for attack in attacks)
         (there / "end").touch()
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=300) == 0
         assert (there / "nodes").read_text() == "1"
     finally:
         (there / "end").touch()
-        process.communicate(timeout=60)
+        process.communicate(timeout=300)

@@ -26,7 +26,7 @@ def uri(cluster):
     keys = "[default]\naws_access_key_id = test\naws_secret_access_key = not-a-secret\n"
     for host in (0, 1, 2, 3):
         cluster.lab.run(host, f"mkdir -p ~/.aws; printf %s {shlex.quote(keys)} > ~/.aws/credentials")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while cluster.lab.run(0, f"python -c {shlex.quote(_BUCKET)}", check=False).returncode:
         assert server.poll() is None and time.monotonic() < deadline
         time.sleep(0.5)

@@ -58,7 +58,7 @@ def test_a_second_interrupt_says_what_is_missing(glue, teacher, tmp_path):
         os.kill(driver.pid, signal.SIGINT)
         until(lambda: json.loads((folder / "summary.json").read_text())["state"] != "running", driver)
         os.kill(driver.pid, signal.SIGINT)
-        _, said = driver.communicate(timeout=120)
+        _, said = driver.communicate(timeout=300)
         assert driver.returncode == 130 and not processes_of(driver.pid)
     # The end may have been over by then.
     assert (folder / "report.html").is_file() or f"fsd-tune report {folder}" in said

@@ -61,7 +61,7 @@ def browse(page: Path, profile: Path, *options: str) -> tuple[str, str]:
         f"--user-data-dir={profile}", "--virtual-time-budget=20000", "--enable-logging=stderr", "--v=0",
         *options, page.as_uri(),
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     return done.stdout, done.stderr
 
 

@@ -100,7 +100,7 @@ def test_with_notice_every_running_trial_is_saved_where_it_is(notice, glue, teac
             until(lambda: len(list(folder.glob("results/*/reports.jsonl"))) == 2, driver)
             time.sleep(1)
         NOTICES[notice](driver)
-        _, said = driver.communicate(timeout=180)
+        _, said = driver.communicate(timeout=300)
         gone(driver)
     # A budget that ends before a trial has finished is too short, and the search says so.
     assert driver.returncode == (1 if is_budget else 130), said
@@ -183,7 +183,7 @@ def test_a_disk_that_fills_during_the_search(glue, teacher, tmp_path):
             with filler.open("wb", buffering=0) as stream, pytest.raises(OSError, match="No space left"):
                 while True:
                     stream.write(b"0" * 4096)
-            _, said = driver.communicate(timeout=60)
+            _, said = driver.communicate(timeout=300)
         assert driver.returncode == 1
         *_, reason, again = said.strip().splitlines()
         assert reason.startswith("failed: ") and "No space left on device" in reason and str(folder) in reason
