@@ -1,5 +1,6 @@
 """Confirmations on a real local Ray, with tiny models: one search and one search over kd for the module."""
 
+import contextlib
 import json
 import os
 import re
@@ -433,10 +434,11 @@ def test_a_crashed_worker_loses_no_run(folder):
             if runs(folder):
                 # A worker that is idle bears another title.
                 for process in psutil.Process().children(recursive=True):
-                    if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::RunWorker"):
-                        process.kill()
-                        killed.append(process.pid)
-                        break
+                    with contextlib.suppress(psutil.Error):  # It has ended meanwhile.
+                        if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::RunWorker"):
+                            process.kill()
+                            killed.append(process.pid)
+                            break
             time.sleep(0.02)
 
     thread = threading.Thread(target=kill_one)
