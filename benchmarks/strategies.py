@@ -104,7 +104,7 @@ class Ours:
 
     @property
     def trials(self) -> Mapping[int, TrialRecord]:
-        """The trials by number."""
+        """Return the trials by number."""
         return self.study.trials
 
     def point(self, config: Mapping[str, Any]) -> NDArray[np.float64]:

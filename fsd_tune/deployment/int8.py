@@ -43,7 +43,7 @@ class Attempt:
 
     @property
     def text(self) -> str:
-        """The attempt in words, such as `dynamic with layer 2 in float 0.7500 (1.33 points less)`."""
+        """Describe the attempt in words, such as `dynamic with layer 2 in float 0.7500 (1.33 points less)`."""
         parts = f" with {', '.join(self.float_parts)} in float" if self.float_parts else ""
         change = f"{abs(self.drop):.2f} points {'less' if self.drop > 0 else 'more'}"
         return f"{self.kind}{parts} {self.score:.4f} ({change})"

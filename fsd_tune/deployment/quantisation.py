@@ -109,7 +109,7 @@ def _reader(source: Path, batches: Sequence[Mapping[str, torch.Tensor]]) -> Any:
     names = [node.name for node in open_session(source).get_inputs()]
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
-        """The batches, one after the other."""
+        """A reader that gives the calibration its batches in their order."""
 
         def __init__(self) -> None:
             self._batches = iter(batches)

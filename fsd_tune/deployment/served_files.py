@@ -62,7 +62,7 @@ class ServedFile:
 
 @dataclass(frozen=True)
 class Int8Inputs:
-    """What int8 needs in addition to the student.
+    """The inputs of an int8 export, in addition to the student.
 
     Attributes:
         checked: the student with its tokenizer, maximum length and order of labels.

@@ -78,6 +78,9 @@ def _count_flops(model: Any, length: int) -> int | None:
     try:
         with torch.inference_mode(), FlopCounterMode(display=False) as counter:
             model(**inputs)
-    except (RuntimeError, NotImplementedError):  # Its code reads values, which these tensors do not have.
+    except RuntimeError as error:
+        if "meta" not in str(error).lower():
+            raise
+        # The model's code reads values, which meta tensors do not have.
         return None
     return int(counter.get_total_flops())

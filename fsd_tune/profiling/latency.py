@@ -31,7 +31,7 @@ _TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges*", "spiece*", "sentencepiece
 
 @dataclass(frozen=True)
 class Setting:
-    """What a latency is measured at.
+    """The conditions under which a latency is measured.
 
     Attributes:
         runtime: torch, onnxruntime, or tokenizer.
@@ -49,7 +49,7 @@ class Setting:
 
     @property
     def text(self) -> str:
-        """The setting in words, such as `onnxruntime on cpu, 1 thread, batch 1, 64 tokens`."""
+        """Describe the setting in words, such as `onnxruntime on cpu, 1 thread, batch 1, 64 tokens`."""
         threads = f"{self.threads} thread{'s' * (self.threads != 1)}"
         return f"{self.runtime} on {self.device}, {threads}, batch {self.batch}, {self.length} tokens"
 

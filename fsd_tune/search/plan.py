@@ -97,7 +97,7 @@ def plan_search(settings: Settings, inputs: SearchInputs, options: RunOptions) -
         held = search_folder.group_in(folder)
     is_new = held is None or options.overwrite
     warm_from = settings.search.warm_from
-    # A search that has begun goes on with what it read at its start.
+    # A search that has begun keeps the configurations that it read at its start.
     found = warm_start.collect(
         settings, loaded.task.metric, warm_from if is_new and not isinstance(warm_from, str) else ()
     )
