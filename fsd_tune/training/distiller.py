@@ -239,7 +239,7 @@ class Distiller:
                 "random": torch.get_rng_state(),
                 "cuda_random": torch.cuda.get_rng_state() if self.setup.device.type == "cuda" else None,
             }
-            torch.save(state, folder / "state.pt")
+            torch.save(state, folder / checkpoints.STATE)
         checkpoints.seal(folder, self.report, self.step)
 
     @property
@@ -262,7 +262,7 @@ class Distiller:
         """
         # Names on disk may differ from the model's, which transformers' loader knows.
         self.model.load_state_dict(load_finished(folder / "student").state_dict())
-        state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
+        state = torch.load(folder / checkpoints.STATE, map_location="cpu", weights_only=True)
         self.step = state["step"]
         self.report = state["report"]
         self.seconds = state["seconds"]
