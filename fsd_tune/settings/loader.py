@@ -10,11 +10,12 @@ from typing import Any, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fsd_tune.errors import InputError, nearest
-from fsd_tune.settings import comparing, published, yaml_file
+from fsd_tune.settings import comparing, objectives, published, yaml_file
 from fsd_tune.settings.domains import Choice, Domain, Fixed, Range
 from fsd_tune.settings.fields import note_errors
 from fsd_tune.settings.methods import HYPERPARAMETERS, METHODS, USES_FEATURES
 from fsd_tune.settings.normalise import apply_overrides, copy_plain, is_off, normalise
+from fsd_tune.settings.objectives import Latency
 from fsd_tune.settings.overrides import flag_of, flags, parse_flags
 from fsd_tune.settings.problems import Problems, describe, listed
 from fsd_tune.settings.retired import as_stored, note_retired
@@ -27,9 +28,9 @@ from fsd_tune.settings.schema import (
     Optimizer,
     Precision,
     Resources,
-    Search,
     Student,
 )
+from fsd_tune.settings.search_section import Search
 from fsd_tune.settings.space import WEIGHTED, check_grid, read_first, read_method, read_space
 from fsd_tune.settings.wandb_section import Wandb
 from fsd_tune.settings.yaml_file import KeyPath
@@ -52,6 +53,7 @@ class Settings(BaseModel):
         memory: the teacher memory.
         search: trials, sampler and judging.
         asha: early stopping; None when it is off.
+        latency: the measurement of latencies.
         precision: auto, float32 or bf16.
         resources: the resources of a trial.
         wandb: tracking.
@@ -74,6 +76,7 @@ class Settings(BaseModel):
     memory: Memory = Memory()
     search: Search = Search()
     asha: Asha | None = Asha()
+    latency: Latency = Latency()
     precision: Precision = "auto"
     resources: Resources = Resources()
     wandb: Wandb = Wandb()
@@ -178,10 +181,14 @@ def _build(data: dict[str, Any], overrides: Mapping[str, Any], problems: Problem
     methods = method.choice if isinstance(method, Choice) else None if method is None else (method,)
     normalise(data, methods, overrides, file_method, complete)
 
-    first = data["search"].pop("first", None) if isinstance(data.get("search"), dict) else None
+    raw_search = data["search"] if isinstance(data.get("search"), dict) else {}
+    first = raw_search.pop("first", None)
+    search_keys = objectives.read_search_keys(raw_search, problems)
     sections = {name: _section(name, data.get(name), problems) for name in SECTIONS if not is_off(name, data)}
     space = read_space(data.get("space"), methods, _weighted(data, methods, problems), problems)
-    first = read_first(first, space, method, problems)
+    search_keys["first"] = read_first(first, space, method, problems)
+    if sections["search"] is not None:
+        sections["search"] = sections["search"].model_copy(update=search_keys)
     _check_unknown(data, problems)
     _check_sections(sections, methods, problems)
     if sections["search"] is not None and sections["search"].sampler == "grid":
@@ -197,7 +204,7 @@ def _build(data: dict[str, Any], overrides: Mapping[str, Any], problems: Problem
     if loss.weights is not None:
         space |= {name: Fixed(value=value) for name, value in loss.weights.hyperparameters().items()}
     chosen = method.choice if isinstance(method, Choice) else (method,)
-    sections["search"] = comparing.resolved(search.model_copy(update={"first": first}), chosen)
+    sections["search"] = comparing.resolved(search, chosen)
     values: dict[str, Any] = {"asha": None, **sections, "precision": precision, "published": published_as}
     return Settings(method=method, space=space, **values)
 
@@ -217,7 +224,7 @@ def dump(settings: Settings) -> str:
         value = getattr(settings, name)
         data[name] = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
     data["asha"] = data["asha"] or "off"
-    for section, key in (("loss", "weights"), ("search", "select_on")):
+    for section, key in (("loss", "weights"), ("search", "select_on"), ("search", "limits"), ("search", "pick")):
         if isinstance(data[section][key], dict):
             data[section][key] = yaml_file.Flow(data[section][key])
     return yaml_file.dump(data)
@@ -284,8 +291,10 @@ def _check_sections(sections: Mapping[str, Any], methods: tuple[str, ...] | None
         problems.found(("data", "batching"), data.batching, "must be random if padding is published")
     if asha is not None and asha.grace > asha.reports:
         problems.found(("asha", "grace"), asha.grace, f"must be in 1..{asha.reports}, the number of reports")
-    if sections["search"] is not None and methods is not None:
-        comparing.check(sections["search"], methods, problems)
+    if sections["search"] is not None:
+        objectives.check(sections["search"], problems)
+        if methods is not None:
+            comparing.check(sections["search"], methods, problems)
     if student is None or loss is None or methods is None or not USES_FEATURES & set(methods):
         return
     path = ("loss", "layers")

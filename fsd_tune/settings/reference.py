@@ -14,7 +14,7 @@ from fsd_tune.settings.overrides import flags
 from fsd_tune.settings.problems import listed, quote_value, span
 from fsd_tune.settings.schema import SECTIONS, Asha, Precision
 
-_TYPES = {bool: "boolean", int: "integer", float: "number", str: "text", tuple: "list"}
+_TYPES = {bool: "boolean", int: "integer", float: "number", str: "text", tuple: "list", dict: "mapping"}
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def _type_words(field: FieldInfo) -> str:
             words.append("text")
         elif isinstance(option, type) and issubclass(option, BaseModel):
             words.append("mapping")
-        elif isinstance(option, type) or get_origin(option) is tuple:
+        elif isinstance(option, type) or get_origin(option) in (tuple, dict):
             words.append(_TYPES[get_origin(option) or option])
     return " or ".join(dict.fromkeys(words))
 
@@ -101,4 +101,6 @@ def _yaml(value: Any) -> str:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
-    return "[]" if value == () else quote_value(value) if isinstance(value, int | float) else str(value)
+    if isinstance(value, tuple):
+        return f"[{listed(value)}]"
+    return quote_value(value) if isinstance(value, int | float) else str(value)
