@@ -174,7 +174,7 @@ def check_limits(settings: Settings, shapes: ShapesSummary) -> list[str]:
 
 
 def _unmet(costs: Sequence[ShapeCost], limits: dict[str, float], conditions: str) -> list[str]:
-    """Return a line for each limit that no shape meets, or one line if each is met by some shape, but not all by one."""
+    """Return a line for each limit that no shape meets; one line if each is met by some shape, but not all by one."""
     lines = []
     for name, limit in limits.items():
         least = min(costs, key=lambda cost: cost.costs[name])
