@@ -141,10 +141,14 @@ def _drop_other_methods(data: Data, file_method: Any, methods: tuple[str, ...], 
 
 def _drop_fixed_from_first(data: Data, overrides: Mapping[str, Any]) -> None:
     """Drop hyperparameters that an override fixes from the file's first configurations."""
-    if not _has_first(data) or not isinstance(data.get("space"), dict) or "search.first" in overrides:
+    if not _has_first(data) or "search.first" in overrides:
         return
     fixed = {
-        name for name, entry in data["space"].items() if f"space.{name}" in overrides and not isinstance(entry, dict)
+        name
+        for section in ("space", "student")
+        if isinstance(data.get(section), dict)
+        for name, entry in data[section].items()
+        if f"{section}.{name}" in overrides and not isinstance(entry, dict)
     }
     if fixed:
         remaining = [_without(item, fixed) if isinstance(item, dict) else item for item in data["search"]["first"]]

@@ -13,6 +13,7 @@ from fsd_tune.settings.methods import HYPERPARAMETERS, METHODS, OPTIMISATION, de
 from fsd_tune.settings.overrides import flags
 from fsd_tune.settings.problems import listed, quote_value, span
 from fsd_tune.settings.schema import SECTIONS, Asha, Precision
+from fsd_tune.settings.shapes import SHAPE
 
 _TYPES = {bool: "boolean", int: "integer", float: "number", str: "text", tuple: "list", dict: "mapping"}
 
@@ -76,7 +77,10 @@ def _fields(path: str, model: type[BaseModel], docs: dict[str, str]) -> Iterator
     for name, field in model.model_fields.items():
         key = f"{path}.{name}"
         docs[key] = field.description or ""
-        yield key, _type_words(field), "" if field.is_required() else _yaml(field.default), accepted(field)
+        kind, values = _type_words(field), accepted(field)
+        if path == "student" and name in SHAPE:
+            kind, values = f"{kind} or mapping", f"{values}, or {{choice: [..]}} of such values"
+        yield key, kind, "" if field.is_required() else _yaml(field.default), values
         for option in types_of(field.annotation):
             if key == "loss.weights" and isinstance(option, type) and issubclass(option, BaseModel):
                 yield from _fields(key, option, docs)
