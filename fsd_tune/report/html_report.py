@@ -20,7 +20,7 @@ from fsd_tune.report.confirmation import figure, interval
 from fsd_tune.report.cost import cost_of
 from fsd_tune.report.front_table import chosen_text, front_rows, smallest_text
 from fsd_tune.report.intervals import mean_interval
-from fsd_tune.report.members import front_of, picked
+from fsd_tune.report.members import chosen_trial, front_of
 from fsd_tune.report.pictures import analysis_pictures
 from fsd_tune.report.results import STATES, Results, load
 from fsd_tune.storage import artifacts, layout
@@ -88,7 +88,7 @@ def write_report(source: Results | Path | str) -> Path:
 
 def _page(results: Results) -> str:
     digits = _score_digits(results)
-    best, trials, front = picked(results), results.trials, front_of(results)
+    best, trials, front = chosen_trial(results), results.trials, front_of(results)
     varied = [name for name in results.hyperparameters if trials[name].nunique(dropna=False) > 1]
     same = [name for name in results.hyperparameters if name not in varied]
     varied = [name for name in _SHOWN_COSTS if name in trials and trials[name].nunique() > 1] + varied

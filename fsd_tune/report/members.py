@@ -79,11 +79,12 @@ def front_costs(objectives: Sequence[str], limits: Collection[str], known: Colle
     return tuple(name for name in (*limits, LATENCY, "parameters") if name in known)[:1]
 
 
-def front_of(results: Results) -> Front | None:
+def front_of(results: Results, how: Pick | None = None) -> Front | None:
     """Return the front of a search; None if its space has a single shape, or if no trial has finished.
 
     Args:
         results: the results of the search.
+        how: `search.pick`; None for that of the search's settings.
     """
     shapes = results.summary.shapes.students or []
     if len(shapes) < 2 or "shape" not in results.trials:
@@ -98,7 +99,7 @@ def front_of(results: Results) -> Front | None:
     is_member = front.nondominated(points) & ~pd.DataFrame(points).duplicated().to_numpy()
     members = [_member(results, row) for row in finished[is_member].sort_values([costs[0], "score"]).to_dict("records")]
     teacher = results.summary.teacher.score
-    how = _pick_of(search.get("pick"))
+    how = how or _pick_of(search.get("pick"))
     # `fastest` means the time, whatever the objectives are.
     order = [LATENCY, *costs] if how == "fastest" and LATENCY in known else [*costs]
     numbers = [member.number for member in members]
@@ -116,13 +117,14 @@ def front_of(results: Results) -> Front | None:
     )
 
 
-def picked(results: Results) -> "pd.Series[Any] | None":
+def chosen_trial(results: Results, how: Pick | None = None) -> "pd.Series[Any] | None":
     """Return the finished trial whose student `best/` holds; None when none has finished.
 
     Args:
         results: the results of the search.
+        how: `search.pick`; None for that of the search's settings.
     """
-    found = front_of(results)
+    found = front_of(results, how)
     if found is None:
         return results.best
     return results.trials[results.trials["number"] == found.chosen.number].iloc[0]

@@ -13,7 +13,7 @@ from fsd_tune.report.again import distill_command
 from fsd_tune.report.confirmation import one_line
 from fsd_tune.report.cost import cost_of
 from fsd_tune.report.front_table import front_document, front_lines
-from fsd_tune.report.members import pick_words, picked
+from fsd_tune.report.members import chosen_trial, pick_words
 from fsd_tune.report.results import STATES, Results
 from fsd_tune.storage import layout
 from fsd_tune.storage.layout import TrialState
@@ -29,7 +29,7 @@ def summary_lines(results: Results, output: str | Path | None = None) -> list[st
     """
     summary = results.summary
     saved = results.saved
-    best = picked(results)
+    best = chosen_trial(results)
     folder = results.folder
     # Early in a search, or after an early kill, most of the summary is missing.
     name, state = summary.name or folder.resolve().name, summary.state or "state unknown"
@@ -121,7 +121,7 @@ def summary_document(results: Results) -> dict[str, Any]:
     Args:
         results: the results of the search.
     """
-    best, summary = picked(results), results.summary
+    best, summary = chosen_trial(results), results.summary
     return {
         "output": str(results.folder),
         "state": summary.state,
@@ -156,7 +156,7 @@ def summary_document(results: Results) -> dict[str, Any]:
 
 def _side_by_side(results: Results) -> list[str]:
     """Return the table of the best student and the teacher; empty before the search's end."""
-    summary, best = results.summary, picked(results)
+    summary, best = results.summary, chosen_trial(results)
     if not summary.models.models or best is None:
         return []
     scores = {"student": float(best["score"])}

@@ -68,6 +68,8 @@ def write_description(plan: SearchPlan) -> SearchSummary:
     )
     summary.forget("ended_by", "dev")
     summary.started = summary.started or time.time()
+    if plan.shapes:
+        summary.update(shapes=plan.shapes)
     if not summary.memory:
         summary.update(memory=None)
     if not summary.teacher:

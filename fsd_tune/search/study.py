@@ -19,6 +19,7 @@ from fsd_tune.search import study_file
 from fsd_tune.search.end_rules import EndRule, EndRules
 from fsd_tune.search.equal_methods import EqualMethods, new_suggester
 from fsd_tune.search.samplers import Suggester
+from fsd_tune.search.shape_costs import TrialShapes
 from fsd_tune.search.trial_record import OPTUNA_STATES, TrialRecord, final_score, frozen_trial
 from fsd_tune.settings.configuration import sample
 from fsd_tune.settings.loader import Settings
@@ -52,6 +53,7 @@ class SearchStudy:
         suggester: the source of new trials; None for the one that the settings define.
         examples: the metric that selects and the number of examples that it is measured on, for
             `search.stop_when`; without it the study does not apply that setting.
+        shapes: the costs of the trials' students, which become user attributes; None if they were not measured.
     """
 
     def __init__(
@@ -62,9 +64,11 @@ class SearchStudy:
         past: Mapping[int, TrialRecord],
         suggester: Suggester | EqualMethods | None = None,
         examples: tuple[str, int] | None = None,
+        shapes: TrialShapes | None = None,
     ) -> None:
         self.settings = settings
         self.trials = dict(past)
+        self._shapes = shapes
         self._suggester = suggester or new_suggester(settings)
         self._rules = EndRules(settings, past, self._suggester, examples)
         self._running: dict[int, optuna.Trial] = {}
@@ -83,7 +87,11 @@ class SearchStudy:
             # A waiting trial keeps its number, because Optuna's next ask() returns it.
             self._waiting[number] = trial or TrialRecord({})
             return create_trial(state=OptunaState.WAITING, system_attrs={"fixed_params": {}})
-        return frozen_trial(trial, self._score(trial), trial.state, self._suggester.distributions)
+        costs = self._costs(trial.params)
+        return frozen_trial(trial, self._score(trial), trial.state, self._suggester.distributions, costs)
+
+    def _costs(self, params: Mapping[str, Any]) -> dict[str, float]:
+        return {} if self._shapes is None else self._shapes.costs(params)
 
     @property
     def rule(self) -> EndRule | None:
@@ -114,6 +122,8 @@ class SearchStudy:
             trial = self.study.ask()
             assert trial.number == number, (trial.number, number)
             config = sample(self.settings, trial)
+            for name, cost in self._costs(config).items():
+                trial.set_user_attr(name, cost)
         self._next = max(self._next, number + 1)
         self._running[number] = trial
         self.trials[number] = TrialRecord(dict(trial.params), generation=record.generation, origin=record.origin)

@@ -20,9 +20,10 @@ from fsd_tune.errors import DamagedError
 from fsd_tune.search.asha import ResumableAsha
 from fsd_tune.search.driver_only import DriverOnly
 from fsd_tune.search.ending import SAVED, Ending
-from fsd_tune.search.kept_students import KeptStudents
+from fsd_tune.search.kept_students import KeptStudents, Point
 from fsd_tune.search.progress import SearchProgress
 from fsd_tune.search.searcher import StudySearcher, state_at_end
+from fsd_tune.search.shape_costs import TrialShapes
 from fsd_tune.search.wandb_logger import WandbSearchLogger
 from fsd_tune.settings.judging import JUDGE_BY, judge
 from fsd_tune.storage import artifacts, checkpoints, files, layout
@@ -44,12 +45,14 @@ class LoggedSearch:
         experiment: the search's folder.
         metric: the metric that is reported.
         reports: the number of reports of a whole trial.
+        shapes: the costs of the trials' students.
         earlier: the values of trials of an earlier part of the search, by number and report.
     """
 
     experiment: ExperimentFolder
     metric: str
     reports: int
+    shapes: TrialShapes
     earlier: Mapping[int, dict[int, float]] = field(default_factory=dict)
 
 
@@ -210,7 +213,10 @@ class TrialLogger(DriverOnly, Callback):  # type: ignore[misc]
         if result["report"] < self._search.reports:
             return False
         values = self._values[trial.trial_id] | {result["report"]: result[self._search.metric]}
-        return self._others.students.admits(trial.config["trial"], self._score(values))
+        return self._others.students.admits(trial.config["trial"], self._point(trial, values))
+
+    def _point(self, trial: Any, values: Mapping[int, float]) -> Point:
+        return self._search.shapes.point(self._score(values), trial.config["config"])
 
     def _score(self, values: Mapping[int, float]) -> float:
         return judge([values[report] for report in sorted(values)], JUDGE_BY)
@@ -235,7 +241,7 @@ class TrialLogger(DriverOnly, Callback):  # type: ignore[misc]
         dropped = []
         if state == TrialState.FINISHED:
             number = trial.config["trial"]
-            dropped = self._others.students.add(number, self._score(self._values[trial.trial_id]))
+            dropped = self._others.students.add(number, self._point(trial, self._values[trial.trial_id]))
         if state != TrialState.FINISHED or trial.config["trial"] in dropped:
             # The trial is neither continued nor exported, so its checkpoints would only fill the disk.
             self._experiment.delete_checkpoints(self._folder(trial))
@@ -306,7 +312,8 @@ class TrialLogger(DriverOnly, Callback):  # type: ignore[misc]
         ending = {"state": str(state), "reason": reason, "score": score, "time": time.time()}
         self._write(folder / layout.TRIAL_ENDING, ending)
         self._progress.ended(trial.config["trial"], state, reason, score)
-        self._tracker.ended(trial.config["trial"], ending, list(values.values()))
+        costs = self._search.shapes.costs(trial.config["config"])
+        self._tracker.ended(trial.config["trial"], ending, list(values.values()), costs)
 
 
 def _last_error_line(trial: Any) -> str:

@@ -70,7 +70,11 @@ def finished_scores(trials: Mapping[int, TrialRecord]) -> dict[int, float]:
 
 
 def frozen_trial(
-    trial: TrialRecord, score: float | None, state: str, distributions: Mapping[str, BaseDistribution]
+    trial: TrialRecord,
+    score: float | None,
+    state: str,
+    distributions: Mapping[str, BaseDistribution],
+    costs: Mapping[str, float] | None = None,
 ) -> FrozenTrial:
     """Return a trial as Optuna stores an ended one.
 
@@ -79,6 +83,7 @@ def frozen_trial(
         score: the score. A stopped trial gets its last value instead, as Optuna does with a pruned trial.
         state: the state in the study, which can differ from the trial's own in a sampler's study.
         distributions: the distributions of at least the trial's parameters.
+        costs: what the trial's student costs, for the user attributes; None if it was not measured.
     """
     finite = {report: value for report, value in trial.values.items() if math.isfinite(value)}
     if state == TrialState.STOPPED and finite:
@@ -89,4 +94,5 @@ def frozen_trial(
         params=trial.params,
         distributions={name: distributions[name] for name in trial.params},
         intermediate_values=finite,
+        user_attrs=dict(costs or {}),
     )

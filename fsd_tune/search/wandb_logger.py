@@ -9,7 +9,7 @@ import pandas as pd
 
 from fsd_tune.progress import Display
 from fsd_tune.report.charts import charts
-from fsd_tune.report.members import picked
+from fsd_tune.report.members import chosen_trial
 from fsd_tune.report.results import Results
 from fsd_tune.report.trial_costs import COST_COLUMNS
 from fsd_tune.search.resume import read_reports
@@ -140,7 +140,7 @@ class WandbSearchLogger:
         }
         if best is not None:
             figures |= {"best_trial": int(best["number"]), f"best_{self._metric}": float(best["score"])}
-        if (chosen := picked(results)) is not None and "shape" in results.trials:
+        if (chosen := chosen_trial(results)) is not None and "shape" in results.trials:
             figures |= {"picked_trial": int(chosen["number"]), f"picked_{self._metric}": float(chosen["score"])}
             figures |= {f"picked_{name}": float(chosen[name]) for name in COSTS if not pd.isna(chosen.get(name))}
         facts = self._facts | {"trial": None}
