@@ -90,8 +90,8 @@ def export_front(
         folders.append(_export(results, row, checkpoint, tokenizer, folder).folder)
     if lost:
         note(
-            f"note: {layout.BEST}/{layout.FRONT}/ lacks the students of trials {', '.join(lost)}: their checkpoints are "
-            f"damaged or missing, or the front has more than {checkpoints.FRONT_STUDENTS} members."
+            f"note: {layout.BEST}/{layout.FRONT}/ lacks the students of trials {', '.join(lost)}: their checkpoints "
+            f"are damaged or missing, or the front has more than {checkpoints.FRONT_STUDENTS} members."
         )
     return folders
 

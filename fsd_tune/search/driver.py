@@ -27,8 +27,8 @@ from fsd_tune.search.plan import SearchPlan
 from fsd_tune.search.process_state import interrupt_flag
 from fsd_tune.search.progress import SearchProgress
 from fsd_tune.search.resume import ResumeState
-from fsd_tune.search.shape_costs import TrialShapes
 from fsd_tune.search.study import SearchStudy
+from fsd_tune.search.trial_shapes import TrialShapes
 from fsd_tune.search.wandb_logger import WandbSearchLogger
 from fsd_tune.settings.comparing import EQUAL
 from fsd_tune.settings.configuration import distributions

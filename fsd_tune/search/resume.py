@@ -12,8 +12,8 @@ from typing import Any
 from fsd_tune.report.members import chosen_trial
 from fsd_tune.report.results import load
 from fsd_tune.search.kept_students import KeptStudents, Point
-from fsd_tune.search.shape_costs import TrialShapes
 from fsd_tune.search.trial_record import TrialRecord
+from fsd_tune.search.trial_shapes import TrialShapes
 from fsd_tune.settings.configuration import picked
 from fsd_tune.settings.judging import JUDGE_BY
 from fsd_tune.settings.loader import Settings

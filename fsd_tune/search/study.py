@@ -19,8 +19,8 @@ from fsd_tune.search import study_file
 from fsd_tune.search.end_rules import EndRule, EndRules
 from fsd_tune.search.equal_methods import EqualMethods, new_suggester
 from fsd_tune.search.samplers import Suggester
-from fsd_tune.search.shape_costs import TrialShapes
 from fsd_tune.search.trial_record import OPTUNA_STATES, TrialRecord, final_score, frozen_trial
+from fsd_tune.search.trial_shapes import TrialShapes
 from fsd_tune.settings.configuration import sample
 from fsd_tune.settings.loader import Settings
 from fsd_tune.storage.layout import TrialState

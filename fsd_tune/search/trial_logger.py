@@ -23,7 +23,7 @@ from fsd_tune.search.ending import SAVED, Ending
 from fsd_tune.search.kept_students import KeptStudents, Point
 from fsd_tune.search.progress import SearchProgress
 from fsd_tune.search.searcher import StudySearcher, state_at_end
-from fsd_tune.search.shape_costs import TrialShapes
+from fsd_tune.search.trial_shapes import TrialShapes
 from fsd_tune.search.wandb_logger import WandbSearchLogger
 from fsd_tune.settings.judging import JUDGE_BY, judge
 from fsd_tune.storage import artifacts, checkpoints, files, layout

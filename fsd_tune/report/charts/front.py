@@ -56,15 +56,10 @@ def chart(results: Results) -> Chart:
     )
     if _has_widths(front):
         caption += " The labels are layers × width."
-    teacher = teacher_score(results)
-    if teacher is not None:
-        line = {"color": GREY, "width": 1, "dash": "dash"}
-        figure.add_hline(teacher, line=line, annotation={"text": "teacher", "xanchor": "left", "x": 0})
+    if teacher_score(results) is not None:
+        add_teacher(figure, results)
         caption += " The dashed line is the teacher's score."
-    limit = ((results.settings.get("search") or {}).get("limits") or {}).get(front.axis)
-    if limit is not None:
-        line = {"color": AMBER, "width": 1.5, "dash": "dot"}
-        figure.add_vline(limit, line=line, annotation=_at_the_bottom(f"limit {limit:g}"))
+    if add_limit(figure, results, front.axis, AMBER):
         caption += " The dotted line is the limit, beyond which no shape is trained."
     figure.update_xaxes(title=axis_title(front.axis, results.summary.shapes), rangemode="tozero")
     figure.update_yaxes(title=label(results))
@@ -81,8 +76,35 @@ def _labels(front: Front) -> list[str]:
     return [f"{cost.layers} × {cost.width}" if _has_widths(front) else cost.text for cost in costs]
 
 
-def _at_the_bottom(text: str) -> dict[str, Any]:
-    return {"text": text, "yref": "paper", "y": 0, "yanchor": "bottom", "xanchor": "right", "xshift": -2}
+def add_teacher(figure: go.Figure, results: Results) -> None:
+    """Add a dashed line at the teacher's score.
+
+    Args:
+        figure: the chart, which is changed in place.
+        results: the results of the search, whose teacher's score is known.
+    """
+    line = {"color": GREY, "width": 1, "dash": "dash"}
+    figure.add_hline(teacher_score(results), line=line, annotation={"text": "teacher", "xanchor": "left", "x": 0})
+
+
+def add_limit(figure: go.Figure, results: Results, axis: str, colour: str) -> bool:
+    """Add a dotted line at the limit of a cost, if the search has one.
+
+    Args:
+        figure: the chart, which is changed in place.
+        results: the results of the search.
+        axis: the cost.
+        colour: the colour of the line.
+
+    Returns:
+        Whether the search has a limit of this cost.
+    """
+    limit = ((results.settings.get("search") or {}).get("limits") or {}).get(axis)
+    if limit is None:
+        return False
+    text = {"text": f"limit {limit:g}", "yref": "paper", "y": 0, "yanchor": "bottom", "xanchor": "right", "xshift": -2}
+    figure.add_vline(limit, line={"color": colour, "width": 1.5, "dash": "dot"}, annotation=text)
+    return True
 
 
 def member_rows(results: Results, front: Front) -> pd.DataFrame:
