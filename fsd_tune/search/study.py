@@ -144,7 +144,7 @@ class SearchStudy:
         trial = self.trials[number]
         trial.state = state
         score = self._score(trial)
-        self._rules.ended(score, self.trials)
+        self._rules.ended(trial, self.trials)
         with quiet_optuna():
             self.study.tell(self._running.pop(number), values=score, state=OPTUNA_STATES[state])
 
