@@ -24,7 +24,7 @@ def nondominated(points: Points) -> NDArray[np.bool_]:
     Returns:
         bool [points].
     """
-    return ~_dominates(points).any(axis=0)
+    return np.asarray(~_dominates(points).any(axis=0))
 
 
 def ranks(points: Points) -> NDArray[np.int64]:

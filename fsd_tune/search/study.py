@@ -88,7 +88,8 @@ class SearchStudy:
             self._waiting[number] = trial or TrialRecord({})
             return create_trial(state=OptunaState.WAITING, system_attrs={"fixed_params": {}})
         costs = self._costs(trial.params)
-        return frozen_trial(trial, self._score(trial), trial.state, self._suggester.distributions, costs)
+        distributions = self._suggester.distributions
+        return frozen_trial(trial, self._score(trial), trial.state, distributions, attributes=costs)
 
     def _costs(self, params: Mapping[str, Any]) -> dict[str, float]:
         return {} if self._shapes is None else self._shapes.costs(params)
@@ -154,7 +155,7 @@ class SearchStudy:
         trial = self.trials[number]
         trial.state = state
         score = self._score(trial)
-        self._rules.ended(score, self.trials)
+        self._rules.ended(trial, self.trials)
         with quiet_optuna():
             self.study.tell(self._running.pop(number), values=score, state=OPTUNA_STATES[state])
 

@@ -23,7 +23,8 @@ def dominates(one, other):
 
 
 def slow_ranks(points):
-    left, found, rank = set(range(len(points))), {}, 0
+    left, rank = set(range(len(points))), 0
+    found: dict[int, int] = {}
     while left:
         front = {i for i in left if not any(dominates(points[j], points[i]) for j in left)}
         found |= dict.fromkeys(front, rank)
@@ -53,7 +54,8 @@ def test_hypervolume_is_the_union_of_boxes():
     generator = np.random.default_rng(1)
     for objectives in (1, 2, 3, 4):
         for number in (0, 1, 2, 9):
-            for points in (generator.normal(size=(number, objectives)), generator.integers(0, 4, (number, objectives))):
+            for kind in (generator.normal(size=(number, objectives)), generator.integers(0, 4, (number, objectives))):
+                points = kind.astype(float)
                 reference = np.full(objectives, 0.5)
                 assert hypervolume(points, reference) == pytest.approx(union_of_boxes(points, reference), abs=1e-12)
 

@@ -55,7 +55,7 @@ def test_members_are_those_that_no_other_beats(tmp_path):
                 expected.add(row["number"])
         front = front_of(results)
         assert front is not None and {member.number for member in front.members} == expected
-        latencies = [member.cost.latency_ms for member in front.members]
+        latencies = [member.cost.latency_ms or 0.0 for member in front.members]
         assert latencies == sorted(latencies)
         assert len(front.others) == len(rows) - len(expected)
 
@@ -81,7 +81,8 @@ def test_what_is_chosen(folder, pick, number):
     settings["search"]["pick"] = {"within": pick.within} if isinstance(pick, Within) else pick
     (folder / "settings.yaml").write_text(yaml.safe_dump(settings))
     again = load(folder)
-    assert chosen_trial(again)["number"] == number
+    chosen = chosen_trial(again)
+    assert chosen is not None and chosen["number"] == number
     assert summary.summary_document(again)["best"]["trial"] == number
     front = front_of(again)
     assert front is not None and front.is_fallback == (pick == Within(within=0.1))

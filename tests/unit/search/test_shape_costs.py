@@ -17,7 +17,7 @@ from fsd_tune.settings.loader import Settings
 from fsd_tune.storage.search_summary import ShapesSummary
 from tests.helpers import result_folders, tiny
 
-COSTS = {(2, None): 3.0, (3, None): 4.5, (4, None): 9.0}
+COSTS: dict[tuple[int, int | None], float] = {(2, None): 3.0, (3, None): 4.5, (4, None): 9.0}
 SHAPES = ShapesSummary.model_validate(result_folders.shapes(COSTS))
 
 
