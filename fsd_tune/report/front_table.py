@@ -91,7 +91,8 @@ def smallest_text(front: Front) -> str:
             f"({nearest.cost.text}), is {nearest.loses:.1f} points below."
         )
     assert smallest.loses is not None
-    side = f"{smallest.loses:.1f} points below" if smallest.loses > 0 else f"{-smallest.loses:.1f} points above"
+    points = f"{abs(smallest.loses):.1f} points"
+    side = "as good as" if points == "0.0 points" else f"{points} {'below' if smallest.loses > 0 else 'above'}"
     return (
         f"The smallest within {POINTS:g} point of the teacher is trial {smallest.number}: {smallest.cost.text}, "
         f"{smallest.cost.size_mb:.1f} MB, {side} it."
