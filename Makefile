@@ -5,7 +5,7 @@ PYTHON ?= $(shell for python in python3.14 python3.13 python3.12 python3.11 pyth
 	  $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null && echo $$python && break; done)
 PIP := .venv/bin/python -m pip --disable-pip-version-check
 
-.PHONY: demo test test-slow docs bench bench-scale bench-growth bench-grouping bench-glue bench-search bench-stopping soak measure-failures check format clean
+.PHONY: demo demo-front test test-slow docs bench bench-scale bench-growth bench-grouping bench-glue bench-search bench-stopping soak measure-failures check format clean
 
 # torch is installed first and by itself: pip then keeps that build (a CPU one where an index offers it).
 .venv/installed: pyproject.toml constraints.txt
@@ -28,8 +28,16 @@ PIP := .venv/bin/python -m pip --disable-pip-version-check
 	@$(PIP) install --quiet --constraint constraints.txt --editable '.[docs]'
 	@touch $@
 
+.venv/installed-onnx: .venv/installed
+	@$(PIP) install --quiet --constraint constraints.txt --editable '.[onnx]'
+	@touch $@
+
 demo: .venv/installed
 	@.venv/bin/fsd-tune demo
+
+# Students of three depths by accuracy and latency, and an int8 file of the chosen one.
+demo-front: .venv/installed-onnx
+	@.venv/bin/fsd-tune demo --front
 
 # Two processes on two cores; a file's tests stay together, for they share what its fixtures have searched.
 SIDE_BY_SIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder

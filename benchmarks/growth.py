@@ -27,9 +27,11 @@ from fsd_tune.search.resume import ResumeState, restore_trials
 from fsd_tune.search.searcher import StudySearcher
 from fsd_tune.search.study import SearchStudy
 from fsd_tune.search.trial_logger import Collaborators, LoggedSearch, TrialLogger
+from fsd_tune.search.trial_shapes import TrialShapes
 from fsd_tune.settings import loader
 from fsd_tune.settings.loader import Settings
 from fsd_tune.storage.experiment_folder import ExperimentFolder
+from fsd_tune.storage.search_summary import ShapesSummary
 from tests.helpers import result_folders
 
 SIZES = (50, 250, 1000, 5000)
@@ -59,7 +61,9 @@ def play(folder: Path, settings: Settings, past: ResumeState, study: SearchStudy
     progress = SearchProgress(Display(quiet=True), 10**6, METRIC, result_folders.REPORTS, [], asha.table)
     progress.add_past(past.trials)
     silent: Any = SimpleNamespace(started=lambda *_: None, reported=lambda *_: None, ended=lambda *_: None)
-    search = LoggedSearch(ExperimentFolder(folder), METRIC, result_folders.REPORTS)
+    search = LoggedSearch(
+        ExperimentFolder(folder), METRIC, result_folders.REPORTS, TrialShapes(settings, ShapesSummary())
+    )
     logger = TrialLogger(search, Collaborators(progress, silent, searcher, asha))
     for index in range(CONTINUED + 1):
         name = f"new-{index}"

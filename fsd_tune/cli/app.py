@@ -40,6 +40,7 @@ _SECTION_PANELS = {
     "memory": "Teacher memory",
     "search": "Search",
     "asha": "Early stopping (ASHA)",
+    "latency": "Latency",
     "resources": "Resources",
     "precision": "Resources",
     "wandb": WANDB,

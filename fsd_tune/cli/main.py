@@ -108,23 +108,31 @@ def validate(
 @verb(SEARCH)
 @options.folder_flag("--folder", "Folder for everything that the demo writes.", default=Path("demo"))
 @option("--input-only", panel=INPUTS, is_flag=True, help="Fetch encoder and sentences, and stop.")
+@option("--front", panel=SEARCH, is_flag=True, help="Search for students that are accurate and fast, and write int8.")
 @options.temp_dir
 @options.quiet
-def demo(*, folder: Path, input_only: bool, temp_dir: Path | None, quiet: bool) -> None:
+def demo(*, folder: Path, input_only: bool, front: bool, temp_dir: Path | None, quiet: bool) -> None:
     """Run the whole job on a small example.
 
-    It fetches an encoder and real sentences, fine-tunes a teacher, searches, and writes the report.
+    It fetches an encoder and real sentences, fine-tunes a teacher, searches, and writes the report. With --front the
+    depth of the student is searched, too, and the chosen student is exported for ONNX Runtime with int8 weights.
     """
     check_outputs({"--folder": folder})
     from fsd_tune.cli import demo_run
+    from fsd_tune.profiling import table
     from fsd_tune.report import summary
 
     with closing(Display(quiet)) as display:
         if input_only:
             print(f"input: {demo_run.fetch_input(folder, display).data.parent}")
             return
-        results = demo_run.run_demo(folder, temp_dir, display)
-    print("\n".join(summary.summary_lines(results)))
+        served: list[str] = []
+        if front:
+            results, exported = demo_run.run_front(folder, temp_dir, display)
+            served = ["", *table.served_lines(exported["size_and_speed"])]
+        else:
+            results = demo_run.run_demo(folder, temp_dir, display)
+    print("\n".join([*summary.summary_lines(results), *served]))
 
 
 def main() -> None:

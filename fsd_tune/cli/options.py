@@ -10,7 +10,7 @@ from fsd_tune.cli.app import INPUTS, OUTPUT, RUNNING, Decorator, TaskFlag, argum
 from fsd_tune.data.text_lines import shorten
 from fsd_tune.errors import InputError
 from fsd_tune.settings.problems import quote_value
-from fsd_tune.settings.schema import MAX_SEED
+from fsd_tune.settings.search_section import MAX_SEED
 from fsd_tune.settings.shipped import find_space
 
 _GLUE = "cola sst2 mrpc qqp stsb mnli qnli rte wnli"

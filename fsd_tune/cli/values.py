@@ -10,7 +10,7 @@ from fsd_tune.cli.errors import Invocation
 from fsd_tune.errors import InputError, ProblemCollector
 from fsd_tune.models.local_checks import model_problems
 from fsd_tune.settings import loader
-from fsd_tune.settings.schema import MAX_SEED
+from fsd_tune.settings.search_section import MAX_SEED
 from fsd_tune.settings.shipped import is_bare_name, unknown_space
 from fsd_tune.storage.outputs import output_problems
 

@@ -14,7 +14,7 @@ from fsd_tune.data import splits
 from fsd_tune.data.splits import Split
 from fsd_tune.errors import InputError
 from fsd_tune.settings.loader import Settings
-from fsd_tune.settings.schema import Holdout
+from fsd_tune.settings.search_section import Holdout
 
 _SEED = 0
 

@@ -103,7 +103,7 @@ def made_in_search(student: Path) -> Path | None:
     Args:
         student: a folder or hub id, given as a path.
     """
-    for folder in list(student.absolute().parents)[:2] if student.is_dir() else []:
+    for folder in list(student.absolute().parents)[:3] if student.is_dir() else []:
         try:
             summary = json_file.read_mapping(folder / layout.SUMMARY)
         except (OSError, ValueError):

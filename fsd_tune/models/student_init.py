@@ -101,19 +101,7 @@ def build_student(student: Student, teacher: ModelInfo, task: Task, seed: int) -
     Raises:
         InputError: the model to start from has fewer layers than the student.
     """
-    source = init_source(student, teacher)
-    assert source is not None, "check_fit finds a teacher without a recorded base"
-    config = load_config(source, **label_config(task))
-    if config.num_hidden_layers < student.layers:
-        raise InputError(
-            f"student.model: {source} has {config.num_hidden_layers} layers, but the student {student.layers}."
-        )
-    shorter = copy.deepcopy(config)
-    if student.start == "random":
-        _use_vocabulary_of(load_config(teacher.path), shorter)
-    layers = _shorten(shorter, student)
-    if student.hidden_size is not None:
-        narrow(shorter, student.hidden_size)
+    source, config, shorter, layers = _configs(student, teacher, task)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = new_model(shorter)
@@ -133,6 +121,39 @@ def build_student(student: Student, teacher: ModelInfo, task: Task, seed: int) -
     if student.freeze_embeddings:
         model.get_input_embeddings().requires_grad_(False)
     return model
+
+
+@transformers_quiet()
+def student_config(student: Student, teacher: ModelInfo, task: Task) -> Any:
+    """Return the transformers configuration of a student. No weight is read or made.
+
+    Args:
+        student: the settings; `model` null means the teacher's recorded base.
+        teacher: describes the teacher.
+        task: gives the head its size and label words.
+
+    Raises:
+        InputError: the model to start from has fewer layers than the student.
+    """
+    return _configs(student, teacher, task)[2]
+
+
+def _configs(student: Student, teacher: ModelInfo, task: Task) -> tuple[str, Any, Any, tuple[int, ...]]:
+    """Return the model that a student starts from, its configuration, the student's, and the layers (0-based)."""
+    source = init_source(student, teacher)
+    assert source is not None, "check_fit finds a teacher without a recorded base"
+    config = load_config(source, **label_config(task))
+    if config.num_hidden_layers < student.layers:
+        raise InputError(
+            f"student.model: {source} has {config.num_hidden_layers} layers, but the student {student.layers}."
+        )
+    shorter = copy.deepcopy(config)
+    if student.start == "random":
+        _use_vocabulary_of(load_config(teacher.path), shorter)
+    layers = _shorten(shorter, student)
+    if student.hidden_size is not None:
+        narrow(shorter, student.hidden_size)
+    return source, config, shorter, layers
 
 
 def _shorten(config: Any, student: Student) -> tuple[int, ...]:

@@ -11,6 +11,8 @@ import pandas as pd
 import yaml
 
 from fsd_tune.errors import InputError, ProblemCollector
+from fsd_tune.report.front_table import front_rows
+from fsd_tune.report.members import front_of
 from fsd_tune.report.methods import method_rows
 from fsd_tune.report.results import Results, load
 from fsd_tune.settings import loader
@@ -82,6 +84,32 @@ class Comparison:
         ]
         return pd.DataFrame(rows)
 
+    def fronts(self) -> pd.DataFrame:
+        """Return a row per member of each search's front: what it scores, loses and costs. Few searches have one."""
+        rows = []
+        for name, results in zip(self.names, self.results, strict=True):
+            front = front_of(results)
+            for row in [] if front is None else front_rows(results, front):
+                rows.append(
+                    {
+                        "search": name,
+                        "student": row.shape,
+                        "trial": row.trial,
+                        "score": row.score,
+                        "points lost": _or_nan(row.loses),
+                        "p50 ms": _or_nan(row.latency_ms),
+                        "times as fast": _or_nan(row.times_as_fast),
+                        "MB": row.size_mb,
+                        "chosen": "yes" if row.chosen else "",
+                    }
+                )
+        return pd.DataFrame(rows).dropna(axis="columns", how="all")
+
+    def latency_conditions(self) -> dict[str, str]:
+        """Return the machine, threads, length and batch of the latencies by the name of the search."""
+        named = zip(self.names, self.results, strict=True)
+        return {name: text for name, results in named if (text := results.summary.shapes.conditions)}
+
     def differing(self) -> list[tuple[str, list[str]]]:
         """Return how the inputs of each later search differ from the first's: its name, and a line per difference."""
         first = self.results[0].summary.identity
@@ -151,8 +179,12 @@ def comparison_lines(compared: Comparison) -> list[str]:
     """
     shown = compared.table()[["search", "best", "median", "confirmed", "trials", "finished", "hours", "steps"]]
     lines = [*(f"note: {remark}" for remark in compared.remarks), *_table_lines(shown)]
-    by_method = compared.methods()
-    return lines + (["", "methods of one search:", *_table_lines(by_method)] if len(by_method) else [])
+    by_method, fronts = compared.methods(), compared.fronts()
+    lines += ["", "methods of one search:", *_table_lines(by_method)] if len(by_method) else []
+    if len(fronts):
+        lines += ["", "which student fits (a point is a hundredth of the metric):", *_table_lines(fronts)]
+        lines += [f"latency of {name}: {text}" for name, text in compared.latency_conditions().items()]
+    return lines
 
 
 def _table_lines(table: pd.DataFrame) -> list[str]:
@@ -166,8 +198,8 @@ def comparison_document(compared: Comparison) -> dict[str, Any]:
         compared: the searches.
 
     Returns:
-        `metric`; `searches` and `methods`, the rows of the tables with None for missing values; `remarks`; and
-        `differing`, lines by the name of a search.
+        `metric`; `searches`, `methods` and `fronts`, the rows of the tables with None for missing values; `latency`,
+        how it was measured by the name of a search; `remarks`; and `differing`, lines by the name of a search.
     """
 
     def records(table: pd.DataFrame) -> list[dict[Any, Any]]:
@@ -178,6 +210,8 @@ def comparison_document(compared: Comparison) -> dict[str, Any]:
         "metric": compared.metric,
         "searches": records(compared.table()),
         "methods": records(compared.methods()),
+        "fronts": records(compared.fronts()),
+        "latency": compared.latency_conditions(),
         "remarks": list(compared.remarks),
         "differing": dict(compared.differing()),
     }

@@ -8,9 +8,23 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from fsd_tune.report import html_report, page
-from fsd_tune.report.charts.base import ACCENT, AMBER, BLUE, GREY, PINK, RED, VIOLET, Chart, guarded, styled
+from fsd_tune.report.charts import front
+from fsd_tune.report.charts.base import (
+    ACCENT,
+    AMBER,
+    BLUE,
+    GREY,
+    PINK,
+    RED,
+    VIOLET,
+    Chart,
+    guarded,
+    styled,
+    teacher_score,
+)
 from fsd_tune.report.compare import Comparison
 from fsd_tune.report.importances import FEWEST, importances
+from fsd_tune.report.members import LATENCY, front_of
 from fsd_tune.report.pictures import Picture, data_uri
 from fsd_tune.report.results import Results
 from fsd_tune.report.study_db import UndrawableError
@@ -52,6 +66,7 @@ def charts(compared: Comparison) -> dict[str, Chart]:
         compared: the searches.
     """
     makers: list[tuple[str, str, Callable[[], Chart]]] = [
+        *([("front", front.TITLE, lambda: _fronts(compared))] if len(compared.fronts()) else []),
         ("importances", "Importances side by side", lambda: _importances(compared)),
         ("parallel", "Parallel coordinates", lambda: _parallel(compared)),
     ]
@@ -65,6 +80,52 @@ def _finished(results: Results) -> pd.DataFrame:
 def _named(compared: Comparison) -> list[tuple[str, str]]:
     """Return each search's name, safe in plotly's labels, and its colour."""
     return [(html.escape(name), _COLOURS[i % len(_COLOURS)]) for i, name in enumerate(compared.names)]
+
+
+def _fronts(compared: Comparison) -> Chart:
+    """Draw the finished trials of the searches with several shapes by cost and score, with a line along each front."""
+    found = [
+        (results, front_of(results), *named) for results, named in zip(compared.results, _named(compared), strict=True)
+    ]
+    fronts = [(results, members, name, colour) for results, members, name, colour in found if members is not None]
+    axis, remark = fronts[0][1].axis, ""
+    conditions = compared.latency_conditions()
+    if any(members.axis != axis for _, members, _, _ in fronts):
+        axis, remark = (
+            "parameters",
+            " The searches were after different costs, so the axis is the number of parameters.",
+        )
+    elif axis == LATENCY and len(set(conditions.values())) > 1:
+        axis = "parameters"
+        measured = "; ".join(f"{name}: {text}" for name, text in conditions.items())
+        remark = f" Their latencies cannot be compared ({measured}), so the axis is the number of parameters."
+    elif axis == LATENCY:
+        remark = f" Latency: median, {next(iter(conditions.values()))}."
+    largest = max(results.trials["size_mb"].max() for results, *_ in fronts)
+    figure = go.Figure()
+    for results, members, name, colour in fronts:
+        if len(members.others):
+            figure.add_scatter(
+                **front.dots(members.others, axis, largest), marker_color=colour, opacity=_FAINT, showlegend=False
+            )
+        rows = front.member_rows(results, members).sort_values(axis)
+        figure.add_scatter(
+            **front.dots(rows, axis, largest) | {"mode": "lines+markers"}, marker_color=colour, name=name,
+            line={"color": colour, "width": 1.5, "shape": "hv"},
+        )  # fmt: skip
+        front.add_limit(figure, results, axis, colour)
+    caption = (
+        "Each dot is a finished trial, coloured by its search, and its area the size of the student. A line joins the "
+        "students of a search that no other one of it beats; the line further up and to the left is the better front."
+    )
+    teachers = {teacher_score(results) for results, *_ in fronts}
+    if len(teachers) == 1 and None not in teachers:
+        front.add_teacher(figure, fronts[0][0])
+        caption += " The dashed line is the teacher's score."
+    figure.update_xaxes(title=front.axis_title(axis, fronts[0][0].summary.shapes), rangemode="tozero")
+    figure.update_yaxes(title=html.escape(compared.metric.replace("_", " ")))
+    figure.update_layout(showlegend=True, legend={"itemsizing": "constant"})
+    return Chart("front", front.TITLE, caption + remark, styled(figure), height=440)
 
 
 def _importances(compared: Comparison) -> Chart:
@@ -145,6 +206,8 @@ def _page(compared: Comparison, curves: Picture) -> str:
         columns=list(table.columns),
         rows=table.to_dict("records"),
         methods=compared.methods().to_dict("records"),
+        fronts=compared.fronts().to_dict("records"),
+        conditions=compared.latency_conditions(),
         differing=compared.differing(),
         metric=compared.metric.replace("_", " "),
     )

@@ -18,7 +18,9 @@ from fsd_tune.report.again import distill_command
 from fsd_tune.report.charts import charts
 from fsd_tune.report.confirmation import figure, interval
 from fsd_tune.report.cost import cost_of
+from fsd_tune.report.front_table import chosen_text, front_rows, smallest_text
 from fsd_tune.report.intervals import mean_interval
+from fsd_tune.report.members import chosen_trial, front_of
 from fsd_tune.report.pictures import analysis_pictures
 from fsd_tune.report.results import STATES, Results, load
 from fsd_tune.storage import artifacts, layout
@@ -28,6 +30,8 @@ from fsd_tune.storage.search_summary import SearchSummary
 __all__ = ["Fact", "Results", "distill_command", "leaderboard", "load", "write_report"]
 
 _NOTHING = "–"
+# The costs that the leaderboard shows; `leaderboard.csv` has all.
+_SHOWN_COSTS = ("latency_ms", "size_mb")
 
 
 @dataclass(frozen=True)
@@ -84,9 +88,10 @@ def write_report(source: Results | Path | str) -> Path:
 
 def _page(results: Results) -> str:
     digits = _score_digits(results)
-    best, trials = results.best, results.trials
+    best, trials, front = chosen_trial(results), results.trials, front_of(results)
     varied = [name for name in results.hyperparameters if trials[name].nunique(dropna=False) > 1]
     same = [name for name in results.hyperparameters if name not in varied]
+    varied = [name for name in _SHOWN_COSTS if name in trials and trials[name].nunique() > 1] + varied
     return page.render(
         "report_template.html",
         charts(results),
@@ -99,9 +104,14 @@ def _page(results: Results) -> str:
         metric=results.metric.replace("_", " "),
         score=lambda number: _NOTHING if _missing(number) else _signed(f"{number:.{digits}f}"),
         best=best,
+        error=results.error_of(best),
+        front=front,
+        front_rows=[] if front is None else front_rows(results, front),
+        front_texts=[] if front is None else [chosen_text(results, front), smallest_text(front)],
+        models=_models(results, best),
         best_configuration=[] if best is None else _configuration(best, results.hyperparameters),
         command=None if best is None else distill_command(results, best),
-        facts=_facts(results, digits),
+        facts=_facts(results, best, digits),
         rows=leaderboard(results).to_dict("records"),
         methods=methods.method_rows(results),
         methods_remark=methods.remark(results),
@@ -118,10 +128,10 @@ def _page(results: Results) -> str:
     )
 
 
-def _facts(results: Results, digits: int) -> list[Fact]:
+def _facts(results: Results, best: "pd.Series[Any] | None", digits: int) -> list[Fact]:
     """Return the figures of the headline, in the page's order."""
     return [
-        *_teacher(results, digits),
+        *_teacher(results, best, digits),
         *_so_far(results, digits),
         *_confirmed(results.confirmation, digits),
         *_on_dev(results.summary, digits),
@@ -131,8 +141,8 @@ def _facts(results: Results, digits: int) -> list[Fact]:
     ]
 
 
-def _teacher(results: Results, digits: int) -> list[Fact]:
-    teacher, best = results.summary.teacher, results.best
+def _teacher(results: Results, best: "pd.Series[Any] | None", digits: int) -> list[Fact]:
+    teacher = results.summary.teacher
     if not teacher:
         return []
     score = teacher.score
@@ -142,6 +152,14 @@ def _teacher(results: Results, digits: int) -> list[Fact]:
         side = "student ahead" if difference > 0 else "student behind" if difference < 0 else "equal"
         facts.append(Fact("Student minus teacher", _signed(f"{difference:+.{digits}f}"), side))
     return facts
+
+
+def _models(results: Results, best: "pd.Series[Any] | None") -> list[dict[str, Any]]:
+    """Return size and speed of the best student and of the teacher, a row each; empty before the search's end."""
+    models, teacher = results.summary.models.models or {}, results.summary.teacher.score
+    scores = {"student": None if best is None else float(best["score"]), "teacher": teacher}
+    nothing = dict.fromkeys(("parameters", "size_mb", "flops", "p50_ms", "p90_ms"))
+    return [{"name": name, "score": scores.get(name)} | nothing | figures for name, figures in models.items()]
 
 
 def _so_far(results: Results, digits: int) -> list[Fact]:
@@ -211,8 +229,11 @@ def _inputs(summary: SearchSummary) -> list[Fact]:
     train, selection = summary.train_examples, summary.selection_examples
     remark = "" if selection is None else f"{selection:,} to select on ({_select_on(summary)})"
     facts.append(Fact("Training examples", _NOTHING if train is None else f"{train:,}", remark))
-    if summary.student.layers:
-        facts.append(Fact("Student", _plural(summary.student.layers, "layer"), summary.precision or ""))
+    layers = summary.student.layers
+    if isinstance(layers, list):
+        facts.append(Fact("Students", f"{', '.join(map(str, sorted(layers)))} layers", summary.precision or ""))
+    elif layers:
+        facts.append(Fact("Student", _plural(layers, "layer"), summary.precision or ""))
     return facts
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fsd_tune.report.members import chosen_trial
 from fsd_tune.report.results import Results
 from fsd_tune.storage import layout
 
@@ -68,7 +69,7 @@ def _picture(path: Path, title: str, caption: Callable[[], str]) -> Picture:
 
 def _analysed_student(results: Results) -> str:
     """Return a sentence that names the analysed student if it is no longer the best one."""
-    trial, best = results.analysis["student"].get("trial"), results.best
+    trial, best = results.analysis["student"].get("trial"), chosen_trial(results)
     if trial is None or best is None or trial == best["number"]:
         return ""
     return (

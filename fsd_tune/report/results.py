@@ -14,9 +14,11 @@ import pandas as pd
 
 from fsd_tune.data.metrics import standard_error
 from fsd_tune.errors import InputError
+from fsd_tune.report.trial_costs import COST_COLUMNS, costs_of_trials
 from fsd_tune.report.trial_files import Reader, Trial, last_number, newest_of_each, trials_in
 from fsd_tune.settings.judging import JUDGES, judge
 from fsd_tune.settings.methods import HYPERPARAMETERS
+from fsd_tune.settings.shapes import SHAPE
 from fsd_tune.storage import layout
 from fsd_tune.storage.layout import TrialState
 from fsd_tune.storage.open_folder import open_for_reading
@@ -61,8 +63,10 @@ class Results:
             interrupted), `score` (judged), `last` and `best` (over its reports), `reports` (their number), `steps`
             (optimiser steps taken), `steps_total` (of the whole trial; NaN before its first report), `train_seconds`,
             `evaluation_seconds`, `reason` (why it stopped or failed), `origin` (the trial of an earlier search whose
-            configuration it has; else empty), `folder` (below `results/`), then `method` and one column per
-            hyperparameter, NaN or None if the trial does not use it.
+            configuration it has; else empty), `folder` (below `results/`), then `method`, a column for each of
+            `layers`, `start` and `hidden_size` (None for the teacher's) that is searched, and one column per
+            hyperparameter, NaN or None if the trial does not use it. If the search measured its shapes, `shape` (in
+            words), `latency_ms`, `parameters`, `size_mb` and `flops` precede `method`.
         reports: one row per evaluation, by trial and report: `trial` (its number), `report` (from 1), then every
             scalar of the trial's `reports.jsonl`.
         settings: the resolved settings.
@@ -100,7 +104,7 @@ class Results:
     @property
     def hyperparameters(self) -> list[str]:
         """The columns of `trials` that hold the configuration, `method` first."""
-        return [name for name in self.trials.columns if name not in _TRIAL_COLUMNS]
+        return [name for name in self.trials.columns if name not in _TRIAL_COLUMNS and name not in COST_COLUMNS]
 
     @property
     def best(self) -> "pd.Series[Any] | None":
@@ -126,10 +130,16 @@ class Results:
     @property
     def standard_error(self) -> float | None:
         """The best score's standard error over the examples that select; None without a finished trial."""
+        return self.error_of(self.best)
+
+    def error_of(self, trial: "pd.Series[Any] | None") -> float | None:
+        """Return the standard error of a trial's score over the examples that select; None if it is not known.
+
+        Args:
+            trial: a row of `trials`; None for no trial.
+        """
         examples = self.summary.selection_examples
-        if self.best is None or not examples:
-            return None
-        return standard_error(self.metric, float(self.best["score"]), examples)
+        return None if trial is None or not examples else standard_error(self.metric, float(trial["score"]), examples)
 
     @property
     def saved(self) -> dict[str, float]:
@@ -262,6 +272,9 @@ def load(folder: Path | str, described: bool = False, judge_by: str | None = Non
     for trial in newest_of_each(list(trials_in(reader)), reader):
         trials.append(_row(trial, summary, judge_by))
         reports += [{"trial": trial.number, **report} for report in trial.reports]
+    configs = [{name: trial[name] for name in trial if name not in _TRIAL_COLUMNS} for trial in trials]
+    costs = costs_of_trials(configs, settings, summary.shapes)
+    trials = [trial | cost for trial, cost in zip(trials, costs, strict=True)]
     if trials and not summary.metric:
         reader.problem(folder / layout.SUMMARY, "is missing or has no metric, so the trials' scores are unknown")
     # Searches downloaded from W&B have neither settings nor command.
@@ -320,8 +333,12 @@ def _trial_frame(rows: list[dict[str, Any]], settings: dict[str, Any], lower_is_
         return 2, 0, 0, row["number"]
 
     space = settings.get("space")
-    names = ["method", *HYPERPARAMETERS, *(space if isinstance(space, dict) else ())]
+    costs = {name: kind for name, kind in COST_COLUMNS.items() if any(name in row for row in rows)}
+    names = ["method", *SHAPE, *HYPERPARAMETERS, *(space if isinstance(space, dict) else ())]
     used = [name for name in dict.fromkeys(names) if name not in _TRIAL_COLUMNS and any(name in row for row in rows)]
     rows = sorted(rows, key=rank)
-    frame = pd.DataFrame(rows, columns=[*_TRIAL_COLUMNS, *used])
-    return frame.astype(_TRIAL_COLUMNS)
+    frame = pd.DataFrame(rows, columns=[*_TRIAL_COLUMNS, *costs, *used])
+    if "hidden_size" in used:
+        # With numbers and None, pandas would make it a column of floats.
+        frame["hidden_size"] = pd.Series([row.get("hidden_size") for row in rows], dtype=object)
+    return frame.astype(_TRIAL_COLUMNS | costs)

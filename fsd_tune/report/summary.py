@@ -12,6 +12,8 @@ from fsd_tune.report import methods, origins
 from fsd_tune.report.again import distill_command
 from fsd_tune.report.confirmation import one_line
 from fsd_tune.report.cost import cost_of
+from fsd_tune.report.front_table import front_document, front_lines
+from fsd_tune.report.members import chosen_trial, pick_words
 from fsd_tune.report.results import STATES, Results
 from fsd_tune.storage import layout
 from fsd_tune.storage.layout import TrialState
@@ -27,7 +29,7 @@ def summary_lines(results: Results, output: str | Path | None = None) -> list[st
     """
     summary = results.summary
     saved = results.saved
-    best = results.best
+    best = chosen_trial(results)
     folder = results.folder
     # Early in a search, or after an early kill, most of the summary is missing.
     name, state = summary.name or folder.resolve().name, summary.state or "state unknown"
@@ -37,10 +39,11 @@ def summary_lines(results: Results, output: str | Path | None = None) -> list[st
         out.append("  best student    none: no trial has finished")
     else:
         configuration = {name: best[name] for name in results.hyperparameters if _present(best[name])}
-        error = results.standard_error
+        error = results.error_of(best)
         spread = f" (standard error {error:.4f})" if error is not None else ""
+        why = f" (search.pick: {pick_words(results)})" if "shape" in results.trials and pick_words(results) else ""
         out += [
-            f"  best student    {results.metric} {best['score']:.4f}{spread}, trial {best['number']}",
+            f"  best student    {results.metric} {best['score']:.4f}{spread}, trial {best['number']}{why}",
             f"                  {short(configuration)}",
         ]
     leader = _unfinished_leader(results)
@@ -70,6 +73,7 @@ def summary_lines(results: Results, output: str | Path | None = None) -> list[st
         examples = f"{dev.examples} examples, which selected nothing"
         out.append(f"  on dev          {results.metric} {dev.score:.4f} ({examples})")
     out += [f"  {line}" for line in _side_by_side(results)]
+    out += [f"  {line}" for line in front_lines(results)]
     counts = ", ".join(f"{int(saved[state])} {state}" for state in STATES[:3] if saved[state])
     requested = f" of {summary.trials}" if summary.trials else ""
     out.append(
@@ -117,7 +121,7 @@ def summary_document(results: Results) -> dict[str, Any]:
     Args:
         results: the results of the search.
     """
-    best, summary = results.best, results.summary
+    best, summary = chosen_trial(results), results.summary
     return {
         "output": str(results.folder),
         "state": summary.state,
@@ -142,6 +146,8 @@ def summary_document(results: Results) -> dict[str, Any]:
         "dev": summary.dev.as_json(),
         "teacher": summary.teacher.as_json(),
         "models": summary.models.as_json(),
+        "shapes": summary.shapes.as_json(),
+        "front": front_document(results),
         "trials": results.saved,
         "teacher_passes": summary.memory.passes,
         "wall_seconds": summary.wall_seconds,
@@ -150,7 +156,7 @@ def summary_document(results: Results) -> dict[str, Any]:
 
 def _side_by_side(results: Results) -> list[str]:
     """Return the table of the best student and the teacher; empty before the search's end."""
-    summary, best = results.summary, results.best
+    summary, best = results.summary, chosen_trial(results)
     if not summary.models.models or best is None:
         return []
     scores = {"student": float(best["score"])}

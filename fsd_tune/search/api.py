@@ -26,13 +26,14 @@ from fsd_tune.settings import loader
 from fsd_tune.settings.judging import JUDGE_BY
 from fsd_tune.settings.methods import USES_TEACHER
 from fsd_tune.settings.overrides import flag_of
-from fsd_tune.storage import layout, open_folder
+from fsd_tune.storage import artifacts, layout, open_folder
 from fsd_tune.storage.layout import TrialState
 from fsd_tune.storage.search_summary import SearchSummary
 
 # Settings that may change when a search is resumed. All settings of `resources` and `wandb` may change, too.
 RESUMABLE = (
     "search.trials", "search.time_budget", "search.stop_after_stalled", "search.stop_when", "search.price_per_hour",
+    "search.pick",
 )  # fmt: skip
 
 
@@ -53,7 +54,8 @@ def run_search(
             of `inputs` and `options`.
 
     Returns:
-        The results of all trials. `Results.best` is the best finished trial; its student is in `output/best`.
+        The results of all trials. `Results.best` is the best finished trial; its student is in `output/best`, unless
+        `search.pick` chooses another.
 
     Raises:
         InputError: the inputs have problems. It names all that were found before work started.
@@ -206,7 +208,7 @@ def _rule_that_ended(plan: SearchPlan, past: ResumeState) -> EndRule | None:
     if not past.trials:
         return None
     examples = (plan.inputs.task.metric, len(plan.spec.dev))
-    return EndRules(plan.settings, past.trials, new_suggester(plan.settings), examples).rule
+    return EndRules(plan.settings, past.trials, new_suggester(plan.settings, costs=plan.costs), examples).rule
 
 
 def _conclude_again(plan: SearchPlan, past: ResumeState, rule: EndRule | None, options: RunOptions) -> Results:
@@ -216,7 +218,11 @@ def _conclude_again(plan: SearchPlan, past: ResumeState, rule: EndRule | None, o
     ending = budget.ended_by(plan.settings, len(past.trials), len(past.trials) - past.ended, rule)
     ending = ending if ending["not_run"] else summary.ended_by.as_json() or ending
     summary.update(state="done", identity=plan.identity, inputs=plan.given, ended_by=ending, judge_by=JUDGE_BY)
+    if plan.shapes:
+        summary.update(shapes=plan.shapes)
     summary.write(folder)
+    # `search.pick` may have changed, which the results are read with.
+    artifacts.write_text(folder / layout.SETTINGS, loader.dump(plan.settings))
     tracker = WandbSearchLogger(plan.settings.wandb, folder, summary, options.shown())
     results = load(folder)
     with explained_interrupt(plan.experiment.name) as missing:

@@ -1,14 +1,18 @@
 """ASHA as a Ray Tune scheduler that remembers which trials it stopped and continues from earlier trials.
 
-Trials are judged among all others, or among those of their method if the methods are compared equally.
+Trials are judged among all others, or among those of their method if the methods are compared equally. With costs
+among the objectives they are judged by front, so that a cheap trial has to be good for its cost only.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
+from fsd_tune.report.front import crowding, ranks
+from fsd_tune.search.costs import TrialCosts
 from fsd_tune.search.driver_only import DriverOnly
 from fsd_tune.search.progress import Rung
 from fsd_tune.search.trial_record import TrialRecord
@@ -53,6 +57,7 @@ class ResumableAsha(DriverOnly, AsyncHyperBandScheduler):  # type: ignore[misc]
         reduction_factor: float,
         past: Mapping[int, TrialRecord],
         methods: Sequence[str] = (),
+        costs: TrialCosts | None = None,
     ) -> None:
         """Create the scheduler.
 
@@ -63,6 +68,7 @@ class ResumableAsha(DriverOnly, AsyncHyperBandScheduler):  # type: ignore[misc]
             reduction_factor: 1/reduction_factor of the trials continue at each rung.
             past: trials of an earlier part of the search, by number.
             methods: methods with rungs of their own; empty if all trials share the same.
+            costs: the costs of the trials; None if the score is the only objective.
         """
         groups = tuple(methods) or (_ALL,)
         super().__init__(
@@ -75,6 +81,9 @@ class ResumableAsha(DriverOnly, AsyncHyperBandScheduler):  # type: ignore[misc]
             brackets=len(groups),
         )
         self.stopped: dict[str, int] = {}
+        self._costs = costs if costs and costs.names else None
+        if self._costs:
+            self._brackets = [_FrontBracket(reduction_factor) for _ in groups]
         self._own_bracket = dict(zip(groups, self._brackets, strict=True))
         # The reports at which trials of each group were stopped.
         self._stops: dict[str, list[int]] = {group: [] for group in groups}
@@ -84,11 +93,16 @@ class ResumableAsha(DriverOnly, AsyncHyperBandScheduler):  # type: ignore[misc]
             # judge trials at other reports than `rungs` returns, so replace them.
             own_rungs = [(rung, _past_values(rung, own)) for rung in rungs(grace, reduction_factor, reports)]
             bracket._rungs = own_rungs[::-1]
+            if self._costs:
+                bracket.costs |= {_past_id(number): self._costs.of(trial.params) for number, trial in own.items()}
             stopped = [trial for trial in own.values() if trial.state == TrialState.STOPPED]
             self._stops[group] += [max(trial.values, default=0) for trial in stopped]
 
     def table(self) -> list[Rung]:
-        """Return the values, cutoff and stopped trials of each rung, the first rung of each group first."""
+        """Return the values, cutoff and stopped trials of each rung, the first rung of each group first.
+
+        With several objectives no single value decides, so the cutoffs are NaN.
+        """
         table = []
         for group, bracket in self._own_bracket.items():
             for rung, recorded in reversed(bracket._rungs):
@@ -107,7 +121,10 @@ class ResumableAsha(DriverOnly, AsyncHyperBandScheduler):  # type: ignore[misc]
             tune_controller: Tune's controller.
             trial: the trial.
         """
-        self._trial_info[trial.trial_id] = self._own_bracket[self._group(trial)]
+        bracket = self._own_bracket[self._group(trial)]
+        self._trial_info[trial.trial_id] = bracket
+        if self._costs:
+            bracket.costs[trial.trial_id] = self._costs.of(trial.config["config"])
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Return ASHA's decision, and record the report if the trial is to stop.
@@ -153,10 +170,61 @@ class ResumableAsha(DriverOnly, AsyncHyperBandScheduler):  # type: ignore[misc]
                 recorded.pop(trial.trial_id, None)
 
 
+class _FrontBracket:
+    """Rungs that judge by score and costs, in the place of Ray's, which judge by one value.
+
+    The trials at a rung are ordered by non-dominated rank, and those of one rank by crowding distance, the loneliest
+    first, as in NSGA-II. A trial goes on if it is among the first 1/reduction_factor. Syne Tune's MOASHA (Schmucker et
+    al., "Multi-objective Asynchronous Successive Halving", 2021, arXiv 2106.12639) orders a rank by an epsilon-net
+    instead.
+
+    Args:
+        reduction_factor: 1/reduction_factor of the trials continue at each rung.
+
+    Attributes:
+        costs: the costs of each trial, by Tune's id or `_past_id`; lower is better.
+    """
+
+    def __init__(self, reduction_factor: float) -> None:
+        self.costs: dict[str, tuple[float, ...]] = {}
+        self._factor = reduction_factor
+        self._rungs: list[tuple[int, dict[str, float]]] = []  # as Ray's: the last rung first
+
+    def cutoff(self, recorded: Mapping[Any, float]) -> float:
+        return math.nan
+
+    def debug_str(self) -> str:
+        return "judged by front: " + ", ".join(f"{rung}: {len(recorded)}" for rung, recorded in self._rungs)
+
+    def on_result(self, trial: Any, cur_iter: int, cur_rew: float) -> str:
+        for rung, recorded in self._rungs:
+            if cur_iter >= rung and trial.trial_id not in recorded:
+                recorded[trial.trial_id] = cur_rew
+                return str(TrialScheduler.CONTINUE if self._goes_on(trial.trial_id, recorded) else TrialScheduler.STOP)
+        return str(TrialScheduler.CONTINUE)
+
+    def _goes_on(self, trial_id: str, recorded: Mapping[str, float]) -> bool:
+        finite = [known for known, value in recorded.items() if math.isfinite(value)]
+        if trial_id not in finite:
+            return True
+        points = np.asarray([[recorded[known], *(-cost for cost in self.costs[known])] for known in finite])
+        rank = ranks(points)
+        own = finite.index(trial_id)
+        before = int((rank < rank[own]).sum())
+        members = np.flatnonzero(rank == rank[own])
+        distances = crowding(points[members])
+        before += int((distances > distances[members == own]).sum())
+        return before < len(finite) / self._factor
+
+
+def _past_id(number: int) -> str:
+    return f"past-{number}"
+
+
 def _past_values(rung: int, past: Mapping[int, TrialRecord]) -> dict[str, float]:
     """Return the values of earlier trials at a rung."""
     return {
-        f"past-{number}": trial.values[rung]
+        _past_id(number): trial.values[rung]
         for number, trial in past.items()
         if trial.state in _COUNTED_AT_RUNGS and rung in trial.values
     }

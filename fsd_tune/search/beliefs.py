@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
 
+from fsd_tune.search.costs import TrialCosts
 from fsd_tune.search.trial_record import TrialRecord, final_score, frozen_trial
 from fsd_tune.storage.known_trials import study_of
 from fsd_tune.storage.layout import TrialState
@@ -124,10 +125,13 @@ class BeliefStudies:
 
     Args:
         distributions: of all searched parameters.
+        costs: the costs of the trials. Those that are objectives are exact for each trial; None for the score alone.
     """
 
-    def __init__(self, distributions: Mapping[str, BaseDistribution]) -> None:
+    def __init__(self, distributions: Mapping[str, BaseDistribution], costs: TrialCosts | None = None) -> None:
         self._distributions = distributions
+        self._costs = costs
+        self._directions = ["maximize", *(["minimize"] * len(costs.names) if costs else [])]
         self._made: dict[int, _Made] = {}
 
     def known(self, beliefs: Iterable[Belief]) -> KnownTrials:
@@ -146,8 +150,8 @@ class BeliefStudies:
                 kinds[made.kind] = made.frozen
         numbers = [np.empty(0), *(made.numbers for made in self._made.values())]
         return KnownTrials(
-            study_of([made.frozen for made in self._made.values()]),
-            study_of(list(kinds.values())),
+            study_of([made.frozen for made in self._made.values()], *self._directions),
+            study_of(list(kinds.values()), *self._directions),
             tuple(self._distributions),
             np.concatenate(numbers).reshape(-1, len(self._distributions)),
         )
@@ -156,7 +160,8 @@ class BeliefStudies:
         trial, score, state = belief
         made = self._made.get(id(trial))
         if made is None or made.reports != len(trial.values) or made.belief.state != state:
-            frozen = frozen_trial(trial, score, state, self._distributions)
+            costs = self._costs.of(trial.params) if self._costs else ()
+            frozen = frozen_trial(trial, score, state, self._distributions, costs)
             numbers = [
                 distribution.to_internal_repr(trial.params[name]) if name in trial.params else math.nan
                 for name, distribution in self._distributions.items()
@@ -164,6 +169,6 @@ class BeliefStudies:
             return _Made(belief, len(trial.values), frozen, tuple(trial.params), np.asarray(numbers, np.float64))
         if made.belief.score != score:
             # With each finished trial the expected ends of all stopped ones change.
-            made.frozen.value = score
+            made.frozen.values = None if score is None else [score, *made.frozen.values[1:]]
             made.belief = belief
         return made

@@ -13,7 +13,7 @@ from fsd_tune.models.loading import load_config
 from fsd_tune.profiling.side_by_side import compare_models, measures_latency
 from fsd_tune.report import html_report
 from fsd_tune.report.results import Results
-from fsd_tune.search.best_student import BestStudent, export_best
+from fsd_tune.search.best_student import BestStudent, export_best, export_front
 from fsd_tune.search.plan import SearchPlan
 from fsd_tune.search.wandb_logger import WandbSearchLogger
 from fsd_tune.storage import artifacts
@@ -70,6 +70,8 @@ def conclude(
     spec, inputs = plan.spec, plan.inputs
     experiment = plan.experiment
     best = export_best(results, spec.teacher.path, experiment, note)
+    if best is not None:
+        export_front(results, spec.teacher.path, experiment, note)
     if done and best is not None:
         if inputs.final is not None:
             dev_score = inference.score_on_dev(best.model, inputs.task, inputs.final, spec.precision, spec.device)

@@ -28,7 +28,7 @@ from fsd_tune.search.process_state import interrupt_flag
 from fsd_tune.search.progress import SearchProgress
 from fsd_tune.search.resume import ResumeState
 from fsd_tune.search.study import SearchStudy
-from fsd_tune.search.trial_record import finished_scores
+from fsd_tune.search.trial_shapes import TrialShapes
 from fsd_tune.search.wandb_logger import WandbSearchLogger
 from fsd_tune.settings.comparing import EQUAL
 from fsd_tune.settings.configuration import distributions
@@ -81,6 +81,7 @@ class SearchDriver:
         self._folder = plan.experiment.folder
         self._metric = plan.inputs.task.metric
         self._reports = summary.planned_reports
+        self._shapes = TrialShapes(plan.settings, plan.shapes)
         self._start_time = time.monotonic()
         self._earlier_seconds = summary.wall_seconds or 0.0
         self._tracker = WandbSearchLogger(self.settings.wandb, self._folder, summary, display)
@@ -223,8 +224,9 @@ class SearchDriver:
             self._folder / layout.STUDY,
             self.summary.name or self._folder.name,
             self.past.trials,
-            new_suggester(self.settings, self.plan.warm_start.trials),
+            new_suggester(self.settings, self.plan.warm_start.trials, self.plan.costs),
             examples=(self._metric, len(self.plan.spec.dev)),
+            shapes=self._shapes,
         )
         seconds = self.settings.search.time_budget_seconds if limited else None
         ending = Ending(self._interrupted, None if seconds is None else max(1, seconds - self._earlier_seconds))
@@ -266,8 +268,9 @@ class SearchDriver:
         if asha and limited:
             methods = self.settings.methods if self.settings.search.compare_methods == EQUAL else ()
             scheduler = ResumableAsha(
-                self._metric, self._reports, asha.grace, asha.reduction_factor, self.past.trials, methods
-            )
+                self._metric, self._reports, asha.grace, asha.reduction_factor, self.past.trials, methods,
+                costs=self.plan.costs,
+            )  # fmt: skip
         restarts = {number: self.plan.experiment.path_for_workers(path) for number, path in self.past.restarts.items()}
         searcher = StudySearcher(study, self._metric, self._reports, self.capacity.workers, restarts, self._storage)
         return searcher, scheduler
@@ -284,18 +287,19 @@ class SearchDriver:
             self._reports,
             list(distributions(self.settings)),
             scheduler.table if scheduler else tuple,
+            self._shapes.text,
         )
         progress.view = View(progress)
         progress.add_past(self.past.trials)
         earlier = {number: trial.values for number, trial in self.past.trials.items()}
-        search = LoggedSearch(self.plan.experiment, self._metric, self._reports, earlier)
+        search = LoggedSearch(self.plan.experiment, self._metric, self._reports, self._shapes, earlier)
         collaborators = Collaborators(
             progress=progress,
             tracker=self._tracker,
             searcher=searcher,
             asha=scheduler,
             ending=ending,
-            students=KeptStudents(finished_scores(self.past.trials)),
+            students=KeptStudents(self._shapes.points(self.past.trials)),
             stopped=BestStopped() if self.settings.search.time_budget else None,
             storage=self._storage,
             new_nodes=nodes.NewNodeWatcher(self.plan.experiment, self.capacity.needs),

@@ -4,6 +4,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import optuna
 from optuna.search_space import intersection_search_space
@@ -12,6 +13,7 @@ from optuna.terminator import RegretBoundEvaluator
 from optuna.trial import FrozenTrial
 
 from fsd_tune.data.metrics import standard_error
+from fsd_tune.search.costs import TrialCosts
 from fsd_tune.search.equal_methods import EqualMethods
 from fsd_tune.search.samplers import Suggester
 from fsd_tune.search.trial_record import TrialRecord, final_score
@@ -40,33 +42,45 @@ class EndRule:
 class Stall:
     """A count of the trials in a row that ended without a better finished score (`search.stop_after_stalled`).
 
+    With several objectives a trial counts as better if no earlier one is at least as good in all of them.
+
     Args:
         limit: the number of such trials after which no new trial begins; None for no limit.
+        costs: the costs of the trials; None if the score is the only objective.
     """
 
-    def __init__(self, limit: int | None) -> None:
+    def __init__(self, limit: int | None, costs: TrialCosts | None = None) -> None:
         self._limit = limit
-        self._best = float("-inf")
+        self._costs = costs if costs and costs.names else None
+        self._front: list[tuple[float, ...]] = []
         self._without_better = 0
 
-    def ended(self, score: float | None) -> None:
+    def ended(self, score: float | None, params: Mapping[str, Any]) -> None:
         """Count a trial that has ended.
 
         Args:
             score: the score of the trial; None if it has not finished.
+            params: its searched parameters.
         """
-        if score is not None and score > self._best:
-            self._best = score
-            self._without_better = 0
-        else:
+        costs = self._costs.of(params) if self._costs else ()
+        point = (math.nan if score is None else score, *(-cost for cost in costs))
+        if math.isnan(point[0]) or any(_at_least(known, point) for known in self._front):
             self._without_better += 1
+        else:
+            self._front = [known for known in self._front if not _at_least(point, known)] + [point]
+            self._without_better = 0
 
     @property
     def rule(self) -> EndRule | None:
         """The reason to begin no new trial; None to go on."""
         if self._limit is None or self._without_better < self._limit:
             return None
-        return EndRule("stop_after_stalled", f"stopped after {self._limit} trials without a better one")
+        better = "one that adds to the front" if self._costs else "a better one"
+        return EndRule("stop_after_stalled", f"stopped after {self._limit} trials without {better}")
+
+
+def _at_least(point: Sequence[float], other: Sequence[float]) -> bool:
+    return all(own >= of_other for own, of_other in zip(point, other, strict=True))
 
 
 class NoiseRule:
@@ -162,22 +176,22 @@ class EndRules:
         suggester: Suggester | EqualMethods,
         examples: tuple[str, int] | None,
     ) -> None:
-        self._stall = Stall(settings.search.stop_after_stalled)
+        self._stall = Stall(settings.search.stop_after_stalled, suggester.costs)
         for _, trial in sorted(past.items(), key=lambda item: (item[1].ended_at, item[0])):
             if trial.state != TrialState.RUNNING:
-                self._stall.ended(final_score(trial))
+                self._stall.ended(final_score(trial), trial.params)
         applies = settings.search.stop_when == "noise"
         self._noise = NoiseRule(suggester, *examples) if applies and examples else None
         self.rule = self._first_rule(past)
 
-    def ended(self, score: float | None, trials: Mapping[int, TrialRecord]) -> None:
+    def ended(self, trial: TrialRecord, trials: Mapping[int, TrialRecord]) -> None:
         """Count a trial that has ended.
 
         Args:
-            score: the score of the trial; None if it has not finished.
+            trial: the trial.
             trials: all known trials by number.
         """
-        self._stall.ended(score)
+        self._stall.ended(final_score(trial), trial.params)
         self.rule = self.rule or self._first_rule(trials)
 
     def _first_rule(self, trials: Mapping[int, TrialRecord]) -> EndRule | None:

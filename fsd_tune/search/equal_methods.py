@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from optuna.trial import FrozenTrial
 
+from fsd_tune.search.costs import TrialCosts
 from fsd_tune.search.samplers import Suggester
 from fsd_tune.search.trial_record import TrialRecord
 from fsd_tune.search.warm_start import WarmTrial
@@ -28,13 +29,16 @@ class EqualMethods:
     Args:
         settings: the settings of the search.
         earlier: trials of earlier searches of any method; those of each method in the order to try them.
+        costs: the costs of the trials, as for `Suggester`.
     """
 
-    def __init__(self, settings: Settings, earlier: Sequence[WarmTrial] = ()) -> None:
+    def __init__(self, settings: Settings, earlier: Sequence[WarmTrial] = (), costs: TrialCosts | None = None) -> None:
+        self.costs = costs
         self.distributions = distributions(settings)
         self._seed = settings.search.seed
         self._suggesters = {
-            method: Suggester(settings_of_method(settings, method), earlier) for method in sorted(settings.methods)
+            method: Suggester(settings_of_method(settings, method), earlier, costs)
+            for method in sorted(settings.methods)
         }
         self._once = set(tried_once(settings))
 
@@ -119,12 +123,15 @@ def tried_once(settings: Settings) -> list[str]:
     return fixed if len(fixed) < len(settings.methods) else []
 
 
-def new_suggester(settings: Settings, earlier: Sequence[WarmTrial] = ()) -> Suggester | EqualMethods:
+def new_suggester(
+    settings: Settings, earlier: Sequence[WarmTrial] = (), costs: TrialCosts | None = None
+) -> Suggester | EqualMethods:
     """Return the source of new trials that the settings define.
 
     Args:
         settings: the settings of the search.
         earlier: trials of earlier searches, as `warm_start.WarmStart` has them.
+        costs: the costs of the trials; None if the settings have neither costs among the objectives nor limits.
     """
     source = EqualMethods if settings.search.compare_methods == EQUAL else Suggester
-    return source(settings, earlier)
+    return source(settings, earlier, costs)

@@ -16,6 +16,7 @@ from fsd_tune.report.compare import differences
 from fsd_tune.settings import loader
 from fsd_tune.settings.comparing import EQUAL
 from fsd_tune.settings.loader import Settings
+from fsd_tune.settings.objectives import Latency
 from fsd_tune.storage import files, layout
 from fsd_tune.storage.experiment_folder import ExperimentFolder
 from fsd_tune.storage.search_summary import SearchSummary
@@ -52,16 +53,22 @@ def identifying_settings(settings: Settings) -> dict[str, Any]:
     values: dict[str, Any] = yaml.safe_load(loader.dump(settings))
     for section in ("resources", "wandb"):
         values.pop(section)
-    for key in ("trials", "time_budget", "stop_after_stalled", "stop_when", "price_per_hour"):
+    for key in ("trials", "time_budget", "stop_after_stalled", "stop_when", "price_per_hour", "pick"):
         values["search"].pop(key)
-    # Searches of earlier versions have none of these keys: their batches are random, their methods not compared, and
-    # they learned nothing from earlier searches.
+    # Searches of earlier versions have none of these keys: their batches are random, their methods not compared, they
+    # learned nothing from earlier searches, and looked for the best score alone.
     if values["data"]["batching"] == "random":
         values["data"].pop("batching")
     if values["search"]["compare_methods"] != EQUAL:
         values["search"].pop("compare_methods")
     if values["search"]["warm_from"] == "auto":
         values["search"].pop("warm_from")
+    if values["search"]["objectives"] == ["score"]:
+        values["search"].pop("objectives")
+    if not values["search"]["limits"]:
+        values["search"].pop("limits")
+    if settings.latency == Latency():
+        values.pop("latency")
     return values
 
 

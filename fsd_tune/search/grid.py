@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
-from fsd_tune.settings.configuration import configure, last
-from fsd_tune.settings.domains import Choice, Range
+from fsd_tune.settings.configuration import configure
+from fsd_tune.settings.domains import Choice, Range, last
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import HYPERPARAMETERS
 

@@ -38,7 +38,8 @@ class View:
         yield self._headline()
         leader = search.leader
         if leader is not None:
-            trial = f"trial {leader.number}{search.unfinished(leader)}"
+            cost = search.cost(leader.config)
+            trial = f"trial {leader.number}{search.unfinished(leader)}{cost and f', {cost}'}"
             configuration = f"{short(leader.config, search.searched)}{came_from(leader.origin)}"
             yield _clipped(f"best    {search.metric} {leader.value:.4f} · {trial}  {configuration}", "bold green")
         else:

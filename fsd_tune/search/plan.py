@@ -8,14 +8,16 @@ from typing import Any
 from fsd_tune.cluster import accelerator, destination
 from fsd_tune.errors import InputError, ProblemCollector
 from fsd_tune.memory.spec import MemorySpec
-from fsd_tune.search import budget, warm_start
+from fsd_tune.search import budget, shape_costs, warm_start
 from fsd_tune.search import folder as search_folder
+from fsd_tune.search.costs import TrialCosts
 from fsd_tune.search.options import RunOptions, SearchInputs
 from fsd_tune.search.warm_start import WarmStart
 from fsd_tune.settings.configuration import same_trials_note
 from fsd_tune.settings.loader import Settings
 from fsd_tune.storage import open_folder
 from fsd_tune.storage.experiment_folder import ExperimentFolder
+from fsd_tune.storage.search_summary import SearchSummary, ShapesSummary
 from fsd_tune.storage.uri import is_uri, local_path
 from fsd_tune.training.inputs import Inputs, load_inputs
 
@@ -36,6 +38,7 @@ class SearchPlan:
         is_new: true if no trial of this search has begun.
         warm_start: what a new search learns from earlier ones.
         offer: a line that names earlier searches which a new one could start from; empty if there are none.
+        shapes: the costs of the students' shapes; empty if the search does not need them.
     """
 
     settings: Settings
@@ -49,6 +52,12 @@ class SearchPlan:
     is_new: bool = True
     warm_start: WarmStart = field(default_factory=WarmStart)
     offer: str = ""
+    shapes: ShapesSummary = field(default_factory=ShapesSummary)
+
+    @property
+    def costs(self) -> TrialCosts | None:
+        """The costs that sampler and scheduler use; None if the search has one objective and no limits."""
+        return shape_costs.trial_costs(self.settings, self.shapes)
 
     def warmed_by(self, folders: Sequence[str]) -> "SearchPlan":
         """Return the plan with the results of the tasks before, if its settings say `warm_from: auto`.
@@ -76,7 +85,8 @@ def plan_search(settings: Settings, inputs: SearchInputs, options: RunOptions) -
         The plan, which `execute` runs.
 
     Raises:
-        InputError: the inputs have problems. It names all of them.
+        InputError: the inputs have problems, of which it names all; or no shape of the student meets the limits.
+        FsdTuneError: the process that measures latency failed.
     """
     experiment = open_folder.open_experiment(inputs.output)
     settings = with_absolute_paths(settings)
@@ -88,6 +98,7 @@ def plan_search(settings: Settings, inputs: SearchInputs, options: RunOptions) -
     data = None if inputs.data is None else Path(inputs.data)
     with problems.collect():
         loaded = load_inputs(settings, inputs.task, str(inputs.teacher), data)
+        problems.add(*shape_costs.problems(settings, loaded))
     problems.raise_any()
     if not isinstance(inputs.output, ExperimentFolder):
         experiment.check_writable("--output")
@@ -95,7 +106,8 @@ def plan_search(settings: Settings, inputs: SearchInputs, options: RunOptions) -
     with experiment.look() as folder:
         search_folder.check_output(folder, identity, options.overwrite, options.resuming)
         held = search_folder.group_in(folder)
-    is_new = held is None or options.overwrite
+        is_new = held is None or options.overwrite
+        recorded = ShapesSummary() if is_new else SearchSummary.read(folder).shapes
     warm_from = settings.search.warm_from
     # A search that has begun keeps the configurations that it read at its start.
     found = warm_start.collect(
@@ -111,9 +123,13 @@ def plan_search(settings: Settings, inputs: SearchInputs, options: RunOptions) -
         settings, loaded, memory, chosen.device, remote=remote, native_bf16=chosen.native_bf16
     )
     given = search_folder.record_inputs(loaded.task, str(inputs.teacher), inputs.data, inputs.memory, options.device)
-    all_notes = (*loaded.notes, *spec.notes, *budget.notes(settings), *found.notes)
+    shapes = shape_costs.measured(settings, loaded, chosen.device, recorded, options.shown())
+    all_notes = (
+        *loaded.notes, *spec.notes, *budget.notes(settings), *found.notes, *(shapes.notes or ()),
+        *shape_costs.check_limits(settings, shapes),
+    )  # fmt: skip
     return SearchPlan(
-        settings, loaded, spec, experiment, identity, given, all_notes, held, is_new, found.warm_start, offer
+        settings, loaded, spec, experiment, identity, given, all_notes, held, is_new, found.warm_start, offer, shapes
     )
 
 

@@ -96,6 +96,7 @@ class SearchProgress:
         reports: the number of reports of a whole trial.
         searched: the hyperparameters that vary; only these are shown of a configuration.
         rungs: a function that returns the state of ASHA's rungs; empty without ASHA.
+        cost: a function that returns what a configuration's student costs in words; empty with a single shape.
         counts: the number of ended trials by state.
         running: the running trials by number.
         view: a renderable that a terminal shows instead of the summary line; None for the line.
@@ -109,12 +110,14 @@ class SearchProgress:
         reports: int,
         searched: list[str],
         rungs: Callable[[], Sequence[Rung]] = tuple,
+        cost: Callable[[Mapping[str, Any]], str] = lambda config: "",
     ) -> None:
         self.trials = trials
         self.metric = metric
         self.reports = reports
         self.searched = searched
         self.rungs = rungs
+        self.cost = cost
         self.counts: dict[str, int] = {TrialState.FINISHED: 0, TrialState.STOPPED: 0, TrialState.FAILED: 0}
         self.running: dict[int, Running] = {}
         self.view: RenderableType | None = None
@@ -218,6 +221,8 @@ class SearchProgress:
         elif state in _RECOMMENDED and self.metric in trial.row:
             self._consider(Leader(float(trial.row[self.metric]), number, trial.report, config, trial.origin))
         outcome = f"{self.metric} {score:.4f}" if score is not None else reason
+        if config and (cost := self.cost(config)):
+            outcome = f"{outcome}, {cost}"
         configuration = f"{short(config, self.searched)}{came_from(trial.origin)}"
         self._display.line(f"  trial {number:3d} {state:8s} {outcome}  {configuration}".rstrip())
         self._show(force=self.ended_trials == self.trials)

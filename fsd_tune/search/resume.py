@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fsd_tune.report.members import chosen_trial
 from fsd_tune.report.results import load
-from fsd_tune.search.kept_students import KeptStudents
+from fsd_tune.search.kept_students import KeptStudents, Point
 from fsd_tune.search.trial_record import TrialRecord
+from fsd_tune.search.trial_shapes import TrialShapes
 from fsd_tune.settings.configuration import picked
 from fsd_tune.settings.judging import JUDGE_BY
 from fsd_tune.settings.loader import Settings
@@ -61,9 +63,10 @@ def restore_trials(
     results = load(folder, judge_by=JUDGE_BY)
     reports = results.summary.planned_reports
     values = results.values()
-    best = None if results.best is None else int(results.best["number"])
-    finished = results.trials[results.trials["state"] == TrialState.FINISHED].dropna(subset="score")
-    students = KeptStudents(dict(zip(finished["number"], finished["score"], strict=True)))
+    chosen = chosen_trial(results, settings.search.pick)
+    best = None if chosen is None else int(chosen["number"])
+    shapes = TrialShapes(settings, results.summary.shapes)
+    students = KeptStudents({})
     past = ResumeState(notes=[f"{problem}: this trial's part is lost." for problem in results.problems])
     if results.summary.judge_by not in (None, JUDGE_BY):
         past.notes.append("scores were means of the last three evaluations; from now on they are last evaluations.")
@@ -72,13 +75,17 @@ def restore_trials(
         trial_folder = folder / layout.RESULTS / str(row["folder"])
         record = restored_record(values.get(number, {}), settings, row, trial_folder)
         past.trials[number] = record
+        point = shapes.point(row["score"], record.params)
+        # Finished trials come first.
+        if record.state == TrialState.FINISHED and math.isfinite(row["score"]):
+            students.add(number, point)
         ended = record.state in (TrialState.FINISHED, TrialState.STOPPED, TrialState.FAILED)
         complete = _is_complete(record.values, reports)
         if record.state == TrialState.FINISHED and not complete:
             past.notes.append(f"trial {number}: {len(record.values)} of its {reports} reports are left; it runs again.")
-        elif not ended and complete and not _needs_student(trial_folder, number, row["score"], reports, students):
+        elif not ended and complete and not _needs_student(trial_folder, number, point, reports, students):
             _finish(record, trial_folder)
-            students.add(number, row["score"])
+            students.add(number, point)
             continue
         elif number == best and _is_lost(trial_folder, experiment):
             past.notes.append(
@@ -125,10 +132,10 @@ def _finish(record: TrialRecord, trial_folder: Path) -> None:
     artifacts.write_json(trial_folder / layout.TRIAL_ENDING, ending)
 
 
-def _needs_student(trial_folder: Path, number: int, score: float, reports: int, students: KeptStudents) -> bool:
+def _needs_student(trial_folder: Path, number: int, point: Point, reports: int, students: KeptStudents) -> bool:
     """Return whether a trial that has made all its reports is among the best and has lost its student."""
     is_saved = (checkpoints.newest(trial_folder) or (None, 0))[1] == reports
-    return not is_saved and students.admits(number, score)
+    return not is_saved and students.admits(number, point)
 
 
 def _is_lost(trial_folder: Path, experiment: ExperimentFolder) -> bool:

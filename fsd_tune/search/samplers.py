@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, create_trial
 
 from fsd_tune.search import cmaes, grid
 from fsd_tune.search.beliefs import Belief, BeliefStudies, FinishedTrials, KnownTrials, expected_end
+from fsd_tune.search.costs import TrialCosts
 from fsd_tune.search.tpe import KnownTrialsTpe
 from fsd_tune.search.trial_record import TrialRecord, frozen_trial
 from fsd_tune.search.warm_start import WarmTrial
@@ -39,16 +40,19 @@ class Suggester:
     Args:
         settings: the settings of the search.
         earlier: trials of earlier searches, the first to try first; those of another method or space are left out.
+        costs: the costs of the trials. No suggestion has a shape over a limit; None if the settings have neither costs
+            among the objectives nor limits.
     """
 
-    def __init__(self, settings: Settings, earlier: Sequence[WarmTrial] = ()) -> None:
+    def __init__(self, settings: Settings, earlier: Sequence[WarmTrial] = (), costs: TrialCosts | None = None) -> None:
         self.settings = settings
+        self.costs = costs
         self.distributions = distributions(settings)
         self._first = first_configurations(settings)
         adopted = [(trial.origin, *adopt(settings, trial.config)) for trial in earlier]
         self._earlier = [TrialRecord(params, origin=origin) for origin, params, outside in adopted if not outside]
         self._finished = FinishedTrials()
-        self._studies = BeliefStudies(self.distributions)
+        self._studies = BeliefStudies(self.distributions, costs)
         self._grid = grid.Remaining(settings) if settings.search.sampler == "grid" else None
         self._replayed: list[cmaes.Replayed] = []
         always = {name: self.distributions[name] for name in unconditional(settings)}
@@ -105,7 +109,8 @@ class Suggester:
             study.sampler = optuna.samplers.PartialFixedSampler(params, study.sampler)
         suggested = study.ask()
         sample(self.settings, suggested)
-        return TrialRecord(dict(suggested.params), generation=generation, origin=origin)
+        found = suggested.params if self.costs is None else self.costs.allowed(suggested.params)
+        return TrialRecord(dict(found), generation=generation, origin=origin)
 
     def _next_earlier(self, number: int, trials: Mapping[int, TrialRecord]) -> TrialRecord | None:
         """Return the next configuration of an earlier search; None if the sampler suggests the trial.
@@ -122,7 +127,8 @@ class Suggester:
     def beliefs(self, trials: Mapping[int, TrialRecord]) -> Iterator[Belief]:
         """Yield the score and state of each trial as the sampler learns them, in the order of the numbers.
 
-        A stopped trial counts as finished if `expected_end` returns a score for it.
+        A stopped trial counts as finished if `expected_end` returns a score for it. Of several objectives, Optuna
+        learns nothing from one without a score.
 
         Args:
             trials: the known trials by number.
@@ -133,7 +139,8 @@ class Suggester:
                 yield belief
             elif trial.state == TrialState.STOPPED:
                 score = expected_end(trial, self._finished.median_gains)
-                yield Belief(trial, score, TrialState.STOPPED if score is None else TrialState.FINISHED)
+                unknown = TrialState.FAILED if self.costs and self.costs.names else TrialState.STOPPED
+                yield Belief(trial, score, unknown if score is None else TrialState.FINISHED)
             else:
                 yield Belief(trial, None, trial.state)
 

@@ -20,6 +20,7 @@ from fsd_tune.search.end_rules import EndRule, EndRules
 from fsd_tune.search.equal_methods import EqualMethods, new_suggester
 from fsd_tune.search.samplers import Suggester
 from fsd_tune.search.trial_record import OPTUNA_STATES, TrialRecord, final_score, frozen_trial
+from fsd_tune.search.trial_shapes import TrialShapes
 from fsd_tune.settings.configuration import sample
 from fsd_tune.settings.loader import Settings
 from fsd_tune.storage.layout import TrialState
@@ -54,6 +55,7 @@ class SearchStudy:
         suggester: the source of new trials; None for the one that the settings define.
         examples: the metric that selects and the number of examples that it is measured on, for
             `search.stop_when`; without it the study does not apply that setting.
+        shapes: the costs of the trials' students, which become user attributes; None if they were not measured.
     """
 
     def __init__(
@@ -64,9 +66,11 @@ class SearchStudy:
         past: Mapping[int, TrialRecord],
         suggester: Suggester | EqualMethods | None = None,
         examples: tuple[str, int] | None = None,
+        shapes: TrialShapes | None = None,
     ) -> None:
         self.settings = settings
         self.trials = dict(past)
+        self._shapes = shapes
         self._suggester = suggester or new_suggester(settings)
         self._rules = EndRules(settings, past, self._suggester, examples)
         self._running: dict[int, optuna.Trial] = {}
@@ -85,10 +89,14 @@ class SearchStudy:
             # A waiting trial keeps its number, because Optuna's next ask() returns it.
             self._waiting[number] = trial or TrialRecord({})
             return create_trial(state=OptunaState.WAITING, system_attrs={"fixed_params": {}})
-        frozen = frozen_trial(trial, self._score(trial), trial.state, self._suggester.distributions)
+        attributes = self._costs(trial.params)
         if trial.state == TrialState.INTERRUPTED:
-            frozen.set_user_attr(_INTERRUPTED, True)
-        return frozen
+            attributes[_INTERRUPTED] = True
+        distributions = self._suggester.distributions
+        return frozen_trial(trial, self._score(trial), trial.state, distributions, attributes=attributes)
+
+    def _costs(self, params: Mapping[str, Any]) -> dict[str, float]:
+        return {} if self._shapes is None else self._shapes.costs(params)
 
     @property
     def rule(self) -> EndRule | None:
@@ -119,6 +127,8 @@ class SearchStudy:
             trial = self.study.ask()
             assert trial.number == number, (trial.number, number)
             config = sample(self.settings, trial)
+            for name, cost in self._costs(config).items():
+                trial.set_user_attr(name, cost)
         self._next = max(self._next, number + 1)
         self._running[number] = trial
         self.trials[number] = TrialRecord(dict(trial.params), generation=record.generation, origin=record.origin)
@@ -149,7 +159,7 @@ class SearchStudy:
         trial = self.trials[number]
         trial.state = state
         score = self._score(trial)
-        self._rules.ended(score, self.trials)
+        self._rules.ended(trial, self.trials)
         with quiet_optuna():
             self.study.tell(self._running.pop(number), values=score, state=OPTUNA_STATES[state])
 

@@ -68,6 +68,8 @@ def _rows(trial: FrozenTrial) -> Iterator[tuple[Any, dict[str, Any]]]:
         stored, kind = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(value)
         row = {"step": step, "intermediate_value": stored, "intermediate_value_type": kind}
         yield models.TrialIntermediateValueModel, row
+    for key, value in trial.user_attrs.items():
+        yield models.TrialUserAttributeModel, {"key": key, "value_json": json.dumps(value)}
     for key, value in trial.system_attrs.items():
         yield models.TrialSystemAttributeModel, {"key": key, "value_json": json.dumps(value)}
 

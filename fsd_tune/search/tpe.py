@@ -23,7 +23,7 @@ class KnownTrialsTpe(optuna.samplers.TPESampler):  # type: ignore[misc]
     def __init__(self, seed: int, known: KnownTrials) -> None:
         # `Suggester.suggest` handles the start-up trials, which it identifies by number. Optuna would count ended
         # trials, so more workers would mean more start-up trials.
-        super().__init__(seed=seed, n_startup_trials=0, group=True, constant_liar=True)
+        super().__init__(seed=seed, n_startup_trials=0, multivariate=True, group=True, constant_liar=True)
         self._known = known
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:

@@ -20,10 +20,11 @@ from fsd_tune.errors import DamagedError
 from fsd_tune.search.asha import ResumableAsha
 from fsd_tune.search.driver_only import DriverOnly
 from fsd_tune.search.ending import SAVED, Ending
-from fsd_tune.search.kept_students import KeptStudents
+from fsd_tune.search.kept_students import KeptStudents, Point
 from fsd_tune.search.leader import BestStopped
 from fsd_tune.search.progress import SearchProgress
 from fsd_tune.search.searcher import StudySearcher, state_at_end
+from fsd_tune.search.trial_shapes import TrialShapes
 from fsd_tune.search.wandb_logger import WandbSearchLogger
 from fsd_tune.settings.judging import JUDGE_BY, judge
 from fsd_tune.storage import artifacts, checkpoints, files, layout
@@ -45,12 +46,14 @@ class LoggedSearch:
         experiment: the search's folder.
         metric: the metric that is reported.
         reports: the number of reports of a whole trial.
+        shapes: the costs of the trials' students.
         earlier: the values of trials of an earlier part of the search, by number and report.
     """
 
     experiment: ExperimentFolder
     metric: str
     reports: int
+    shapes: TrialShapes
     earlier: Mapping[int, dict[int, float]] = field(default_factory=dict)
 
 
@@ -216,7 +219,10 @@ class TrialLogger(DriverOnly, Callback):  # type: ignore[misc]
             stopped = self._others.stopped
             return stopped is not None and stopped.admits(trial.config["trial"], result[self._search.metric])
         values = self._values[trial.trial_id] | {result["report"]: result[self._search.metric]}
-        return self._others.students.admits(trial.config["trial"], self._score(values))
+        return self._others.students.admits(trial.config["trial"], self._point(trial, values))
+
+    def _point(self, trial: Any, values: Mapping[int, float]) -> Point:
+        return self._search.shapes.point(self._score(values), trial.config["config"])
 
     def _score(self, values: Mapping[int, float]) -> float:
         return judge([values[report] for report in sorted(values)], JUDGE_BY)
@@ -241,7 +247,7 @@ class TrialLogger(DriverOnly, Callback):  # type: ignore[misc]
         number = trial.config["trial"]
         dropped = [number]
         if state == TrialState.FINISHED:
-            dropped = self._others.students.add(number, self._score(self._values[trial.trial_id]))
+            dropped = self._others.students.add(number, self._point(trial, self._values[trial.trial_id]))
         elif state == TrialState.STOPPED and self._others.stopped is not None:
             dropped = self._others.stopped.add(number)
         if number in dropped:
@@ -314,7 +320,8 @@ class TrialLogger(DriverOnly, Callback):  # type: ignore[misc]
         ending = {"state": str(state), "reason": reason, "score": score, "time": time.time()}
         self._write(folder / layout.TRIAL_ENDING, ending)
         self._progress.ended(trial.config["trial"], state, reason, score)
-        self._tracker.ended(trial.config["trial"], ending, list(values.values()))
+        costs = self._search.shapes.costs(trial.config["config"])
+        self._tracker.ended(trial.config["trial"], ending, list(values.values()), costs)
 
 
 def _last_error_line(trial: Any) -> str:

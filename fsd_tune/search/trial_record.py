@@ -1,7 +1,7 @@
 """A trial as the search records it, and as Optuna stores it. This module does not use Ray."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,7 +71,12 @@ def finished_scores(trials: Mapping[int, TrialRecord]) -> dict[int, float]:
 
 
 def frozen_trial(
-    trial: TrialRecord, score: float | None, state: str, distributions: Mapping[str, BaseDistribution]
+    trial: TrialRecord,
+    score: float | None,
+    state: str,
+    distributions: Mapping[str, BaseDistribution],
+    costs: Sequence[float] = (),
+    attributes: Mapping[str, float] | None = None,
 ) -> FrozenTrial:
     """Return a trial as Optuna stores an ended one.
 
@@ -80,14 +85,17 @@ def frozen_trial(
         score: the score. A stopped trial gets its last value instead, as Optuna does with a pruned trial.
         state: the state in the study, which can differ from the trial's own in a sampler's study.
         distributions: the distributions of at least the trial's parameters.
+        costs: the costs that are objectives, too; for a study of several objectives.
+        attributes: user attributes of the trial, such as what its student costs; None for none.
     """
     finite = {report: value for report, value in trial.values.items() if math.isfinite(value)}
     if state == TrialState.STOPPED and finite:
         score = finite[max(finite)]
     return create_trial(
         state=OPTUNA_STATES[state],
-        value=score,
+        values=None if score is None else [score, *costs],
         params=trial.params,
         distributions={name: distributions[name] for name in trial.params},
         intermediate_values=finite,
+        user_attrs=dict(attributes or {}),
     )

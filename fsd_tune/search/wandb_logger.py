@@ -9,9 +9,12 @@ import pandas as pd
 
 from fsd_tune.progress import Display
 from fsd_tune.report.charts import charts
+from fsd_tune.report.members import chosen_trial
 from fsd_tune.report.results import Results
+from fsd_tune.report.trial_costs import COST_COLUMNS
 from fsd_tune.search.resume import read_reports
 from fsd_tune.settings.methods import TERMS
+from fsd_tune.settings.objectives import COSTS
 from fsd_tune.settings.wandb_section import Wandb
 from fsd_tune.storage import layout
 from fsd_tune.storage.layout import TrialState
@@ -23,7 +26,7 @@ _SUMMARY = "search"
 _ENDED = (TrialState.FINISHED, TrialState.STOPPED, TrialState.FAILED)
 _LEADERBOARD_ROWS = 1000
 _CKA = dict(term.cka for term in TERMS.values() if term.cka)
-_CHARTS = ("history", "importances", "parallel", "clusters")
+_CHARTS = ("front", "history", "importances", "parallel", "clusters")
 
 
 class WandbSearchLogger:
@@ -68,6 +71,7 @@ class WandbSearchLogger:
             folder: the trial's folder.
         """
         facts = self._facts | {"trial": number} | {f"hp/{name}": value for name, value in config.items()}
+        facts["student/layers"] = config.get("layers", facts["student/layers"])
         self._tracker.begin(_name(number), "trial", facts, _rows_with_cka(folder))
 
     def reported(self, number: int, row: Mapping[str, Any]) -> None:
@@ -79,19 +83,22 @@ class WandbSearchLogger:
         """
         self._tracker.log(_name(number), _with_cka(row))
 
-    def ended(self, number: int, ending: Mapping[str, Any], values: Sequence[float]) -> None:
+    def ended(
+        self, number: int, ending: Mapping[str, Any], values: Sequence[float], costs: Mapping[str, Any] | None = None
+    ) -> None:
         """End the run of a trial.
 
         Args:
             number: the number of the trial.
             ending: the content of the trial's `trial.json`.
             values: the metric at each report.
+            costs: what its student costs, by name; None if it was not measured.
         """
         finite = [value for value in values if math.isfinite(value)]
         best = {f"best_{self._metric}": self._sign * max(self._sign * value for value in finite)} if finite else {}
-        facts = {name: ending.get(name) for name in ("state", "reason", "score")}
+        facts = {name: ending.get(name) for name in ("state", "reason", "score")} | dict(costs or {})
         # Only a finished trial has a score. In a table other trials have NaN, which is not equal to itself.
-        figures = {name: value for name, value in facts.items() if value not in (None, "") and value == value}
+        figures = {name: value for name, value in facts.items() if not pd.isna(value) and value != ""}
         self._tracker.end(_name(number), figures | best, ending["state"] == TrialState.FAILED)
 
     def _catch_up(self, results: Results) -> None:
@@ -104,7 +111,8 @@ class WandbSearchLogger:
             self.started(number, config, results.folder / layout.RESULTS / str(row["folder"]))
             reports = results.reports[results.reports["trial"] == number]
             values = [float(value) for value in reports.get(self._metric, [])]
-            self.ended(number, {name: row[name] for name in ("state", "reason", "score")}, values)
+            ending = {name: row[name] for name in ("state", "reason", "score")}
+            self.ended(number, ending, values, {name: row[name] for name in COSTS if name in row})
 
     def conclude(self, results: Results) -> None:
         """Write the runs that a killed part of the search did not write, and the run of the whole search.
@@ -133,6 +141,9 @@ class WandbSearchLogger:
         }
         if best is not None:
             figures |= {"best_trial": int(best["number"]), f"best_{self._metric}": float(best["score"])}
+        if (chosen := chosen_trial(results)) is not None and "shape" in results.trials:
+            figures |= {"picked_trial": int(chosen["number"]), f"picked_{self._metric}": float(chosen["score"])}
+            figures |= {f"picked_{name}": float(chosen[name]) for name in COSTS if not pd.isna(chosen.get(name))}
         facts = self._facts | {"trial": None}
         self._tracker.begin(_SUMMARY, "search-summary", facts)
         self._tracker.draw(_SUMMARY, *_table_and_charts(results))
@@ -162,7 +173,8 @@ def _with_cka(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _table_and_charts(results: Results) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the leaderboard, and the charts of the report that compare trials, as JSON."""
-    columns = ["number", "state", "score", "last", "best", "reports", *results.hyperparameters, "reason"]
+    costs = [name for name in COST_COLUMNS if name in results.trials]
+    columns = ["number", "state", "score", "last", "best", "reports", *costs, *results.hyperparameters, "reason"]
     rows = results.trials[columns].head(_LEADERBOARD_ROWS).astype(object)
     table = {"columns": columns, "data": rows.where(pd.notna(rows), None).values.tolist()}
     figures = {key: chart.figure for key, chart in charts(results).items() if key in _CHARTS}

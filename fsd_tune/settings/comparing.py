@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fsd_tune.settings.domains import Choice
 from fsd_tune.settings.problems import Problems
-from fsd_tune.settings.schema import Search
+from fsd_tune.settings.search_section import Search
 
 if TYPE_CHECKING:
     from fsd_tune.settings.loader import Settings

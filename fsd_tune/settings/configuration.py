@@ -6,15 +6,15 @@ Optuna is imported only to create distributions, so that settings can be resolve
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from fsd_tune.errors import InputError, nearest
-from fsd_tune.settings.domains import Choice, Domain, Fixed, Range, contains
+from fsd_tune.settings.domains import Choice, Domain, Fixed, Range, contains, last, nearest_value
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import HYPERPARAMETERS, METHODS, OPTIMISATION, default
 from fsd_tune.settings.overrides import flag_of
 from fsd_tune.settings.problems import as_number, describe, listed
+from fsd_tune.settings.shapes import RANDOM, SHAPE, default_value
 from fsd_tune.settings.space import required
 
 if TYPE_CHECKING:
@@ -27,16 +27,16 @@ Pick = Callable[[str, Range | Choice], Any]
 def sample(settings: Settings, trial: Trial) -> dict[str, Any]:
     """Return the configuration that a trial of Optuna suggests.
 
-    Only the searched hyperparameters that its method uses and whose `when` holds are suggested. All others are fixed
-    or have their default.
+    Only the searched keys of the student's shape, and the searched hyperparameters that its method uses and whose
+    `when` holds, are suggested. All others are fixed or have their default.
 
     Args:
         settings: the settings of the search.
         trial: the trial.
 
     Returns:
-        {"method": ..., hyperparameter: value, ...} with every hyperparameter that the method uses and all of
-        optimisation.
+        {"method": ..., searched key of the shape: value, ..., hyperparameter: value, ...} with every hyperparameter
+        that the method uses and all of optimisation.
     """
 
     def suggest(name: str, entry: Range | Choice) -> Any:
@@ -51,15 +51,15 @@ def sample(settings: Settings, trial: Trial) -> dict[str, Any]:
 
 
 def distributions(settings: Settings) -> dict[str, BaseDistribution]:
-    """Return Optuna's distribution of each searched hyperparameter, including conditional ones.
+    """Return Optuna's distribution of each searched parameter, including conditional ones.
 
-    `method` is the first one if it is searched.
+    The first ones are those of `method` and of the student's shape that are searched; hyperparameters follow.
 
     Args:
-        settings: the settings whose `method` and `space` are searched.
+        settings: the settings whose `method`, `student` and `space` are searched.
 
     Returns:
-        {searched hyperparameter: distribution}, empty if nothing is searched.
+        {searched parameter: distribution}, empty if nothing is searched.
     """
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -96,19 +96,24 @@ def same_trials_note(settings: Settings) -> str:
 def first_configurations(settings: Settings) -> list[dict[str, Any]]:
     """Return the configurations to try first, for `study.enqueue_trial`, without duplicates.
 
-    The defaults of the first method come first, each moved to the nearest value in the space. The configurations of
-    `search.first` follow. The sampler draws the searched hyperparameters that a configuration does not name.
+    The defaults come first, those of hyperparameters for the first method, each moved to the nearest value in the
+    space. The configurations of `search.first` follow. The sampler draws what a configuration does not name.
 
     Args:
         settings: the settings of the search.
 
     Returns:
-        Each as {searched hyperparameter: value}.
+        Each as {searched parameter: value}.
     """
     searched = _searched(settings)
 
     def nearest_to_default(name: str, entry: Range | Choice) -> Any:
-        return settings.methods[0] if name == "method" else nearest_value(entry, default(settings.methods[0], name))
+        if name == "method":
+            return settings.methods[0]
+        if name in SHAPE:
+            assert isinstance(entry, Choice)
+            return default_value(name, entry)
+        return nearest_value(entry, default(settings.methods[0], name))
 
     candidates = [configure(settings, nearest_to_default, only_picked=True)]
     candidates += [{name: value for name, value in item.items() if name in searched} for item in settings.search.first]
@@ -122,17 +127,18 @@ def first_configurations(settings: Settings) -> list[dict[str, Any]]:
 def configure(
     settings: Settings, pick: Pick, given: Mapping[str, Any] | None = None, only_picked: bool = False
 ) -> dict[str, Any]:
-    """Return a configuration in which `pick` decides each searched hyperparameter, the method first.
+    """Return a configuration in which `pick` decides each searched parameter: method, shape, then hyperparameters.
 
     Args:
         settings: the settings of the search.
-        pick: called with the name and domain of each searched hyperparameter that the method uses and whose `when`
-            holds; returns its value.
+        pick: called with the name and domain of each searched key of the student's shape, and of each searched
+            hyperparameter that the method uses and whose `when` holds; returns its value. A width is picked for
+            students that start at random only; others have the width None.
         given: values that are used unchanged.
-        only_picked: whether to leave out hyperparameters that are given, fixed or have their default.
+        only_picked: whether to leave out what is given, fixed or has its default.
 
     Returns:
-        {"method": ..., hyperparameter: value, ...}.
+        {"method": ..., searched key of the shape: value, ..., hyperparameter: value, ...}.
     """
     given = given or {}
     picked: dict[str, Any] = {}
@@ -141,6 +147,13 @@ def configure(
         full["method"] = given["method"]
     elif isinstance(settings.method, Choice):
         full["method"] = picked["method"] = pick("method", settings.method)
+    for name, shape in settings.student.choices.items():
+        if name in given:
+            full[name] = given[name]
+        elif name == "hidden_size" and full.get("start", settings.student.start) != RANDOM:
+            full[name] = None
+        else:
+            full[name] = picked[name] = pick(name, shape)
     method = full["method"]
     values: dict[str, Any] = {}
     names = [name for name in HYPERPARAMETERS if name in METHODS[method].hyperparameters or name in OPTIMISATION]
@@ -158,14 +171,14 @@ def configure(
 
 
 def picked(settings: Settings, full: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the searched hyperparameters of a full configuration.
+    """Return the searched parameters of a full configuration.
 
     Args:
         settings: the settings of the search.
-        full: a configuration with all hyperparameters of its method.
+        full: a configuration with all hyperparameters of its method and the searched keys of the shape.
 
     Returns:
-        The searched hyperparameters that its method uses and whose `when` holds.
+        The searched keys of its shape, and the searched hyperparameters that its method uses and whose `when` holds.
     """
     return configure(settings, lambda name, entry: full[name], only_picked=True)
 
@@ -177,11 +190,12 @@ def adopt(settings: Settings, full: Mapping[str, Any]) -> tuple[dict[str, Any], 
 
     Args:
         settings: the settings of this search.
-        full: a configuration with all hyperparameters of its method.
+        full: a configuration with all hyperparameters of its method, and the keys of its student's shape.
 
     Returns:
-        The searched hyperparameters that its method uses and whose `when` holds here, each a value of this space; and
-        the first hyperparameter that `full` lacks or that has a value outside of this space, empty if there is none.
+        The searched keys of its shape and the searched hyperparameters that its method uses and whose `when` holds
+        here, each a value of this space; and the first one that `full` lacks or that has a value outside of this space,
+        empty if there is none.
     """
     outside: list[str] = []
 
@@ -191,6 +205,10 @@ def adopt(settings: Settings, full: Mapping[str, Any]) -> tuple[dict[str, Any], 
             known = isinstance(entry, Choice) and value in entry.choice
             outside.extend([] if known else [name])
             return value if known else settings.methods[0]
+        if name in SHAPE:
+            assert isinstance(entry, Choice)
+            outside.extend([] if value in entry.choice else [name])
+            return entry.choice[entry.choice.index(value)] if value in entry.choice else entry.choice[0]
         h = HYPERPARAMETERS[name]
         try:
             number = as_number(value, h.kind, h.low, h.high, h.low_open)
@@ -208,7 +226,7 @@ def adopt(settings: Settings, full: Mapping[str, Any]) -> tuple[dict[str, Any], 
 
 
 def unconditional(settings: Settings) -> list[str]:
-    """Return the searched hyperparameters that every configuration has.
+    """Return the searched parameters that every configuration has.
 
     Args:
         settings: the settings of the search.
@@ -220,7 +238,8 @@ def unconditional(settings: Settings) -> list[str]:
             not entry.when
             and (name in OPTIMISATION or all(name in METHODS[method].hyperparameters for method in settings.methods))
         )
-        or name == "method"
+        or name in ("method", "layers", "start")
+        or (name == "hidden_size" and settings.student.start == RANDOM)
     ]
 
 
@@ -229,14 +248,14 @@ def resolve(settings: Settings, configuration: Mapping[str, Any] | None = None) 
 
     Args:
         settings: the settings. What `configuration` lacks comes from the values that they fix, then from the defaults.
-        configuration: values by hyperparameter.
+        configuration: values by hyperparameter, and by searched key of the student's shape.
 
     Returns:
-        {name: value} of the method and of all its hyperparameters.
+        {name: value} of the method, of the searched keys of the shape and of all its hyperparameters.
 
     Raises:
-        InputError: a hyperparameter is still a range or a choice (the message names the flag that fixes it), or
-            `configuration` has an unknown name or a value that is not accepted.
+        InputError: a hyperparameter or a key of the shape is still a range or a choice (the message names the flag that
+            fixes it), or `configuration` has an unknown name or a value that is not accepted.
     """
     values = dict(configuration or {})
     problems = []
@@ -244,6 +263,10 @@ def resolve(settings: Settings, configuration: Mapping[str, Any] | None = None) 
         if name == "method":
             if value not in list(METHODS):
                 problems.append(f"method: found {describe(value)}, but must be one of {listed(METHODS)}.")
+        elif name in settings.student.choices:
+            accepted = settings.student.choices[name].choice
+            if value not in accepted:
+                problems.append(f"{name}: found {describe(value)}, but must be one of {listed(accepted)}.")
         elif name not in HYPERPARAMETERS:
             problems.append(f"{name}: unknown hyperparameter.{nearest(name, HYPERPARAMETERS)}")
         else:
@@ -256,7 +279,8 @@ def resolve(settings: Settings, configuration: Mapping[str, Any] | None = None) 
         raise InputError(problems)
 
     def note_missing(name: str, entry: Range | Choice) -> Any:
-        key = name if name == "method" else f"space.{name}"
+        section = "student." if name in SHAPE else "" if name == "method" else "space."
+        key = f"{section}{name}"
         problems.append(f"{key}: is searched, but one run needs one value: give {flag_of(key)} VALUE.")
         return entry.choice[0] if isinstance(entry, Choice) else entry.low
 
@@ -286,43 +310,13 @@ def _in_order(space: Mapping[str, Domain], names: list[str]) -> list[str]:
 
 
 def _searched(settings: Settings) -> dict[str, Range | Choice]:
-    """Return the searched hyperparameters that at least one chosen method uses, `method` first."""
+    """Return what is searched: `method`, keys of the shape, and hyperparameters that at least one method uses."""
     searched: dict[str, Range | Choice] = {}
     if isinstance(settings.method, Choice):
         searched["method"] = settings.method
+    searched |= settings.student.choices
     for name in (*required(settings.methods), *OPTIMISATION):
         entry = settings.space.get(name)
         if entry is not None and not isinstance(entry, Fixed):
             searched[name] = entry
     return searched
-
-
-def last(entry: Range) -> float | int:
-    """Return the highest value of a range: the last that the steps from `low` reach, or `high` without steps.
-
-    The steps are added as decimals, because users write decimals: three steps of 0.1 from 0 reach 0.3.
-
-    Args:
-        entry: the range of a hyperparameter.
-    """
-    if entry.step is None:
-        return entry.high
-    low, high, step = (Decimal(str(number)) for number in (entry.low, entry.high, entry.step))
-    return type(entry.high)(low + (high - low) // step * step)
-
-
-def nearest_value(entry: Range | Choice, value: float | int) -> float | int:
-    """Return the value of a domain that is nearest to `value`.
-
-    Args:
-        entry: the domain.
-        value: the value.
-    """
-    if isinstance(entry, Choice):
-        return min(entry.choice, key=lambda choice: abs(choice - value))  # type: ignore[no-any-return]
-    value = type(entry.low)(min(max(value, entry.low), last(entry)))
-    if entry.step is None:
-        return value
-    low, step = Decimal(str(entry.low)), Decimal(str(entry.step))
-    steps = round((Decimal(str(value)) - low) / step)
-    return type(entry.low)(low + steps * step)

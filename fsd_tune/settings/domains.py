@@ -5,6 +5,7 @@ Domains are independent of Optuna; `configuration.py` turns them into its distri
 
 import math
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -91,6 +92,37 @@ def overlap(entry: Domain, other: Domain) -> bool:
     assert not isinstance(few, Range)
     values = few.choice if isinstance(few, Choice) else (few.value,)
     return any(contains(rest, value) for value in values)
+
+
+def last(entry: Range) -> float | int:
+    """Return the highest value of a range: the last that the steps from `low` reach, or `high` without steps.
+
+    The steps are added as decimals, because users write decimals: three steps of 0.1 from 0 reach 0.3.
+
+    Args:
+        entry: the range of a hyperparameter.
+    """
+    if entry.step is None:
+        return entry.high
+    low, high, step = (Decimal(str(number)) for number in (entry.low, entry.high, entry.step))
+    return type(entry.high)(low + (high - low) // step * step)
+
+
+def nearest_value(entry: Range | Choice, value: float | int) -> float | int:
+    """Return the value of a domain that is nearest to `value`.
+
+    Args:
+        entry: the domain.
+        value: the value.
+    """
+    if isinstance(entry, Choice):
+        return min(entry.choice, key=lambda choice: abs(choice - value))  # type: ignore[no-any-return]
+    value = type(entry.low)(min(max(value, entry.low), last(entry)))
+    if entry.step is None:
+        return value
+    low, step = Decimal(str(entry.low)), Decimal(str(entry.step))
+    steps = round((Decimal(str(value)) - low) / step)
+    return type(entry.low)(low + steps * step)
 
 
 def read_entry(name: str, raw: Any, path: KeyPath, problems: Problems) -> Domain | None:

@@ -94,6 +94,24 @@ def note_errors(error: ValidationError, model: type[BaseModel], problems: Proble
         _note_error(each, model, problems, path)
 
 
+def read_value(model: type[BaseModel], name: str, raw: Any, problems: Problems, path: KeyPath) -> list[Any]:
+    """Return the checked value of one field in a list, or an empty list after noting a problem.
+
+    Args:
+        model: a model whose other fields have defaults.
+        name: the field.
+        raw: the value in the file.
+        problems: receives the problem.
+        path: the key path of the value.
+    """
+    try:
+        return [getattr(model.model_validate({name: raw}), name)]
+    except ValidationError as error:
+        for each in error.errors(include_url=False):
+            _note_value(each, model.model_fields[name], problems, path)
+        return []
+
+
 def bounds(field: FieldInfo) -> Bounds:
     """Return the range of a field that holds a number.
 

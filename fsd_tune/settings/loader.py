@@ -10,11 +10,12 @@ from typing import Any, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fsd_tune.errors import InputError, nearest
-from fsd_tune.settings import comparing, published, yaml_file
+from fsd_tune.settings import comparing, objectives, published, shapes, yaml_file
 from fsd_tune.settings.domains import Choice, Domain, Fixed, Range
 from fsd_tune.settings.fields import note_errors
-from fsd_tune.settings.methods import HYPERPARAMETERS, METHODS, USES_FEATURES
+from fsd_tune.settings.methods import HYPERPARAMETERS, METHODS
 from fsd_tune.settings.normalise import apply_overrides, copy_plain, is_off, normalise
+from fsd_tune.settings.objectives import Latency
 from fsd_tune.settings.overrides import flag_of, flags, parse_flags
 from fsd_tune.settings.problems import Problems, describe, listed
 from fsd_tune.settings.retired import as_stored, note_retired
@@ -27,9 +28,9 @@ from fsd_tune.settings.schema import (
     Optimizer,
     Precision,
     Resources,
-    Search,
-    Student,
 )
+from fsd_tune.settings.search_section import Search
+from fsd_tune.settings.shapes import StudentSpace
 from fsd_tune.settings.space import WEIGHTED, check_grid, read_first, read_method, read_space
 from fsd_tune.settings.wandb_section import Wandb
 from fsd_tune.settings.yaml_file import KeyPath
@@ -45,13 +46,15 @@ class Settings(BaseModel):
         space: the domain of each hyperparameter of the methods, and of those of optimisation that the file names; the
             others have their defaults.
         published: False, True or the name of a published script, whose settings were filled in.
-        student: the section `student`; the following attributes are sections, too.
+        student: the section `student`, whose keys of `shapes.SHAPE` can be choices; the following attributes are
+            sections, too.
         data: examples.
         loss: structure terms.
         optimizer: the steps of the optimiser.
         memory: the teacher memory.
         search: trials, sampler and judging.
         asha: early stopping; None when it is off.
+        latency: the measurement of latencies.
         precision: auto, float32 or bf16.
         resources: the resources of a trial.
         wandb: tracking.
@@ -67,13 +70,14 @@ class Settings(BaseModel):
     method: str | Choice
     space: dict[str, Domain]
     published: bool | str = False
-    student: Student = Student()
+    student: StudentSpace = StudentSpace()
     data: Data = Data()
     loss: Loss = Loss()
     optimizer: Optimizer = Optimizer()
     memory: Memory = Memory()
     search: Search = Search()
     asha: Asha | None = Asha()
+    latency: Latency = Latency()
     precision: Precision = "auto"
     resources: Resources = Resources()
     wandb: Wandb = Wandb()
@@ -178,10 +182,14 @@ def _build(data: dict[str, Any], overrides: Mapping[str, Any], problems: Problem
     methods = method.choice if isinstance(method, Choice) else None if method is None else (method,)
     normalise(data, methods, overrides, file_method, complete)
 
-    first = data["search"].pop("first", None) if isinstance(data.get("search"), dict) else None
+    raw_search = data["search"] if isinstance(data.get("search"), dict) else {}
+    first = raw_search.pop("first", None)
+    search_keys = objectives.read_search_keys(raw_search, problems)
     sections = {name: _section(name, data.get(name), problems) for name in SECTIONS if not is_off(name, data)}
     space = read_space(data.get("space"), methods, _weighted(data, methods, problems), problems)
-    first = read_first(first, space, method, problems)
+    search_keys["first"] = read_first(first, space, method, sections["student"], problems)
+    if sections["search"] is not None:
+        sections["search"] = sections["search"].model_copy(update=search_keys)
     _check_unknown(data, problems)
     _check_sections(sections, methods, problems)
     if sections["search"] is not None and sections["search"].sampler == "grid":
@@ -197,7 +205,7 @@ def _build(data: dict[str, Any], overrides: Mapping[str, Any], problems: Problem
     if loss.weights is not None:
         space |= {name: Fixed(value=value) for name, value in loss.weights.hyperparameters().items()}
     chosen = method.choice if isinstance(method, Choice) else (method,)
-    sections["search"] = comparing.resolved(search.model_copy(update={"first": first}), chosen)
+    sections["search"] = comparing.resolved(search, chosen)
     values: dict[str, Any] = {"asha": None, **sections, "precision": precision, "published": published_as}
     return Settings(method=method, space=space, **values)
 
@@ -217,7 +225,8 @@ def dump(settings: Settings) -> str:
         value = getattr(settings, name)
         data[name] = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
     data["asha"] = data["asha"] or "off"
-    for section, key in (("loss", "weights"), ("search", "select_on")):
+    data["student"] |= {name: _plain(entry) for name, entry in settings.student.choices.items()}
+    for section, key in (("loss", "weights"), ("search", "select_on"), ("search", "limits"), ("search", "pick")):
         if isinstance(data[section][key], dict):
             data[section][key] = yaml_file.Flow(data[section][key])
     return yaml_file.dump(data)
@@ -241,11 +250,15 @@ def _section(name: str, raw: Any, problems: Problems) -> Any:
         words = "off, or " if name == "asha" else ""
         problems.found((name,), raw, f"must be {words}a mapping of {listed(model.model_fields)}")
         return None
+    choices = shapes.read(raw, problems) if name == "student" else {}
     try:
-        return model.model_validate(raw)
+        section = model.model_validate({key: value for key, value in raw.items() if key not in choices})
     except ValidationError as error:
         note_errors(error, model, problems, (name,))
         return None
+    if name != "student":
+        return section
+    return None if None in choices.values() else StudentSpace.model_validate(dict(section) | choices)
 
 
 def _weighted(data: Mapping[str, Any], methods: tuple[str, ...] | None, problems: Problems) -> bool:
@@ -272,27 +285,15 @@ def _check_unknown(data: Mapping[str, Any], problems: Problems) -> None:
 
 def _check_sections(sections: Mapping[str, Any], methods: tuple[str, ...] | None, problems: Problems) -> None:
     """Check the rules that span several keys."""
-    student = sections["student"]
-    loss = sections["loss"]
     asha = sections.get("asha")
-    if student is not None and student.hidden_size is not None and student.start != "random":
-        problems.found(
-            ("student", "hidden_size"), student.hidden_size, f"must be null unless start is random, not {student.start}"
-        )
+    if sections["student"] is not None:
+        shapes.check(sections["student"], sections["loss"], methods, problems)
     data = sections["data"]
     if data is not None and data.padding == "published" and data.batching != "random":
         problems.found(("data", "batching"), data.batching, "must be random if padding is published")
     if asha is not None and asha.grace > asha.reports:
         problems.found(("asha", "grace"), asha.grace, f"must be in 1..{asha.reports}, the number of reports")
-    if sections["search"] is not None and methods is not None:
-        comparing.check(sections["search"], methods, problems)
-    if student is None or loss is None or methods is None or not USES_FEATURES & set(methods):
-        return
-    path = ("loss", "layers")
-    if isinstance(loss.layers, str):
-        if student.layers == 1 and loss.layers != "last":
-            problems.add(path, f"is {loss.layers}, but must be last for a student of one layer.")
-        return
-    for index, (_, layer) in enumerate(loss.layers):
-        if layer > student.layers:
-            problems.add((*path, index), f"found student layer {layer}, but must be in 0..{student.layers}.")
+    if sections["search"] is not None:
+        objectives.check(sections["search"], problems)
+        if methods is not None:
+            comparing.check(sections["search"], methods, problems)

@@ -114,10 +114,11 @@ def read(raw: Any, methods: tuple[str, ...] | None, sections: Mapping[str, Any],
         trained = listed(SCRIPTS[published].methods)
         problems.add(("published",), f"found {published}, which trains {trained}, but method is {listed(methods)}.")
     student = sections.get("student")
-    if student is not None and student.hidden_size is not None:
+    widths = [] if student is None else [width for width in student.possible("hidden_size") if width is not None]
+    if widths:
         problems.found(
             ("student", "hidden_size"),
-            student.hidden_size,
+            widths[0],
             "must be null with `published`: the published students are as wide as their teacher",
         )
     return published

@@ -13,8 +13,9 @@ from fsd_tune.settings.methods import HYPERPARAMETERS, METHODS, OPTIMISATION, de
 from fsd_tune.settings.overrides import flags
 from fsd_tune.settings.problems import listed, quote_value, span
 from fsd_tune.settings.schema import SECTIONS, Asha, Precision
+from fsd_tune.settings.shapes import SHAPE
 
-_TYPES = {bool: "boolean", int: "integer", float: "number", str: "text", tuple: "list"}
+_TYPES = {bool: "boolean", int: "integer", float: "number", str: "text", tuple: "list", dict: "mapping"}
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,10 @@ def _fields(path: str, model: type[BaseModel], docs: dict[str, str]) -> Iterator
     for name, field in model.model_fields.items():
         key = f"{path}.{name}"
         docs[key] = field.description or ""
-        yield key, _type_words(field), "" if field.is_required() else _yaml(field.default), accepted(field)
+        kind, values = _type_words(field), accepted(field)
+        if path == "student" and name in SHAPE:
+            kind, values = f"{kind} or mapping", f"{values}, or {{choice: [..]}} of such values"
+        yield key, kind, "" if field.is_required() else _yaml(field.default), values
         for option in types_of(field.annotation):
             if key == "loss.weights" and isinstance(option, type) and issubclass(option, BaseModel):
                 yield from _fields(key, option, docs)
@@ -91,7 +95,7 @@ def _type_words(field: FieldInfo) -> str:
             words.append("text")
         elif isinstance(option, type) and issubclass(option, BaseModel):
             words.append("mapping")
-        elif isinstance(option, type) or get_origin(option) is tuple:
+        elif isinstance(option, type) or get_origin(option) in (tuple, dict):
             words.append(_TYPES[get_origin(option) or option])
     return " or ".join(dict.fromkeys(words))
 
@@ -101,4 +105,6 @@ def _yaml(value: Any) -> str:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
-    return "[]" if value == () else quote_value(value) if isinstance(value, int | float) else str(value)
+    if isinstance(value, tuple):
+        return f"[{listed(value)}]"
+    return quote_value(value) if isinstance(value, int | float) else str(value)

@@ -7,6 +7,7 @@ from fsd_tune.errors import nearest
 from fsd_tune.settings.domains import Choice, Domain, Fixed, Range, contains, read_entry
 from fsd_tune.settings.methods import HYPERPARAMETERS, METHODS, OPTIMISATION, default
 from fsd_tune.settings.problems import Problems, as_number, listed, quote_value
+from fsd_tune.settings.shapes import SHAPE, StudentSpace, first_value
 from fsd_tune.settings.yaml_file import KeyPath
 
 # The hyperparameters that loss.weights replaces.
@@ -96,7 +97,11 @@ def required(methods: Sequence[str]) -> list[str]:
 
 
 def read_first(
-    raw: Any, space: Mapping[str, Domain], method: str | Choice | None, problems: Problems
+    raw: Any,
+    space: Mapping[str, Domain],
+    method: str | Choice | None,
+    student: StudentSpace | None,
+    problems: Problems,
 ) -> tuple[dict[str, Any], ...]:
     """Read `search.first`, and check its values against the space.
 
@@ -104,6 +109,7 @@ def read_first(
         raw: its value in the file.
         space: the domains by hyperparameter.
         method: the chosen method or methods; None when they could not be read.
+        student: the section `student`; None when it could not be read.
         problems: receives the problems.
 
     Returns:
@@ -121,7 +127,13 @@ def read_first(
         if not isinstance(item, Mapping) or not item:
             problems.found(path, item, "must be a mapping of hyperparameters to values such as {alpha: 0.5}")
             continue
-        first.append({name: _first_value(name, item, space, method, (*path, name), problems) for name in item})
+        values = {}
+        for name in item:
+            if name in SHAPE:
+                values[name] = None if student is None else first_value(student, name, item, (*path, name), problems)
+            else:
+                values[name] = _first_value(name, item, space, method, (*path, name), problems)
+        first.append(values)
     return tuple(first)
 
 
@@ -186,6 +198,8 @@ def _unknown(name: str) -> str:
         return "unknown hyperparameter: there are `gamma_m`, `gamma_i`, `gamma_l` and `gamma_g`."
     if name == "seed":
         return "is never searched: set `search.seed`."
+    if name in SHAPE:
+        return f"unknown hyperparameter: set `student.{name}`."
     return f"unknown hyperparameter, must be one of {listed(HYPERPARAMETERS)}.{nearest(name, HYPERPARAMETERS)}"
 
 

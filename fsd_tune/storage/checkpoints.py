@@ -15,6 +15,9 @@ RESTART = "restart"
 STATE = "state.pt"
 # The students of the best finished trials stay on disk: one is exported, the others take its place if it is damaged.
 STUDENTS = 3
+# So many trials of the front keep theirs, too. A front has at most one for each shape of the student, and few searches
+# have more shapes than this; of a larger front the ones with the nearest neighbours are dropped.
+FRONT_STUDENTS = 10
 # A checkpoint is due when the work since the last one has taken this many times as long as a save.
 TIMES_ITS_COST = 10
 # Less work than this is not worth a checkpoint, because resuming takes longer.

@@ -6,14 +6,14 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 
-def study_of(trials: Sequence[FrozenTrial], direction: str = "maximize") -> optuna.Study:
+def study_of(trials: Sequence[FrozenTrial], *directions: str) -> optuna.Study:
     """Return a study in memory that holds trials without copying them.
 
     Args:
         trials: the trials in the order of their numbers. They come before those that the study adds.
-        direction: `maximize` or `minimize`.
+        *directions: `maximize` or `minimize` for each objective; without any, the study maximises one.
     """
-    return optuna.create_study(direction=direction, storage=_KnownTrials(trials))
+    return optuna.create_study(directions=directions or ["maximize"], storage=_KnownTrials(trials))
 
 
 class _KnownTrials(optuna.storages.InMemoryStorage):  # type: ignore[misc]

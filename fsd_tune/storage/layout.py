@@ -14,6 +14,8 @@ LOCK = ".lock"
 # Folders.
 RESULTS = "results"
 BEST = "best"
+# In `best`: the students of all members of the front.
+FRONT = "front"
 MEMORY = "memory"
 WANDB = "wandb"
 CONFIRM = "confirm"

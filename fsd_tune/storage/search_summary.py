@@ -17,6 +17,7 @@ from pydantic import (
 from fsd_tune.errors import InputError
 from fsd_tune.storage import artifacts, json_file, layout
 from fsd_tune.storage.records import Record, Seconds
+from fsd_tune.storage.shape_costs import ShapeCost
 
 
 class SummaryPart(Record):
@@ -37,10 +38,15 @@ class SummaryPart(Record):
         """Return the JSON value of this part: the keys that were written, or None if there are none."""
         fields = {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
         fields |= self.model_extra or {}
-        json_fields = {
-            name: value.as_json() if isinstance(value, SummaryPart) else value for name, value in fields.items()
-        }
-        return json_fields or None
+        return {name: _as_json(value) for name, value in fields.items()} or None
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_as_json(one) for one in value]
+    if isinstance(value, SummaryPart):
+        return value.as_json()
+    return value.model_dump(exclude_unset=True) if isinstance(value, Record) else value
 
 
 class TeacherSummary(SummaryPart):
@@ -58,16 +64,18 @@ class TeacherSummary(SummaryPart):
 
 
 class StudentSummary(SummaryPart):
-    """The student of a search.
+    """The students of a search; what it searches is the list of its values.
 
     Attributes:
-        layers: number of its layers.
-        start: how it is initialised (`student.start`).
+        layers: number of their layers.
+        start: how they are initialised (`student.start`).
+        hidden_size: their hidden size; None for the teacher's.
         model: the model that it starts from; only earlier versions wrote this key.
     """
 
-    layers: StrictInt | None = None
-    start: StrictStr | None = None
+    layers: StrictInt | list[StrictInt] | None = None
+    start: StrictStr | list[StrictStr] | None = None
+    hidden_size: StrictInt | list[StrictInt | None] | None = None
     model: StrictStr | None = None
 
 
@@ -155,6 +163,45 @@ class ModelsSummary(SummaryPart):
     notes: list[StrictStr] | None = None
 
 
+class ShapesSummary(SummaryPart):
+    """The costs of all shapes of the search space and of the teacher, measured before the teacher pass.
+
+    Attributes:
+        students: a cost for each shape of the student.
+        teacher: the cost of the teacher.
+        length: number of tokens of the example that `flops` belongs to.
+        machine: the machine that latency was measured on; None if it was not measured.
+        setting: runtime, device, threads, batch and length of the latency.
+        notes: remarks on the latency.
+    """
+
+    students: list[ShapeCost] | None = None
+    teacher: ShapeCost | None = None
+    length: StrictInt | None = None
+    machine: StrictStr | None = None
+    setting: dict[str, Any] | None = None
+    notes: list[StrictStr] | None = None
+
+    def of(self, layers: int, hidden_size: int | None) -> ShapeCost | None:
+        """Return the cost of a shape; None if it was not measured.
+
+        Args:
+            layers: number of layers.
+            hidden_size: value of `student.hidden_size`.
+        """
+        return next((cost for cost in self.students or [] if cost.key == (layers, hidden_size)), None)
+
+    @property
+    def conditions(self) -> str:
+        """Machine, runtime, threads, batch and length of the latency; empty if it was not measured."""
+        if self.setting is None:
+            return ""
+        found = self.setting
+        threads = f"{found.get('threads')} thread{'s' * (found.get('threads') != 1)}"
+        size = f"batch {found.get('batch')}, {found.get('length')} tokens"
+        return f"{found.get('runtime')} on {found.get('device')}, {threads}, {size}; {self.machine}"
+
+
 _PartType = TypeVar("_PartType", bound=SummaryPart)
 # An empty part stands for a missing one and for `null`, so that readers need no second case.
 _Part = Annotated[_PartType, BeforeValidator(lambda value: value or {})]
@@ -199,6 +246,7 @@ class SearchSummary(SummaryPart):
         dev: the dev scores of the best student.
         layer_cka: the CKA between the best student's and the teacher's layers.
         models: size and speed of the best student and of the teacher.
+        shapes: the costs of all shapes of the student; empty if they were not needed.
     """
 
     identity: Annotated[dict[str, Any], BeforeValidator(_mapping_or_empty)] = Field(default_factory=dict)
@@ -231,6 +279,7 @@ class SearchSummary(SummaryPart):
     dev: _Part[DevSummary] = Field(default_factory=DevSummary)
     layer_cka: _Part[LayerCkaSummary] = Field(default_factory=LayerCkaSummary)
     models: _Part[ModelsSummary] = Field(default_factory=ModelsSummary)
+    shapes: _Part[ShapesSummary] = Field(default_factory=ShapesSummary)
 
     @property
     def held_out(self) -> float | None:

@@ -18,7 +18,7 @@ from fsd_tune.models.probe import usable_precision
 from fsd_tune.progress import Display
 from fsd_tune.settings.methods import HYPERPARAMETERS
 from fsd_tune.settings.problems import as_number
-from fsd_tune.settings.schema import MAX_SEED
+from fsd_tune.settings.search_section import MAX_SEED
 from fsd_tune.settings.wandb_section import Wandb
 from fsd_tune.storage.files import real_path
 from fsd_tune.storage.uri import local_path

@@ -195,6 +195,60 @@ def write_search(folder: Path, trials: int = 24, study: bool = True, **changes: 
     return folder
 
 
+def shapes(costs: dict[tuple[int, int | None], float], **changes: Any) -> dict[str, Any]:
+    """`shapes` of a summary: students with these latencies by layers and hidden size, and a teacher of six layers.
+
+    A layer of width H has H * H weights, and the embeddings 1000 * H.
+    """
+
+    def cost(layers: int, hidden_size: int | None, latency: float) -> dict[str, Any]:
+        width = hidden_size or 384
+        parameters = 1000 * width + layers * width * width
+        found = {"layers": layers, "hidden_size": hidden_size, "width": width, "parameters": parameters}
+        return found | {"size_mb": 4e-6 * parameters, "flops": 46 * parameters, "latency_ms": latency, "spread": 0.05}
+
+    setting = {"runtime": "onnxruntime", "threads": 1, "batch": 1, "length": 23, "device": "cpu"}
+    return {
+        "students": [cost(*shape, latency) for shape, latency in costs.items()],
+        "teacher": cost(6, None, 9.0),
+        "length": 23,
+        "machine": "EPYC, 2 cores",
+        "setting": setting,
+        "notes": [],
+        **changes,
+    }
+
+
+def write_front(
+    folder: Path,
+    trials: list[tuple[int, int | None, float, str]],
+    costs: dict[tuple[int, int | None], float],
+    search: dict[str, Any] | None = None,
+    **changes: Any,
+) -> Path:
+    """A search over the shape of the student: (layers, hidden size, score, state) of each trial.
+
+    Args:
+        folder: made here.
+        trials: the trials in the order of their numbers.
+        costs: the latency of each shape.
+        search: keys of the section `search`.
+        changes: to summary.json.
+    """
+    write_frame(folder, {"trials": len(trials), "judge_by": "last", "shapes": shapes(costs), **changes})
+    settings = yaml.safe_load((folder / "settings.yaml").read_text())
+    choices = [list(dict.fromkeys(shape[place] for shape in costs)) for place in (0, 1)]
+    settings["student"] = {"layers": {"choice": choices[0]}, "hidden_size": {"choice": choices[1]}, "start": "random"}
+    settings["search"] |= search or {}
+    (folder / "settings.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    random_state = random.Random(3)
+    for number, (layers, hidden_size, score, state) in enumerate(trials):
+        config = configuration(random_state, layers=layers, hidden_size=hidden_size)
+        count = REPORTS if state == "finished" else 3
+        write_trial(folder, number, config, [report(index, score) for index in range(1, count + 1)], state)
+    return folder
+
+
 def study_trial(config: dict[str, Any], values: list[float], state: str) -> optuna.trial.FrozenTrial:
     """The study's record of a trial."""
     states = {"finished": optuna.trial.TrialState.COMPLETE, "stopped": optuna.trial.TrialState.PRUNED}

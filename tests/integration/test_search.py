@@ -63,7 +63,6 @@ def run(ray_session, glue, teacher, tmp_path):
         arguments = {"task": "sst2", "teacher": str(teacher), "data": glue, "output": tmp_path / folder} | more
         return search.run(settings, **arguments)
 
-    start.folder = tmp_path / "R"
     return start
 
 
@@ -371,7 +370,7 @@ def test_stalled_and_continued(run, space):
     assert generations == [None, 0, 0, 0]
 
 
-def test_a_time_budget_ends_a_search_and_the_best_trial_is_trained_to_its_end(run, space, monkeypatch):
+def test_a_time_budget_ends_a_search_and_the_best_trial_is_trained_to_its_end(run, space, tmp_path, monkeypatch):
     """The budget is over as soon as a trial has reported, however fast the machine is."""
     monkeypatch.setattr(Ending, "due", property(lambda ending: ending._budget_end is not None and any(reported())))
 

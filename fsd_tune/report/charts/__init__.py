@@ -6,7 +6,7 @@ from weakref import WeakKeyDictionary
 
 import optuna
 
-from fsd_tune.report.charts import best_trial, confirmation, search, space
+from fsd_tune.report.charts import best_trial, confirmation, front, search, space
 from fsd_tune.report.charts.base import Chart, guarded
 from fsd_tune.report.results import Results
 from fsd_tune.report.study_db import UndrawableError, measured_study
@@ -39,9 +39,10 @@ def _makers(results: Results) -> list[tuple[str, str, Callable[[], Chart]]]:
             raise found
         return found
 
-    confirmed = results.confirmation
+    confirmed, has_shapes = results.confirmation, len(results.summary.shapes.students or []) > 1
     return [
         *([("confirmation", "Scores by seed", lambda: confirmation.chart(confirmed))] if confirmed else []),
+        *([("front", front.TITLE, lambda: front.chart(results))] if has_shapes else []),
         ("history", "Optimisation history", lambda: search.history(results, study())),
         ("cost", "Best so far over cost", lambda: search.cost(results)),
         ("curves", "Learning curves", lambda: search.curves(results, study())),

@@ -7,6 +7,7 @@ import math
 import plotly.graph_objects as go
 
 from fsd_tune.report.charts.base import ACCENT, AMBER, BLUE, GREY, PINK, VIOLET, Chart, styled
+from fsd_tune.report.members import chosen_trial
 from fsd_tune.report.results import Results
 from fsd_tune.report.study_db import UndrawableError
 from fsd_tune.settings.methods import TERMS
@@ -26,7 +27,7 @@ def losses(results: Results) -> Chart:
     Raises:
         UndrawableError: no trial has finished, or the best trial reported no loss terms.
     """
-    best = results.best
+    best = chosen_trial(results)
     if best is None:
         raise UndrawableError("Not drawn yet: no trial has finished.")
     reports = results.reports[results.reports["trial"] == best["number"]]

@@ -9,7 +9,12 @@ from ray.exceptions import RaySystemError
 from fsd_tune.errors import DamagedError
 from fsd_tune.search.ending import Ending, EndingWatch
 from fsd_tune.search.trial_logger import Collaborators, LoggedSearch, TrialLogger
+from fsd_tune.search.trial_shapes import TrialShapes
+from fsd_tune.settings.loader import Settings
 from fsd_tune.storage.experiment_folder import ExperimentFolder
+from fsd_tune.storage.search_summary import ShapesSummary
+
+ONE_SHAPE = TrialShapes(Settings.from_dict({"method": "kd"}), ShapesSummary())
 
 
 @pytest.fixture
@@ -23,7 +28,7 @@ def store(monkeypatch):
 
 def logger_of(ending, folder, closed):
     searcher = SimpleNamespace(close=lambda: closed.append(1))
-    search = LoggedSearch(ExperimentFolder(folder), "accuracy", 4)
+    search = LoggedSearch(ExperimentFolder(folder), "accuracy", 4, ONE_SHAPE)
     return TrialLogger(search, Collaborators(None, None, searcher, ending=ending))  # type: ignore[arg-type]
 
 

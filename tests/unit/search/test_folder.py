@@ -48,3 +48,12 @@ def test_searches_of_earlier_versions_continue_and_what_a_search_starts_from_ide
     assert "warm_from" not in plain["search"], "as before there was `search.warm_from`"
     warm = identifying_settings(load_settings("kd", **{"search.warm_from": "/runs/cola"}))
     assert differences({"settings": plain}, {"settings": warm}) == ["search.warm_from auto there, ['/runs/cola'] now"]
+
+
+def test_objectives_limits_and_latency_identify_a_search_but_what_it_picks_does_not(load_settings):
+    plain = identifying_settings(load_settings("kd"))
+    assert "latency" not in plain and not plain["search"].keys() & {"objectives", "limits", "pick"}, "as before"
+    assert identifying_settings(load_settings("kd", **{"search.pick": "knee"})) == plain
+    given = {"search.objectives": "score,flops", "search.limits": "{size_mb: 9}", "latency.threads": "2"}
+    lines = differences({"settings": plain}, {"settings": identifying_settings(load_settings("kd", **given))})
+    assert {line.split()[0] for line in lines} == {"search.objectives", "search.limits.size_mb", "latency.threads"}

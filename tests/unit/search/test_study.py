@@ -17,7 +17,11 @@ from fsd_tune.search.end_rules import EndRule
 from fsd_tune.search.samplers import Suggester, start_up_trials
 from fsd_tune.search.study import SearchStudy, quiet_optuna
 from fsd_tune.search.trial_record import TrialRecord, final_score, frozen_trial
+from fsd_tune.search.trial_shapes import TrialShapes
 from fsd_tune.settings.configuration import distributions, sample, unconditional
+from fsd_tune.settings.loader import Settings
+from fsd_tune.storage.search_summary import ShapesSummary
+from tests.helpers.result_folders import shapes
 
 KD = """
 method: kd
@@ -104,6 +108,22 @@ def test_the_record_says_what_happened(load, make, tmp_path):
         {},
     ]
     assert all(set(trial.params) == set(distributions(load())) for trial in trials)
+
+
+def test_the_costs_of_a_trial_are_its_user_attributes(tmp_path):
+    """Of trials that this part of the search runs, and of those of an earlier one."""
+    space = {"method": "kd", "student": {"layers": {"choice": [2, 3]}}, "space": {"alpha": {"low": 0, "high": 1}}}
+    settings = Settings.from_dict(space)
+    summary = ShapesSummary.model_validate(shapes({(2, None): 1.0, (3, None): 2.0}))
+    past = {0: TrialRecord({"layers": 3, "alpha": 0.5}, "finished", {1: 0.5})}
+    study = SearchStudy(settings, tmp_path / "s.db", "s", past, shapes=TrialShapes(settings, summary))
+    number, config = study.ask() or (None, {})
+    trials = stored(tmp_path / "s.db", "s")
+    for trial, layers in ((trials[0], 3), (trials[1], config["layers"])):
+        cost = summary.of(layers, None)
+        assert cost is not None and trial.user_attrs == cost.costs
+    assert number == 1
+    study.close()
 
 
 def test_reports_arrive_while_a_trial_runs_and_may_be_repeated(load, make, tmp_path):

@@ -6,7 +6,12 @@ from types import SimpleNamespace
 import pytest
 
 from fsd_tune.search.trial_logger import Collaborators, LoggedSearch, TrialLogger
+from fsd_tune.search.trial_shapes import TrialShapes
+from fsd_tune.settings.loader import Settings
 from fsd_tune.storage.experiment_folder import ExperimentFolder
+from fsd_tune.storage.search_summary import ShapesSummary
+
+ONE_SHAPE = TrialShapes(Settings.from_dict({"method": "kd"}), ShapesSummary())
 
 
 class Progress:
@@ -18,7 +23,7 @@ class Progress:
 
 
 def logger_in(folder, progress, tracker=None, searcher=None):
-    search = LoggedSearch(ExperimentFolder(folder), "accuracy", 3)
+    search = LoggedSearch(ExperimentFolder(folder), "accuracy", 3, ONE_SHAPE)
     return TrialLogger(search, Collaborators(progress, tracker, searcher))
 
 

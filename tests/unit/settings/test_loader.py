@@ -11,7 +11,9 @@ import yaml
 from fsd_tune.errors import InputError
 from fsd_tune.settings.loader import Choice, Fixed, Range, Settings, dump, flags, load, parse_flags
 from fsd_tune.settings.methods import HYPERPARAMETERS, METHODS, default
-from fsd_tune.settings.schema import SECTIONS, Resources, seconds
+from fsd_tune.settings.objectives import Within
+from fsd_tune.settings.schema import SECTIONS, Resources
+from fsd_tune.settings.search_section import seconds
 
 KD = "method: kd\nspace:\n  alpha: 0.5\n  temperature: {low: 1, high: 10}\n"
 ILG = (
@@ -49,6 +51,30 @@ def test_earlier_searches_are_a_list_or_words_with_commas(tmp_path: Path, given:
     assert off.search.warm_from == "off" and _load(tmp_path, dump(off)) == off
 
 
+@pytest.mark.parametrize("given", ["[score, size_mb]", "score,size_mb", "score, size_mb"])
+def test_objectives_are_a_list_or_words_with_commas(tmp_path: Path, given: str) -> None:
+    settings = _load(tmp_path, KD, **{"search.objectives": given})
+    assert settings.search.objectives == ("score", "size_mb")
+    assert _load(tmp_path, dump(settings)) == settings
+
+
+@pytest.mark.parametrize("given", ["{within: 1}", "within 1.0", "within: 1.0"])
+def test_a_pick_within_points_is_a_mapping_or_words(tmp_path: Path, given: str) -> None:
+    settings = _load(tmp_path, KD, **{"search.pick": given})
+    assert settings.search.pick == Within(within=1.0)
+    assert _load(tmp_path, dump(settings)) == settings
+    assert _load(tmp_path, KD, **{"search.pick": "knee"}).search.pick == "knee"
+
+
+def test_limits_are_numbers_by_cost(tmp_path: Path) -> None:
+    settings = _load(tmp_path, KD + "search: {limits: {latency_ms: 8, flops: 1e9}}\n")
+    assert settings.search.limits == {"latency_ms": 8.0, "flops": 1e9}
+    assert _load(tmp_path, KD, **{"search.limits": "latency_ms: 8"}).search.limits == {"latency_ms": 8.0}
+    assert _load(tmp_path, KD, **{"search.limits": ""}).search.limits == {}
+    # Limits alone contradict no sampler but the grid.
+    assert _load(tmp_path, KD + "search: {limits: {size_mb: 30}, sampler: cmaes, stop_when: noise}\n")
+
+
 def test_defaults_are_those_of_the_interface(tmp_path: Path) -> None:
     settings = _load(tmp_path, KD)
     expected = yaml.safe_load(
@@ -58,9 +84,11 @@ def test_defaults_are_those_of_the_interface(tmp_path: Path) -> None:
         data: {max_length: 128, padding: masked, batching: random, train_limit: null}
         loss: {layers: penultimate, distance: relative, weights: null}
         memory: {centroids: null, algorithm: kmeans, spool_limit_gb: 50}
-        search: {trials: 64, seed: 0, sampler: tpe, compare_methods: null, first: [], warm_from: auto,
+        search: {trials: 64, seed: 0, sampler: tpe, objectives: [score], limits: {}, pick: best,
+                 compare_methods: null, first: [], warm_from: auto,
                  select_on: dev, time_budget: null, stop_after_stalled: null, stop_when: null, price_per_hour: null}
         asha: {reports: 10, grace: 1, reduction_factor: 3}
+        latency: {runtime: onnxruntime, threads: 1, batch_size: 1, length: null}
         precision: auto
         resources:
           {cpus_per_trial: 1, gpus_per_trial: auto, max_concurrent: null, placement: pack, deterministic: false}
@@ -132,6 +160,51 @@ BAD = [
     (KD + "search: {trials: [1]}\n", S + "5: search.trials: found a list, but must be a whole number"),
     (KD + "search: {trials: .inf}\n", S + "5: search.trials: found inf, but must be a whole number"),
     (KD + "search: {stop_after_stalled: 0}\n", S + "5: search.stop_after_stalled: found 0, but must be in 1.."),
+    (
+        KD + "search: {objectives: [score, latency]}\n",
+        S + "5: search.objectives[1]: found text 'latency', but must be one of score, latency_ms, parameters, size_mb,",
+        "Did you mean `latency_ms`?",
+    ),
+    (KD + "search: {objectives: [score, flops, flops]}\n", S + "5: search.objectives[2]: found flops twice"),
+    (KD + "search: {objectives: [flops]}\n", S + "5: search.objectives: found flops, but must include score."),
+    (KD + "search: {objectives: []}\n", S + "5: search.objectives: found a list, but must be a list of score, lat"),
+    (KD + "search: {objectives: 3}\n", S + "5: search.objectives: found 3, but must be a list of score, latency_ms"),
+    (
+        SEVERAL + "search: {objectives: [score, flops], sampler: grid}\n",
+        S + "3: search.sampler: found text 'grid', but must be one of tpe, random, gp with several objectives",
+    ),
+    (
+        KD + "search: {objectives: [score, flops], sampler: cmaes}\n",
+        S + "5: search.sampler: found text 'cmaes', but must be one of tpe, random, gp with several objectives",
+    ),
+    (
+        KD + "search: {objectives: [score, flops], stop_when: noise}\n",
+        S + "5: search.stop_when: found text 'noise', but must be null with several objectives",
+    ),
+    (
+        KD + "search: {limits: {latency: 8}}\n",
+        S + "5: search.limits.latency: unknown cost, must be one of latency_ms, parameters, size_mb, flops.",
+        "Did you mean `latency_ms`?",
+    ),
+    (KD + "search: {limits: {score: 1}}\n", S + "5: search.limits.score: cannot have a limit, because it is no cost"),
+    (KD + "search: {limits: {flops: 0}}\n", S + "5: search.limits.flops: found 0, but must be above 0 and at most"),
+    (KD + "search: {limits: {flops: x}}\n", S + "5: search.limits.flops: found text 'x', but must be a number above"),
+    (KD + "search: {limits: 8}\n", S + "5: search.limits: found 8, but must be a mapping of latency_ms, parameters"),
+    (
+        SEVERAL + "search: {limits: {flops: 8}, sampler: grid}\n",
+        S + "3: search.limits: found limits of flops, but sampler grid runs every combination",
+    ),
+    (KD + "search: {pick: kneee}\n", S + "5: search.pick: found text 'kneee', but must be best, knee", "`knee`?"),
+    (KD + "search: {pick: {within: -1}}\n", S + "5: search.pick.within: found -1, but must be in 0..100."),
+    (KD + "search: {pick: within a lot}\n", S + "5: search.pick: found text 'within a lot', but must be best, knee"),
+    (KD + "search: {pick: within much}\n", S + "5: search.pick: found text 'much', but must be a number in 0..100."),
+    (KD + "search: {pick: 1}\n", S + "5: search.pick: found 1, but must be best, knee, fastest or {within: POINTS}"),
+    (KD + "latency: {threads: 0}\n", S + "5: latency.threads: found 0, but must be in 1..1024."),
+    (
+        KD + "latency: {runtime: onnxruntim}\n",
+        S + "5: latency.runtime: found text 'onnxruntim'",
+        "Did you mean `onnxruntime`?",
+    ),
     (KD + "search: {seed: -1}\n", S + "5: search.seed: found -1, but must be in 0..4294967295."),
     (
         KD + "search: {sampler: tep}\n",
@@ -694,6 +767,7 @@ VARIANTS = [
         "log: true}", "log: true, when: {method: fsd_ilg}}"
     )
     + "  batch_size: {choice: [8, 16], when: {method: [kd]}}\n  epochs: {choice: [1, 2], when: {batch_size: [8]}}\n",
+    KD + "search: {objectives: [score, latency_ms], limits: {size_mb: 30.5}, pick: {within: 0.5}}\n",
     KD + "student: {start: random, hidden_size: 128}\nresources: {gpus_per_trial: 0.25, max_concurrent: 3}\n",
 ]
 
