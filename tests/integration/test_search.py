@@ -375,10 +375,9 @@ def test_a_time_budget_ends_a_search_and_the_best_trial_is_trained_to_its_end(ru
     monkeypatch.setattr(Ending, "due", property(lambda ending: ending._budget_end is not None and any(reported())))
 
     def reported():
-        return results_folder.glob("*/reports.jsonl")
+        return (tmp_path / "R" / "results").glob("*/reports.jsonl")
 
     budget = "--time-budget=1h"
-    results_folder = run.folder / "results"
     results = run(space(CE, "--sampler=random", "--trials=2000", "--epochs=400", "--asha=off", budget))
     ended_by, states = results.summary.ended_by, list(results.trials["state"])
     assert results.summary.state == "done" and ended_by.budget == "time_budget"
