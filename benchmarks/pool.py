@@ -3,7 +3,7 @@
 import json
 import multiprocessing
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, Self
@@ -55,15 +55,18 @@ class Pool:
     def __exit__(self, *_: object) -> None:
         self._executor.shutdown(cancel_futures=True)
 
-    def finish(self, file: Path, jobs: Sequence[Job], work: Callable[[Job], Any]) -> dict[str, Any]:
+    def finish(
+        self, file: Path, jobs: Sequence[Job], work: Callable[[Job], Any], known: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Make the runs that the file lacks, and return the results of all jobs by `key`.
 
         Args:
             file: a JSON object a line: `job` and `result`.
             jobs: plain values, in the order in which they are started.
             work: makes a run; a function of a module, or a `partial` of one.
+            known: results of other runs, by `key`.
         """
-        made = results_in(file)
+        made = {**(known or {}), **results_in(file)}
         wanted = {key(job): job for job in jobs}
         missing = {name: job for name, job in wanted.items() if name not in made}
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -168,7 +168,7 @@ def _unfinished_leader(results: Results) -> "pd.Series[Any] | None":
 def _to_finish(results: Results, leader: "pd.Series[Any]") -> str:
     """Return how the user can train an unfinished trial to its end."""
     if leader["state"] == TrialState.STOPPED:
-        return f"ASHA stopped it and kept no checkpoint; train it whole: {distill_command(results, leader)}"
+        return f"ASHA stopped it; train it whole: {distill_command(results, leader)}"
     if leader["state"] == TrialState.INTERRUPTED:
         return f"continue it: fsd-tune resume {shlex.quote(str(results.folder))}"
     return "it still runs"

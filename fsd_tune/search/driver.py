@@ -2,10 +2,9 @@
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fsd_tune.cluster import connection, nodes
@@ -22,6 +21,7 @@ from fsd_tune.search.end_rules import EndRule
 from fsd_tune.search.equal_methods import new_suggester
 from fsd_tune.search.folder import clear_folder
 from fsd_tune.search.kept_students import KeptStudents
+from fsd_tune.search.leader import BestStopped, reopen_leader
 from fsd_tune.search.live import View
 from fsd_tune.search.plan import SearchPlan
 from fsd_tune.search.process_state import interrupt_flag
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
     from fsd_tune.search.ending import Ending
     from fsd_tune.search.searcher import StudySearcher
     from fsd_tune.search.trial_logger import TrialLogger
-
-_FAILURES_PER_TRIAL = 2
 
 # The memory's actor and the built memory; None for a search of `ce` alone.
 Memory = tuple[Any, BuiltMemory] | None
@@ -88,6 +86,7 @@ class SearchDriver:
         self._tracker = WandbSearchLogger(self.settings.wandb, self._folder, summary, display)
         self._storage = FolderWatch(self._folder, display.line)
         self._interrupted = threading.Event()
+        self._is_out_of_time = False
 
     def run(self) -> Results:
         """Build the memory, run the trials, and write summary, best student and report, also after most errors.
@@ -102,6 +101,8 @@ class SearchDriver:
                 if self.settings.resources.gpus_per_trial == "auto" and self.capacity.gpus:
                     self._share_gpus(memory)
                 rule = self._tune(memory)
+                if self._is_out_of_time:
+                    self._finish_leader(memory)
         except StorageUnavailableError:
             self._close()
             raise
@@ -193,8 +194,21 @@ class SearchDriver:
         self.display.line(f"GPU: {reason}, so {round(1 / gpus)} to a GPU")
         self._write_summary(workers=self.capacity.workers, gpus_per_trial=gpus)
 
-    def _tune(self, memory: Memory) -> EndRule | None:
+    def _finish_leader(self, memory: Memory) -> None:
+        """Train the best trial to its end if it is one that has not finished."""
+        found = reopen_leader(self.settings, self.plan.experiment)
+        if found is not None:
+            number, self.past = found
+            self.to_do = 1
+            self.display.line(f"time budget: spent; trial {number}, the best so far, is trained to its end")
+            self._tune(memory, limited=False)
+
+    def _tune(self, memory: Memory, limited: bool = True) -> EndRule | None:
         """Run the trials.
+
+        Args:
+            memory: of the search.
+            limited: whether the time budget and ASHA may end them early.
 
         Returns:
             The rule that ended the search before its last trial; None if none did.
@@ -202,6 +216,7 @@ class SearchDriver:
         from ray import tune
 
         from fsd_tune.search.ending import Ending
+        from fsd_tune.search.tuner import TunerParts, new_tuner
 
         study = SearchStudy(
             self.settings,
@@ -211,13 +226,15 @@ class SearchDriver:
             new_suggester(self.settings, self.plan.warm_start.trials),
             examples=(self._metric, len(self.plan.spec.dev)),
         )
-        seconds = self.settings.search.time_budget_seconds
+        seconds = self.settings.search.time_budget_seconds if limited else None
         ending = Ending(self._interrupted, None if seconds is None else max(1, seconds - self._earlier_seconds))
         try:
-            searcher, scheduler = self._searcher_and_scheduler(study)
+            searcher, scheduler = self._searcher_and_scheduler(study, limited)
             logger = self._callback(searcher, scheduler, ending)
-            tuner = self._tuner(memory, searcher, scheduler, logger, ending)
-            self._announce()
+            parts = TunerParts(searcher, scheduler, logger, ending)
+            tuner = new_tuner(self.plan, self.past, self.to_do, self.capacity, memory, self._reports, parts)
+            if limited:
+                self._announce()
             with interrupt_flag(self._interrupted):
                 tuner.fit()
         except tune.TuneError as error:
@@ -233,17 +250,20 @@ class SearchDriver:
                     study.close()
         if self._interrupted.is_set():
             raise KeyboardInterrupt
+        self._is_out_of_time = ending.asked
         if ending.failure is not None:
             raise ending.failure
         return study.rule
 
-    def _searcher_and_scheduler(self, study: SearchStudy) -> "tuple[StudySearcher, ResumableAsha | None]":
+    def _searcher_and_scheduler(
+        self, study: SearchStudy, limited: bool
+    ) -> "tuple[StudySearcher, ResumableAsha | None]":
         from fsd_tune.search.asha import ResumableAsha
         from fsd_tune.search.searcher import StudySearcher
 
         asha = self.settings.asha
         scheduler = None
-        if asha:
+        if asha and limited:
             methods = self.settings.methods if self.settings.search.compare_methods == EQUAL else ()
             scheduler = ResumableAsha(
                 self._metric, self._reports, asha.grace, asha.reduction_factor, self.past.trials, methods
@@ -276,55 +296,11 @@ class SearchDriver:
             asha=scheduler,
             ending=ending,
             students=KeptStudents(finished_scores(self.past.trials)),
+            stopped=BestStopped() if self.settings.search.time_budget else None,
             storage=self._storage,
             new_nodes=nodes.NewNodeWatcher(self.plan.experiment, self.capacity.needs),
         )
         return TrialLogger(search, collaborators)
-
-    def _tuner(
-        self,
-        memory: Memory,
-        searcher: "StudySearcher",
-        scheduler: "ResumableAsha | None",
-        logger: "TrialLogger",
-        ending: "Ending",
-    ) -> Any:
-        from ray import tune
-
-        from fsd_tune.cluster import placement
-        from fsd_tune.search.trial import DistillTrial
-
-        resources = self.settings.resources
-        trainable = tune.with_parameters(
-            DistillTrial,
-            settings=self.settings,
-            spec=self.plan.spec,
-            memory=memory,
-            reports=self._reports,
-            ending=ending.key,
-        )
-        trial_resources = placement.request(resources.placement, resources.cpus_per_trial, self.capacity.gpus)
-        folders = {number: restart.parent.name for number, restart in self.past.restarts.items()}
-        return tune.Tuner(
-            tune.with_resources(trainable, trial_resources),
-            tune_config=tune.TuneConfig(
-                num_samples=self.to_do,
-                search_alg=searcher,
-                scheduler=scheduler,
-                max_concurrent_trials=self.capacity.workers,
-                reuse_actors=True,
-                trial_dirname_creator=partial(_trial_folder, folders),
-            ),
-            run_config=tune.RunConfig(
-                name=layout.RESULTS,
-                **self.plan.experiment.ray_storage(),
-                callbacks=[logger],
-                stop=ending,
-                verbose=0,
-                failure_config=tune.FailureConfig(max_failures=_FAILURES_PER_TRIAL),
-                checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
-            ),
-        )
 
     def _announce(self) -> None:
         if self.settings.wandb.mode == "off":
@@ -335,9 +311,3 @@ class SearchDriver:
             f"{len(inputs.train)} training and {len(inputs.dev)} "
             f"{'dev' if inputs.final is None else 'held-out'} examples"
         )
-
-
-def _trial_folder(folders: Mapping[int, str], trial: Any) -> str:
-    """Return the name of a trial's folder; a restarted trial keeps its folder."""
-    number = trial.config["trial"]
-    return folders.get(number, f"{number:04d}_{trial.trial_id}")

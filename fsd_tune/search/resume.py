@@ -70,7 +70,7 @@ def restore_trials(
     for row in results.trials.to_dict("records"):
         number = int(row["number"])
         trial_folder = folder / layout.RESULTS / str(row["folder"])
-        record = _read_record(values.get(number, {}), settings, row, trial_folder)
+        record = restored_record(values.get(number, {}), settings, row, trial_folder)
         past.trials[number] = record
         ended = record.state in (TrialState.FINISHED, TrialState.STOPPED, TrialState.FAILED)
         complete = _is_complete(record.values, reports)
@@ -91,13 +91,21 @@ def restore_trials(
         elif ended and not (errored and record.state == TrialState.FAILED):
             continue
         record.state = TrialState.RUNNING
-        _prepare_restart(trial_folder, number, record, past)
+        prepare_restart(trial_folder, number, record, past)
     return past
 
 
-def _read_record(
+def restored_record(
     values: dict[int, float], settings: Settings, row: Mapping[Any, Any], trial_folder: Path
 ) -> TrialRecord:
+    """Return a trial of an earlier part of the search.
+
+    Args:
+        values: its values by report.
+        settings: the settings of the search.
+        row: its row of `Results.trials`.
+        trial_folder: its folder.
+    """
     described = TrialDescription.from_json(json_file.read_mapping(trial_folder / layout.TRIAL_CONFIG), "")[0]
     return TrialRecord(
         params=picked(settings, described.config or {}),
@@ -141,15 +149,22 @@ def _is_complete(values: Mapping[int, float], reports: int) -> bool:
     return sorted(values) == list(range(1, reports + 1)) and all(map(math.isfinite, values.values()))
 
 
-def _prepare_restart(trial_folder: Path, number: int, record: TrialRecord, past: ResumeState) -> None:
-    """Restore a trial's folder to the state at its newest checkpoint, or remove the folder if there is none."""
+def prepare_restart(trial_folder: Path, number: int, record: TrialRecord, past: ResumeState) -> None:
+    """Restore a trial's folder to the state at its newest checkpoint, or remove the folder if there is none.
+
+    Args:
+        trial_folder: the folder.
+        number: the number of the trial.
+        record: the trial, whose values after the checkpoint are dropped.
+        past: receives the checkpoint from which the trial continues, or a note on a damaged one.
+    """
     newest = checkpoints.newest(trial_folder)
     had_checkpoint = checkpoints.any_in(trial_folder)
     rows = read_reports(trial_folder / layout.TRIAL_REPORTS)
     if newest is not None:
         checkpoint, report = newest
         rows_to_keep = [rows[index] for index in range(1, report + 1) if index in rows]
-        if len(rows_to_keep) == report and (checkpoint / "state.pt").is_file():
+        if len(rows_to_keep) == report and (checkpoint / checkpoints.STATE).is_file():
             restart = trial_folder / checkpoints.RESTART
             if checkpoint != restart:
                 shutil.rmtree(restart, ignore_errors=True)

@@ -24,6 +24,8 @@ from fsd_tune.settings.configuration import sample
 from fsd_tune.settings.loader import Settings
 from fsd_tune.storage.layout import TrialState
 
+_INTERRUPTED = "interrupted"  # The user attribute of a trial that a later part of the search continues.
+
 
 @contextmanager
 def quiet_optuna() -> Iterator[None]:
@@ -83,7 +85,10 @@ class SearchStudy:
             # A waiting trial keeps its number, because Optuna's next ask() returns it.
             self._waiting[number] = trial or TrialRecord({})
             return create_trial(state=OptunaState.WAITING, system_attrs={"fixed_params": {}})
-        return frozen_trial(trial, self._score(trial), trial.state, self._suggester.distributions)
+        frozen = frozen_trial(trial, self._score(trial), trial.state, self._suggester.distributions)
+        if trial.state == TrialState.INTERRUPTED:
+            frozen.set_user_attr(_INTERRUPTED, True)
+        return frozen
 
     @property
     def rule(self) -> EndRule | None:
@@ -151,7 +156,7 @@ class SearchStudy:
     def close(self) -> None:
         """Mark running trials as FAIL and `interrupted`; a resumed search replaces these entries."""
         for trial in self._running.values():
-            trial.set_user_attr("interrupted", True)
+            trial.set_user_attr(_INTERRUPTED, True)
             self.study.tell(trial, state=OptunaState.FAIL)
         self._running.clear()
 

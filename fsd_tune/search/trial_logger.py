@@ -21,6 +21,7 @@ from fsd_tune.search.asha import ResumableAsha
 from fsd_tune.search.driver_only import DriverOnly
 from fsd_tune.search.ending import SAVED, Ending
 from fsd_tune.search.kept_students import KeptStudents
+from fsd_tune.search.leader import BestStopped
 from fsd_tune.search.progress import SearchProgress
 from fsd_tune.search.searcher import StudySearcher, state_at_end
 from fsd_tune.search.wandb_logger import WandbSearchLogger
@@ -64,6 +65,7 @@ class Collaborators:
         asha: knows the report at which it stopped a trial; None without ASHA.
         ending: ends the search early; None if it cannot.
         students: the finished trials that keep their students.
+        stopped: the stopped trial that keeps its checkpoint; None if all are deleted.
         storage: waits while the search's folder is unavailable; None to never wait.
         new_nodes: checks nodes that join the cluster; None to check none.
     """
@@ -74,6 +76,7 @@ class Collaborators:
     asha: ResumableAsha | None = None
     ending: Ending | None = None
     students: KeptStudents = field(default_factory=lambda: KeptStudents({}))
+    stopped: BestStopped | None = None
     storage: FolderWatch | None = None
     new_nodes: NewNodeWatcher | None = None
 
@@ -185,7 +188,7 @@ class TrialLogger(DriverOnly, Callback):  # type: ignore[misc]
             if result[SAVED] and self._others.ending is not None:
                 self._others.ending.saved(trial.trial_id)
             return
-        if result["done"] and result["should_checkpoint"]:
+        if result["done"]:
             # Tune reads this key after its callbacks.
             result["should_checkpoint"] = self._is_kept(trial, result)
         if result["report"] in self._values[trial.trial_id]:
@@ -206,9 +209,12 @@ class TrialLogger(DriverOnly, Callback):  # type: ignore[misc]
         self._progress.reported(trial.config["trial"], row)
 
     def _is_kept(self, trial: Any, result: dict[str, Any]) -> bool:
-        """Return whether the student of a trial that ends with this report stays on disk."""
-        if result["report"] < self._search.reports:
+        """Return whether a trial that ends with this report keeps a checkpoint."""
+        if "diverged" in result:
             return False
+        if result["report"] < self._search.reports:
+            stopped = self._others.stopped
+            return stopped is not None and stopped.admits(trial.config["trial"], result[self._search.metric])
         values = self._values[trial.trial_id] | {result["report"]: result[self._search.metric]}
         return self._others.students.admits(trial.config["trial"], self._score(values))
 
@@ -232,11 +238,13 @@ class TrialLogger(DriverOnly, Callback):  # type: ignore[misc]
         elif state == TrialState.STOPPED:
             assert self._others.asha is not None
             reason = f"ASHA at report {self._others.asha.stopped[trial.trial_id]}"
-        dropped = []
+        number = trial.config["trial"]
+        dropped = [number]
         if state == TrialState.FINISHED:
-            number = trial.config["trial"]
             dropped = self._others.students.add(number, self._score(self._values[trial.trial_id]))
-        if state != TrialState.FINISHED or trial.config["trial"] in dropped:
+        elif state == TrialState.STOPPED and self._others.stopped is not None:
+            dropped = self._others.stopped.add(number)
+        if number in dropped:
             # The trial is neither continued nor exported, so its checkpoints would only fill the disk.
             self._experiment.delete_checkpoints(self._folder(trial))
         self._end(trial, state, reason)

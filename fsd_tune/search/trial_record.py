@@ -18,6 +18,7 @@ OPTUNA_STATES: dict[str, optuna.trial.TrialState] = {
     TrialState.STOPPED: optuna.trial.TrialState.PRUNED,
     TrialState.FAILED: optuna.trial.TrialState.FAIL,
     TrialState.RUNNING: optuna.trial.TrialState.RUNNING,
+    TrialState.INTERRUPTED: optuna.trial.TrialState.FAIL,
 }
 
 
@@ -27,7 +28,7 @@ class TrialRecord:
 
     Attributes:
         params: the searched parameters.
-        state: running, finished, stopped or failed.
+        state: running, finished, stopped or failed; interrupted if it is not to run on in this process.
         values: the selection metric at each report, by report index.
         generation: the generation of CMA-ES in which the parameters were drawn; None for other samplers.
         origin: the trial of an earlier search whose configuration it has; empty if it has none.

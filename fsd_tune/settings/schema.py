@@ -267,7 +267,9 @@ class Search(Section):
         description="examples that trials are judged on: dev, or {holdout: 0.1}, a share of the training split",
     )
     time_budget: Annotated[str | None, BeforeValidator(_read_duration), Accepted(_DURATIONS)] = Field(
-        default=None, description="start no new trials after this time: 2h, 30m, 1h30m, 90s; null: no limit"
+        default=None,
+        description="end the search after this time and train its best trial to its end: 2h, 30m, 1h30m, 90s; null: "
+        "no limit",
     )
 
     stop_after_stalled: Whole | None = Field(

@@ -11,6 +11,8 @@ from fsd_tune.storage.records import Seal
 SEAL = "checkpoint.json"
 # The checkpoint from which a resumed trial starts. It has its own name, because Ray numbers checkpoints from 0 again.
 RESTART = "restart"
+# Weights and optimiser of a run that has not ended; the checkpoint of its end has the student alone.
+STATE = "state.pt"
 # The students of the best finished trials stay on disk: one is exported, the others take its place if it is damaged.
 STUDENTS = 3
 # A checkpoint is due when the work since the last one has taken this many times as long as a save.

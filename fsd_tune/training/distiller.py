@@ -31,6 +31,7 @@ from fsd_tune.training.optimizer import (
     set_step,
 )
 from fsd_tune.training.setup import TrainingSetup
+from fsd_tune.training.term_means import TermMeans
 
 
 class Distiller:
@@ -75,10 +76,7 @@ class Distiller:
         self.report = 0
         self.seconds = {"train": 0.0, "evaluation": 0.0}
         self.logits: NDArray[np.float32] | None = None
-        # Sums of the terms over the steps since the last evaluation, and the number of these steps.
-        self._sums: dict[str, Tensor] = {}
-        self._summed = 0
-        self._means: dict[str, float] = {}
+        self._means = TermMeans()
         self._metrics: dict[str, float] = {}
         seed_torch(setup.seed)
 
@@ -101,14 +99,11 @@ class Distiller:
         assert not self.done
         self.train_towards_evaluation(on_step=on_step)
         self.report += 1
-        means = {name: float(value) / self._summed for name, value in self._sums.items()}
-        self._sums, self._summed = {}, 0
-        trained = time.monotonic()
         # With fewer steps than reports, two reports may have no step between them. The second repeats the values of
         # the first, without another evaluation.
-        if means:
-            self._means = means
-        if means or self.logits is None:
+        has_trained = self._means.end_interval()
+        trained = time.monotonic()
+        if has_trained or self.logits is None:
             self.logits = predict(self.model, self.setup.dev, self.setup.precision, self.setup.device)
             self._metrics = compute_metrics(self.setup.task, self.logits, self.setup.dev.labels)
         self.seconds["evaluation"] += time.monotonic() - trained
@@ -118,7 +113,7 @@ class Distiller:
             "step": self.step,
             "steps_total": self.steps_total,
             **self._metrics,
-            **_reported_terms(self._means, self.weights),
+            **self._means.reported(self.weights),
             "learning_rate": self._learning_rate(max(self.step - 1, 0)),
             "train_seconds": round(self.seconds["train"], 4),
             "evaluation_seconds": round(self.seconds["evaluation"], 4),
@@ -145,15 +140,11 @@ class Distiller:
         self.model.train()
         paused = False
         while self.step < target and not paused:
-            for name, value in self.train_step().items():
-                self._sums[name] = self._sums[name] + value if name in self._sums else value
-            self._summed += 1
+            self._means.add(self.train_step())
             if on_step is not None:
                 on_step(self.step)
             paused = pause()
-        # Losses are computed asynchronously on a GPU; reading one waits for them, so that the time is true.
-        if self._sums:
-            float(next(iter(self._sums.values())))
+        self._means.wait()  # Else the time would be too short on a GPU.
         self.seconds["train"] += time.monotonic() - started
         return self.step == target
 
@@ -231,15 +222,13 @@ class Distiller:
                 "step": self.step,
                 "report": self.report,
                 "seconds": self.seconds,
-                "sums": {name: value.cpu() for name, value in self._sums.items()},
-                "summed": self._summed,
-                "means": self._means,
+                **self._means.state(),
                 "memory": None if self.memory is None else self.memory.detach(),
                 "optimizer": self.optimizer.state_dict(),
                 "random": torch.get_rng_state(),
                 "cuda_random": torch.cuda.get_rng_state() if self.setup.device.type == "cuda" else None,
             }
-            torch.save(state, folder / "state.pt")
+            torch.save(state, folder / checkpoints.STATE)
         checkpoints.seal(folder, self.report, self.step)
 
     @property
@@ -262,14 +251,11 @@ class Distiller:
         """
         # Names on disk may differ from the model's, which transformers' loader knows.
         self.model.load_state_dict(load_finished(folder / "student").state_dict())
-        state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
+        state = torch.load(folder / checkpoints.STATE, map_location="cpu", weights_only=True)
         self.step = state["step"]
         self.report = state["report"]
         self.seconds = state["seconds"]
-        # Checkpoints of earlier versions were written at evaluations only and have no sums; older ones have no means.
-        self._sums = {name: value.to(self.setup.device) for name, value in state.get("sums", {}).items()}
-        self._summed = state.get("summed", 0)
-        self._means = state.get("means", {})
+        self._means.load(state, self.setup.device)
         if self.memory is not None:
             with torch.no_grad():
                 self.memory.copy_(state["memory"])
@@ -294,14 +280,3 @@ def start_memory(start: Tensor | None, centroids: int, width: int, seed: int) ->
     if start is not None:
         return start
     return torch.randn(centroids, width, generator=torch.Generator().manual_seed(seed))
-
-
-def _reported_terms(means: Mapping[str, float], weights: Mapping[str, float]) -> dict[str, float]:
-    """Return the mean terms by their names in a report: loss, loss/<term> and weighted/<term>."""
-    named = {"loss": means["total"]} if "total" in means else {}
-    for name, value in means.items():
-        if name != "total":
-            named[f"loss/{name}"] = value
-        if name in weights:
-            named[f"weighted/{name}"] = value * weights[name]
-    return named

@@ -303,10 +303,15 @@ class _Web(http.server.BaseHTTPRequestHandler):
         pass
 
 
+class _Server(http.server.HTTPServer):
+    def handle_error(self, *_):
+        """A client that does not wait for the answer is no error."""
+
+
 @pytest.fixture
 def web():
     """A web server's address, as that of Ray's dashboard."""
-    with http.server.HTTPServer(("127.0.0.1", 0), _Web) as server:
+    with _Server(("127.0.0.1", 0), _Web) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield f"127.0.0.1:{server.server_port}"

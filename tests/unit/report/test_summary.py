@@ -154,7 +154,7 @@ def leading(tmp_path, state):
 @pytest.mark.parametrize(
     ("state", "how"),
     [
-        ("stopped", "ASHA stopped it and kept no checkpoint; train it whole: fsd-tune distill "),
+        ("stopped", "ASHA stopped it; train it whole: fsd-tune distill "),
         (None, "continue it: fsd-tune resume "),
     ],
 )

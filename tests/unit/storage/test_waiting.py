@@ -105,14 +105,19 @@ def test_a_database_that_another_program_has_locked(tmp_path, database, hold, so
 
 def test_a_wait_for_a_database_can_be_interrupted(tmp_path, database, hold, soon, monkeypatch):
     hold("database", database)
+    # Python leaves SIGINT ignored if a shell has started it in the background.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def interrupt(text):
         signal.raise_signal(signal.SIGINT)
 
     original = waiting.wait_for_holder
     monkeypatch.setattr(waiting, "wait_for_holder", lambda path, does, limit: original(path, does, limit, interrupt))
-    with pytest.raises(KeyboardInterrupt):
-        sqlite_copy.copy_database(database, tmp_path / "copy")
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            sqlite_copy.copy_database(database, tmp_path / "copy")
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_connection_waits_for_a_lock_and_gives_up_once(database, hold, soon, monkeypatch):
