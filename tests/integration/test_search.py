@@ -62,7 +62,6 @@ def run(ray_session, glue, teacher, tmp_path):
         arguments = {"task": "sst2", "teacher": str(teacher), "data": glue, "output": tmp_path / folder} | more
         return search.run(settings, **arguments)
 
-    start.folder = tmp_path / "R"
     return start
 
 
@@ -302,7 +301,7 @@ def test_stalled_and_continued(run, space):
     assert generations == [None, 0, 0, 0]
 
 
-def test_a_time_budget_ends_a_search_and_the_best_trial_is_trained_to_its_end(run, space, monkeypatch):
+def test_a_time_budget_ends_a_search_and_the_best_trial_is_trained_to_its_end(run, space, tmp_path, monkeypatch):
     """The budget is over as soon as a trial has reported, however fast the machine is."""
     monkeypatch.setattr(Ending, "due", property(lambda ending: ending._budget_end is not None and any(reported())))
 
@@ -310,7 +309,7 @@ def test_a_time_budget_ends_a_search_and_the_best_trial_is_trained_to_its_end(ru
         return results_folder.glob("*/reports.jsonl")
 
     budget = "--time-budget=1h"
-    results_folder = run.folder / "results"
+    results_folder = tmp_path / "R" / "results"
     results = run(space(CE, "--sampler=random", "--trials=2000", "--epochs=400", "--asha=off", budget))
     ended_by, states = results.summary.ended_by, list(results.trials["state"])
     assert results.summary.state == "done" and ended_by.budget == "time_budget"
