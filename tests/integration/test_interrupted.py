@@ -21,7 +21,7 @@ from tests.helpers.searching import (
     until,
 )
 
-EPOCHS, REPORTS = 400, 10
+EPOCHS, REPORTS = 300, 10
 # `grace` lets no trial be stopped.
 LONG = (
     SPACE.replace("epochs: 2", f"epochs: {EPOCHS}")
