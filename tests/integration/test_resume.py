@@ -49,7 +49,7 @@ MOMENTS = {
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(1800)
 def test_killed_at_each_moment_in_turn_and_resumed(glue, teacher, tmp_path):
     """With offline runs of W&B, which say in the end what the folder says."""
     folder, space_file, log = tmp_path / "R", tmp_path / "space.yaml", tmp_path / "log"
