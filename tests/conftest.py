@@ -21,12 +21,20 @@ from tests.helpers import glue_folders, tiny
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
-# Begun first, so that two processes end at about the same time.
-_LONGEST = ("test_resume", "test_search", "test_confirm")
+# Files that are begun first, the longest one before the others, so that two processes end at about the same time.
+_LONGEST = (
+    "integration/test_search",
+    "integration/test_resume",
+    "integration/test_paper",
+    "integration/test_all_tasks",
+    "integration/test_confirm",
+    "integration/test_interrupted",
+    "search/test_study",
+)
 
 
 def pytest_collection_modifyitems(items):
-    rank = {f"integration/{name}": index for index, name in enumerate(_LONGEST)}
+    rank = {name: index for index, name in enumerate(_LONGEST)}
     items.sort(key=lambda item: rank.get(f"{item.path.parent.name}/{item.path.stem}", len(rank)))
 
 

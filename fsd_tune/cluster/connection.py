@@ -56,6 +56,7 @@ def connect(address: str | None = None, temporary: Path | None = None) -> Iterat
             return
         flag, cluster = destination.resolve(address)
         with contextlib.ExitStack() as stack:
+            stack.enter_context(_messages_on_stderr())
             if cluster:
                 if temporary is not None:
                     raise InputError(
@@ -131,6 +132,19 @@ def _quiet_snapshots() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
+
+
+@contextmanager
+def _messages_on_stderr() -> Iterator[None]:
+    """Print Ray's messages, such as that a worker died, to standard error; standard output is for results."""
+    from ray._private import worker
+
+    to_stream = worker.print_to_stdstream
+    worker.print_to_stdstream = lambda data, *more, **named: to_stream(data | {"is_err": True}, *more, **named)
+    try:
+        yield
+    finally:
+        worker.print_to_stdstream = to_stream
 
 
 def workers(settings: Settings, gpus: float) -> int:

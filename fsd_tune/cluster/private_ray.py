@@ -45,7 +45,7 @@ def private_instance(temporary: Path | None) -> Iterator[dict[str, Any]]:
     check_folder(temporary)
     flag, base = _base(temporary)
     clustered = ray_constants.ENABLE_RAY_CLUSTER
-    with _private_folder(flag, base) as folder, _token():
+    with _private_folder(flag, base) as folder, _token(), _few_processes():
         # Ray replaces 127.0.0.1 by the address that other hosts see unless it believes that clusters are impossible.
         ray_constants.ENABLE_RAY_CLUSTER = False
         try:
@@ -53,6 +53,25 @@ def private_instance(temporary: Path | None) -> Iterator[dict[str, Any]]:
             yield {"include_dashboard": False, "_node_ip_address": "127.0.0.1", "_temp_dir": str(folder / "r")}
         finally:
             ray_constants.ENABLE_RAY_CLUSTER = clustered
+
+
+@contextmanager
+def _few_processes() -> Iterator[None]:
+    """Start Ray without the processes that only a cluster or a dashboard needs, which take half of its start.
+
+    They are the autoscaler, the dashboard's server, and what brings the workers' output to the driver.
+    """
+    from ray._private.node import Node
+
+    names = ("start_monitor", "start_api_server", "start_log_monitor")
+    before = {name: getattr(Node, name) for name in names}
+    for name in names:
+        setattr(Node, name, lambda self, **_: None)
+    try:
+        yield
+    finally:
+        for name, method in before.items():
+            setattr(Node, name, method)
 
 
 def check_folder(temporary: Path | None) -> None:

@@ -22,6 +22,7 @@ from tests import ROOT
 NET = "10.91.7"
 _CHECKOUT = ROOT
 _SSHD = "/usr/sbin/sshd"
+_PASSED_ON = ("FSD_TUNE_LATENCY", "RAY_worker_niceness")
 _TOOLS = ("ip", "unshare", "nsenter", "ssh-keygen", "rsync", _SSHD)
 
 
@@ -103,6 +104,7 @@ class Lab:
             "shared": [str(self.shared), *_hidden()],
             "bin": str(Path(sys.executable).parent),
             "packages": [str(_CHECKOUT), str(Path(sys.prefix) / "cluster")],
+            "variables": [f"{name}={os.environ[name]}" for name in _PASSED_ON if name in os.environ],
         }
         (place / "host.json").write_text(json.dumps(facts))
         words = ["ip", "netns", "exec", f"{self._prefix}{host}", "unshare"]
@@ -212,7 +214,8 @@ def _become(facts: dict[str, Any]) -> None:
         shutil.copy(source, target)
         target.chmod(0o600)
     packages = ":".join(facts["packages"])
-    settings = "RAY_USAGE_STATS_ENABLED=0 AWS_EC2_METADATA_DISABLED=true"  # docs/how-to/cluster.md, "Storage"
+    # docs/how-to/cluster.md, "Storage", has the reason for the second one.
+    settings = " ".join(["RAY_USAGE_STATS_ENABLED=0", "AWS_EC2_METADATA_DISABLED=true", *facts["variables"]])
     profile = f"export PATH={facts['bin']}:$PATH PYTHONPATH={packages} {settings}\n"
     (root / "etc/profile.d/lab.sh").write_text(profile)
     (home / ".bashrc").write_text(profile)

@@ -73,7 +73,7 @@ def test_a_detached_search_outlives_a_stop_and_its_drivers_and_the_heads_death(c
 
     def submit(words):
         """Submit without following; until a trial reports."""
-        had, deadline = reports(cluster, "stopped"), time.monotonic() + 180
+        had, deadline = reports(cluster, "stopped"), time.monotonic() + 300
         job = cluster.laptop(f"fsd-tune submit {options} --detach {file} {words}").split()[-1]
         while reports(cluster, "stopped") <= had:
             assert time.monotonic() < deadline, cluster.laptop(f"fsd-tune logs {options} {file} {job}")
@@ -83,7 +83,7 @@ def test_a_detached_search_outlives_a_stop_and_its_drivers_and_the_heads_death(c
     search = f"search {there}/space.yaml --task sst2 --teacher {there}/teacher --data {there}/glue"
     submit(f"{search} --asha off --trials 3 --epochs 300 --output stopped")
     cluster.laptop(f"fsd-tune stop {options} {file}")
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 300
     while cluster.summary("stopped")["state"] == "running":
         assert time.monotonic() < deadline
         time.sleep(0.2)

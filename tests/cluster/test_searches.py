@@ -49,7 +49,7 @@ def begun(cluster, name, process, at_least=2, seconds=300):
         time.sleep(0.2)
 
 
-def trains(cluster, name, process, host, seconds=180):
+def trains(cluster, name, process, host, seconds=300):
     """Wait until a trial reports from a host and is not at its end."""
     deadline = time.monotonic() + seconds
     while not on(cluster, name, host):

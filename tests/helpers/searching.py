@@ -105,6 +105,15 @@ def as_if_uninterrupted(results, glue):
     torch.set_num_threads(threads)
 
 
+def until(condition, driver, seconds=240):
+    """Wait until something is true; the `driver` must not have ended."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert driver.poll() is None, driver.stderr and driver.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def processes_of(session):
     """Living processes of a session, and what they started in it."""
     found = []

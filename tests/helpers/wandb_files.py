@@ -1,11 +1,16 @@
 """Reads offline runs of Weights & Biases back, by W&B's own command."""
 
 import json
+import math
 import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import pytest
+
+from fsd_tune.report.results import load
 
 
 @dataclass
@@ -49,3 +54,35 @@ def runs_of(folder):
     ids = [run.id for run in found]
     assert len(set(ids)) == len(ids), ids
     return {run.id: run for run in found}
+
+
+def check(folder):
+    """Every trial of a search is one run with each of its reports once, and the search is one more."""
+    results, runs = load(folder), runs_of(folder)
+    group = results.summary.group
+    assert set(runs) == {f"{group}-trial-{number:04d}" for number in results.trials["number"]} | {f"{group}-search"}
+    for row in results.trials.to_dict("records"):
+        run = runs[f"{group}-trial-{row['number']:04d}"]
+        reports = results.reports[results.reports["trial"] == row["number"]].sort_values("report")
+        assert [one["report"] for one in run.rows] == reports["report"].tolist()
+        for one, (_, made) in zip(run.rows, reports.iterrows(), strict=True):
+            assert one["accuracy"] == made["accuracy"] and one["loss/task"] == pytest.approx(made["loss/task"])
+            assert {"learning_rate", "train_seconds", "step"} <= set(one)
+            for term, name in (("intra", "intra"), ("local", "local"), ("global/memory", "global")):
+                if row["method"] == "fsd_ilg":
+                    assert -math.log(one[f"cka/{name}"] + 1e-8) == pytest.approx(made[f"loss/{term}"], abs=1e-9)
+                else:
+                    assert f"cka/{name}" not in one
+        assert run.group == group and run.kind == "trial" and run.exit_code == int(row["state"] == "failed")
+        assert run.summary["state"] == row["state"] and run.summary["best_accuracy"] == row["best"]
+        assert run.config["hp/method"] == row["method"] and run.config["task"] == "sst2"
+        assert run.config["memory"] == results.summary.memory.fingerprint
+        assert run.config["teacher/score"] == results.summary.teacher.score
+        if not math.isnan(row["gamma_i"]):
+            assert run.config["hp/gamma_i"] == row["gamma_i"]
+    summary = runs[f"{group}-search"]
+    assert summary.kind == "search-summary" and summary.summary["trials"] == len(results.trials)
+    assert results.best is not None and summary.summary["best_accuracy"] == results.best["score"]
+    assert summary.summary["teacher_passes"] == results.summary.memory.passes
+    assert {"leaderboard", "history"} <= {key.split(".")[0] for key in summary.rows[0]}
+    return results

@@ -6,17 +6,14 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
-import tempfile
 import threading
-import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
+import ray
 from transformers import AutoModelForSequenceClassification
 
 from fsd_tune.cluster import connection
@@ -196,7 +193,7 @@ def test_again_trains_nothing_and_needs_no_ray(again, searches, monkeypatch):
     assert made["runs_trained"] == 0 and runs(again) == before
 
 
-def test_seeds_are_added_until_nothing_is_open(again, searches, monkeypatch):
+def test_seeds_are_added_until_nothing_is_open(again, searches, monkeypatch, confirm_here):
     """Of two baselines one is decided after three seeds, the other after five."""
     shown: list[str] = []
     calls: list[int] = []
@@ -221,7 +218,7 @@ def test_seeds_are_added_until_nothing_is_open(again, searches, monkeypatch):
     assert load(again).confirmation == made and "added one by one" in (again / "report.html").read_text()
 
 
-def test_more_seeds_train_the_new_ones_and_what_is_damaged(again, searches):
+def test_more_seeds_train_the_new_ones_and_what_is_damaged(again, searches, confirm_here):
     """A damaged run and a student that is gone are made again, to the same scores; whole runs stay as they are."""
     before, kept = load(again).confirmation, runs(again)
     damaged = [row["run"] for row in before["runs"][:2]]
@@ -240,7 +237,7 @@ def test_more_seeds_train_the_new_ones_and_what_is_damaged(again, searches):
     assert (again / "confirm" / "best" / "config.json").is_file()
 
 
-def test_a_configuration_with_a_failed_run_cannot_win(again, searches):
+def test_a_configuration_with_a_failed_run_cannot_win(again, searches, confirm_here):
     """Its run is made a failed one on disk: the other candidate wins; when that fails, too, nothing does."""
     before = load(again).confirmation
     for expected in ("other", "none"):
@@ -262,31 +259,52 @@ def test_a_configuration_with_a_failed_run_cannot_win(again, searches):
                 confirm(again, **SMALL, baseline=searches / "KD")
 
 
-class Interrupting(Display):
-    """Ctrl-C as soon as `after` runs have ended."""
+def kill_a_worker(folder, killed, ended):
+    """Kill one worker of a confirmation once it has made another run."""
+    before = len(runs(folder))
+    while not killed and not ended.wait(0.02):
+        # A worker that is idle bears another title.
+        for process in psutil.Process().children(recursive=True) if len(runs(folder)) > before else []:
+            with contextlib.suppress(psutil.Error):  # It has ended meanwhile.
+                if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::RunWorker"):
+                    process.kill()
+                    killed.append(process.pid)
+                    break
 
-    def __init__(self, after):
-        super().__init__(quiet=True)
-        self._left = after
+
+@pytest.mark.slow
+def test_ctrl_c_and_the_same_command_again_which_loses_a_worker(fsd_tune, folder, monkeypatch):
+    """SIGINT as soon as three runs have ended: what has ended is not trained again, and no run is lost."""
+    command = ("confirm", folder, "--top=2", "--seeds=2", "--fresh-seeds=2")
+    said: list[str] = []
 
     def line(self, text):
-        self._left -= ", seed " in text
-        if self._left == 0:
-            raise KeyboardInterrupt
+        said.append(text)
+        if sum(", seed " in text for text in said) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
 
-
-def test_interrupted_and_continued(folder):
-    with pytest.raises(KeyboardInterrupt):
-        confirm(folder, **SMALL, display=Interrupting(3))
+    with monkeypatch.context() as patch:
+        patch.setattr(Display, "line", line)
+        code, _, err = fsd_tune(*command)
+    printed = "\n".join(err)
+    assert code == 130, printed
+    assert "To continue: fsd-tune confirm" in printed and "Traceback" not in printed
     kept = runs(folder)
     assert len(kept) == 3 and not (folder / "confirm" / "summary.json").exists()
-    made = confirm(folder, **SMALL)
+    killed: list[int] = []
+    ended = threading.Event()
+    thread = threading.Thread(target=kill_a_worker, args=(folder, killed, ended))
+    thread.start()
+    code, out, err = fsd_tune(*command, "--json")
+    ended.set()
+    thread.join()
+    assert code == 0, err
+    made = json.loads(out)
+    assert killed and all(row["state"] == "finished" for row in made["runs"])
     assert made["runs_trained"] == 10 - 3 and {name: runs(folder)[name] for name in kept} == kept
     assert [one["baseline"] for one in made["differences"]] == ["ce", "kd (defaults, untuned)"]
     winner, kd = made["winner"]["config"], made["configurations"][-1]["config"]
     assert {name: kd[name] for name in OPTIMISATION} == {name: winner[name] for name in OPTIMISATION}
-    import ray
-
     assert ray.util.list_named_actors(all_namespaces=True) == [], "the memory's actor has left"
 
 
@@ -298,17 +316,6 @@ def test_a_winner_that_is_a_baseline_is_not_trained_twice(method):
     tuned = Configuration("kd (tuned)", own) if method == "kd" else None
     others, notes = baselines(Configuration("trial 0", own, 0, 0.8), tuned)
     assert [one.config["method"] for one in others] == [{"kd": "ce", "ce": "kd"}[method]] and len(notes) == 1
-
-
-def test_a_search_of_ce_alone(ray_session, glue, teacher, tmp_path):
-    """Its kd baseline needs a teacher memory that the search had no use for: one pass, which is said."""
-    file = tmp_path / "ce.yaml"
-    file.write_text(SPACE)
-    settings = loader.load(file, loader.parse_flags(["--asha=off", "--trials=1", "--method=ce", "--max-concurrent=1"]))
-    search.run(settings, task="sst2", teacher=str(teacher), data=glue, output=tmp_path / "R")
-    made = confirm(tmp_path / "R", top=1, seeds=1, fresh_seeds=2)
-    assert [one["baseline"] for one in made["differences"]] == ["kd (defaults, untuned)"]
-    assert made["teacher_passes"] == 1 and "ce is the winner itself" in made["notes"][0]
 
 
 # ---------------------------------------------------------------- wrong input
@@ -420,51 +427,3 @@ def test_a_damaged_confirmation_is_named_and_hides_nothing(folder):
 def test_seeds_that_a_search_ran_with_choose_nothing_twice():
     assert confirm_inputs._seeds(1001, 3, {0}) == (1001, 1002, 1003)
     assert confirm_inputs._seeds(2001, 3, {2002, 0}) == (2001, 2003, 2004)
-
-
-@pytest.mark.slow
-def test_a_crashed_worker_loses_no_run(folder):
-    import psutil
-
-    killed: list[int] = []
-
-    def kill_one():
-        deadline = time.monotonic() + 240
-        while not killed and time.monotonic() < deadline:
-            if runs(folder):
-                # A worker that is idle bears another title.
-                for process in psutil.Process().children(recursive=True):
-                    with contextlib.suppress(psutil.Error):  # It has ended meanwhile.
-                        if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::RunWorker"):
-                            process.kill()
-                            killed.append(process.pid)
-                            break
-            time.sleep(0.02)
-
-    thread = threading.Thread(target=kill_one)
-    thread.start()
-    made = confirm(folder, **SMALL)
-    thread.join()
-    assert killed and made["runs_trained"] == 10
-    assert all(row["state"] == "finished" for row in made["runs"])
-
-
-@pytest.mark.slow
-def test_ctrl_c_on_the_command_line_and_the_same_command_again(folder):
-    script = Path(sys.executable).parent / "fsd-tune"
-    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as temporary:
-        command = [script, "confirm", folder, "--top=2", "--seeds=4", "--fresh-seeds=2", "--temp-dir", temporary]
-        driver = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-        deadline = time.monotonic() + 240
-        while not runs(folder):
-            assert time.monotonic() < deadline and driver.poll() is None
-            time.sleep(0.02)
-        os.kill(driver.pid, signal.SIGINT)
-        _, printed = driver.communicate(timeout=300)
-        assert driver.returncode == 130, printed
-        assert "To continue: fsd-tune confirm" in printed and "Traceback" not in printed
-        kept = runs(folder)
-        done = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr
-    made = json.loads(done.stdout)
-    assert made["runs_trained"] == 14 - len(kept) and {name: runs(folder)[name] for name in kept} == kept

@@ -181,11 +181,13 @@ def test_auto_is_answered_at_once_when_the_last_cluster_is_gone(monkeypatch):
 _RESTORED = """
 import logging, os, signal, sys, threading
 from pathlib import Path
+from ray._private.node import Node
 from fsd_tune.cluster import connection
 
 def state():
     level = logging.getLogger("ray.tune.execution.experiment_state").level
-    return dict(os.environ), signal.getsignal(signal.SIGTERM), level
+    starts = [Node.start_monitor, Node.start_api_server, Node.start_log_monitor]
+    return dict(os.environ), signal.getsignal(signal.SIGTERM), level, starts
 
 def handler(number, frame):
     pass
@@ -261,6 +263,8 @@ with connection.connect(None, Path(sys.argv[1])):
             each.laddr.ip.removeprefix("::ffff:")
             for process in family for each in process.net_connections("tcp") if each.status == psutil.CONN_LISTEN
         }),
+        "for clusters": [name for process in family for name in process.cmdline() if name.endswith(
+            ("monitor.py", "dashboard.py"))],
         "told": [process.pid for process in family if token in " ".join(process.cmdline())],
         "kept": subprocess.run(["grep", "-rl", token, sys.argv[1]], capture_output=True, text=True).stdout,
         "modes": [oct(path.stat().st_mode & 0o777) for path in Path(sys.argv[1]).iterdir()],
@@ -287,6 +291,7 @@ def test_a_local_instance_is_for_its_own_process_alone(tmp_path):
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["listens"] == ["127.0.0.1"]
+    assert found["for clusters"] == [], "nobody needs these processes of Ray here"
     assert found["told"] == [] and found["kept"] == "" and found["modes"] == ["0o700"]
     assert all("AuthenticationError" in said or "Unauthenticated" in said for said in found["attacks"]), found
     assert found["with_token"] == "1"

@@ -11,15 +11,6 @@ from safetensors.torch import load_file
 from fsd_tune.training.unfinished import unfinished_folder
 from tests.helpers.searching import SCRIPT
 
-CONFIG = {
-    "learning_rate": 1e-3,
-    "epochs": 4,
-    "batch_size": 8,
-    "warmup_ratio": 0.1,
-    "weight_decay": 0.01,
-    "gradient_accumulation": 1,
-}
-
 
 def same(folder, other):
     weights = [load_file(path / "model.safetensors") for path in (folder, other)]
@@ -27,14 +18,10 @@ def same(folder, other):
     return all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
 
 
-def figures(record):
-    return [{k: v for k, v in row.items() if not k.endswith("_seconds")} for row in record["reports"]]
-
-
-def test_a_killed_distillation_is_continued_to_the_same_student(teacher, glue, tmp_path):
+def test_a_killed_distillation_is_continued_to_the_same_student(fsd_tune, one_thread, teacher, glue, tmp_path):
     def command(output):
         return [
-            SCRIPT, "distill", "--method", "fsd_ilg", "--task", "sst2", "--teacher", teacher, "--data", glue,
+            "distill", "--method", "fsd_ilg", "--task", "sst2", "--teacher", teacher, "--data", glue,
             "--output", output, "--memory", tmp_path / "memory", "--student-layers", "2", "--data-max-length", "32",
             "--memory-centroids", "5", "--batch-size", "4", "--epochs", "40", "--precision", "float32",
             "--device", "cpu",
@@ -42,14 +29,16 @@ def test_a_killed_distillation_is_continued_to_the_same_student(teacher, glue, t
 
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     output = tmp_path / "student"
-    run = subprocess.Popen(command(output), env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    words = [SCRIPT, *command(output)]
+    run = subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 240
     while not list(unfinished_folder(output).glob("*/checkpoint_*")) and time.monotonic() < deadline:
         time.sleep(0.01)
     os.kill(run.pid, signal.SIGKILL)
     run.wait()
     assert not output.exists()
-    again = subprocess.run(command(output), env=environment, capture_output=True, text=True, check=True)
-    assert "continuing after evaluation " in again.stderr and not unfinished_folder(output).exists()
-    subprocess.run(command(tmp_path / "whole"), env=environment, capture_output=True, check=True)
+    code, _, err = fsd_tune(*command(output))
+    assert code == 0 and any("continuing after evaluation " in line for line in err), err
+    assert not unfinished_folder(output).exists()
+    assert fsd_tune(*command(tmp_path / "whole"))[0] == 0
     assert same(output, tmp_path / "whole")

@@ -14,7 +14,7 @@ from fsd_tune.evaluation.confirm.counts import SeedCounts
 from fsd_tune.evaluation.confirm.inputs import plan_confirmation
 from fsd_tune.report.results import load
 from tests import ROOT
-from tests.helpers.searching import SCRIPT, SPACE, short_folder
+from tests.helpers.searching import SCRIPT, SPACE
 from tests.unit.cluster.test_jobs import cluster, command_of  # noqa: F401 (a fixture)
 
 TASKS = ROOT / "examples" / "own_task"
@@ -120,18 +120,15 @@ def test_a_task_goes_along_to_a_cluster_with_its_files(cluster, tmp_path, monkey
 
 
 @pytest.mark.slow
-def test_a_search_is_taken_up_from_its_folder_and_notices_another_task(ticket_teacher, space, tmp_path):
+def test_a_search_is_taken_up_from_its_folder_and_notices_another_task(
+    fsd_tune, ray_session, ticket_teacher, space, tmp_path
+):
     """On Ray, whose workers do not read the YAML; resume and confirm read it again."""
     shutil.copytree(TASKS, tmp_path / "tasks")
     task, folder = tmp_path / "tasks" / "my_task.yaml", tmp_path / "R"
-
-    def script(*words):
-        with short_folder() as temporary:
-            command = [SCRIPT, *words, "--temp-dir", temporary, "--quiet"]
-            return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-
-    done = script("search", space, "--task-file", task, "--teacher", ticket_teacher, "--output", folder)
-    assert done.returncode == 0, done.stderr
+    words = ("search", space, "--task-file", task, "--teacher", ticket_teacher, "--output", folder, "--quiet")
+    code, _, err = fsd_tune(*words)
+    assert code == 0, err
     summary = load(folder).summary
     assert summary.task == "tickets" and summary.inputs["task_file"] == str(task)
     assert summary.identity["task"]["labels"] == ["billing", "shipping", "technical"]
@@ -140,22 +137,22 @@ def test_a_search_is_taken_up_from_its_folder_and_notices_another_task(ticket_te
     config = json.loads((folder / "best" / "config.json").read_text())
     assert config["id2label"] == {"0": "billing", "1": "shipping", "2": "technical"}
 
-    done = script("resume", folder, "--trials", "3")
-    assert done.returncode == 0, done.stderr
+    code, _, err = fsd_tune("resume", folder, "--trials", "3", "--quiet")
+    assert code == 0, err
     results = load(folder)
     assert len(results.trials) == 3 and results.summary.memory.passes in (0, 1)
     assert plan_confirmation(folder, SeedCounts(1, 1, 2), None).inputs.task.id == "tickets"
 
     text = task.read_text()
     task.write_text(text.replace("metric: accuracy", "metric: macro_f1"))
-    done = script("resume", folder, "--trials", "4")
-    assert done.returncode == 2 and "task.metrics" in done.stderr, done.stderr
+    code, _, err = fsd_tune("resume", folder, "--trials", "4", "--quiet")
+    assert code == 2 and "task.metrics" in "".join(err), err
     task.write_text(text.replace("[billing, shipping, technical]", "[shipping, billing, technical]"))
     with pytest.raises(InputError, match=r"task\.labels"):
         plan_confirmation(folder, SeedCounts(1, 1, 2), None)
     task.unlink()
-    done = script("resume", folder, "--trials", "4")
-    assert done.returncode == 2 and f"{task}: no such file" in done.stderr
+    code, _, err = fsd_tune("resume", folder, "--trials", "4", "--quiet")
+    assert code == 2 and f"{task}: no such file" in "".join(err)
 
 
 @pytest.mark.slow

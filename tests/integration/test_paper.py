@@ -19,7 +19,7 @@ SYSTEMS = ("vkd", "fsd")
 def command(folder, temporary):
     return [
         SCRIPT, "paper", "--task", "rte", "--model", folder / "base", "--data", folder / "glue", "--small",
-        "--trials", "2", "--systems", ",".join(SYSTEMS), "--output", folder / "out", "--temp-dir", temporary, "--json",
+        "--trials", "1", "--systems", ",".join(SYSTEMS), "--output", folder / "out", "--temp-dir", temporary, "--json",
     ]  # fmt: skip
 
 
@@ -61,7 +61,7 @@ def test_the_protocol_is_continued_after_a_kill(tmp_path):
     for selection in ("dev", "holdout"):
         for system in SYSTEMS:
             found = results.systems[selection][system]
-            assert len(found.scores) == 6 and found.trials == 2
+            assert len(found.scores) == 6 and found.trials == 1
             assert found.config["method"] == {"vkd": "kd", "fsd": "fsd_ilg"}[system]
             folder = task / (system if selection == "dev" else f"{system}-holdout")
             assert SearchSummary.read(folder).state == "done"

@@ -65,8 +65,9 @@ def browse(page: Path, profile: Path, *options: str) -> tuple[str, str]:
     return done.stdout, done.stderr
 
 
-@pytest.mark.parametrize(("scheme", "ink"), [("0", "rgb(160, 170, 179)"), ("1", "rgb(90, 100, 109)")])
-@pytest.mark.parametrize("name", ["used.html", "narrow.html"])
+@pytest.mark.parametrize(
+    ("name", "scheme", "ink"), [("used.html", "0", "rgb(160, 170, 179)"), ("narrow.html", "1", "rgb(90, 100, 109)")]
+)
 def test_the_page_works(page: Path, tmp_path: Path, name: str, scheme: str, ink: str) -> None:
     html, log = browse(page / name, tmp_path, "--dump-dom", f"--blink-settings=preferredColorScheme={scheme}")
     assert "CONSOLE" not in log, log

@@ -1,131 +1,91 @@
 """Searches killed by process id at different moments and resumed: nothing finished is lost, nothing is there twice."""
 
+import contextlib
 import json
 import os
-import signal
 import subprocess
-import time
+from pathlib import Path
 
 import pytest
 
 from fsd_tune.errors import InputError
 from fsd_tune.report.results import load
 from fsd_tune.search.api import resume, run
-from fsd_tune.storage import checkpoints
-from tests.helpers.searching import SCRIPT, SPACE, agree, as_if_uninterrupted, command, gone, kill, short_folder
+from tests.helpers import wandb_files
+from tests.helpers.searching import (
+    SCRIPT,
+    SPACE,
+    agree,
+    as_if_uninterrupted,
+    command,
+    gone,
+    kill,
+    short_folder,
+    until,
+)
 
-TIMES = ("train_seconds", "evaluation_seconds")
+
+def checkpoints_of(folder):
+    """Each checkpoint with the time of its manifest, because a continued trial counts its checkpoints from 0 again."""
+    found = set()
+    for path in folder.glob("results/*/checkpoint_*/checkpoint.json"):
+        with contextlib.suppress(FileNotFoundError):  # Tune keeps the newest alone.
+            found.add((path, path.stat().st_mtime_ns))
+    return found
 
 
-def until(condition, driver, seconds=240):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert driver.poll() is None, driver.stderr.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+def ended_in(folder):
+    return set(folder.glob("results/*/trial.json"))
 
 
-SAVED = "results/*/checkpoint_*/checkpoint.json"
+# What is killed, and as soon as what is new in the folder: while the memory is built, in the middle of trials, and
+# with one of them ended.
 MOMENTS = {
-    # While the memory is built, in the middle of trials, with one of them ended, and everything at once.
-    "driver, building": ("driver", lambda folder: (folder / "memory").is_dir()),
-    "driver, after a checkpoint": (
-        "driver",
-        lambda folder: list(folder.glob(SAVED)),
-    ),
-    "workers and driver": ("workers", lambda folder: list(folder.glob(SAVED))),
-    "everything, a trial has ended": ("all", lambda folder: list(folder.glob("results/*/trial.json"))),
+    "driver, building": ("driver", lambda folder: {path for path in [folder / "memory"] if path.is_dir()}),
+    "driver, after a checkpoint": ("driver", checkpoints_of),
+    "workers and driver": ("workers", checkpoints_of),
+    "everything, a trial has ended": ("all", ended_in),
 }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_killed_and_resumed(moment, glue, teacher, tmp_path):
-    target, reached = MOMENTS[moment]
-    folder, space_file = tmp_path / "R", tmp_path / "space.yaml"
-    space_file.write_text(SPACE.replace("epochs: 2", "epochs: 100").replace("trials: 6", "trials: 3"))
+@pytest.mark.timeout(1800)
+def test_killed_at_each_moment_in_turn_and_resumed(glue, teacher, tmp_path):
+    """With offline runs of W&B, which say in the end what the folder says."""
+    folder, space_file, log = tmp_path / "R", tmp_path / "space.yaml", tmp_path / "log"
+    space_file.write_text(SPACE.replace("epochs: 2", "epochs: 200").replace("trials: 6", "trials: 3"))
+    environment = os.environ | {"HOME": str(tmp_path)}
+    ended: dict[Path, bytes] = {}
+    before = ""
+    for moment, (target, found) in MOMENTS.items():
+        known = found(folder)
+        with short_folder() as temporary:
+            words = command(glue, teacher, folder, space_file, temporary, "--wandb=offline")
+            if before:
+                words = [SCRIPT, "resume", folder, "--temp-dir", temporary]
+            with log.open("w") as stream:
+                driver = subprocess.Popen(words, stderr=stream, start_new_session=True, env=environment)
+            until(lambda found=found, known=known: found(folder) - known, driver)
+            assert kill(driver, target), f"no {target} to kill: {moment}"
+            kill(driver, "driver")
+            gone(driver)
+        said = log.read_text()
+        if "checkpoint" in before:
+            assert "1 of them from a checkpoint" in said or "2 of them from a checkpoint" in said, (moment, said)
+        for path in ended_in(folder) - ended.keys():
+            ended |= {each: each.read_bytes() for each in (path, path.parent / "reports.jsonl")}
+        before = moment
     with short_folder() as temporary:
-        words = command(glue, teacher, folder, space_file, temporary)
-        driver = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
-        until(lambda: reached(folder), driver)
-        assert kill(driver, target), f"no {target} to kill"
-        kill(driver, "driver")
-        gone(driver)
-    before = {path: path.read_bytes() for path in folder.glob("results/*/trial.json")}
-    rows = {path.parent: (path.parent / "reports.jsonl").read_bytes() for path in before}
-    with short_folder() as temporary:
-        again = subprocess.run(
-            [SCRIPT, "resume", folder, "--temp-dir", temporary],
-            capture_output=True,
-            text=True,
-            timeout=400,
-            check=False,
-        )
+        words = [SCRIPT, "resume", folder, "--temp-dir", temporary]
+        again = subprocess.run(words, capture_output=True, text=True, timeout=400, check=False, env=environment)
     assert again.returncode == 0, again.stderr
     results = load(folder)
     assert len(results.trials) == 3 and set(results.trials["state"]) <= {"finished", "stopped"}
     agree(results)
-    assert {path: path.read_bytes() for path in before} == before, "what had ended was not run again"
-    assert {path: (path / "reports.jsonl").read_bytes() for path in rows} == rows
+    assert {path: path.read_bytes() for path in ended} == ended, "what had ended was not run again"
     assert len((folder / "memory" / "passes.jsonl").read_text().splitlines()) == 1
-    if "checkpoint" in moment:
-        assert "1 of them from a checkpoint" in again.stderr or "2 of them from a checkpoint" in again.stderr
     as_if_uninterrupted(results, glue)
-
-
-NOTICES = {
-    "SIGTERM": lambda driver: os.kill(driver.pid, signal.SIGTERM),
-    "Ctrl-C": lambda driver: os.killpg(driver.pid, signal.SIGINT),
-    "time budget": lambda driver: None,
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("notice", NOTICES)
-def test_with_notice_every_running_trial_is_saved_where_it_is(notice, glue, teacher, tmp_path):
-    """Between two reports, too, and also if a checkpoint is not due."""
-    folder, space_file = tmp_path / "R", tmp_path / "space.yaml"
-    is_budget = notice == "time budget"
-    # The budget counts from the start of the workers, which takes longer than a short trial.
-    epochs, batch_size = (1000, 2) if is_budget else (300, 8)
-    text = SPACE.replace("epochs: 2", f"epochs: {epochs}").replace("{trials: 6}", "{trials: 2}")
-    text = text.replace("{reports: 4}", "{reports: 4, grace: 4}").replace("batch_size: 8", f"batch_size: {batch_size}")
-    space_file.write_text(text)
-    flags = ("--time-budget=60s",) if is_budget else ()
-    with short_folder() as temporary:
-        words = command(glue, teacher, folder, space_file, temporary, *flags)
-        driver = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
-        if not is_budget:
-            # Both trials are in training, on the way to their second reports.
-            until(lambda: len(list(folder.glob("results/*/reports.jsonl"))) == 2, driver)
-            time.sleep(1)
-        NOTICES[notice](driver)
-        _, said = driver.communicate(timeout=300)
-        gone(driver)
-    # A budget that ends before a trial has finished is too short, and the search says so.
-    assert driver.returncode == (1 if is_budget else 130), said
-    begun = {path.parent for path in folder.glob("results/*/config.json")}
-    open_trials = {trial for trial in begun if not (trial / "trial.json").exists()}
-    assert open_trials
-    steps = {}
-    for trial in open_trials:
-        newest = checkpoints.newest(trial)
-        assert newest is not None, trial
-        checkpoint, _ = newest
-        steps[trial] = json.loads((checkpoint / checkpoints.SEAL).read_text())["step"]
-    assert all(steps.values()) and any(step % (10 * epochs // batch_size) for step in steps.values())
-    if notice != "SIGTERM":
-        return  # All notices save in the same way, so that one continuation is enough.
-    with short_folder() as temporary:
-        again = subprocess.run(
-            [SCRIPT, "resume", folder, "--temp-dir", temporary],
-            capture_output=True, text=True, timeout=400, check=False,
-        )  # fmt: skip
-    assert again.returncode == 0, again.stderr
-    assert f"{len(open_trials)} of them from a checkpoint" in again.stderr
-    results = load(folder)
-    agree(results)
-    as_if_uninterrupted(results, glue)
+    wandb_files.check(folder)
 
 
 MIXED = (
@@ -212,17 +172,12 @@ def finished(ray_session, glue, teacher, tmp_path):
     space_file.write_text(SPACE)
     from fsd_tune.settings import loader
 
-    run(
-        loader.load(space_file, {"search.trials": "2"}), task="sst2", teacher=str(tmp_path / "teacher"),
-        data=tmp_path / "data", output=tmp_path / "R",
-    )  # fmt: skip
+    settings = loader.load(space_file, {"search.trials": "2", "resources.max_concurrent": "1"})
+    run(settings, task="sst2", teacher=str(tmp_path / "teacher"), data=tmp_path / "data", output=tmp_path / "R")
     yield tmp_path / "R"
 
 
-def test_resume_adds_trials_and_names_what_has_changed(finished, tmp_path):
-    more = resume(finished, {"search.trials": "3"})
-    assert len(more.trials) == 3
-    agree(more)
+def test_resume_names_what_has_changed_and_adds_trials_also_to_a_damaged_study(finished, tmp_path):
     settings_file, teacher = finished / "settings.yaml", tmp_path / "teacher" / "config.json"
     data, config = tmp_path / "data" / "SST-2" / "train.tsv", teacher.read_text()
     with pytest.raises(InputError, match="--alpha: cannot change in a search that has begun; --trials, --time-budget"):
@@ -232,7 +187,7 @@ def test_resume_adds_trials_and_names_what_has_changed(finished, tmp_path):
     teacher.write_text(config.replace('"hidden_dropout_prob": 0.1', '"hidden_dropout_prob": 0.2'))
     data.write_text(lines.replace("the film", "the dog"))
     with pytest.raises(InputError) as error:
-        resume(finished, {"search.trials": "4"})
+        resume(finished, {"search.trials": "3"})
     assert list(error.value.problems) == [
         f"{finished}: space.batch_size 8 there, 4 now.",
         f"{finished}: another teacher.",
@@ -242,6 +197,8 @@ def test_resume_adds_trials_and_names_what_has_changed(finished, tmp_path):
     teacher.write_text(config)
     data.write_text(lines)
     (finished / "study.db").write_bytes(b"damaged")
-    agree(resume(finished, {"search.trials": "4"}))
+    more = resume(finished, {"search.trials": "3"})
+    assert len(more.trials) == 3
+    agree(more)
     with pytest.raises(InputError, match="holds no search that has begun"):
         resume(tmp_path)

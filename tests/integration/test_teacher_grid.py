@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import replace
 
@@ -205,7 +204,7 @@ def test_flags_that_do_not_go_together(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_killed_grid_on_ray_goes_on_and_gives_what_training_alone_gives(base, glue, tmp_path):
+def test_a_killed_grid_on_ray_goes_on_and_gives_what_training_alone_gives(base, glue, tmp_path, one_thread):
     output = tmp_path / "teacher"
     with short_folder() as temporary:
         command = [
@@ -238,17 +237,8 @@ def test_a_killed_grid_on_ray_goes_on_and_gives_what_training_alone_gives(base, 
 
     # Trained alone, with a candidate's one thread: the same scores, the same weights.
     alone = tmp_path / "alone"
-    script = (
-        "import sys, torch, json; torch.set_num_threads(1)\n"
-        "from pathlib import Path\n"
-        "from fsd_tune.progress import Display\n"
-        "from fsd_tune.training.teacher import TeacherConfig, fine_tune\n"
-        "base, data, output, config, seed = sys.argv[1:]\n"
-        "fine_tune(TeacherConfig(base, 'sst2', Path(data), Path(output), json.loads(config), 32, False, int(seed), 40,"
-        " 'cpu', 'float32'), False, Display(quiet=True))\n"
-    )
-    arguments = [str(base), str(glue), str(alone), json.dumps(made["config"]), str(made["seed"])]
-    subprocess.run([sys.executable, "-c", script, *arguments], check=True, capture_output=True)
+    run = TeacherConfig(str(base), "sst2", glue, alone, made["config"], 32, False, made["seed"], 40, "cpu", "float32")
+    fine_tune(run, False, Display(quiet=True))
     single = json.loads((alone / "fsd_tune.json").read_text())
     metrics = [[(row["accuracy"], row["loss"]) for row in each["reports"]] for each in (made, single)]
     assert metrics[0] == metrics[1]
