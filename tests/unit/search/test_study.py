@@ -20,7 +20,7 @@ from fsd_tune.search.trial_record import TrialRecord, final_score, frozen_trial
 from fsd_tune.search.trial_shapes import TrialShapes
 from fsd_tune.settings.configuration import distributions, sample, unconditional
 from fsd_tune.settings.loader import Settings
-from fsd_tune.storage.search_summary import ShapesSummary
+from fsd_tune.storage.shape_costs import ShapesSummary
 from tests.helpers.result_folders import shapes
 
 KD = """
