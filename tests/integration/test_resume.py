@@ -67,6 +67,7 @@ def check_shapes(results):
     names = ["layers", "start", "hidden_size"]
     assert set(results.trials[names].itertuples(index=False, name=None)) == SHAPES
     chosen = chosen_trial(results)
+    assert chosen is not None
     best = {name: value for name, value in chosen[names].items() if value is not None}
     record = json.loads((results.folder / "best" / "fsd_tune.json").read_text())
     model, _ = results.student()
@@ -88,7 +89,7 @@ def check_front(results):
     for trial in study_of(results).trials:
         assert trial.user_attrs["parameters"] == costs.loc[trial.number, "parameters"]
     front = front_of(results)
-    assert front.costs == ("parameters",)
+    assert front is not None and front.costs == ("parameters",)
     sizes = {}
     for member in front.members:
         model = AutoModelForSequenceClassification.from_pretrained(results.folder / "best/front" / member.folder)
@@ -99,7 +100,8 @@ def check_front(results):
     again = resume(results.folder, {"search.pick": {"within": 100}})
     assert {path: path.stat().st_mtime_ns for path in checkpoints} == checkpoints
     record = json.loads((results.folder / "best" / "fsd_tune.json").read_text())
-    assert record["trial"] == front.members[0].number == chosen_trial(again)["number"]
+    chosen = chosen_trial(again)
+    assert chosen is not None and record["trial"] == front.members[0].number == chosen["number"]
     assert again.summary.shapes == results.summary.shapes
 
 
