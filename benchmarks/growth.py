@@ -31,7 +31,7 @@ from fsd_tune.search.trial_shapes import TrialShapes
 from fsd_tune.settings import loader
 from fsd_tune.settings.loader import Settings
 from fsd_tune.storage.experiment_folder import ExperimentFolder
-from fsd_tune.storage.search_summary import ShapesSummary
+from fsd_tune.storage.shape_costs import ShapesSummary
 from tests.helpers import result_folders
 
 SIZES = (50, 250, 1000, 5000)

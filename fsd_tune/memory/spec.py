@@ -155,6 +155,11 @@ class MemorySpec:
         count = len(storage.stored)
         if centroids > count and memory_layer is not None:
             notes += (f"memory.centroids: {centroids} lowered to {count}, the number of training examples.",)
+        if memory_pairs and len(own) > 1 and settings.student.memory_start == "matched":
+            notes += (
+                f"student: each of the {len(own)} shapes takes a pass of its untrained student over {count:,} training "
+                "examples, before the trials start.",
+            )
         return cls(
             teacher=inputs.teacher,
             task=inputs.task,

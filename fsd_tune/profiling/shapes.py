@@ -15,8 +15,7 @@ from fsd_tune.profiling.cost import cost_of, shape_of
 from fsd_tune.profiling.latency import Latency, Setting, Target, measure_latency, noise_warnings
 from fsd_tune.profiling.machine import Machine
 from fsd_tune.settings.schema import Student
-from fsd_tune.storage.search_summary import ShapesSummary
-from fsd_tune.storage.shape_costs import ShapeCost
+from fsd_tune.storage.shape_costs import ShapeCost, ShapesSummary
 
 # Enough for 100 runs of any encoder of common size at batch 1.
 _SECONDS = 60.0

@@ -8,7 +8,7 @@ from fsd_tune.errors import InputError
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.retired import as_stored
 from fsd_tune.settings.shapes import student_of
-from fsd_tune.storage.search_summary import ShapesSummary
+from fsd_tune.storage.shape_costs import ShapesSummary
 
 # The columns of a table of trials that follow from a trial's shape, with their types.
 COST_COLUMNS = {"shape": "str", "latency_ms": "float64", "parameters": "Int64", "size_mb": "float64", "flops": "Int64"}

@@ -17,7 +17,8 @@ from fsd_tune.settings.configuration import same_trials_note
 from fsd_tune.settings.loader import Settings
 from fsd_tune.storage import open_folder
 from fsd_tune.storage.experiment_folder import ExperimentFolder
-from fsd_tune.storage.search_summary import SearchSummary, ShapesSummary
+from fsd_tune.storage.search_summary import SearchSummary
+from fsd_tune.storage.shape_costs import ShapesSummary
 from fsd_tune.storage.uri import is_uri, local_path
 from fsd_tune.training.inputs import Inputs, load_inputs
 

@@ -19,8 +19,7 @@ from fsd_tune.search.costs import TrialCosts
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.objectives import COSTS, SCORE
 from fsd_tune.settings.shapes import students
-from fsd_tune.storage.search_summary import ShapesSummary
-from fsd_tune.storage.shape_costs import ShapeCost
+from fsd_tune.storage.shape_costs import ShapeCost, ShapesSummary
 from fsd_tune.training.inputs import Inputs
 
 _SHOWN = 3

@@ -7,7 +7,7 @@ from fsd_tune.report.members import LATENCY, front_costs
 from fsd_tune.search.trial_record import TrialRecord, finished_scores
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.shapes import student_of
-from fsd_tune.storage.search_summary import ShapesSummary
+from fsd_tune.storage.shape_costs import ShapesSummary
 
 _UNITS = {LATENCY: "ms", "size_mb": "MB", "parameters": "million parameters", "flops": "MFLOPs"}
 _DIVISORS = {"parameters": 1e6, "flops": 1e6}

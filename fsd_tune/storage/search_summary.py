@@ -5,48 +5,18 @@ from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import (
     BeforeValidator,
-    ConfigDict,
     Field,
     StrictBool,
     StrictFloat,
     StrictInt,
     StrictStr,
-    model_serializer,
 )
 
 from fsd_tune.errors import InputError
 from fsd_tune.storage import artifacts, json_file, layout
-from fsd_tune.storage.records import Record, Seconds
-from fsd_tune.storage.shape_costs import ShapeCost
-
-
-class SummaryPart(Record):
-    """A mapping of the summary.
-
-    Each key may be missing, because a search writes its summary step by step. Keys that this version does not know are
-    preserved. A part without written keys is false, so `if summary.memory:` tests for it. The file has `null` for it.
-    """
-
-    model_config = ConfigDict(extra="allow", validate_assignment=True)
-
-    def __bool__(self) -> bool:
-        """Return whether anything was written to this part."""
-        return bool(self.model_fields_set)
-
-    @model_serializer
-    def as_json(self) -> dict[str, Any] | None:
-        """Return the JSON value of this part: the keys that were written, or None if there are none."""
-        fields = {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
-        fields |= self.model_extra or {}
-        return {name: _as_json(value) for name, value in fields.items()} or None
-
-
-def _as_json(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_as_json(one) for one in value]
-    if isinstance(value, SummaryPart):
-        return value.as_json()
-    return value.model_dump(exclude_unset=True) if isinstance(value, Record) else value
+from fsd_tune.storage.records import Seconds
+from fsd_tune.storage.shape_costs import ShapesSummary
+from fsd_tune.storage.summary_part import SummaryPart
 
 
 class TeacherSummary(SummaryPart):
@@ -161,45 +131,6 @@ class ModelsSummary(SummaryPart):
     setting: dict[str, Any] | None = None
     models: dict[str, dict[str, Any]] | None = None
     notes: list[StrictStr] | None = None
-
-
-class ShapesSummary(SummaryPart):
-    """The costs of all shapes of the search space and of the teacher, measured before the teacher pass.
-
-    Attributes:
-        students: a cost for each shape of the student.
-        teacher: the cost of the teacher.
-        length: number of tokens of the example that `flops` belongs to.
-        machine: the machine that latency was measured on; None if it was not measured.
-        setting: runtime, device, threads, batch and length of the latency.
-        notes: remarks on the latency.
-    """
-
-    students: list[ShapeCost] | None = None
-    teacher: ShapeCost | None = None
-    length: StrictInt | None = None
-    machine: StrictStr | None = None
-    setting: dict[str, Any] | None = None
-    notes: list[StrictStr] | None = None
-
-    def of(self, layers: int, hidden_size: int | None) -> ShapeCost | None:
-        """Return the cost of a shape; None if it was not measured.
-
-        Args:
-            layers: number of layers.
-            hidden_size: value of `student.hidden_size`.
-        """
-        return next((cost for cost in self.students or [] if cost.key == (layers, hidden_size)), None)
-
-    @property
-    def conditions(self) -> str:
-        """Machine, runtime, threads, batch and length of the latency; empty if it was not measured."""
-        if self.setting is None:
-            return ""
-        found = self.setting
-        threads = f"{found.get('threads')} thread{'s' * (found.get('threads') != 1)}"
-        size = f"batch {found.get('batch')}, {found.get('length')} tokens"
-        return f"{found.get('runtime')} on {found.get('device')}, {threads}, {size}; {self.machine}"
 
 
 _PartType = TypeVar("_PartType", bound=SummaryPart)

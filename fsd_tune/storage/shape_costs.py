@@ -1,10 +1,11 @@
-"""What one shape of the student costs: the record in `summary.json`, which needs no torch."""
+"""What the shapes of the student cost: the records in `summary.json`, which need no torch."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, StrictFloat, StrictInt
+from pydantic import Field, StrictFloat, StrictInt, StrictStr
 
 from fsd_tune.storage.records import Record
+from fsd_tune.storage.summary_part import SummaryPart
 
 _Count = Annotated[StrictInt, Field(ge=0)]
 _Positive = Annotated[StrictFloat, Field(ge=0, allow_inf_nan=False)]
@@ -56,3 +57,42 @@ class ShapeCost(Record):
         """The shape in words, such as `3 layers` or `3 layers, 192 wide`."""
         layers = f"{self.layers} layer{'s' * (self.layers != 1)}"
         return layers if self.hidden_size is None else f"{layers}, {self.hidden_size} wide"
+
+
+class ShapesSummary(SummaryPart):
+    """The costs of all shapes of the search space and of the teacher, measured before the teacher pass.
+
+    Attributes:
+        students: a cost for each shape of the student.
+        teacher: the cost of the teacher.
+        length: number of tokens of the example that `flops` belongs to.
+        machine: the machine that latency was measured on; None if it was not measured.
+        setting: runtime, device, threads, batch and length of the latency.
+        notes: remarks on the latency.
+    """
+
+    students: list[ShapeCost] | None = None
+    teacher: ShapeCost | None = None
+    length: StrictInt | None = None
+    machine: StrictStr | None = None
+    setting: dict[str, Any] | None = None
+    notes: list[StrictStr] | None = None
+
+    def of(self, layers: int, hidden_size: int | None) -> ShapeCost | None:
+        """Return the cost of a shape; None if it was not measured.
+
+        Args:
+            layers: number of layers.
+            hidden_size: value of `student.hidden_size`.
+        """
+        return next((cost for cost in self.students or [] if cost.key == (layers, hidden_size)), None)
+
+    @property
+    def conditions(self) -> str:
+        """Machine, runtime, threads, batch and length of the latency; empty if it was not measured."""
+        if self.setting is None:
+            return ""
+        found = self.setting
+        threads = f"{found.get('threads')} thread{'s' * (found.get('threads') != 1)}"
+        size = f"batch {found.get('batch')}, {found.get('length')} tokens"
+        return f"{found.get('runtime')} on {found.get('device')}, {threads}, {size}; {self.machine}"

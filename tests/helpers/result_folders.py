@@ -3,6 +3,7 @@
 import json
 import math
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -221,7 +222,7 @@ def shapes(costs: dict[tuple[int, int | None], float], **changes: Any) -> dict[s
 
 def write_front(
     folder: Path,
-    trials: list[tuple[int, int | None, float, str]],
+    trials: Sequence[tuple[int, int | None, float, str]],
     costs: dict[tuple[int, int | None], float],
     search: dict[str, Any] | None = None,
     **changes: Any,

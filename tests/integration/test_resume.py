@@ -7,8 +7,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from transformers import AutoModelForSequenceClassification
 
 from fsd_tune.errors import InputError
+from fsd_tune.report.members import chosen_trial, front_of
 from fsd_tune.report.results import load
 from fsd_tune.search.api import resume, run
 from tests.helpers import wandb_files
@@ -21,6 +23,7 @@ from tests.helpers.searching import (
     gone,
     kill,
     short_folder,
+    study_of,
     until,
 )
 
@@ -48,12 +51,67 @@ MOMENTS = {
 }
 
 
+SHAPES = {(3, "copy", None), (2, "teacher", None), (2, "random", 8)}
+
+
+def with_shapes(text):
+    """A search over depth, start and width, in which each trial has another shape."""
+    first = "first: [{layers: 2, start: teacher}, {layers: 2, start: random, hidden_size: 8}]"
+    shapes = "{layers: {choice: [2, 3]}, start: {choice: [copy, teacher, random]}, hidden_size: {choice: [null, 8]}}"
+    text = text.replace("{choice: [fsd_ilg, kd, ce]}", "fsd_ilg").replace("student: {layers: 2}", f"student: {shapes}")
+    costs = "objectives: [score, parameters], limits: {size_mb: 1}"
+    return text.replace("{trials: 3}", f"{{trials: 3, {first}, {costs}}}")
+
+
+def check_shapes(results):
+    """Trials, the best student and the report have the shapes that were searched."""
+    names = ["layers", "start", "hidden_size"]
+    assert set(results.trials[names].itertuples(index=False, name=None)) == SHAPES
+    chosen = chosen_trial(results)
+    assert chosen is not None
+    best = {name: value for name, value in chosen[names].items() if value is not None}
+    record = json.loads((results.folder / "best" / "fsd_tune.json").read_text())
+    model, _ = results.student()
+    assert record["student"] == best and record["score"] == results.best["score"] == chosen["score"]
+    assert model.config.num_hidden_layers == best["layers"]
+    assert model.config.hidden_size == best.get("hidden_size", 16)
+    # A start for each shape in the space: two depths; copy, teacher, and random with two widths.
+    assert len(list((results.folder / "memory").glob("start-*"))) == 2 * 4
+    assert len(list((results.folder / "memory").glob("memory-*"))) == 1
+    page = (results.folder / "report.html").read_text()
+    assert all(f">{name}<" in page for name in names), "columns of the table of trials"
+    assert results.summary.student.layers == [2, 3]
+    check_front(results)
+
+
+def check_front(results):
+    """The students that no other one beats are there, with their costs, and another can be picked without training."""
+    costs = results.trials.set_index("number")[["parameters", "size_mb"]]
+    for trial in study_of(results).trials:
+        assert trial.user_attrs["parameters"] == costs.loc[trial.number, "parameters"]
+    front = front_of(results)
+    assert front is not None and front.costs == ("parameters",)
+    sizes = {}
+    for member in front.members:
+        model = AutoModelForSequenceClassification.from_pretrained(results.folder / "best/front" / member.folder)
+        sizes[member.number] = model.num_parameters()
+        assert model.num_parameters() == member.cost.parameters
+    assert list(sizes.values()) == sorted(sizes.values()) and len(sizes) == len(front.members)
+    checkpoints = {path: path.stat().st_mtime_ns for path in (results.folder / "results").rglob("*") if path.is_file()}
+    again = resume(results.folder, {"search.pick": {"within": 100}})
+    assert {path: path.stat().st_mtime_ns for path in checkpoints} == checkpoints
+    record = json.loads((results.folder / "best" / "fsd_tune.json").read_text())
+    chosen = chosen_trial(again)
+    assert chosen is not None and record["trial"] == front.members[0].number == chosen["number"]
+    assert again.summary.shapes == results.summary.shapes
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_killed_at_each_moment_in_turn_and_resumed(glue, teacher, tmp_path):
     """With offline runs of W&B, which say in the end what the folder says."""
     folder, space_file, log = tmp_path / "R", tmp_path / "space.yaml", tmp_path / "log"
-    space_file.write_text(SPACE.replace("epochs: 2", "epochs: 200").replace("trials: 6", "trials: 3"))
+    space_file.write_text(with_shapes(SPACE.replace("epochs: 2", "epochs: 200").replace("trials: 6", "trials: 3")))
     environment = os.environ | {"HOME": str(tmp_path)}
     ended: dict[Path, bytes] = {}
     before = ""
@@ -86,6 +144,7 @@ def test_killed_at_each_moment_in_turn_and_resumed(glue, teacher, tmp_path):
     assert len((folder / "memory" / "passes.jsonl").read_text().splitlines()) == 1
     as_if_uninterrupted(results, glue)
     wandb_files.check(folder)
+    check_shapes(results)
 
 
 MIXED = (

@@ -10,7 +10,7 @@ from fsd_tune.report.charts.base import ACCENT, AMBER, GREY, Chart, label, style
 from fsd_tune.report.members import Front, front_of
 from fsd_tune.report.results import Results
 from fsd_tune.report.study_db import UndrawableError
-from fsd_tune.storage.search_summary import ShapesSummary
+from fsd_tune.storage.shape_costs import ShapesSummary
 
 TITLE = "Score over cost"
 _LARGEST_DOT = 30

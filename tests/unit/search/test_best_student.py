@@ -77,7 +77,8 @@ def test_the_chosen_student_and_those_of_the_front(tmp_path):
         tiny.write_teacher(checkpoint / "student", None, layers=layers)
         checkpoints.seal(checkpoint, 10)
     teacher = tiny.write_base(tmp_path / "teacher")
-    experiment, notes = ExperimentFolder(folder), []
+    experiment = ExperimentFolder(folder)
+    notes: list[str] = []
     for pick, number, layers in (("fastest", 0, 2), ("best", 3, 4)):
         settings["search"]["pick"] = pick
         (folder / "settings.yaml").write_text(yaml.safe_dump(settings))

@@ -12,7 +12,7 @@ from fsd_tune.search.trial_logger import Collaborators, LoggedSearch, TrialLogge
 from fsd_tune.search.trial_shapes import TrialShapes
 from fsd_tune.settings.loader import Settings
 from fsd_tune.storage.experiment_folder import ExperimentFolder
-from fsd_tune.storage.search_summary import ShapesSummary
+from fsd_tune.storage.shape_costs import ShapesSummary
 
 ONE_SHAPE = TrialShapes(Settings.from_dict({"method": "kd"}), ShapesSummary())
 

@@ -14,7 +14,7 @@ from fsd_tune.progress import Display
 from fsd_tune.search import shape_costs
 from fsd_tune.search.trial_shapes import TrialShapes
 from fsd_tune.settings.loader import Settings
-from fsd_tune.storage.search_summary import ShapesSummary
+from fsd_tune.storage.shape_costs import ShapesSummary
 from tests.helpers import result_folders, tiny
 
 COSTS: dict[tuple[int, int | None], float] = {(2, None): 3.0, (3, None): 4.5, (4, None): 9.0}
