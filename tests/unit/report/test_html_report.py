@@ -130,13 +130,13 @@ def test_a_search_over_shapes_has_their_columns_and_charts(tmp_path: Path, monke
     monkeypatch.setattr(result_folders, "configuration", drawn_now)
     monkeypatch.setattr(result_folders, "DISTRIBUTIONS", result_folders.DISTRIBUTIONS | distributions)
     student = {"layers": [4, 2], "start": ["copy", "random"], "hidden_size": [None, 192]}
-    folder = write_search(tmp_path / "R", trials=36, student=student)
+    folder = write_search(tmp_path / "R", trials=24, student=student)
     text = Page(html_report.write_report(folder)).text
     assert "2, 4 layers" in re.sub(r"\s+", " ", text)
     results = html_report.load(folder)
     assert results.hyperparameters[:4] == ["method", "layers", "start", "hidden_size"]
     rows = results.trials.sort_values("number")[["layers", "start", "hidden_size"]].to_dict("records")
-    assert [tuple(row.values()) for row in rows] == shapes * 12
+    assert [tuple(row.values()) for row in rows] == shapes * 8
     assert {type(row["hidden_size"]) for row in rows} == {int, type(None)}
     assert all(chart.figure is not None for chart in drawn(folder).values())
     # Two thirds of the trials started at random, half of them with the teacher's width.
