@@ -69,7 +69,7 @@ def export_front(
     """Copy the students of the front to folders in `best/front/`, for a search with several shapes.
 
     They are copies and not links to the trials' folders, because downloads and object stores do not keep links, and a
-    trial's checkpoint has neither tokenizer nor record. `best/` has been written, which removes an earlier front.
+    trial's checkpoint has neither tokenizer nor record.
 
     Args:
         results: the results of the search.
@@ -82,6 +82,8 @@ def export_front(
     """
     front = front_of(results)
     folders, lost = [], []
+    if front is not None:
+        experiment.delete(results.folder / layout.BEST / layout.FRONT)
     for member in () if front is None else front.members:
         row = results.trials[results.trials["number"] == member.number].iloc[0].to_dict()
         checkpoint = _checkpoint(results, row, experiment)

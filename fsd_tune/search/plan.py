@@ -118,17 +118,16 @@ def plan_search(settings: Settings, inputs: SearchInputs, options: RunOptions) -
         raise InputError(found.problems)
     offer = warm_start.offer(settings, experiment.name) if is_new else ""
     memory, remote = experiment.memory_folder(inputs.memory)
+    shapes = shape_costs.measured(settings, loaded, options.device, recorded, options.shown())
+    left_out = shape_costs.check_limits(settings, shapes)
     # This may connect to a cluster, so everything else is checked before.
     chosen = accelerator.choose(settings, options.device, options.address)
     spec = MemorySpec.from_inputs(
         settings, loaded, memory, chosen.device, remote=remote, native_bf16=chosen.native_bf16
     )
     given = search_folder.record_inputs(loaded.task, str(inputs.teacher), inputs.data, inputs.memory, options.device)
-    shapes = shape_costs.measured(settings, loaded, chosen.device, recorded, options.shown())
-    all_notes = (
-        *loaded.notes, *spec.notes, *budget.notes(settings), *found.notes, *(shapes.notes or ()),
-        *shape_costs.check_limits(settings, shapes),
-    )  # fmt: skip
+    shape_notes = (*(shapes.notes or ()), *left_out)
+    all_notes = (*loaded.notes, *spec.notes, *budget.notes(settings), *found.notes, *shape_notes)
     return SearchPlan(
         settings, loaded, spec, experiment, identity, given, all_notes, held, is_new, found.warm_start, offer, shapes
     )

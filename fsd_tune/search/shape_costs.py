@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
+from fsd_tune.device import select_device
 from fsd_tune.errors import InputError
 from fsd_tune.models import onnx
 from fsd_tune.models.model_config import positions_of
@@ -88,7 +89,7 @@ def measured(
     Args:
         settings: the settings of the search.
         inputs: the inputs of the search.
-        device: cpu or cuda, where the trials compute.
+        device: auto, cpu or cuda, as the user gave it. This machine measures, even if a cluster runs the trials.
         recorded: what the summary of an earlier part of the search holds. It may come from another machine; its trials
             were chosen by it, so it is not measured again.
         display: shows progress.
@@ -114,9 +115,8 @@ def measured(
                 f"latency is measured with torch, because {' and '.join(lacking)} are not installed: pip install "
                 "'fsd_tune[onnx]'."
             )
-        where = _torch_device(device) if runtime == "torch" else "cpu"
-        if runtime == "torch" and where != device:
-            notes.append("latency is measured on the CPU, because this machine has no GPU.")
+        on_cpu = runtime != "torch" or device == "cpu" or settings.resources.gpus_per_trial == 0
+        where = "cpu" if on_cpu else select_device("auto").type
         setting = Setting(runtime, latency.threads, latency.batch_size, length, where)
         display.line("measuring the latency of each shape")
     found = measure_shapes(
@@ -127,12 +127,6 @@ def measured(
     for line in table_lines(found):
         display.line(f"  {line}")
     return found
-
-
-def _torch_device(device: str) -> str:
-    import torch
-
-    return device if torch.cuda.is_available() else "cpu"
 
 
 def _covers(recorded: ShapesSummary, settings: Settings) -> bool:

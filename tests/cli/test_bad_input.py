@@ -607,6 +607,17 @@ YAMLS = {
     "configuration: a folder": (DISTILL + " --configuration {g}", {}, "{g}: is a folder, but must be a YAML"),
 }
 FLAGS: dict[str, tuple[Any, ...]] = {
+    "limits that no shape meets": (
+        SEARCH + " --limits '{{parameters: 10, flops: 10}}'",
+        {},
+        "search.limits.parameters: found 10, but must be at least ",
+        "search.limits.flops: found 10, but must be at least ",
+    ),
+    "a latency of longer examples than models take": (
+        SEARCH + " --limits '{{latency_ms: 5}}' --latency-length 65",
+        {},
+        "latency.length: found 65, but the models take at most 64.",
+    ),
     "unknown verb": ("serach {y}", {}, "no such command 'serach'. Did you mean `search`?"),
     "unknown flag": (PREDICT + " --al", {}, "--al: unknown flag"),
     "nothing given": ("predict", {}, "--student: is missing", "--output: is missing"),

@@ -71,6 +71,11 @@ def test_the_best_is_named_with_what_was_searched(search):
     assert drawn(search, 100)[1] == "best    accuracy 0.6250 · trial 1  alpha=0.25"
 
 
+def test_the_best_is_named_with_what_it_costs(search):
+    search.cost = lambda config: "4.2 ms"
+    assert any("trial 1, report 2/4, 4.2 ms  alpha=0.25" in line for line in drawn(search, 120))
+
+
 def test_many_workers_do_not_fill_the_screen(search):
     for number in range(3, 30):
         search.started(number, {})

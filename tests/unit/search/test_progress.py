@@ -38,6 +38,15 @@ def test_a_search_can_be_followed(capsys, clock):
     assert lines[-1] == "  4/4 trials ended (2 finished, 1 stopped, 1 failed) · 0 running · best 0.8125 (trial 0)"
 
 
+def test_what_a_student_costs_is_said(capsys, clock):
+    search = SearchProgress(Display(), 4, "accuracy", 4, ["alpha"], cost=lambda config: f"{config['layers']}.5 ms")
+    search.started(0, {"layers": 3, "alpha": 0.5})
+    search.ended(0, "finished", "", 0.8)
+    assert "  trial   0 finished accuracy 0.8000, 3.5 ms  alpha=0.5" in shown(capsys)
+    search.ended(1, "failed", "its worker died", None)
+    assert "  trial   1 failed   its worker died" in shown(capsys), "a trial that never started has no configuration"
+
+
 def leader_of(search):
     leader = search.leader
     return None if leader is None else (leader.number, leader.value, leader.report)
