@@ -35,8 +35,8 @@ def quiet(what: str, done: int, total: int) -> None:
 def against_inference(setting: Setting, precision: str, rounds: int) -> list[dict[str, object]]:
     """Building outputs and memory / one plain inference pass over the same split; k-means beside scikit-learn's."""
     spec, _, _ = settings.artefacts(setting, "fsd_ilg", precision)
-    assert spec.memory_pair is not None
-    where, layer = torch.device(setting.device), spec.memory_pair[0]
+    where, layer = torch.device(setting.device), spec.memory_layer
+    assert layer is not None
     model = load_classifier(str(setting.teacher), splits.get_task("sst2")).to(where).eval()
     outputs_folder, memory_folder = setting.folder / "bench-outputs", setting.folder / "bench-memory"
 

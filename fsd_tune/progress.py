@@ -38,11 +38,13 @@ def short(config: Mapping[str, Any], names: list[str] | None = None) -> str:
 
     Args:
         config: values by hyperparameter.
-        names: the hyperparameters to show, in this order; None shows all.
+        names: the hyperparameters to show, in this order; None shows all. A value of None is never shown.
     """
     chosen = config if names is None else {name: config[name] for name in names if name in config}
     return " ".join(
-        f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in chosen.items()
+        f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in chosen.items()
+        if value is not None
     )
 
 

@@ -249,7 +249,7 @@ def distill(
     output = run_folder(output)
     check_outputs({"--memory": memory})
     configuration_values = {} if configuration is None else read_configuration_file(configuration)
-    value_names = {key: f"{configuration}: {key.removeprefix('space.')}" for key in configuration_values}
+    value_names = {key: f"{configuration}: {key.rpartition('.')[2]}" for key in configuration_values}
     overrides = invocation.overrides() | configuration_values
     settings = checked_settings(space, overrides, [task], [teacher], data, value_names)
     from fsd_tune.training import api as training

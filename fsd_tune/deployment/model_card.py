@@ -15,6 +15,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from fsd_tune.data.splits import Task
 from fsd_tune.settings.methods import HYPERPARAMETERS, METHODS
+from fsd_tune.settings.shapes import SHAPE
 
 # Rows of GLUE's dev splits (`nyu-mll/glue`, MNLI's matched one): a folder in GLUE's layout may hold anything else.
 _DEV_ROWS = {
@@ -56,7 +57,8 @@ def card(
         eval_results=[_result(task, metric, value, official) for metric, value in metrics.items()] or None,
     )
     teacher = record.get("teacher")
-    config = dict(record.get("config") or {})
+    # The card's line about the student has its shape.
+    config = {name: value for name, value in (record.get("config") or {}).items() if name not in SHAPE}
     method = config.pop("method", None)
     length = record.get("max_length")
     configurations = confirmation.get("configurations", [])

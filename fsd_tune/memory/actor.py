@@ -174,9 +174,9 @@ def name_of(spec: MemorySpec) -> str:
     Args:
         spec: the artefacts that the actor builds and serves.
     """
-    student = spec.student.model_dump(mode="json")
+    students = [student.model_dump(mode="json") for student in spec.students]
     facts = [
-        spec.teacher.path, spec.task.definition, spec.layers, spec.pairs, spec.memory_pair, spec.centroids, student,
+        spec.teacher.path, spec.task.definition, spec.layers, spec.pairs, spec.memory_pairs, spec.centroids, students,
         spec.padding, spec.algorithm, spec.precision, spec.seed, spec.live, len(spec.stored),
         str(spec.folder.resolve()), spec.train.max_length, spec.remote,
     ]  # fmt: skip

@@ -1,5 +1,6 @@
-"""The stored teacher outputs, memory and matched start, opened as read-only arrays."""
+"""The stored teacher outputs, memory and matched starts, opened as read-only arrays."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ from fsd_tune.memory import teacher_memory, teacher_outputs
 from fsd_tune.memory.build import BuiltMemory
 from fsd_tune.memory.teacher_memory import TeacherMemory
 from fsd_tune.memory.teacher_outputs import TeacherOutputs
+from fsd_tune.settings.schema import Student
 from fsd_tune.storage import artifacts
 
 
@@ -19,18 +21,18 @@ class Arrays:
     Attributes:
         outputs: None for a live teacher, whose outputs serve the memory alone.
         memory: None if no method uses a memory.
-        start: matched start of the student memory, float32 [K, D'], or None.
+        starts: by the student's section, the matched start of its memory, float32 [K, D']; empty if no method uses one.
     """
 
     outputs: TeacherOutputs | None
     memory: TeacherMemory | None
-    start: NDArray[np.float32] | None
+    starts: Mapping[Student, NDArray[np.float32]]
 
     @property
     def nbytes(self) -> int:
         """The size of all arrays in bytes."""
         parts = [] if self.memory is None else list(vars(self.memory).values())
-        parts += [] if self.start is None else [self.start]
+        parts += list(self.starts.values())
         return sum(int(part.nbytes) for part in parts) + (0 if self.outputs is None else self.outputs.nbytes)
 
 
@@ -46,5 +48,5 @@ def open_arrays(built: BuiltMemory, mapped: bool) -> Arrays:
     return Arrays(
         None if live or built.outputs is None else teacher_outputs.read_outputs(built.outputs, mapped),
         None if built.memory is None else teacher_memory.read_memory(built.memory, mapped),
-        None if built.start is None else artifacts.read_array(built.start / "start.npy"),
+        {student: artifacts.read_array(start / "start.npy", mapped) for student, start in built.starts.items()},
     )

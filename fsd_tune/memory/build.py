@@ -6,7 +6,7 @@ needs Ray: the memory actor, `fsd-tune memory` and `fsd-tune distill` all call `
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -29,6 +29,7 @@ from fsd_tune.models.inference import EVALUATION_BATCH, predict
 from fsd_tune.models.inputs import inputs_for
 from fsd_tune.models.loading import check_label_order, label_order, load_classifier
 from fsd_tune.models.student_init import build_student, init_source
+from fsd_tune.settings.schema import Student
 from fsd_tune.storage import artifact_lock, artifacts, json_file
 from fsd_tune.storage.remote import RemoteFolder
 from fsd_tune.storage.remote_copies import fetched, publish
@@ -68,7 +69,7 @@ class BuiltMemory:
     Attributes:
         outputs: folder of the teacher outputs; None for a live teacher whose outputs no memory needs.
         memory: folder of the teacher memory; None if no method uses one.
-        start: folder of the matched start of the student memory; None if no method uses one.
+        starts: by the student's section, the folder of the matched start of its memory; empty if no method uses one.
         passes: teacher passes over the training split that this call paid, 0 or 1; 0 for a live teacher.
         passes_ever: passes that were ever paid for these outputs in this folder.
         teacher_metrics: the teacher's metrics on dev.
@@ -78,7 +79,7 @@ class BuiltMemory:
 
     outputs: Path | None
     memory: Path | None
-    start: Path | None
+    starts: Mapping[Student, Path]
     passes: int
     passes_ever: int
     teacher_metrics: dict[str, float]
@@ -91,7 +92,7 @@ class BuiltMemory:
         Raises:
             FsdTuneError: the remote folder lacks one of them.
         """
-        for folder in filter(None, (self.outputs, self.memory, self.start)):
+        for folder in filter(None, (self.outputs, self.memory, *self.starts.values())):
             if self.remote is None or folder.is_dir():
                 continue
             with artifact_lock.locked(folder):
@@ -145,23 +146,26 @@ class _Builder:
         )
         name = outputs_key
         details: dict[str, Any] = {}
-        outputs = memory = start = None
+        outputs = memory = None
+        starts: dict[Student, Path] = {}
         ever = 0
-        if not spec.live or spec.memory_pair is not None:
+        layer = spec.memory_layer
+        if not spec.live or layer is not None:
             passes = _passes_file(spec)
             outputs = self._outputs(outputs_key, passes)
             ever = _passes_ever(passes, outputs_key)
-        if outputs is not None and spec.memory_pair is not None:
-            name = teacher_memory.memory_key(outputs_key, spec.memory_pair[0], spec.centroids, spec.algorithm)
-            memory = self._memory(name, outputs, spec.memory_pair[0])
+        if outputs is not None and layer is not None:
+            name = teacher_memory.memory_key(outputs_key, layer, spec.centroids, spec.algorithm)
+            memory = self._memory(name, outputs, layer)
             manifest = artifacts.facts_of(memory)
             assert manifest is not None
             details = {key: manifest[key] for key in ("centroids", "inertia")} | {"sizes": tuple(manifest["sizes"])}
-            if spec.student.memory_start == "matched":
-                start = self._student_start(name, memory, spec.memory_pair[1])
+            for student in spec.students:
+                if student.memory_start == "matched":
+                    starts[student] = self._student_start(student, name, memory)
         seconds = round(time.monotonic() - started, 3)
         facts = MemoryFacts(name, len(spec.stored), spec.live, seconds, **details)
-        return BuiltMemory(outputs, memory, start, self._passes, ever, metrics, facts, spec.remote)
+        return BuiltMemory(outputs, memory, starts, self._passes, ever, metrics, facts, spec.remote)
 
     @cached_property
     def _model(self) -> Any:
@@ -236,43 +240,48 @@ class _Builder:
                 )
         return folder
 
-    def _student_start(self, memory_key: str, memory: Path, layer: int) -> Path:
-        """Build the matched start of the student memory, which all trials share, and return its folder.
+    def _student_start(self, student: Student, memory_key: str, memory: Path) -> Path:
+        """Build the matched start of a student's memory, which its trials share, and return its folder.
 
         It costs one pass of the student at its start over the stored examples (docs/explanation/method.md, "Teacher
         memory").
         """
         spec = self._spec
-        source = init_source(spec.student, spec.teacher)
+        source = init_source(student, spec.teacher)
         assert source is not None, "check_fit finds a teacher without a recorded base"
-        student = spec.student.model_dump(mode="json") | {"model": fingerprint(source)}
-        seed = spec.seed if spec.student.start == "random" else None
-        folder = spec.folder / f"start-{artifacts.digest(memory_key, student, seed, layer, spec.precision)}"
+        facts = student.model_dump(mode="json") | {"model": fingerprint(source)}
+        seed = spec.seed if student.start == "random" else None
+        layer = spec.memory_pairs[student.layers][1]
+        folder = spec.folder / f"start-{artifacts.digest(memory_key, facts, seed, layer, spec.precision)}"
         with self._artefact(folder) as missing:
             if missing:
                 clusters, sizes = (artifacts.read_array(memory / f"{name}.npy") for name in ("clusters", "sizes"))
-                centroids = self._student_means(clusters, sizes, layer)
-                with artifacts.writing(folder, bytes_needed=centroids.nbytes) as (temporary, facts):
+                centroids = self._student_means(student, clusters, sizes, layer)
+                with artifacts.writing(folder, bytes_needed=centroids.nbytes) as (temporary, manifest):
                     np.save(temporary / "start.npy", centroids)
-                    facts.update(shape=list(centroids.shape))
+                    manifest.update(shape=list(centroids.shape))
         return folder
 
-    def _student_means(self, clusters: NDArray[np.int32], sizes: NDArray[np.int64], layer: int) -> NDArray[np.float32]:
-        """Return the student's features averaged over each teacher cluster, float32 [K, D'].
+    def _student_means(
+        self, student: Student, clusters: NDArray[np.int32], sizes: NDArray[np.int64], layer: int
+    ) -> NDArray[np.float32]:
+        """Return a student's features averaged over each teacher cluster, float32 [K, D'].
 
         An empty cluster gets zeros, like its centroid in the published code.
 
         Args:
+            student: the section `student`.
             clusters: cluster of each stored example, int32 [N].
             sizes: examples of each cluster, int64 [K].
             layer: index of the student's `hidden_states`.
         """
         spec, device = self._spec, self._device
-        model = build_student(spec.student, spec.teacher, self._task, spec.seed).to(device).eval()
+        model = build_student(student, spec.teacher, self._task, spec.seed).to(device).eval()
         width = spec.stored.max_length if spec.padding == "published" else int(spec.stored.lengths.max())
         sums = torch.zeros(len(sizes), width * model.config.hidden_size, device=device)
         counts = torch.tensor(sizes).clamp(min=1).to(device)
-        done = 0
+        place = f" {spec.students.index(student) + 1} of {len(spec.students)}" if len(spec.students) > 1 else ""
+        stage, done = f"student memory{place}", 0
         for rows in by_length(spec.stored.lengths, EVALUATION_BATCH):
             batch = collate(spec.stored, rows, device, pad_to=width if spec.padding == "published" else None)
             batch.pop("labels")
@@ -281,7 +290,7 @@ class _Builder:
             feature = flatten(hidden, batch["attention_mask"] if spec.padding == "masked" else None)
             sums[:, : feature.shape[1]].index_add_(0, torch.tensor(clusters[rows]).to(device).long(), feature)
             done += len(rows)
-            self._progress("student memory", done, len(spec.stored))
+            self._progress(stage, done, len(spec.stored))
         return (sums / counts[:, None]).cpu().numpy()
 
 

@@ -1,7 +1,9 @@
 """The specification of a search's or run's shared artefacts, limited by the disk and `memory.spool_limit_gb`."""
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
@@ -11,13 +13,14 @@ from fsd_tune.data import splits
 from fsd_tune.data.batching import TokenizedSplit
 from fsd_tune.device import resolve_precision, select_device
 from fsd_tune.memory import kmeans, sizes, teacher_outputs
-from fsd_tune.models.layers import global_pair, layer_pairs
+from fsd_tune.models.layers import Pair, global_pair, layer_pairs
 from fsd_tune.models.loading import ModelInfo, label_order, load_config
 from fsd_tune.models.probe import usable_precision
 from fsd_tune.models.student_init import init_source
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import USES_FEATURES, USES_MEMORY, USES_TEACHER
 from fsd_tune.settings.schema import Student
+from fsd_tune.settings.shapes import students
 from fsd_tune.storage import artifacts
 from fsd_tune.storage.remote_copies import provide
 from fsd_tune.storage.uri import local_path
@@ -65,10 +68,12 @@ class MemorySpec:
         layers: teacher `hidden_states` indices to store; empty when only logits are stored.
         stored: the examples whose outputs are stored: `train`, or a sample of it for a live teacher's memory.
         live: the teacher runs in every step, because its outputs would take too much room.
-        pairs: (t, s) of the terms that compare layers; empty when no method of the search uses features.
-        memory_pair: (t, s) of the layers whose features the memories cluster; None when no method uses a memory.
+        pairs: by the student's number of layers, (t, s) of the terms that compare layers; empty when no method of the
+            search uses features.
+        memory_pairs: likewise (t, s) of the layers whose features the memories cluster, the same t for all; empty when
+            no method uses a memory.
         centroids: number of clusters K, capped at the number of stored examples.
-        student: how students start; the matched start of their memory depends on it.
+        students: the section `student` of each shape in the space; the matched start of their memory depends on it.
         padding: setting `data.padding`.
         algorithm: setting `memory.algorithm`.
         precision: bf16 or float32.
@@ -87,10 +92,10 @@ class MemorySpec:
     layers: tuple[int, ...]
     stored: TokenizedSplit
     live: bool
-    pairs: tuple[tuple[int, int], ...]
-    memory_pair: tuple[int, int] | None
+    pairs: Mapping[int, tuple[Pair, ...]]
+    memory_pairs: Mapping[int, Pair]
     centroids: int
-    student: Student
+    students: tuple[Student, ...]
     padding: str
     algorithm: str
     precision: str
@@ -127,24 +132,34 @@ class MemorySpec:
                 this machine computes.
         """
         methods = set(settings.methods)
-        layer_counts = inputs.teacher.layers, settings.student.layers
-        pairs = layer_pairs(settings.loss.layers, *layer_counts) if methods & USES_FEATURES else ()
-        pair = global_pair(settings.loss.layers, *layer_counts)
-        memory_pair = pair if methods & USES_MEMORY else None
+        own = students(settings)
+        depths = settings.student.possible("layers")
+        of_depth = {depth: global_pair(settings.loss.layers, inputs.teacher.layers, depth) for depth in depths}
+        pairs = {
+            depth: layer_pairs(settings.loss.layers, inputs.teacher.layers, depth)
+            for depth in (depths if methods & USES_FEATURES else ())
+        }
+        memory_pairs = of_depth if methods & USES_MEMORY else {}
         chosen_device = select_device(device, remote=native_bf16 is not None)
-        source = init_source(settings.student, inputs.teacher)
+        sources = filter(None, (init_source(student, inputs.teacher) for student in own))
         precision, said = usable_precision(
             resolve_precision(settings.precision, chosen_device, native_bf16),
-            [inputs.teacher.path, *([] if source is None else [source])],
+            list(dict.fromkeys((inputs.teacher.path, *sources))),
         )
         # The memory's layer is always stored: a later search with a memory then needs no second pass.
-        layers = tuple(sorted({pair[0]} | {t for t, _ in pairs}))
-        storage = _plan_storage(settings, inputs, layers, memory_pair, precision, folder)
+        layers = tuple(sorted({t for t, _ in (*of_depth.values(), *chain(*pairs.values()))}))
+        memory_layer = next((t for t, _ in memory_pairs.values()), None)
+        storage = _plan_storage(settings, inputs, layers, memory_layer, precision, folder)
         notes = said + storage.notes
         centroids = settings.memory.centroids or inputs.task.default_centroids
         count = len(storage.stored)
-        if centroids > count and memory_pair is not None:
+        if centroids > count and memory_layer is not None:
             notes += (f"memory.centroids: {centroids} lowered to {count}, the number of training examples.",)
+        if memory_pairs and len(own) > 1 and settings.student.memory_start == "matched":
+            notes += (
+                f"student: each of the {len(own)} shapes takes a pass of its untrained student over {count:,} training "
+                "examples, before the trials start.",
+            )
         return cls(
             teacher=inputs.teacher,
             task=inputs.task,
@@ -154,9 +169,9 @@ class MemorySpec:
             stored=storage.stored,
             live=storage.live,
             pairs=pairs,
-            memory_pair=memory_pair,
+            memory_pairs=memory_pairs,
             centroids=min(centroids, count),
-            student=settings.student,
+            students=own,
             padding=settings.data.padding,
             algorithm=settings.memory.algorithm,
             precision=precision,
@@ -168,15 +183,20 @@ class MemorySpec:
         )
 
     @property
+    def memory_layer(self) -> int | None:
+        """The teacher layer whose features the memory clusters; None when no method uses a memory."""
+        return next((t for t, _ in self.memory_pairs.values()), None)
+
+    @property
     def model_folders(self) -> list[str]:
-        """The folders of the teacher and of the model that students start from; models of the hub have none."""
-        models = (self.teacher.path, self.student.model or self.teacher.base)
+        """The folders of the teacher and of the models that students start from; models of the hub have none."""
+        models = (self.teacher.path, *(student.model or self.teacher.base for student in self.students))
         return [path for path in dict.fromkeys(models) if path and Path(path).is_dir()]
 
     @property
     def nbytes(self) -> int:
         """The bytes of the outputs and the memory on a disk; 0 if nothing is stored."""
-        if self.live and self.memory_pair is None:
+        if self.live and not self.memory_pairs:
             return 0
         padded = self.train.max_length if self.padding == "published" else None
         examples = len(self.stored)
@@ -184,7 +204,7 @@ class MemorySpec:
         classes = len(self.teacher.labels)
         positions = examples * padded if padded else int(self.stored.offsets[-1])
         size = sizes.outputs_bytes(positions, examples, hidden, len(self.layers), classes)
-        if self.memory_pair is None:
+        if not self.memory_pairs:
             return size
         return size + sizes.memory_bytes(examples, self.centroids, (padded or int(self.stored.lengths.max())) * hidden)
 
@@ -212,7 +232,7 @@ def _plan_storage(
     settings: Settings,
     inputs: SpecInputs,
     layers: tuple[int, ...],
-    memory_pair: tuple[int, int] | None,
+    memory_layer: int | None,
     precision: str,
     folder: Path,
 ) -> _Storage:
@@ -225,11 +245,11 @@ def _plan_storage(
     if not methods & (USES_FEATURES | USES_MEMORY):
         return _Storage((), train, False, (f"{excess}; only its logits are stored, which is all that kd needs.",))
     cost = f"{excess}; {_live_cost(settings, inputs.teacher)}"
-    if memory_pair is None:
+    if memory_layer is None:
         return _Storage(layers, train, True, (cost,))
     stored = _sample(settings, inputs, size, room)
     sampled = f"the teacher memory stands for a sample of {len(stored):,} examples."
-    return _Storage((memory_pair[0],), stored, True, (cost, sampled))
+    return _Storage((memory_layer,), stored, True, (cost, sampled))
 
 
 def _room(
@@ -254,11 +274,14 @@ def _room(
 
 def _live_cost(settings: Settings, teacher: ModelInfo) -> str:
     """Describe a live teacher's cost: its forward pass beside the student's forward and backward (three forwards)."""
-    student = (
-        settings.student.layers * ((settings.student.hidden_size or teacher.hidden_size) / teacher.hidden_size) ** 2
+    sizes = [
+        student.layers * ((student.hidden_size or teacher.hidden_size) / teacher.hidden_size) ** 2
+        for student in students(settings)
+    ]
+    times = dict.fromkeys(f"{1 + teacher.layers / (3 * size):.2g}" for size in (max(sizes), min(sizes)))
+    return (
+        f"the teacher runs live in every step, which makes a step about {' to '.join(times)} times plain fine-tuning's."
     )
-    times = 1 + teacher.layers / (3 * student)
-    return f"the teacher runs live in every step, which makes a step about {times:.2g} times plain fine-tuning's."
 
 
 def _sample(settings: Settings, inputs: SpecInputs, size: int, room: float) -> TokenizedSplit:

@@ -177,21 +177,27 @@ def check_fit(info: ModelInfo, task: Task, settings: Settings) -> list[str]:
     problems = ProblemCollector()
     with problems.collect():
         label_order(info, task)
-    if settings.student.layers > info.layers:
-        problems.add(
-            f"student.layers: found {settings.student.layers}, but must be at most the teacher's {info.layers}."
+    problems.add(
+        *(
+            f"student.layers: found {layers}, but must be at most the teacher's {info.layers}."
+            for layers in settings.student.possible("layers")
+            if layers > info.layers
         )
+    )
     if info.positions is not None and settings.data.max_length > info.positions:
         problems.add(
             f"data.max_length: found {settings.data.max_length}, but the teacher takes at most {info.positions}; give "
             f"--data-max-length {info.positions}."
         )
-    if settings.student.hidden_size is not None and settings.student.hidden_size > info.hidden_size:
-        problems.add(
-            f"student.hidden_size: found {settings.student.hidden_size}, but must be at most the teacher's "
-            f"{info.hidden_size}."
+    problems.add(
+        *(
+            f"student.hidden_size: found {width}, but must be at most the teacher's {info.hidden_size}."
+            for width in settings.student.possible("hidden_size")
+            if width is not None and width > info.hidden_size
         )
-    if settings.student.model is None and settings.student.start not in ("teacher", "random") and info.base is None:
+    )
+    copied = set(settings.student.possible("start")) - {"teacher", "random"}
+    if settings.student.model is None and copied and info.base is None:
         problems.add(
             f"student.model: {info.path} does not record the pretrained model that it was fine-tuned from; give "
             "--student-model FOLDER, or --student-start teacher."

@@ -121,7 +121,7 @@ def check(run: PaperRun) -> None:
     elif model is None:
         problems.add("--teacher: is missing: give a fine-tuned teacher, or --model to fine-tune one.")
     if model is not None:
-        problems.add(*_model_problems(run, model, settings[0].student.layers))
+        problems.add(*_model_problems(run, model, max(settings[0].student.possible("layers"))))
     problems.lines = list(dict.fromkeys(problems.lines))
     problems.raise_any()
 

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from fsd_tune.report.results import Results
+from fsd_tune.settings.shapes import SHAPE
 from fsd_tune.storage import layout
 
 # Options of the search's command line that a single run needs too.
@@ -31,8 +32,11 @@ def distill_command(results: Results, row: "pd.Series[Any]") -> str:
         value = typed_options.get(name) or recorded_options.get(name)
         words += [name, str(value)] if value else []
     for name in results.hyperparameters:
+        flag = f"--{'student-' if name in SHAPE else ''}{name.replace('_', '-')}"
         if not pd.isna(row[name]):
-            words += [f"--{name.replace('_', '-')}", _exact(row[name])]
+            words += [flag, _exact(row[name])]
+        elif name in SHAPE:
+            words += [flag, "null"]
     return shlex.join([*words, "--output", f"{results.folder}-trial-{row['number']}"])
 
 

@@ -211,8 +211,11 @@ def _inputs(summary: SearchSummary) -> list[Fact]:
     train, selection = summary.train_examples, summary.selection_examples
     remark = "" if selection is None else f"{selection:,} to select on ({_select_on(summary)})"
     facts.append(Fact("Training examples", _NOTHING if train is None else f"{train:,}", remark))
-    if summary.student.layers:
-        facts.append(Fact("Student", _plural(summary.student.layers, "layer"), summary.precision or ""))
+    layers = summary.student.layers
+    if isinstance(layers, list):
+        facts.append(Fact("Students", f"{', '.join(map(str, sorted(layers)))} layers", summary.precision or ""))
+    elif layers:
+        facts.append(Fact("Student", _plural(layers, "layer"), summary.precision or ""))
     return facts
 
 

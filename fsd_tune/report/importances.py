@@ -21,6 +21,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fsd_tune.report.results import Results
+from fsd_tune.settings.shapes import RANDOM
 from fsd_tune.storage.layout import TrialState
 
 # Fewer trials than this are not drawn. With 8 trials and 7 hyperparameters pure noise explains 85% of the variance
@@ -87,10 +88,22 @@ def importances(results: Results) -> Importances:
     """
     report, values = _compared(results)
     trials = results.trials.set_index("number").loc[values.index]
-    columns = {name: trials[name].dropna() for name in results.hyperparameters}
+    columns = {name: _column(trials, name).dropna() for name in results.hyperparameters}
     used = {name: column for name, column in columns.items() if len(column) >= FEWEST and column.nunique() > 1}
     rows = [_importance(name, column, values[column.index], len(used)) for name, column in used.items()]
     return Importances(tuple(sorted(rows, key=lambda row: -row.share)), report, len(values))
+
+
+def _column(trials: pd.DataFrame, name: str) -> "pd.Series[Any]":
+    """Return the values of a hyperparameter, missing where a trial does not use it.
+
+    The width of a student that starts at random can be None, which stands for the teacher's.
+    """
+    column = trials[name]
+    if name != "hidden_size":
+        return column
+    uses = trials["start"] == RANDOM if "start" in trials else column == column
+    return column.map(str).where(uses)
 
 
 def _compared(results: Results) -> tuple[int | None, "pd.Series[float]"]:

@@ -17,6 +17,7 @@ from fsd_tune.errors import InputError
 from fsd_tune.report.trial_files import Reader, Trial, last_number, newest_of_each, trials_in
 from fsd_tune.settings.judging import JUDGES, judge
 from fsd_tune.settings.methods import HYPERPARAMETERS
+from fsd_tune.settings.shapes import SHAPE
 from fsd_tune.storage import layout
 from fsd_tune.storage.layout import TrialState
 from fsd_tune.storage.open_folder import open_for_reading
@@ -61,7 +62,8 @@ class Results:
             interrupted), `score` (judged), `last` and `best` (over its reports), `reports` (their number), `steps`
             (optimiser steps taken), `steps_total` (of the whole trial; NaN before its first report), `train_seconds`,
             `evaluation_seconds`, `reason` (why it stopped or failed), `origin` (the trial of an earlier search whose
-            configuration it has; else empty), `folder` (below `results/`), then `method` and one column per
+            configuration it has; else empty), `folder` (below `results/`), then `method`, a column for each of
+            `layers`, `start` and `hidden_size` (None for the teacher's) that is searched, and one column per
             hyperparameter, NaN or None if the trial does not use it.
         reports: one row per evaluation, by trial and report: `trial` (its number), `report` (from 1), then every
             scalar of the trial's `reports.jsonl`.
@@ -320,8 +322,11 @@ def _trial_frame(rows: list[dict[str, Any]], settings: dict[str, Any], lower_is_
         return 2, 0, 0, row["number"]
 
     space = settings.get("space")
-    names = ["method", *HYPERPARAMETERS, *(space if isinstance(space, dict) else ())]
+    names = ["method", *SHAPE, *HYPERPARAMETERS, *(space if isinstance(space, dict) else ())]
     used = [name for name in dict.fromkeys(names) if name not in _TRIAL_COLUMNS and any(name in row for row in rows)]
     rows = sorted(rows, key=rank)
     frame = pd.DataFrame(rows, columns=[*_TRIAL_COLUMNS, *used])
+    if "hidden_size" in used:
+        # With numbers and None, pandas would make it a column of floats.
+        frame["hidden_size"] = pd.Series([row.get("hidden_size") for row in rows], dtype=object)
     return frame.astype(_TRIAL_COLUMNS)

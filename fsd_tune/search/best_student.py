@@ -9,6 +9,8 @@ from typing import Any
 from fsd_tune.models.folder import write_model
 from fsd_tune.models.loading import load_finished, load_tokenizer
 from fsd_tune.report.results import Results
+from fsd_tune.settings import loader
+from fsd_tune.settings.shapes import described, student_of
 from fsd_tune.storage import checkpoints, json_file, layout
 from fsd_tune.storage.experiment_folder import ExperimentFolder
 from fsd_tune.storage.layout import TrialState
@@ -61,6 +63,7 @@ def _export(results: Results, best: Mapping[Any, Any], checkpoint: Path, tokeniz
     trial = results.folder / layout.RESULTS / str(best["folder"])
     rows = results.reports[results.reports["trial"] == best["number"]]
     params = json_file.read_mapping(trial / layout.TRIAL_CONFIG)
+    settings = loader.load(results.folder / layout.SETTINGS, stored=True)
     record = {
         "task": results.summary.task,
         "metric": results.metric,
@@ -74,7 +77,7 @@ def _export(results: Results, best: Mapping[Any, Any], checkpoint: Path, tokeniz
         "train_examples": results.summary.train_examples,
         "select_on": results.summary.select_on,
         "judge_by": results.summary.judge_by,
-        "student": results.summary.student.as_json(),
+        "student": described(student_of(settings, params["config"])),
         "trials": len(results.trials),
         "precision": results.summary.precision,
         "max_length": results.settings["data"]["max_length"],

@@ -13,6 +13,7 @@ from fsd_tune.search.plan import SearchPlan
 from fsd_tune.settings import loader
 from fsd_tune.settings.judging import JUDGE_BY
 from fsd_tune.settings.schema import Asha
+from fsd_tune.settings.shapes import described
 from fsd_tune.storage import artifacts, files, layout
 from fsd_tune.storage.experiment_folder import ExperimentFolder
 from fsd_tune.storage.search_summary import SearchSummary
@@ -62,7 +63,7 @@ def write_description(plan: SearchPlan) -> SearchSummary:
         train_examples=len(inputs.train),
         precision=spec.precision,
         device=spec.device,
-        student={"layers": settings.student.layers, "start": settings.student.start},
+        student=described(settings.student),
         machine=f"{os.cpu_count()} CPUs, {platform.machine()}, {platform.system()}",
         notes=list(plan.notes),
     )

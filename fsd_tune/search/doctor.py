@@ -5,6 +5,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from fsd_tune.cluster import cluster_yaml, destination
 from fsd_tune.data import splits
 from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.memory import sizes
+from fsd_tune.models.layers import layer_pairs
 from fsd_tune.models.local_checks import model_problems
 from fsd_tune.search.checks import Check, CheckRequest
 from fsd_tune.storage import artifacts, hub, json_file, open_folder
@@ -225,11 +227,15 @@ def _bytes_at_most(request: CheckRequest) -> int | None:
     if not Path(request.teacher or "").is_dir():
         return None
     config = json_file.read_mapping(Path(str(request.teacher)) / "config.json")
-    hidden = config.get("hidden_size")
-    if not isinstance(hidden, int):
+    hidden, depth = config.get("hidden_size"), config.get("num_hidden_layers")
+    if not isinstance(hidden, int) or not isinstance(depth, int):
         return None
     selection = settings.loss.layers
-    layers = {"all": settings.student.layers}.get(selection, 1) if isinstance(selection, str) else len(selection) + 1
+    if isinstance(selection, str):
+        pairs = (layer_pairs(selection, depth, own) for own in settings.student.possible("layers"))
+        layers = len({t for t, _ in chain(*pairs)}) + (selection == "all")
+    else:
+        layers = len(selection) + 1
     rows = _examples(task, request.data)["train"]
     width = settings.data.max_length * hidden
     k = min(settings.memory.centroids or task.default_centroids, rows)

@@ -16,6 +16,7 @@ from fsd_tune.settings.configuration import resolve
 from fsd_tune.settings.domains import Choice, Range
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import CUBIC_IN_BATCH, USES_FEATURES, USES_MEMORY, USES_TEACHER
+from fsd_tune.settings.shapes import RANDOM
 from fsd_tune.training.distiller import Distiller
 
 # The fraction of a GPU's memory that trials may fill together, because the allocator does not count all used memory.
@@ -35,7 +36,7 @@ _CUBIC = 256
 
 
 def largest_configuration(settings: Settings) -> dict[str, Any]:
-    """Return the configuration that needs most memory: the method with the most terms and the largest batch.
+    """Return the configuration that needs most memory: the most terms, the largest batch and the largest student.
 
     Args:
         settings: the settings of the search.
@@ -46,6 +47,16 @@ def largest_configuration(settings: Settings) -> dict[str, Any]:
             values[name] = entry.high if name == "batch_size" else entry.low
         elif isinstance(entry, Choice):
             values[name] = max(entry.choice) if name == "batch_size" else entry.choice[0]
+    choices = settings.student.choices
+    if "layers" in choices:
+        values["layers"] = max(choices["layers"].choice)
+    if "start" in choices:
+        # Only students that start at random can be narrower than the teacher.
+        values["start"] = min(choices["start"].choice, key=lambda start: start == RANDOM)
+    if "hidden_size" in choices:
+        widths = choices["hidden_size"].choice
+        is_narrow = values.get("start", settings.student.start) == RANDOM and None not in widths
+        values["hidden_size"] = max(widths) if is_narrow else None
     costs = {
         method: sum(method in group for group in (USES_TEACHER, USES_FEATURES, USES_MEMORY))
         for method in settings.methods

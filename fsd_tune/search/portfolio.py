@@ -110,7 +110,7 @@ def coordinates(
     for name, distribution in distributions.items():
         values = [configuration.get(name) for configuration in configurations]
         if isinstance(distribution, CategoricalDistribution):
-            for choice in (*distribution.choices, None):
+            for choice in dict.fromkeys((*distribution.choices, None)):
                 columns.append([math.sqrt(0.5) * (value == choice) for value in values])
         else:
             columns.append([0.0 if value is None else _position(distribution, float(value)) for value in values])

@@ -68,6 +68,7 @@ class WandbSearchLogger:
             folder: the trial's folder.
         """
         facts = self._facts | {"trial": number} | {f"hp/{name}": value for name, value in config.items()}
+        facts["student/layers"] = config.get("layers", facts["student/layers"])
         self._tracker.begin(_name(number), "trial", facts, _rows_with_cka(folder))
 
     def reported(self, number: int, row: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fsd_tune.errors import InputError, ProblemCollector
-from fsd_tune.report.results import load
+from fsd_tune.report.results import Results, load
 from fsd_tune.search.beliefs import FinishedTrials, expected_end
 from fsd_tune.search.portfolio import EarlierTask, choose, coordinates
 from fsd_tune.search.trial_record import TrialRecord
@@ -26,6 +26,7 @@ from fsd_tune.settings.judging import JUDGE_BY
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import OPTIMISATION, default
 from fsd_tune.settings.overrides import flag_of
+from fsd_tune.settings.shapes import SHAPE
 from fsd_tune.storage import artifacts, json_file, layout
 from fsd_tune.storage.layout import TrialState
 from fsd_tune.storage.search_summary import SearchSummary
@@ -191,6 +192,10 @@ def _is_like(settings: Settings, folder: Path) -> bool:
         return False
     fixed = {name: Fixed(value=default(there.methods[0], name)) for name in OPTIMISATION}
     domains = fixed | there.space
+    if not all(
+        set(settings.student.possible(name)) & set(there.student.possible(name)) for name in own if name in SHAPE
+    ):
+        return False
     return all(overlap(settings.space[name], domains[name]) for name in own if name in domains)
 
 
@@ -219,6 +224,7 @@ def _read_search(settings: Settings, metric: str, folder: str) -> _Earlier:
     outside: Counter[str] = Counter()
     for number, score in scores.items():
         config = {key: rows[number][key] for key in results.hyperparameters if _is_present(rows[number][key])}
+        config = _fixed_shape(settings, results) | config
         wrong = adopt(settings, config)[1]
         if wrong:
             outside[wrong] += 1
@@ -243,6 +249,15 @@ def _read_search(settings: Settings, metric: str, folder: str) -> _Earlier:
         count = outside.total()
         notes.append(f"{count} of the {len(scores)} trials of {folder} are outside of this space: {reasons}.")
     return _Earlier(name, trials, [f"{_SETTING}: {note}" for note in notes])
+
+
+def _fixed_shape(settings: Settings, results: Results) -> dict[str, Any]:
+    """Return what an earlier search fixed of its students' shape and this one searches."""
+    summary = results.summary.student.as_json() or {}
+    there = results.settings.get("student")
+    there = there if isinstance(there, dict) else {}
+    values = {name: there.get(name, summary.get(name)) for name in settings.student.choices}
+    return {name: value for name, value in values.items() if isinstance(value, int | str)}
 
 
 def learned_scores(trials: Mapping[int, TrialRecord]) -> dict[int, float]:

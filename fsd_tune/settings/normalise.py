@@ -11,6 +11,7 @@ from fsd_tune.settings import published, yaml_file
 from fsd_tune.settings.methods import METHODS, default
 from fsd_tune.settings.overrides import flags
 from fsd_tune.settings.problems import Problems
+from fsd_tune.settings.shapes import RANDOM
 from fsd_tune.settings.space import WEIGHTED, required
 from fsd_tune.settings.yaml_file import KeyPath
 
@@ -111,6 +112,7 @@ def normalise(
     if methods is not None and "method" in overrides:
         _drop_other_methods(data, file_method, methods, overrides)
     _drop_fixed_from_first(data, overrides)
+    _drop_width(data, overrides)
     published.fill(data, methods)
 
 
@@ -153,6 +155,15 @@ def _drop_fixed_from_first(data: Data, overrides: Mapping[str, Any]) -> None:
     if fixed:
         remaining = [_without(item, fixed) if isinstance(item, dict) else item for item in data["search"]["first"]]
         data["search"]["first"] = [item for item in remaining if item != {}]
+
+
+def _drop_width(data: Data, overrides: Mapping[str, Any]) -> None:
+    """Drop the file's widths if an override fixes a start that has the teacher's."""
+    student = data.get("student")
+    if "student.start" not in overrides or "student.hidden_size" in overrides or not isinstance(student, dict):
+        return
+    if isinstance(student["start"], str) and student["start"] != RANDOM:
+        student.pop("hidden_size", None)
 
 
 def _has_first(data: Data) -> bool:

@@ -13,6 +13,7 @@ from fsd_tune.settings.methods import HYPERPARAMETERS, METHODS, OPTIMISATION
 from fsd_tune.settings.problems import Problems
 from fsd_tune.settings.retired import retired_flag
 from fsd_tune.settings.schema import SECTIONS
+from fsd_tune.settings.shapes import RANDOM, SHAPE
 from fsd_tune.settings.yaml_file import read_yaml
 
 METHOD_DOC = "distillation method, or {choice: [..]} of several"
@@ -101,10 +102,10 @@ def unknown_flag(flag: str, known: Iterable[str]) -> str:
 
 
 def read_configuration_file(path: Path) -> dict[str, Any]:
-    """Return the hyperparameters of a JSON or YAML file, as an agent of a W&B sweep writes it.
+    """Return the hyperparameters and the student's shape in a JSON or YAML file, as an agent of a W&B sweep writes it.
 
-    A sweep has no conditions, so its files name all hyperparameters. Those that the file's `method` does not use are
-    left out.
+    A sweep has no conditions, so its files name everything that is searched. Hyperparameters that the file's `method`
+    does not use are left out, and so is the width of a student that does not start at random.
 
     Args:
         path: a file that holds a mapping of hyperparameters, with or without `method`.
@@ -118,16 +119,19 @@ def read_configuration_file(path: Path) -> dict[str, Any]:
     document = read_yaml(path)
     content = document.data
     problems = Problems(str(path), document.lines, document.issues, {})
-    known = ("method", *HYPERPARAMETERS)
+    known = ("method", *SHAPE, *HYPERPARAMETERS)
     for name, value in content.items():
         if name not in known:
             problems.add((name,), f"unknown hyperparameter.{nearest(name, known)}")
-        elif not isinstance(value, bool | int | float | str):
+        elif not isinstance(value, bool | int | float | str) and (name, value) != ("hidden_size", None):
             problems.found((name,), value, "must be one value")
     problems.raise_any()
     method = content.get("method")
-    used = {"method", *METHODS[method].hyperparameters, *OPTIMISATION} if method in METHODS else set(known)
-    return {name if name == "method" else f"space.{name}": value for name, value in content.items() if name in used}
+    used = {"method", *SHAPE, *METHODS[method].hyperparameters, *OPTIMISATION} if method in METHODS else set(known)
+    if content.get("start", RANDOM) != RANDOM and "hidden_size" in content:
+        content["hidden_size"] = None
+    sections = {"method": ""} | dict.fromkeys(SHAPE, "student.")
+    return {f"{sections.get(name, 'space.')}{name}": value for name, value in content.items() if name in used}
 
 
 def _flag(name: str) -> str:

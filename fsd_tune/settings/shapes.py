@@ -61,7 +61,9 @@ class StudentSpace(Section):
         return entry.choice if isinstance(entry, Choice) else (entry,)
 
     def with_values(self, values: Mapping[str, Any]) -> Student:
-        """Return the section of one student. It has the teacher's width unless it starts at random.
+        """Return the section of one student.
+
+        It has the teacher's width unless it starts at random. Beside other starts, `teacher` needs no model.
 
         Args:
             values: the values of at least the keys that are choices.
@@ -69,6 +71,8 @@ class StudentSpace(Section):
         chosen = {name: values[name] if name in self.choices else getattr(self, name) for name in SHAPE}
         if chosen["start"] != RANDOM:
             chosen["hidden_size"] = None
+        if chosen["start"] == "teacher" and len(self.possible("start")) > 1:
+            chosen["model"] = None
         return Student.model_validate(dict(self) | chosen)
 
 
@@ -92,6 +96,23 @@ def students(settings: Settings) -> tuple[Student, ...]:
     space = settings.student
     shapes = itertools.product(*(space.possible(name) for name in SHAPE))
     return tuple(dict.fromkeys(space.with_values(dict(zip(SHAPE, shape, strict=True))) for shape in shapes))
+
+
+def described(student: Student | StudentSpace) -> dict[str, Any]:
+    """Return depth, initial weights and width as records and summaries have them.
+
+    Args:
+        student: of one student, or of a search.
+
+    Returns:
+        `layers`, `start` and, unless it is the teacher's, `hidden_size`; the list of its values for a choice.
+    """
+    entries = {name: getattr(student, name) for name in SHAPE}
+    return {
+        name: list(entry.choice) if isinstance(entry, Choice) else entry
+        for name, entry in entries.items()
+        if entry is not None
+    }
 
 
 def default_value(name: str, entry: Choice) -> Any:

@@ -58,16 +58,18 @@ class TeacherSummary(SummaryPart):
 
 
 class StudentSummary(SummaryPart):
-    """The student of a search.
+    """The students of a search; what it searches is the list of its values.
 
     Attributes:
-        layers: number of its layers.
-        start: how it is initialised (`student.start`).
+        layers: number of their layers.
+        start: how they are initialised (`student.start`).
+        hidden_size: their hidden size; None for the teacher's.
         model: the model that it starts from; only earlier versions wrote this key.
     """
 
-    layers: StrictInt | None = None
-    start: StrictStr | None = None
+    layers: StrictInt | list[StrictInt] | None = None
+    start: StrictStr | list[StrictStr] | None = None
+    hidden_size: StrictInt | list[StrictInt | None] | None = None
     model: StrictStr | None = None
 
 

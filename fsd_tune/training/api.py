@@ -20,6 +20,7 @@ from fsd_tune.settings.judging import JUDGE_BY, judge
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import USES_TEACHER
 from fsd_tune.settings.schema import Asha
+from fsd_tune.settings.shapes import described, student_of
 from fsd_tune.storage.artifacts import MODEL_RECORD, write_json
 from fsd_tune.storage.files import real_path
 from fsd_tune.storage.outputs import output_problems
@@ -306,6 +307,6 @@ def _record(
         "train_examples": len(inputs.train),
         "select_on": settings.search.model_dump(mode="json")["select_on"],
         "judge_by": JUDGE_BY,
-        "student": {"layers": settings.student.layers, "start": settings.student.start},
+        "student": described(student_of(settings, config)),
         "versions": versions(),
     }

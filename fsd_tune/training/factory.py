@@ -20,9 +20,13 @@ from fsd_tune.models.loading import label_order, load_classifier
 from fsd_tune.models.student_init import build_student
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import USES_FEATURES, USES_MEMORY, USES_TEACHER
+from fsd_tune.settings.schema import Student
+from fsd_tune.settings.shapes import student_of
 from fsd_tune.training.distiller import Distiller, start_memory
 from fsd_tune.training.setup import TrainingSetup
 
+# A worker keeps so many students at their start, because neighbouring trials often have the same shape.
+_KEPT_STUDENTS = 3
 # A task's data stay on the GPU if they fit into this share of its memory.
 _RESIDENT_SHARE = 0.1
 
@@ -57,7 +61,7 @@ class _Resident:
 
 @dataclass
 class DistillerFactory:
-    """A factory of `Distiller`s that a worker keeps between runs, with settings, arrays and the student at its start.
+    """A factory of `Distiller`s that a worker keeps between runs, with settings, arrays and students at their start.
 
     Attributes:
         settings: the settings of the search.
@@ -68,7 +72,7 @@ class DistillerFactory:
     settings: Settings
     spec: MemorySpec
     arrays: Arrays | None
-    _start: Any = field(default=None, repr=False)
+    _kept: dict[tuple[Student, int], Any] = field(default_factory=dict, repr=False)
     _teacher: Any = field(default=None, repr=False)
     _resident: "_Resident | None" = field(default=None, repr=False)
 
@@ -94,7 +98,7 @@ class DistillerFactory:
         """Return a run at step 0, which does not depend on earlier calls.
 
         Args:
-            config: flat: `method`, its hyperparameters and the optimisation ones.
+            config: flat: `method`, the searched keys of the student's shape, and all hyperparameters.
             reports: evaluations of the run.
             seed: of initialisation, batch order and dropout; None for the settings'.
         """
@@ -103,10 +107,9 @@ class DistillerFactory:
         method = config["method"]
         seed = settings.search.seed if seed is None else seed
         device = torch.device(spec.device)
-        if self._start is None or self._start[0] != seed:
-            self._start = (seed, build_student(spec.student, spec.teacher, splits.get_task(spec.task), seed))
-        model = copy.deepcopy(self._start[1])
-        pairs = spec.pairs if method in USES_FEATURES else ()
+        student = student_of(settings, config)
+        model = copy.deepcopy(self._student_at_start(student, seed))
+        pairs = spec.pairs[student.layers] if method in USES_FEATURES else ()
         targets = memory = None
         if method in USES_TEACHER:
             assert self.arrays is not None, "every method but ce needs the teacher's outputs"
@@ -119,7 +122,7 @@ class DistillerFactory:
             config=config,
             targets=targets,
             pairs=pairs,
-            memory_layer=global_pair(settings.loss.layers, spec.teacher.layers, spec.student.layers)[1],
+            memory_layer=global_pair(settings.loss.layers, spec.teacher.layers, student.layers)[1],
             distance=settings.loss.distance,
             padding=spec.padding,
             reports=reports,
@@ -130,7 +133,18 @@ class DistillerFactory:
             resident=None if self._resident is None else self._resident.split(spec.train),
             batching=settings.data.batching,
         )
-        return Distiller(setup, model, None if memory is None else self._memory_start(model, memory, seed))
+        return Distiller(setup, model, None if memory is None else self._memory_start(student, model, memory, seed))
+
+    def _student_at_start(self, student: Student, seed: int) -> Any:
+        """Return an untrained student, which the worker keeps together with those that it was last asked for."""
+        key = student, seed
+        model = self._kept.pop(key, None)
+        if model is None:
+            model = build_student(student, self.spec.teacher, splits.get_task(self.spec.task), seed)
+        while len(self._kept) >= _KEPT_STUDENTS:
+            del self._kept[next(iter(self._kept))]
+        self._kept[key] = model
+        return model
 
     def _targets(self, memory: TeacherMemory | None, layers: tuple[int, ...], device: torch.device) -> TeacherTargets:
         """Return the stored teacher's targets, or a live teacher's if nothing is stored."""
@@ -149,15 +163,15 @@ class DistillerFactory:
             order=label_order(spec.teacher, task),
             memory=memory,
             layers=layers,
-            memory_layer=spec.memory_pair[0] if spec.memory_pair is not None else 0,
+            memory_layer=spec.memory_layer or 0,
             padding=spec.padding,
             precision=spec.precision,
             device=device,
         )
 
-    def _memory_start(self, model: Any, memory: TeacherMemory, seed: int) -> torch.Tensor:
+    def _memory_start(self, student: Student, model: Any, memory: TeacherMemory, seed: int) -> torch.Tensor:
         assert self.arrays is not None
-        matched = self.arrays.start
+        matched = self.arrays.starts[student] if student.memory_start == "matched" else None
         return start_memory(
             None if matched is None else torch.tensor(matched),
             len(memory.sizes),

@@ -1,7 +1,9 @@
 """Check and load the inputs of a search or run before any work starts: task, data, teacher and settings."""
 
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from fsd_tune.models.tokenizer_match import check_tokens
 from fsd_tune.settings.judging import JUDGE_BY
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import NEEDS_EQUAL_WIDTHS
+from fsd_tune.settings.schema import Student
+from fsd_tune.settings.shapes import RANDOM, students
 from fsd_tune.storage.model_record import ModelRecord
 from fsd_tune.tracking.login import tracking_problems
 
@@ -95,11 +99,20 @@ def load_inputs(settings: Settings, task_name: TaskLike, teacher: str, data: Pat
         splits = None if task is None else load_train_and_dev(task, data)
     if task is not None and info is not None:
         problems.add(*check_fit(info, task, settings), *_check_pairs(settings, info))
-        problems.add(*check_source(settings.student, info, length), *_check_widths(settings, info))
+        own = students(settings)
+        problems.add(*_once(check_source(student, info, length) for student in own))
+        problems.add(*_once(_check_width(student, settings, info) for student in own))
         with problems.collect():
             tokenizer = checked_tokenizer(teacher, "--teacher")
             if splits is not None:
-                problems.add(*check_tokens(settings.student, info, tokenizer, splits["train"], length))
+                # The tokens depend on the model that students start from, not on their shape.
+                by_source = {(init_source(student, info), student.start == RANDOM): student for student in own}
+                problems.add(
+                    *_once(
+                        check_tokens(student, info, tokenizer, splits["train"], length)
+                        for student in by_source.values()
+                    )
+                )
     if splits is not None:
         training_rows = held_rows = splits["train"]
         with problems.collect():
@@ -131,17 +144,23 @@ def load_train_and_dev(task: Task, data: Path | None) -> dict[str, Split]:
     return load_splits(task, ("train", "dev"), data)
 
 
+def _once(lines: Iterable[list[str]]) -> list[str]:
+    """Return the lines of several lists, each once."""
+    return list(dict.fromkeys(chain.from_iterable(lines)))
+
+
 def _check_pairs(settings: Settings, teacher: ModelInfo) -> list[str]:
     try:
-        layer_pairs(settings.loss.layers, teacher.layers, settings.student.layers)
+        # What fits the shallowest student fits all.
+        layer_pairs(settings.loss.layers, teacher.layers, min(settings.student.possible("layers")))
     except ValueError as error:
         return [f"loss.layers: {error}."]
     return []
 
 
-def _check_widths(settings: Settings, teacher: ModelInfo) -> list[str]:
+def _check_width(student: Student, settings: Settings, teacher: ModelInfo) -> list[str]:
     """Return the problem of a method that cannot use a student of another width (`check_fit` refuses wider ones)."""
-    student, methods = settings.student, [name for name in settings.methods if name in NEEDS_EQUAL_WIDTHS]
+    methods = [name for name in settings.methods if name in NEEDS_EQUAL_WIDTHS]
     source, flag = init_source(student, teacher), source_flag(student, teacher)
     if not methods or source is None:
         return []

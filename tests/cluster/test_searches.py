@@ -80,11 +80,11 @@ with connection.connect("auto"):
     space = loader.load(Path("space.yaml"))
     plan = plan_search(space, SearchInputs("sst2", "teacher", output="none", data="glue"), RunOptions())
     actor = memory_actor.start(plan.spec, "test")
-    prepared = BuiltMemory(None, None, folder, 0, 0, {}, MemoryFacts("", 0, True, 0.0))
+    prepared = BuiltMemory(None, None, {"student": folder}, 0, 0, {}, MemoryFacts("", 0, True, 0.0))
 
     @ray.remote(num_cpus=0.3)
     def total():
-        return float(memory_actor.fetch_arrays(actor, prepared).start.sum())
+        return float(memory_actor.fetch_arrays(actor, prepared).starts["student"].sum())
 
     workers = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
     asked = [

@@ -131,7 +131,7 @@ def _memory(folder: Path, algorithm: str, sketched: bool) -> None:
 def _student_memory(precision: str, padding: str) -> None:
     held, data = random_runs.memory(), random_runs.split()
     spec = SimpleNamespace(
-        student=None,
+        students=(None,),
         teacher=None,
         task="sst2",
         seed=0,
@@ -142,7 +142,7 @@ def _student_memory(precision: str, padding: str) -> None:
     )
     builder = build._Builder(spec, lambda *_: None, True)  # type: ignore[arg-type]
     with mock.patch.object(build, "build_student", lambda *_: random_runs.classifier()):
-        means = builder._student_means(held.clusters, held.sizes, 1)
+        means = builder._student_means(None, held.clusters, held.sizes, 1)  # type: ignore[arg-type]
     assert len(means) == random_runs.CENTROIDS
 
 

@@ -300,6 +300,13 @@ def test_a_winner_that_is_a_baseline_is_not_trained_twice(method):
     assert [one.config["method"] for one in others] == [{"kd": "ce", "ce": "kd"}[method]] and len(notes) == 1
 
 
+def test_baselines_have_the_winners_shape():
+    shape = {"layers": 3, "start": "random", "hidden_size": None}
+    optimisation = dict.fromkeys(OPTIMISATION, 1)
+    others, _ = baselines(Configuration("trial 0", {"method": "fsd_i", **shape, "beta": 1.0, **optimisation}), None)
+    assert [{name: one.config[name] for name in shape} for one in others] == [shape] * 2
+
+
 def test_a_search_of_ce_alone(ray_session, glue, teacher, tmp_path):
     """Its kd baseline needs a teacher memory that the search had no use for: one pass, which is said."""
     file = tmp_path / "ce.yaml"

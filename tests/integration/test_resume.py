@@ -38,12 +38,43 @@ MOMENTS = {
 }
 
 
+SHAPES = {(3, "copy", None), (2, "teacher", None), (2, "random", 8)}
+
+
+def with_shapes(text):
+    """A search over depth, start and width, in which each trial has another shape."""
+    first = "first: [{layers: 2, start: teacher}, {layers: 2, start: random, hidden_size: 8}]"
+    shapes = "{layers: {choice: [2, 3]}, start: {choice: [copy, teacher, random]}, hidden_size: {choice: [null, 8]}}"
+    text = text.replace("{choice: [fsd_ilg, kd, ce]}", "fsd_ilg").replace("student: {layers: 2}", f"student: {shapes}")
+    return text.replace("{trials: 3}", f"{{trials: 3, {first}}}")
+
+
+def check_shapes(results):
+    """Trials, the best student and the report have the shapes that were searched."""
+    names = ["layers", "start", "hidden_size"]
+    assert set(results.trials[names].itertuples(index=False, name=None)) == SHAPES
+    best = {name: value for name, value in results.best[names].items() if value is not None}
+    record = json.loads((results.folder / "best" / "fsd_tune.json").read_text())
+    model, _ = results.student()
+    assert record["student"] == best and record["score"] == results.best["score"]
+    assert model.config.num_hidden_layers == best["layers"]
+    assert model.config.hidden_size == best.get("hidden_size", 16)
+    # A start for each shape in the space: two depths; copy, teacher, and random with two widths.
+    assert len(list((results.folder / "memory").glob("start-*"))) == 2 * 4
+    assert len(list((results.folder / "memory").glob("memory-*"))) == 1
+    page = (results.folder / "report.html").read_text()
+    assert all(f">{name}<" in page for name in names), "columns of the table of trials"
+    assert results.summary.student.layers == [2, 3]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_and_resumed(moment, glue, teacher, tmp_path):
     target, reached = MOMENTS[moment]
     folder, space_file = tmp_path / "R", tmp_path / "space.yaml"
-    space_file.write_text(SPACE.replace("epochs: 2", "epochs: 100").replace("trials: 6", "trials: 3"))
+    text = SPACE.replace("epochs: 2", "epochs: 100").replace("trials: 6", "trials: 3")
+    has_shapes = moment == "workers and driver"
+    space_file.write_text(with_shapes(text) if has_shapes else text)
     with short_folder() as temporary:
         words = command(glue, teacher, folder, space_file, temporary)
         driver = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
@@ -71,6 +102,8 @@ def test_killed_and_resumed(moment, glue, teacher, tmp_path):
     if "checkpoint" in moment:
         assert "1 of them from a checkpoint" in again.stderr or "2 of them from a checkpoint" in again.stderr
     as_if_uninterrupted(results, glue)
+    if has_shapes:
+        check_shapes(results)
 
 
 NOTICES = {

@@ -159,7 +159,7 @@ def _student_facts(plan: ConfirmationPlan) -> dict[str, Any]:
         "max_length": plan.searched.settings.data.max_length,
         "versions": versions(),
         "examples": len(plan.inputs.dev),
-        **summary.values("train_examples", "select_on", "judge_by", "student"),
+        **summary.values("train_examples", "select_on", "judge_by"),
     }
 
 

@@ -16,6 +16,8 @@ from fsd_tune.settings import loader
 from fsd_tune.settings.domains import Choice
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import HYPERPARAMETERS, METHODS, OPTIMISATION, USES_TEACHER, default
+from fsd_tune.settings.problems import listed
+from fsd_tune.settings.shapes import SHAPE
 from fsd_tune.storage import json_file, layout, open_folder
 from fsd_tune.storage.experiment_folder import ExperimentFolder
 from fsd_tune.storage.layout import TrialState
@@ -32,7 +34,8 @@ class Configuration:
 
     Attributes:
         label: its name in messages and tables.
-        config: flat and complete: `method`, its hyperparameters and the optimisation hyperparameters.
+        config: flat and complete: `method`, the searched keys of the student's shape, the method's hyperparameters and
+            those of optimisation.
         trial: number of its trial in the search; None for a baseline.
         score: its score in the search; None for a baseline that no search scored.
         remark: the origin of a baseline.
@@ -80,7 +83,7 @@ class FinishedSearch:
             file = self.folder / layout.RESULTS / str(row["folder"]) / layout.TRIAL_CONFIG
             recorded = json_file.read_mapping(file)["config"]
             # Ray sorts the names; people read the method first.
-            config = {name: recorded[name] for name in ("method", *HYPERPARAMETERS) if name in recorded}
+            config = {name: recorded[name] for name in ("method", *SHAPE, *HYPERPARAMETERS) if name in recorded}
             if method not in (None, config["method"]) or any(config == other.config for other in configurations):
                 continue
             label = f"trial {row['number']} ({config['method']})"
@@ -194,7 +197,8 @@ def _read_baseline(
 def baselines(winner: Configuration, tuned: Configuration | None) -> tuple[list[Configuration], list[str]]:
     """Return the baselines of the winner: `ce`, and `kd` tuned or at its defaults.
 
-    `ce`, and `kd` at its defaults, train with the winner's optimisation hyperparameters, so only the loss differs.
+    `ce`, and `kd` at its defaults, train a student of the winner's shape with the winner's optimisation
+    hyperparameters, so only the loss differs.
 
     Args:
         winner: the winner on the selection seeds.
@@ -203,7 +207,7 @@ def baselines(winner: Configuration, tuned: Configuration | None) -> tuple[list[
     Returns:
         The baselines, and notes about those that were left out.
     """
-    shared = {name: winner.config[name] for name in OPTIMISATION}
+    shared = {name: winner.config[name] for name in (*SHAPE, *OPTIMISATION) if name in winner.config}
     remark = "with the winner's optimisation hyperparameters"
     candidates = [Configuration("ce", {"method": "ce", **shared}, remark=remark)]
     defaults = {name: default("kd", name) for name in METHODS["kd"].hyperparameters}
@@ -299,7 +303,8 @@ def _baseline_problems(searched: FinishedSearch, kd: FinishedSearch) -> list[str
         expected = getattr(searched.settings, section).model_dump(mode="json")
         actual = getattr(kd.settings, section).model_dump(mode="json")
         problems += [
-            f"{prefix} has {section}.{key} {actual[key]}, but must have {expected[key]} as {searched.folder}."
+            f"{prefix} has {section}.{key} {_words(actual[key])}, but must have {_words(expected[key])} as "
+            f"{searched.folder}."
             for key in expected
             if expected[key] != actual[key]
         ]
@@ -314,6 +319,11 @@ def _baseline_problems(searched: FinishedSearch, kd: FinishedSearch) -> list[str
             else:
                 problems.append(f"{prefix}: its {part} is {actual_path}, but must be {expected_path}.")
     return problems
+
+
+def _words(value: Any) -> Any:
+    """Return a value of a setting; a choice by its values."""
+    return listed(value["choice"]) if isinstance(value, dict) else value
 
 
 def _tuned(searched: FinishedSearch, kd: FinishedSearch, top: int, notes: list[str]) -> tuple[Configuration, ...]:

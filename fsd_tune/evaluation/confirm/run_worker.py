@@ -16,6 +16,8 @@ from fsd_tune.models.quiet import quiet_transformers
 from fsd_tune.settings.judging import JUDGE_BY, judge
 from fsd_tune.settings.loader import Settings
 from fsd_tune.settings.methods import USES_MEMORY
+from fsd_tune.settings.schema import Student
+from fsd_tune.settings.shapes import described, student_of
 from fsd_tune.storage import remote_copies
 from fsd_tune.storage.artifacts import read_array
 from fsd_tune.storage.layout import TrialState
@@ -42,7 +44,7 @@ class RunWorker:
         self._settings = settings
         self._reports = reports
         self._factory = DistillerFactory(settings, spec, None if memory is None else fetch_arrays(*memory))
-        self._memory_seed = spec.seed
+        self._memory_seeds: dict[Student, int] = {}
 
     def train(
         self, config: dict[str, Any], seed: int, metric: str, student: tuple[str, dict[str, Any]] | None
@@ -50,7 +52,7 @@ class RunWorker:
         """Train one run from start to end.
 
         Args:
-            config: the method and its hyperparameters.
+            config: the method, the searched keys of the student's shape, and the hyperparameters.
             seed: the seed of the run.
             metric: the metric that is judged.
             student: folder or URI to write the student to, and further entries of its `fsd_tune.json`; None if the
@@ -59,7 +61,7 @@ class RunWorker:
         Returns:
             The run's record, and the logits of its last evaluation, float32 [dev examples, C]; None if it diverged.
         """
-        self._match_memory(config["method"], seed)
+        self._match_memory(config, seed)
         distiller = self._factory.distiller(config, self._reports, seed)
         rows: list[dict[str, Any]] = []
         while not distiller.done and not (rows and "diverged" in rows[-1]):
@@ -76,20 +78,28 @@ class RunWorker:
         record["values"] = values
         if student is not None:
             location, facts = student
-            student_record = facts | {"score": score, "config": config, "seed": seed, "last_report": last}
+            own = described(student_of(self._settings, config))
+            student_record = facts | {
+                "score": score,
+                "config": config,
+                "seed": seed,
+                "last_report": last,
+                "student": own,
+            }
             tokenizer = load_tokenizer(self._spec.teacher.path)
             with remote_copies.folder_to_fill(location) as folder:
                 write_model(folder, distiller.model, tokenizer, student_record)
         return record, distiller.logits
 
-    def _match_memory(self, method: str, seed: int) -> None:
+    def _match_memory(self, config: dict[str, Any], seed: int) -> None:
         """Start the student memory from the student of this seed, because a random student differs by seed."""
-        student = self._settings.student
+        student = student_of(self._settings, config)
         arrays = self._factory.arrays
         is_matched = student.start == "random" and student.memory_start == "matched"
-        if arrays is None or not is_matched or method not in USES_MEMORY or seed == self._memory_seed:
+        present = self._memory_seeds.get(student, self._spec.seed)
+        if arrays is None or not is_matched or config["method"] not in USES_MEMORY or seed == present:
             return
-        prepared = build_artifacts(replace(self._spec, seed=seed), lambda *_: None)
-        assert prepared.start is not None
-        self._factory.arrays = replace(arrays, start=read_array(prepared.start / "start.npy"))
-        self._memory_seed = seed
+        prepared = build_artifacts(replace(self._spec, seed=seed, students=(student,)), lambda *_: None)
+        start = read_array(prepared.starts[student] / "start.npy")
+        self._factory.arrays = replace(arrays, starts={**arrays.starts, student: start})
+        self._memory_seeds[student] = seed

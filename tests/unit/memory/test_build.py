@@ -45,7 +45,32 @@ def test_one_pass_serves_every_method_batch_size_seed_and_number_of_centroids(sp
     assert {done.outputs for done in prepared} == {first.outputs}
     assert len((tmp_path / "memory" / "passes.jsonl").read_text().splitlines()) == 1
     assert len({done.memory for done in prepared if done.memory}) == 2, "5 and 7 centroids"
-    assert len({done.start for done in prepared if done.start}) == 4
+    assert len({start for done in prepared for start in done.starts.values()}) == 4
+
+
+def test_the_shapes_of_a_search_share_one_pass_and_one_memory(spec, tmp_path):
+    shapes = {
+        "student.layers": "{choice: [3, 2, 4]}",
+        "student.start": "{choice: [copy, random]}",
+        "student.hidden_size": "{choice: [null, 8]}",
+    }
+    for layers in ("penultimate", "all"):
+        chosen = {"method": "{choice: [fsd_l, fsd_ilg]}", "loss.layers": layers}
+        wanted = spec(**chosen, **shapes)
+        prepared = build_artifacts(wanted, quiet)
+        assert prepared.passes == 1 and list(prepared.starts) == list(wanted.students)
+        # The teacher has four layers: 2 of 2 is paired with its last layer but one, and `all` pairs 1 of 3 with 1.
+        assert wanted.layers == ((3,) if layers == "penultimate" else (1, 2, 3)), wanted.layers
+        assert build_artifacts(wanted, quiet, build=False).starts == prepared.starts
+        if layers == "penultimate":
+            # Alone a shape has the same artefacts under the same names.
+            for student, start in prepared.starts.items():
+                own = {f"student.{name}": getattr(student, name) for name in ("layers", "start")}
+                own["student.hidden_size"] = student.hidden_size or "null"
+                alone = build_artifacts(spec(**chosen, **own), quiet, build=False)
+                assert (alone.memory, alone.starts) == (prepared.memory, {student: start})
+    assert len(prepared.starts) == 9 and len(set(prepared.starts.values())) == 9
+    assert len(list((tmp_path / "memory").glob("memory-*"))) == 2
 
 
 def test_what_changes_the_outputs_costs_a_pass(spec):
@@ -83,8 +108,8 @@ def test_a_look_builds_nothing(spec, tmp_path):
         build_artifacts(wanted, quiet, build=False)
     first = build_artifacts(wanted, quiet)
     found = build_artifacts(wanted, quiet, build=False)
-    assert (found.outputs, found.memory, found.start, found.passes) == (first.outputs, first.memory, first.start, 0)
-    for folder in (first.start, first.memory, first.outputs):
+    assert (found.outputs, found.memory, found.starts, found.passes) == (first.outputs, first.memory, first.starts, 0)
+    for folder in (*first.starts.values(), first.memory, first.outputs):
         assert folder is not None
         shutil.rmtree(folder)
         with pytest.raises(NotBuiltError, match=folder.name):
@@ -94,15 +119,19 @@ def test_a_look_builds_nothing(spec, tmp_path):
 
 @pytest.mark.parametrize("damaged", ["outputs", "memory", "start"])
 def test_a_truncated_artefact_is_rebuilt_and_the_others_stay(spec, damaged):
-    first = build_artifacts(spec(), quiet)
-    folder = getattr(first, damaged)
+    def built():
+        found = build_artifacts(spec(), quiet)
+        folders = {"outputs": found.outputs, "memory": found.memory, "start": next(iter(found.starts.values()))}
+        return found, folders[damaged]
+
+    _, folder = built()
     largest = max(folder.glob("*.npy"), key=lambda path: path.stat().st_size)
     before = np.load(largest).copy()
     with largest.open("r+b") as stream:
         stream.truncate(largest.stat().st_size // 2)
-    again = build_artifacts(spec(), quiet)
+    again, rebuilt = built()
     assert again.passes == (damaged == "outputs")
-    assert getattr(again, damaged) == folder
+    assert rebuilt == folder
     np.testing.assert_array_equal(np.load(largest), before)
 
 

@@ -18,6 +18,7 @@ from fsd_tune.models.loading import (
 )
 from fsd_tune.models.student_init import build_student
 from fsd_tune.settings.schema import Student
+from fsd_tune.training.inputs import load_inputs
 from tests.helpers import tiny
 
 SST2, MNLI = get_task("sst2"), get_task("mnli")
@@ -139,6 +140,25 @@ def test_what_does_not_fit_shows_before_any_weight_is_read(load_settings, tmp_pa
         "data.max_length",
         "student.model",
     ]
+
+
+def test_what_does_not_fit_is_said_once_for_all_shapes(load_settings, teacher, base, glue):
+    shapes = {
+        "student.layers": "{choice: [2, 7, 3, 6]}",
+        "student.start": "{choice: [copy, random]}",
+        "student.hidden_size": "{choice: [null, 12, 40]}",
+    }
+    with pytest.raises(InputError) as error:
+        load_inputs(load_settings("pkd", **shapes, **{"data.max_length": 65}), "sst2", str(teacher), glue)
+    assert error.value.problems == (
+        "student.layers: found 7, but must be at most the teacher's 4.",
+        "student.layers: found 6, but must be at most the teacher's 4.",
+        "data.max_length: found 65, but the teacher takes at most 64; give --data-max-length 64.",
+        "student.hidden_size: found 40, but must be at most the teacher's 16.",
+        "student.hidden_size: found 12, but must be a multiple of 8, a head's width.",
+        "student.hidden_size: found 12, but method pkd compares [CLS] vectors number by number: must be the teacher's "
+        "16.",
+    )
 
 
 def test_the_recorded_base_is_a_models_folder(teacher, base):

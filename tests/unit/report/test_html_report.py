@@ -1,4 +1,5 @@
 import base64
+import itertools
 import json
 import math
 import random
@@ -26,6 +27,7 @@ from fsd_tune.report.importances import importances
 from fsd_tune.settings import loader
 from fsd_tune.settings.methods import METHODS, TERMS
 from fsd_tune.storage.known_trials import study_of
+from tests.helpers import result_folders
 from tests.helpers.result_folders import (
     configuration,
     study_trial,
@@ -109,6 +111,46 @@ def test_the_page_states_the_result_and_its_cost(search: Path) -> None:
         html_report.distill_command(results, results.best),
     ):
         assert words in text, words
+
+
+def test_a_search_over_shapes_has_their_columns_and_charts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes: list[tuple[int, str, int | None]] = [(2, "copy", None), (4, "random", 192), (4, "random", None)]
+    numbers = itertools.count()
+    drawn_before = result_folders.configuration
+
+    def drawn_now(random_state: random.Random) -> dict[str, Any]:
+        layers, start, width = shapes[next(numbers) % 3]
+        return drawn_before(random_state, layers=layers, start=start, hidden_size=width)
+
+    distributions = {
+        "layers": optuna.distributions.CategoricalDistribution([2, 4]),
+        "start": optuna.distributions.CategoricalDistribution(["copy", "random"]),
+        "hidden_size": optuna.distributions.CategoricalDistribution([None, 192]),
+    }
+    monkeypatch.setattr(result_folders, "configuration", drawn_now)
+    monkeypatch.setattr(result_folders, "DISTRIBUTIONS", result_folders.DISTRIBUTIONS | distributions)
+    student = {"layers": [4, 2], "start": ["copy", "random"], "hidden_size": [None, 192]}
+    folder = write_search(tmp_path / "R", trials=24, student=student)
+    text = Page(html_report.write_report(folder)).text
+    assert "2, 4 layers" in re.sub(r"\s+", " ", text)
+    results = html_report.load(folder)
+    assert results.hyperparameters[:4] == ["method", "layers", "start", "hidden_size"]
+    rows = results.trials.sort_values("number")[["layers", "start", "hidden_size"]].to_dict("records")
+    assert [tuple(row.values()) for row in rows] == shapes * 8
+    assert {type(row["hidden_size"]) for row in rows} == {int, type(None)}
+    assert all(chart.figure is not None for chart in drawn(folder).values())
+    # Two thirds of the trials started at random, half of them with the teacher's width.
+    measured = {row.name: row for row in importances(results).rows}
+    compared = importances(results).trials
+    assert measured["layers"].trials == compared > measured["hidden_size"].trials >= compared // 2
+    words = {}
+    for row in results.trials.to_dict("records"):
+        command = shlex.split(html_report.distill_command(results, pd.Series(row)))
+        given = dict(zip(command[3::2], command[4::2], strict=True))
+        words[row["number"]] = [given[f"--student-{name}"] for name in ("layers", "start", "hidden-size")]
+    assert [words[number] for number in (0, 1, 2)] == [
+        ["2", "copy", "null"], ["4", "random", "192"], ["4", "random", "null"]
+    ]  # fmt: skip
 
 
 def test_nothing_is_left_beside_the_page(search: Path) -> None:

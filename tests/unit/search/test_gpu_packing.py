@@ -3,6 +3,7 @@ import pytest
 from fsd_tune.errors import FsdTuneError
 from fsd_tune.search import gpu_packing
 from fsd_tune.settings import loader
+from fsd_tune.settings.shapes import student_of
 
 SPACE = """
 method: {choice: [ce, fsd_ilg, kd]}
@@ -56,3 +57,19 @@ def test_angles_are_dearest_in_large_batches(tmp_path, batch, angles):
     path.write_text(text, encoding="utf-8")
     config = gpu_packing.largest_configuration(loader.load(path))
     assert (config["method"], config["batch_size"]) == ("fsd_ilg" if batch == 64 else angles, batch)
+
+
+@pytest.mark.parametrize(
+    ("student", "largest"),
+    [
+        ("{layers: {choice: [2, 6, 4]}, start: {choice: [random, last]}, hidden_size: 64}", (6, "last", None)),
+        ("{start: {choice: [random]}, hidden_size: {choice: [64, 192, 96]}}", (6, "random", 192)),
+        ("{layers: 3, start: random, hidden_size: {choice: [64, null]}}", (3, "random", None)),
+    ],
+)
+def test_the_largest_student_is_the_deepest_and_widest(tmp_path, student, largest):
+    path = tmp_path / "space.yaml"
+    path.write_text(f"{SPACE}student: {student}\n", encoding="utf-8")
+    settings = loader.load(path)
+    found = student_of(settings, gpu_packing.largest_configuration(settings))
+    assert (found.layers, found.start, found.hidden_size) == largest

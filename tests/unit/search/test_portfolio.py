@@ -100,3 +100,14 @@ def test_parameters_have_equal_weights():
     ]
     points = coordinates(space, [base, *(base | other for other in others)])
     assert np.linalg.norm(points[1:] - points[0], axis=1) == pytest.approx([1, 1, 1, 1, 0.5])
+
+
+def test_a_width_that_a_start_does_not_have_is_the_teachers():
+    space = {"start": CategoricalDistribution(["copy", "random"]), "hidden_size": CategoricalDistribution([None, 192])}
+    shapes: list[dict[str, Any]] = [
+        {"start": "copy"},
+        {"start": "random", "hidden_size": None},
+        {"start": "random", "hidden_size": 192},
+    ]
+    points = coordinates(space, shapes)
+    assert np.linalg.norm(points[1] - points[[0, 2]], axis=1) == pytest.approx([1, 1])

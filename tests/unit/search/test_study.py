@@ -38,6 +38,9 @@ space:
   batch_size: {choice: [16, 32], when: {method: [ce]}}
 search: {trials: 40}
 """
+SHAPES = KD + (
+    "student: {layers: {choice: [2, 4]}, start: {choice: [random, copy]}, hidden_size: {choice: [null, 192]}}\n"
+)
 FIXED = "method: kd\nspace: {alpha: 0.5, temperature: 5}\nsearch: {trials: 3}\n"
 REPORTS = 4
 
@@ -183,7 +186,8 @@ def slow_suggestion(suggester, number, trials, kind):
 
 @quiet_optuna()
 @pytest.mark.parametrize(
-    ("space", "kind", "trials"), [(KD, "tpe", 40), (METHODS, "tpe", 40), (KD, "cmaes", 40), (KD, "gp", 12)]
+    ("space", "kind", "trials"),
+    [(KD, "tpe", 40), (METHODS, "tpe", 40), (SHAPES, "tpe", 40), (KD, "cmaes", 40), (KD, "gp", 12)],
 )
 def test_what_is_kept_between_suggestions_changes_none(load, space, kind, trials):
     """Trials end in another order than they began in, so that scores, states and CMA-ES generations change later."""
@@ -247,8 +251,9 @@ def test_a_record_rebuilt_from_the_past_is_the_record(load, make, tmp_path):
     assert [trial.state for trial in stored(tmp_path / "again.db")].count(TrialState.PRUNED) == 2
 
 
-def test_a_continued_search_suggests_what_an_uninterrupted_one_does(load, make, tmp_path):
-    settings = load()
+@pytest.mark.parametrize("space", [KD, SHAPES], ids=["one shape", "shapes"])
+def test_a_continued_search_suggests_what_an_uninterrupted_one_does(load, make, tmp_path, space):
+    settings = load(space)
     whole = make(settings)
     configs = play(whole, 8)
     first = make(settings, file="first.db")
@@ -495,6 +500,19 @@ def test_conditional_spaces_have_their_parameters(load, make, tmp_path, sampler)
         assert set(trial.params) == wanted[configs[trial.number]["method"]]
 
 
+@pytest.mark.parametrize(("sampler", "trials"), [("cmaes", 14), ("gp", 6)])
+def test_only_random_students_have_a_width(load, make, tmp_path, sampler, trials):
+    configs = play(make(load(SHAPES, f"--sampler={sampler}", f"--trials={trials}")), trials)
+    widths = set()
+    for trial in stored(tmp_path / "study.db"):
+        config = configs[trial.number]
+        assert ("hidden_size" in trial.params) == (config["start"] == "random")
+        assert {name: config[name] for name in trial.params} == trial.params
+        widths.add((config["start"], config["hidden_size"]))
+    assert {("copy", None), ("random", 192)} <= widths <= {("copy", None), ("random", None), ("random", 192)}
+    assert [configs[0][name] for name in ("layers", "start")] == [4, "copy"], "nearest to the defaults"
+
+
 def test_cmaes_goes_on_generation_by_generation_with_several_workers(load, make):
     record = make(load(NUMBERS, "--sampler=cmaes"))
     running = [record.ask() for _ in range(4)]
@@ -550,6 +568,15 @@ def test_a_grid_has_every_combination_once(load):
     }  # fmt: skip
     assert {point["alpha"] for point in points if "alpha" in point} == {0.1, 0.2, 0.3}
     assert [(point["epochs"], point["batch_size"]) for point in points[:4]] == [(1, 16), (1, 64), (2, 16), (2, 64)]
+
+
+def test_a_grid_has_the_widths_of_random_students_only(load):
+    space = "method: kd\nspace: {alpha: {choice: [0.5, 1]}, temperature: 5}\nsearch: {sampler: grid}\n"
+    points = list(grid.points(load(space + SHAPES.splitlines()[-1])))
+    assert len({grid.point_key(point) for point in points}) == len(points) == 2 * (2 + 1) * 2
+    assert grid.Remaining(load(space + SHAPES.splitlines()[-1])).next(set(), {"hidden_size": 192}) == {
+        "layers": 2, "start": "random", "hidden_size": 192, "alpha": 0.5
+    }  # fmt: skip
 
 
 def test_a_grid_is_never_counted_to_its_end(load):

@@ -131,6 +131,24 @@ def test_what_is_outside_of_the_space_is_left_out_and_counted(folder, collect, s
     assert (config["temperature"], config["batch_size"]) == (4, 32), "what is fixed here stays"
 
 
+def test_what_an_earlier_search_fixed_of_the_shape_is_taken_from_its_summary(copied, collect, settings_from_yaml):
+    there = copied(student={"layers": 3, "start": "copy"})
+    flags = ("--student-layers={choice: [2, 3]}", "--student-start={choice: [copy, random]}")
+    settings = settings_from_yaml(SPACE, *flags, "--student-hidden-size={choice: [null, 192]}")
+    trials = warm_start.collect(settings, "accuracy", [str(there)]).warm_start.trials
+    assert {(trial.config["layers"], trial.config["start"]) for trial in trials} == {(3, "copy")}
+    study = SearchStudy(settings, None, "search", {}, new_suggester(settings, trials))
+    asked = [config for _, config in filter(None, (study.ask() for _ in range(2)))]
+    assert [(config["layers"], config["start"], config["hidden_size"]) for config in asked] == [(3, "copy", None)] * 2
+    assert asked[1]["learning_rate"] == trials[0].config["learning_rate"]
+    (said,) = collect(there, flags=("--student-layers={choice: [2, 4]}",)).problems
+    assert said.endswith("is in this space: layers of 22.")
+    # Its settings name no depth, so they mean the default.
+    name = there.parent / "rte"
+    assert warm_start.offer(settings_from_yaml(SPACE, "--student-layers={choice: [2, 6]}"), name).endswith(str(there))
+    assert warm_start.offer(settings_from_yaml(SPACE, "--student-layers={choice: [2, 4]}"), name) == ""
+
+
 UNUSABLE = [
     ("no search", lambda copied, tmp_path: tmp_path, SPACE, "{f}: holds no search"),
     ("no folder", lambda copied, tmp_path: tmp_path / "none", SPACE, "{f}: no such folder"),

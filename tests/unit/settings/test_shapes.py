@@ -1,6 +1,7 @@
 """The student's depth, initial weights and width as choices: reading, errors, configurations."""
 
 import itertools
+import json
 import pickle
 from pathlib import Path
 
@@ -18,8 +19,9 @@ from fsd_tune.settings.configuration import (
     unconditional,
 )
 from fsd_tune.settings.loader import Settings, dump, load
+from fsd_tune.settings.overrides import read_configuration_file
 from fsd_tune.settings.schema import Student
-from fsd_tune.settings.shapes import student_of, students
+from fsd_tune.settings.shapes import described, student_of, students
 
 KD = "method: kd\nspace: {alpha: {low: 0, high: 1}, temperature: 5}\n"
 SHAPES = KD + (
@@ -186,3 +188,30 @@ def test_a_mistake_in_a_flag_names_the_flag(tmp_path: Path) -> None:
         _load(tmp_path, KD, layers="{choice: [2, two]}")
     (problem,) = caught.value.problems
     assert problem == "--student-layers: choice[1]: found text 'two', but must be a whole number in 1..1000."
+
+
+def test_a_flag_or_a_file_that_fixes_the_start_leaves_no_width_that_it_cannot_have(tmp_path: Path) -> None:
+    file = tmp_path / "agent.json"
+    for width in ("{choice: [null, 192]}", "192"):
+        text = SHAPES.replace("{choice: [null, 192]}", width)
+        assert _load(tmp_path, text, start="every_other").student.possible("hidden_size") == (None,)
+        # A sweep has no conditions, so its agent draws a width for every start.
+        for start, drawn, own in (("every_other", 192, None), ("random", 192, 192), ("random", None, None)):
+            file.write_text(json.dumps({"layers": 2, "start": start, "hidden_size": drawn, "alpha": 0.5}))
+            settings = load(tmp_path / "space.yaml", read_configuration_file(file))
+            assert list(map(_shape, students(settings))) == [(2, start, own)]
+
+
+def test_the_teachers_layers_are_a_start_beside_a_models(tmp_path: Path) -> None:
+    settings = _load(tmp_path, KD + "student: {model: small, start: {choice: [copy, teacher]}}\n")
+    assert [student.model for student in students(settings)] == ["small", None]
+    assert students(_load(tmp_path, KD + "student: {model: small, start: teacher}\n"))[0].model == "small"
+
+
+def test_records_have_a_shape_or_what_is_searched(tmp_path: Path) -> None:
+    settings = _load(tmp_path, SHAPES)
+    assert described(settings.student) == {
+        "layers": [2, 4], "start": ["every_other", "random"], "hidden_size": [None, 192]
+    }  # fmt: skip
+    assert described(students(settings)[0]) == {"layers": 2, "start": "every_other"}
+    assert described(students(settings)[2]) == {"layers": 2, "start": "random", "hidden_size": 192}

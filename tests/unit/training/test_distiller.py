@@ -37,12 +37,12 @@ def quiet(what, done, total):
 
 @pytest.fixture
 def bench(load_settings, glue, teacher, tmp_path):
-    def make(method="fsd_ilg", task="sst2", used_teacher=teacher, folder=tmp_path / "memory", **overrides):
+    def make(method="fsd_ilg", task="sst2", used_teacher=teacher, folder=tmp_path / "memory", shape=None, **overrides):
         settings = load_settings(method=method, **overrides)
         inputs = load_inputs(settings, task, str(used_teacher), glue)
         spec = MemorySpec.from_inputs(settings, inputs, folder, "cpu")
         prepared = build_artifacts(spec, quiet)
-        return DistillerFactory(settings, spec, open_arrays(prepared, mapped=True)), resolve(settings)
+        return DistillerFactory(settings, spec, open_arrays(prepared, mapped=True)), resolve(settings, shape)
 
     return make
 
@@ -140,6 +140,33 @@ def test_reused_equals_fresh(bench):
     assert run(fresh.distiller(config, 4)) == reused
 
 
+def test_a_shape_of_a_search_trains_as_it_does_alone(bench, tmp_path):
+    shapes = {
+        "student.layers": "{choice: [2, 3]}",
+        "student.start": "{choice: [teacher, every_other, random]}",
+        "student.hidden_size": "{choice: [8, null]}",
+        "loss.layers": "all",
+    }
+    workbench, _ = bench("fsd_ilg", shape={"layers": 2, "start": "teacher"}, **shapes)
+    seen = set()
+    # More shapes than a worker keeps, and back to the first one.
+    for layers, start, width in [
+        (2, "teacher", None),
+        (3, "random", 8),
+        (3, "every_other", None),
+        (2, "random", None),
+    ] * 2:
+        config = resolve(workbench.settings, {"layers": layers, "start": start, "hidden_size": width})
+        distiller = workbench.distiller(config, 1)
+        assert (distiller.model.config.num_hidden_layers, distiller.model.config.hidden_size) == (layers, width or 16)
+        found = run(distiller)
+        own = {"student.layers": layers, "student.start": start, "student.hidden_size": width or "null"}
+        alone, single = bench("fsd_ilg", folder=tmp_path / f"memory-{layers}-{start}", **shapes | own)
+        assert run(alone.distiller(single, 1)) == found, (layers, start, width)
+        seen.add(found[0]["loss"])
+    assert len(seen) == 4
+
+
 @pytest.mark.parametrize("padding", ["masked", "published"])
 @pytest.mark.parametrize("method", [method for method in METHODS if method != "ce"])
 def test_served_equals_live(bench, teacher, method, padding):
@@ -152,8 +179,8 @@ def test_served_equals_live(bench, teacher, method, padding):
         load_classifier(str(teacher), splits.get_task("sst2")).eval(),
         label_order(spec.teacher, splits.get_task("sst2")),
         held,
-        [t for t, _ in spec.pairs],
-        spec.memory_pair[0] if spec.memory_pair else 0,
+        [t for t, _ in spec.pairs.get(2, ())],
+        spec.memory_layer or 0,
         padding,
         "float32",
         CPU,
@@ -348,7 +375,7 @@ def test_every_start_distils_with_a_memory_matched_to_it(bench, start):
 def test_terms_are_means_over_the_chosen_pairs_of_stored_layers(bench, teacher, layers, expected):
     workbench, config = bench("fsd_ilg", **{"loss.layers": layers})
     spec, memory_pair = workbench.spec, (4, 2) if layers == "last" else (3, 1)
-    assert list(spec.pairs) == expected and spec.memory_pair == memory_pair
+    assert spec.pairs == {2: tuple(expected)} and spec.memory_pairs == {2: memory_pair}
     assert set(workbench.arrays.outputs.shards) == {t for t, _ in expected} | {memory_pair[0]}
     rows = np.arange(8)
     batch = collate(spec.train, rows, CPU)
