@@ -5,7 +5,7 @@ PYTHON ?= $(shell for python in python3.14 python3.13 python3.12 python3.11 pyth
 	  $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null && echo $$python && break; done)
 PIP := .venv/bin/python -m pip --disable-pip-version-check
 
-.PHONY: demo demo-front test test-slow docs bench bench-scale bench-growth bench-grouping bench-glue bench-search bench-stopping soak measure-failures check format clean
+.PHONY: demo demo-front test test-slow docs bench bench-scale bench-growth bench-grouping bench-glue bench-search bench-stopping bench-fronts soak measure-failures check format clean
 
 # torch is installed first and by itself: pip then keeps that build (a CPU one where an index offers it).
 .venv/installed: pyproject.toml constraints.txt
@@ -89,6 +89,10 @@ bench-search: .venv/installed-test
 # What `search.stop_when: noise` saves and loses, replayed on tables of learning curves.
 bench-stopping: .venv/installed-test
 	@.venv/bin/python -m benchmarks.stopping $(BENCH)
+
+# Our search for a front of score and cost beside Optuna's, replayed on tables of trained networks: ten minutes of one core.
+bench-fronts: .venv/installed-test
+	@.venv/bin/python -m benchmarks.fronts $(BENCH)
 
 # One search killed at 20 random moments and resumed each time.
 soak: .venv/installed-test

@@ -99,7 +99,6 @@ def plan_search(settings: Settings, inputs: SearchInputs, options: RunOptions) -
     data = None if inputs.data is None else Path(inputs.data)
     with problems.collect():
         loaded = load_inputs(settings, inputs.task, str(inputs.teacher), data)
-        problems.add(*shape_costs.problems(settings, loaded))
     problems.raise_any()
     if not isinstance(inputs.output, ExperimentFolder):
         experiment.check_writable("--output")

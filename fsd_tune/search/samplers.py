@@ -22,6 +22,10 @@ from fsd_tune.settings.configuration import adopt, distributions, first_configur
 from fsd_tune.settings.loader import Settings
 from fsd_tune.storage.layout import TrialState
 
+# How many suggestions for one trial the sampler makes, and then how many are drawn at random, until one is a
+# configuration that has not been tried.
+_ATTEMPTS, _RANDOM_ATTEMPTS = 6, 30
+
 
 def start_up_trials(trials: int) -> int:
     """Return the number of trials before the sampler uses its model: Optuna's 10, or fewer if the budget is small.
@@ -58,13 +62,15 @@ class Suggester:
         always = {name: self.distributions[name] for name in unconditional(settings)}
         self._cma_space = cmaes.usable(always) if settings.search.sampler == "cmaes" else {}
 
-    def seed(self, number: int) -> int:
+    def seed(self, number: int, attempt: int = 0) -> int:
         """Return the seed of a trial.
 
         Args:
             number: the number of the trial.
+            attempt: how many suggestions for the trial were rejected before.
         """
-        return int(np.random.SeedSequence([self.settings.search.seed, number]).generate_state(1)[0])
+        parts = [self.settings.search.seed, number, *([attempt] if attempt else [])]
+        return int(np.random.SeedSequence(parts).generate_state(1)[0])
 
     def suggest(
         self, number: int, trials: Mapping[int, TrialRecord], waiting: Iterable[TrialRecord] = ()
@@ -90,15 +96,43 @@ class Suggester:
         if not self.distributions:
             return TrialRecord({})
         beliefs = [] if self.settings.search.sampler == "random" else list(self.beliefs(trials))
+        if first is None and self._in_start_up(number):
+            taken = sum(known < number and bool(trial.origin) for known, trial in trials.items())
+            first = self.start_point(number - len(self._first) - taken)
+        suggestion = self._suggestion(number, beliefs, first)
+        if first is None and self.costs and self.costs.names:
+            # A trial of a known configuration would repeat that trial. With several objectives TPE often suggests one,
+            # because each point of the front stays a good one.
+            tried = [trial.params for trial in trials.values()]
+            for attempt in range(1, _ATTEMPTS + _RANDOM_ATTEMPTS):
+                if suggestion.params not in tried:
+                    break
+                suggestion = self._suggestion(number, beliefs, None, attempt)
+        suggestion.origin = origin
+        return suggestion
+
+    def _suggestion(
+        self,
+        number: int,
+        beliefs: Sequence[Belief],
+        first: Mapping[str, Any] | None,
+        attempt: int = 0,
+    ) -> TrialRecord:
+        """Return a record with the parameters of a new trial, from a study of the known trials.
+
+        Args:
+            number: the number of the new trial.
+            beliefs: what the sampler learns of the known trials.
+            first: values that the trial is to have; None if the sampler decides.
+            attempt: how many suggestions for the trial were rejected before.
+        """
         known = self._studies.known(beliefs)
         study = known.study
-        study.sampler = self._sampler(number, known)
+        kind = self.settings.search.sampler if attempt < _ATTEMPTS else "random"
+        study.sampler = _sampler(kind, self.seed(number, attempt), known)
         generation = None
         if first is not None:
             study.enqueue_trial(first)
-        elif self._in_start_up(number):
-            taken = sum(known < number and bool(trial.origin) for known, trial in trials.items())
-            study.enqueue_trial(self.start_point(number - len(self._first) - taken))
         elif self._cma_space:
             ended = [
                 cmaes.EndedTrial(trial.generation, trial.params, score)
@@ -110,7 +144,7 @@ class Suggester:
         suggested = study.ask()
         sample(self.settings, suggested)
         found = suggested.params if self.costs is None else self.costs.allowed(suggested.params)
-        return TrialRecord(dict(found), generation=generation, origin=origin)
+        return TrialRecord(dict(found), generation=generation)
 
     def _next_earlier(self, number: int, trials: Mapping[int, TrialRecord]) -> TrialRecord | None:
         """Return the next configuration of an earlier search; None if the sampler suggests the trial.
@@ -193,17 +227,17 @@ class Suggester:
         search = self.settings.search
         return search.sampler in ("tpe", "gp") and number < start_up_trials(search.trials)
 
-    def _sampler(self, number: int, known: KnownTrials) -> optuna.samplers.BaseSampler:
-        seed, kind = self.seed(number), self.settings.search.sampler
-        if kind == "random":
-            return optuna.samplers.RandomSampler(seed=seed)
-        tpe = KnownTrialsTpe(seed, known)
-        if kind == "gp":
-            return optuna.samplers.GPSampler(
-                seed=seed, independent_sampler=tpe, n_startup_trials=4, warn_independent_sampling=False
-            )
-        # With cmaes, TPE draws the parameters that CMA-ES cannot: choices and conditional parameters.
-        return tpe
+
+def _sampler(kind: str, seed: int, known: KnownTrials) -> optuna.samplers.BaseSampler:
+    if kind == "random":
+        return optuna.samplers.RandomSampler(seed=seed)
+    tpe = KnownTrialsTpe(seed, known)
+    if kind == "gp":
+        return optuna.samplers.GPSampler(
+            seed=seed, independent_sampler=tpe, n_startup_trials=4, warn_independent_sampling=False
+        )
+    # With cmaes, TPE draws the parameters that CMA-ES cannot: choices and conditional parameters.
+    return tpe
 
 
 def _earlier_ones_do_well(trials: Mapping[int, TrialRecord]) -> bool:

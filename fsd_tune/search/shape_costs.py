@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from fsd_tune.device import select_device
-from fsd_tune.errors import InputError
+from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.models import onnx
 from fsd_tune.models.model_config import positions_of
 from fsd_tune.models.student_init import student_config
@@ -55,32 +55,6 @@ def _needs_latency(settings: Settings) -> bool:
     return LATENCY in needed_costs(settings) or (are_measured(settings) and measures_latency())
 
 
-def problems(settings: Settings, inputs: Inputs) -> list[str]:
-    """Return the problems of measuring latency as the settings say, before anything is measured.
-
-    Args:
-        settings: the settings of the search.
-        inputs: the inputs of the search.
-    """
-    if not _needs_latency(settings):
-        return []
-    found = []
-    lacking = onnx.lacking()
-    if lacking and settings.latency.runtime == "onnxruntime" and "runtime" in settings.latency.model_fields_set:
-        found.append(
-            f"latency.runtime: found onnxruntime, but {' and '.join(lacking)} are not installed: pip install "
-            "'fsd_tune[onnx]', or must be torch."
-        )
-    length = settings.latency.length
-    if length is not None:
-        configs = [student_config(student, inputs.teacher, inputs.task) for student in students(settings)]
-        limits = [inputs.teacher.positions, *map(positions_of, configs)]
-        most = min((limit for limit in limits if limit is not None), default=length)
-        if length > most:
-            found.append(f"latency.length: found {length}, but the models take at most {most}.")
-    return found
-
-
 def measured(
     settings: Settings, inputs: Inputs, device: str, recorded: ShapesSummary, display: Display
 ) -> ShapesSummary:
@@ -98,35 +72,62 @@ def measured(
         The costs; empty if the search does not need them.
 
     Raises:
+        InputError: latency cannot be measured as the settings say. It names all reasons.
         FsdTuneError: the process that measures latency failed.
     """
-    all_students = students(settings)
     if not are_measured(settings) or _covers(recorded, settings):
         return recorded
-    median = max(2, int(np.median(inputs.dev.lengths)))
-    latency, notes = settings.latency, []
-    length = latency.length or median
-    setting = None
-    if _needs_latency(settings):
-        runtime = latency.runtime
-        if runtime == "onnxruntime" and (lacking := onnx.lacking()):
-            runtime = "torch"
-            notes.append(
-                f"latency is measured with torch, because {' and '.join(lacking)} are not installed: pip install "
-                "'fsd_tune[onnx]'."
-            )
-        on_cpu = runtime != "torch" or device == "cpu" or settings.resources.gpus_per_trial == 0
-        where = "cpu" if on_cpu else select_device("auto").type
-        setting = Setting(runtime, latency.threads, latency.batch_size, length, where)
+    if not _needs_latency(settings):
+        found = _measure(settings, inputs, None, display)
+    else:
+        setting, notes = _setting(settings, inputs, device)
         display.line("measuring the latency of each shape")
-    found = measure_shapes(
-        all_students, inputs.teacher, inputs.task, length, setting,
-        progress=lambda done, total: display.stage("latency", min(done, total), total),
-    )  # fmt: skip
-    found.notes = [*notes, *(found.notes or [])]
+        try:
+            found = _measure(settings, inputs, setting, display)
+        except FsdTuneError as error:
+            # Not every family can be exported to ONNX.
+            if LATENCY in needed_costs(settings):
+                error.hint = "" if setting.runtime == "torch" else "Another runtime may work: --latency-runtime torch"
+                raise
+            notes = [*notes, f"latency is left out: {error}"]
+            found = _measure(settings, inputs, None, display)
+        found.notes = [*notes, *(found.notes or [])]
     for line in table_lines(found):
         display.line(f"  {line}")
     return found
+
+
+def _setting(settings: Settings, inputs: Inputs, device: str) -> tuple[Setting, list[str]]:
+    """Return the conditions of the latency, and a note if they are not those of the settings."""
+    latency, lacking = settings.latency, onnx.lacking()
+    problems, notes, runtime = [], [], latency.runtime
+    if lacking and runtime == "onnxruntime":
+        names, install = " and ".join(lacking), "pip install 'fsd_tune[onnx]'"
+        if "runtime" in latency.model_fields_set:
+            problems.append(
+                f"latency.runtime: found onnxruntime, but {names} are not installed: {install}, or must be torch."
+            )
+        runtime = "torch"
+        notes.append(f"latency is measured with torch, because {names} are not installed: {install}.")
+    length = max(2, int(np.median(inputs.dev.lengths))) if latency.length is None else latency.length
+    configs = [student_config(student, inputs.teacher, inputs.task) for student in students(settings)]
+    limits = [inputs.teacher.positions, *map(positions_of, configs)]
+    most = min((limit for limit in limits if limit is not None), default=length)
+    if length > most:
+        problems.append(f"latency.length: found {length}, but the models take at most {most}.")
+    if problems:
+        raise InputError(problems)
+    on_cpu = runtime != "torch" or device == "cpu" or settings.resources.gpus_per_trial == 0
+    where = "cpu" if on_cpu else select_device("auto").type
+    return Setting(runtime, latency.threads, latency.batch_size, length, where), notes
+
+
+def _measure(settings: Settings, inputs: Inputs, setting: Setting | None, display: Display) -> ShapesSummary:
+    length = max(2, int(np.median(inputs.dev.lengths))) if setting is None else setting.length
+    return measure_shapes(
+        students(settings), inputs.teacher, inputs.task, length, setting,
+        progress=lambda done, total: display.stage("latency", min(done, total), total),
+    )  # fmt: skip
 
 
 def _covers(recorded: ShapesSummary, settings: Settings) -> bool:

@@ -4,10 +4,12 @@ import math
 import random
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
 from fsd_tune.search.asha import ResumableAsha, rungs
+from fsd_tune.search.costs import TrialCosts
 from fsd_tune.search.trial_record import TrialRecord
 
 
@@ -18,10 +20,11 @@ class Trial:
     trial_id: str
     tries_left: int = 0
     method: str = "kd"
+    costs: tuple[float, float] = (0.0, 0.0)
 
     @property
     def config(self):
-        return {"config": {"method": self.method}}
+        return {"config": {"method": self.method, "costs": self.costs}}
 
     def should_recover(self):
         return self.tries_left > 0
@@ -181,3 +184,106 @@ def test_a_crashed_trial_sets_no_bar_unless_it_is_tried_again():
     trial.tries_left = 0
     asha.on_trial_error(None, trial)
     assert bars(asha)[-1] == (1, {})
+
+
+class Costs(TrialCosts):
+    """Costs that the trials name themselves."""
+
+    def __init__(self):
+        self.names = ("latency_ms", "size_mb")
+
+    def of(self, params):
+        return params["costs"]
+
+
+def order_of_nsga2(points):
+    """The points from first to last, by non-dominated rank and then crowding distance; without ties."""
+    left, order = list(range(len(points))), []
+    while left:
+        front = [i for i in left if not any(all(points[j] >= points[i]) and any(points[j] > points[i]) for j in left)]
+        distances = dict.fromkeys(front, 0.0)
+        for column in range(points.shape[1]):
+            values = sorted(points[i, column] for i in front)
+            for i in front:
+                place = values.index(points[i, column])
+                is_end = place in (0, len(values) - 1)
+                width = values[-1] - values[0]
+                distances[i] += math.inf if is_end else (values[place + 1] - values[place - 1]) / width
+        order += sorted(front, key=lambda i: -distances[i])
+        left = [i for i in left if i not in front]
+    return order
+
+
+def by_costs(trials, seed):
+    """Trials whose last value grows with their costs, and their curves."""
+    generator = random.Random(seed)
+    for number, values in enumerate(curves(trials, 9, seed)):
+        costs = (generator.uniform(1, 4), generator.uniform(10, 50))
+        yield Trial(str(number), costs=costs), [value + costs[0] / 8 for value in values]
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+def test_with_costs_a_trial_goes_on_if_it_is_among_the_first_in_the_order_of_nsga2(factor):
+    asha, known = ResumableAsha("accuracy", 9, 1, factor, {}, costs=Costs()), []
+    stopped = []
+    for trial, values in by_costs(40, seed=1):
+        point = [values[0], *(-cost for cost in trial.costs)]
+        known.append(point)
+        place = order_of_nsga2(np.asarray(known)).index(len(known) - 1)
+        goes_on = live(asha, trial, values) > 1
+        # Ends of a front have an infinite distance, so several trials can share a place.
+        if goes_on != (place < len(known) / factor):
+            assert goes_on and place < len(known) / factor + 2 * len(point)
+        stopped.append(not goes_on)
+    # The first ones go on more often, because many of them are ends of a front.
+    assert 0.35 < sum(stopped) / len(stopped) < 1 - 1 / factor + 0.1
+    (first, *_) = asha.table()
+    assert (first.report, len(first.values), first.stopped) == (1, 40, sum(stopped)) and math.isnan(first.bar)
+
+
+def test_with_costs_a_trial_is_judged_against_those_that_cost_no_more():
+    asha = ResumableAsha("accuracy", 9, 1, 4, {}, costs=Costs())
+    for number in range(6):
+        live(asha, Trial(f"large {number}", costs=(4.0, 40.0 + number)), [0.9 - number / 100] * 9)
+    assert live(asha, Trial("small", costs=(1.0, 10.0)), [0.6] * 9) == 9, "worse than all, but cheaper"
+    assert live(asha, Trial("another", costs=(1.0, 10.0)), [0.5] * 9) == 1, "dominated by a trial of its cost"
+    assert live(asha, Trial("worst", costs=(4.0, 50.0)), [0.5] * 9) == 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_continued_search_with_costs_judges_like_an_uninterrupted_one(seed):
+    played = list(by_costs(30, seed))
+    methods = ("kd", "ce")
+    for number, (trial, _) in enumerate(played):
+        trial.method = methods[number % 2]
+    whole, past = ResumableAsha("accuracy", 9, 1, 3, {}, methods, Costs()), {}
+    for number, (trial, values) in enumerate(played[:15]):
+        at = live(whole, trial, values)
+        state = "finished" if at == 9 else "stopped"
+        params = {"method": trial.method, "costs": trial.costs}
+        past[number] = TrialRecord(params, state, dict(enumerate(values[:at], start=1)))
+    again = ResumableAsha("accuracy", 9, 1, 3, past, methods, Costs())
+    for trial, values in played[15:]:
+        assert live(again, trial, values) == live(whole, trial, values)
+    assert {trial for trial in whole.stopped if int(trial) >= 15} == set(again.stopped)
+    found, expected = again.table(), whole.table()
+    assert [(rung.method, rung.report, rung.stopped) for rung in found] == [
+        (rung.method, rung.report, rung.stopped) for rung in expected
+    ]
+
+
+def test_without_costs_among_the_objectives_decisions_are_those_of_the_score():
+    class OnlyLimits(Costs):
+        def __init__(self):
+            self.names = ()
+
+    with_limits, plain = (ResumableAsha("accuracy", 9, 1, 3, {}, costs=costs) for costs in (OnlyLimits(), None))
+    for trial, values in by_costs(30, seed=2):
+        assert live(with_limits, trial, values) == live(plain, trial, values)
+
+
+def test_a_value_that_is_no_number_judges_no_other_trial():
+    asha = ResumableAsha("accuracy", 9, 1, 3, {}, costs=Costs())
+    assert live(asha, Trial("odd", costs=(1.0, 1.0)), [math.nan] * 9) == 9
+    assert live(asha, Trial("first", costs=(2.0, 2.0)), [0.5] * 9) == 9
+    assert live(asha, Trial("dominated", costs=(3.0, 3.0)), [0.4] * 9) == 1

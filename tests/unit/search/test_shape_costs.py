@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fsd_tune.data.splits import get_task
-from fsd_tune.errors import InputError
+from fsd_tune.errors import FsdTuneError, InputError
 from fsd_tune.models import onnx
 from fsd_tune.models.loading import read_model_info
 from fsd_tune.progress import Display
@@ -95,21 +95,42 @@ def test_a_resumed_search_keeps_its_costs(inputs, measured):
 
 def test_without_onnxruntime(inputs, measured, monkeypatch):
     monkeypatch.setattr(onnx, "lacking", lambda: ["onnxruntime"])
-    asked = settings(limits={"latency_ms": 5})
-    assert shape_costs.problems(asked, inputs) == []
-    found = shape_costs.measured(asked, inputs, "cpu", ShapesSummary(), Display(quiet=True))
+    display = Display(quiet=True)
+    found = shape_costs.measured(settings(limits={"latency_ms": 5}), inputs, "cpu", ShapesSummary(), display)
     assert measured[0][2].runtime == "torch" and "pip install 'fsd_tune[onnx]'" in (found.notes or [])[0]
     written = settings(limits={"latency_ms": 5}, latency={"runtime": "onnxruntime"})
-    (problem,) = shape_costs.problems(written, inputs)
-    assert problem.startswith("latency.runtime: found onnxruntime, but onnxruntime") and "must be torch" in problem
-    assert shape_costs.problems(settings(limits={"size_mb": 5}, latency={"runtime": "onnxruntime"}), inputs) == []
+    with pytest.raises(InputError, match=r"latency\.runtime: found onnxruntime, but onnxruntime .* or must be torch"):
+        shape_costs.measured(written, inputs, "cpu", ShapesSummary(), display)
+    assert shape_costs.measured(written, inputs, "cpu", SHAPES, display) is SHAPES, "a resumed search measures nothing"
+    sizes = settings(limits={"size_mb": 5}, latency={"runtime": "onnxruntime"})
+    shape_costs.measured(sizes, inputs, "cpu", ShapesSummary(), display)
+    assert measured[-1][2] is None, "nothing asks for latency"
 
 
-def test_a_length_beyond_the_models(inputs):
-    limits = {"latency_ms": 5}
-    assert shape_costs.problems(settings(limits=limits, latency={"length": 64}), inputs) == []
-    (problem,) = shape_costs.problems(settings(limits=limits, latency={"length": 65}), inputs)
-    assert problem == "latency.length: found 65, but the models take at most 64."
+def test_a_length_beyond_the_models(inputs, measured):
+    limits, display = {"latency_ms": 5}, Display(quiet=True)
+    shape_costs.measured(settings(limits=limits, latency={"length": 64}), inputs, "cpu", ShapesSummary(), display)
+    with pytest.raises(InputError) as error:
+        shape_costs.measured(settings(limits=limits, latency={"length": 65}), inputs, "cpu", ShapesSummary(), display)
+    assert list(error.value.problems) == ["latency.length: found 65, but the models take at most 64."]
+
+
+def test_a_family_that_cannot_be_exported(inputs, monkeypatch):
+    """Only a search that needs latency ends."""
+
+    def measure(students, teacher, task, length, setting, progress):
+        if setting is not None:
+            raise FsdTuneError("The process that measures latency failed: no export")
+        return SHAPES.model_copy(deep=True)
+
+    monkeypatch.setenv("FSD_TUNE_LATENCY", "1")
+    monkeypatch.setattr(shape_costs, "measure_shapes", measure)
+    display = Display(quiet=True)
+    found = shape_costs.measured(settings(), inputs, "cpu", ShapesSummary(), display)
+    assert found.notes == ["latency is left out: The process that measures latency failed: no export"]
+    with pytest.raises(FsdTuneError) as error:
+        shape_costs.measured(settings(limits={"latency_ms": 5}), inputs, "cpu", ShapesSummary(), display)
+    assert error.value.hint == "Another runtime may work: --latency-runtime torch"
 
 
 def test_limits_that_no_shape_meets():
