@@ -46,16 +46,10 @@ TIMES := --durations 40 --durations-min 2
 test: .venv/installed-test
 	.venv/bin/python -m pytest $(SIDE_BY_SIDE) $(TIMES)
 
-# The hosts of tests/cluster share one network, so they come one after the other, and mostly wait. The other tests run
-# beside them with what is left of the processors; their output follows. The demo takes both cores.
-BESIDE = .venv/slow.log
+# The demo takes both cores, the hosts of tests/cluster share one network and their times are told: one after the other.
 test-slow: .venv/installed-test
-	@env --default-signal=INT nice -n 5 .venv/bin/python -m pytest -m slow $(TIMES) $(SIDE_BY_SIDE) \
-	  --ignore tests/cluster --ignore tests/integration/test_demo.py > $(BESIDE) 2>&1 & beside=$$!; \
-	trap 'kill $$beside 2> /dev/null; cat $(BESIDE)' EXIT; \
-	RAY_worker_niceness=0 .venv/bin/python -m pytest -m slow $(TIMES) tests/cluster; cluster=$$?; \
-	wait $$beside && exit $$cluster
-	.venv/bin/python -m pytest -m slow $(TIMES) tests/integration/test_demo.py
+	.venv/bin/python -m pytest -m slow $(TIMES) $(SIDE_BY_SIDE) --ignore tests/cluster --ignore tests/integration/test_demo.py
+	.venv/bin/python -m pytest -m slow $(TIMES) tests/integration/test_demo.py tests/cluster
 
 # The documentation site, in site/. A dead link or a missing reference is an error. Nothing is fetched while it is built.
 docs: .venv/installed-docs
