@@ -1,12 +1,13 @@
 """The bench of fronts: tables and made-up curves, the simulated time, hypervolumes, ratios and what is printed."""
 
-import importlib
+import importlib.util
 import itertools
 import json
 import pickle
 import sys
 
 import numpy as np
+import optuna
 import pytest
 from scipy import stats
 
@@ -76,7 +77,7 @@ def test_a_replay_spends_the_budget_and_trains_to_the_end():
             searched.append(table.row(point))
             return key, point
 
-    volumes = replay(seen, Asked(table, front_searches.optuna.samplers.RandomSampler(seed=0)), "usual")
+    volumes = replay(seen, Asked(table, optuna.samplers.RandomSampler(seed=0)), "usual")
     assert len(volumes) == POINTS and volumes == sorted(volumes)
     # All trainings take the time 1, so that each worker has finished BUDGET / WORKERS of them.
     assert len(searched) == (int(BUDGET / WORKERS) + 1) * WORKERS
@@ -173,7 +174,7 @@ def test_bad_input_is_one_line(words, said, monkeypatch, capsys):
 
 
 def test_missing_tables_are_said_in_one_line(monkeypatch, capsys):
-    monkeypatch.setattr(networks.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(sys, "argv", ["fronts"])
     with pytest.raises(SystemExit, match="2"):
         fronts.main()
