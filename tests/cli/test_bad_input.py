@@ -564,6 +564,17 @@ YAMLS = {
         line("published: glue_with_cka.py"),
         "{y}:20: published: found text 'glue_with_cka.py', but must be true, false or one of glue_with_cka_i.py",
     ),
+    "an unknown start among several": (
+        VALIDATE,
+        {"space.yaml": SPACE.replace("{layers: 2}", "{start: {choice: [copy, evry_other]}}")},
+        "{y}:14: student.start.choice[1]: found text 'evry_other', but must be one of copy, every_other",
+    ),
+    "two of several depths over the teacher's": (
+        SEARCH + " --student-layers '{{choice: [5, 2, 4]}}'",
+        {},
+        "student.layers: found 5, but must be at most the teacher's 3.",
+        "student.layers: found 4, but must be at most the teacher's 3.",
+    ),
     "a narrower student of a space of the paper": (
         "validate paper/fsd --student-start random --student-hidden-size 8",
         {},

@@ -30,7 +30,7 @@ space:
   epochs: {low: 1, high: 2}
   weight_decay: {low: 0, high: 0.1}
   warmup_ratio: {choice: [0.0, 0.1]}
-student: {layers: 2}
+student: {layers: 2, start: {choice: [copy, random]}, hidden_size: {choice: [null, 8]}}
 data: {max_length: 32}
 search: {trials: 7, sampler: random, first: [{method: fsd_i, alpha: 0.3}]}
 asha: {reports: 4, grace: 2, reduction_factor: 2.5}
@@ -69,6 +69,8 @@ def test_each_kind_of_parameter_is_the_same_in_their_words(space, schema):
     jsonschema.validate(config, schema)
     assert config["parameters"] == {
         "method": {"values": ["fsd_i", "ce"]},
+        "start": {"values": ["copy", "random"]},
+        "hidden_size": {"values": [None, 8]},
         "alpha": {"values": [0.1, 0.3, 0.5, 0.7]},
         "beta": {"distribution": "log_uniform_values", "min": 0.1, "max": 10},
         "learning_rate": {"distribution": "log_uniform_values", "min": 1e-4, "max": 1e-2},
@@ -89,14 +91,14 @@ def test_a_space_that_fixes_everything_is_no_sweep(tmp_path):
 
 
 def test_an_agent_trains_what_the_sweep_asks_for(space, glue, teacher, tmp_path):
-    """The command goes the way of `wandb agent`, with hyperparameters that the drawn method does not use."""
+    """The command goes the way of `wandb agent`, with parameters that the drawn method and start do not use."""
     words = [SCRIPT, "sweep-config", space, "--task", "sst2", "--teacher", teacher, "--data", glue]
     words += ["--output", tmp_path / "sweep", "--weight-decay=0.05", "--file", tmp_path / "sweep.yaml"]
     subprocess.run(words, check=True, capture_output=True)
     config = yaml.safe_load((tmp_path / "sweep.yaml").read_text())
     assert "weight_decay" not in config["parameters"]
     drawn = {"method": "ce", "alpha": 0.3, "beta": 1.0, "learning_rate": 1e-05, "epochs": 1, "batch_size": 8.0}
-    drawn["warmup_ratio"] = 0.1
+    drawn |= {"warmup_ratio": 0.1, "start": "copy", "hidden_size": 8}
     filled = create_sweep_command_args({"args": {name: {"value": value} for name, value in drawn.items()}})
     file = tmp_path / "config-abc123.json"
     file.write_text(filled["args_json"][0])
@@ -108,6 +110,7 @@ def test_an_agent_trains_what_the_sweep_asks_for(space, glue, teacher, tmp_path)
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "sweep" / "abc123" / "fsd_tune.json").read_text())
+    assert record["student"] == {"layers": 2, "start": "copy"}
     assert record["config"]["method"] == "ce" and record["config"]["weight_decay"] == 0.05
     assert record["config"]["learning_rate"] == 1e-05 and "beta" not in record["config"]
     (offline,) = tmp_path.rglob("offline-run-*")
