@@ -3,7 +3,7 @@
 The costs of a student depend on its shape alone.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import Field
@@ -49,24 +49,6 @@ class Latency(Section):
     length: Whole | None = Field(
         ge=2, le=100_000, default=None, description="number of tokens of each example; null: the dev split's median"
     )
-
-
-def costs_to_pick_by(pick: Pick, objectives: Sequence[str], known: Collection[str]) -> tuple[str, ...]:
-    """Return the costs that `search.pick` weighs against the score, the one that decides first.
-
-    Args:
-        pick: `search.pick`.
-        objectives: `search.objectives`.
-        known: the costs that were measured.
-
-    Returns:
-        The costs among the objectives; without any, the latency if it is known, else the size. `fastest` puts the
-        latency before them.
-    """
-    own = tuple(name for name in objectives if name in COSTS and name in known)
-    usual = tuple(name for name in ("latency_ms", "size_mb") if name in known)[:1]
-    first = usual if pick == "fastest" and "latency_ms" in usual else ()
-    return tuple(dict.fromkeys((*first, *(own or usual))))
 
 
 def read_search_keys(search: dict[str, Any], problems: Problems) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Searches end once a better configuration would gain less than a score is known to, and not before."""
 
 import copy
+import math
 
 import numpy as np
 import pytest
@@ -8,8 +9,11 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import create_trial
 
 from fsd_tune.search import end_rules
+from fsd_tune.search.costs import TrialCosts
+from fsd_tune.search.end_rules import EndRules
 from fsd_tune.search.equal_methods import new_suggester
 from fsd_tune.search.study import SearchStudy
+from fsd_tune.search.trial_record import TrialRecord
 
 SPACE = """
 space: {alpha: {low: 0, high: 1}, temperature: 5, batch_size: 8, epochs: 1, learning_rate: {low: 1e-5, high: 1e-3}}
@@ -104,3 +108,34 @@ def test_the_bound_holds_what_is_left_to_win():
 def test_nothing_searched_leaves_nothing_to_win():
     trials = [create_trial(value=0.5)] * 20
     assert end_rules.gain_bound(trials) == 0.0
+
+
+def test_with_costs_a_search_stalls_once_nothing_is_added_to_the_front(settings_from_yaml):
+    text = "method: kd\nspace: {alpha: {low: 0, high: 1}, temperature: 5}\nstudent: {layers: {choice: [2, 6]}}\n"
+    settings = settings_from_yaml(text, "--objectives=score,latency_ms", "--stop-after-stalled=2", "--trials=20")
+    costs = TrialCosts(settings, {(2, None): {"latency_ms": 1.0}, (6, None): {"latency_ms": 3.0}})
+
+    def trial(layers, score):
+        return TrialRecord({"layers": layers, "alpha": 0.5}, "finished", {1: score})
+
+    def ends(*trials):
+        """The rule that ended the search after these trials; a search continued before the last one ends alike."""
+        past = dict(enumerate(trials))
+        for number, each in past.items():
+            each.ended_at = float(number)
+        rules = EndRules(settings, past, new_suggester(settings, costs=costs), None)
+        continued = EndRules(
+            settings, {n: past[n] for n in range(len(past) - 1)}, new_suggester(settings, costs=costs), None
+        )
+        continued.ended(trials[-1], past)
+        assert (rules.rule is None) == (continued.rule is None)
+        return rules.rule
+
+    best = trial(6, 0.9)
+    assert ends(best, trial(2, 0.5), trial(2, 0.6), trial(2, 0.7)) is None, "each is the best of the fast ones"
+    assert ends(best, trial(2, 0.7), trial(2, 0.6), trial(6, 0.95), trial(2, 0.7)) is None
+    assert ends(best, trial(2, 0.7), TrialRecord({"layers": 2}, "stopped", {1: 0.9}), trial(2, 0.75)) is None
+    rule = ends(best, trial(2, 0.7), trial(2, 0.7), trial(6, 0.9))
+    assert rule is not None and rule.text == "stopped after 2 trials without one that adds to the front"
+    assert ends(trial(2, 0.9), trial(6, 0.9), trial(6, 0.8)) is not None, "dominated by a faster one"
+    assert ends(trial(2, 0.9), trial(2, math.nan), trial(2, 0.7)) is not None
