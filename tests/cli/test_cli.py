@@ -655,7 +655,7 @@ def test_help_of_a_verb_groups_its_flags(fsd_tune):
     titles = [line[:-1] for line in out.splitlines() if line.endswith(":") and not line.startswith(" ")]
     assert titles == [
         "Inputs", "Output", "Where it runs", "Search space", "Student", "Data", "Loss", "Optimiser", "Teacher memory",
-        "Search", "Early stopping (ASHA)", "Resources", "Weights & Biases", "Other",
+        "Search", "Early stopping (ASHA)", "Latency", "Resources", "Weights & Biases", "Other",
     ]  # fmt: skip
     student = out.split("\nStudent:\n")[1].split("\n\n")[0]
     assert "--student-layers" in student and "--trials" not in student
@@ -674,7 +674,7 @@ def test_an_unknown_name_lists_the_shipped_spaces(fsd_tune, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     code, out, err = fsd_tune("validate", "fsd_ilgg", "--task", "rtee", "--teacher", "nowhere")
     assert code == 2 and out == "" and len(err) == 2, "with the other inputs' problems"
-    assert err[0].startswith("error: fsd_ilgg: no such file; the shipped search spaces are demo, fsd_g, ")
+    assert err[0].startswith("error: fsd_ilgg: no such file; the shipped search spaces are demo, demo_front, ")
     assert err[0].endswith(". Did you mean `fsd_ilg`?")
 
 
