@@ -5,17 +5,19 @@ method with a start, gets the same number of configurations: its defaults, and p
 of its shipped space. The best one on a tenth of the training split, which no system trains on, is trained on fresh
 seeds and scored on dev after each epoch. Each run is a line of a file, so the command continues where it was stopped.
 
-`--recorded` shows the table of the runs that come with the project, without training. Other commands of the same size
-reuse them.
+`--recorded` shows the table of the runs that come with the project, without training: of the systems and seeds that are
+complete. Other commands of the same size reuse the recorded students, but make their own teachers.
 """
 
 import argparse
 import json
 import math
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache, lru_cache, partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +50,7 @@ HOLDOUT = 0.1
 # In the place of the shipped ranges, which are for BERT-base.
 LEARNING_RATES = Range(low=5e-5, high=1e-3, log=True)
 DEFAULT_RATE = 2e-4
-# Runs of `EPOCHS` epochs over whole training splits, on CPUs in float32.
+# Runs of `EPOCHS` epochs over whole training splits.
 RECORDED = Path(__file__).parent / "glue_runs.jsonl"
 EPOCHS = 3
 
@@ -68,16 +70,17 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--workers", type=int, default=2, help="runs at the same time, of one thread each")
     given = parser.parse_args()
-    recorded = pool.results_in(RECORDED) if is_recorded_size(given) else {}
-    jobs = [json.loads(name) for name in recorded] if given.recorded else []
+    recorded = pool.results_in(RECORDED) if (given.epochs, given.one_in) == (EPOCHS, 1) else {}
+    fresh = [job for job in map(json.loads, recorded) if job["kind"] == "dev"] if given.recorded else []
     tasks, methods = (
-        chosen.split(",") if chosen else [name for name in known if not jobs or name in {job.get(kind) for job in jobs}]
+        chosen.split(",") if chosen else [name for name in known if not fresh or name in {job[kind] for job in fresh}]
         for chosen, known, kind in ((given.tasks, TASKS, "task"), (given.methods, METHODS, "method"))
     )
     for flag, names, known in (("--tasks", tasks, tuple(TASKS)), ("--methods", methods, METHODS)):
         if not set(names) <= set(known):
             raise InputError(f"{flag}: found {','.join(names)}, but must be some of {','.join(known)}.")
     if given.recorded:
+        given.seeds = complete_seeds(fresh, tasks, methods)
         rows = measure(tasks, methods, given, lambda jobs: {pool.key(job): recorded[pool.key(job)] for job in jobs})
         folder_of(given).mkdir(parents=True, exist_ok=True)
     else:
@@ -88,20 +91,33 @@ def main() -> None:
             write_data(given, task)
         file, work = folder_of(given) / "runs.jsonl", partial(run, given=given)
         with pool.Pool(given.workers) as processes:
-            rows = measure(tasks, methods, given, lambda jobs: processes.finish(file, jobs, work, recorded))
+            # Recorded teachers are scores without a model.
+            students = {
+                name: result for name, result in recorded.items() if json.loads(name)["kind"] in ("trial", "dev")
+            }
+            rows = measure(tasks, methods, given, lambda jobs: processes.finish(file, jobs, work, students))
     about = {name: getattr(given, name) for name in ("trials", "seeds", "epochs", "one_in", "device")}
     text = json.dumps({"about": about, "rows": rows}, indent=1)
     (folder_of(given) / "record.json").write_text(text, encoding="utf-8")
     record_table.show(rows, folder_of(given))
 
 
-def is_recorded_size(given: argparse.Namespace) -> bool:
-    """Return whether the runs of a command could be among those of `RECORDED`.
+def complete_seeds(fresh: Sequence[pool.Job], tasks: Sequence[str], methods: Sequence[str]) -> int:
+    """Return up to which seed all systems were scored on dev.
 
     Args:
-        given: the arguments of the command.
+        fresh: jobs of `seed_job` that have a result.
+        tasks: keys of `TASKS`.
+        methods: some of `METHODS`.
+
+    Raises:
+        InputError: a system has fewer than two seeds.
     """
-    return (given.epochs, given.one_in, given.device) == (EPOCHS, 1, "cpu")
+    made = Counter((job["task"], job["method"], job["start"]) for job in fresh)
+    fewest = min(made[system] for system in product(tasks, methods, STARTS))
+    if fewest < 2:
+        raise InputError("--recorded: some of these tasks and methods were not recorded on two seeds.")
+    return fewest
 
 
 def measure(
@@ -124,7 +140,7 @@ def measure(
         for task in tasks
     }
     finish([teacher_job(task, rates[task], "memory") for task in tasks])
-    systems = [(task, method, start) for task in tasks for method in methods for start in STARTS]
+    systems = list(product(tasks, methods, STARTS))
     tuned = finish([job for system in systems for job in trial_jobs(*system, rates[system[0]], given.trials)])
     best = {}
     for system in systems:
@@ -304,6 +320,7 @@ def run(job: pool.Job, given: argparse.Namespace) -> Any:
 def _settings(method: str, start: str) -> Settings:
     flags: dict[str, Any] = {
         "method": method,
+        "precision": "float32",
         "student.layers": 3,
         "student.start": start,
         "data.max_length": 64,
@@ -327,7 +344,7 @@ def _arrays(task: str, start: str, teacher: Path, device: str) -> tuple[MemorySp
 
 
 # Each factory keeps a copy of its task's data on a GPU.
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=8)
 def _factory(method: str, task: str, start: str, on_dev: bool, teacher: Path, device: str) -> DistillerFactory:
     spec, arrays = _arrays(task, start, teacher, device)
     final = _inputs(task, teacher).final
