@@ -5,7 +5,8 @@
 
 The task is the demo's (movie-review sentences, the packaged MiniLM) with a smaller student and a dev split of 1,500.
 A run is a function of its configuration and seed alone, so how many workers record and how often they are stopped
-changes nothing. Give `record` again to go on.
+changes nothing. Give `record` again to go on. Runs of `curve_runs.jsonl`, made on one H100, are not made again; its
+teacher has an accuracy of 0.8107, which `record` prints of yours.
 """
 
 import argparse
@@ -38,6 +39,7 @@ from fsd_tune.training.inputs import Inputs, load_train_and_dev
 from fsd_tune.training.teacher import TeacherConfig, fine_tune
 
 RUNS = "curves.jsonl"
+RECORDED = Path(__file__).parent / "curve_runs.jsonl"
 PACKED = Path(__file__).parent / "curves.npz"
 TABLE = "demo_sst2"
 # Searched ranges; all but alpha are logarithmic.
@@ -175,12 +177,13 @@ def record(folder: Path, workers: int, device: str) -> None:
     """
     bench(folder, device)
     with pool.Pool(workers) as processes:
-        processes.finish(folder / RUNS, jobs(), partial(work, folder=folder, device=device))
+        known = pool.results_in(RECORDED)
+        processes.finish(folder / RUNS, jobs(), partial(work, folder=folder, device=device), known)
 
 
 def pack(folder: Path) -> None:
     """Write the table that the replays read; every run must be there."""
-    found = pool.results_in(folder / RUNS)
+    found = pool.results_in(RECORDED) | pool.results_in(folder / RUNS)
     missing = sum(pool.key(each) not in found for each in jobs())
     if missing:
         sys.exit(f"{missing} of {len(jobs())} runs are missing; record them first")
