@@ -1,8 +1,11 @@
+import json
 import math
+import statistics
 
 import pytest
 
 from benchmarks import record, record_table
+from fsd_tune.errors import InputError
 
 
 @pytest.mark.parametrize("method", record.METHODS)
@@ -42,3 +45,35 @@ def test_the_table_compares_with_kd_from_the_same_start():
     lines = record_table.markdown(rows).splitlines()
     assert lines[-1].endswith("| 52.0 (1.4) | +1.0 (+1.0 to +1.0) |")
     assert lines[-2].endswith("| 41.0 (1.4) |  |")
+
+
+def show_recorded(monkeypatch, folder, *arguments):
+    monkeypatch.setattr("sys.argv", ["record", "--recorded", "--folder", str(folder), *arguments])
+    record.main()
+    (file,) = folder.glob("glue/*/record.json")
+    return json.loads(file.read_text())
+
+
+def test_the_recorded_runs_are_shown_without_training(monkeypatch, tmp_path, capsys):
+    rows = show_recorded(monkeypatch, tmp_path, "--tasks", "stsb", "--methods", "kd,fsd_il")["rows"]
+    assert [(row["method"], row["start"]) for row in rows] == [
+        ("kd", "copy"), ("kd", "teacher"), ("fsd_il", "copy"), ("fsd_il", "teacher"),
+    ]  # fmt: skip
+    runs = [json.loads(line) for line in record.RECORDED.read_text().splitlines()]
+    last = {}
+    for run in runs:
+        job = run["job"]
+        if job["kind"] == "dev" and (job["task"], job["start"]) == ("stsb", "copy"):
+            last[job["method"], job["seed"]] = 100 * run["result"][-1]
+    seeds = range(1, 1 + len(rows[0]["dev"]))
+    assert len(seeds) >= 3
+    difference = statistics.mean(last["fsd_il", seed] - last["kd", seed] for seed in seeds)
+    (line,) = [
+        line for line in capsys.readouterr().out.splitlines() if line.startswith("| pretrained layers | `fsd_il`")
+    ]
+    assert f"| {difference:+.1f} (" in line
+
+
+def test_systems_that_were_not_recorded_are_refused(monkeypatch, tmp_path):
+    with pytest.raises(InputError, match="not recorded on two seeds"):
+        show_recorded(monkeypatch, tmp_path, "--tasks", "rte", "--methods", "kd")
