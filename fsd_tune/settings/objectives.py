@@ -122,6 +122,11 @@ def _read_pick(raw: Any, problems: Problems) -> str | Within | None:
             points = float(raw.split()[1])
         except ValueError:
             points = raw.split()[1]
+    elif isinstance(raw, Mapping) and raw:
+        for name in raw:
+            if name != "within":
+                problems.add((*path, name), f"unknown key, must be within.{nearest(name, ('within',))}")
+        return None
     else:
         problems.found(path, raw, f"must be {PICK_TEXT}", (*words, "within"))
         return None

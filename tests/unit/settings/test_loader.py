@@ -198,6 +198,10 @@ BAD = [
     (KD + "search: {pick: {within: -1}}\n", S + "5: search.pick.within: found -1, but must be in 0..100."),
     (KD + "search: {pick: within a lot}\n", S + "5: search.pick: found text 'within a lot', but must be best, knee"),
     (KD + "search: {pick: within much}\n", S + "5: search.pick: found text 'much', but must be a number in 0..100."),
+    (
+        KD + "search: {pick: {withn: 1}}\n",
+        S + "5: search.pick.withn: unknown key, must be within. Did you mean `within`?",
+    ),
     (KD + "search: {pick: 1}\n", S + "5: search.pick: found 1, but must be best, knee, fastest or {within: POINTS}"),
     (KD + "latency: {threads: 0}\n", S + "5: latency.threads: found 0, but must be in 1..1024."),
     (
