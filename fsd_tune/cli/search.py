@@ -121,7 +121,7 @@ def resume(
 ) -> None:
     """Continue an interrupted search, or give it more trials.
 
-    You can change only budgets (such as --trials) and resources.
+    You can change only budgets (such as --trials), resources and the choice of best/ (--pick).
     """
     from fsd_tune.report import summary
     from fsd_tune.search import api

@@ -128,7 +128,7 @@ def _read_pick(raw: Any, problems: Problems) -> str | Within | None:
                 problems.add((*path, name), f"unknown key, must be within.{nearest(name, ('within',))}")
         return None
     else:
-        problems.found(path, raw, f"must be {PICK_TEXT}", (*words, "within"))
+        problems.found(path, raw, f"must be {PICK_TEXT}", words if raw == "within" else (*words, "within"))
         return None
     number = problems.number(path, points, float, 0, _MAX_POINTS)
     return None if number is None else Within(within=number)

@@ -1,6 +1,6 @@
 """The keys `method`, `space` and `search.first`: reading them, and the checks that span several hyperparameters."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from fsd_tune.errors import nearest
@@ -165,7 +165,7 @@ def _first_value(
             problems.found(path, value, f"must be one of {listed(methods)}", methods)
         return value
     if name not in HYPERPARAMETERS:
-        problems.add(path, _unknown(name))
+        problems.add(path, _unknown(name, (*HYPERPARAMETERS, *SHAPE)))
         return None
     h = HYPERPARAMETERS[name]
     number = problems.number(path, value, h.kind, h.low, h.high, h.low_open)
@@ -193,14 +193,14 @@ def _accepted(entry: Domain) -> str:
     return f"must be in the space's {quote_value(entry.low)}..{quote_value(entry.high)}{steps}"
 
 
-def _unknown(name: str) -> str:
+def _unknown(name: str, known: Collection[str] = tuple(HYPERPARAMETERS)) -> str:
     if name == "gamma":
         return "unknown hyperparameter: there are `gamma_m`, `gamma_i`, `gamma_l` and `gamma_g`."
     if name == "seed":
         return "is never searched: set `search.seed`."
     if name in SHAPE:
         return f"unknown hyperparameter: set `student.{name}`."
-    return f"unknown hyperparameter, must be one of {listed(HYPERPARAMETERS)}.{nearest(name, HYPERPARAMETERS)}"
+    return f"unknown hyperparameter, must be one of {listed(known)}.{nearest(name, known)}"
 
 
 def _check_conditions(

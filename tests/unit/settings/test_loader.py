@@ -202,6 +202,7 @@ BAD = [
         KD + "search: {pick: {withn: 1}}\n",
         S + "5: search.pick.withn: unknown key, must be within. Did you mean `within`?",
     ),
+    (KD + "search: {first: [{laers: 2}]}\n", "Did you mean `layers`?"),
     (KD + "search: {pick: 1}\n", S + "5: search.pick: found 1, but must be best, knee, fastest or {within: POINTS}"),
     (KD + "latency: {threads: 0}\n", S + "5: latency.threads: found 0, but must be in 1..1024."),
     (
