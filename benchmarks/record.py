@@ -13,11 +13,10 @@ import argparse
 import json
 import math
 import shutil
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache, lru_cache, partial
-from itertools import product
+from itertools import count, product, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +95,7 @@ def main() -> None:
                 name: result for name, result in recorded.items() if json.loads(name)["kind"] in ("trial", "dev")
             }
             rows = measure(tasks, methods, given, lambda jobs: processes.finish(file, jobs, work, students))
-    about = {name: getattr(given, name) for name in ("trials", "seeds", "epochs", "one_in", "device")}
+    about = {name: getattr(given, name) for name in ("trials", "seeds", "epochs", "one_in")}
     text = json.dumps({"about": about, "rows": rows}, indent=1)
     (folder_of(given) / "record.json").write_text(text, encoding="utf-8")
     record_table.show(rows, folder_of(given))
@@ -113,11 +112,12 @@ def complete_seeds(fresh: Sequence[pool.Job], tasks: Sequence[str], methods: Seq
     Raises:
         InputError: a system has fewer than two seeds.
     """
-    made = Counter((job["task"], job["method"], job["start"]) for job in fresh)
-    fewest = min(made[system] for system in product(tasks, methods, STARTS))
-    if fewest < 2:
+    made = {(job["task"], job["method"], job["start"], job["seed"]) for job in fresh}
+    seeds = takewhile(lambda seed: set(product(tasks, methods, STARTS, (seed,))) <= made, count(1))
+    complete = len(list(seeds))
+    if complete < 2:
         raise InputError("--recorded: some of these tasks and methods were not recorded on two seeds.")
-    return fewest
+    return complete
 
 
 def measure(
