@@ -6,7 +6,7 @@ of its shipped space. The best one on a tenth of the training split, which no sy
 seeds and scored on dev after each epoch. Each run is a line of a file, so the command continues where it was stopped.
 
 `--recorded` shows the table of the runs that come with the project, without training: of the systems and seeds that are
-complete. Other commands of the same size reuse the recorded students, but make their own teachers.
+complete. Other commands of the same size reuse the recorded scores; of the teachers they train the best one alone.
 """
 
 import argparse
@@ -90,11 +90,8 @@ def main() -> None:
             write_data(given, task)
         file, work = folder_of(given) / "runs.jsonl", partial(run, given=given)
         with pool.Pool(given.workers) as processes:
-            # Recorded teachers are scores without a model.
-            students = {
-                name: result for name, result in recorded.items() if json.loads(name)["kind"] in ("trial", "dev")
-            }
-            rows = measure(tasks, methods, given, lambda jobs: processes.finish(file, jobs, work, students))
+            scores = {name: result for name, result in recorded.items() if json.loads(name)["kind"] != "memory"}
+            rows = measure(tasks, methods, given, lambda jobs: processes.finish(file, jobs, work, scores))
     about = {name: getattr(given, name) for name in ("trials", "seeds", "epochs", "one_in")}
     text = json.dumps({"about": about, "rows": rows}, indent=1)
     (folder_of(given) / "record.json").write_text(text, encoding="utf-8")
@@ -293,14 +290,12 @@ def run(job: pool.Job, given: argparse.Namespace) -> Any:
     folder, task = folder_of(given), job["task"]
     teacher = folder / f"{task}-teacher-{job['rate']:g}"
     if job["kind"] == "teacher":
-        found = fsd.fine_tune_teacher(
-            task, model=given.folder / "input" / "model", output=teacher, data=folder / "data", epochs=TEACHER_EPOCHS,
-            batch_size=16, learning_rate=job["rate"], max_length=64, holdout=HOLDOUT, device=given.device,
-            overwrite=True,
-        )  # fmt: skip
-        return float(found["score"])
+        return _train_teacher(job, teacher, given)
     on_dev = job["kind"] == "dev"
     if job["kind"] == "memory":
+        # The score of a recorded teacher came without its model.
+        if not (teacher / "fsd_tune.json").is_file():
+            _train_teacher(job, teacher, given)
         for start in STARTS:
             _arrays(task, start, teacher, given.device)
         return None
@@ -315,6 +310,15 @@ def run(job: pool.Job, given: argparse.Namespace) -> Any:
             break
         curve[epoch] = float(report[metric])
     return curve
+
+
+def _train_teacher(job: pool.Job, teacher: Path, given: argparse.Namespace) -> float:
+    found = fsd.fine_tune_teacher(
+        job["task"], model=given.folder / "input" / "model", output=teacher, data=folder_of(given) / "data",
+        epochs=TEACHER_EPOCHS, batch_size=16, learning_rate=job["rate"], max_length=64, holdout=HOLDOUT,
+        device=given.device, overwrite=True,
+    )  # fmt: skip
+    return float(found["score"])
 
 
 def _settings(method: str, start: str) -> Settings:
