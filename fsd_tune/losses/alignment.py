@@ -74,10 +74,10 @@ class _AlignmentLosses(torch.autograd.Function):
             scale = norms.prod(-1)
             # <K, L> is not negative, except for rounding.
             values = products[:, 0, 1].abs() / scale
-            members, terms = _averages(groups, norms.dtype, norms.device)
+            members, terms, tiny = _averages(groups, norms.dtype, norms.device)
             sums, counts = (members @ torch.stack((values, defined), -1)).unbind(-1)
             divisors = counts.clamp(min=1)
-            means = sums / divisors + 1e-8
+            means = torch.addcdiv(tiny, sums, divisors)
             # The logarithm, or zero for a group without a defined value.
             logs = torch.xlogy(counts, means) / divisors
             ctx.comparisons = comparisons
@@ -104,8 +104,13 @@ class _AlignmentLosses(torch.autograd.Function):
 
 
 @lru_cache(maxsize=32)
-def _averages(groups: tuple[tuple[int, int], ...], dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return the matrices that add up the comparisons of each group [G, N], and average minus the groups [T, G]."""
+def _averages(
+    groups: tuple[tuple[int, int], ...], dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the matrices that add up the comparisons of each group [G, N], and average minus the groups [T, G].
+
+    The third tensor is what is added to each mean before the logarithm, a scalar.
+    """
     # Filled on the device: a copy from the host would make the host wait.
     members = torch.zeros(len(groups), sum(size for _, size in groups), dtype=dtype, device=device)
     averages = torch.zeros(1 + max(term for term, _ in groups), len(groups), dtype=dtype, device=device)
@@ -114,7 +119,7 @@ def _averages(groups: tuple[tuple[int, int], ...], dtype: torch.dtype, device: t
         members[index, first : first + size].fill_(1)
         averages[term, index].fill_(-1 / sum(other == term for other, _ in groups))
         first += size
-    return members, averages
+    return members, averages, torch.full((), 1e-8, dtype=dtype, device=device)
 
 
 def alignment_losses(comparisons: Mapping[str, Sequence[Comparison]]) -> dict[str, Tensor]:

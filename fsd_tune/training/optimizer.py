@@ -85,9 +85,12 @@ def clip_gradients(model: torch.nn.Module, memory: Tensor | None, together: bool
             student's step does not depend on the size of the memory.
     """
     weights: list[Tensor] = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    memories = [] if memory is None else [memory]
-    for parameters in [weights + memories] if together else [weights, memories]:
-        torch.nn.utils.clip_grad_norm_(parameters, _MAX_NORM)
+    if together and memory is not None:
+        weights.append(memory)
+    torch.nn.utils.clip_grad_norm_(weights, _MAX_NORM)
+    if not together and memory is not None and memory.grad is not None:
+        # The norm of a single row; a fifth of the operations that the function for many tensors launches.
+        memory.grad.view(1, -1).renorm_(p=2, dim=0, maxnorm=_MAX_NORM)
 
 
 def seed_torch(seed: int) -> None:

@@ -75,7 +75,7 @@ PUBLISHED_STEPS = Optimizer(clipping="together", epsilon="published", accumulati
 
 def distiller(
     method, family="bert", pairs=ONE_PAIR, padding="masked", live=False, precision="float32", device=CPU, data=None,
-    distance="relative", accumulation=1,
+    distance="relative", accumulation=1, layers=STUDENT_LAYERS,
 ):  # fmt: skip
     """A run at step 0."""
     data = split() if data is None else data
@@ -89,6 +89,6 @@ def distiller(
         reports=2, seed=0, precision=precision, device=device,
     )  # fmt: skip
     start = torch.from_numpy(memory().centroids) if method in USES_MEMORY else None
-    made = Distiller(setup, classifier(family), start)
+    made = Distiller(setup, classifier(family, layers), start)
     made.model.train()
     return made

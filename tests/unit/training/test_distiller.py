@@ -25,6 +25,7 @@ from fsd_tune.training import setup as training_setup
 from fsd_tune.training.factory import DistillerFactory
 from fsd_tune.training.inputs import load_inputs
 from fsd_tune.training.loss_terms import PAIRED, loss_terms
+from fsd_tune.training.optimizer import clip_gradients
 from tests.helpers import reference
 
 CPU = torch.device("cpu")
@@ -437,17 +438,31 @@ def test_the_published_total_loss(bench, teacher):
 @pytest.mark.parametrize("padding", ["masked", "published"])
 def test_the_memorys_gradient_is_clipped_with_the_students_only_as_published(bench, padding, monkeypatch):
     workbench, config = bench("fsd_ilg", **{"data.padding": padding})
-    distiller, clipped = workbench.distiller(config, 1), []
-    clip = torch.nn.utils.clip_grad_norm_
+    distiller, given = workbench.distiller(config, 1), []
 
-    def counted(parameters, most):
-        clipped.append([parameter is distiller.memory for parameter in parameters])
-        return clip(parameters, most)
+    def recorded(model, memory, together):
+        given.append((memory is distiller.memory, together))
 
-    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", counted)
+    monkeypatch.setattr(training_distiller, "clip_gradients", recorded)
     distiller.train_step()
-    together = [any(group) and not all(group) for group in clipped]
-    assert together == ([True] if padding == "published" else [False, False])
+    assert given == [(True, padding == "published")]
+
+
+@pytest.mark.parametrize(("weights", "memory"), [(3.0, 4.0), (0.3, 4.0), (3.0, 0.4), (0.3, math.nan)])
+@pytest.mark.parametrize("together", [False, True])
+def test_gradients_are_clipped_at_norm_1(weights, memory, together):
+    def gradient(norm, *shape):
+        direction = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+        return norm * direction / direction.norm()
+
+    model, centroids = torch.nn.Linear(6, 1, bias=False), torch.nn.Parameter(torch.zeros(3, 5))
+    model.weight.grad, centroids.grad = gradient(weights, 1, 6), gradient(memory, 3, 5)
+    clip_gradients(model, centroids, together)
+    norms = [math.hypot(weights, memory)] * 2 if together else [weights, memory]
+    scales = [norm if math.isnan(norm) else 1 / max(norm, 1) for norm in norms]
+    close = {"rtol": 1e-5, "atol": 0, "equal_nan": True}
+    torch.testing.assert_close(model.weight.grad, scales[0] * gradient(weights, 1, 6), **close)
+    torch.testing.assert_close(centroids.grad, scales[1] * gradient(memory, 3, 5), **close)
 
 
 @pytest.mark.parametrize("start", ["matched", "published"])

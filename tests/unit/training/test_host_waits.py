@@ -80,3 +80,13 @@ def test_operations_are_counted_the_same_in_every_step():
     plain = random_runs.distiller("ce")
     plain.train_step()
     assert sum(count(plain.train_step).operations.values()) < sum(first.values())
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_fsd_ilg_launches_at_most_a_quarter_more_operations_than_plain_fine_tuning(precision):
+    counts = {}
+    for method in ("ce", "fsd_ilg"):
+        run = random_runs.distiller(method, layers=6, precision=precision)
+        run.train_step()
+        counts[method] = sum(count(run.train_step).operations.values())
+    assert counts["fsd_ilg"] <= 1.25 * counts["ce"], counts
