@@ -2,7 +2,9 @@
 
 import json
 import multiprocessing
+import os
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -47,7 +49,7 @@ class Pool:
         self.workers = workers
         context = multiprocessing.get_context("spawn")
         # One thread each: a run is a function of its job alone, and small models gain little from more.
-        self._executor = ProcessPoolExecutor(workers, context, torch.set_num_threads, (1,))
+        self._executor = ProcessPoolExecutor(workers, context, _begin)
 
     def __enter__(self) -> Self:
         return self
@@ -81,3 +83,20 @@ class Pool:
                 stream.flush()
                 print(f"  {file}: {done} of {len(wanted)}", file=sys.stderr, flush=True)
         return {name: made[name] for name in wanted}
+
+
+def end_with_parent() -> None:
+    """Let this worker end with its parent. When that is killed, it would go on with the runs that were queued."""
+
+    def wait() -> None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _begin() -> None:
+    torch.set_num_threads(1)
+    end_with_parent()

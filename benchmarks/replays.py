@@ -16,6 +16,7 @@ import numpy as np
 import optuna
 
 from benchmarks import alternatives, replay, strategies, warm
+from benchmarks.pool import end_with_parent
 from benchmarks.ratios import Searches
 from benchmarks.recommendations import OWN, SCOPES, Rule
 from benchmarks.tables import Table
@@ -168,7 +169,8 @@ def _results(
         for table, name, numbers, others in jobs:
             yield (table, name), searches_of(table, name, numbers, others)
     elif jobs:
-        with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(processes, context, end_with_parent) as pool:
             running = {pool.submit(searches_of, *job): job[:2] for job in jobs}
             for future in as_completed(running):
                 yield running[future], future.result()

@@ -1,9 +1,15 @@
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
 from benchmarks import pool
+from tests import ROOT
 
 
 def square(job):
@@ -42,3 +48,40 @@ def test_what_was_made_before_a_failure_is_kept(processes, tmp_path):
 
 def test_the_order_of_keys_does_not_matter():
     assert pool.key({"a": 1, "b": 2}) == pool.key({"b": 2, "a": 1})
+
+
+def say_and_sleep(job):
+    Path(job["file"]).write_text(str(os.getpid()))
+    time.sleep(100)
+
+
+def test_a_worker_ends_when_its_parent_is_killed(tmp_path):
+    script, started = tmp_path / "run.py", tmp_path / "pid"
+    script.write_text(
+        "import sys\nfrom pathlib import Path\n"
+        "from benchmarks import pool\nfrom tests.unit.benchmarks.test_pool import say_and_sleep\n"
+        "if __name__ == '__main__':\n"
+        "    pool.Pool(1).finish(Path(sys.argv[1]), [{'file': sys.argv[2]}], say_and_sleep)\n"
+    )
+    command = [sys.executable, str(script), str(tmp_path / "runs.jsonl"), str(started)]
+    parent = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    try:
+        wait_for(lambda: started.exists() and started.read_text())
+    finally:
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+    wait_for(lambda: not is_running(started.read_text()))
+
+
+def is_running(pid):
+    try:
+        return "State:\tZ" not in Path("/proc", pid, "status").read_text()
+    except OSError:
+        return False
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
