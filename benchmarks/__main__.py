@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import building, operations, sharing, steps, stock
+from benchmarks import building, command, operations, sharing, steps, stock
 from benchmarks import setting as settings
 from fsd_tune.device import cpu_has_bf16
 from fsd_tune.errors import InputError
@@ -82,4 +82,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 import fsd_tune as fsd
-from benchmarks import pool
+from benchmarks import command, pool
 from fsd_tune.data import demo_input
 from fsd_tune.data.splits import get_task
 from fsd_tune.errors import InputError
@@ -198,4 +198,4 @@ def score(job: pool.Job, name: str, given: argparse.Namespace) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

@@ -23,7 +23,7 @@ from typing import Any
 from scipy.stats import qmc
 
 import fsd_tune as fsd
-from benchmarks import pool, record_table
+from benchmarks import command, pool, record_table
 from fsd_tune.data import demo_input
 from fsd_tune.data.splits import get_task
 from fsd_tune.errors import InputError
@@ -357,4 +357,4 @@ def _factory(method: str, task: str, start: str, on_dev: bool, teacher: Path, de
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

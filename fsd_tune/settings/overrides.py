@@ -98,7 +98,11 @@ def unknown_flag(flag: str, known: Iterable[str]) -> str:
     """
     if flag == "--gamma":
         return "unknown flag: there are `--gamma-m`, `--gamma-i`, `--gamma-l` and `--gamma-g`."
-    return retired_flag(flag) or f"unknown flag.{nearest(flag, known)}"
+    if retired := retired_flag(flag):
+        return retired
+    # A key without its section, such as `--layers`.
+    keys = [f"`{name}`" for name in known if name.endswith(flag[1:])]
+    return f"unknown flag. Did you mean {' or '.join(keys)}?" if keys else f"unknown flag.{nearest(flag, known)}"
 
 
 def read_configuration_file(path: Path) -> dict[str, Any]:

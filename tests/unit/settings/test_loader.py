@@ -575,10 +575,12 @@ def test_parse_flags() -> None:
 def test_parse_flags_reports_everything() -> None:
     with pytest.raises(InputError) as caught:
         parse_flags(
-            ["--trails", "3", "--gamma", "1", "stray", "--alpha", "--trials", "3", "--search-trials=4", "--beta"]
-        )
+            ["--trails", "3", "--gamma", "1", "stray", "--alpha", "--trials", "3", "--search-trials=4", "--beta",
+             "--layers", "3"]
+        )  # fmt: skip
     problems = caught.value.problems
-    assert len(problems) == 6
+    assert len(problems) == 7
+    assert "--layers: unknown flag. Did you mean `--student-layers` or `--loss-layers`?" in problems
     assert "--trails: unknown flag. Did you mean `--trials`?" in problems
     assert "--gamma: unknown flag: there are `--gamma-m`, `--gamma-i`, `--gamma-l` and `--gamma-g`." in problems
     assert "--search-trials: is given twice." in problems
