@@ -21,7 +21,7 @@ class Strategy(Protocol):
     """A search as the simulation drives it."""
 
     def ask(self) -> tuple[Any, NDArray[np.float64]]:
-        """Return a key and a point of the unit cube."""
+        """Return a key and a point of the unit cube. With the key of a trial that was stopped, that trial goes on."""
 
     def report(self, key: Any, report: int, value: float, last: bool) -> bool:
         """Take a trial's report; `last` says that it is its last by itself. Return whether the trial is to stop."""
@@ -45,11 +45,15 @@ def replay(table: Table, strategy: Strategy, search: int, rules: Mapping[str, Ru
     trials: list[Trial] = []
     order = itertools.count()
     running: list[tuple[float, int, Any, int]] = []
+    numbers: dict[Any, int] = {}
 
     def start(now: float) -> None:
         key, point = strategy.ask()
-        trials.append(Trial(table.nearest(point)))
-        heapq.heappush(running, (now + durations[trials[-1].row] / reports, next(order), key, len(trials) - 1))
+        if key not in numbers:
+            numbers[key] = len(trials)
+            trials.append(Trial(table.nearest(point)))
+        number = numbers[key]
+        heapq.heappush(running, (now + durations[trials[number].row] / reports, next(order), key, number))
 
     for _ in range(WORKERS):
         start(0.0)

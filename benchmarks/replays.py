@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import optuna
 
-from benchmarks import alternatives, replay, strategies, warm
+from benchmarks import alternatives, promotion, replay, strategies, surrogates, warm
 from benchmarks.pool import end_with_parent
 from benchmarks.ratios import Searches
 from benchmarks.recommendations import OWN, SCOPES, Rule
@@ -88,6 +88,11 @@ def _tried(suggester: type[Suggester]) -> Kind:
     return Kind(lambda table, search, _: strategies.Ours(table, table.search_seed(search), suggester), rules, own=True)
 
 
+def _paused(search_of: type[promotion.Paused], **how: Any) -> Kind:
+    rules = {f", {name}": rule for name, rule in OWN.items()}
+    return Kind(lambda table, search, _: search_of(table, table.search_seed(search), **how), rules, own=True)
+
+
 TRIED: dict[str, Kind] = {
     "tried: pruned": _tried(alternatives.Pruned),
     "tried: last value": _tried(alternatives.LastValue),
@@ -95,6 +100,11 @@ TRIED: dict[str, Kind] = {
     "tried: rung-wise, a third random (BOHB)": _tried(alternatives.Bohb),
     "tried: a third random": _tried(alternatives.RandomThird),
     "tried: forest": _tried(alternatives.Forest),
+    "tried: Gaussian process of shares": _tried(surrogates.GaussianProcess),
+    "tried: quantile regression": _tried(surrogates.Quantiles),
+    "tried: paused, not stopped": _paused(promotion.Paused),
+    "tried: paused, not stopped, random points": _paused(promotion.Paused, sampler="random"),
+    "tried: PASHA": _paused(promotion.Progressive),
 }
 
 
@@ -184,7 +194,8 @@ def _version(kind: Kind, related: Sequence[Table] = ()) -> str:
     files = [ROOT / "benchmarks" / f"{name}.py" for name in _SOURCES]
     if kind.own:
         files += [ROOT / "fsd_tune" / "search" / f"{name}.py" for name in _OWN_SOURCES]
-        files += [ROOT / "fsd_tune" / "settings" / "schema.py", ROOT / "benchmarks" / "alternatives.py"]
+        files.append(ROOT / "fsd_tune" / "settings" / "schema.py")
+        files += [ROOT / "benchmarks" / f"{name}.py" for name in ("alternatives", "promotion", "surrogates")]
     parts = [file.read_bytes() for file in files]
     if kind.warm:
         parts += [(ROOT / "benchmarks" / "warm.py").read_bytes(), *(table.fingerprint.encode() for table in related)]

@@ -71,6 +71,16 @@ def settings_of(space: Mapping[str, tuple[float, float]], seed: int, search: Map
         return loader.load(path)
 
 
+def place_of(space: Mapping[str, tuple[float, float]], config: Mapping[str, Any]) -> NDArray[np.float64]:
+    """Return where a configuration is in the unit cube.
+
+    Args:
+        space: the ranges, as `space_of` returns them.
+        config: a value for each range.
+    """
+    return np.asarray([(config[name] - low) / (high - low) for name, (low, high) in space.items()])
+
+
 class Ours:
     """The project's study, sampler and ASHA.
 
@@ -109,7 +119,7 @@ class Ours:
 
     def point(self, config: Mapping[str, Any]) -> NDArray[np.float64]:
         """Return where a configuration is in the unit cube."""
-        return np.asarray([(config[name] - low) / (high - low) for name, (low, high) in self._space.items()])
+        return place_of(self._space, config)
 
     def _config(self, point: NDArray[np.float64]) -> dict[str, float]:
         return {
