@@ -29,7 +29,7 @@ _LONGEST = (
     "integration/test_all_tasks",
     "integration/test_confirm",
     "integration/test_interrupted",
-    "search/test_study",
+    "search/test_samplers",
 )
 
 

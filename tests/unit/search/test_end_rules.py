@@ -14,6 +14,7 @@ from fsd_tune.search.end_rules import EndRules
 from fsd_tune.search.equal_methods import new_suggester
 from fsd_tune.search.study import SearchStudy
 from fsd_tune.search.trial_record import TrialRecord
+from tests.helpers.studies import FIXED
 
 SPACE = """
 space: {alpha: {low: 0, high: 1}, temperature: 5, batch_size: 8, epochs: 1, learning_rate: {low: 1e-5, high: 1e-3}}
@@ -139,3 +140,31 @@ def test_with_costs_a_search_stalls_once_nothing_is_added_to_the_front(settings_
     assert rule is not None and rule.text == "stopped after 2 trials without one that adds to the front"
     assert ends(trial(2, 0.9), trial(6, 0.9), trial(6, 0.8)) is not None, "dominated by a faster one"
     assert ends(trial(2, 0.9), trial(2, math.nan), trial(2, 0.7)) is not None
+
+
+def test_a_search_ends_after_trials_in_a_row_without_a_better_one(make):
+    flags = ("--trials=20", "--stop-after-stalled=3")
+    record = make(FIXED, *flags)
+
+    def ends(state, value):
+        number, _ = record.ask()
+        record.report(number, 1, value)
+        record.tell(number, state)
+
+    for state, value in (("finished", 0.5), ("stopped", 0.9), ("failed", 0.9), ("finished", 0.6), ("finished", 0.6)):
+        ends(state, value)
+    late = record.ask()[0]
+    ends("stopped", 0.7)
+    assert not record.rule
+    ends("finished", 0.5)
+    assert record.rule and record.ask() is None
+    # One that was running goes on to its end; what it finds does not open the search again.
+    past = copy.deepcopy(record.trials)
+    for number, trial in past.items():
+        trial.ended_at = float(number)
+    again = make(FIXED, *flags, past=past)
+    assert again.ask()[0] == late and again.ask() is None, "known to a continued search"
+    assert make(FIXED, "--trials=20", "--stop-after-stalled=4", past=past).ask() is not None
+    record.report(late, 1, 0.9)
+    record.tell(late, "finished")
+    assert record.trials[late].state == "finished"
