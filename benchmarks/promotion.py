@@ -64,7 +64,7 @@ class Paused:
         return trial.state in (TrialState.FAILED, TrialState.STOPPED)
 
     def _open_rungs(self) -> list[int]:
-        """Return the rungs whose trials may go on."""
+        """Return the rungs whose trials may continue."""
         return self._rungs
 
     def _ranked(self, rung: int) -> list[int]:

@@ -21,7 +21,7 @@ class Strategy(Protocol):
     """A search as the simulation drives it."""
 
     def ask(self) -> tuple[Any, NDArray[np.float64]]:
-        """Return a key and a point of the unit cube. With the key of a trial that was stopped, that trial goes on."""
+        """Return a key and a point of the unit cube. With the key of a trial that was stopped, that trial continues."""
 
     def report(self, key: Any, report: int, value: float, last: bool) -> bool:
         """Take a trial's report; `last` says that it is its last by itself. Return whether the trial is to stop."""

@@ -20,14 +20,14 @@ WEIGHTED = (
 
 
 def load_text(tmp_path: Path, text: str, **overrides: str) -> Settings:
-    """The settings of a file with this text."""
+    """Return the settings of a file with this text."""
     path = tmp_path / "space.yaml"
     path.write_text(text, encoding="utf-8")
     return load(path, overrides)
 
 
 def problems_of(tmp_path: Path, text: str, overrides: dict[str, str] | None = None) -> tuple[str, ...]:
-    """The problems of a file with this text, without its folder."""
+    """Return the problems of a file with this text, without its folder."""
     path = tmp_path / "space.yaml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(InputError) as caught:

@@ -40,17 +40,17 @@ search: {sampler: grid, trials: 64, first: [{beta: 30, alpha: 0.3}, {method: ce,
 
 
 def stored(path, name="search"):
-    """The trials of a study on disk."""
+    """Return the trials of a study on disk."""
     return optuna.load_study(study_name=name, storage=f"sqlite:///{path}").trials
 
 
 def quality(config):
-    """A smooth stand-in for what a trial scores."""
+    """Return a smooth stand-in for what a trial scores."""
     return 0.8 - (config.get("alpha", 0.5) - 0.4) ** 2 - 0.05 * (config["batch_size"] == 32)
 
 
 def play(record, trials, stop=lambda number: None, fail=lambda number: False):
-    """Asks, reports and tells as a search with one worker does; `stop` gives the report at which a trial is stopped."""
+    """Ask, report and tell as a search with one worker does; `stop` gives the report at which a trial is stopped."""
     configs = {}
     for _ in range(trials):
         number, config = record.ask()

@@ -1,4 +1,4 @@
-"""Searches that pause trials at rungs, and the replay that lets a paused trial go on."""
+"""Searches that pause trials at rungs, and the replay that lets a paused trial continue."""
 
 import numpy as np
 import pytest
@@ -14,17 +14,17 @@ def table():
     return tables.Table("toy", points, curves[None], worth)
 
 
-def test_the_best_third_at_a_rung_goes_on(table):
+def test_the_best_third_at_a_rung_continues(table):
     search = promotion.Paused(table, 0)
     numbers = [search.ask()[0] for _ in range(3)]
     assert numbers == [0, 1, 2]
     assert all(search.report(number, 1, value, False) for number, value in zip(numbers, (0.1, 0.5, 0.3), strict=True))
     assert search.ask()[0] == 1, "the best of three"
     assert not search.report(1, 2, 0.2, False), "no rung"
-    assert search.ask()[0] == 3, "the best has gone on, so a new trial"
+    assert search.ask()[0] == 3, "the best has continued, so a new trial"
     assert search.report(1, 3, 0.2, False)
     assert search.report(3, 1, float("nan"), False)
-    assert search.ask()[0] == 4, "a diverged trial neither counts nor goes on"
+    assert search.ask()[0] == 4, "a diverged trial neither counts nor continues"
 
 
 def test_pasha_opens_a_rung_when_orders_differ(table):
@@ -38,11 +38,11 @@ def test_pasha_opens_a_rung_when_orders_differ(table):
             search.report(number, 3, value, False)
         return search.ask()[0]
 
-    assert searched((0.9, 0.8, 0.7)) == 9, "one order: nothing goes beyond report 3"
-    assert searched((0.7, 0.8, 0.9)) == 6, "another order: the best at report 3 goes on"
+    assert searched((0.9, 0.8, 0.7)) == 9, "one order: nothing continues beyond report 3"
+    assert searched((0.7, 0.8, 0.9)) == 6, "another order: the best at report 3 continues"
 
 
-def test_a_trial_that_was_stopped_can_go_on(table, monkeypatch):
+def test_a_trial_that_was_stopped_can_continue(table, monkeypatch):
     class Pausing:
         """Pauses its only trial at each report."""
 

@@ -1,26 +1,8 @@
 """What ended a search, in words."""
 
-import pytest
-
 from fsd_tune.search import budget
 from fsd_tune.search.end_rules import EndRule
-from fsd_tune.search.study import SearchStudy
 from tests.helpers.studies import GRID, KD, METHODS
-
-
-@pytest.fixture
-def load(settings_from_yaml):
-    return lambda text=KD, *flags: settings_from_yaml(text, *flags)
-
-
-@pytest.fixture
-def make(tmp_path):
-    """Records, each in its own file below `tmp_path`."""
-
-    def record(settings, name="search", past=None, file="study.db"):
-        return SearchStudy(settings, tmp_path / file, name, past or {})
-
-    return record
 
 
 def test_what_ended_a_search_is_said(load):

@@ -2,27 +2,9 @@
 
 import copy
 
-import pytest
-
 from fsd_tune.search import grid
-from fsd_tune.search.study import SearchStudy
 from fsd_tune.search.trial_record import TrialRecord
-from tests.helpers.studies import FIXED, GRID, KD, SHAPES, play, stored
-
-
-@pytest.fixture
-def load(settings_from_yaml):
-    return lambda text=KD, *flags: settings_from_yaml(text, *flags)
-
-
-@pytest.fixture
-def make(tmp_path):
-    """Records, each in its own file below `tmp_path`."""
-
-    def record(settings, name="search", past=None, file="study.db"):
-        return SearchStudy(settings, tmp_path / file, name, past or {})
-
-    return record
+from tests.helpers.studies import FIXED, GRID, SHAPES, play, stored
 
 
 def test_a_grid_has_every_combination_once(load):

@@ -21,21 +21,6 @@ from fsd_tune.settings.configuration import distributions, sample, unconditional
 from tests.helpers.studies import KD, METHODS, REPORTS, SHAPES, play, stored
 
 
-@pytest.fixture
-def load(settings_from_yaml):
-    return lambda text=KD, *flags: settings_from_yaml(text, *flags)
-
-
-@pytest.fixture
-def make(tmp_path):
-    """Records, each in its own file below `tmp_path`."""
-
-    def record(settings, name="search", past=None, file="study.db"):
-        return SearchStudy(settings, tmp_path / file, name, past or {})
-
-    return record
-
-
 def test_what_the_sampler_is_told_of_a_stopped_trial():
     finished = [
         TrialRecord({}, "finished", {1: 0.50, 2: 0.60, 3: 0.70, 4: 0.80}),

@@ -19,21 +19,6 @@ from tests.helpers.result_folders import shapes
 from tests.helpers.studies import FIXED, KD, METHODS, SHAPES, play, quality, stored
 
 
-@pytest.fixture
-def load(settings_from_yaml):
-    return lambda text=KD, *flags: settings_from_yaml(text, *flags)
-
-
-@pytest.fixture
-def make(tmp_path):
-    """Records, each in its own file below `tmp_path`."""
-
-    def record(settings, name="search", past=None, file="study.db"):
-        return SearchStudy(settings, tmp_path / file, name, past or {})
-
-    return record
-
-
 def test_the_record_says_what_happened(load, make, tmp_path):
     record = make(load())
     for values, state in (
