@@ -22,6 +22,9 @@ from fsd_tune.storage.uri import local_path
 _SOCKET = "/fsd-0123/r/session_2026-01-31_12-00-00_123456_1234567/sockets/plasma_store"
 _LONGEST_FOLDER = 107 - len(_SOCKET)
 _REMOVAL_SECONDS = 5.0
+# What workers import as they start, and the environment variable with the folder in which they take their places for it.
+_PRELOAD = "fsd_tune.cluster.preload"
+PLACES = "FSD_TUNE_PRELOAD_PLACES"
 
 
 @contextmanager
@@ -45,12 +48,17 @@ def private_instance(temporary: Path | None) -> Iterator[dict[str, Any]]:
     check_folder(temporary)
     flag, base = _base(temporary)
     clustered = ray_constants.ENABLE_RAY_CLUSTER
-    with _private_folder(flag, base) as folder, _token(), _few_processes():
+    with _private_folder(flag, base) as folder, _token(), _few_processes(), variables({PLACES: str(folder)}):
         # Ray replaces 127.0.0.1 by the address that other hosts see unless it believes that clusters are impossible.
         ray_constants.ENABLE_RAY_CLUSTER = False
         try:
             # Ray makes its folder writable for all, so it is one level below ours.
-            yield {"include_dashboard": False, "_node_ip_address": "127.0.0.1", "_temp_dir": str(folder / "r")}
+            yield {
+                "include_dashboard": False,
+                "_node_ip_address": "127.0.0.1",
+                "_temp_dir": str(folder / "r"),
+                "_system_config": {"preload_python_modules": [_PRELOAD]},
+            }
         finally:
             ray_constants.ENABLE_RAY_CLUSTER = clustered
 

@@ -33,6 +33,8 @@ _SERVE_SECONDS = 600.0
 # A node that the autoscaler starts in the place of a lost one takes minutes.
 _RESTART_SECONDS = 3600.0
 _LEAVE_SECONDS = 30.0
+# How long the actor's imports may take before a wait for it is worth a line.
+_START_SECONDS = 20.0
 
 
 def _build(spec: MemorySpec, cpus: int, actor: Any) -> BuiltMemory:
@@ -220,6 +222,7 @@ def start(spec: MemorySpec, search: str) -> Any:
                 lambda: "Ray to start the memory actor",
                 _SERVE_SECONDS,
                 "Is a node of the cluster gone? See `ray status`.",
+                notice=_START_SECONDS,
             )
             alive = actor.check_alive.remote()
             while not _is_ready(alive):

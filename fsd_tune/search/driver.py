@@ -161,6 +161,7 @@ class SearchDriver:
             return
         spec = self.plan.spec
         user = str(self._folder.resolve())
+        self.display.stage("starting the workers", 0, 1)
         actor = start(spec, user)
         try:
             gpus = 1 if spec.device == "cuda" else 0

@@ -48,18 +48,27 @@ class Wait:
         what: returns for whom and for what this waits, such as "process 12 (fsd-tune memory), which builds outputs-1".
         limit: seconds after which `pause` raises an error.
         way_out: a sentence that says what brings the thing back; may be empty.
-        notify: called once, with a line, when the wait has lasted five seconds.
+        notify: called once, with a line, when the wait has lasted for `notice` seconds.
+        notice: seconds; None for five.
 
     Attributes:
         limit: as given; it may be changed during the wait.
         way_out: as given; it may be changed during the wait.
     """
 
-    def __init__(self, what: Callable[[], str], limit: float, way_out: str, notify: Notify = warn) -> None:
+    def __init__(
+        self,
+        what: Callable[[], str],
+        limit: float,
+        way_out: str,
+        notify: Notify = warn,
+        notice: float | None = None,
+    ) -> None:
         self.limit = limit
         self.way_out = way_out
         self._what = what
         self._notify = notify
+        self._notice = NOTICE_SECONDS if notice is None else notice
         self._notified = False
         self._began = time.monotonic()
 
@@ -77,7 +86,7 @@ class Wait:
         Raises:
             WaitedTooLongError: the limit is over.
         """
-        if not self._notified and self.seconds > min(NOTICE_SECONDS, self.limit):
+        if not self._notified and self.seconds > min(self._notice, self.limit):
             self._notified = True
             what = self._what()  # It may change the limit and the way out.
             self._notify(

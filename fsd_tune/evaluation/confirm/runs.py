@@ -186,6 +186,7 @@ class ConfirmationRuns:
         """Build the teacher memory, or reuse the search's, and keep its actor until the runs end."""
         user = f"confirm {self._store.folder.resolve()}"
         self._spec = replace(self._spec, brought=self._experiment.upload_inputs(self._spec.model_folders))
+        self._display.stage("starting the workers", 0, 1)
         actor = start(self._spec, user)
         self._stack.callback(leave, actor, user)
         gpus = 1 if self._spec.device == "cuda" else 0

@@ -1,0 +1,21 @@
+"""Workers of a local Ray that import torch and transformers as they start."""
+
+import subprocess
+import sys
+
+from fsd_tune.cluster import preload
+from fsd_tune.cluster.private_ray import PLACES
+
+
+def test_only_the_first_workers_import_early(monkeypatch, tmp_path):
+    assert not preload.preload(), "not a worker of a local Ray"
+    monkeypatch.setenv(PLACES, str(tmp_path))
+    assert [preload.preload() for _ in range(6)] == [True] * 4 + [False] * 2
+    monkeypatch.setenv(PLACES, str(tmp_path / "gone"))
+    assert not preload.preload()
+
+
+def test_a_worker_without_a_place_imports_nothing(tmp_path):
+    found = "import sys, fsd_tune.cluster.preload; print([name in sys.modules for name in ('torch', 'ray', 'transformers')])"
+    done = subprocess.run([sys.executable, "-c", found], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "[False, False, False]\n"
