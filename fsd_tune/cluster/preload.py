@@ -25,7 +25,7 @@ def preload() -> bool:
         return False
     # Whatever is wrong shows where the modules are used.
     with suppress(Exception):
-        import ray.tune
+        import ray.tune  # noqa: F401
         import transformers.modeling_utils  # noqa: F401
     return True
 

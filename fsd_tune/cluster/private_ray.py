@@ -22,7 +22,7 @@ from fsd_tune.storage.uri import local_path
 _SOCKET = "/fsd-0123/r/session_2026-01-31_12-00-00_123456_1234567/sockets/plasma_store"
 _LONGEST_FOLDER = 107 - len(_SOCKET)
 _REMOVAL_SECONDS = 5.0
-# What workers import as they start, and the environment variable with the folder in which they take their places for it.
+# What workers import as they start, and the environment variable with the folder where they take their places for it.
 _PRELOAD = "fsd_tune.cluster.preload"
 PLACES = "FSD_TUNE_PRELOAD_PLACES"
 
