@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import optuna
 
-from benchmarks import alternatives, promotion, replay, strategies, warm
+from benchmarks import alternatives, promotion, replay, strategies, surrogates, warm
 from benchmarks.pool import end_with_parent
 from benchmarks.ratios import Searches
 from benchmarks.recommendations import OWN, SCOPES, Rule
@@ -103,6 +103,8 @@ TRIED: dict[str, Kind] = {
     "tried: paused, not stopped": _paused(promotion.Paused),
     "tried: paused, not stopped, random points": _paused(promotion.Paused, sampler="random"),
     "tried: PASHA": _paused(promotion.Progressive),
+    "tried: Gaussian process of points and shares": _tried(surrogates.GaussianProcess),
+    "tried: quantile regression (CQR)": _tried(surrogates.Quantiles),
 }
 
 
@@ -193,7 +195,7 @@ def _version(kind: Kind, related: Sequence[Table] = ()) -> str:
     if kind.own:
         files += [ROOT / "fsd_tune" / "search" / f"{name}.py" for name in _OWN_SOURCES]
         files.append(ROOT / "fsd_tune" / "settings" / "schema.py")
-        files += [ROOT / "benchmarks" / f"{name}.py" for name in ("alternatives", "promotion")]
+        files += [ROOT / "benchmarks" / f"{name}.py" for name in ("alternatives", "promotion", "surrogates")]
     parts = [file.read_bytes() for file in files]
     if kind.warm:
         parts += [(ROOT / "benchmarks" / "warm.py").read_bytes(), *(table.fingerprint.encode() for table in related)]
