@@ -49,16 +49,24 @@ class RungWise(Suggester):
                 yield Belief(trial, trial.values[rung], "finished")
 
 
-class RandomThird(Suggester):
-    """A sampler that draws a third of its suggestions at random."""
+class ModelAlone(Suggester):
+    """A sampler whose model suggests all trials after the start-up, whatever the number of hyperparameters."""
 
-    def suggest(
-        self, number: int, trials: Mapping[int, TrialRecord], waiting: Iterable[TrialRecord] = ()
-    ) -> TrialRecord | None:
-        if number >= len(self._first) and np.random.default_rng([self.seed(number), 3]).random() < 1 / 3:
-            points = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=self.seed(number)))
-            return TrialRecord(dict(points.ask(self.distributions).params))
-        return super().suggest(number, trials, waiting)
+    random_share = 0.0
+
+
+class RandomThird(Suggester):
+    """A sampler that draws a third of its suggestions at random, whatever the number of hyperparameters."""
+
+    few = 0
+    random_share = 1 / 3
+
+
+class AllRandom(Suggester):
+    """A sampler that draws all suggestions at random, whatever the number of hyperparameters."""
+
+    few = 0
+    random_share = 1.0
 
 
 class Bohb(RandomThird, RungWise):

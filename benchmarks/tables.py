@@ -6,7 +6,7 @@ configurations, reports], the metric at equal parts of training (higher is bette
 """
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,9 +85,12 @@ class Table:
         """Return the seed of a search's sampler, the same for every strategy."""
         return int(np.random.default_rng([*self._key(2), search]).integers(2**31))
 
-    def nearest(self, point: NDArray[np.float64]) -> int:
-        """Return the configuration nearest to a suggested point."""
-        return int(((self.points - point) ** 2).sum(axis=1).argmin())
+    def nearest(self, point: NDArray[np.float64], taken: Collection[int] = ()) -> int:
+        """Return the configuration nearest to a suggested point, of those that are not taken if there are any."""
+        distances = ((self.points - point) ** 2).sum(axis=1)
+        if len(taken) < len(distances):
+            distances[list(taken)] = np.inf
+        return int(distances.argmin())
 
     def seen(self, search: int) -> Seen:
         """Return what the search of this index sees. It is the same for every strategy, so searches are paired.

@@ -41,12 +41,22 @@ class Suggester:
 
     Every suggestion depends only on the settings, the earlier searches, the trial's number and the known trials.
 
+    With more than a few hyperparameters TPE suggests only some of the trials, and the others are random: in a search of
+    some tens of trials its model gathers them around early winners (docs/benchmarks/search-quality.md).
+
+    Attributes:
+        few: so many hyperparameters are left to TPE alone.
+        random_share: the share of random suggestions if there are more.
+
     Args:
         settings: the settings of the search.
         earlier: trials of earlier searches, the first to try first; those of another method or space are left out.
         costs: the costs of the trials. No suggestion has a shape over a limit; None if the settings have neither costs
             among the objectives nor limits.
     """
+
+    few = 4
+    random_share = 2 / 3
 
     def __init__(self, settings: Settings, earlier: Sequence[WarmTrial] = (), costs: TrialCosts | None = None) -> None:
         self.settings = settings
@@ -128,7 +138,8 @@ class Suggester:
         """
         known = self._studies.known(beliefs)
         study = known.study
-        kind = self.settings.search.sampler if attempt < _ATTEMPTS else "random"
+        is_random = attempt >= _ATTEMPTS or self._draws_at_random(number)
+        kind = "random" if is_random else self.settings.search.sampler
         study.sampler = _sampler(kind, self.seed(number, attempt), known)
         generation = None
         if first is not None:
@@ -223,6 +234,13 @@ class Suggester:
             study.ask(space)
         return dict(study.ask(space).params)
 
+    def _draws_at_random(self, number: int) -> bool:
+        """Whether a trial is one of those that TPE leaves to chance; for fronts, which were not measured, none is."""
+        if self.settings.search.sampler != "tpe" or (self.costs and self.costs.names):
+            return False
+        share = self.random_share if len(self.distributions) > self.few else 0.0
+        return bool(np.random.default_rng(self.seed(number)).random() < share)
+
     def _in_start_up(self, number: int) -> bool:
         search = self.settings.search
         return search.sampler in ("tpe", "gp") and number < start_up_trials(search.trials)
@@ -241,7 +259,7 @@ def _sampler(kind: str, seed: int, known: KnownTrials) -> optuna.samplers.BaseSa
 
 
 def _earlier_ones_do_well(trials: Mapping[int, TrialRecord]) -> bool:
-    """Return whether the best trial that comes from an earlier search is not among the worst quarter of the others.
+    """Return whether the best trial that comes from an earlier search is not in the worse half of the others.
 
     They are compared at the last report that both kinds have reached. Until then there is one such trial only, so that
     earlier tasks that have nothing in common with this one cost little.
@@ -254,4 +272,4 @@ def _earlier_ones_do_well(trials: Mapping[int, TrialRecord]) -> bool:
     if not common:
         return not kinds[True]
     earlier, others = ([values[common] for values in kinds[name] if common in values] for name in (True, False))
-    return max(earlier) >= float(np.quantile(others, 0.25))
+    return max(earlier) >= float(np.median(others))

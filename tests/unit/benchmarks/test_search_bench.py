@@ -1,6 +1,7 @@
 """The bench of searches: tables and what a search may see of them, the simulated time, ratios and their intervals."""
 
 import argparse
+import itertools
 import json
 from types import SimpleNamespace
 
@@ -36,6 +37,9 @@ def test_tables_are_read_with_and_without_names(tmp_path):
     for each in found:
         assert np.array_equal(each.points, table.points), "a column of NaN says nothing"
         assert each.nearest(table.points[5] + 1e-3) == 5
+        order = [each.nearest(table.points[5], taken) for taken in ({5}, set(range(12)))]
+        distances = ((table.points - table.points[5]) ** 2).sum(axis=1)
+        assert order == [int(distances.argsort()[1]), 5], "a taken one only when all are"
 
 
 def test_every_problem_is_named_with_its_file(tmp_path):
@@ -123,6 +127,24 @@ def test_time_passes_as_long_as_trials_take(monkeypatch):
         values = {row: table.curves[0, row, count - 1] for row, count in reports.items() if count}
         pick = max(values, key=values.__getitem__)
         assert regret == pytest.approx((worth.max() - worth[pick]) / table.unit)
+
+
+def test_no_training_repeats_another(monkeypatch):
+    """A strategy that suggests one point again and again gets that configuration, then its neighbours."""
+    table = table_of(reports=4)
+    monkeypatch.setattr(replay, "BUDGET", 6.0)
+    strategy = Scripted(table, {})
+    keys = itertools.count()
+    monkeypatch.setattr(strategy, "ask", lambda: (next(keys), table.points[5]))
+    rows: list[int] = []
+
+    def rule(trials):
+        rows[:] = [trial.row for trial in trials]
+        return None
+
+    replay.replay(table, strategy, 0, {"": rule})
+    distances = ((table.points - table.points[5]) ** 2).sum(axis=1)
+    assert len(rows) > 5 and rows == list(distances.argsort(kind="stable")[: len(rows)])
 
 
 def test_scopes_are_those_of_ray():

@@ -40,6 +40,34 @@ def test_what_the_sampler_is_told_of_a_stopped_trial():
     assert end(TrialRecord({}, "stopped", {})) is None
 
 
+FIVE = """
+method: kd
+space:
+  alpha: {low: 0, high: 1}
+  temperature: {low: 1, high: 10}
+  learning_rate: {low: 1e-5, high: 1e-3, log: true}
+  warmup_ratio: {low: 0, high: 0.3}
+  weight_decay: {low: 0, high: 0.1}
+search: {trials: 100}
+"""
+
+
+@pytest.mark.parametrize(("text", "kind", "share"), [(FIVE, "tpe", 2 / 3), (FIVE, "gp", 0), (KD, "tpe", 0)])
+def test_with_many_hyperparameters_two_of_three_suggestions_are_random(load, text, kind, share):
+    suggester = Suggester(load(text, f"--sampler={kind}"))
+    past = {
+        number: TrialRecord(suggester.start_point(number), "finished", {1: 0.5 + 0.01 * number}) for number in range(12)
+    }
+    numbers = range(12, 72 if share else 18)
+    drawn = 0
+    for number in numbers:
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=suggester.seed(number)))
+        sample(suggester.settings, (trial := study.ask()))
+        asked = suggester.suggest(number, past)
+        drawn += asked is not None and asked.params == trial.params
+    assert drawn / len(numbers) == pytest.approx(share, abs=0.15)
+
+
 def slow_suggestion(suggester, number, trials, kind):
     """A suggestion from a study that is built for it alone, with Optuna's own sampler and a median for each trial."""
     finished = [trial for trial in trials.values() if trial.state == "finished"]
@@ -74,8 +102,9 @@ def slow_suggestion(suggester, number, trials, kind):
     ("space", "kind", "trials"),
     [(KD, "tpe", 40), (METHODS, "tpe", 40), (SHAPES, "tpe", 40), (KD, "cmaes", 40), (KD, "gp", 12)],
 )
-def test_what_is_kept_between_suggestions_changes_none(load, space, kind, trials):
+def test_what_is_kept_between_suggestions_changes_none(load, monkeypatch, space, kind, trials):
     """Trials end in another order than they began in, so that scores, states and CMA-ES generations change later."""
+    monkeypatch.setattr(Suggester, "random_share", 0.0)
     suggester = Suggester(load(space, f"--sampler={kind}"))
     past: dict[int, TrialRecord] = {}
     running: list[int] = []
