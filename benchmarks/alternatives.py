@@ -13,7 +13,13 @@ from fsd_tune.search.samplers import Suggester
 from fsd_tune.search.trial_record import TrialRecord
 
 
-class Pruned(Suggester):
+class ModelAlone(Suggester):
+    """A sampler whose model suggests all trials after the start-up, whatever the number of hyperparameters."""
+
+    random_share = 0.0
+
+
+class Pruned(ModelAlone):
     """A sampler that learns stopped trials as pruned."""
 
     def beliefs(self, trials: Mapping[int, TrialRecord]) -> Iterator[Belief]:
@@ -21,7 +27,7 @@ class Pruned(Suggester):
             yield Belief(trial, trial.series()[-1] if trial.state == "finished" else None, trial.state)
 
 
-class LastValue(Suggester):
+class LastValue(ModelAlone):
     """A sampler that learns a stopped trial's last value, as Ray's OptunaSearch does."""
 
     def beliefs(self, trials: Mapping[int, TrialRecord]) -> Iterator[Belief]:
@@ -32,7 +38,7 @@ class LastValue(Suggester):
                 yield Belief(trial, None, trial.state)
 
 
-class RungWise(Suggester):
+class RungWise(ModelAlone):
     """As BOHB (Falkner et al., 2018) does: only the latest report that enough trials have reached is modelled."""
 
     def beliefs(self, trials: Mapping[int, TrialRecord]) -> Iterator[Belief]:
@@ -49,17 +55,12 @@ class RungWise(Suggester):
                 yield Belief(trial, trial.values[rung], "finished")
 
 
-class ModelAlone(Suggester):
-    """A sampler whose model suggests all trials after the start-up, whatever the number of hyperparameters."""
-
-    random_share = 0.0
-
-
 class RandomThird(Suggester):
     """A sampler that draws a third of its suggestions at random, whatever the number of hyperparameters."""
 
     few = 0
     random_share = 1 / 3
+    random_trials = 1000
 
 
 class AllRandom(Suggester):
@@ -67,6 +68,7 @@ class AllRandom(Suggester):
 
     few = 0
     random_share = 1.0
+    random_trials = 1000
 
 
 class Bohb(RandomThird, RungWise):

@@ -1,6 +1,6 @@
 """Real learning curves to replay searches on: 100 configurations trained and evaluated with six seeds, numbers only.
 
-    python -m benchmarks.curves record --folder bench --workers 2    # about two hours of two cores; resumable
+    python -m benchmarks.curves record --folder bench --workers 2    # what `curve_runs.jsonl` lacks; resumable
     python -m benchmarks.curves pack --folder bench                  # writes benchmarks/curves.npz
 
 The task is the demo's (movie-review sentences, the packaged MiniLM) with a smaller student and a dev split of 1,500.
@@ -182,9 +182,13 @@ def record(folder: Path, workers: int, device: str) -> None:
         workers: number of processes.
         device: cpu or cuda.
     """
+    known = recorded()
+    if all(pool.key(each) in known for each in jobs()):
+        print(f"{RECORDED} has all runs")
+        return
     bench(folder, device)
     with pool.Pool(workers) as processes:
-        processes.finish(folder / RUNS, jobs(), partial(work, folder=folder, device=device), recorded())
+        processes.finish(folder / RUNS, jobs(), partial(work, folder=folder, device=device), known)
 
 
 def pack(folder: Path) -> None:

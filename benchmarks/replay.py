@@ -51,7 +51,7 @@ def replay(table: Table, strategy: Strategy, search: int, rules: Mapping[str, Ru
         key, point = strategy.ask()
         if key not in numbers:
             numbers[key] = len(trials)
-            # In a search no training repeats another. Neighbours of a good point would else be that point once more.
+            # No training repeats another. Otherwise suggestions near a good point would repeat its training.
             trials.append(Trial(table.nearest(point, {trial.row for trial in trials})))
         number = numbers[key]
         heapq.heappush(running, (now + durations[trials[number].row] / reports, next(order), key, number))

@@ -16,7 +16,7 @@ _QUANTILES = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 
 class Surrogate(Suggester):
-    """A sampler that takes the best of many candidates by a model of all reports. Subclasses give the worth."""
+    """A sampler that takes the best of many candidates by a model of all reports. Subclasses implement `worth`."""
 
     def suggest(
         self, number: int, trials: Mapping[int, TrialRecord], waiting: Iterable[TrialRecord] = ()
@@ -32,7 +32,7 @@ class Surrogate(Suggester):
         known = np.asarray(rows)
         rng = np.random.default_rng(self.seed(number))
         tried = np.asarray([self._place(trial.params) for trial in trials.values()])
-        seen = [trial for trial in trials.values() if trial.values]
+        seen = [trial for trial in trials.values() if trial.values and math.isfinite(trial.series()[-1])]
         best = [self._place(t.params) for t in sorted(seen, key=lambda trial: -trial.series()[-1])[:5]]
         near = [np.asarray(best)[rng.integers(len(best), size=60)] + rng.normal(0, s, (60, tried.shape[1]))
                 for s in (0.03, 0.1, 0.25)]  # fmt: skip

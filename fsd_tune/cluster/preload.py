@@ -1,7 +1,10 @@
 """Imported by each worker of a local Ray as it starts: torch and transformers load while the driver does other work.
 
-Ray starts a worker for each CPU at once. A worker needs 0.3 GB for these imports, so only the first few make them here,
-and the others when they are given something to do.
+Ray starts a worker for each CPU at once, and nothing says which of them will be used. A worker needs 0.3 GB for these
+imports, so only the first few make them here, which are all on up to eight CPUs. The others import when they are used.
+
+Nothing is imported on a machine with GPUs: transformers may ask CUDA for its devices, and a process that has done so
+does not heed which of them Ray gives it later.
 """
 
 import os
@@ -10,20 +13,19 @@ from pathlib import Path
 
 from fsd_tune.cluster.private_ray import PLACES
 
-# For the memory's actor, the task that builds the memory, and two trials.
-_COUNT = 4
+_COUNT = 8
 
 
 def preload() -> bool:
-    """Import what takes seconds, if one of the places is free.
+    """Import transformers and Ray Tune if fewer than `_COUNT` workers have done so.
 
     Returns:
-        Whether a place was free.
+        Whether this worker is one of them.
     """
     folder = os.environ.get(PLACES)
     if folder is None or not any(_taken(Path(folder, f"preload-{place}")) for place in range(_COUNT)):
         return False
-    # Whatever is wrong shows where the modules are used.
+    # An error of an import is raised again where the module is used.
     with suppress(Exception):
         import ray.tune  # noqa: F401
         import transformers.modeling_utils  # noqa: F401

@@ -22,7 +22,7 @@ from fsd_tune.storage.uri import local_path
 _SOCKET = "/fsd-0123/r/session_2026-01-31_12-00-00_123456_1234567/sockets/plasma_store"
 _LONGEST_FOLDER = 107 - len(_SOCKET)
 _REMOVAL_SECONDS = 5.0
-# What workers import as they start, and the environment variable with the folder where they take their places for it.
+# What workers import as they start, and the environment variable with the folder in which those that do so make a file.
 _PRELOAD = "fsd_tune.cluster.preload"
 PLACES = "FSD_TUNE_PRELOAD_PLACES"
 
@@ -57,7 +57,7 @@ def private_instance(temporary: Path | None) -> Iterator[dict[str, Any]]:
                 "include_dashboard": False,
                 "_node_ip_address": "127.0.0.1",
                 "_temp_dir": str(folder / "r"),
-                "_system_config": {"preload_python_modules": [_PRELOAD]},
+                "_system_config": {"preload_python_modules": [] if _has_gpus() else [_PRELOAD]},
             }
         finally:
             ray_constants.ENABLE_RAY_CLUSTER = clustered
@@ -80,6 +80,13 @@ def _few_processes() -> Iterator[None]:
     finally:
         for name, method in before.items():
             setattr(Node, name, method)
+
+
+def _has_gpus() -> bool:
+    """Return whether Ray finds a GPU on this machine."""
+    from ray._private.accelerators import get_accelerator_manager_for_resource
+
+    return bool(get_accelerator_manager_for_resource("GPU").get_current_node_num_accelerators())
 
 
 def check_folder(temporary: Path | None) -> None:

@@ -86,7 +86,8 @@ class Search(Section):
     )
     sampler: Literal["tpe", "random", "grid", "cmaes", "gp"] = Field(
         default="tpe",
-        description="sampler of configurations: tpe, random, grid (all combinations of choices and stepped ranges), "
+        description="sampler of configurations: tpe (with more than six hyperparameters, two of three early "
+        "suggestions are random), random, grid (all combinations of choices and stepped ranges), "
         "cmaes (tpe for choices and conditional parameters) or gp (Gaussian process)",
     )
     objectives: Annotated[tuple[str, ...], Accepted(OBJECTIVES_TEXT)] = Field(

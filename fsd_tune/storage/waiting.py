@@ -49,7 +49,7 @@ class Wait:
         limit: seconds after which `pause` raises an error.
         way_out: a sentence that says what brings the thing back; may be empty.
         notify: called once, with a line, when the wait has lasted for `notice` seconds.
-        notice: seconds; None for five.
+        notice: seconds before `notify` is called; None for `NOTICE_SECONDS`.
 
     Attributes:
         limit: as given; it may be changed during the wait.

@@ -7,7 +7,7 @@ from benchmarks import replay, searches, strategies, warm
 from benchmarks.recommendations import OWN
 from benchmarks.tables import Table
 
-SEARCHES = 8
+SEARCHES = 6
 # A quarter, half and all of the budget, where `make bench-search` judges.
 PARTS = (4, 9, 19)
 

@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 
 from fsd_tune.search import cmaes
 from fsd_tune.search.beliefs import FinishedTrials, expected_end
+from fsd_tune.search.costs import Shape, TrialCosts
 from fsd_tune.search.samplers import Suggester, start_up_trials
 from fsd_tune.search.study import SearchStudy, quiet_optuna
 from fsd_tune.search.trial_record import TrialRecord, final_score, frozen_trial
@@ -40,25 +41,39 @@ def test_what_the_sampler_is_told_of_a_stopped_trial():
     assert end(TrialRecord({}, "stopped", {})) is None
 
 
-FIVE = """
-method: kd
+SIX = """
+method: fsd_il
 space:
   alpha: {low: 0, high: 1}
   temperature: {low: 1, high: 10}
-  learning_rate: {low: 1e-5, high: 1e-3, log: true}
-  warmup_ratio: {low: 0, high: 0.3}
+  gamma_i: {low: 0.1, high: 10}
+  gamma_l: {low: 0.1, high: 10}
+  beta: {low: 0.1, high: 10}
   weight_decay: {low: 0, high: 0.1}
-search: {trials: 100}
+search: {trials: 200}
 """
+SEVEN = SIX.replace("space:\n", "space:\n  warmup_ratio: {low: 0, high: 0.3}\n")
+SIZES: dict[Shape, dict[str, float]] = {(layers, None): {"parameters": 1e6 * layers} for layers in (2, 3)}
+FRONT = SEVEN.replace("trials:", "objectives: [score, parameters], trials:") + "student: {layers: {choice: [2, 3]}}\n"
 
 
-@pytest.mark.parametrize(("text", "kind", "share"), [(FIVE, "tpe", 2 / 3), (FIVE, "gp", 0), (KD, "tpe", 0)])
-def test_with_many_hyperparameters_two_of_three_suggestions_are_random(load, text, kind, share):
-    suggester = Suggester(load(text, f"--sampler={kind}"))
+@pytest.mark.parametrize(
+    ("text", "kind", "first", "share"),
+    [
+        (SEVEN, "tpe", 12, 2 / 3),
+        (SEVEN, "tpe", 140, 0),
+        (SEVEN, "gp", 12, 0),
+        (SIX, "tpe", 12, 0),
+        (FRONT, "tpe", 12, 0),
+    ],
+)
+def test_with_many_hyperparameters_two_of_three_early_suggestions_are_random(load, text, kind, first, share):
+    settings = load(text, f"--sampler={kind}")
+    suggester = Suggester(settings, costs=TrialCosts(settings, SIZES) if text is FRONT else None)
     past = {
         number: TrialRecord(suggester.start_point(number), "finished", {1: 0.5 + 0.01 * number}) for number in range(12)
     }
-    numbers = range(12, 72 if share else 18)
+    numbers = range(first, first + (58 if share else 6))
     drawn = 0
     for number in numbers:
         study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=suggester.seed(number)))
