@@ -14,7 +14,7 @@ from fsd_tune.search.trial_record import TrialRecord
 
 
 class ModelAlone(Suggester):
-    """A sampler whose model suggests all trials after the start-up, whatever the number of hyperparameters."""
+    """Let the model suggest all trials after the start-up, whatever the number of hyperparameters."""
 
     random_share = 0.0
 
@@ -56,7 +56,7 @@ class RungWise(ModelAlone):
 
 
 class RandomThird(Suggester):
-    """A sampler that draws a third of its suggestions at random, whatever the number of hyperparameters."""
+    """Draw a third of the suggestions at random, whatever the number of hyperparameters."""
 
     few = 0
     random_share = 1 / 3
@@ -64,7 +64,7 @@ class RandomThird(Suggester):
 
 
 class AllRandom(Suggester):
-    """A sampler that draws all suggestions at random, whatever the number of hyperparameters."""
+    """Draw all suggestions at random, whatever the number of hyperparameters."""
 
     few = 0
     random_share = 1.0

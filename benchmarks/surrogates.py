@@ -16,7 +16,7 @@ _QUANTILES = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 
 class Surrogate(Suggester):
-    """A sampler that takes the best of many candidates by a model of all reports. Subclasses implement `worth`."""
+    """Suggest the best of many candidates by a model of all reports. Subclasses implement `worth`."""
 
     def suggest(
         self, number: int, trials: Mapping[int, TrialRecord], waiting: Iterable[TrialRecord] = ()

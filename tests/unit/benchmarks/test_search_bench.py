@@ -130,7 +130,7 @@ def test_time_passes_as_long_as_trials_take(monkeypatch):
 
 
 def test_no_training_repeats_another(monkeypatch):
-    """A strategy that suggests one point again and again gets that configuration, then its neighbours."""
+    """Suggest one point again and again: its configuration is trained first, then the neighbours."""
     table = table_of(reports=4)
     monkeypatch.setattr(replay, "BUDGET", 6.0)
     strategy = Scripted(table, {})

@@ -232,7 +232,7 @@ def test_defaults_then_one_earlier_trial_until_it_can_be_compared(study):
 
 
 def test_earlier_trials_go_on_as_long_as_they_do_well(study):
-    """The best of them is not in the worse half of the others."""
+    """Use earlier trials while the best of them reaches the median of the others."""
     better = study()
     asked = [ask(better, 0.5 if number == 0 else 0.6) for number in range(start_up_trials(40))]
     assert [bool(origin) for origin, _ in asked] == [False] + [True] * (start_up_trials(40) - 1)
